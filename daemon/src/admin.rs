@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_config::{AdminAccess, AdminView, Listen, Settings, Widening};
-use codex_network_engine::{BlockedEntry, ConnectionHandle, Engine, Listening};
+use codex_network_engine::{BlockedEntry, ConnectionHandle, Engine, GenerationNumber, Listening};
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
@@ -45,7 +45,7 @@ type Answer = Response<Full<Bytes>>;
 pub(crate) trait Owner: Send + Sync + 'static {
     /// Changes the mode: full mode until the next reload, limited mode until this is called again.
     /// Returns the generation's number, or the requirement that forbids it (SPEC C6).
-    fn set_mode(&self, mode: Mode) -> Result<u64, Widening>;
+    fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening>;
 
     /// Reads the configuration again and puts it in force; on any error the old one stays (SPEC C7).
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>>;
@@ -354,7 +354,7 @@ impl Admin {
         };
         tracing::info!(
             mode = mode.as_str(),
-            generation,
+            generation = generation.get(),
             %client,
             uid,
             "the mode was changed through the admin API"

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use codex_network_config::{Settings, Sources, Widening};
+use codex_network_config::{Settings, Sources, UpstreamProxies, Widening};
 use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, Engine};
 use codex_network_policy::{Interception, Mode};
 use tokio::sync::mpsc;
@@ -62,6 +62,7 @@ pub struct NetworkProxy {
     engine: Engine,
     issuer: Arc<Issuer>,
     configuration: Configuration,
+    upstream_proxies: Option<Arc<UpstreamProxies>>,
     wanted: Wanted,
     /// In the order of [`Listener::ALL`].
     reserved: [Option<Reserved>; 3],
@@ -113,6 +114,7 @@ impl NetworkProxy {
             self.engine,
             self.issuer,
             self.configuration,
+            self.upstream_proxies,
             self.wanted,
             self.reserved,
         )?;

@@ -90,7 +90,7 @@ pub use embed::{
 #[cfg(feature = "service")]
 pub use program::main;
 
-pub use codex_network_config::{Diagnostics, Settings, Sources, Widening};
+pub use codex_network_config::{Diagnostics, Settings, Sources, UpstreamProxies, Widening};
 pub use codex_network_engine::{
     AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildEnvironment,
     Counters, NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest,

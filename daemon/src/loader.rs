@@ -173,15 +173,15 @@ fn settle(
         places::judge(&loaded.settings, &loaded.secrets, &Scope::default()).map_err(simple)?;
     // The worker can read neither the environment nor the files with the secrets.
     let captured = captured.with_secrets(loaded.secrets);
-    let mut settings = loaded.settings;
-    settings.upstream_proxies = Arc::new(upstream_proxies(&settings, environment)?);
+    let settings = loaded.settings;
+    let proxies = upstream_proxies(&settings, environment)?;
     logging::check(&settings.daemon.log)
         .map_err(|why| withheld(&why, "[daemon] log is neither a level nor a filter"))?;
     let chosen = authority::choose(&settings, environment, ephemeral)
         .map_err(|why| simple(format!("error: {why}")))?;
     warnings.extend_from_slice(&chosen.warnings);
     let account = account(&settings, &mut warnings).map_err(simple)?;
-    let plan = plan(&settings, environment, &chosen, ephemeral);
+    let plan = plan(&settings, &proxies, environment, &chosen, ephemeral);
     let files = system_files::first(plan).map_err(|why| simple(format!("error: {why}")))?;
     let state = state::directory(&settings.daemon, |name| environment.get(name));
     let (numbered_from, warning) = sequence::next(state.as_deref(), SystemTime::now());
@@ -228,6 +228,7 @@ fn settle(
 /// The files of the system that these settings need.
 fn plan(
     settings: &Settings,
+    proxies: &UpstreamProxies,
     environment: &Environment,
     chosen: &ChosenCa,
     ephemeral: &[u8],
@@ -238,7 +239,7 @@ fn plan(
         hosts_file: resolver.hosts_file.clone(),
         resolv_conf: used(resolver.nameservers.is_empty()),
         // An upstream proxy in TLS is verified too (SPEC H12).
-        roots: used(chosen.ca.is_some() || settings.upstream_proxies.need_tls()),
+        roots: used(chosen.ca.is_some() || proxies.need_tls()),
         ca: chosen.ca.clone(),
         ephemeral: ephemeral.to_vec(),
         state: state::directory(&settings.daemon, |name| environment.get(name)),

@@ -103,7 +103,7 @@ fn start(first: &mut First) -> anyhow::Result<Started> {
     let mut role_status = RoleStatus::open(first.message.restarts);
     sandbox::drop_privilege(first.message.account)
         .context("the worker cannot give up its privilege")?;
-    let loaded = load(&first.settings.configuration.sources)
+    let loaded = load(&first.settings.sources)
         .map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
     let writing = logging::init(&daemon.log, daemon.log_format, logging::Confined::Yes)?;
@@ -208,11 +208,10 @@ fn open(
         control,
     } = first;
     let mut settings = loaded.settings;
-    settings.upstream_proxies = Arc::new(new.configuration.upstream_proxies);
-    new.system_files.files.fill(&mut settings);
     close_if_unusable(&mut settings, message.fallback);
-    issuer.use_ca(settings.mitm.ca.as_deref());
+    issuer.use_ca(new.supplied.files.ca.as_deref());
     let parts = EngineParts {
+        supplied: new.supplied,
         blocked_base: message.blocked_base,
         issuer: Some(Arc::<Issuer>::clone(issuer)),
         // On other systems the monitor cannot find out.
@@ -230,16 +229,16 @@ fn open(
         .warnings
         .iter()
         .map(Diagnostic::one_line)
-        .chain(new.configuration.warnings)
-        .chain(engine.current().settings().upstream_proxies.warnings());
+        .chain(new.warnings)
+        .chain(engine.current().supplied().upstream_proxies.warnings());
     let reloader = Reloader::new(
         engine.clone(),
         Arc::clone(link),
         Arc::clone(issuer),
-        new.configuration.admitted,
+        new.admitted,
         message.fallback,
         warnings.collect(),
-        new.system_files.warnings,
+        new.file_warnings,
     );
     // Like the listeners' addresses, the control socket counts as our own before the first door
     // accepts.

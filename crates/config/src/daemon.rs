@@ -11,7 +11,7 @@ use crate::origins::Origins;
 use crate::read::{self, Zero};
 use crate::settings::{
     Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
-    Resolver, ResolverFiles, Sandbox,
+    Resolver, Sandbox,
 };
 
 /// The table's name.
@@ -113,7 +113,6 @@ pub(crate) fn settle(
             timeout: duration(&raw, Key::ResolverTimeout, problems)
                 .unwrap_or(default.resolver.timeout),
             hosts_file: required.hosts_file(raw.get(Key::HostsFile), problems),
-            files: ResolverFiles::default(),
         },
         limits: limits(&raw, default.limits, problems),
     }

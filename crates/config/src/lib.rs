@@ -43,6 +43,7 @@ mod secret;
 mod settings;
 mod settle;
 mod state;
+mod supplied;
 mod text;
 mod unavailable;
 mod upstream_proxy;
@@ -59,11 +60,11 @@ pub use origins::Origins;
 pub use resolv_conf::ResolvConf;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
-    Admin, AdminAccess, AdminView, CaCertificate, CaPaths, Control, Daemon, Limits, Listen,
-    LogFlows, LogFormat, Mitm, Principal, Reach, Resolver, ResolverFiles, Sandbox, Settings,
-    SystemFiles, UnixSockets,
+    Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
+    Mitm, Principal, Reach, Resolver, Sandbox, Settings, UnixSockets,
 };
 pub use state::user_state_directory;
+pub use supplied::{CaCertificate, ResolverFiles, Supplied, SystemFiles};
 pub use upstream_proxy::{
     Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
 };

@@ -15,7 +15,6 @@ use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
 use crate::action::Actions;
 use crate::constraints::managed::Managed;
 use crate::origins::Origins;
-use crate::upstream_proxy::UpstreamProxies;
 
 /// Everything the proxy runs on. The default is the behaviour without any file (SPEC L7).
 #[derive(Clone, Debug)]
@@ -30,10 +29,8 @@ pub struct Settings {
     pub listen: Listen,
     /// `enable_socks5_udp`: whether the SOCKS5 door offers UDP ASSOCIATE.
     pub socks5_udp: bool,
-    /// `allow_upstream_proxy`: whether the daemon's own `HTTP_PROXY` and related variables count (SPEC H12).
+    /// `allow_upstream_proxy`: whether the process's `HTTP_PROXY` and related variables count (SPEC H12).
     pub allow_upstream_proxy: bool,
-    /// Those proxies. No configuration sets them: the process that reads the environment does.
-    pub upstream_proxies: Arc<UpstreamProxies>,
     /// TLS interception.
     pub mitm: Mitm,
     /// Unix sockets that `x-unix-socket` may name (SPEC H10).
@@ -88,31 +85,12 @@ pub struct Mitm {
     pub max_body_bytes: u64,
     /// The CA's files, where the configuration names them.
     pub ca_paths: Option<CaPaths>,
-    /// The CA in force, for a process that may not see its key. No configuration sets it: the
-    /// process that has the CA does.
-    pub ca: Option<Arc<CaCertificate>>,
-    /// The certificates (DER) that upstreams are verified against, never our own CA. Set in the
-    /// same way (SPEC M6).
-    pub roots: Arc<[Arc<[u8]>]>,
     /// Which requests may be made to hosts with hooks. Tried in the order of the configuration,
     /// weaker layers first. A hook that a later layer mentions takes the position that it has
     /// there.
     pub hooks: Arc<Hooks>,
     /// What each of `hooks` does to the requests that it covers.
     pub actions: Arc<Actions>,
-}
-
-/// The public facts about the CA (SPEC M5).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CaCertificate {
-    /// The certificate.
-    pub der: Arc<[u8]>,
-    /// Where it is kept; `None` when it was made at the start and ends with the process.
-    pub kept_at: Option<PathBuf>,
-    /// The public file with the certificate; `None` when it could not be written.
-    pub certificate_file: Option<PathBuf>,
-    /// The public file with the system's roots and the certificate.
-    pub bundle_file: Option<PathBuf>,
 }
 
 /// Where the CA is kept (SPEC M3).
@@ -287,48 +265,6 @@ pub struct Resolver {
     pub timeout: Duration,
     /// A hosts file instead of the system's.
     pub hosts_file: Option<PathBuf>,
-    /// The contents of the files that resolving needs, for a process that may not open them. No
-    /// configuration sets it: the process that reads the files does.
-    pub files: ResolverFiles,
-}
-
-/// The contents of the files that resolving names needs; `None` means that they must be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResolverFiles {
-    /// The hosts file.
-    pub hosts: Option<Arc<str>>,
-    /// The system's DNS configuration (`resolv.conf(5)`).
-    pub resolv_conf: Option<Arc<str>>,
-}
-
-/// The files of the system that serving needs besides the configuration. They change at run time, and
-/// are followed without a reload (SPEC L14).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SystemFiles {
-    /// The files that resolving names needs.
-    pub resolver: ResolverFiles,
-    /// The CA, whose bundle holds the roots.
-    pub ca: Option<Arc<CaCertificate>>,
-    /// The root certificates (DER).
-    pub roots: Arc<[Arc<[u8]>]>,
-}
-
-impl SystemFiles {
-    /// Those of settings.
-    pub fn of(settings: &Settings) -> Self {
-        Self {
-            resolver: settings.daemon.resolver.files.clone(),
-            ca: settings.mitm.ca.clone(),
-            roots: Arc::clone(&settings.mitm.roots),
-        }
-    }
-
-    /// Puts them into settings.
-    pub fn fill(&self, settings: &mut Settings) {
-        settings.daemon.resolver.files = self.resolver.clone();
-        settings.mitm.ca.clone_from(&self.ca);
-        settings.mitm.roots = Arc::clone(&self.roots);
-    }
 }
 
 /// Limits on the resources of clients and upstreams.
@@ -376,7 +312,6 @@ impl Default for Settings {
             listen: Listen::default(),
             socks5_udp: true,
             allow_upstream_proxy: true,
-            upstream_proxies: Arc::default(),
             mitm: Mitm::default(),
             unix_sockets: UnixSockets::default(),
             credential_broker: false,
@@ -407,8 +342,6 @@ impl Default for Mitm {
             inspect: false,
             max_body_bytes: 4096,
             ca_paths: None,
-            ca: None,
-            roots: Arc::default(),
             hooks: Arc::default(),
             actions: Arc::default(),
         }
@@ -450,7 +383,6 @@ impl Default for Resolver {
             nameservers: Vec::new(),
             timeout: Duration::from_secs(2),
             hosts_file: None,
-            files: ResolverFiles::default(),
         }
     }
 }

@@ -79,7 +79,6 @@ pub(crate) fn settle(
         listen: listen::settle(&raw, wanted, problems),
         socks5_udp: flag(Key::EnableSocks5Udp, true, problems),
         allow_upstream_proxy: flag(Key::AllowUpstreamProxy, true, problems),
-        upstream_proxies: Arc::default(),
         mitm,
         unix_sockets,
         credential_broker: flag(Key::CredentialBroker, false, problems),

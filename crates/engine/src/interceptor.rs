@@ -9,7 +9,7 @@ mod leaf_cache;
 use std::fmt;
 use std::sync::Arc;
 
-use codex_network_config::Settings;
+use codex_network_config::{Settings, SystemFiles};
 use codex_network_policy::Interception;
 use rustls::crypto::CryptoProvider;
 
@@ -46,12 +46,13 @@ impl Interceptor {
         old: Option<&Arc<Self>>,
         source: Option<&LeafSource>,
         settings: &Settings,
+        files: &SystemFiles,
     ) -> Option<Arc<Self>> {
         let source = source?;
         if settings.policy.interception() == Interception::Forbidden {
             return None;
         }
-        let ca = settings.mitm.ca.as_ref().map(|ca| Arc::clone(&ca.der));
+        let ca = files.ca.as_ref().map(|ca| Arc::clone(&ca.der));
         if let Some(old) = old
             && old.ca == ca
         {

@@ -98,7 +98,7 @@ pub use drain::Drain;
 pub use enforce::{AddressStanding, JudgedAddress};
 pub use explain::{DescribedRequest, ForeseenAddresses, ForeseenDecision, Lookup, NotJudged};
 pub use interceptor::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
-pub use live_policy::{Generation, LivePolicy};
+pub use live_policy::{Generation, GenerationNumber, LivePolicy};
 pub use local_addresses::KernelAddresses;
 pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use owner::{ClientOwner, ConnectionHandle, SocketPair};

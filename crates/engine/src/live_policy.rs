@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use codex_network_config::{Settings, SystemFiles, Widening};
+use codex_network_config::{Settings, Supplied, SystemFiles, Widening};
 use codex_network_policy::{LocalAddresses, Mode, Policy};
 use tokio::sync::watch;
 
@@ -14,12 +14,37 @@ use crate::interceptor::Interceptor;
 use crate::resolve::{DnsResolver, NameServers, Resolve, Resolver};
 use crate::tls::UpstreamTls;
 
-/// Settings with everything that was made from them.
+/// The number of a generation. It counts up from 1 with every change of the settings, mode changes
+/// included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GenerationNumber(u64);
+
+impl GenerationNumber {
+    const FIRST: Self = Self(1);
+
+    /// The number, for messages.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// For tests.
+    #[cfg(test)]
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Settings and what was supplied, with everything that was made from them.
 pub struct Generation {
-    number: u64,
+    number: GenerationNumber,
     /// Counts up with the number, and with every change of the system's files.
     connections: u64,
     settings: Arc<Settings>,
+    supplied: Supplied,
     resolver: Resolver,
     /// Shared by all generations.
     machine: Arc<dyn LocalAddresses>,
@@ -33,12 +58,12 @@ pub struct Generation {
 /// Holds the generation in force.
 pub struct LivePolicy {
     current: ArcSwap<Generation>,
-    number: watch::Sender<u64>,
+    number: watch::Sender<GenerationNumber>,
 }
 
 impl Generation {
-    /// Counts up from 1 with every change, mode changes included.
-    pub fn number(&self) -> u64 {
+    /// The number of this generation.
+    pub fn number(&self) -> GenerationNumber {
         self.number
     }
 
@@ -52,6 +77,11 @@ impl Generation {
     /// The settings.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+
+    /// What the process was given besides the settings.
+    pub fn supplied(&self) -> &Supplied {
+        &self.supplied
     }
 
     /// The policy among the settings.
@@ -100,7 +130,7 @@ impl Generation {
 impl std::fmt::Debug for Generation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Generation")
-            .field("number", &self.number)
+            .field("number", &self.number.get())
             .finish_non_exhaustive()
     }
 }
@@ -109,15 +139,17 @@ impl LivePolicy {
     /// Starts with generation 1.
     pub(crate) fn new(
         settings: Arc<Settings>,
+        supplied: Supplied,
         resolver: Resolver,
         machine: Arc<dyn LocalAddresses>,
         tls: Arc<UpstreamTls>,
         interceptor: Option<Arc<Interceptor>>,
     ) -> Self {
         let first = Generation {
-            number: 1,
+            number: GenerationNumber::FIRST,
             connections: 1,
             settings,
+            supplied,
             resolver,
             machine,
             tls,
@@ -126,7 +158,7 @@ impl LivePolicy {
         };
         Self {
             current: ArcSwap::from_pointee(first),
-            number: watch::Sender::new(1),
+            number: watch::Sender::new(GenerationNumber::FIRST),
         }
     }
 
@@ -136,7 +168,7 @@ impl LivePolicy {
     }
 
     /// Resolves at every change after the call.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self) -> watch::Receiver<GenerationNumber> {
         self.number.subscribe()
     }
 
@@ -144,18 +176,20 @@ impl LivePolicy {
     pub(crate) fn replace(
         &self,
         settings: &Arc<Settings>,
+        supplied: &Supplied,
         resolver: &Resolver,
         tls: &Arc<UpstreamTls>,
         interceptor: Option<&Arc<Interceptor>>,
-    ) -> u64 {
+    ) -> GenerationNumber {
         self.swap(|old| Generation {
-            number: old.number + 1,
+            number: old.number.next(),
             connections: old.connections + 1,
             settings: if old.narrowed {
                 Arc::new(in_mode(settings, Mode::Limited))
             } else {
                 Arc::clone(settings)
             },
+            supplied: supplied.clone(),
             resolver: resolver.clone(),
             machine: Arc::clone(&old.machine),
             tls: Arc::clone(tls),
@@ -167,33 +201,34 @@ impl LivePolicy {
     /// Puts changed files of the system in force, under the settings in force. Judged requests and
     /// open tunnels go on: the policy is the same, and so is its number.
     pub(crate) fn renew(&self, files: &SystemFiles, resolver: &Resolver, tls: &Arc<UpstreamTls>) {
-        self.swap(|old| {
-            let mut settings = Settings::clone(&old.settings);
-            files.fill(&mut settings);
-            Generation {
-                number: old.number,
-                connections: old.connections + 1,
-                settings: Arc::new(settings),
-                resolver: resolver.clone(),
-                machine: Arc::clone(&old.machine),
-                tls: Arc::clone(tls),
-                interceptor: old.interceptor.clone(),
-                narrowed: old.narrowed,
-            }
+        self.swap(|old| Generation {
+            number: old.number,
+            connections: old.connections + 1,
+            settings: Arc::clone(&old.settings),
+            supplied: Supplied {
+                files: files.clone(),
+                ..old.supplied.clone()
+            },
+            resolver: resolver.clone(),
+            machine: Arc::clone(&old.machine),
+            tls: Arc::clone(tls),
+            interceptor: old.interceptor.clone(),
+            narrowed: old.narrowed,
         });
     }
 
     /// Changes the mode and nothing else, if the requirements permit it (SPEC C6). Returns the
     /// number of the new generation.
-    pub(crate) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+    pub(crate) fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         self.current.load().settings.managed.permit_mode(mode)?;
         Ok(self.swap(|old| {
             // A reload that ran meanwhile may have brought a requirement.
             let settings = in_mode(&old.settings, old.settings.managed.narrow(mode));
             Generation {
-                number: old.number + 1,
+                number: old.number.next(),
                 connections: old.connections + 1,
                 settings: Arc::new(settings),
+                supplied: old.supplied.clone(),
                 resolver: old.resolver.clone(),
                 machine: Arc::clone(&old.machine),
                 tls: Arc::clone(&old.tls),
@@ -203,8 +238,8 @@ impl LivePolicy {
         }))
     }
 
-    fn swap(&self, next: impl Fn(&Generation) -> Generation) -> u64 {
-        let mut number = 0;
+    fn swap(&self, next: impl Fn(&Generation) -> Generation) -> GenerationNumber {
+        let mut number = GenerationNumber::FIRST;
         self.current.rcu(|old| {
             let new = next(old);
             number = new.number;

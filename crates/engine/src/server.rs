@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use codex_network_config::{Settings, SystemFiles, UpstreamProxy, Widening};
+use codex_network_config::{
+    ResolverFiles, Settings, Supplied, SystemFiles, UpstreamProxy, Widening,
+};
 use codex_network_policy::{LocalAddresses, Mode, Protocol, UnixSocketSupport};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -24,7 +26,7 @@ use crate::http::Shared;
 use crate::http2_memory::Http2Memory;
 use crate::interceptor::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSource};
 use crate::limits::ConnectionCount;
-use crate::live_policy::{Generation, LivePolicy};
+use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 use crate::local_addresses::KernelAddresses;
 use crate::own::{OwnListener, OwnListeners, OwnSockets, OwnUnixSockets};
 use crate::owner::{ClientOwner, ConnectionHandle, Owners};
@@ -43,6 +45,8 @@ pub struct Engine {
 
 /// The parts of an engine besides its settings. The defaults are those of the service.
 pub struct EngineParts {
+    /// What the process was given besides the settings.
+    pub supplied: Supplied,
     /// Resolves names. `None`: DNS by the settings, made anew when they change.
     pub resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts. `None`: TLS cannot be intercepted, and
@@ -148,6 +152,7 @@ impl Door {
 impl Default for EngineParts {
     fn default() -> Self {
         Self {
+            supplied: Supplied::default(),
             resolver: None,
             issuer: None,
             client_owner: None,
@@ -176,20 +181,22 @@ impl Engine {
     ///
     /// When no resolver or no TLS configuration can be made from the settings.
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
-        let resolver = resolver(parts.resolver.as_ref(), &settings)?;
-        let tls = UpstreamTls::renewed(None, &settings.mitm.roots)?;
+        let files = &parts.supplied.files;
+        let resolver = resolver(parts.resolver.as_ref(), &settings, &files.resolver)?;
+        let tls = UpstreamTls::renewed(None, &files.roots)?;
         let clock = Arc::clone(&parts.clock);
         let leaves = parts
             .issuer
             .map(|issuer| LeafSource::new(issuer, clock))
             .transpose();
         let leaves = leaves.map_err(InterceptionError::from)?;
-        let interceptor = Interceptor::renewed(None, leaves.as_ref(), &settings);
+        let interceptor = Interceptor::renewed(None, leaves.as_ref(), &settings, files);
         let drain = Drain::new();
         let owners = Arc::new(Owners::new(parts.client_owner));
         let shortages = Arc::new(Shortages::default());
         let live = LivePolicy::new(
             settings,
+            parts.supplied,
             resolver,
             Arc::clone(&parts.machine),
             tls,
@@ -354,14 +361,32 @@ impl Engine {
     ///
     /// When no resolver, or no TLS for upstreams, can be made from the settings. Then nothing has
     /// changed.
-    pub fn replace(&self, settings: &Arc<Settings>) -> Result<u64, SetupError> {
-        let resolver = resolver(self.shared.fixed_resolver.as_ref(), settings)?;
+    pub fn replace(&self, settings: &Arc<Settings>) -> Result<GenerationNumber, SetupError> {
+        self.replace_all(settings, self.current().supplied())
+    }
+
+    /// As [`replace`](Self::replace), with other supplied files and upstream proxies.
+    ///
+    /// # Errors
+    ///
+    /// As [`replace`](Self::replace).
+    pub fn replace_all(
+        &self,
+        settings: &Arc<Settings>,
+        supplied: &Supplied,
+    ) -> Result<GenerationNumber, SetupError> {
+        let files = &supplied.files;
+        let resolver = resolver(
+            self.shared.fixed_resolver.as_ref(),
+            settings,
+            &files.resolver,
+        )?;
         let current = self.current();
-        let tls = UpstreamTls::renewed(Some(current.tls()), &settings.mitm.roots)?;
+        let tls = UpstreamTls::renewed(Some(current.tls()), &files.roots)?;
         let leaves = self.shared.leaves.as_ref();
-        let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings);
+        let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings, files);
         let live = self.shared.live();
-        Ok(live.replace(settings, &resolver, &tls, interceptor.as_ref()))
+        Ok(live.replace(settings, supplied, &resolver, &tls, interceptor.as_ref()))
     }
 
     /// Puts changed files of the system in force, without a change of the settings: open connections
@@ -374,12 +399,14 @@ impl Engine {
     /// When no resolver, or no TLS for upstreams, can be made. Then nothing has changed.
     pub fn renew(&self, files: &SystemFiles) -> Result<(), SetupError> {
         let current = self.current();
-        let mut settings = Settings::clone(current.settings());
-        files.fill(&mut settings);
-        let tls = UpstreamTls::renewed(Some(current.tls()), &settings.mitm.roots)?;
+        let settings = current.settings();
+        let tls = UpstreamTls::renewed(Some(current.tls()), &files.roots)?;
         let resolver = match (current.dns(), &self.shared.fixed_resolver) {
-            (Some(dns), None) => Resolver::Dns(Arc::new(dns.renewed(&options(&settings))?)),
-            (_, fixed) => resolver(fixed.as_ref(), &settings)?,
+            (Some(dns), None) => {
+                let options = options(settings, &files.resolver);
+                Resolver::Dns(Arc::new(dns.renewed(&options)?))
+            }
+            (_, fixed) => resolver(fixed.as_ref(), settings, &files.resolver)?,
         };
         self.shared.live().renew(files, &resolver, &tls);
         Ok(())
@@ -391,7 +418,7 @@ impl Engine {
     /// # Errors
     ///
     /// When a requirement has a stricter mode (SPEC C6). Then nothing has changed.
-    pub fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+    pub fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         self.shared.live().set_mode(mode)
     }
 
@@ -421,8 +448,7 @@ impl Engine {
     /// The upstream proxies, by address, that are listeners of this proxy. Everything for them is
     /// refused (SPEC H12). A name that leads here is detected when it is looked up.
     pub fn looping_proxies(&self) -> Vec<String> {
-        let settings = Arc::clone(self.current().settings());
-        let proxies = &settings.upstream_proxies;
+        let proxies = Arc::clone(&self.current().supplied().upstream_proxies);
         let mut looping: Vec<_> = proxies.http().into_iter().chain(proxies.tunnel()).collect();
         looping.dedup();
         looping.retain(|proxy| {
@@ -499,20 +525,21 @@ impl Drop for Listening {
 fn resolver(
     fixed: Option<&Arc<dyn Resolve>>,
     settings: &Settings,
+    files: &ResolverFiles,
 ) -> Result<Resolver, ResolverSetupError> {
     if let Some(fixed) = fixed {
         return Ok(Resolver::Own(Arc::clone(fixed)));
     }
-    let resolver = DnsResolver::new(&options(settings))?;
+    let resolver = DnsResolver::new(&options(settings, files))?;
     Ok(Resolver::Dns(Arc::new(resolver)))
 }
 
-fn options(settings: &Settings) -> ResolverOptions {
+fn options(settings: &Settings, files: &ResolverFiles) -> ResolverOptions {
     let options = &settings.daemon.resolver;
     ResolverOptions {
         nameservers: options.nameservers.clone(),
         timeout: options.timeout,
         hosts_file: options.hosts_file.clone(),
-        files: options.files.clone(),
+        files: files.clone(),
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use codex_network_config::Supplied;
 use codex_network_policy::Mode;
 use futures_util::stream;
 use http::{Request, Version};
@@ -19,7 +20,7 @@ use http_body_util::{Empty, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use scene::{Scene, ask, ended, settings};
+use scene::{Scene, ask, ended, settings, trusting};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -318,11 +319,11 @@ async fn p11_a_connection_ends_when_it_is_forbidden_or_needs_no_interception() {
         .tls("origin.test:443", "origin.test", Arc::clone(&client))
         .await
         .expect("a session");
-    let denied = settings("[network]\nmode = \"limited\"\n", &scene.origin_ca);
+    let denied = settings("[network]\nmode = \"limited\"\n");
     scene.engine.replace(&Arc::new(denied)).expect("settings");
     ended(&mut forbidden).await;
 
-    let allowed = settings(LIMITED_LOCAL, &scene.origin_ca);
+    let allowed = settings(LIMITED_LOCAL);
     scene.engine.replace(&Arc::new(allowed)).expect("settings");
     let mut needless = scene
         .tls("origin.test:443", "origin.test", client)
@@ -455,9 +456,13 @@ async fn h12_tls_goes_through_the_upstream_proxy_intercepted_or_not() {
 #[tokio::test]
 async fn h12_an_upstream_proxy_has_to_prove_who_it_is() {
     let scene = Scene::behind(FULL, &["http/1.1"], Some("https")).await;
-    let mut settings = settings(FULL, &scene.ca);
-    settings.upstream_proxies = Arc::clone(&scene.engine.current().settings().upstream_proxies);
-    scene.engine.replace(&Arc::new(settings)).expect("settings");
+    let supplied = Supplied {
+        files: trusting(&scene.ca).files,
+        ..scene.engine.current().supplied().clone()
+    };
+    let settings = Arc::new(settings(FULL));
+    let replaced = scene.engine.replace_all(&settings, &supplied);
+    replaced.expect("settings");
     let answer = scene.refused("origin.test:443").await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     assert!(
@@ -534,7 +539,7 @@ async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
     scene.engine.set_mode(Mode::Full).expect("no requirements");
     let early = timeout(Duration::from_millis(300), stream.read_u8()).await;
     assert!(early.is_err(), "what is in hand goes on: {early:?}");
-    let denied = settings("[network]\n", &scene.origin_ca);
+    let denied = settings("[network]\n");
     scene.engine.replace(&Arc::new(denied)).expect("settings");
     ended(&mut stream).await;
 }

@@ -4,8 +4,6 @@
 #[path = "upstream_proxy/scene.rs"]
 mod scene;
 
-use std::sync::Arc;
-
 use scene::{POLICY, Plays, Scene, head, read_until, settings};
 use tokio::io::AsyncWriteExt as _;
 
@@ -82,7 +80,7 @@ async fn h12_connections_to_the_proxy_are_kept_for_their_authority() {
     scene.get("http://other.test/").await;
     assert_eq!(scene.dialled(), [PROXY], "another authority, another one");
     let direct = settings(POLICY, &[]);
-    scene.engine.replace(&Arc::new(direct)).expect("settings");
+    scene.replace(direct);
     let answer = scene.get("http://origin.test/").await;
     assert!(answer.ends_with("origin"), "{answer}");
     assert_eq!(scene.dialled(), ["93.184.216.34:80"], "another generation");
@@ -145,9 +143,9 @@ async fn h12_local_and_excepted_targets_go_past_the_proxy() {
 
 #[tokio::test]
 async fn h12_without_the_switch_there_is_no_proxy() {
-    let mut settings = settings(POLICY, ALL);
-    settings.allow_upstream_proxy = false;
-    let scene = Scene::with(settings, YES).await;
+    let mut given = settings(POLICY, ALL);
+    given.0.allow_upstream_proxy = false;
+    let scene = Scene::with(given, YES).await;
     scene.get("http://origin.test/").await;
     scene.connect("origin.test:443").await.expect("a tunnel");
     assert_eq!(scene.dialled(), ["93.184.216.34:80", "93.184.216.34:443"]);
@@ -317,7 +315,7 @@ async fn p11_a_tunnel_through_a_proxy_is_judged_by_its_destination() {
     let mut tunnel = scene.connect("origin.test:443").await.expect("a tunnel");
     // The proxy's own address is private, which is permitted.
     let same = settings(POLICY, ALL);
-    scene.engine.replace(&Arc::new(same)).expect("settings");
+    scene.replace(same);
     tunnel
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
         .await
@@ -325,6 +323,6 @@ async fn p11_a_tunnel_through_a_proxy_is_judged_by_its_destination() {
     read_until(&mut tunnel, "origin").await;
     let denying = POLICY.replacen('\n', "\ndenied_domains = [\"93.184.216.34\"]\n", 1);
     let denying = settings(&denying, ALL);
-    scene.engine.replace(&Arc::new(denying)).expect("settings");
+    scene.replace(denying);
     assert!(head(&mut tunnel).await.is_none(), "the tunnel has ended");
 }

@@ -7,8 +7,8 @@ mod mitm;
 use std::sync::Arc;
 
 use codex_network_config::{
-    AdminAccess, AdminView, Listen, LogFlows, LogFormat, Principal, Settings, UpstreamProxy,
-    duration_text,
+    AdminAccess, AdminView, Listen, LogFlows, LogFormat, Principal, Settings, UpstreamProxies,
+    UpstreamProxy, duration_text,
 };
 use codex_network_engine::Generation;
 use codex_network_policy::{DomainSet, Policy};
@@ -17,16 +17,23 @@ use serde_json::{Map, Value, json};
 /// The settings that a generation was made from, with the addresses that its owner listens on.
 pub(crate) fn effective(generation: &Generation, listen: &Listen) -> Value {
     let mut all = Map::new();
-    all.insert("generation".to_owned(), json!(generation.number()));
-    all.extend(settings(generation.settings(), generation.policy(), listen));
+    all.insert("generation".to_owned(), json!(generation.number().get()));
+    all.extend(settings(
+        generation.settings(),
+        generation.policy(),
+        listen,
+        &generation.supplied().upstream_proxies,
+    ));
     Value::Object(all)
 }
 
-/// The settings with this policy, which may have another mode, and these addresses.
+/// The settings with this policy, which may have another mode, these addresses, and these proxies of
+/// the environment.
 pub(crate) fn settings(
     settings: &Settings,
     policy: &Policy,
     listen: &Listen,
+    upstream_proxies: &UpstreamProxies,
 ) -> Map<String, Value> {
     let patterns = |set: &DomainSet| set.rules().map(|rule| rule.pattern).collect::<Vec<_>>();
     let all = json!({
@@ -39,7 +46,7 @@ pub(crate) fn settings(
         "enable_socks5": listen.socks5.is_some(),
         "enable_socks5_udp": settings.socks5_udp,
         "allow_upstream_proxy": settings.allow_upstream_proxy,
-        "upstream_proxy": upstream_proxy(settings),
+        "upstream_proxy": upstream_proxy(upstream_proxies),
         "allow_local_binding": policy.allows_local_binding(),
         "allowed_domains": patterns(policy.allowed()),
         "denied_domains": patterns(policy.denied()),
@@ -81,8 +88,7 @@ fn pinned(settings: &Settings) -> Value {
 }
 
 /// The proxies of the environment, without credentials (SPEC H12).
-fn upstream_proxy(settings: &Settings) -> Value {
-    let proxies = &settings.upstream_proxies;
+fn upstream_proxy(proxies: &UpstreamProxies) -> Value {
     let shown = |proxy: Option<&Arc<UpstreamProxy>>| proxy.map(ToString::to_string);
     json!({
         "http": shown(proxies.http()),

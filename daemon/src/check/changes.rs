@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Write};
 
-use codex_network_config::{Sandbox, Settings};
+use codex_network_config::{Sandbox, Settings, UpstreamProxies};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -143,7 +143,12 @@ impl fmt::Display for Shown<'_> {
 /// The settings under their names in full, as in `daemon.limits.max_connections`.
 fn values(settings: &Settings) -> BTreeMap<String, Value> {
     let mut values = BTreeMap::new();
-    let all = config::settings(settings, &settings.policy, &settings.listen);
+    let all = config::settings(
+        settings,
+        &settings.policy,
+        &settings.listen,
+        &UpstreamProxies::default(),
+    );
     for (key, value) in all {
         if !SOURCES.contains(&key.as_str()) && key != "pinned" {
             flatten(key, value, &mut values);

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use codex_network_config::{Listen, Reach, Settings, Sources, UpstreamProxies, load};
+use codex_network_config::{
+    Listen, Reach, Settings, Sources, Supplied, SystemFiles, UpstreamProxies, load,
+};
 use codex_network_engine::{
     AuditMetadata, BlockedEntry, Engine, EngineParts, LeafIssuer, NetworkPolicyDecider, OwnListener,
 };
@@ -26,6 +28,7 @@ const RESERVED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 #[must_use = "a builder does nothing before it is built"]
 pub struct NetworkProxyBuilder {
     configuration: Configuration,
+    upstream_proxies: Option<Arc<UpstreamProxies>>,
     pub(super) wanted: Wanted,
     http_listener: Option<TcpListener>,
     socks_listener: Option<TcpListener>,
@@ -106,6 +109,14 @@ impl NetworkProxyBuilder {
     /// reads again.
     pub fn sources(mut self, sources: Sources) -> Self {
         self.configuration = Configuration::Sources(sources);
+        self
+    }
+
+    /// Sends requests through these proxies instead of those of the process's environment, if the settings
+    /// have `allow_upstream_proxy` (SPEC H12). Without this call, a proxy that is built from
+    /// [`settings`](Self::settings) connects directly.
+    pub fn upstream_proxies(mut self, proxies: UpstreamProxies) -> Self {
+        self.upstream_proxies = Some(Arc::new(proxies));
         self
     }
 
@@ -226,7 +237,8 @@ impl NetworkProxyBuilder {
         let issuer = Issuer::ephemeral(self.bundle_directory.as_deref())
             .map_err(NetworkProxyError::Authority)?;
         let issuer = Arc::new(issuer);
-        let settings = self.configuration.settle(&issuer)?;
+        let proxies = self.upstream_proxies.as_ref();
+        let (settings, supplied) = self.configuration.settle(&issuer, proxies)?;
         let mut handed = [self.http_listener, self.socks_listener, self.admin_listener];
         let mut bound = [None, None, None];
         let addresses = self.wanted.addresses(&settings);
@@ -253,6 +265,7 @@ impl NetworkProxyBuilder {
         let engine = Engine::new(
             Arc::new(settings),
             EngineParts {
+                supplied,
                 issuer: Some(Arc::<Issuer>::clone(&issuer) as Arc<dyn LeafIssuer>),
                 decider: self.decider,
                 decider_timeout: self.decider_timeout.unwrap_or(default.decider_timeout),
@@ -282,6 +295,7 @@ impl NetworkProxyBuilder {
             engine,
             issuer,
             configuration: self.configuration,
+            upstream_proxies: self.upstream_proxies,
             wanted: self.wanted,
             reserved,
             observing: queue,
@@ -290,9 +304,14 @@ impl NetworkProxyBuilder {
 }
 
 impl Configuration {
-    /// The settings for the engine.
-    pub(super) fn settle(&self, issuer: &Issuer) -> Result<Settings, NetworkProxyError> {
-        let mut settings = match self {
+    /// The settings for the engine, and what the process has besides. `proxies` stand in for those of
+    /// the environment.
+    pub(super) fn settle(
+        &self,
+        issuer: &Issuer,
+        proxies: Option<&Arc<UpstreamProxies>>,
+    ) -> Result<(Settings, Supplied), NetworkProxyError> {
+        let settings = match self {
             Self::Settings(settings) => Settings::clone(settings),
             Self::Sources(sources) => from_sources(sources)?,
         };
@@ -302,12 +321,28 @@ impl Configuration {
                  is built; remove them",
             ));
         }
-        if settings.policy.interception() == Interception::Automatic {
-            issuer.fill(&mut settings.mitm, SystemTime::now());
-        } else if settings.upstream_proxies.need_tls() {
-            issuer::fill_roots(&mut settings.mitm);
-        }
-        Ok(settings)
+        let upstream_proxies = match (proxies, self) {
+            (Some(proxies), _) => Arc::clone(proxies),
+            (None, Self::Sources(_)) if settings.allow_upstream_proxy => of_environment()?,
+            (None, _) => Arc::default(),
+        };
+        let ca = (settings.policy.interception() == Interception::Automatic)
+            .then(|| issuer.current_ca(SystemTime::now()));
+        let needs_roots = ca.is_some() || upstream_proxies.need_tls();
+        let files = SystemFiles {
+            ca,
+            roots: if needs_roots {
+                issuer::system_roots()
+            } else {
+                Arc::default()
+            },
+            ..SystemFiles::default()
+        };
+        let supplied = Supplied {
+            upstream_proxies,
+            files,
+        };
+        Ok((settings, supplied))
     }
 }
 
@@ -317,16 +352,16 @@ fn from_sources(sources: &Sources) -> Result<Settings, NetworkProxyError> {
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.one_line());
     }
-    let mut settings = loaded.settings;
-    if settings.allow_upstream_proxy {
-        let proxies = UpstreamProxies::from_environment(|name| std::env::var_os(name));
-        let proxies = proxies.map_err(|errors| {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            NetworkProxyError::Environment(errors.join("; "))
-        })?;
-        settings.upstream_proxies = Arc::new(proxies);
-    }
-    Ok(settings)
+    Ok(loaded.settings)
+}
+
+/// The upstream proxies of the process's environment.
+fn of_environment() -> Result<Arc<UpstreamProxies>, NetworkProxyError> {
+    let proxies = UpstreamProxies::from_environment(|name| std::env::var_os(name));
+    proxies.map(Arc::new).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        NetworkProxyError::Environment(errors.join("; "))
+    })
 }
 
 impl Wanted {

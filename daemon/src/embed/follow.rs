@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_config::{ResolvConf, Settings, SystemFiles};
+use codex_network_config::{ResolvConf, Settings};
 
 use super::running::Running;
 use crate::watched::{Collection, Part, WatchedPath};
@@ -41,7 +41,7 @@ pub(super) fn start(running: &Arc<Running>) {
                 let seen = seen.look(&settings);
                 let renewed = match seen.change {
                     Change::None => return seen,
-                    Change::Unknown | Change::Seen => engine.renew(&SystemFiles::of(&settings)),
+                    Change::Unknown | Change::Seen => engine.renew(&engine.current().supplied().files),
                 };
                 match (renewed, seen.change) {
                     (Ok(()), Change::Seen) => {

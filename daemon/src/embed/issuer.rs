@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::RwLock;
 use std::time::SystemTime;
 
-use codex_network_config::{CaCertificate, Mitm};
+use codex_network_config::CaCertificate;
 use codex_network_engine::{ChildEnvironment, IssueError, IssuedLeaf, LeafIssuer};
 use codex_network_policy::Host;
 use futures_util::future::BoxFuture;
@@ -76,9 +76,9 @@ impl Issuer {
         })
     }
 
-    /// Sets the CA and the roots in the engine's settings. A CA that is old at this time is replaced
-    /// first (SPEC M3).
-    pub(super) fn fill(&self, mitm: &mut Mitm, now: SystemTime) {
+    /// The public facts about the CA, for the engine. A CA that is old at this time is replaced first
+    /// (SPEC M3).
+    pub(super) fn current_ca(&self, now: SystemTime) -> Arc<CaCertificate> {
         if self.made().ca.is_due(now) {
             match Made::new(self.directory.as_deref(), now) {
                 Ok(new) => {
@@ -91,8 +91,7 @@ impl Issuer {
                 Err(why) => tracing::warn!("the CA is not replaced: {why}"),
             }
         }
-        mitm.ca = Some(self.made().public);
-        fill_roots(mitm);
+        self.made().public
     }
 
     fn made(&self) -> Made {
@@ -150,9 +149,9 @@ impl Issuer {
     }
 }
 
-/// Sets the system's roots in the engine's settings.
-pub(super) fn fill_roots(mitm: &mut Mitm) {
-    mitm.roots = roots().certificates.as_slice().into();
+/// The system's roots, for the engine.
+pub(super) fn system_roots() -> Arc<[Arc<[u8]>]> {
+    roots().certificates.as_slice().into()
 }
 
 fn roots() -> &'static Roots {
@@ -203,17 +202,13 @@ mod tests {
     fn m3_new_settings_replace_a_ca_in_memory_that_is_old() {
         let issuer = Issuer::ephemeral(None).expect("a CA");
         let day = Duration::from_secs(24 * 60 * 60);
-        let mut mitm = Mitm::default();
-        let mut filled = |now| {
-            issuer.fill(&mut mitm, now);
-            mitm.ca.clone().expect("a CA").der.to_vec()
-        };
+        let ca_at = |now| issuer.current_ca(now).der.to_vec();
         let start = SystemTime::now();
-        let first = filled(start);
-        assert_eq!(filled(start + 200 * day), first);
-        let second = filled(start + 250 * day);
+        let first = ca_at(start);
+        assert_eq!(ca_at(start + 200 * day), first);
+        let second = ca_at(start + 250 * day);
         assert_ne!(second, first);
-        assert_eq!(filled(start + 250 * day), second);
+        assert_eq!(ca_at(start + 250 * day), second);
         assert!(issuer.certificate_pem().contains("BEGIN CERTIFICATE"));
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use codex_network_config::{Listen, Settings, Widening, duration_text};
-use codex_network_engine::{Door, Engine, Listening};
+use codex_network_config::{Listen, Settings, Supplied, UpstreamProxies, Widening, duration_text};
+use codex_network_engine::{Door, Engine, GenerationNumber, Listening};
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedMutexGuard;
@@ -38,6 +38,8 @@ pub(super) struct Running {
     pub(super) issuer: Arc<Issuer>,
     /// What the proxy was built from.
     pub(super) configuration: Configuration,
+    /// Upstream proxies instead of those of the environment.
+    upstream_proxies: Option<Arc<UpstreamProxies>>,
     pub(super) wanted: Wanted,
     state: Mutex<State>,
     /// Held while settings are checked and put in force, so that the last caller's settings are the
@@ -94,6 +96,7 @@ impl Running {
         engine: Engine,
         issuer: Arc<Issuer>,
         configuration: Configuration,
+        upstream_proxies: Option<Arc<UpstreamProxies>>,
         wanted: Wanted,
         reserved: [Option<Reserved>; 3],
     ) -> Result<Arc<Self>, NetworkProxyError> {
@@ -101,6 +104,7 @@ impl Running {
             engine,
             issuer,
             configuration,
+            upstream_proxies,
             wanted,
             state: Mutex::new(State {
                 open: [None, None, None],
@@ -136,7 +140,7 @@ impl Running {
     pub(super) async fn put_in_force(
         self: &Arc<Self>,
         given: Option<Configuration>,
-    ) -> Result<u64, NetworkProxyError> {
+    ) -> Result<GenerationNumber, NetworkProxyError> {
         let turn = self.turn().await;
         self.put_in_force_by(turn, given).await
     }
@@ -146,7 +150,7 @@ impl Running {
         self: &Arc<Self>,
         turn: OwnedMutexGuard<()>,
         given: Option<Configuration>,
-    ) -> Result<u64, NetworkProxyError> {
+    ) -> Result<GenerationNumber, NetworkProxyError> {
         let running = Arc::clone(self);
         // Reading files and compiling long lists blocks, so it must not run on a thread that
         // serves. If the caller goes away meanwhile, the reading keeps the turn, so that a stuck
@@ -157,13 +161,20 @@ impl Running {
                 Some(_) => By::Embedder,
                 None => By::Configuration,
             };
-            (configuration.settle(&running.issuer), by, turn)
+            let proxies = running.upstream_proxies.as_ref();
+            (configuration.settle(&running.issuer, proxies), by, turn)
         });
-        let (settings, by, _turn) = settled.await.map_err(|_| NetworkProxyError::Runtime)?;
-        self.apply(&Arc::new(settings?), by)
+        let (settled, by, _turn) = settled.await.map_err(|_| NetworkProxyError::Runtime)?;
+        let (settings, supplied) = settled?;
+        self.apply(&Arc::new(settings), &supplied, by)
     }
 
-    fn apply(self: &Arc<Self>, settings: &Arc<Settings>, by: By) -> Result<u64, NetworkProxyError> {
+    fn apply(
+        self: &Arc<Self>,
+        settings: &Arc<Settings>,
+        supplied: &Supplied,
+        by: By,
+    ) -> Result<GenerationNumber, NetworkProxyError> {
         let mut state = self.state();
         if state.ending == Ending::Yes {
             return Err(NetworkProxyError::Ended);
@@ -189,7 +200,7 @@ impl Running {
                 opened[index] = Some(Opened { wanted, listening });
             }
         }
-        let number = self.engine.replace(settings)?;
+        let number = self.engine.replace_all(settings, supplied)?;
         // The old sockets close only now that the new ones accept (SPEC C7).
         for ((open, opened), address) in state.open.iter_mut().zip(opened).zip(addresses) {
             if opened.is_some() || address.is_none() {
@@ -263,7 +274,7 @@ impl Running {
 /// The part of the admin API that makes changes. It holds an [`Arc`] of the running proxy while it
 /// is open.
 impl Owner for Running {
-    fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+    fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         self.engine.set_mode(mode)
     }
 
@@ -278,7 +289,10 @@ impl Owner for Running {
             let reloaded = tokio::time::timeout(RELOAD_TIMEOUT, reloading).await;
             match reloaded {
                 Ok(Ok(Ok(generation))) => {
-                    tracing::info!(generation, "reloaded through the admin API");
+                    tracing::info!(
+                        generation = generation.get(),
+                        "reloaded through the admin API"
+                    );
                     Ok(())
                 }
                 Ok(Ok(Err(error))) => {

@@ -195,7 +195,7 @@ fn open(
 
 #[cfg(test)]
 mod tests {
-    use codex_network_config::{Sources, UpstreamProxies, load};
+    use codex_network_config::{Sources, Supplied, UpstreamProxies, load};
     use codex_network_engine::EngineParts;
 
     use super::*;
@@ -204,12 +204,17 @@ mod tests {
     /// own.
     fn engine(proxy: SocketAddr) -> Engine {
         let loaded = load(&Sources::none()).expect("the defaults");
-        let mut settings = loaded.settings;
         let variable =
             |name: &str| (name == "HTTP_PROXY").then(|| format!("http://{proxy}").into());
         let proxies = UpstreamProxies::from_environment(variable).expect("a proxy");
-        settings.upstream_proxies = Arc::new(proxies);
-        Engine::new(Arc::new(settings), EngineParts::default()).expect("an engine")
+        let parts = EngineParts {
+            supplied: Supplied {
+                upstream_proxies: Arc::new(proxies),
+                ..Supplied::default()
+            },
+            ..EngineParts::default()
+        };
+        Engine::new(Arc::new(loaded.settings), parts).expect("an engine")
     }
 
     #[tokio::test]

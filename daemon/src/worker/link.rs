@@ -14,9 +14,11 @@ use parking_lot::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use codex_network_config::{Sources, Supplied};
 use zeroize::Zeroizing;
 
 use super::reload_waiters::ReloadWaiters;
+use crate::admitted::Admitted;
 use crate::ca::Leaf;
 use crate::opaque::file_contents::ReceivedFiles;
 use crate::opaque::worker_settings::{self, WorkerSettings};
@@ -50,9 +52,15 @@ pub(super) struct First {
 #[derive(Debug)]
 pub(super) struct NewSettings {
     pub(super) ticket: Ticket,
-    pub(super) configuration: WorkerSettings,
-    /// The files of the system, with the CA.
-    pub(super) system_files: ReceivedFiles,
+    /// The configuration, with the secrets that it names.
+    pub(super) sources: Sources,
+    /// The permitted callers of the control socket.
+    pub(super) admitted: Admitted,
+    /// Sentences of the loader about the configuration.
+    pub(super) warnings: Vec<String>,
+    pub(super) supplied: Supplied,
+    /// Sentences of the loader about the files of the system.
+    pub(super) file_warnings: Vec<String>,
     pub(super) listeners: Vec<(Name, Change)>,
 }
 
@@ -229,10 +237,26 @@ fn receive_settings(
     let listeners = take_listeners(descriptors, listeners)?;
     // It holds secrets.
     let bytes = Zeroizing::new(read(&blob).context("cannot read the settings")?);
+    let WorkerSettings {
+        admitted,
+        warnings,
+        upstream_proxies,
+        sources,
+    } = worker_settings::decode(&bytes).context("the settings are garbled")?;
+    let ReceivedFiles {
+        files,
+        warnings: file_warnings,
+    } = receive_files(files)?;
     Ok(NewSettings {
         ticket,
-        configuration: worker_settings::decode(&bytes).context("the settings are garbled")?,
-        system_files: receive_files(files)?,
+        sources,
+        admitted,
+        warnings,
+        supplied: Supplied {
+            upstream_proxies: Arc::new(upstream_proxies),
+            files,
+        },
+        file_warnings,
         listeners,
     })
 }

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use codex_network_config::{Daemon, Diagnostic, Settings, Widening, load};
 use codex_network_control::ReloadProblem;
 use codex_network_control::message::{LastReload, ReloadOutcome};
-use codex_network_engine::{Engine, Generation, OwnListener};
+use codex_network_engine::{Engine, Generation, GenerationNumber, OwnListener};
 use codex_network_policy::{DomainSet, Mode, Policy};
 use futures_util::future::BoxFuture;
 
@@ -25,7 +25,6 @@ use crate::admin::{Condition, Owner, Unchanged};
 use crate::admitted::Admitted;
 use crate::memory;
 use crate::opaque::file_contents::ReceivedFiles;
-use crate::opaque::worker_settings::WorkerSettings;
 use crate::privsep::message::{Fallback, Problems, ToMonitor};
 use crate::privsep::ticket::Ticket;
 use crate::problems::ReloadError;
@@ -64,7 +63,7 @@ pub(super) struct Reloader {
 #[derive(Debug)]
 struct Told {
     /// A generation's number, and when it came into force.
-    generation: (u64, i64),
+    generation: (GenerationNumber, i64),
     last: Option<LastReload>,
     /// Warnings: settings in force that do not do what they seem to say.
     warnings: Vec<String>,
@@ -78,7 +77,7 @@ struct Told {
 /// A change of settings.
 struct Replaced {
     /// The number of the new generation.
-    number: u64,
+    number: GenerationNumber,
     old: Arc<Settings>,
     /// The policy that was in force, with the mode that was set at run time.
     before: Policy,
@@ -166,7 +165,7 @@ impl Reloader {
     }
 
     /// Since when a generation is in force, in seconds since 1970, if that is known.
-    pub(super) fn in_force_since(&self, number: u64) -> Option<i64> {
+    pub(super) fn in_force_since(&self, number: GenerationNumber) -> Option<i64> {
         let (noted, since) = self.told().generation;
         (noted == number).then_some(since)
     }
@@ -179,7 +178,7 @@ impl Reloader {
     /// Changes the mode: full mode until the next reload, limited mode until this is called again.
     /// The monitor is told, so that a replacement worker is not less strict. Returns the
     /// generation's number, or the requirement that forbids it (SPEC C6).
-    pub(super) fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+    pub(super) fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         let _turn = self.mode.lock();
         let number = self.engine.set_mode(mode)?;
         self.note_generation(number);
@@ -250,38 +249,32 @@ impl Reloader {
 
     async fn try_put_in_force(self: &Arc<Self>, new: NewSettings) -> Result<Replaced, ReloadError> {
         let NewSettings {
-            configuration,
-            system_files,
-            listeners,
-            ..
-        } = new;
-        let WorkerSettings {
+            ticket: _,
             sources,
             admitted,
-            warnings: unknown,
-            upstream_proxies,
-        } = configuration;
+            warnings,
+            supplied,
+            file_warnings,
+            listeners,
+        } = new;
         let unusable = |error: &dyn std::fmt::Display| ReloadError::placeless(&error.to_string());
         // Long lists take a while to compile, so it must not run on a thread that serves.
         let loaded = tokio::task::spawn_blocking(move || load(&sources))
             .await
             .map_err(|error| unusable(&error))?
             .map_err(|problems| ReloadError::of(&problems))?;
-        let mut settings = loaded.settings;
-        settings.upstream_proxies = Arc::new(upstream_proxies);
-        system_files.files.fill(&mut settings);
-        let settings = Arc::new(settings);
+        let settings = Arc::new(loaded.settings);
         let old = self.engine.current();
         let number = self
             .engine
-            .replace(&settings)
+            .replace_all(&settings, &supplied)
             .map_err(|error| unusable(&format!("{:#}", anyhow::Error::new(error))))?;
-        self.issuer.use_ca(settings.mitm.ca.as_deref());
+        self.issuer.use_ca(supplied.files.ca.as_deref());
         let changed = self.doors().change(&self.engine, self, listeners);
         if let Err(error) = changed {
             // Only a full descriptor table can prevent serving a bound socket.
-            let restored = self.engine.replace(old.settings());
-            self.issuer.use_ca(old.settings().mitm.ca.as_deref());
+            let restored = self.engine.replace_all(old.settings(), old.supplied());
+            self.issuer.use_ca(old.supplied().files.ca.as_deref());
             tracing::debug!(?restored, "the old settings are back");
             return Err(unusable(&format!("{error:#}")));
         }
@@ -291,11 +284,11 @@ impl Reloader {
             .warnings
             .iter()
             .map(Diagnostic::one_line)
-            .chain(unknown)
-            .chain(settings.upstream_proxies.warnings())
+            .chain(warnings)
+            .chain(supplied.upstream_proxies.warnings())
             .chain(self.engine.looping_proxies())
             .collect();
-        self.tell(warnings, system_files.warnings, admitted);
+        self.tell(warnings, file_warnings, admitted);
         Ok(Replaced {
             number,
             old: Arc::clone(old.settings()),
@@ -322,7 +315,7 @@ impl Reloader {
             tracing::warn!(%error, "the changes of the lists could not be logged");
         }
         tracing::info!(
-            generation = number,
+            generation = number.get(),
             mode = self.engine.current().policy().mode().as_str(),
             allow_rules = new.policy.allowed().len(),
             deny_rules = new.policy.denied().len(),
@@ -363,7 +356,7 @@ impl Reloader {
     }
 
     /// Notes that a generation is in force since now.
-    fn note_generation(&self, number: u64) {
+    fn note_generation(&self, number: GenerationNumber) {
         let mut told = self.told();
         // Two changes may get here in either order.
         if number > told.generation.0 {
@@ -416,7 +409,7 @@ impl Owner for Reloader {
         }
     }
 
-    fn set_mode(&self, mode: Mode) -> Result<u64, Widening> {
+    fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         self.set_mode(mode)
     }
 

@@ -11,8 +11,8 @@ const MAX_LOGGED: usize = 8;
 /// Puts files in force, under the settings in force. Files with the same content change nothing.
 pub(super) fn renew(engine: &Engine, files: &SystemFiles) {
     let before = engine.current();
-    let old = SystemFiles::of(before.settings());
-    if old == *files {
+    let old = &before.supplied().files;
+    if old == files {
         return;
     }
     if let Err(error) = engine.renew(files) {
@@ -22,7 +22,7 @@ pub(super) fn renew(engine: &Engine, files: &SystemFiles) {
         );
         return;
     }
-    let changes = changes(&before, &engine.current(), &old, files);
+    let changes = changes(&before, &engine.current(), old, files);
     tracing::info!("taken over without a reload: {}", changes.join("; "));
 }
 

@@ -6,7 +6,7 @@ use codex_network_policy::{Authority, Decision};
 use super::unix_socket::SocketStanding;
 use super::{AllowedBy, LeadsTo, Permit, still_permitted};
 use crate::attempt::Attempt;
-use crate::live_policy::{Generation, LivePolicy};
+use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
 /// A permitted attempt, to be judged again.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub(crate) async fn rejudged<T>(
 /// returns something.
 pub(super) async fn on_change<T>(
     live: &LivePolicy,
-    number: u64,
+    number: GenerationNumber,
     look: impl Fn(&Generation) -> Option<T>,
 ) -> T {
     let mut changes = live.watch();

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::passage::Passage;
 use crate::enforce::{LeadsTo, Standing};
-use crate::live_policy::{Generation, LivePolicy};
+use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
 /// How long a request may go on after the policy has stopped permitting it. SPEC P11 allows one second
 /// for this and for closing the connection.
@@ -40,7 +40,7 @@ struct Requests {
 struct Request {
     standing: Standing,
     /// The settings that permitted it.
-    generation: u64,
+    generation: GenerationNumber,
 }
 
 /// A request's place among those under way. It is freed when every task that moves a part of the

@@ -51,7 +51,7 @@ use crate::client::Client;
 use crate::enforce::{self, Flow, Judged, Permit, VettedAddrs};
 use crate::http::Shared;
 use crate::linger::linger;
-use crate::live_policy::Generation;
+use crate::live_policy::{Generation, GenerationNumber};
 use crate::outcome::{Ending, Fault, Outcome};
 use crate::respond::Reply;
 use crate::upstream::datagram::{Family, Outlets};
@@ -68,7 +68,7 @@ const LOOKUPS_MAX: usize = 16;
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// The result of a lookup: the destination, the generation of the settings, and the addresses.
-type Lookup = BoxFuture<'static, (Wanted, u64, Result<Allowed, UpstreamError>)>;
+type Lookup = BoxFuture<'static, (Wanted, GenerationNumber, Result<Allowed, UpstreamError>)>;
 
 /// The addresses of a permitted destination, and what becomes of it.
 type Allowed = (VettedAddrs, Flow);
@@ -400,7 +400,7 @@ impl Association<'_> {
     fn await_outcome(
         &mut self,
         wanted: Wanted,
-        number: u64,
+        number: GenerationNumber,
         data: &[u8],
         outcome: impl Future<Output = Result<Allowed, UpstreamError>> + Send + 'static,
     ) {
@@ -433,7 +433,7 @@ impl Association<'_> {
     async fn resolved(
         &mut self,
         wanted: Wanted,
-        number: u64,
+        number: GenerationNumber,
         outcome: Result<Allowed, UpstreamError>,
     ) {
         // The destination may have been forgotten for another one.
@@ -460,13 +460,13 @@ impl Association<'_> {
         }
     }
 
-    fn permit(&mut self, wanted: Wanted, number: u64, allowed: Allowed) {
+    fn permit(&mut self, wanted: Wanted, number: GenerationNumber, allowed: Allowed) {
         let now = Instant::now();
         let forgotten = self.destinations.permit(wanted, number, allowed, now);
         self.tell(&forgotten);
     }
 
-    fn refuse(&mut self, wanted: Wanted, number: u64, reason: Reason) {
+    fn refuse(&mut self, wanted: Wanted, number: GenerationNumber, reason: Reason) {
         self.counts.refused += 1;
         let now = Instant::now();
         let forgotten = self.destinations.refuse(wanted, number, reason, now);

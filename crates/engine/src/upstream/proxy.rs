@@ -133,7 +133,7 @@ pub(super) fn chosen<'g>(
     proxy_use: ProxyUse,
 ) -> Option<&'g Arc<UpstreamProxy>> {
     let settings = generation.settings();
-    let proxies: &UpstreamProxies = &settings.upstream_proxies;
+    let proxies: &UpstreamProxies = &generation.supplied().upstream_proxies;
     let proxy = match proxy_use {
         ProxyUse::Http => proxies.http(),
         ProxyUse::Tunnel => proxies.tunnel(),

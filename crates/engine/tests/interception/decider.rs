@@ -105,7 +105,7 @@ async fn p8_c7_settings_that_come_while_the_decider_thinks_count() {
     let (answer, ()) = tokio::join!(scene.refused("origin.test:443"), async {
         asked.notified().await;
         let denied = "[network]\ndenied_domains = [\"origin.test\"]\n";
-        let denied = Arc::new(settings(denied, &scene.origin_ca));
+        let denied = Arc::new(settings(denied));
         scene.engine.replace(&denied).expect("settings");
         go_on.notify_one();
     });
@@ -120,7 +120,7 @@ async fn p8_c6_a_requirement_keeps_the_last_word_from_the_decider() {
     let decider = |_: NetworkPolicyRequest| async { NetworkDecision::Allow };
     let amend = |parts: &mut EngineParts| parts.decider = Some(Arc::new(decider));
     let scene = Scene::amended("", &["http/1.1"], None, amend).await;
-    let mut managed = settings("", &scene.origin_ca);
+    let mut managed = settings("");
     managed.managed.allowed_domains_only = true;
     scene.engine.replace(&Arc::new(managed)).expect("settings");
     let answer = scene.refused("origin.test:443").await;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use codex_network_config::{Settings, Sources, UpstreamProxies, load};
+use codex_network_config::{Settings, Sources, Supplied, SystemFiles, UpstreamProxies, load};
 use codex_network_engine::{
     AuditEvent, AuditSink, Dial, Door, Engine, EngineParts, IssueError, IssuedLeaf, LeafIssuer,
     Listening, Resolve, ResolveError,
@@ -197,19 +197,21 @@ impl Scene {
         let origin_ca = Arc::new(Ca::new("the origin's"));
         let origin = origin(origin_ca.server(&["origin.test", "*.many.test"], protocols)).await;
         let mut end = origin;
-        let mut settings = settings(policy, &origin_ca);
+        let settings = settings(policy);
+        let mut supplied = trusting(&origin_ca);
         if let Some(scheme) = scheme {
             let url = OsString::from(format!("{scheme}://proxy.test:3128"));
             let proxies = UpstreamProxies::from_environment(|name| {
                 (name == "https_proxy").then(|| url.clone())
             });
-            settings.upstream_proxies = Arc::new(proxies.expect("a usable variable"));
+            supplied.upstream_proxies = Arc::new(proxies.expect("a usable variable"));
             let tls = (scheme == "https").then(|| origin_ca.server(&["proxy.test"], &["http/1.1"]));
             end = proxy(end, tls).await;
         }
         let ca = Arc::new(Ca::new("the proxy's"));
         let audit = Arc::new(Audit::default());
         let mut parts = EngineParts {
+            supplied,
             resolver: Some(Arc::new(Everywhere(end))),
             dialler: Arc::new(Everywhere(end)),
             issuer: Some(Arc::clone(&ca) as Arc<dyn LeafIssuer>),
@@ -327,17 +329,27 @@ impl Scene {
     }
 }
 
-/// The settings of a text, with this authority as the only trusted one.
-pub(crate) fn settings(policy: &str, trusted: &Ca) -> Settings {
-    let mut settings = load(
+/// Roots with this authority alone.
+pub(crate) fn trusting(trusted: &Ca) -> Supplied {
+    let files = SystemFiles {
+        roots: [Arc::from(trusted.der.as_ref())].into(),
+        ..SystemFiles::default()
+    };
+    Supplied {
+        files,
+        ..Supplied::default()
+    }
+}
+
+/// The settings of a text.
+pub(crate) fn settings(policy: &str) -> Settings {
+    load(
         &Sources::none()
             .with_text("test", policy)
             .with_environment(|name| (name == "TOKEN").then(|| "hunter2".into())),
     )
     .expect("a policy")
-    .settings;
-    settings.mitm.roots = [Arc::from(trusted.der.as_ref())].into();
-    settings
+    .settings
 }
 
 /// Sends one request, in the protocol that the two sides agreed on.

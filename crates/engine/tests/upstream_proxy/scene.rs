@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use codex_network_config::{Settings, Sources, UpstreamProxies, load};
+use codex_network_config::{Settings, Sources, Supplied, UpstreamProxies, load};
 use codex_network_engine::{
     Dial, Door, Engine, EngineParts, Listening, OwnListener, Resolve, ResolveError,
 };
@@ -98,7 +98,8 @@ impl Scene {
         Self::with(settings(POLICY, variables), plays).await
     }
 
-    pub(crate) async fn with(settings: Settings, plays: Plays) -> Self {
+    pub(crate) async fn with(given: (Settings, Supplied), plays: Plays) -> Self {
+        let (settings, supplied) = given;
         let heads = Heads::default();
         let origin = listen(Heads::default(), Plays::Along(""), None).await;
         let proxy = listen(heads.clone(), plays, Some(origin)).await;
@@ -108,6 +109,7 @@ impl Scene {
             dialled: Mutex::default(),
         });
         let parts = EngineParts {
+            supplied,
             resolver: Some(Arc::new(Names)),
             dialler: Arc::clone(&dialler) as Arc<dyn Dial>,
             ..EngineParts::default()
@@ -126,6 +128,12 @@ impl Scene {
             dialler,
             heads,
         }
+    }
+
+    /// Puts other settings and proxies in force.
+    pub(crate) fn replace(&self, (settings, supplied): (Settings, Supplied)) {
+        let replaced = self.engine.replace_all(&Arc::new(settings), &supplied);
+        replaced.expect("settings");
     }
 
     /// Makes this address one of our own listeners.
@@ -206,17 +214,20 @@ impl Scene {
     }
 }
 
-/// The settings of a text and an environment.
-pub(crate) fn settings(policy: &str, variables: &[(&str, &str)]) -> Settings {
-    let mut settings = load(&Sources::none().with_text("test", policy))
+/// The settings of a text, and the proxies of an environment.
+pub(crate) fn settings(policy: &str, variables: &[(&str, &str)]) -> (Settings, Supplied) {
+    let settings = load(&Sources::none().with_text("test", policy))
         .expect("a policy")
         .settings;
     let proxies = UpstreamProxies::from_environment(|name| {
         let mut found = variables.iter().filter(|(known, _)| *known == name);
         found.next().map(|(_, value)| OsString::from(value))
     });
-    settings.upstream_proxies = Arc::new(proxies.expect("usable variables"));
-    settings
+    let supplied = Supplied {
+        upstream_proxies: Arc::new(proxies.expect("usable variables")),
+        ..Supplied::default()
+    };
+    (settings, supplied)
 }
 
 /// Reads up to the end of a head; `None` when there is none.

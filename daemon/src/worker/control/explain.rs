@@ -43,7 +43,7 @@ pub(super) async fn explain(
         addresses: addresses(&told),
         hooks: missed_hooks(&generation, &told),
         mode: generation.policy().mode().as_str().to_owned(),
-        generation: generation.number(),
+        generation: generation.number().get(),
         ..Explained::of(&told.explanation)
     };
     match told.explanation.decision.reason() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use codex_network_config::{Settings, UpstreamProxy};
+use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
     GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
@@ -12,7 +12,7 @@ use codex_network_control::message::{
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
-use codex_network_engine::{Engine, NameServerHealth, NameServers, NameServersFrom};
+use codex_network_engine::{Engine, Generation, NameServerHealth, NameServers, NameServersFrom};
 use codex_network_policy::{DomainSet, Mode};
 
 use super::peer::Peer;
@@ -109,7 +109,7 @@ impl Service {
             deny_rules: policy.denied().len(),
             listeners,
             generation: GenerationInForce {
-                number: generation.number(),
+                number: generation.number().get(),
                 since: self.reloader.in_force_since(generation.number()),
             },
             files: paths(&settings.files),
@@ -127,8 +127,8 @@ impl Service {
                 blocked: counters.blocked,
             },
             warnings: [self.reloader.missing(), self.reloader.warnings()].concat(),
-            upstream_http_proxy: shown(settings.upstream_proxies.http()),
-            upstream_tunnel_proxy: shown(settings.upstream_proxies.tunnel()),
+            upstream_http_proxy: shown(generation.supplied().upstream_proxies.http()),
+            upstream_tunnel_proxy: shown(generation.supplied().upstream_proxies.tunnel()),
             names: generation.name_servers().map(names),
         }
     }
@@ -139,7 +139,7 @@ impl Service {
         let until = Instant::now() + PUBLISH_TIMEOUT;
         let waits = || {
             let generation = self.engine.current();
-            let ca = generation.settings().mitm.ca.as_deref();
+            let ca = generation.supplied().files.ca.as_deref();
             ca.is_some_and(|ca| ca.kept_at.is_none() && ca.certificate_file.is_none())
         };
         while waits() && Instant::now() < until {
@@ -198,7 +198,7 @@ impl Control for Session {
         let generation = self.service.engine.current();
         Ok(ModeInForce {
             mode: generation.policy().mode().as_str().to_owned(),
-            generation: generation.number(),
+            generation: generation.number().get(),
             was: None,
         })
     }
@@ -228,7 +228,7 @@ impl Control for Session {
         tracing::info!(
             parent: None,
             mode = mode.as_str(),
-            generation,
+            generation = generation.get(),
             uid = self.peer.user.as_raw(),
             pid = self.peer.pid,
             "the mode was changed through the control socket"
@@ -238,7 +238,7 @@ impl Control for Session {
         }
         Ok(ModeInForce {
             mode: mode.as_str().to_owned(),
-            generation,
+            generation: generation.get(),
             was: Some(was.as_str().to_owned()),
         })
     }
@@ -265,7 +265,7 @@ impl Control for Session {
         let generation = self.service.engine.current();
         let policy = generation.policy();
         Ok(Reloaded {
-            generation: generation.number(),
+            generation: generation.number().get(),
             mode: policy.mode().as_str().to_owned(),
             allow_rules: policy.allowed().len(),
             deny_rules: policy.denied().len(),
@@ -318,14 +318,14 @@ impl Control for Session {
 
     async fn ca(self, _: Context, query: CaQuery) -> Result<Ca, ControlError> {
         let generation = self.service.engine.current();
-        Ok(ca(generation.settings(), query))
+        Ok(ca(&generation, query))
     }
 }
 
 /// The public facts about the CA.
-fn ca(settings: &Settings, query: CaQuery) -> Ca {
-    let mitm = &settings.mitm;
-    let described = mitm
+fn ca(generation: &Generation, query: CaQuery) -> Ca {
+    let files = &generation.supplied().files;
+    let described = files
         .ca
         .as_deref()
         .and_then(|ca| Some((ca, describe(&ca.der)?)));
@@ -341,12 +341,14 @@ fn ca(settings: &Settings, query: CaQuery) -> Ca {
         kept_at: path(&ca.kept_at),
         certificate_file: path(&ca.certificate_file),
         bundle_file: path(&ca.bundle_file),
-        unused: ca.certificate_file.is_none() && ca.kept_at.is_none() && !settings.intercepts(),
-        roots: mitm.roots.len(),
+        unused: ca.certificate_file.is_none()
+            && ca.kept_at.is_none()
+            && !generation.settings().intercepts(),
+        roots: files.roots.len(),
         pem: pem::certificate(&ca.der),
         bundle: query
             .bundle
-            .then(|| pem::bundle(mitm.roots.iter().map(|root| &**root), &ca.der)),
+            .then(|| pem::bundle(files.roots.iter().map(|root| &**root), &ca.der)),
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use codex_network_policy::{Authority, Host, Reason};
 
 use crate::enforce::{Flow, VettedAddrs, WeakFlow};
+use crate::live_policy::GenerationNumber;
 use crate::outcome::Ending;
 use crate::upstream::datagram::ATTEMPTS_MAX;
 
@@ -58,7 +59,7 @@ struct Peer {
 #[derive(Debug)]
 struct Destination {
     /// The settings under which it was judged.
-    generation: u64,
+    generation: GenerationNumber,
     used: Instant,
     state: State,
 }
@@ -103,7 +104,12 @@ impl Destinations {
     }
 
     /// What is known about the destination of a datagram, under the settings of this number.
-    pub(crate) fn look(&mut self, wanted: &Wanted, generation: u64, now: Instant) -> Known<'_> {
+    pub(crate) fn look(
+        &mut self,
+        wanted: &Wanted,
+        generation: GenerationNumber,
+        now: Instant,
+    ) -> Known<'_> {
         let Some(destination) = self.table.get_mut(wanted) else {
             return Known::Nothing;
         };
@@ -133,7 +139,7 @@ impl Destinations {
     pub(crate) fn refuse(
         &mut self,
         wanted: Wanted,
-        generation: u64,
+        generation: GenerationNumber,
         reason: Reason,
         now: Instant,
     ) -> Vec<Forgotten> {
@@ -147,7 +153,7 @@ impl Destinations {
     pub(crate) fn permit(
         &mut self,
         wanted: Wanted,
-        generation: u64,
+        generation: GenerationNumber,
         (mut addresses, flow): (VettedAddrs, Flow),
         now: Instant,
     ) -> Vec<Forgotten> {
@@ -161,7 +167,7 @@ impl Destinations {
     pub(crate) fn resolving(
         &mut self,
         wanted: Wanted,
-        generation: u64,
+        generation: GenerationNumber,
         now: Instant,
     ) -> Vec<Forgotten> {
         self.put(wanted, generation, State::Resolving(Vec::new()), now)
@@ -227,7 +233,7 @@ impl Destinations {
     }
 
     /// Forgets refusals under other settings than those of this number.
-    pub(crate) fn forget_old_refusals(&mut self, generation: u64) -> Vec<Forgotten> {
+    pub(crate) fn forget_old_refusals(&mut self, generation: GenerationNumber) -> Vec<Forgotten> {
         self.forget(|destination| {
             destination.generation == generation || !matches!(destination.state, State::Refused(..))
         })
@@ -259,7 +265,7 @@ impl Destinations {
     fn put(
         &mut self,
         wanted: Wanted,
-        generation: u64,
+        generation: GenerationNumber,
         state: State,
         now: Instant,
     ) -> Vec<Forgotten> {
@@ -350,6 +356,10 @@ fn cost(waiting: &[Vec<u8>]) -> usize {
 mod tests {
     use super::*;
 
+    fn generation(number: u64) -> GenerationNumber {
+        GenerationNumber::numbered(number)
+    }
+
     fn wanted(number: usize) -> Wanted {
         Wanted {
             host: Ok(Host::parse(&format!("n{number}.test")).expect("a host")),
@@ -364,7 +374,10 @@ mod tests {
     /// A destination that may be sent to. Its addresses do not matter to the table.
     fn permit(table: &mut Destinations, number: usize, now: Instant) {
         let allowed = (VettedAddrs::none_for_tests(), Flow::for_tests());
-        assert_eq!(table.permit(wanted(number), 1, allowed, now), []);
+        assert_eq!(
+            table.permit(wanted(number), generation(1), allowed, now),
+            []
+        );
     }
 
     #[test]
@@ -384,7 +397,10 @@ mod tests {
         }
         assert!(table.may_answer(peer(9_999)).is_some());
         assert!(table.may_answer(peer(1)).is_none());
-        assert!(matches!(table.look(&wanted(0), 1, start), Known::Nothing));
+        assert!(matches!(
+            table.look(&wanted(0), generation(1), start),
+            Known::Nothing
+        ));
     }
 
     #[test]
@@ -396,7 +412,7 @@ mod tests {
         table.sent(&wanted(1), peer(1), 1);
         table.sent(&wanted(2), peer(2), 1);
         let later = start + UNUSED_MAX / 2;
-        table.look(&wanted(1), 1, later);
+        table.look(&wanted(1), generation(1), later);
         table.expire(start + UNUSED_MAX);
         assert!(table.may_answer(peer(1)).is_some());
         assert!(table.may_answer(peer(2)).is_none());
@@ -422,13 +438,19 @@ mod tests {
     fn r1_a_refusal_is_remembered_once_and_what_follows_is_counted() {
         let mut table = Destinations::default();
         let now = Instant::now();
-        table.refuse(wanted(1), 1, Reason::Denied, now);
+        table.refuse(wanted(1), generation(1), Reason::Denied, now);
         for _ in 0..3 {
-            assert!(matches!(table.look(&wanted(1), 1, now), Known::Refused));
+            assert!(matches!(
+                table.look(&wanted(1), generation(1), now),
+                Known::Refused
+            ));
         }
         // Under other settings it is judged again.
-        assert!(matches!(table.look(&wanted(1), 2, now), Known::Nothing));
-        let forgotten = table.refuse(wanted(1), 2, Reason::NotAllowed, now);
+        assert!(matches!(
+            table.look(&wanted(1), generation(2), now),
+            Known::Nothing
+        ));
+        let forgotten = table.refuse(wanted(1), generation(2), Reason::NotAllowed, now);
         let told = Forgotten {
             wanted: wanted(1),
             reason: Reason::Denied,
@@ -436,28 +458,40 @@ mod tests {
         };
         assert_eq!(forgotten, [told]);
         // These are the settings in force.
-        assert_eq!(table.forget_old_refusals(2), []);
-        assert!(matches!(table.look(&wanted(1), 2, now), Known::Refused));
-        assert_eq!(table.forget_old_refusals(3).len(), 1);
-        assert!(matches!(table.look(&wanted(1), 2, now), Known::Nothing));
+        assert_eq!(table.forget_old_refusals(generation(2)), []);
+        assert!(matches!(
+            table.look(&wanted(1), generation(2), now),
+            Known::Refused
+        ));
+        assert_eq!(table.forget_old_refusals(generation(3)).len(), 1);
+        assert!(matches!(
+            table.look(&wanted(1), generation(2), now),
+            Known::Nothing
+        ));
     }
 
     #[test]
     fn s3_a_name_that_does_not_resolve_is_looked_up_again_later() {
         let mut table = Destinations::default();
         let now = Instant::now();
-        table.refuse(wanted(1), 1, Reason::DnsFailure, now);
-        assert!(matches!(table.look(&wanted(1), 1, now), Known::Refused));
+        table.refuse(wanted(1), generation(1), Reason::DnsFailure, now);
+        assert!(matches!(
+            table.look(&wanted(1), generation(1), now),
+            Known::Refused
+        ));
         let later = now + UNRESOLVED_MAX;
-        assert!(matches!(table.look(&wanted(1), 1, later), Known::Nothing));
+        assert!(matches!(
+            table.look(&wanted(1), generation(1), later),
+            Known::Nothing
+        ));
     }
 
     #[test]
     fn s3_what_waits_for_lookups_is_bounded_and_counted_exactly() {
         let mut table = Destinations::default();
         let now = Instant::now();
-        table.resolving(wanted(1), 1, now);
-        table.resolving(wanted(2), 1, now);
+        table.resolving(wanted(1), generation(1), now);
+        table.resolving(wanted(2), generation(1), now);
         let data = [0; 1000];
         let kept = (0..200).filter(|_| table.wait(&wanted(1), &data)).count();
         assert_eq!(kept, WAITING_MAX / (1000 + OVERHEAD));
@@ -489,6 +523,9 @@ mod tests {
         table.rejudge(judge);
         assert!(table.may_answer(peer(1)).is_none());
         assert!(table.may_answer(peer(2)).is_some());
-        assert!(matches!(table.look(&wanted(2), 2, now), Known::Before(_)));
+        assert!(matches!(
+            table.look(&wanted(2), generation(2), now),
+            Known::Before(_)
+        ));
     }
 }
