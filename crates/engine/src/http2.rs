@@ -1,15 +1,13 @@
-//! Content over HTTP/2, to and from a stream of h2. Both sides use it: the server inside intercepted
+//! Sends content over HTTP/2 to a stream of h2. Both sides use it: the server inside intercepted
 //! TLS, and connections to origins.
 //!
 //! We use h2 without hyper: hyper has no interim answers over HTTP/2, and does not show a service its
 //! stream.
 
-mod received;
 mod send;
 
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use received::Received;
 pub(crate) use send::{SendError, reason, send};
 
 /// Goes with a request over HTTP/2 to the origin, and is cancelled when the client has given the request

@@ -1,12 +1,14 @@
 //! The content of a message as it comes in: hyper reads it over HTTP/1, h2 over HTTP/2.
 
+mod received;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::http2::Received;
+pub(crate) use received::Received;
 
 /// What goes wrong with content.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;

@@ -20,9 +20,9 @@ use super::Outgoing;
 use super::answer_error::AnswerError;
 use super::lease::{FarEnd, Unanswered};
 use crate::frames::FrameMeter;
-use crate::http2::{self, GivenUp, Received, SendError};
+use crate::http2::{self, GivenUp, SendError};
 use crate::http2_memory::{Need, Share};
-use crate::incoming::{BodyError, Incoming};
+use crate::incoming::{BodyError, Incoming, Received};
 use crate::observed::Observed;
 
 /// Requests that one connection carries at once; a client with more of them gets further connections.
