@@ -6,6 +6,7 @@
 mod api;
 mod dependencies;
 mod docs;
+mod floors;
 mod invariants;
 mod language;
 mod manual;

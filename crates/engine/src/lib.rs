@@ -3,18 +3,20 @@
 //!
 //! # Life of a connection
 //!
-//! The modules stand in the order in which a request meets them.
+//! The modules stand in the order in which a request meets them. A module uses only what stands
+//! below it, and a tidy test checks it (`tests/tidy/floors.rs`).
 //!
-//! 1. `accept` takes the connection, `admission` gives it a place, and `client` says who it is.
-//! 2. `http` or `socks5` reads the request, strictly.
-//! 3. `enforce` decides, asks the embedder's `decider` where the lists say nothing, records, and
-//!    makes a permit.
-//! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those.
-//! 5. `http` sends the request on and returns the answer. A `tunnel` moves bytes. `socks5::udp`
-//!    moves datagrams, each of which goes through 3 and 4 by itself. Where `client_hello` finds TLS
-//!    that must be intercepted, `mitm` decrypts it, and each request inside goes through 2 to 5
-//!    again.
-//! 6. `respond` turns every refusal and failure into the answer that the door gives.
+//! 1. `accept` takes the connection, `admission` grants it one of the limited number, and `client`
+//!    says who it is.
+//! 2. `doors` passes it to `http` or `socks5`, which reads the request strictly. If the answer
+//!    connects the client, `doors` makes the connection a `tunnel`, or `mitm` intercepts its TLS;
+//!    each request inside goes through 2 to 5 again.
+//! 3. `respond` turns every refusal and failure into the answer that the door gives.
+//! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those. `http`
+//!    sends the request and returns the answer. `socks5::udp` moves datagrams, each of which goes
+//!    through 4 and 5 by itself.
+//! 5. `enforce` decides, asks the embedder's `decider` about hosts on neither list, and makes a
+//!    permit. `record` writes the decision down. An `attempt` is plain data.
 //!
 //! # Invariants
 //!
@@ -28,61 +30,65 @@
 //!   holds it while it opens a further connection for a client, so that the client's other requests
 //!   share that connection.
 
+mod child_env;
+mod explain;
+mod server;
+
 mod accept;
 mod admission;
-mod budget;
-mod client;
-mod limits;
-mod owner;
-mod shares;
 
 mod doors;
 mod http;
+mod mitm;
 mod shared;
 mod socks5;
-mod spoken;
+
+mod connected;
+mod respond;
+mod tunnel;
+
+mod upstream;
+
+mod enforce;
+
+mod record;
 
 mod attempt;
-mod decider;
-mod enforce;
-mod live_policy;
-mod local_addresses;
-mod own;
 
+// The ground floor: used by several of the floors above.
 mod activity;
+mod audit;
+mod blocked;
+mod budget;
+mod client;
 mod client_hello;
+mod clock;
 mod connect_error;
-mod connected;
+mod decider;
 mod descriptors;
+mod drain;
+mod error;
 mod frames;
 mod http2;
 mod http2_memory;
 mod http_bytes;
 mod incoming;
 mod interceptor;
+mod limits;
+mod lines;
 mod linger;
-mod mitm;
+mod live_policy;
+mod local_addresses;
 mod observed;
+mod outcome;
+mod own;
+mod owner;
 mod resolve;
+mod shares;
 mod socket_file;
+mod spoken;
 mod stream_end;
 mod tls;
-mod tunnel;
-mod upstream;
-
-mod audit;
-mod blocked;
-mod clock;
-mod error;
-mod lines;
-mod outcome;
-mod record;
-mod respond;
-
-mod child_env;
-mod drain;
-mod explain;
-mod server;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
