@@ -195,18 +195,26 @@ fn one_decision_function_is_asked_in_one_place() {
         // The embedder's own.
         "crates/engine/src/decider.rs",
         "crates/engine/src/enforce.rs",
+        "crates/engine/src/enforce/foreseen.rs",
+        "crates/policy/src/decide.rs",
         "crates/policy/src/explain.rs",
     ];
     only_in(".decide(", &allowed, anywhere);
     // Where the decider is asked, its permission is applied (SPEC P8).
     only_in(
-        ".decide_overruled(",
-        &["crates/engine/src/enforce.rs"],
+        ".decide_answered(",
+        &[
+            "crates/engine/src/enforce.rs",
+            "crates/engine/src/enforce/question.rs",
+        ],
         anywhere,
     );
     only_in(
         ".decide_addresses(",
-        &["crates/engine/src/enforce.rs"],
+        &[
+            "crates/engine/src/enforce.rs",
+            "crates/engine/src/enforce/foreseen.rs",
+        ],
         anywhere,
     );
     only_in(

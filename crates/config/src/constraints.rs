@@ -17,7 +17,7 @@ pub(crate) mod managed;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use codex_network_policy::{ListKind, Mode, Pattern};
+use codex_network_policy::{ListKind, Mode, Pattern, Unlisted};
 
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::generation::{self, Key, Raw, Schema, Slot, network, network_proxy};
@@ -294,6 +294,14 @@ impl Requirements {
     pub(crate) fn local_exceptions(&self) -> Option<Rules> {
         let is_bounded = self.off.contains_key(&Key::AllowLocalBinding);
         is_bounded.then(|| self.allowed.clone())
+    }
+
+    /// Whether a decider may allow hosts that are on neither list.
+    pub(crate) fn unlisted(&self) -> Unlisted {
+        match self.allowed_domains_only {
+            Some(_) => Unlisted::Refused,
+            None => Unlisted::LeftToDecider,
+        }
     }
 
     /// Joins the lists of the configuration with the managed ones, which come first. `raw` gives

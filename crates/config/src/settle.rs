@@ -73,6 +73,7 @@ pub(crate) fn settle(
         denied,
         intercepted: hooked.collect(),
         interception: mitm::interception(&raw, problems),
+        unlisted: requirements.unlisted(),
     };
     let settings = Settings {
         policy: compile(&spec, problems),

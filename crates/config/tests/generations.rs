@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use codex_network_config::{CaPaths, Loaded, Mitm, Settings, Sources, UnixSockets, load};
 use codex_network_policy::{
-    Content, Hooked, Host, Interception, Mode, NoLocalAddresses, Protocol, Reason, Request,
+    Content, Facts, Host, HttpHead, Interception, InterceptionSupport, Mode, NoLocalAddresses,
+    NoProxyListeners, Reason, Request, RequestKind,
 };
 
 /// Where the keys of a generation begin, and how it writes its lists.
@@ -297,7 +298,7 @@ fn duplicates_of_a_pattern_count_as_the_strictest_c2() {
     ];
     for (text, reason) in cases {
         let settings = loaded(text, "duplicates").settings;
-        let reached = reason_for(&settings, "a.example", Protocol::HttpConnect);
+        let reached = reason_for(&settings, "a.example", &RequestKind::HttpConnect);
         assert_eq!(reached, reason, "{text}");
     }
 }
@@ -361,9 +362,9 @@ fn hooks_mean_the_same_everywhere_m9() {
             .with_override(allowed)
             .with_environment(|name| (name == "T").then(|| "hunter2".into()));
         let settings = load(&sources).expect(generation.name).settings;
-        let hooked = reason_for(&settings, "api.example.com", Protocol::Http);
+        let hooked = reason_for(&settings, "api.example.com", &get());
         assert_eq!(hooked, Reason::MitmRequired, "{}", generation.name);
-        let other = reason_for(&settings, "www.example.com", Protocol::Http);
+        let other = reason_for(&settings, "www.example.com", &get());
         assert_eq!(other, Reason::Allow, "{}", generation.name);
 
         let (id, hook) = settings.mitm.hooks.iter().next().expect("one hook");
@@ -428,7 +429,7 @@ fn nothing_at_all_is_the_defaults_l7() {
     assert_eq!(settings.listen.socks5, socks5, "SPEC L2");
     let admin = Some(address("127.0.0.1:8080"));
     assert_eq!(settings.listen.admin, admin, "SPEC L3");
-    let refused = reason_for(&settings, "example.com", Protocol::Http);
+    let refused = reason_for(&settings, "example.com", &get());
     assert_eq!(refused, Reason::NotAllowed);
     assert!(loaded.warnings.is_empty() && loaded.notes.is_empty());
 }
@@ -468,17 +469,25 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-fn reason_for(settings: &Settings, host: &str, protocol: Protocol) -> Reason {
-    let host = Host::parse(host).expect("a host");
-    let request = Request {
-        protocol,
-        host: &host,
-        port: 443,
-        method: Some("GET"),
+fn get() -> RequestKind<'static> {
+    RequestKind::Http(HttpHead {
+        method: "GET".into(),
         upgrade: None,
         content: Content::Absent,
-        hooked: Hooked::Unasked,
-        machine: &NoLocalAddresses,
+    })
+}
+
+fn reason_for(settings: &Settings, host: &str, kind: &RequestKind<'_>) -> Reason {
+    let host = Host::parse(host).expect("a host");
+    let request = Request {
+        host: &host,
+        port: 443,
+        kind,
+        facts: Facts {
+            machine: &NoLocalAddresses,
+            listeners: &NoProxyListeners,
+            interception: InterceptionSupport::Available,
+        },
     };
     settings.policy.decide(&request).reason()
 }

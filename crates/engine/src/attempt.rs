@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use codex_network_policy::{Authority, Content, Decision, Hooked, Protocol};
+use codex_network_policy::{Authority, Decision, HttpHead, Protocol, RequestKind};
 
 use crate::client::Client;
 
@@ -14,15 +14,15 @@ pub(crate) const UNIX_SOCKET: &str = "unix-socket";
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
     pub(crate) client: Client,
-    pub(crate) protocol: Protocol,
-    /// The HTTP method, where there is one.
-    pub(crate) method: Option<String>,
-    /// The protocol that the request asks to change to.
-    pub(crate) upgrade: Option<String>,
-    /// Whether the request has content.
-    pub(crate) content: Content,
-    /// The verdict of the host's hooks, inside interception.
-    pub(crate) hooked: Hooked,
+    pub(crate) kind: RequestKind<'static>,
+}
+
+impl Attempt {
+    /// A plain HTTP request.
+    pub(crate) fn http(client: Client, head: HttpHead<'static>) -> Self {
+        let kind = RequestKind::Http(head);
+        Self { client, kind }
+    }
 }
 
 /// What a valid attempt is for.

@@ -18,7 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Authority, Decision, Handling, Hooked, Mode, Reason, Request, Source, UnixSocketSupport,
+    Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, InterceptionSupport,
+    NoProxyListeners, ProxyListeners, Request, RequestKind, TunnelContent, UnixSocketSupport,
 };
 
 use addresses::AllowedBy;
@@ -101,6 +102,15 @@ impl Enforcer {
         &self.own
     }
 
+    /// Whether an upstream proxy is this proxy itself, as far as that is known without a lookup.
+    pub(crate) fn is_looping_proxy(&self, generation: &Generation, proxy: &Authority) -> bool {
+        let facts = facts(generation, &*self.own);
+        let refused = generation
+            .policy()
+            .refuses_upstream_proxy(proxy, None, facts);
+        refused.is_some()
+    }
+
     /// Judges an attempt to reach an authority by these settings. Waits for the decider where it
     /// has the last word.
     pub(crate) async fn authorize(
@@ -124,7 +134,8 @@ impl Enforcer {
         authority: Authority,
     ) -> Judged {
         let recorder = &self.recorder;
-        let decision = decide(&self.own, &generation, &attempt, &authority);
+        let request = attempt.request(&authority, facts(&generation, &*self.own));
+        let decision = generation.policy().decide(&request);
         let destination = Destination::Host(authority.clone());
         let permit = Permit {
             flow: Flow::new(recorder, &generation, attempt, destination),
@@ -135,7 +146,7 @@ impl Enforcer {
         };
         match &self.decider {
             _ if decision.is_allow() => Judged::Permitted(permit),
-            Some(decider) if may_overrule(permit.generation(), decision) => {
+            Some(decider) if permit.generation.policy().leaves_to_decider(decision) => {
                 let decider = decider.clone();
                 Judged::Open(Box::new(Question { decider, permit }))
             }
@@ -153,9 +164,9 @@ impl Enforcer {
         port: u16,
     ) -> Refusal {
         let refusal = Refusal {
-            decision: decide_invalid_host(generation),
+            decision: generation.policy().decide_invalid_host(),
             destination: DestinationKind::Host,
-            protocol: attempt.protocol,
+            protocol: attempt.kind.protocol(),
             host: escape(text),
             port,
             detail: None,
@@ -174,9 +185,9 @@ impl Enforcer {
         authority: &Authority,
     ) -> Refusal {
         let refusal = Refusal {
-            decision: misdirected(),
+            decision: generation.policy().decide_misdirected(),
             destination: DestinationKind::Host,
-            protocol: attempt.protocol,
+            protocol: attempt.kind.protocol(),
             host: authority.host.to_string(),
             port: authority.port,
             detail: Some(AUTHORITY_MISMATCH),
@@ -197,9 +208,9 @@ impl Enforcer {
         port: u16,
     ) -> Option<Refusal> {
         let refusal = Refusal {
-            decision: forbids_datagrams(generation)?,
+            decision: generation.policy().refuses_datagrams()?,
             destination: DestinationKind::Host,
-            protocol: attempt.protocol,
+            protocol: attempt.kind.protocol(),
             host: escape(host),
             port,
             detail: Some("udp_associate"),
@@ -210,91 +221,9 @@ impl Enforcer {
     }
 }
 
-/// The decision on an attempt by what it names, before anything is resolved.
-fn decide(
-    own: &OwnSockets,
-    generation: &Generation,
-    attempt: &Attempt,
-    authority: &Authority,
-) -> Decision {
-    let policy = generation.policy();
-    if policy.is_enabled() && own.has_named(attempt.protocol, authority) {
-        return Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
-    }
-    where_possible(
-        generation,
-        policy.decide(&attempt.request(authority, generation)),
-    )
-}
-
-/// The decision on an allowed attempt, once its host is resolved.
-fn decide_addresses(
-    own: &OwnSockets,
-    generation: &Generation,
-    attempt: &Attempt,
-    (allowed, port): (Decision, u16),
-    addresses: &[IpAddr],
-) -> Decision {
-    let is_own = |address: &IpAddr| own.has(attempt.protocol, *address, port);
-    if addresses.iter().any(is_own) {
-        return Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
-    }
-    let policy = generation.policy();
-    policy.decide_addresses(allowed, addresses, generation.machine())
-}
-
-/// Whether a decider may have the last word. It may for hosts on neither list, unless a requirement
-/// reserves these to the lists (SPEC P8, C6).
-fn may_overrule(generation: &Generation, decision: Decision) -> bool {
-    decision.reason() == Reason::NotAllowed && !generation.settings().managed.allowed_domains_only
-}
-
-/// The policy's decision on an attempt that a decider allows.
-fn overruled_by(generation: &Generation, request: &Request<'_>) -> Decision {
-    let policy = generation.policy();
-    let decision = policy.decide(request);
-    if may_overrule(generation, decision) {
-        policy.decide_overruled(request)
-    } else {
-        decision
-    }
-}
-
-/// A decision to intercept becomes a refusal where TLS cannot be intercepted.
-fn where_possible(generation: &Generation, decision: Decision) -> Decision {
-    if decision.handling() == Handling::Intercept && !generation.intercepts() {
-        return Decision::deny(Source::ModeGuard, Reason::MitmRequired, None);
-    }
-    decision
-}
-
-/// The decision on a host that is not valid.
-pub(crate) fn decide_invalid_host(generation: &Generation) -> Decision {
-    let invalid = || Decision::deny(Source::BaselinePolicy, Reason::InvalidHost, None);
-    generation
-        .policy()
-        .refuses_everything()
-        .unwrap_or_else(invalid)
-}
-
-fn misdirected() -> Decision {
-    Decision::deny(Source::BaselinePolicy, Reason::PolicyDenied, None)
-}
-
-/// The refusal that holds for every datagram, whatever its destination, if there is one (SPEC P7,
-/// L6).
-pub(crate) fn forbids_datagrams(generation: &Generation) -> Option<Decision> {
-    let policy = generation.policy();
-    if let Some(refused) = policy.refuses_everything() {
-        return Some(refused);
-    }
-    (policy.mode() == Mode::Limited)
-        .then(|| Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None))
-}
-
 /// Judges an attempt that an earlier policy permitted, and its vetted addresses, by the policy in
-/// force now. It records nothing and does not ask the decider again: what the decider allowed stays
-/// allowed until the settings refuse it in a way that the decider could not overrule.
+/// force now. It records nothing and does not ask the decider again: its answer holds until the
+/// settings refuse the attempt in a way that the decider could not overrule.
 pub(crate) fn still_permitted(
     generation: &Generation,
     attempt: &Attempt,
@@ -303,28 +232,45 @@ pub(crate) fn still_permitted(
     allowed: AllowedBy,
 ) -> Decision {
     let policy = generation.policy();
-    let request = attempt.request(authority, generation);
+    let facts = Facts {
+        // The connection was checked when it was made.
+        listeners: &NoProxyListeners,
+        // An intercepted connection goes on without an issuer.
+        interception: InterceptionSupport::Available,
+        ..facts(generation, &NoProxyListeners)
+    };
+    let request = attempt.request(authority, facts);
     let decision = match allowed {
         AllowedBy::Lists => policy.decide(&request),
-        AllowedBy::Decider => overruled_by(generation, &request),
+        AllowedBy::Decider => policy.decide_answered(&request, DeciderAnswer::Allow),
     };
     if !decision.is_allow() {
         return decision;
     }
-    policy.decide_addresses(decision, addresses, generation.machine())
+    policy.decide_addresses(&request, decision, addresses)
+}
+
+/// The state of the proxy and its machine under these settings.
+fn facts<'a>(generation: &'a Generation, listeners: &'a dyn ProxyListeners) -> Facts<'a> {
+    Facts {
+        machine: generation.machine(),
+        listeners,
+        interception: if generation.intercepts() {
+            InterceptionSupport::Available
+        } else {
+            InterceptionSupport::Unavailable
+        },
+    }
 }
 
 impl Attempt {
-    fn request<'a>(&'a self, authority: &'a Authority, generation: &'a Generation) -> Request<'a> {
+    /// The attempt to reach an authority, as the policy judges it.
+    fn request<'a>(&'a self, authority: &'a Authority, facts: Facts<'a>) -> Request<'a> {
         Request {
-            protocol: self.protocol,
             host: &authority.host,
             port: authority.port,
-            method: self.method.as_deref(),
-            upgrade: self.upgrade.as_deref(),
-            content: self.content,
-            hooked: self.hooked,
-            machine: generation.machine(),
+            kind: &self.kind,
+            facts,
         }
     }
 }
@@ -351,18 +297,22 @@ impl Permit {
         &self.generation
     }
 
-    /// The verdict of other settings' hooks on a request that these settings let through. The
-    /// request itself is gone, so hooks that differ in any way, even in where they are written,
-    /// refuse it.
-    fn hooked_under(&self, generation: &Generation) -> Hooked {
+    /// The request with the verdict of other settings' hooks. Its head is gone by now, so hooks that
+    /// differ in any way, even in where they are written, do not match.
+    fn kind_under(&self, generation: &Generation) -> RequestKind<'static> {
         let (before, now) = (
             &self.generation.settings().mitm.hooks,
             &generation.settings().mitm.hooks,
         );
-        match self.attempt().hooked {
-            Hooked::Matched if !now.has(&self.authority.host) => Hooked::Unasked,
-            Hooked::Matched if before != now => Hooked::Unmatched,
-            hooked => hooked,
+        let kind = self.attempt().kind.clone();
+        match kind {
+            RequestKind::Https(head, HookMatch::Matched) if !now.has(&self.authority.host) => {
+                RequestKind::Https(head, HookMatch::NotHooked)
+            }
+            RequestKind::Https(head, HookMatch::Matched) if before != now => {
+                RequestKind::Https(head, HookMatch::Unmatched)
+            }
+            kind => kind,
         }
     }
 
@@ -376,10 +326,10 @@ impl Permit {
         self.decision.handling()
     }
 
-    /// Refuses an attempt after it was permitted, because of what it turned out to be inside;
-    /// `detail` says what. It is recorded like any refusal.
-    pub(crate) fn withdraw(&self, reason: Reason, detail: &'static str) -> Refusal {
-        let decision = Decision::deny(Source::ModeGuard, reason, None);
+    /// Refuses a tunnel after it was permitted, because of its content. It is recorded like any
+    /// refusal, with `detail`.
+    pub(crate) fn withdraw(&self, content: TunnelContent, detail: &'static str) -> Refusal {
+        let decision = self.generation.policy().decide_content(content);
         self.refuse_for(decision, Some(detail))
     }
 
@@ -392,14 +342,9 @@ impl Permit {
     /// Judges the addresses that the host resolved to, and records the outcome. Only now is the
     /// decision complete.
     pub(crate) fn vet(&self, addresses: &[IpAddr]) -> Result<VettedAddrs, Refusal> {
-        let allowed = (self.decision, self.authority.port);
-        let decision = decide_addresses(
-            &self.own,
-            &self.generation,
-            self.attempt(),
-            allowed,
-            addresses,
-        );
+        let request = self.attempt().request(&self.authority, self.facts());
+        let policy = self.generation.policy();
+        let decision = policy.decide_addresses(&request, self.decision, addresses);
         if !decision.is_allow() {
             return Err(self.refuse(decision));
         }
@@ -416,32 +361,31 @@ impl Permit {
         proxy: &Authority,
         addresses: &[IpAddr],
     ) -> Result<VettedAddrs, Refusal> {
-        let own = &self.own.listeners;
-        if addresses
-            .iter()
-            .any(|address| own.covers(*address, proxy.port))
-        {
-            let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
-            return Err(self.refuse_for(decision, Some(LOOPING_PROXY)));
+        let policy = self.generation.policy();
+        match policy.refuses_upstream_proxy(proxy, Some(addresses), self.facts()) {
+            Some(decision) => Err(self.refuse_for(decision, Some(LOOPING_PROXY))),
+            None => Ok(VettedAddrs::of(proxy, addresses, AllowedBy::Lists)),
         }
-        Ok(VettedAddrs::of(proxy, addresses, AllowedBy::Lists))
     }
 
     /// Refuses a connection that turned out to lead to one of our own listeners. Such a listener
     /// may have opened between the judgement and the dial. Its address was in the set before
     /// clients could connect to it.
     pub(crate) fn admit_peer(&self, peer: Option<SocketAddr>) -> Result<(), Refusal> {
-        let own = &self.own.listeners;
-        if peer.is_some_and(|peer| own.covers(peer.ip(), peer.port())) {
-            let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
-            return Err(self.refuse(decision));
+        let policy = self.generation.policy();
+        match peer.and_then(|peer| policy.refuses_peer(peer, self.facts())) {
+            Some(decision) => Err(self.refuse(decision)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The permitted name does not resolve. That is no refusal: the attempt was allowed, and failed.
     pub(crate) fn unresolved(&self) {
         self.flow.allow(self.decision);
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        facts(&self.generation, &*self.own)
     }
 
     fn refuse(&self, decision: Decision) -> Refusal {
@@ -460,7 +404,7 @@ impl Permit {
         Refusal {
             decision,
             destination: DestinationKind::Host,
-            protocol: self.attempt().protocol,
+            protocol: self.attempt().kind.protocol(),
             host: self.authority.host.to_string(),
             port: self.authority.port,
             detail,

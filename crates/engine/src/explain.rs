@@ -7,13 +7,13 @@
 use std::net::IpAddr;
 
 use codex_network_policy::{
-    Authority, Content, Decision, Explanation, Handling, HookMiss, HookVerdict, Hooked, Protocol,
-    Reach, Reason, Source,
+    Authority, Decision, Explanation, Handling, HookMiss, HookVerdict, HttpHead, Protocol, Reach,
+    Reason, RequestKind,
 };
 
 use crate::attempt::{Attempt, UNIX_SOCKET};
 use crate::client::Client;
-use crate::enforce::{Foreseen, JudgedAddress, decide_invalid_host};
+use crate::enforce::{Foreseen, JudgedAddress};
 use crate::http::described::{self, AskedWithin, DescribedHead, Place, Unreadable};
 use crate::live_policy::Generation;
 use crate::resolve::ResolveError;
@@ -121,22 +121,22 @@ impl Engine {
             DescribedHead::read(generation, protocol, authority, method, &request.fields)
         };
         let head = read(target)?;
-        let attempt = match request.protocol {
+        let kind = match request.protocol {
             Protocol::Http => {
-                let plain = head.plain(client.clone(), authority)?;
+                let plain = head.plain(authority)?;
                 if let Some(path) = plain.socket {
-                    return Ok(self.unix_socket(generation, &plain.attempt, authority, &path));
+                    return Ok(self.unix_socket(generation, plain.head, authority, &path));
                 }
-                plain.attempt
+                RequestKind::Http(plain.head)
             }
-            protocol => Attempt {
-                client: client.clone(),
-                protocol,
-                method: None,
-                upgrade: None,
-                content: Content::Absent,
-                hooked: Hooked::Unasked,
-            },
+            Protocol::Socks5Tcp => RequestKind::Socks5Tcp,
+            Protocol::Socks5Udp => RequestKind::Socks5Udp,
+            // A request inside TLS is in a tunnel.
+            Protocol::HttpConnect | Protocol::Https => RequestKind::HttpConnect,
+        };
+        let attempt = Attempt {
+            client: client.clone(),
+            kind,
         };
         let foreseen = Foreseen {
             enforcer: self.enforcer(),
@@ -152,7 +152,7 @@ impl Engine {
         if !decision.is_allow() {
             return Ok(told);
         }
-        if attempt.protocol == Protocol::Http {
+        if matches!(attempt.kind, RequestKind::Http(_)) {
             let scrutiny = generation.policy().scrutiny(&authority.host);
             told.removed = head.removed(authority, scrutiny);
         }
@@ -188,7 +188,7 @@ impl Engine {
         let addresses = match upstream::lookup(resolver, host).await {
             Ok(addresses) => addresses,
             Err(error) => {
-                let decision = Decision::deny(Source::ProxyState, Reason::DnsFailure, None);
+                let decision = foreseen.on_addresses(allowed, &[]);
                 let unresolved = ForeseenAddresses::Unresolved(error);
                 return (Some((decision, None)), unresolved);
             }
@@ -223,7 +223,7 @@ impl Engine {
         };
         let (decision, detail) = match within.place {
             Place::Here => foreseen.decision(),
-            Place::Elsewhere => Foreseen::misdirected(),
+            Place::Elsewhere => foreseen.misdirected(),
         };
         let inside = ForeseenDecision::of(&foreseen, decision, detail);
         told.protocol = inside.protocol;
@@ -241,17 +241,18 @@ impl Engine {
     fn unix_socket<'g>(
         &self,
         generation: &'g Generation,
-        attempt: &Attempt,
+        head: HttpHead<'static>,
         authority: &Authority,
         path: &[u8],
     ) -> ForeseenDecision<'g> {
+        let attempt = Attempt::http(Client::unconnected(), head.clone());
         let foreseen = Foreseen {
             enforcer: self.enforcer(),
             generation,
-            attempt,
+            attempt: &attempt,
             authority,
         };
-        let (decision, detail) = foreseen.on_unix_socket(path);
+        let (decision, detail) = foreseen.on_unix_socket(&head, path);
         let mut told = ForeseenDecision::of(&foreseen, decision, detail);
         UNIX_SOCKET.clone_into(&mut told.host);
         told.port = 0;
@@ -290,7 +291,7 @@ async fn looping_proxy(
         attempt,
         ..
     } = *foreseen;
-    let proxy = upstream::proxy_for(generation, authority, addresses, attempt.protocol)?;
+    let proxy = upstream::proxy_for(generation, authority, addresses, attempt.kind.protocol())?;
     let proxy = &proxy.authority;
     if lookup == Lookup::LeftOut {
         return foreseen.looping_proxy(proxy, None);
@@ -311,7 +312,7 @@ fn invalid_host<'g>(
         let flaw = crate::http::framing::Flaw::Target;
         return Err(Unreadable::Flaw(flaw).into());
     }
-    let explanation = Explanation::without_host(decide_invalid_host(generation));
+    let explanation = Explanation::without_host(generation.policy().decide_invalid_host());
     Ok(ForeseenDecision {
         protocol,
         host: String::new(),
@@ -330,11 +331,12 @@ fn invalid_host<'g>(
 impl ForeseenDecision<'_> {
     fn of(foreseen: &Foreseen<'_>, decision: Decision, detail: Option<&'static str>) -> Self {
         let is_literal = foreseen.authority.host.ip().is_some();
+        let head = foreseen.attempt.kind.head();
         Self {
-            protocol: foreseen.attempt.protocol,
+            protocol: foreseen.attempt.kind.protocol(),
             host: foreseen.authority.host.to_string(),
             port: foreseen.authority.port,
-            method: foreseen.attempt.method.clone(),
+            method: head.map(|head| head.method.clone().into_owned()),
             explanation: foreseen.explain(decision),
             detail,
             handling: Handling::Carry,

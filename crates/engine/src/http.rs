@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_config::Limits;
-use codex_network_policy::Protocol;
+use codex_network_policy::RequestKind;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::server::conn::http1;
@@ -378,14 +378,14 @@ impl Session {
         let TargetError::Host { text, .. } = error else {
             // `OPTIONS *` is a ping of this server (RFC 9110 section 9.3.7), and well-formed. `proxyctl
             // doctor` sends it.
-            let is_ping = uri.path() == "*" && attempt.method.as_deref() == Some("OPTIONS");
+            let is_ping = uri.path() == "*" && attempt.kind.method() == Some("OPTIONS");
             if !(is_ping && matches!(error, TargetError::NotAbsolute)) {
                 self.say_malformed(error);
             }
             return respond::bad_request(&error.to_string());
         };
-        let (format, default_port) = match attempt.protocol {
-            Protocol::HttpConnect => (RefusalFormat::Text, 0),
+        let (format, default_port) = match attempt.kind {
+            RequestKind::HttpConnect => (RefusalFormat::Text, 0),
             _ => (RefusalFormat::Json, 80),
         };
         let port = uri.port_u16().unwrap_or(default_port);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use codex_network_policy::{Handling, Host, Reason};
+use codex_network_policy::{Handling, Host, Reason, TunnelContent};
 use futures_util::future::BoxFuture;
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -227,13 +227,13 @@ async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
     permit.flow().end(refused.ending());
     let alert = match refused {
         Refused::NotTls | Refused::Slow => {
-            let _refusal = permit.withdraw(Reason::MitmRequired, "not_tls");
+            let _refusal = permit.withdraw(TunnelContent::Opaque, "not_tls");
             // The client would take an orderly close for one by the other end.
             let _ = client.set_zero_linger();
             return;
         }
         Refused::OtherName => {
-            let _refusal = permit.withdraw(Reason::PolicyDenied, "sni_mismatch");
+            let _refusal = permit.withdraw(TunnelContent::OtherHost, "sni_mismatch");
             Some(TlsAlert::UnrecognizedName)
         }
         Refused::Flaw(_) => Some(TlsAlert::DecodeError),

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use codex_network_policy::{Authority, LocalAddresses, Protocol, UnixSocketPath};
+use codex_network_policy::{
+    LocalAddresses, ProxyListeners, Transport, UnixSocketPath, listener_receives,
+};
 use socket2::{Domain, Type};
 
 use crate::drain::Drain;
@@ -115,45 +117,21 @@ impl OwnListeners {
         Ok((socket.into(), own))
     }
 
-    /// Whether connecting to this address and port would reach one of the listeners.
-    pub(crate) fn covers(&self, address: IpAddr, port: u16) -> bool {
-        let address = address.to_canonical();
+    /// The listener that a connection to this address and port would reach.
+    fn reached_by(&self, address: IpAddr, port: u16) -> Option<SocketAddr> {
         let own = self.0.addresses.read();
-        let Some(own) = own.get(&port) else {
-            return false;
-        };
-        own.iter().map(IpAddr::to_canonical).any(|ip| {
-            // The unspecified address connects to loopback; an unspecified listener takes every address
-            // of this machine.
-            ip == address
-                || (address.is_unspecified() && ip.is_loopback())
-                || (ip.is_unspecified() && self.is_of_this_machine(address))
-        })
-    }
-
-    fn is_of_this_machine(&self, address: IpAddr) -> bool {
-        address.is_loopback() || address.is_unspecified() || self.0.machine.contains(address)
+        let receives = |ip: &&IpAddr| listener_receives(**ip, address, self.0.machine.as_ref());
+        let ip = own.get(&port)?.iter().find(receives)?;
+        Some(SocketAddr::new(*ip, port))
     }
 }
 
-impl OwnSockets {
-    /// Whether an attempt by this protocol would reach one of them. A datagram to a TCP listener
-    /// would reach nothing, but is refused all the same: the same destination gets the same verdict
-    /// (SPEC P9).
-    pub(crate) fn has(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        self.listeners.covers(address, port)
-            || (protocol == Protocol::Socks5Udp && self.datagrams.covers(address, port))
-    }
-
-    /// Whether an authority names one of them without being resolved.
-    pub(crate) fn has_named(&self, protocol: Protocol, authority: &Authority) -> bool {
-        let has = |address: IpAddr| self.has(protocol, address, authority.port);
-        match authority.host.ip() {
-            Some(address) => has(address),
-            None if authority.host.is_localhost() => {
-                has(Ipv4Addr::LOCALHOST.into()) || has(Ipv6Addr::LOCALHOST.into())
-            }
-            None => false,
+impl ProxyListeners for OwnSockets {
+    fn reached_by(&self, transport: Transport, address: IpAddr, port: u16) -> Option<SocketAddr> {
+        let listener = self.listeners.reached_by(address, port);
+        match transport {
+            Transport::Tcp => listener,
+            Transport::Udp => listener.or_else(|| self.datagrams.reached_by(address, port)),
         }
     }
 }
@@ -223,7 +201,7 @@ mod tests {
         let own = empty();
         let _listener = own.add(listener.parse().expect("listener"));
         let target: SocketAddr = target.parse().expect("target");
-        own.covers(target.ip(), target.port())
+        own.reached_by(target.ip(), target.port()).is_some()
     }
 
     #[test]
@@ -258,7 +236,7 @@ mod tests {
         let own = empty();
         let address: SocketAddr = "127.0.0.1:80".parse().expect("address");
         drop(own.add(address));
-        assert!(!own.covers(address.ip(), 80));
+        assert_eq!(own.reached_by(address.ip(), 80), None);
     }
 
     /// A past bug: an address that closed while the process drained could be reached through it
@@ -271,6 +249,6 @@ mod tests {
         let listener = own.add(address);
         drain.begin();
         drop(listener);
-        assert!(own.covers(address.ip(), 80));
+        assert_eq!(own.reached_by(address.ip(), 80), Some(address));
     }
 }

@@ -132,10 +132,7 @@ impl Recorder {
                 None => Cow::Borrowed(refusal.decision.reason().as_str()),
             },
             client: Some(attempt.client.address.to_string()),
-            method: attempt
-                .method
-                .as_deref()
-                .map(|method| short(method).to_owned()),
+            method: attempt.kind.method().map(|method| short(method).to_owned()),
             mode: Some(policy.mode().as_str()),
             protocol: refusal.protocol.record_name(),
             decision: refusal.decision.verdict().as_str(),
@@ -215,10 +212,10 @@ impl Recorder {
             } else {
                 Override::Kept
             },
-            protocol: attempt.protocol,
+            protocol: attempt.kind.protocol(),
             server_address: server.address,
             server_port: server.port,
-            method: attempt.method.as_deref().map(short),
+            method: attempt.kind.method().map(short),
             client_address: Some(client),
             attempt_id: attempt.client.attempt.as_ref().map(AttemptId::as_str),
             metadata: &self.metadata,

@@ -352,20 +352,44 @@ fn sentence(refusal: &Refusal) -> String {
 
 #[cfg(test)]
 mod tests {
-    use codex_network_policy::Decision;
+    use codex_network_policy::{
+        Authority, Content, Facts, HttpHead, InterceptionSupport, ListKind, NoLocalAddresses,
+        NoProxyListeners, Pattern, Policy, PolicySpec, Request, RequestKind,
+    };
 
     use super::*;
 
-    fn refused(reason: Reason, source: Source, protocol: Protocol) -> Refusal {
+    /// The refusal of a request to `blocked.example` by this policy.
+    fn refused(spec: &PolicySpec, kind: &RequestKind<'_>) -> Refusal {
+        let authority = Authority::parse("blocked.example:443", None).expect("an authority");
+        let request = Request {
+            host: &authority.host,
+            port: authority.port,
+            kind,
+            facts: Facts {
+                machine: &NoLocalAddresses,
+                listeners: &NoProxyListeners,
+                interception: InterceptionSupport::Unavailable,
+            },
+        };
+        let policy = Policy::compile(spec).expect("short lists");
         Refusal {
-            decision: Decision::deny(source, reason, None),
+            decision: policy.decide(&request),
             destination: DestinationKind::Host,
-            protocol,
+            protocol: kind.protocol(),
             host: "blocked.example".to_owned(),
             port: 443,
             detail: None,
             decider_reason: None,
         }
+    }
+
+    fn get() -> RequestKind<'static> {
+        RequestKind::Http(HttpHead {
+            method: "GET".into(),
+            upgrade: None,
+            content: Content::Absent,
+        })
     }
 
     fn read(response: Response<Bytes>) -> (u16, HeaderMap, String) {
@@ -379,7 +403,7 @@ mod tests {
 
     #[test]
     fn h5_a_block_of_plain_http_is_json() {
-        let refusal_ = refused(Reason::NotAllowed, Source::BaselinePolicy, Protocol::Http);
+        let refusal_ = refused(&PolicySpec::default(), &get());
         let (status, headers, body) = read(refusal(&refusal_, RefusalFormat::Json));
         assert_eq!(status, 403);
         assert_eq!(headers[CONTENT_TYPE], "application/json");
@@ -395,11 +419,12 @@ mod tests {
 
     #[test]
     fn h5_a_block_of_connect_is_text_with_the_decision_first() {
-        let refusal_ = refused(
-            Reason::Denied,
-            Source::BaselinePolicy,
-            Protocol::HttpConnect,
-        );
+        let denied = Pattern::parse("blocked.example", ListKind::Deny).expect("a pattern");
+        let spec = PolicySpec {
+            denied: vec![(denied, None)],
+            ..PolicySpec::default()
+        };
+        let refusal_ = refused(&spec, &RequestKind::HttpConnect);
         let (status, headers, body) = read(refusal(&refusal_, RefusalFormat::Text));
         assert_eq!(status, 403);
         assert_eq!(headers[CONTENT_TYPE], "text/plain");
@@ -417,7 +442,11 @@ mod tests {
 
     #[test]
     fn l6_a_disabled_proxy_answers_503() {
-        let refusal_ = refused(Reason::ProxyDisabled, Source::ProxyState, Protocol::Http);
+        let spec = PolicySpec {
+            enabled: false,
+            ..PolicySpec::default()
+        };
+        let refusal_ = refused(&spec, &get());
         for format in [RefusalFormat::Json, RefusalFormat::Text] {
             let (status, headers, body) = read(refusal(&refusal_, format));
             assert_eq!((status, body.as_str()), (503, "network proxy is disabled"));

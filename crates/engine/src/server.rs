@@ -9,7 +9,7 @@ use std::time::Duration;
 use codex_network_config::{
     ResolverFiles, Settings, Supplied, SystemFiles, UpstreamProxy, Widening,
 };
-use codex_network_policy::{LocalAddresses, Mode, Protocol, UnixSocketSupport};
+use codex_network_policy::{LocalAddresses, Mode, UnixSocketSupport};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -448,13 +448,12 @@ impl Engine {
     /// The upstream proxies, by address, that are listeners of this proxy. Everything for them is
     /// refused (SPEC H12). A name that leads here is detected when it is looked up.
     pub fn looping_proxies(&self) -> Vec<String> {
-        let proxies = Arc::clone(&self.current().supplied().upstream_proxies);
+        let generation = self.current();
+        let proxies = &generation.supplied().upstream_proxies;
         let mut looping: Vec<_> = proxies.http().into_iter().chain(proxies.tunnel()).collect();
         looping.dedup();
-        looping.retain(|proxy| {
-            let own = self.shared.enforcer.own();
-            own.has_named(Protocol::HttpConnect, &proxy.authority)
-        });
+        let enforcer = &self.shared.enforcer;
+        looping.retain(|proxy| enforcer.is_looping_proxy(&generation, &proxy.authority));
         let warning = |proxy: &&Arc<UpstreamProxy>| {
             format!(
                 "the upstream proxy {proxy} is this proxy itself, so what should go through it is refused \

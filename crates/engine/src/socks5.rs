@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
-use codex_network_policy::{Authority, Content, Hooked, Protocol};
+use codex_network_policy::{Authority, RequestKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -170,11 +170,7 @@ async fn open(
     let generation = shared.live().current();
     let attempt = Attempt {
         client,
-        protocol: Protocol::Socks5Tcp,
-        method: None,
-        upgrade: None,
-        content: Content::Absent,
-        hooked: Hooked::Unasked,
+        kind: RequestKind::Socks5Tcp,
     };
     let port = request.port;
     let host = request.host.map_err(|invalid| {

@@ -1,15 +1,17 @@
-//! Listeners of our own that open after a request was judged (SPEC P6): a connection to them is
-//! refused all the same.
+//! The proxy's own listeners (SPEC P6): those that open after a request was judged, and the agreement
+//! of doors and `explain` about them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use codex_network_config::{Sources, load};
 use codex_network_engine::{
-    BlockedEntry, Dial, Door, Engine, EngineParts, Listening, OwnListener, OwnListeners, TcpDialler,
+    BlockedEntry, DescribedRequest, Dial, Door, Engine, EngineParts, Listening, Lookup,
+    OwnListener, OwnListeners, TcpDialler,
 };
+use codex_network_policy::{Authority, LocalAddresses, Protocol};
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -119,4 +121,78 @@ async fn p6_a_destination_of_datagrams_that_becomes_our_own_gets_no_more() {
     let refused = refused.expect("it is refused").expect("a refusal");
     assert_eq!(refused.reason, "loop_detected");
     assert!(server.try_recv(&mut buffer).is_err(), "it came through");
+}
+
+/// An address of this machine, as far as the engine knows.
+const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 31, 1, 1));
+
+#[derive(Debug)]
+struct OneAddress;
+
+impl LocalAddresses for OneAddress {
+    fn contains(&self, address: IpAddr) -> bool {
+        address == MACHINE
+    }
+}
+
+/// Sends a request for this address to the door, and returns the reason of the refusal.
+#[expect(clippy::disallowed_methods, reason = "the test's own client")]
+async fn refused(engine: &Engine, door: SocketAddr, address: SocketAddr) -> String {
+    let mut client = TcpStream::connect(door).await.expect("the door");
+    let head = format!("GET http://{address}/ HTTP/1.1\r\nConnection: close\r\n\r\n");
+    client.write_all(head.as_bytes()).await.expect("a request");
+    let mut answer = String::new();
+    let read = timeout(TIMEOUT, client.read_to_string(&mut answer)).await;
+    read.expect("it is refused").expect("an answer");
+    let blocked = engine.blocked().entries(0);
+    blocked.last().expect("a refusal").reason.to_string()
+}
+
+/// The reason that `explain` gives for the same request, and the listener that it names.
+async fn explained(engine: &Engine, address: SocketAddr) -> (String, Option<SocketAddr>) {
+    let request = DescribedRequest {
+        protocol: Protocol::Http,
+        authority: Ok(Authority::parse(&address.to_string(), None).expect("an authority")),
+        target: "/".to_owned(),
+        method: "GET".to_owned(),
+        fields: Vec::new(),
+        lookup: Lookup::LeftOut,
+    };
+    let generation = engine.current();
+    let explained = engine.explain(&generation, &request).await;
+    let explanation = explained.expect("a well-formed request").explanation;
+    let reason = explanation.decision.reason().as_str().to_owned();
+    (reason, explanation.listener)
+}
+
+#[tokio::test]
+async fn p6_k5_l6_a_door_and_explain_agree_about_a_listener_on_every_address() {
+    let settings = |text| {
+        let loaded = load(&Sources::none().with_text("test", text));
+        Arc::new(loaded.expect("a policy").settings)
+    };
+    let parts = EngineParts {
+        machine: Arc::new(OneAddress),
+        ..EngineParts::default()
+    };
+    let engine = Engine::new(settings(POLICY), parts).expect("an engine");
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let door = engine.open(Door::Http, listener).expect("a door");
+    let other = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1));
+    let _own = engine.own_listeners().add(other);
+    let address = SocketAddr::from((MACHINE, other.port()));
+    for (address, named) in [(address, other), (door.address(), door.address())] {
+        let reason = refused(&engine, door.address(), address).await;
+        assert_eq!(reason, "loop_detected", "{address}");
+        let explained = explained(&engine, address).await;
+        assert_eq!(explained, (reason, Some(named)), "{address}");
+    }
+    let off = settings("[network]\nenabled = false\n");
+    engine.replace(&off).expect("settings");
+    for address in [address, door.address()] {
+        let reason = refused(&engine, door.address(), address).await;
+        assert_eq!(reason, "proxy_disabled", "{address}");
+        let explained = explained(&engine, address).await;
+        assert_eq!(explained, (reason, None), "{address}");
+    }
 }

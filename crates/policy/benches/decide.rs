@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use codex_network_policy::{
-    Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Policy, PolicySpec, Protocol,
-    Request, Verdict,
+    Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern,
+    Policy, PolicySpec, Request, RequestKind, Verdict,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -280,14 +280,14 @@ fn decide(criterion: &mut Criterion) {
 
 fn request(host: &Host) -> Request<'_> {
     Request {
-        protocol: Protocol::HttpConnect,
         host,
         port: 443,
-        method: None,
-        upgrade: None,
-        content: Content::Absent,
-        hooked: Hooked::Unasked,
-        machine: &NoLocalAddresses,
+        kind: &RequestKind::HttpConnect,
+        facts: Facts {
+            machine: &NoLocalAddresses,
+            listeners: &NoProxyListeners,
+            interception: InterceptionSupport::Available,
+        },
     }
 }
 

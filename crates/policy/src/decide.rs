@@ -1,104 +1,112 @@
-//! The one decision function, in the order of SPEC P3.
+//! The decision on a request to a host, in the order of SPEC P3.
+//!
+//! Doors and `explain` call the same functions, with the same [`Facts`](crate::Facts).
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::address::embedded_v4;
 use crate::decision::{Decision, Reach, Reason, Source};
 use crate::domain_set::{DomainSet, Listed};
+use crate::hook::HookMatch;
 use crate::host::Host;
 use crate::local_addresses::{LocalAddresses, is_local_address};
-use crate::method::{Mode, has_undefined_content, is_read_only};
-use crate::policy::{Interception, Policy};
-use crate::request::{Hooked, Protocol, Request};
+use crate::method::Mode;
+use crate::policy::{Interception, Policy, Unlisted};
+use crate::proxy_listeners::reached_by_host;
+use crate::request::{InterceptionSupport, Request, RequestKind};
 use crate::rule::RuleRef;
 
+/// A decider's answer about a host that is on neither list (SPEC P8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeciderAnswer {
+    /// The decider permits the request.
+    Allow,
+    /// The decider refuses it, for this reason.
+    Deny(DeciderReason),
+    /// The user must confirm it first.
+    Ask,
+}
+
+/// The reason of a decider, as far as the policy has one for it. The decider's own text is not part
+/// of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeciderReason {
+    /// [`Reason::Denied`].
+    Denied,
+    /// [`Reason::NotAllowed`].
+    NotAllowed,
+    /// Any other reason, or none: [`Reason::PolicyDenied`].
+    Other,
+}
+
 impl Policy {
-    /// Judges a request by what it names, before anything is resolved.
+    /// Judges a request by its host and port, before a name is resolved.
     ///
-    /// The order is that of SPEC P3: a proxy that is off refuses; the deny list wins over
-    /// everything; a local host needs local binding or an entry that spells it out; then the allow
-    /// list decides. A host that passed all of it still needs the permission of its hooks and of
-    /// the mode.
+    /// The order is that of SPEC P3: a proxy that is off refuses; the proxy's own listeners are
+    /// never reached; the deny list wins over everything after it; a local host needs local binding
+    /// or an entry that spells it out; then the allow list decides. Hooks and the mode judge the
+    /// requests to an allowed host.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
-        self.settle(request, self.look_up(request))
-    }
-
-    /// Judges a request that a decider allows (SPEC P8). The decider counts only where the allow
-    /// list says nothing: then the host is treated as if it were on the list, but not spelled out.
-    /// Everything else is as in [`decide`](Self::decide): the deny list, local hosts, hooks and the
-    /// mode.
-    pub fn decide_overruled(&self, request: &Request<'_>) -> Decision {
         match self.look_up(request) {
-            Err(refused) if refused.reason() == Reason::NotAllowed => {
-                let reach = self.reach(request.host, None);
-                self.conditioned(request, Decision::overrule(reach))
-            }
-            listed => self.settle(request, listed),
-        }
-    }
-
-    fn settle(
-        &self,
-        request: &Request<'_>,
-        listed: Result<(RuleRef, Reach), Decision>,
-    ) -> Decision {
-        match listed {
             Ok((rule, reach)) => {
                 let allow = Decision::allow(Source::BaselinePolicy, Some(rule), reach);
-                self.conditioned(request, allow)
+                self.apply_conditions(request, allow)
             }
             Err(refused) => refused,
         }
     }
 
-    /// The entry that allows the host, and which addresses it permits; or the refusal.
-    fn look_up(&self, request: &Request<'_>) -> Result<(RuleRef, Reach), Decision> {
-        if let Some(refused) = self.refuses_everything() {
-            return Err(refused);
-        }
-        let refuse = |reason, rule| Err(Decision::deny(Source::BaselinePolicy, reason, rule));
-        let host = request.host;
-        let lists = [&self.lists.denied, &self.lists.allowed];
-        let [denied, allowed] = DomainSet::find_in(lists, host);
-        if let Some(listed) = denied.or_else(|| self.find_denied_inside(host)) {
-            let rule = RuleRef::Denied(listed.rule);
-            return refuse(Reason::Denied, Some(rule));
-        }
-        let spelled_out = allowed.is_some_and(|listed| self.lifts_local(host, listed));
-        if !self.allow_local_binding && !spelled_out && is_local(host, request.machine) {
-            return refuse(Reason::NotAllowedLocal, None);
-        }
-        let Some(listed) = allowed else {
-            return refuse(Reason::NotAllowed, None);
-        };
-        let rule = RuleRef::Allowed(listed.rule);
-        Ok((rule, self.reach(host, Some(listed))))
+    /// Whether a refusal by [`decide`](Self::decide) is a decider's to lift (SPEC P8): the host is
+    /// on neither list, and the policy does not reserve such hosts to the lists (SPEC C6).
+    pub fn leaves_to_decider(&self, decision: Decision) -> bool {
+        !decision.is_allow()
+            && decision.reason() == Reason::NotAllowed
+            && self.unlisted == Unlisted::LeftToDecider
     }
 
-    /// Applies hooks and the mode to a request to an allowed host.
-    fn conditioned(&self, request: &Request<'_>, allow: Decision) -> Decision {
-        match self.condition(request) {
-            Condition::None => allow,
-            Condition::Interception if self.interception == Interception::Automatic => {
-                allow.through_interception()
+    /// As [`decide`](Self::decide), with the answer of a decider (SPEC P8).
+    ///
+    /// The answer counts only where the policy [leaves the request to a
+    /// decider](Self::leaves_to_decider). A host that the decider allows is treated as if it were on
+    /// the allow list, but not spelled out. Everything else is judged as without a decider: the
+    /// deny list, local hosts, hooks and the mode.
+    pub fn decide_answered(&self, request: &Request<'_>, answer: DeciderAnswer) -> Decision {
+        let decision = self.decide(request);
+        if !self.leaves_to_decider(decision) {
+            return decision;
+        }
+        let deny = |reason| Decision::deny(Source::Decider, reason, None);
+        match answer {
+            DeciderAnswer::Allow => {
+                let reach = self.reach(request.host, None);
+                self.apply_conditions(request, Decision::overrule(reach))
             }
-            Condition::Interception => {
-                Decision::deny(Source::ModeGuard, Reason::MitmRequired, None)
-            }
-            Condition::Unmet(reason) => Decision::deny(Source::ModeGuard, reason, None),
+            DeciderAnswer::Ask => Decision::ask(),
+            DeciderAnswer::Deny(DeciderReason::Denied) => deny(Reason::Denied),
+            DeciderAnswer::Deny(DeciderReason::NotAllowed) => deny(Reason::NotAllowed),
+            DeciderAnswer::Deny(DeciderReason::Other) => deny(Reason::PolicyDenied),
         }
     }
 
     /// Judges all addresses that an allowed host resolved to (SPEC P4), since any of them may be
-    /// dialled. Takes the decision that allowed the host, and returns that decision or the refusal.
-    /// No addresses at all means a name that does not resolve. `machine` is asked where local
-    /// addresses are refused.
+    /// dialled. `allowed` is the decision that allowed the host. Returns it, or the refusal. A host
+    /// without addresses is a name that does not resolve.
     pub fn decide_addresses(
         &self,
+        request: &Request<'_>,
         allowed: Decision,
         addresses: &[IpAddr],
-        machine: &dyn LocalAddresses,
     ) -> Decision {
+        let (facts, transport) = (request.facts, request.kind.transport());
+        let reached = |address: &IpAddr| {
+            let listener = facts
+                .listeners
+                .reached_by(transport, *address, request.port);
+            listener.is_some()
+        };
+        if addresses.iter().any(reached) {
+            return Decision::loop_detected();
+        }
         if addresses.is_empty() {
             return Decision::deny(Source::ProxyState, Reason::DnsFailure, None);
         }
@@ -115,7 +123,7 @@ impl Policy {
             Reach::Any => true,
             // A loopback address inside a translated one belongs to another machine.
             Reach::Loopback if address.to_canonical().is_loopback() => true,
-            Reach::Loopback | Reach::Public => !is_local_address(*address, machine),
+            Reach::Loopback | Reach::Public => !is_local_address(*address, facts.machine),
         };
         if addresses.iter().all(within_reach) {
             allowed
@@ -124,50 +132,86 @@ impl Policy {
         }
     }
 
-    /// Looks up the IPv4 addresses that an IPv6 literal carries in the deny list.
-    fn find_denied_inside(&self, host: &Host) -> Option<Listed> {
-        let Host::V6(v6) = host else { return None };
-        embedded_v4(v6.address()).find_map(|v4| self.lists.denied.find(&Host::V4(v4)))
+    /// The entry that allows the host and the addresses that it permits, or the refusal.
+    fn look_up(&self, request: &Request<'_>) -> Result<(RuleRef, Reach), Decision> {
+        if let Some(refused) = self.refuses_everything() {
+            return Err(refused);
+        }
+        if request.own_listener().is_some() {
+            return Err(Decision::loop_detected());
+        }
+        let refuse = |reason, rule| Err(Decision::deny(Source::BaselinePolicy, reason, rule));
+        let host = request.host;
+        let lists = [&self.lists.denied, &self.lists.allowed];
+        let [denied, allowed] = DomainSet::find_in(lists, host);
+        if let Some(listed) = denied.or_else(|| self.find_denied_inside(host)) {
+            let rule = RuleRef::Denied(listed.rule);
+            return refuse(Reason::Denied, Some(rule));
+        }
+        let spelled_out = allowed.is_some_and(|listed| self.lifts_local(host, listed));
+        if !self.allow_local_binding && !spelled_out && is_local(host, request.facts.machine) {
+            return refuse(Reason::NotAllowedLocal, None);
+        }
+        let Some(listed) = allowed else {
+            return refuse(Reason::NotAllowed, None);
+        };
+        let rule = RuleRef::Allowed(listed.rule);
+        Ok((rule, self.reach(host, Some(listed))))
+    }
+
+    /// Applies hooks and the mode to a request to an allowed host.
+    fn apply_conditions(&self, request: &Request<'_>, allow: Decision) -> Decision {
+        let can_intercept = self.interception == Interception::Automatic
+            && request.facts.interception == InterceptionSupport::Available;
+        match self.condition(request) {
+            Condition::None => allow,
+            Condition::Interception if can_intercept => allow.through_interception(),
+            Condition::Interception => {
+                Decision::deny(Source::ModeGuard, Reason::MitmRequired, None)
+            }
+            Condition::Unmet(reason) => Decision::deny(Source::ModeGuard, reason, None),
+        }
     }
 
     /// What hooks, and then the mode, require of a request to a permitted host (SPEC P7, M7, M10).
     fn condition(&self, request: &Request<'_>) -> Condition {
         let has_hooks = self.is_hooked(request.host);
         let limited = self.mode == Mode::Limited;
-        let undefined_content = has_undefined_content(request.method, request.content);
-        match request.protocol {
-            Protocol::Http if has_hooks => Condition::Unmet(Reason::MitmRequired),
-            Protocol::Https if has_hooks && request.hooked != Hooked::Matched => {
+        match request.kind {
+            RequestKind::Http(_) if has_hooks => Condition::Unmet(Reason::MitmRequired),
+            // The origin could take undefined content for another request, which was not judged.
+            RequestKind::Https(head, hooks)
+                if has_hooks && (*hooks != HookMatch::Matched || head.has_undefined_content()) =>
+            {
                 Condition::Unmet(Reason::MitmHookDenied)
             }
-            // The origin could take the content for another request, which was not judged.
-            Protocol::Https if has_hooks && undefined_content => {
-                Condition::Unmet(Reason::MitmHookDenied)
-            }
-            Protocol::Http | Protocol::Https => {
-                // Bytes after an upgrade have no method to judge. Nor has content that the origin
-                // takes for a request.
-                let reads = request.upgrade.is_none()
-                    && !undefined_content
-                    && request.method.is_some_and(is_read_only);
-                if limited && !reads {
-                    Condition::Unmet(Reason::MethodNotAllowed)
-                } else {
-                    Condition::None
-                }
-            }
-            Protocol::HttpConnect if has_hooks || limited => Condition::Interception,
-            Protocol::Socks5Tcp if request.port == 443 && (has_hooks || limited) => {
-                Condition::Interception
-            }
-            Protocol::Socks5Tcp | Protocol::Socks5Udp if has_hooks => {
-                Condition::Unmet(Reason::MitmRequired)
-            }
-            Protocol::Socks5Tcp | Protocol::Socks5Udp if limited => {
+            RequestKind::Http(head) | RequestKind::Https(head, _)
+                if limited && !head.only_reads() =>
+            {
                 Condition::Unmet(Reason::MethodNotAllowed)
             }
-            Protocol::HttpConnect | Protocol::Socks5Tcp | Protocol::Socks5Udp => Condition::None,
+            RequestKind::HttpConnect if has_hooks || limited => Condition::Interception,
+            RequestKind::Socks5Tcp if request.port == 443 && (has_hooks || limited) => {
+                Condition::Interception
+            }
+            RequestKind::Socks5Tcp | RequestKind::Socks5Udp if has_hooks => {
+                Condition::Unmet(Reason::MitmRequired)
+            }
+            RequestKind::Socks5Tcp | RequestKind::Socks5Udp if limited => {
+                Condition::Unmet(Reason::MethodNotAllowed)
+            }
+            RequestKind::Http(_)
+            | RequestKind::Https(..)
+            | RequestKind::HttpConnect
+            | RequestKind::Socks5Tcp
+            | RequestKind::Socks5Udp => Condition::None,
         }
+    }
+
+    /// Looks up the IPv4 addresses that an IPv6 literal carries in the deny list.
+    fn find_denied_inside(&self, host: &Host) -> Option<Listed> {
+        let Host::V6(v6) = host else { return None };
+        embedded_v4(v6.address()).find_map(|v4| self.lists.denied.find(&Host::V4(v4)))
     }
 
     /// Whether an entry of the allow list spells out a host and may lift the rule against local
@@ -186,6 +230,14 @@ impl Policy {
             Host::Name(_) if spelled_out && host.is_localhost() => Reach::Loopback,
             _ => Reach::Public,
         }
+    }
+}
+
+impl Request<'_> {
+    /// The proxy's own listener that the request would reach, found without a lookup.
+    pub(crate) fn own_listener(&self) -> Option<SocketAddr> {
+        let transport = self.kind.transport();
+        reached_by_host(self.facts.listeners, transport, self.host, self.port)
     }
 }
 

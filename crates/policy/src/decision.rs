@@ -1,4 +1,6 @@
 //! A decision: the verdict, what decided, and why (SPEC P10).
+//!
+//! Only this crate makes decisions: outside of it they have no constructors.
 
 use core::fmt;
 
@@ -11,7 +13,7 @@ pub enum Verdict {
     Allow,
     /// It is refused.
     Deny,
-    /// The user must be asked first; until then the request is refused.
+    /// The user must confirm it first. Until then the request is refused.
     Ask,
 }
 
@@ -28,7 +30,7 @@ pub enum Source {
     Decider,
 }
 
-/// The reason. Its words are part of the interface: clients match on them.
+/// The reason of a decision. Its names are part of the interface: clients match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Nothing forbids it.
@@ -45,7 +47,7 @@ pub enum Reason {
     MitmRequired,
     /// No hook of the host matches the request.
     MitmHookDenied,
-    /// A decider refused without saying why.
+    /// A decider refused without a reason.
     PolicyDenied,
     /// The proxy is switched off.
     ProxyDisabled,
@@ -96,7 +98,7 @@ pub struct Decision {
 
 impl Decision {
     /// Permits a request, by a rule of the allow list if there is one.
-    pub fn allow(source: Source, rule: Option<RuleRef>, reach: Reach) -> Self {
+    pub(crate) fn allow(source: Source, rule: Option<RuleRef>, reach: Reach) -> Self {
         Self {
             verdict: Verdict::Allow,
             source,
@@ -116,8 +118,8 @@ impl Decision {
         }
     }
 
-    /// The decider wants the user to be asked first.
-    pub fn ask() -> Self {
+    /// The decider wants the user to confirm the request first.
+    pub(crate) fn ask() -> Self {
         Self {
             verdict: Verdict::Ask,
             ..Self::deny(Source::Decider, Reason::NotAllowed, None)
@@ -125,7 +127,7 @@ impl Decision {
     }
 
     /// The same, on the condition that the connection's TLS is intercepted.
-    pub fn through_interception(self) -> Self {
+    pub(crate) fn through_interception(self) -> Self {
         Self {
             handling: Handling::Intercept,
             ..self
@@ -133,7 +135,7 @@ impl Decision {
     }
 
     /// Refuses a request.
-    pub fn deny(source: Source, reason: Reason, rule: Option<RuleRef>) -> Self {
+    pub(crate) fn deny(source: Source, reason: Reason, rule: Option<RuleRef>) -> Self {
         Self {
             verdict: Verdict::Deny,
             source,
@@ -142,6 +144,11 @@ impl Decision {
             reach: Reach::Public,
             handling: Handling::Carry,
         }
+    }
+
+    /// Refuses a request that would reach one of the proxy's own listeners (SPEC P6).
+    pub(crate) fn loop_detected() -> Self {
+        Self::deny(Source::ProxyState, Reason::LoopDetected, None)
     }
 
     /// Whether the request is permitted.
@@ -187,7 +194,7 @@ impl Decision {
 }
 
 impl Verdict {
-    /// The word in records and answers.
+    /// The name in records and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -198,7 +205,7 @@ impl Verdict {
 }
 
 impl Source {
-    /// The word in records and answers.
+    /// The name in records and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BaselinePolicy => "baseline_policy",
@@ -210,7 +217,7 @@ impl Source {
 }
 
 impl Reason {
-    /// The word in records and answers.
+    /// The name in records and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",

@@ -1,18 +1,20 @@
 //! A decision in words: what happened, by which rule, and how to change it.
 //!
-//! It describes a decision that [`Policy::decide`] or the enforcement point made, and makes none of its
-//! own.
+//! It describes decisions and makes none: [`Policy::decide`] and the other functions of this crate
+//! make them.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
+use core::net::SocketAddr;
 
 use crate::address::AddressClass;
 use crate::decision::{Decision, Handling, Reason};
+use crate::hook::HookMatch;
 use crate::host::Host;
 use crate::method::is_read_only;
 use crate::policy::{Interception, Policy};
-use crate::request::{Hooked, Protocol, Request};
+use crate::request::{HttpHead, Request, RequestKind};
 use crate::rule::Rule;
 
 /// The policy's decision on a request, for people. `Display` writes sentences.
@@ -22,6 +24,8 @@ pub struct Explanation {
     pub decision: Decision,
     /// The rule that decided, if there is one.
     pub rule: Option<Rule>,
+    /// The proxy's own listener that the request itself names, for [`Reason::LoopDetected`].
+    pub listener: Option<SocketAddr>,
     /// The facts behind the decision.
     pub because: String,
     /// How to get the other decision; empty where there is no sensible way.
@@ -29,8 +33,8 @@ pub struct Explanation {
 }
 
 impl Policy {
-    /// Explains the result of [`decide`](Self::decide). It does not look at addresses: a name that
-    /// is allowed here can still be refused for the addresses it resolves to.
+    /// Explains the result of [`decide`](Self::decide). A name that is allowed here can still be
+    /// refused for the addresses that it resolves to.
     pub fn explain(&self, request: &Request<'_>) -> Explanation {
         self.explain_decision(request, self.decide(request))
     }
@@ -38,8 +42,13 @@ impl Policy {
     /// Explains a decision on a request, which may be about the addresses that its host resolves to.
     pub fn explain_decision(&self, request: &Request<'_>, decision: Decision) -> Explanation {
         let rule = decision.rule().and_then(|rule| self.rule(rule));
+        let listener = match decision.reason() {
+            Reason::LoopDetected => request.own_listener(),
+            _ => None,
+        };
         Explanation {
             decision,
+            listener,
             because: self.because(request, &decision, rule.as_ref()),
             remedy: self.remedy(request, &decision),
             rule,
@@ -78,11 +87,11 @@ impl Policy {
             },
             (Reason::MethodNotAllowed, _) => method_not_allowed(request),
             (Reason::MitmRequired, _) => self.mitm_required(request),
-            (Reason::MitmHookDenied, _) => match request.hooked {
-                Hooked::Ambiguous(ambiguity) => format!(
+            (Reason::MitmHookDenied, _) => match request.kind.hooks() {
+                HookMatch::Ambiguous(ambiguity) => format!(
                     "{host} has hooks, and servers could read the request in different ways: {ambiguity}"
                 ),
-                Hooked::Matched => {
+                HookMatch::Matched => {
                     "a hook matches the request, but its method does not define content".to_string()
                 }
                 _ => format!("{host} has hooks, and none matches the request"),
@@ -102,10 +111,10 @@ impl Policy {
         } else {
             "the mode is limited".to_string()
         };
-        let how = match request.protocol {
-            Protocol::Http => "and plain HTTP cannot be judged by them",
-            Protocol::Socks5Udp => "and datagrams cannot be judged",
-            Protocol::Socks5Tcp if request.port != 443 => {
+        let how = match request.kind {
+            RequestKind::Http(_) => "and plain HTTP cannot be judged by them",
+            RequestKind::Socks5Udp => "and datagrams cannot be judged",
+            RequestKind::Socks5Tcp if request.port != 443 => {
                 "and SOCKS5 connections are intercepted only on port 443"
             }
             _ if self.interception() == Interception::Forbidden => {
@@ -119,12 +128,12 @@ impl Policy {
     fn remedy(&self, request: &Request<'_>, decision: &Decision) -> String {
         let host = request.host;
         let hooked = self.is_hooked(host);
-        let reason = decision.reason();
+        let (reason, hooks) = (decision.reason(), request.kind.hooks());
         match reason {
-            Reason::MitmHookDenied if matches!(request.hooked, Hooked::Ambiguous(_)) => {
+            Reason::MitmHookDenied if matches!(hooks, HookMatch::Ambiguous(_)) => {
                 "No hook matches such a request: ask in a way that has one reading".to_string()
             }
-            Reason::MitmHookDenied if request.hooked == Hooked::Matched => {
+            Reason::MitmHookDenied if hooks == HookMatch::Matched => {
                 "Send it without content: no Content-Length, no Transfer-Encoding".to_string()
             }
             Reason::Denied => {
@@ -175,6 +184,7 @@ impl Explanation {
         Self {
             decision,
             rule: None,
+            listener: None,
             because: because.to_string(),
             remedy: remedy.to_string(),
         }
@@ -225,14 +235,14 @@ fn is_public(host: &Host) -> bool {
 
 /// Why limited mode refuses a request.
 fn method_not_allowed(request: &Request<'_>) -> String {
-    if request.upgrade.is_some() {
-        return "limited mode lets no protocol upgrade through".to_string();
-    }
-    match request.method {
-        Some(method) if is_read_only(method) => {
+    match request.kind.head() {
+        Some(head) if head.upgrade.is_some() => {
+            "limited mode lets no protocol upgrade through".to_string()
+        }
+        Some(HttpHead { method, .. }) if is_read_only(method) => {
             format!("limited mode lets {method} through only without content")
         }
-        Some(method) => {
+        Some(HttpHead { method, .. }) => {
             format!("limited mode lets only GET, HEAD and OPTIONS through, not {method}")
         }
         None => "limited mode lets only requests through whose method can be seen".to_string(),

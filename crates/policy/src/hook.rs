@@ -98,6 +98,31 @@ pub enum HookVerdict {
     Ambiguous(Ambiguity),
 }
 
+/// A [`HookVerdict`] without the hook: the part of it that decides about the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HookMatch {
+    /// The host has no hooks.
+    #[default]
+    NotHooked,
+    /// A hook covers the request.
+    Matched,
+    /// The host has hooks, and none covers the request.
+    Unmatched,
+    /// As [`Unmatched`](Self::Unmatched), because the request could be read in more than one way.
+    Ambiguous(Ambiguity),
+}
+
+impl From<HookVerdict> for HookMatch {
+    fn from(verdict: HookVerdict) -> Self {
+        match verdict {
+            HookVerdict::NotHooked => Self::NotHooked,
+            HookVerdict::Matched(_) => Self::Matched,
+            HookVerdict::NoMatch => Self::Unmatched,
+            HookVerdict::Ambiguous(ambiguity) => Self::Ambiguous(ambiguity),
+        }
+    }
+}
+
 impl HookId {
     /// The hook's number in the order of the specification, from 0.
     pub fn index(self) -> usize {

@@ -1,5 +1,5 @@
-//! Which addresses belong to this machine. Only the kernel knows, so the caller provides it.
-//! `decide.rs` makes the decisions that depend on it (SPEC P3, P4).
+//! Which addresses belong to this machine. Only the kernel knows them, so the caller provides them.
+//! `decide.rs` makes the decisions that depend on them (SPEC P3, P4).
 
 use core::fmt;
 use core::net::IpAddr;
@@ -11,7 +11,8 @@ pub trait LocalAddresses: fmt::Debug + Send + Sync {
     /// Whether packets to this address are delivered on this machine. An IPv4-mapped address is
     /// passed as IPv4. An implementation that cannot find out returns true.
     ///
-    /// It is called for public addresses only: all others are local by themselves.
+    /// The rules for local addresses ask for public addresses only: all others are local by
+    /// themselves. [`listener_receives`](crate::listener_receives) asks for any address.
     fn contains(&self, address: IpAddr) -> bool;
 }
 

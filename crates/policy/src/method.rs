@@ -4,7 +4,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// Which requests a permitted host gets.
+/// Which requests a permitted host receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
     /// Only requests that read: `GET`, `HEAD` and `OPTIONS` that the proxy can see.
@@ -17,7 +17,7 @@ pub enum Mode {
 /// Whether a request has content (RFC 9110 section 6.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Content {
-    /// It has none, or none that the proxy can see.
+    /// It has no content that the proxy can see.
     #[default]
     Absent,
     /// It has content, or framing for content: chunked content may turn out to be empty.
@@ -30,7 +30,7 @@ pub enum Content {
 pub struct ModeError;
 
 impl Mode {
-    /// The word in configurations and answers: `full` or `limited`.
+    /// The name in configurations and answers: `full` or `limited`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Limited => "limited",
@@ -102,10 +102,4 @@ pub fn defines_content(method: &str) -> bool {
             | "UPDATEREDIRECTREF"
             | "VERSION-CONTROL"
     )
-}
-
-/// Whether a request has content that its method does not define. An origin may take it for the
-/// next request of the connection.
-pub(crate) fn has_undefined_content(method: Option<&str>, content: Content) -> bool {
-    content == Content::Present && !method.is_some_and(defines_content)
 }

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 
 use hashbrown::HashSet;
 
-use crate::decision::{Decision, Reason, Source};
 use crate::domain_set::{DomainSet, TooLarge};
 use crate::host::Host;
 use crate::method::Mode;
@@ -32,6 +31,18 @@ pub struct PolicySpec {
     pub intercepted: Vec<Host>,
     /// Whether TLS may be intercepted where a request needs it.
     pub interception: Interception,
+    /// Whether a decider may allow hosts that are on neither list.
+    pub unlisted: Unlisted,
+}
+
+/// Hosts that are on neither list (SPEC P8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unlisted {
+    /// They are refused, unless a decider allows them.
+    #[default]
+    LeftToDecider,
+    /// They are always refused (`managed_allowed_domains_only`, SPEC C6).
+    Refused,
 }
 
 /// Whether TLS may be intercepted (SPEC M1).
@@ -61,6 +72,7 @@ pub struct Policy {
     pub(crate) mode: Mode,
     pub(crate) allow_local_binding: bool,
     pub(crate) interception: Interception,
+    pub(crate) unlisted: Unlisted,
     pub(crate) lists: Arc<Lists>,
 }
 
@@ -88,6 +100,7 @@ impl Default for PolicySpec {
             denied: Vec::new(),
             intercepted: Vec::new(),
             interception: Interception::Automatic,
+            unlisted: Unlisted::LeftToDecider,
         }
     }
 }
@@ -111,6 +124,7 @@ impl Policy {
             mode: spec.mode,
             allow_local_binding: spec.allow_local_binding,
             interception: spec.interception,
+            unlisted: spec.unlisted,
             lists: Arc::new(lists),
         })
     }
@@ -124,7 +138,7 @@ impl Policy {
         }
     }
 
-    /// The policy of a proxy without a usable configuration: it refuses everything, and says why.
+    /// The policy of a proxy without a usable configuration: it refuses everything.
     #[must_use]
     pub fn closed(&self) -> Self {
         Self {
@@ -136,16 +150,6 @@ impl Policy {
     /// Whether the proxy is switched on.
     pub fn is_enabled(&self) -> bool {
         self.state == State::On
-    }
-
-    /// Why the proxy refuses everything; `None` if it is switched on.
-    pub fn refuses_everything(&self) -> Option<Decision> {
-        let reason = match self.state {
-            State::On => return None,
-            State::Off => Reason::ProxyDisabled,
-            State::Unusable => Reason::ConfigurationUnusable,
-        };
-        Some(Decision::deny(Source::ProxyState, reason, None))
     }
 
     /// Limited or full.

@@ -1,11 +1,13 @@
-//! The question to the policy: plain data, the same for every door.
+//! A request as the policy judges it: plain data, the same for every door.
 
+use alloc::borrow::Cow;
 use core::fmt;
 
-use crate::hook::Ambiguity;
+use crate::hook::HookMatch;
 use crate::host::Host;
 use crate::local_addresses::LocalAddresses;
-use crate::method::Content;
+use crate::method::{Content, is_read_only};
+use crate::proxy_listeners::{ProxyListeners, Transport};
 
 /// How a request arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,44 +24,129 @@ pub enum Protocol {
     Socks5Udp,
 }
 
-/// One question: may this host be reached like this?
+/// A request to a host, with everything that decides about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// The door and the kind of request.
-    pub protocol: Protocol,
     /// The requested host.
     pub host: &'a Host,
     /// The requested port.
     pub port: u16,
-    /// The HTTP method, if the proxy can see it.
-    pub method: Option<&'a str>,
-    /// The protocol that the request offers to change to (RFC 9110 section 7.8), if any.
-    pub upgrade: Option<&'a str>,
-    /// Whether the request has content, if the proxy can see it.
-    pub content: Content,
-    /// The verdict of the host's hooks; [`Hooked::Unasked`] outside interception.
-    pub hooked: Hooked,
-    /// Knows the addresses of the machine that would send the request.
-    pub machine: &'a dyn LocalAddresses,
+    /// The protocol, and the part of the request that the proxy sees in it.
+    pub kind: &'a RequestKind<'a>,
+    /// The state of the proxy and its machine.
+    pub facts: Facts<'a>,
 }
 
-/// The verdict of a host's hooks on a request inside intercepted TLS (SPEC M10).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Hooked {
-    /// The host has no hooks, or this door does not ask them.
-    #[default]
-    Unasked,
-    /// One of them matches.
-    Matched,
-    /// The host has hooks, and none matches.
-    Unmatched,
-    /// As [`Unmatched`](Self::Unmatched), because the request could be read in more than one way.
-    Ambiguous(Ambiguity),
+/// A request by its protocol, with the part that the proxy sees in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestKind<'a> {
+    /// A plain HTTP request in absolute-form.
+    Http(HttpHead<'a>),
+    /// A CONNECT request.
+    HttpConnect,
+    /// An HTTP request inside an intercepted tunnel, with the verdict of the host's hooks.
+    Https(HttpHead<'a>, HookMatch),
+    /// SOCKS5 CONNECT.
+    Socks5Tcp,
+    /// A datagram of a SOCKS5 association.
+    Socks5Udp,
+}
+
+/// The part of an HTTP request that the mode judges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpHead<'a> {
+    /// The method. Methods are case-sensitive (RFC 9110 section 9.1).
+    pub method: Cow<'a, str>,
+    /// The protocol that the request offers to change to (RFC 9110 section 7.8), if any.
+    pub upgrade: Option<Cow<'a, str>>,
+    /// Whether the request has content.
+    pub content: Content,
+}
+
+/// The state of the proxy and its machine, as far as decisions depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Knows the addresses of this machine.
+    pub machine: &'a dyn LocalAddresses,
+    /// Knows the sockets that the proxy itself listens on.
+    pub listeners: &'a dyn ProxyListeners,
+    /// Whether the proxy has the means to intercept TLS.
+    pub interception: InterceptionSupport,
+}
+
+/// Whether the proxy has the means to intercept TLS: an issuer of certificates that its clients
+/// trust. The policy says whether it [may](crate::Interception).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InterceptionSupport {
+    /// It has.
+    Available,
+    /// It has not. Requests that need interception are refused.
+    Unavailable,
+}
+
+impl RequestKind<'_> {
+    /// The protocol.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http(_) => Protocol::Http,
+            Self::HttpConnect => Protocol::HttpConnect,
+            Self::Https(..) => Protocol::Https,
+            Self::Socks5Tcp => Protocol::Socks5Tcp,
+            Self::Socks5Udp => Protocol::Socks5Udp,
+        }
+    }
+
+    /// The head of the request that is passed on; `None` for tunnels and datagrams.
+    pub fn head(&self) -> Option<&HttpHead<'_>> {
+        match self {
+            Self::Http(head) | Self::Https(head, _) => Some(head),
+            Self::HttpConnect | Self::Socks5Tcp | Self::Socks5Udp => None,
+        }
+    }
+
+    /// The HTTP method, which is `CONNECT` for a CONNECT request.
+    pub fn method(&self) -> Option<&str> {
+        match self {
+            Self::Http(head) | Self::Https(head, _) => Some(&head.method),
+            Self::HttpConnect => Some("CONNECT"),
+            Self::Socks5Tcp | Self::Socks5Udp => None,
+        }
+    }
+
+    /// The verdict of the host's hooks; [`HookMatch::NotHooked`] outside interception.
+    pub fn hooks(&self) -> HookMatch {
+        match self {
+            Self::Https(_, hooks) => *hooks,
+            _ => HookMatch::NotHooked,
+        }
+    }
+
+    /// How the request travels to its host.
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Self::Socks5Udp => Transport::Udp,
+            _ => Transport::Tcp,
+        }
+    }
+}
+
+impl HttpHead<'_> {
+    /// Whether limited mode permits the request (SPEC P7). Bytes after an upgrade have no method to
+    /// judge. Nor has content that the origin takes for a request.
+    pub(crate) fn only_reads(&self) -> bool {
+        self.upgrade.is_none() && !self.has_undefined_content() && is_read_only(&self.method)
+    }
+
+    /// Whether the request has content that its method does not define. An origin may take it for
+    /// the next request of the connection.
+    pub(crate) fn has_undefined_content(&self) -> bool {
+        self.content == Content::Present && !crate::method::defines_content(&self.method)
+    }
 }
 
 impl Protocol {
-    /// The name in blocked-request entries (SPEC R1). It differs from the [other one](Self::audit_name) since
-    /// existing readers of each depend on its words.
+    /// The name in blocked-request entries (SPEC R1). It differs from the
+    /// [name in audit events](Self::audit_name), since existing readers depend on both.
     pub fn record_name(self) -> &'static str {
         match self {
             Self::Http => "http",

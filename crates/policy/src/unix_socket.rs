@@ -1,15 +1,16 @@
 //! Requests to unix sockets: which may be reached, and the order of the checks (SPEC H10).
 //!
-//! A path is bytes here. The caller says which file it leads to: looking at files is I/O, and the
-//! connection must use the same look. Lists of hosts and the decider (SPEC P8) do not apply to
-//! sockets, since no host is involved.
+//! A path is bytes here. The caller inspects the file that it leads to, since that is I/O, and then
+//! connects to that same file. Lists of hosts and the decider (SPEC P8) do not apply to sockets,
+//! since no host is involved.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::decision::{Decision, Reach, Reason, Source};
-use crate::method::{Content, Mode, has_undefined_content, is_read_only};
+use crate::method::Mode;
 use crate::policy::Policy;
+use crate::request::HttpHead;
 
 /// An absolute path without empty, `.` or `..` segments.
 ///
@@ -19,7 +20,7 @@ use crate::policy::Policy;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnixSocketPath(Box<[u8]>);
 
-/// A path that means another file in another working directory.
+/// The path is relative, so it means another file in another working directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the path of a unix socket must be absolute")]
 pub struct RelativePath;
@@ -27,9 +28,9 @@ pub struct RelativePath;
 /// Whether this platform proxies to unix sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnixSocketSupport {
-    /// It does.
+    /// The platform does.
     Served,
-    /// It does not: every such request is refused.
+    /// The platform does not: every such request is refused.
     Unsupported,
 }
 
@@ -45,37 +46,44 @@ pub struct UnixSocketLists<'a> {
 /// The sockets of a list.
 #[derive(Clone, Copy, Debug)]
 pub enum UnixSocketList<'a> {
-    /// Every one (`dangerously_allow_all_unix_sockets`).
+    /// Every socket (`dangerously_allow_all_unix_sockets`).
     All,
-    /// Only these.
+    /// Only these sockets.
     Only(&'a [ListedUnixSocket<'a>]),
 }
 
-/// An entry of the list.
+/// An entry of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct ListedUnixSocket<'a> {
     /// The path as written.
     pub path: &'a UnixSocketPath,
-    /// The file that it leads to, with links followed; `None` when the file was not looked at or
+    /// The file that it leads to, with links followed; `None` when the file was not inspected or
     /// does not exist.
     pub leads_to: Option<&'a UnixSocketPath>,
 }
 
-/// One question: may this socket be reached like this?
+/// Which process listens on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnixSocketListener {
+    /// This proxy itself (SPEC P6).
+    ThisProxy,
+    /// Another process, or it is not known yet.
+    Other,
+}
+
+/// A request to a unix socket, with everything that decides about it.
 #[derive(Clone, Copy, Debug)]
 pub struct UnixSocketRequest<'a> {
     /// Whether the platform serves unix sockets.
     pub support: UnixSocketSupport,
-    /// The HTTP method.
-    pub method: Option<&'a str>,
-    /// The protocol that the request offers to change to, if any.
-    pub upgrade: Option<&'a str>,
-    /// Whether the request has content.
-    pub content: Content,
+    /// The head of the HTTP request.
+    pub head: &'a HttpHead<'a>,
     /// The requested path; `None` when it is not absolute.
     pub path: Option<&'a UnixSocketPath>,
     /// The file that the path leads to, as for an entry.
     pub leads_to: Option<&'a UnixSocketPath>,
+    /// Which process listens on that file.
+    pub listener: UnixSocketListener,
 }
 
 impl UnixSocketPath {
@@ -115,10 +123,11 @@ impl UnixSocketPath {
 impl Policy {
     /// Judges a request to a unix socket, in the order of SPEC H10: a proxy that is off refuses;
     /// then the mode; then the platform; then a path that is not absolute; then the lists, where
-    /// deny wins.
+    /// deny wins; then the proxy's own sockets.
     ///
-    /// It may be called with `leads_to` empty, before files are looked at. Knowing the file can
-    /// only turn [`Reason::NotAllowed`] of an absolute path into a permission.
+    /// It may be called without `leads_to`, before files are looked at. The file can turn
+    /// [`Reason::NotAllowed`] of an absolute path into a permission, and a permission into a
+    /// refusal.
     pub fn decide_unix_socket(
         &self,
         request: &UnixSocketRequest<'_>,
@@ -127,10 +136,7 @@ impl Policy {
         if let Some(refused) = self.refuses_everything() {
             return refused;
         }
-        let reads = request.upgrade.is_none()
-            && !has_undefined_content(request.method, request.content)
-            && request.method.is_some_and(is_read_only);
-        if self.mode == Mode::Limited && !reads {
+        if self.mode == Mode::Limited && !request.head.only_reads() {
             return Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None);
         }
         if request.support == UnixSocketSupport::Unsupported {
@@ -140,9 +146,12 @@ impl Policy {
             Some(path) if has(lists.denied, path, request.leads_to) => {
                 Decision::deny(Source::BaselinePolicy, Reason::Denied, None)
             }
-            Some(path) if lists.allowed.has(path, request.leads_to) => {
-                Decision::allow(Source::BaselinePolicy, None, Reach::Public)
-            }
+            Some(path) if lists.allowed.has(path, request.leads_to) => match request.listener {
+                UnixSocketListener::ThisProxy => Decision::loop_detected(),
+                UnixSocketListener::Other => {
+                    Decision::allow(Source::BaselinePolicy, None, Reach::Public)
+                }
+            },
             _ => Decision::deny(Source::BaselinePolicy, Reason::NotAllowed, None),
         }
     }

@@ -7,7 +7,10 @@
 #[path = "../../../crates/policy/tests/it/naive/interpreter.rs"]
 mod interpreter;
 
-use codex_network_policy::{Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request};
+use codex_network_policy::{
+    Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern, Reason,
+    Request, RequestKind,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -38,14 +41,14 @@ fuzz_target!(|text: &str| {
     }
     let policy = interpreter::compile(&allowed, &denied, local_binding);
     let request = Request {
-        protocol: Protocol::HttpConnect,
         host: &host,
         port: 443,
-        method: None,
-        upgrade: None,
-        content: Content::Absent,
-        hooked: Hooked::Unasked,
-        machine: &NoLocalAddresses,
+        kind: &RequestKind::HttpConnect,
+        facts: Facts {
+            machine: &NoLocalAddresses,
+            listeners: &NoProxyListeners,
+            interception: InterceptionSupport::Available,
+        },
     };
     let decision = policy.decide(&request);
     let texts = |list: &[Pattern]| list.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -1,6 +1,8 @@
 //! The detail of a refusal, where the reason alone does not say enough.
 
-use codex_network_policy::{Content, Decision, Hooked, Reason, is_read_only};
+use codex_network_policy::{
+    Content, Decision, HookMatch, HttpHead, Reason, RequestKind, is_read_only,
+};
 
 use crate::attempt::Attempt;
 use crate::live_policy::Generation;
@@ -21,23 +23,25 @@ pub(super) fn of(
     decision: Decision,
 ) -> Option<&'static str> {
     let managed = generation.settings().managed.allowed_domains_only;
-    match (decision.reason(), attempt.hooked) {
+    match (decision.reason(), &attempt.kind) {
         (Reason::NotAllowed, _) if managed => Some(MANAGED_LIST),
-        (Reason::MitmHookDenied, Hooked::Ambiguous(ambiguity)) => Some(ambiguity.as_str()),
-        _ => attempt.detail_of(decision),
+        (Reason::MitmHookDenied, RequestKind::Https(_, HookMatch::Ambiguous(ambiguity))) => {
+            Some(ambiguity.as_str())
+        }
+        (Reason::MitmHookDenied, RequestKind::Https(head, HookMatch::Matched)) => content(head),
+        (_, RequestKind::Http(head) | RequestKind::Https(head, _)) => of_mode(head, decision),
+        _ => None,
     }
 }
 
-impl Attempt {
-    /// The detail of a refusal by the mode or the hooks: whether content is the only cause.
-    pub(super) fn detail_of(&self, decision: Decision) -> Option<&'static str> {
-        let is_only_cause = match decision.reason() {
-            Reason::MethodNotAllowed => {
-                self.upgrade.is_none() && self.method.as_deref().is_some_and(is_read_only)
-            }
-            Reason::MitmHookDenied => self.hooked == Hooked::Matched,
-            _ => false,
-        };
-        (is_only_cause && self.content == Content::Present).then_some(CONTENT)
-    }
+/// The detail of a refusal by the mode: whether content is the only cause.
+pub(super) fn of_mode(head: &HttpHead<'_>, decision: Decision) -> Option<&'static str> {
+    let is_method = head.upgrade.is_none() && is_read_only(&head.method);
+    (decision.reason() == Reason::MethodNotAllowed && is_method)
+        .then(|| content(head))
+        .flatten()
+}
+
+fn content(head: &HttpHead<'_>) -> Option<&'static str> {
+    (head.content == Content::Present).then_some(CONTENT)
 }

@@ -146,7 +146,7 @@ impl Flow {
 impl Flow {
     /// For tests of tables that hold flows: no attempt, and nothing allowed.
     pub(crate) fn for_tests() -> Self {
-        use codex_network_policy::{Content, Hooked, Protocol};
+        use codex_network_policy::RequestKind;
 
         let address = SocketAddr::from(([192, 0, 2, 1], 5));
         let local = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -157,11 +157,7 @@ impl Flow {
                     attempt: None,
                     connection: crate::owner::ConnectionHandle::new(address, local),
                 },
-                protocol: Protocol::Socks5Udp,
-                method: None,
-                upgrade: None,
-                content: Content::Absent,
-                hooked: Hooked::Unasked,
+                kind: RequestKind::Socks5Udp,
             },
             destination: Destination::UnixSocket,
             recorder: Recorder::for_tests(),

@@ -6,12 +6,12 @@
 use std::net::IpAddr;
 
 use codex_network_policy::{
-    AddressClass, Authority, Decision, Explanation, Protocol, Reason, Rule, Source, UnixSocketPath,
-    is_local_address,
+    AddressClass, Authority, Decision, Explanation, Facts, HttpHead, Reason, Request, RequestKind,
+    Rule, UnixSocketPath, is_local_address,
 };
 
 use super::detail::{self, AUTHORITY_MISMATCH, LOOPING_PROXY};
-use super::{Enforcer, decide, decide_addresses, forbids_datagrams, misdirected, unix_socket};
+use super::{Enforcer, facts, unix_socket};
 use crate::attempt::Attempt;
 use crate::live_policy::Generation;
 
@@ -56,30 +56,21 @@ pub(crate) type Detailed = (Decision, Option<&'static str>);
 impl Foreseen<'_> {
     /// The decision before anything is resolved.
     pub(crate) fn decision(&self) -> Detailed {
-        let Self {
-            enforcer,
-            generation,
-            attempt,
-            authority,
-        } = self;
-        if attempt.protocol == Protocol::Socks5Udp
-            && let Some(refused) = forbids_datagrams(generation)
+        let policy = self.generation.policy();
+        if matches!(self.attempt.kind, RequestKind::Socks5Udp)
+            && let Some(refused) = policy.refuses_datagrams()
         {
             return (refused, None);
         }
-        let decision = decide(&enforcer.own, generation, attempt, authority);
-        (decision, detail::of(generation, attempt, decision))
+        let decision = policy.decide(&self.request());
+        let detail = detail::of(self.generation, self.attempt, decision);
+        (decision, detail)
     }
 
     /// The decision when an allowed host has these addresses.
     pub(crate) fn on_addresses(&self, allowed: Decision, addresses: &[IpAddr]) -> Decision {
-        decide_addresses(
-            &self.enforcer.own,
-            self.generation,
-            self.attempt,
-            (allowed, self.authority.port),
-            addresses,
-        )
+        let policy = self.generation.policy();
+        policy.decide_addresses(&self.request(), allowed, addresses)
     }
 
     /// Judges one address by itself.
@@ -113,33 +104,35 @@ impl Foreseen<'_> {
         proxy: &Authority,
         addresses: Option<&[IpAddr]>,
     ) -> Option<Detailed> {
-        let own = &self.enforcer.own;
-        let is_own = |address: &IpAddr| own.listeners.covers(*address, proxy.port);
-        let loops = match addresses {
-            Some(addresses) => addresses.iter().any(is_own),
-            None => own.has_named(Protocol::HttpConnect, proxy),
-        };
-        let refused = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
-        loops.then_some((refused, Some(LOOPING_PROXY)))
+        let policy = self.generation.policy();
+        let refused = policy.refuses_upstream_proxy(proxy, addresses, self.facts())?;
+        Some((refused, Some(LOOPING_PROXY)))
     }
 
     /// The refusal of a request inside TLS that is for another authority.
-    pub(crate) fn misdirected() -> Detailed {
-        (misdirected(), Some(AUTHORITY_MISMATCH))
+    pub(crate) fn misdirected(&self) -> Detailed {
+        let policy = self.generation.policy();
+        (policy.decide_misdirected(), Some(AUTHORITY_MISMATCH))
     }
 
-    /// The decision on a request to the unix socket of this path, before the file is looked at.
-    pub(crate) fn on_unix_socket(&self, path: &[u8]) -> Detailed {
+    /// The decision on a request to the unix socket of this path, before the file is inspected.
+    pub(crate) fn on_unix_socket(&self, head: &HttpHead<'_>, path: &[u8]) -> Detailed {
         let path = UnixSocketPath::parse(path).ok();
         let support = self.enforcer.unix_sockets;
-        unix_socket::decide_path(self.generation, self.attempt, support, path.as_ref())
+        unix_socket::decide_path(self.generation, head, support, path.as_ref())
     }
 
     /// The words for a decision.
     pub(crate) fn explain(&self, decision: Decision) -> Explanation {
-        let request = self.attempt.request(self.authority, self.generation);
-        self.generation
-            .policy()
-            .explain_decision(&request, decision)
+        let policy = self.generation.policy();
+        policy.explain_decision(&self.request(), decision)
+    }
+
+    fn request(&self) -> Request<'_> {
+        self.attempt.request(self.authority, self.facts())
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        facts(self.generation, &*self.enforcer.own)
     }
 }

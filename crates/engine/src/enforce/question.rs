@@ -1,9 +1,11 @@
 //! Asking the decider and applying its answer (SPEC P8). A decider may allow a host that is on
 //! neither list, and may do nothing else.
 
-use codex_network_policy::{Decision, Reason, Source};
+use std::sync::Arc;
 
-use super::{Permit, overruled_by, where_possible};
+use codex_network_policy::{DeciderAnswer, DeciderReason, Decision, Source};
+
+use super::{Permit, facts};
 use crate::attempt::Refusal;
 use crate::client::AttemptId;
 use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
@@ -26,19 +28,28 @@ impl Question {
             decider,
             mut permit,
         } = self;
-        match decider.ask(question(&permit)).await {
-            NetworkDecision::Allow => {}
-            NetworkDecision::Ask => return Err(permit.refuse(Decision::ask())),
-            NetworkDecision::Deny { reason } => return Err(refuse_saying(&permit, &reason)),
-        }
-        let overruled = |generation: &Generation| {
-            let request = permit.attempt().request(&permit.authority, generation);
-            where_possible(generation, overruled_by(generation, &request))
+        let (answer, own_reason) = match decider.ask(question(&permit)).await {
+            NetworkDecision::Allow => (DeciderAnswer::Allow, None),
+            NetworkDecision::Ask => (DeciderAnswer::Ask, None),
+            NetworkDecision::Deny { reason } => {
+                let reason = decider::printable_reason(&reason);
+                (DeciderAnswer::Deny(known(reason.as_deref())), reason)
+            }
+        };
+        let decide = |generation: &Generation| {
+            let facts = facts(generation, &*permit.own);
+            let request = permit.attempt().request(&permit.authority, facts);
+            generation.policy().decide_answered(&request, answer)
         };
         let current = live.current();
-        let (decision, now) = (overruled(&permit.generation), overruled(&current));
+        let (decision, now) = (decide(&permit.generation), decide(&current));
         if !decision.is_allow() {
-            return Err(permit.refuse(decision));
+            return Err(match own_reason {
+                Some(reason) if decision.source() == Source::Decider => {
+                    permit.refuse_as(decision, reason)
+                }
+                _ => permit.refuse(decision),
+            });
         }
         if !now.is_allow() {
             // The rule that decided is from the settings in force now.
@@ -55,29 +66,34 @@ fn question(permit: &Permit) -> NetworkPolicyRequest {
     let (attempt, authority) = (permit.attempt(), &permit.authority);
     let id = attempt.client.attempt.as_ref();
     NetworkPolicyRequest {
-        protocol: attempt.protocol,
+        protocol: attempt.kind.protocol(),
         host: authority.host.to_string(),
         port: authority.port,
         client_addr: Some(attempt.client.address),
-        method: attempt.method.clone(),
+        method: attempt.kind.method().map(str::to_owned),
         attempt_id: id.map(AttemptId::as_str).map(str::to_owned),
         command: None,
         exec_policy_hint: None,
     }
 }
 
-/// Refuses because the decider does, for the reason that it gives.
-fn refuse_saying(permit: &Permit, reason: &str) -> Refusal {
-    let decider_reason = decider::printable_reason(reason);
-    // A reason that is one of the policy's own keeps its `x-proxy-error` (SPEC H6).
-    let reason = match decider_reason.as_deref() {
-        Some("denied") => Reason::Denied,
-        Some("not_allowed") => Reason::NotAllowed,
-        _ => Reason::PolicyDenied,
-    };
-    let mut refusal = permit.refusal(Decision::deny(Source::Decider, reason, None), None);
-    refusal.decider_reason = decider_reason;
-    let recorder = permit.recorder();
-    recorder.refused(&permit.generation, permit.attempt(), &refusal);
-    refusal
+/// The reason of a decider, as the policy knows it. One of the policy's own keeps its
+/// `x-proxy-error` (SPEC H6).
+fn known(reason: Option<&str>) -> DeciderReason {
+    match reason {
+        Some("denied") => DeciderReason::Denied,
+        Some("not_allowed") => DeciderReason::NotAllowed,
+        _ => DeciderReason::Other,
+    }
+}
+
+impl Permit {
+    /// Refuses because the decider does, with the reason that it gave.
+    fn refuse_as(&self, decision: Decision, reason: Arc<str>) -> Refusal {
+        let mut refusal = self.refusal(decision, None);
+        refusal.decider_reason = Some(reason);
+        let recorder = self.recorder();
+        recorder.refused(&self.generation, self.attempt(), &refusal);
+        refusal
+    }
 }

@@ -62,8 +62,8 @@ pub(crate) async fn rejudged<T>(
 ) -> T {
     on_change(live, permit.generation.number(), |generation| {
         let attempt = Attempt {
-            hooked: permit.hooked_under(generation),
-            ..permit.attempt().clone()
+            client: permit.attempt().client.clone(),
+            kind: permit.kind_under(generation),
         };
         let allowed = AllowedBy::of(permit.decision);
         let (authority, addresses) = (&permit.authority, leads_to.addresses());

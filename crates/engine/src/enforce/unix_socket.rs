@@ -10,13 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use codex_network_policy::{
-    Decision, ListedUnixSocket, Reason, Source, UnixSocketList, UnixSocketLists, UnixSocketPath,
-    UnixSocketRequest, UnixSocketSupport,
+    Decision, HttpHead, ListedUnixSocket, Reason, UnixSocketList, UnixSocketListener,
+    UnixSocketLists, UnixSocketPath, UnixSocketRequest, UnixSocketSupport,
 };
 
 use super::flow::Flow;
-use super::{Enforcer, on_change};
+use super::{Enforcer, detail, on_change};
 use crate::attempt::{Attempt, Destination, DestinationKind, Refusal, UNIX_SOCKET};
+use crate::client::Client;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::own::OwnSockets;
 use crate::record::Recorder;
@@ -27,6 +28,7 @@ use crate::socket_file::{SocketError, SocketFile, SocketLookup, path_of};
 #[derive(Debug)]
 pub(crate) struct Claim {
     attempt: Attempt,
+    head: HttpHead<'static>,
     path: UnixSocketPath,
     /// The decision on the path only.
     decision: Decision,
@@ -58,7 +60,7 @@ pub(crate) enum ClaimError {
 /// The part that is judged again when the settings change.
 #[derive(Clone, Debug)]
 pub(crate) struct SocketStanding {
-    attempt: Attempt,
+    head: HttpHead<'static>,
     path: UnixSocketPath,
     leads_to: UnixSocketPath,
     /// The entries that led to the same file when they were looked at.
@@ -70,17 +72,20 @@ impl Enforcer {
     pub(crate) fn judge_unix_socket(
         &self,
         generation: Arc<Generation>,
-        attempt: Attempt,
+        client: Client,
+        head: HttpHead<'static>,
         path: &[u8],
     ) -> Result<Claim, Refusal> {
         let support = self.unix_sockets;
         let path = UnixSocketPath::parse(path).ok();
-        let (decision, detail) = decide_path(&generation, &attempt, support, path.as_ref());
+        let (decision, detail) = decide_path(&generation, &head, support, path.as_ref());
+        let attempt = Attempt::http(client, head.clone());
         match path {
             // A path on no list may lead to a file that is on one.
             Some(path) if decision.is_allow() || decision.reason() == Reason::NotAllowed => {
                 Ok(Claim {
                     attempt,
+                    head,
                     path,
                     decision,
                     support,
@@ -104,14 +109,21 @@ impl Enforcer {
 /// stands for a path that is not absolute.
 pub(super) fn decide_path(
     generation: &Generation,
-    attempt: &Attempt,
+    head: &HttpHead<'_>,
     support: UnixSocketSupport,
     path: Option<&UnixSocketPath>,
 ) -> (Decision, Option<&'static str>) {
-    let decision = decide(generation, attempt, support, path, None, &[]);
+    let request = UnixSocketRequest {
+        support,
+        head,
+        path,
+        leads_to: None,
+        listener: UnixSocketListener::Other,
+    };
+    let decision = decide(generation, &request, &[]);
     let detail = match path {
         None if decision.reason() == Reason::NotAllowed => Some(RELATIVE),
-        _ => attempt.detail_of(decision),
+        _ => detail::of_mode(head, decision),
     };
     (decision, detail)
 }
@@ -140,6 +152,7 @@ impl Claim {
     pub(crate) fn vet(self, lookup: SocketLookup) -> Result<SocketPermit, ClaimError> {
         let Self {
             attempt,
+            head,
             path,
             support,
             generation,
@@ -150,31 +163,21 @@ impl Claim {
         let refuse = |decision| refuse(&recorder, &generation, &attempt, decision, None);
         let leads_to = lookup.found.as_ref().ok().map(SocketFile::path);
         let aliases = lookup.aliases;
-        let decision = decide(
-            &generation,
-            &attempt,
+        let request = UnixSocketRequest {
             support,
-            Some(&path),
+            head: &head,
+            path: Some(&path),
             leads_to,
-            &aliases,
-        );
+            listener: match &lookup.found {
+                Ok(socket) if own.unix.has(socket) => UnixSocketListener::ThisProxy,
+                _ => UnixSocketListener::Other,
+            },
+        };
+        let decision = decide(&generation, &request, &aliases);
         if !decision.is_allow() {
             return Err(ClaimError::Refused(refuse(decision)));
         }
-        if lookup
-            .found
-            .as_ref()
-            .is_ok_and(|socket| own.unix.has(socket))
-        {
-            let decision = Decision::deny(Source::ProxyState, Reason::LoopDetected, None);
-            return Err(ClaimError::Refused(refuse(decision)));
-        }
-        let flow = Flow::new(
-            &recorder,
-            &generation,
-            attempt.clone(),
-            Destination::UnixSocket,
-        );
+        let flow = Flow::new(&recorder, &generation, attempt, Destination::UnixSocket);
         flow.allow(decision);
         let socket = match lookup.found {
             Ok(socket) => socket,
@@ -182,7 +185,7 @@ impl Claim {
         };
         Ok(SocketPermit {
             standing: SocketStanding {
-                attempt,
+                head,
                 path,
                 leads_to: socket.path().clone(),
                 aliases,
@@ -228,25 +231,23 @@ impl SocketStanding {
     /// P11). It records nothing and looks at no file, so a new entry that leads to the file by a
     /// link does not count. The client may ask again.
     pub(super) fn judge(&self, generation: &Generation) -> Decision {
-        decide(
-            generation,
-            &self.attempt,
+        let request = UnixSocketRequest {
             // The request was served, so this platform serves unix sockets.
-            UnixSocketSupport::Served,
-            Some(&self.path),
-            Some(&self.leads_to),
-            &self.aliases,
-        )
+            support: UnixSocketSupport::Served,
+            head: &self.head,
+            path: Some(&self.path),
+            leads_to: Some(&self.leads_to),
+            // The connection was checked when it was made.
+            listener: UnixSocketListener::Other,
+        };
+        decide(generation, &request, &self.aliases)
     }
 }
 
 /// Asks the policy. `aliases` are entries that lead to the same file as the path.
 fn decide(
     generation: &Generation,
-    attempt: &Attempt,
-    support: UnixSocketSupport,
-    path: Option<&UnixSocketPath>,
-    leads_to: Option<&UnixSocketPath>,
+    request: &UnixSocketRequest<'_>,
     aliases: &[UnixSocketPath],
 ) -> Decision {
     let sockets = &generation.settings().unix_sockets;
@@ -254,7 +255,7 @@ fn decide(
         [&sockets.allowed, &sockets.denied].map(|paths| entries(paths).collect::<Vec<_>>());
     let listed = |path| ListedUnixSocket {
         path,
-        leads_to: leads_to.filter(|_| aliases.contains(path)),
+        leads_to: request.leads_to.filter(|_| aliases.contains(path)),
     };
     let allowed: Vec<_> = allowed.iter().map(listed).collect();
     let denied: Vec<_> = denied.iter().map(listed).collect();
@@ -266,15 +267,7 @@ fn decide(
         },
         denied: &denied,
     };
-    let request = UnixSocketRequest {
-        support,
-        method: attempt.method.as_deref(),
-        upgrade: attempt.upgrade.as_deref(),
-        content: attempt.content,
-        path,
-        leads_to,
-    };
-    generation.policy().decide_unix_socket(&request, lists)
+    generation.policy().decide_unix_socket(request, lists)
 }
 
 /// A list. The configuration accepts only absolute paths.
@@ -292,7 +285,7 @@ fn refuse(
     let refusal = Refusal {
         decision,
         destination: DestinationKind::UnixSocket,
-        protocol: attempt.protocol,
+        protocol: attempt.kind.protocol(),
         host: UNIX_SOCKET.to_owned(),
         port: 0,
         detail,

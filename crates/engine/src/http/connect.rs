@@ -1,7 +1,7 @@
 //! CONNECT: dial first, then answer (SPEC H8). A 200 means that the other end is connected.
 
 use bytes::Bytes;
-use codex_network_policy::{Content, Hooked, Protocol};
+use codex_network_policy::RequestKind;
 use http::{Request, Response};
 
 use super::target;
@@ -22,11 +22,7 @@ pub(super) async fn answer(
     let generation = shared.live().current();
     let attempt = Attempt {
         client,
-        protocol: Protocol::HttpConnect,
-        method: Some("CONNECT".to_owned()),
-        upgrade: None,
-        content: Content::Absent,
-        hooked: Hooked::Unasked,
+        kind: RequestKind::HttpConnect,
     };
     let authority =
         match target::connect(request.uri(), request.headers(), session.connection.local()) {

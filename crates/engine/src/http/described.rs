@@ -4,7 +4,7 @@
 //! a door answers with `400`, `414` or `431` is an error here.
 
 use codex_network_policy::{
-    Authority, Content, FieldClass, HookMiss, HookVerdict, Hooked, Protocol, Scrutiny,
+    Authority, Content, FieldClass, HookMiss, HookVerdict, HttpHead, Protocol, Scrutiny,
 };
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
@@ -46,7 +46,7 @@ pub(crate) enum Unreadable {
 
 /// A plain request at the HTTP door.
 pub(crate) struct AskedPlain {
-    pub(crate) attempt: Attempt,
+    pub(crate) head: HttpHead<'static>,
     /// The path of the unix socket that it is for.
     pub(crate) socket: Option<Vec<u8>>,
 }
@@ -124,11 +124,7 @@ impl DescribedHead {
     }
 
     /// Asks as the HTTP door does.
-    pub(crate) fn plain(
-        &self,
-        client: Client,
-        authority: &Authority,
-    ) -> Result<AskedPlain, Unreadable> {
+    pub(crate) fn plain(&self, authority: &Authority) -> Result<AskedPlain, Unreadable> {
         let uri: Uri = format!("http://{authority}{}", self.target)
             .parse()
             .map_err(|_| Unreadable::Flaw(Flaw::Target))?;
@@ -136,13 +132,10 @@ impl DescribedHead {
         let socket = unix_socket::path(&self.headers).map_err(Unreadable::Socket)?;
         let upgrade = UpgradeOffer::read(&self.headers, Version::HTTP_11);
         Ok(AskedPlain {
-            attempt: Attempt {
-                client,
-                protocol: Protocol::Http,
-                method: Some(self.method.as_str().to_owned()),
-                upgrade: upgrade.token().map(str::to_owned),
+            head: HttpHead {
+                method: self.method.as_str().to_owned().into(),
+                upgrade: upgrade.token().map(|token| token.to_owned().into()),
                 content: self.content,
-                hooked: Hooked::Unasked,
             },
             socket: socket.map(<[u8]>::to_owned),
         })

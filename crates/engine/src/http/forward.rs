@@ -1,7 +1,7 @@
 //! Plain HTTP requests: judged one by one, sent on over a kept or new connection (SPEC H1 to H3), to a
 //! host or to a unix socket (H10).
 
-use codex_network_policy::{Hooked, Protocol};
+use codex_network_policy::HttpHead;
 use http::{Request, Response, Uri, Version};
 
 use super::body::{self, Answer};
@@ -24,19 +24,17 @@ pub(super) async fn answer(
     let generation = shared.live().current();
     let upgrade = UpgradeOffer::read(request.headers(), request.version());
     let content = body::content(request.body());
-    let attempt = Attempt {
-        client,
-        protocol: Protocol::Http,
-        method: Some(request.method().as_str().to_owned()),
-        upgrade: upgrade.token().map(str::to_owned),
+    let head = HttpHead {
+        method: request.method().as_str().to_owned().into(),
+        upgrade: upgrade.token().map(|token| token.to_owned().into()),
         content,
-        hooked: Hooked::Unasked,
     };
     let target = match target::absolute(request.uri(), request.headers()) {
         // RFC 9112 section 3.2.4: it asks about the server as a whole.
         Ok(target) if request.extensions().get::<EmptyPath>().is_some() => target.whole_server(),
         Ok(target) => target,
         Err(error) => {
+            let attempt = Attempt::http(client, head);
             let refused = session.refuse_target(&error, &generation, &attempt, request.uri());
             return refused.map(Answer::own);
         }
@@ -52,7 +50,7 @@ pub(super) async fn answer(
     let passage = match socket {
         None => match shared
             .enforcer
-            .authorize(generation, attempt, target.authority)
+            .authorize(generation, Attempt::http(client, head), target.authority)
             .await
         {
             Ok(permit) => Passage::Host(permit),
@@ -64,7 +62,8 @@ pub(super) async fn answer(
             let permit = Box::pin(unix_socket::authorize(
                 &shared.enforcer,
                 generation,
-                attempt,
+                client,
+                head,
                 path,
             ));
             match permit.await {

@@ -8,7 +8,8 @@
 
 use bytes::Bytes;
 use codex_network_policy::{
-    Authority, Content, HookRequest, HookVerdict, Hooked, Protocol, Scrutiny, is_same_field,
+    Authority, Content, HookRequest, HookVerdict, HttpHead, Protocol, RequestKind, Scrutiny,
+    is_same_field,
 };
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
@@ -212,17 +213,17 @@ impl Head<'_> {
             ));
             (hooks.judge(&self.for_hooks(authority, &fields)), fields)
         };
+        let head = HttpHead {
+            method: self.method.as_str().to_owned().into(),
+            upgrade: token.map(Into::into),
+            content: self.content,
+        };
         let attempt = Attempt {
             client: client.clone(),
-            protocol,
-            method: Some(self.method.as_str().to_owned()),
-            upgrade: token,
-            content: self.content,
-            hooked: match verdict {
-                HookVerdict::NotHooked => Hooked::Unasked,
-                HookVerdict::Matched(_) => Hooked::Matched,
-                HookVerdict::NoMatch => Hooked::Unmatched,
-                HookVerdict::Ambiguous(ambiguity) => Hooked::Ambiguous(ambiguity),
+            kind: if protocol == Protocol::Http {
+                RequestKind::Http(head)
+            } else {
+                RequestKind::Https(head, verdict.into())
             },
         };
         AskedInside {

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use codex_network_policy::HttpHead;
 use http::{HeaderMap, HeaderName};
 use nix::libc;
 
-use crate::attempt::Attempt;
+use crate::client::Client;
 use crate::enforce::Enforcer;
 use crate::enforce::unix_socket::{ClaimError, SocketPermit};
 use crate::live_policy::Generation;
@@ -52,10 +53,11 @@ pub(super) fn path(headers: &HeaderMap) -> Result<Option<&[u8]>, FieldFlaw> {
 pub(super) async fn authorize(
     enforcer: &Enforcer,
     generation: Arc<Generation>,
-    attempt: Attempt,
+    client: Client,
+    head: HttpHead<'static>,
     path: &[u8],
 ) -> Result<SocketPermit, UpstreamError> {
-    let claim = enforcer.judge_unix_socket(generation, attempt, path)?;
+    let claim = enforcer.judge_unix_socket(generation, client, head, path)?;
     let limit = claim.generation().settings().daemon.limits.connect_timeout;
     let lookup = SocketLookup::within(limit, claim.path().clone(), claim.entries()).await;
     claim.vet(lookup).map_err(|error| match error {

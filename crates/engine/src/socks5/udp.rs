@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use codex_network_config::duration_text;
-use codex_network_policy::{Authority, Content, Hooked, Protocol, Reason};
+use codex_network_policy::{Authority, ProxyListeners as _, Reason, RequestKind, Transport};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -198,11 +198,7 @@ async fn open<'a>(
     let generation = shared.live().current();
     let attempt = Attempt {
         client,
-        protocol: Protocol::Socks5Udp,
-        method: None,
-        upgrade: None,
-        content: Content::Absent,
-        hooked: Hooked::Unasked,
+        kind: RequestKind::Socks5Udp,
     };
     let peer = attempt.client.address;
     let switched_off = !generation.settings().socks5_udp;
@@ -330,8 +326,8 @@ impl Association<'_> {
         let known = self
             .destinations
             .look(&wanted, generation.number(), Instant::now());
-        let (own, protocol) = (self.shared.enforcer.own(), self.attempt.protocol);
-        let is_own = |to: &SocketAddr| own.has(protocol, to.ip(), to.port());
+        let own = self.shared.enforcer.own();
+        let is_own = |to: &SocketAddr| own.reached_by(Transport::Udp, to.ip(), to.port()).is_some();
         let before = match known {
             // A socket of ours has been opened there since. It is judged again and refused.
             Known::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {
@@ -522,7 +518,7 @@ impl Association<'_> {
     /// judged and recorded when its next datagram comes.
     fn rejudge(&mut self) -> Option<End> {
         let generation = self.shared.live().current();
-        if let Some(decision) = enforce::forbids_datagrams(&generation) {
+        if let Some(decision) = generation.policy().refuses_datagrams() {
             return Some(End::Forbidden(decision.reason()));
         }
         if !generation.settings().socks5_udp {

@@ -6,7 +6,7 @@ use codex_network_engine::{
     AuditEvent, AuditMetadata, AuditSink, EngineParts, NetworkDecision, NetworkPolicyRequest,
     Override,
 };
-use codex_network_policy::Protocol;
+use codex_network_policy::{Policy, PolicySpec, Protocol, Unlisted};
 use tokio::sync::Notify;
 
 use super::request;
@@ -122,6 +122,11 @@ async fn p8_c6_a_requirement_keeps_the_last_word_from_the_decider() {
     let scene = Scene::amended("", &["http/1.1"], None, amend).await;
     let mut managed = settings("");
     managed.managed.allowed_domains_only = true;
+    let spec = PolicySpec {
+        unlisted: Unlisted::Refused,
+        ..PolicySpec::default()
+    };
+    managed.policy = Arc::new(Policy::compile(&spec).expect("no lists"));
     scene.engine.replace(&Arc::new(managed)).expect("settings");
     let answer = scene.refused("origin.test:443").await;
     assert!(answer.contains("\"reason\":\"not_allowed\""), "{answer}");

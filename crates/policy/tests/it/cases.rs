@@ -8,13 +8,15 @@ mod unix_sockets;
 
 use std::collections::HashSet;
 use std::fmt::{Debug, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, ConfigLine, Content, Decision, Handling, Hooked, Host, Interception,
-    ListKind, LocalAddresses, Mode, Pattern, Policy, PolicySpec, Protocol, Request, UnixSocketPath,
+    AddressClass, Authority, ConfigLine, Content, Decision, Facts, Handling, HookMatch, Host,
+    HttpHead, Interception, InterceptionSupport, ListKind, LocalAddresses, Mode, Pattern, Policy,
+    PolicySpec, Protocol, ProxyListeners, Request, RequestKind, Transport, UnixSocketPath,
+    listener_receives,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -100,6 +102,13 @@ struct Asked {
     /// The addresses of this machine.
     #[serde(default)]
     machine: Machine,
+    /// The proxy's own listeners.
+    #[serde(default)]
+    listeners: Vec<SocketAddr>,
+    /// The one of them that the explanation names.
+    listener: Option<SocketAddr>,
+    /// Whether the proxy can intercept TLS; true if absent.
+    ca: Option<bool>,
     says: String,
     rule: Option<String>,
 }
@@ -112,6 +121,29 @@ impl LocalAddresses for Machine {
     fn contains(&self, address: IpAddr) -> bool {
         assert_eq!(AddressClass::of(address), AddressClass::Public);
         self.0.contains(&address)
+    }
+}
+
+/// The addresses of a machine, public or not.
+#[derive(Debug)]
+struct Interfaces<'a>(&'a [IpAddr]);
+
+impl LocalAddresses for Interfaces<'_> {
+    fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+}
+
+/// A proxy on a machine with these addresses, with these listeners.
+#[derive(Debug)]
+struct Proxy<'a>(Interfaces<'a>, &'a [SocketAddr]);
+
+impl ProxyListeners for Proxy<'_> {
+    fn reached_by(&self, _: Transport, address: IpAddr, port: u16) -> Option<SocketAddr> {
+        let Self(machine, listeners) = self;
+        let reached =
+            |own: &&SocketAddr| own.port() == port && listener_receives(own.ip(), address, machine);
+        listeners.iter().find(reached).copied()
     }
 }
 
@@ -215,6 +247,11 @@ fn resolved_addresses_decide() {
 #[test]
 fn modes_decide() {
     run("modes", Asked::check);
+}
+
+#[test]
+fn own_listeners_are_never_reached() {
+    run("own-listeners", Asked::check);
 }
 
 #[test]
@@ -343,25 +380,25 @@ impl Asked {
         for protocol in doors {
             asked += 1;
             let request = Request {
-                protocol,
                 host: &host,
                 port: row.port.unwrap_or(443),
-                method: row.method.as_deref(),
-                upgrade: row.upgrade.as_deref(),
-                content: content(row.content),
-                hooked: match row.hooks.as_deref() {
-                    None => Hooked::Unasked,
-                    Some("matched") => Hooked::Matched,
-                    Some("unmatched") => Hooked::Unmatched,
-                    Some(other) => return Err(format!("hooks = {other:?}")),
+                kind: &row.kind(protocol)?,
+                facts: Facts {
+                    machine: &row.machine,
+                    listeners: &Proxy(Interfaces(&row.machine.0), &row.listeners),
+                    interception: match row.ca {
+                        Some(false) => InterceptionSupport::Unavailable,
+                        Some(true) | None => InterceptionSupport::Available,
+                    },
                 },
-                machine: &row.machine,
             };
             let mut decision = policy.decide(&request);
-            same("explained", policy.explain(&request).decision, decision)?;
+            let explanation = policy.explain(&request);
+            same("explained", explanation.decision, decision)?;
+            same("listener", explanation.listener, row.listener)?;
             if let Some(addresses) = &row.addresses {
                 same("allowed before resolution", decision.is_allow(), true)?;
-                decision = policy.decide_addresses(decision, addresses, &row.machine);
+                decision = policy.decide_addresses(&request, decision, addresses);
             }
             same(protocol.record_name(), told(&decision), row.says.clone())?;
             let rule = decision.rule().and_then(|rule| policy.rule(rule));
@@ -372,6 +409,27 @@ impl Asked {
             )?;
         }
         same("doors", asked > 0, true)
+    }
+
+    fn kind(&self, protocol: Protocol) -> Result<RequestKind<'_>, String> {
+        let hooks = match self.hooks.as_deref() {
+            None => HookMatch::NotHooked,
+            Some("matched") => HookMatch::Matched,
+            Some("unmatched") => HookMatch::Unmatched,
+            Some(other) => return Err(format!("hooks = {other:?}")),
+        };
+        let head = HttpHead {
+            method: self.method.as_deref().unwrap_or_default().into(),
+            upgrade: self.upgrade.as_deref().map(Into::into),
+            content: content(self.content),
+        };
+        Ok(match protocol {
+            Protocol::Http => RequestKind::Http(head),
+            Protocol::HttpConnect => RequestKind::HttpConnect,
+            Protocol::Https => RequestKind::Https(head, hooks),
+            Protocol::Socks5Tcp => RequestKind::Socks5Tcp,
+            Protocol::Socks5Udp => RequestKind::Socks5Udp,
+        })
     }
 
     fn policy(&self, table: &Table<Self>) -> Policy {
@@ -402,6 +460,7 @@ impl Asked {
                 Some(false) => Interception::Forbidden,
                 Some(true) | None => Interception::Automatic,
             },
+            ..PolicySpec::default()
         })
         .expect("the lists are short")
     }

@@ -5,8 +5,8 @@
 use std::net::Ipv4Addr;
 
 use codex_network_policy::{
-    Content, Hooked, Host, ListKind, NoLocalAddresses, Pattern, Protocol, Reason, Request, RuleRef,
-    Verdict,
+    Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern,
+    Reason, Request, RequestKind, RuleRef, Verdict,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -77,14 +77,14 @@ fn pattern(list: ListKind) -> impl Strategy<Value = Pattern> {
 
 fn connect(host: &Host) -> Request<'_> {
     Request {
-        protocol: Protocol::HttpConnect,
         host,
         port: 443,
-        method: None,
-        upgrade: None,
-        content: Content::Absent,
-        hooked: Hooked::Unasked,
-        machine: &NoLocalAddresses,
+        kind: &RequestKind::HttpConnect,
+        facts: Facts {
+            machine: &NoLocalAddresses,
+            listeners: &NoProxyListeners,
+            interception: InterceptionSupport::Available,
+        },
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod destination;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use codex_network_control::message::{
     ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule,
@@ -14,9 +14,7 @@ use codex_network_engine::{
     AddressStanding, DescribedRequest, Engine, ForeseenAddresses, ForeseenDecision, Generation,
     JudgedAddress, Lookup,
 };
-use codex_network_policy::{
-    Authority, Handling, HookVerdict, Host, LocalAddresses, Protocol, Reach, Reason,
-};
+use codex_network_policy::{Handling, HookVerdict, Host, Protocol, Reach, Reason};
 
 use destination::{Destination, Stated, destination};
 
@@ -47,7 +45,7 @@ pub(super) async fn explain(
         ..Explained::of(&told.explanation)
     };
     match told.explanation.decision.reason() {
-        Reason::LoopDetected => say_loop(&mut explained, listeners, &destination, &generation),
+        Reason::LoopDetected => say_loop(&mut explained, listeners, &told),
         Reason::DnsFailure => say_unresolved(&mut explained, &told),
         reason => {
             if let Ok(authority) = &destination.authority
@@ -96,8 +94,7 @@ fn request(destination: &Destination, query: &ExplainQuery) -> DescribedRequest 
 fn say_loop(
     explained: &mut Explained,
     listeners: &[(&'static str, SocketAddr)],
-    destination: &Destination,
-    generation: &Generation,
+    told: &ForeseenDecision<'_>,
 ) {
     if explained.detail.is_some() {
         "the upstream proxy that would carry it is this proxy itself"
@@ -106,11 +103,9 @@ fn say_loop(
             .clone_into(&mut explained.remedy);
         return;
     }
-    let Ok(authority) = &destination.authority else {
-        return;
-    };
-    if let Some(listener) = own_listener(listeners, authority, generation.machine()) {
-        explained.because = format!("this is the proxy's own {listener} listener");
+    let is_it = |(_, address): &&(_, SocketAddr)| Some(*address) == told.explanation.listener;
+    if let Some((name, _)) = listeners.iter().find(is_it) {
+        explained.because = format!("this is the proxy's own {name} listener");
     }
 }
 
@@ -276,76 +271,4 @@ fn supposed(protocol: Protocol, port: u16) -> String {
         _ => "a tunnel (CONNECT), as https makes it,",
     };
     format!("judged as {how} to port {port}; give a URL to ask about another way")
-}
-
-/// The name of our own listener, if the authority spells it out. The addresses that a name resolves
-/// to are checked when it is dialled.
-fn own_listener(
-    listeners: &[(&'static str, SocketAddr)],
-    authority: &Authority,
-    machine: &dyn LocalAddresses,
-) -> Option<&'static str> {
-    let wanted: Vec<IpAddr> = match authority.host.ip() {
-        Some(address) => vec![address.to_canonical()],
-        None if authority.host.is_localhost() => {
-            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-        }
-        None => return None,
-    };
-    listeners
-        .iter()
-        .find(|(_, own)| {
-            let ip = own.ip().to_canonical();
-            own.port() == authority.port
-                && wanted.iter().any(|wanted| {
-                    ip == *wanted
-                        || (wanted.is_unspecified() && ip.is_loopback())
-                        || (ip.is_unspecified()
-                            && (wanted.is_loopback() || machine.contains(*wanted)))
-                })
-        })
-        .map(|(name, _)| *name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug)]
-    struct OneAddress(IpAddr);
-
-    impl LocalAddresses for OneAddress {
-        fn contains(&self, address: IpAddr) -> bool {
-            address == self.0
-        }
-    }
-
-    #[test]
-    fn p6_explain_knows_the_proxys_own_listeners() {
-        let listeners = [
-            ("http", SocketAddr::from(([127, 0, 0, 1], 3128))),
-            ("socks5", SocketAddr::from(([0, 0, 0, 0], 8081))),
-        ];
-        let machine = OneAddress(IpAddr::from([192, 31, 1, 1]));
-        let own = |text: &str| {
-            own_listener(
-                &listeners,
-                &destination(text)
-                    .expect("a destination")
-                    .authority
-                    .expect("a valid host"),
-                &machine,
-            )
-        };
-        assert_eq!(own("http://127.0.0.1:3128/"), Some("http"));
-        assert_eq!(own("http://localhost:3128/"), Some("http"));
-        assert_eq!(own("[::ffff:127.0.0.1]:3128"), Some("http"));
-        assert_eq!(own("0.0.0.0:3128"), Some("http"));
-        assert_eq!(own("127.0.0.1:8081"), Some("socks5"));
-        assert_eq!(own("192.31.1.1:8081"), Some("socks5"));
-        assert_eq!(own("192.31.1.1:3128"), None);
-        assert_eq!(own("192.31.1.2:8081"), None);
-        assert_eq!(own("127.0.0.1:3129"), None);
-        assert_eq!(own("example.com:3128"), None);
-    }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use codex_network_policy::{
-    ListedUnixSocket, Mode, Policy, PolicySpec, UnixSocketList, UnixSocketLists, UnixSocketPath,
-    UnixSocketRequest, UnixSocketSupport,
+    HttpHead, ListedUnixSocket, Mode, Policy, PolicySpec, UnixSocketList, UnixSocketListener,
+    UnixSocketLists, UnixSocketPath, UnixSocketRequest, UnixSocketSupport,
 };
 use serde::Deserialize;
 
@@ -35,6 +35,9 @@ pub(super) struct Asked {
     /// The files: paths, and where they lead.
     #[serde(default)]
     files: HashMap<String, String>,
+    /// Whether the proxy itself listens on the file.
+    #[serde(default)]
+    own: bool,
     says: String,
 }
 
@@ -87,23 +90,32 @@ impl Asked {
             } else {
                 UnixSocketSupport::Unsupported
             },
-            method: Some(self.method.as_deref().unwrap_or("GET")),
-            upgrade: self.upgrade.as_deref(),
-            content: content(self.content),
+            head: &HttpHead {
+                method: self.method.as_deref().unwrap_or("GET").into(),
+                upgrade: self.upgrade.as_deref().map(Into::into),
+                content: content(self.content),
+            },
             path: path.as_ref(),
             leads_to: leads_to.as_ref(),
+            listener: if self.own {
+                UnixSocketListener::ThisProxy
+            } else {
+                UnixSocketListener::Other
+            },
         };
         same("decision", judge(&request, true), self.says.clone())?;
-        // Before the look at the file, the answer is the same, or not allowed, or one that a denied
-        // entry for the file overrides in the end.
+        // Before the file is inspected, the answer is the same, or not allowed, or one that the file
+        // turns into a refusal: it is on the deny list, or the proxy's own socket.
         let blind = UnixSocketRequest {
             leads_to: None,
+            listener: UnixSocketListener::Other,
             ..request
         };
         let before = judge(&blind, false);
         let harmless = before == self.says
             || before == "deny baseline_policy not_allowed"
-            || self.says == "deny baseline_policy denied";
+            || self.says == "deny baseline_policy denied"
+            || self.says == "deny proxy_state loop_detected";
         same(&format!("before a look: {before}"), harmless, true)
     }
 }
