@@ -35,29 +35,8 @@ pub use observer::BlockedRequestObserver;
 use observer::Telling;
 use running::{Listener, Running};
 
-/// A proxy that is ready to run: its listeners are bound, and clients that connect wait.
-///
-/// ```
-/// use codex_network_proxy::{NetworkDecision, NetworkPolicyRequest, NetworkProxy};
-///
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), codex_network_proxy::NetworkProxyError> {
-/// let proxy = NetworkProxy::builder()
-///     .config_toml("[network]\nallowed_domains = [\"example.com\"]")
-///     .policy_decider(|request: NetworkPolicyRequest| async move {
-///         match request.host.as_str() {
-///             "docs.example.org" => NetworkDecision::Allow,
-///             _ => NetworkDecision::deny("not_in_this_sandbox"),
-///         }
-///     })
-///     .build()
-///     .await?;
-/// let handle = proxy.run().await?;
-/// assert!(handle.http_addr().is_some_and(|address| address.ip().is_loopback()));
-/// handle.shutdown().await;
-/// # Ok(())
-/// # }
-/// ```
+/// A proxy that is ready to run: its listeners are bound, and clients that connect wait. The [crate's
+/// documentation](crate) has an example.
 pub struct NetworkProxy {
     engine: Engine,
     issuer: Arc<Issuer>,
