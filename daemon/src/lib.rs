@@ -121,7 +121,7 @@
 // The modules:
 // - `embed`: the proxy inside another program's process.
 // - `admin`: the admin HTTP API, for the worker and for an embedded proxy.
-// - `admitted`: the permitted callers of the control socket, by id.
+// - `permitted_callers`: the permitted callers of the control socket, by id.
 // - `args`: the command line.
 // - `ca`: the CA for interception, its files, and its public facts.
 // - `check`: checks a configuration without using it.
@@ -142,8 +142,6 @@
 // - `worker`: the running proxy, confined.
 
 mod admin;
-#[cfg(feature = "service")]
-mod admitted;
 #[cfg(feature = "service")]
 mod args;
 #[cfg_attr(
@@ -173,7 +171,7 @@ mod notify;
 #[cfg(feature = "service")]
 mod opaque;
 #[cfg(feature = "service")]
-mod places;
+mod permitted_callers;
 #[cfg(feature = "service")]
 mod privsep;
 #[cfg(feature = "service")]
@@ -184,6 +182,8 @@ mod program;
 mod sequence;
 #[cfg(feature = "service")]
 mod state;
+#[cfg(feature = "service")]
+mod trusted_paths;
 #[cfg_attr(
     not(feature = "service"),
     expect(
