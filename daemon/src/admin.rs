@@ -6,8 +6,8 @@
 
 mod answer;
 pub(crate) mod config;
+mod error_body;
 mod guard;
-mod worded;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 use self::answer::{failed, json, text};
-use self::worded::Worded;
+use self::error_body::WithErrorBody;
 
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
 pub(crate) const NAME: &str = "admin";
@@ -39,7 +39,7 @@ const MAX_BODY: usize = 8 * 1024;
 /// Most of a larger body that is read and thrown away.
 const MAX_DISCARDED: usize = 16 << 20;
 
-type Answer = Response<Full<Bytes>>;
+type ApiAnswer = Response<Full<Bytes>>;
 
 /// The proxy that the API shows and changes.
 pub(crate) trait Owner: Send + Sync + 'static {
@@ -50,7 +50,7 @@ pub(crate) trait Owner: Send + Sync + 'static {
     /// Reads the configuration again and puts it in force; on any error the old one stays (SPEC C7).
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>>;
 
-    /// What `/health` tells. A library has no other configuration than the one in force.
+    /// The state that `/health` reports. A library has no other configuration than the one in force.
     fn condition(&self) -> Condition {
         Condition::Sound
     }
@@ -149,7 +149,7 @@ pub(crate) fn open(
 
 async fn serve(admin: Arc<Admin>, stream: TcpStream) {
     let drain = admin.engine.drain().clone();
-    let patience = admin.patience();
+    let read_timeout = admin.read_timeout();
     let service = service_fn(move |request| {
         let (admin, busy) = (Arc::clone(&admin), admin.connection.busy());
         async move {
@@ -160,10 +160,10 @@ async fn serve(admin: Arc<Admin>, stream: TcpStream) {
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(read_timeout)
         // A half-closed client waits for the answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(Worded::new(stream)), service);
+        .serve_connection(TokioIo::new(WithErrorBody::new(stream)), service);
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
@@ -209,7 +209,7 @@ impl Route {
 }
 
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> ApiAnswer {
         if let Err(refused) = guard::check(request.uri(), request.headers(), self.local) {
             tracing::warn!("refused an admin request: {refused}");
             return text(StatusCode::FORBIDDEN, &refused.to_string());
@@ -244,7 +244,7 @@ impl Admin {
         }
     }
 
-    fn health(&self) -> Answer {
+    fn health(&self) -> ApiAnswer {
         match self.owner.condition() {
             Condition::Sound => text(StatusCode::OK, "ok"),
             Condition::LastGood => text(
@@ -258,7 +258,7 @@ impl Admin {
         }
     }
 
-    fn config(&self) -> Answer {
+    fn config(&self) -> ApiAnswer {
         let generation = self.engine.current();
         if generation.settings().daemon.admin.config == AdminView::Hidden {
             return hidden("show_config", "config");
@@ -267,7 +267,7 @@ impl Admin {
         json(&config::effective(&generation, &listen))
     }
 
-    fn patterns(&self) -> Answer {
+    fn patterns(&self) -> ApiAnswer {
         let generation = self.engine.current();
         if generation.settings().daemon.admin.patterns == AdminView::Hidden {
             return hidden("show_patterns", "patterns");
@@ -282,7 +282,7 @@ impl Admin {
         })
     }
 
-    async fn blocked(&self, query: &str) -> Answer {
+    async fn blocked(&self, query: &str) -> ApiAnswer {
         let mut since = 0;
         let mut drain = false;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -323,11 +323,11 @@ impl Admin {
         json(&BlockedBody { blocked: entries })
     }
 
-    async fn set_mode(&self, body: Incoming) -> Answer {
+    async fn set_mode(&self, body: Incoming) -> ApiAnswer {
         if self.is_read_only() {
             return read_only();
         }
-        let body = match read(body, self.patience()).await {
+        let body = match read(body, self.read_timeout()).await {
             Ok(body) => body,
             Err(answer) => return *answer,
         };
@@ -362,7 +362,7 @@ impl Admin {
         json(&serde_json::json!({ "status": "ok", "mode": mode.as_str() }))
     }
 
-    async fn reload(&self) -> Answer {
+    async fn reload(&self) -> ApiAnswer {
         if self.is_read_only() {
             return read_only();
         }
@@ -375,14 +375,14 @@ impl Admin {
         }
     }
 
-    /// The user id of the caller, for the log. It is asked for before the change: then the caller
-    /// still waits, and its socket tells.
+    /// The user id of the caller, for the log. It is looked up before the change: then the caller
+    /// still waits, and its socket is still open.
     async fn caller(&self) -> Option<u32> {
         self.engine.client_user(&self.connection).await
     }
 
     /// How long a head or a body may take to arrive, and a kept connection to be silent.
-    fn patience(&self) -> Duration {
+    fn read_timeout(&self) -> Duration {
         self.engine
             .current()
             .settings()
@@ -396,15 +396,15 @@ impl Admin {
     }
 }
 
-fn read_only() -> Answer {
+fn read_only() -> ApiAnswer {
     text(
         StatusCode::FORBIDDEN,
         "the admin API is read-only ([daemon.admin] read_only = true): use proxyctl, or change the setting",
     )
 }
 
-/// The setting hides what was asked for; this command of `proxyctl` shows it.
-fn hidden(setting: &str, command: &str) -> Answer {
+/// The setting hides the requested part; this command of `proxyctl` shows it.
+fn hidden(setting: &str, command: &str) -> ApiAnswer {
     text(
         StatusCode::FORBIDDEN,
         &format!(
@@ -414,8 +414,8 @@ fn hidden(setting: &str, command: &str) -> Answer {
 }
 
 /// Reads a small body that arrives in time.
-async fn read(body: Incoming, patience: Duration) -> Result<Bytes, Box<Answer>> {
-    match tokio::time::timeout(patience, collect(body)).await {
+async fn read(body: Incoming, read_timeout: Duration) -> Result<Bytes, Box<ApiAnswer>> {
+    match tokio::time::timeout(read_timeout, collect(body)).await {
         Ok(Ok(Some(body))) => Ok(body),
         Ok(Ok(None)) => Err(Box::new(text(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -44,7 +44,7 @@ pub(crate) struct Options {
     overrides: Vec<String>,
 }
 
-/// What `check` judges, and how it reports.
+/// The input of `check`, and the form of its report.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct CheckArgs {
     /// The file to check, `-` for standard input, or a directory whose `*.toml` are read in the order of
@@ -89,7 +89,7 @@ pub(crate) enum Command {
     /// it. Exits with 1 if there is an error.
     Check {
         #[command(flatten)]
-        wanted: CheckArgs,
+        check: CheckArgs,
         #[command(flatten)]
         options: Options,
     },
@@ -115,25 +115,25 @@ impl Args {
         let after = self.command.as_mut().and_then(Command::options);
         let Options { config, overrides } = after.map(std::mem::take).unwrap_or_default();
         if config.is_some() && self.options.config.is_some() {
-            return conflict("`--config FILE` is there before the command and after it; give one");
+            return conflict("`--config FILE` is given before the command and after it; give one");
         }
         self.options.config = self.options.config.or(config);
         self.options.overrides.extend(overrides);
-        if let Some(Command::Check { wanted, .. }) = &self.command {
+        if let Some(Command::Check { check, .. }) = &self.command {
             let other = [
-                ("check FILE", wanted.file.as_ref()),
-                ("--root DIR", wanted.root.as_ref()),
-                ("--diff OLD NEW", wanted.diff.first()),
+                ("check FILE", check.file.as_ref()),
+                ("--root DIR", check.root.as_ref()),
+                ("--diff OLD NEW", check.diff.first()),
             ];
             if self.options.config.is_some()
                 && let Some((other, _)) = other.iter().find(|(_, path)| path.is_some())
             {
                 return conflict(&format!(
-                    "`{other}` and `--config FILE` both name the file to judge; give one of them"
+                    "`{other}` and `--config FILE` both name the file to check; give one of them"
                 ));
             }
-            if wanted.names_standard_input() > 1 {
-                return conflict("`-` is there twice; standard input can be read once");
+            if check.names_standard_input() > 1 {
+                return conflict("`-` is given twice; standard input can be read once");
             }
         }
         Ok(self)
@@ -141,7 +141,7 @@ impl Args {
 
     /// The arguments with which a loader finds the same configuration.
     pub(crate) fn for_loader(&self) -> Vec<OsString> {
-        // As one word each: a value that begins with `-` would look like an option.
+        // As one argument each: a value that begins with `-` would look like an option.
         let joined = |option: &str, value: &OsStr| {
             let mut word = OsString::from(option);
             word.push(value);
@@ -204,13 +204,13 @@ fn is_system_service(environment: impl Fn(&str) -> Option<OsString>) -> bool {
     nix::unistd::Uid::effective().is_root() && is_started_by_init(environment)
 }
 
-/// systemd tells every service its invocation.
+/// systemd gives every service an invocation id.
 #[cfg(not(target_os = "macos"))]
 fn is_started_by_init(environment: impl Fn(&str) -> Option<OsString>) -> bool {
     environment("INVOCATION_ID").is_some()
 }
 
-/// launchd tells a job its label. In a terminal the variable is set too, with another value.
+/// launchd gives a job its label. In a terminal the variable is set too, with another value.
 #[cfg(target_os = "macos")]
 fn is_started_by_init(environment: impl Fn(&str) -> Option<OsString>) -> bool {
     environment("XPC_SERVICE_NAME").is_some_and(|label| label == "com.openai.codex-network-proxy")

@@ -161,7 +161,7 @@ impl Ca {
         now < self.not_before || now >= worn
     }
 
-    /// When it is valid, in words.
+    /// When it is valid, as text.
     pub(crate) fn valid(&self) -> String {
         let [from, until] = [self.not_before, self.not_after].map(OffsetDateTime::date);
         format!("valid from {from} until {until}")

@@ -15,7 +15,7 @@ use codex_network_control::ReloadProblem;
 
 use self::changes::Changes;
 use self::report::Verdict;
-use self::subject::{Judged, Subject};
+use self::subject::{CheckResult, Subject};
 use crate::args::{Args, CheckArgs};
 
 /// What makes `check` fail.
@@ -29,21 +29,21 @@ enum Strictness {
 /// people to standard error.
 pub(crate) fn run(
     args: &Args,
-    wanted: &CheckArgs,
+    options: &CheckArgs,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> ExitCode {
-    if let [old, new] = wanted.diff.as_slice() {
-        return compare(args, wanted, [old, new], environment);
+    if let [old, new] = options.diff.as_slice() {
+        return compare(args, options, [old, new], environment);
     }
-    let subject = match Subject::of(args, wanted, wanted.file.as_deref(), environment) {
+    let subject = match Subject::of(args, options, options.file.as_deref(), environment) {
         Ok(subject) => subject,
-        Err(problem) => return finish(wanted, &[problem], None),
+        Err(problem) => return finish(options, &[problem], None),
     };
-    let Judged { loaded, problems } = subject.judge();
-    let code = finish(wanted, &problems, None);
+    let CheckResult { loaded, problems } = subject.judge();
+    let code = finish(options, &problems, None);
     if let Some(loaded) = loaded
         && code == ExitCode::SUCCESS
-        && !wanted.json
+        && !options.json
     {
         let unnamed = subject.unnamed_text();
         let _ = if subject.is_requirements() {
@@ -59,13 +59,13 @@ pub(crate) fn run(
 /// count: the second one is under review.
 fn compare(
     args: &Args,
-    wanted: &CheckArgs,
+    options: &CheckArgs,
     [old, new]: [&PathBuf; 2],
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> ExitCode {
-    let judge = |path: &PathBuf| match Subject::of(args, wanted, Some(path), &environment) {
+    let judge = |path: &PathBuf| match Subject::of(args, options, Some(path), &environment) {
         Ok(subject) => subject.judge(),
-        Err(problem) => Judged {
+        Err(problem) => CheckResult {
             loaded: None,
             problems: vec![problem],
         },
@@ -81,10 +81,10 @@ fn compare(
     }
     let changes = old.loaded.zip(new.loaded);
     let changes = changes.map(|(old, new)| Changes::between(&old.settings, &new.settings));
-    let code = finish(wanted, &problems, changes.as_ref());
+    let code = finish(options, &problems, changes.as_ref());
     if let Some(changes) = changes
         && code == ExitCode::SUCCESS
-        && !wanted.json
+        && !options.json
     {
         let _ = changes.write(&mut io::stdout());
     }
@@ -92,15 +92,15 @@ fn compare(
 }
 
 /// Reports the problems, and in JSON the changes.
-fn finish(wanted: &CheckArgs, problems: &[ReloadProblem], changes: Option<&Changes>) -> ExitCode {
-    let strictness = if wanted.strict {
+fn finish(options: &CheckArgs, problems: &[ReloadProblem], changes: Option<&Changes>) -> ExitCode {
+    let strictness = if options.strict {
         Strictness::ErrorsAndWarnings
     } else {
         Strictness::Errors
     };
     let verdict = Verdict::of(problems, strictness);
-    // The reader of our output may have closed it early; the exit code still tells the result.
-    let _ = if wanted.json {
+    // The reader of our output may have closed it early; the exit code still has the result.
+    let _ = if options.json {
         report::json(&mut io::stdout(), problems, changes, verdict)
     } else {
         report::text(&mut io::stderr(), problems, verdict)

@@ -3,7 +3,7 @@
 //!
 //! It is the same engine as the service's, without the service's other processes: no privilege is
 //! given up, nothing is confined, and the CA's key is in this process. There is no control socket,
-//! and an admin API only if the embedder asks for one. The handle does what both do.
+//! and an admin API only if the embedder requests one. The handle offers the operations of both.
 //!
 //! A running proxy notices within five seconds that the system's name servers or the hosts file have
 //! changed. Root certificates are read once for the life of the process.
@@ -28,42 +28,21 @@ use codex_network_policy::{Interception, Mode};
 use tokio::sync::mpsc;
 
 pub use builder::NetworkProxyBuilder;
-use builder::{Configuration, Doors, Reserved, Wanted};
+use builder::{Configuration, ListenOptions, PermittedDoors, Reserved};
 pub use error::NetworkProxyError;
-use issuer::Issuer;
+use issuer::EmbeddedIssuer;
 pub use observer::BlockedRequestObserver;
-use observer::Telling;
+use observer::ObserverTask;
 use running::{Listener, Running};
 
-/// A proxy that is ready to run: its listeners are bound, and clients that connect wait.
-///
-/// ```
-/// use codex_network_proxy::{NetworkDecision, NetworkPolicyRequest, NetworkProxy};
-///
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), codex_network_proxy::NetworkProxyError> {
-/// let proxy = NetworkProxy::builder()
-///     .config_toml("[network]\nallowed_domains = [\"example.com\"]")
-///     .policy_decider(|request: NetworkPolicyRequest| async move {
-///         match request.host.as_str() {
-///             "docs.example.org" => NetworkDecision::Allow,
-///             _ => NetworkDecision::deny("not_in_this_sandbox"),
-///         }
-///     })
-///     .build()
-///     .await?;
-/// let handle = proxy.run().await?;
-/// assert!(handle.http_addr().is_some_and(|address| address.ip().is_loopback()));
-/// handle.shutdown().await;
-/// # Ok(())
-/// # }
-/// ```
+/// A proxy that is ready to run: its listeners are bound, and clients that connect wait. The [crate's
+/// documentation](crate) has an example.
 pub struct NetworkProxy {
     engine: Engine,
-    issuer: Arc<Issuer>,
+    issuer: Arc<EmbeddedIssuer>,
     configuration: Configuration,
     upstream_proxies: Option<Arc<UpstreamProxies>>,
-    wanted: Wanted,
+    listen_options: ListenOptions,
     /// In the order of [`Listener::ALL`].
     reserved: [Option<Reserved>; 3],
     observing: Option<(
@@ -76,7 +55,7 @@ pub struct NetworkProxy {
 #[must_use = "a proxy whose handle is dropped ends"]
 pub struct NetworkProxyHandle {
     running: Arc<Running>,
-    telling: Mutex<Option<Telling>>,
+    observer_task: Mutex<Option<ObserverTask>>,
 }
 
 impl NetworkProxy {
@@ -115,19 +94,19 @@ impl NetworkProxy {
             self.issuer,
             self.configuration,
             self.upstream_proxies,
-            self.wanted,
+            self.listen_options,
             self.reserved,
         )?;
         follow::start(&running);
         for warning in running.engine.looping_proxies() {
             tracing::warn!("{warning}");
         }
-        let telling = self
+        let observer_task = self
             .observing
-            .map(|(observer, queue)| Telling::start(observer, queue));
+            .map(|(observer, queue)| ObserverTask::start(observer, queue));
         Ok(NetworkProxyHandle {
             running,
-            telling: Mutex::new(telling),
+            observer_task: Mutex::new(observer_task),
         })
     }
 
@@ -152,9 +131,9 @@ impl NetworkProxyHandle {
         self.running.close();
         let limit = self.settings().daemon.limits.drain_timeout;
         self.running.engine.drain().finish(limit).await;
-        let telling = self.telling.lock().take();
-        if let Some(telling) = telling {
-            telling.finish().await;
+        let observer_task = self.observer_task.lock().take();
+        if let Some(observer_task) = observer_task {
+            observer_task.finish().await;
         }
     }
 
@@ -302,7 +281,7 @@ pub async fn run_http_proxy_with_std_listener(
     builder: NetworkProxyBuilder,
     listener: TcpListener,
 ) -> Result<NetworkProxyHandle, NetworkProxyError> {
-    let builder = builder.only(Doors::Http).http_listener(listener);
+    let builder = builder.only(PermittedDoors::Http).http_listener(listener);
     builder.build().await?.run().await
 }
 
@@ -315,7 +294,9 @@ pub async fn run_socks5_with_std_listener(
     builder: NetworkProxyBuilder,
     listener: TcpListener,
 ) -> Result<NetworkProxyHandle, NetworkProxyError> {
-    let builder = builder.only(Doors::Socks5).socks_listener(listener);
+    let builder = builder
+        .only(PermittedDoors::Socks5)
+        .socks_listener(listener);
     builder.build().await?.run().await
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn run(sources: &Sources) -> ExitCode {
                 .map(|made| (paths, made, loaded.settings))
                 .map_err(|error| format!("error: {error}"))
         });
-    // The reader of our output may have closed it early; the exit code still tells the result.
+    // The reader of our output may have closed it early; the exit code still has the result.
     match outcome {
         Ok((paths, made, settings)) => {
             let _ = tell(&mut io::stdout(), &paths, &made, &settings);

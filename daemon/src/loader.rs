@@ -28,19 +28,19 @@ use codex_network_files::Trust;
 use nix::unistd::{Group, Uid, User};
 use zeroize::Zeroizing;
 
-use self::authority::Chosen as ChosenCa;
-use crate::admitted::{Admitted, SystemDirectory};
+use self::authority::ChosenCa;
 use crate::args::Args;
 use crate::logging;
 use crate::opaque::worker_settings;
-use crate::places::{self, Scope};
-use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING, Which};
+use crate::permitted_callers::{PermittedCallers, SystemDirectory};
+use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING, WhichConfiguration};
 use crate::privsep::message::{Account, Confinement, Fallback, Problems};
 use crate::privsep::settled::{
-    Authority, Callers, Chosen, ControlPlace, Lines, Loaded, Power, Reach, Settled,
+    Authority, ControlPlace, Lines, Loaded, PathChoice, Power, Reach, Settled, SocketAccess,
 };
 use crate::privsep::system_files::{Plan, Use};
 use crate::problems::{diagnosed, withheld};
+use crate::trusted_paths::{self, PathScope};
 use crate::{sequence, state};
 
 /// The worker's user when root started the service, by default.
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(out) => out,
         Err(_) => return ExitCode::FAILURE,
     });
-    // The length tells the monitor that the output is complete.
+    // By the length the monitor knows that the output is complete.
     let length = (rest.len() as u64).to_le_bytes();
     match out
         .write_all(&key[..])
@@ -103,24 +103,24 @@ const CLOSED: &str = "[network]\nenabled = false\nmitm = false\n\
 
 fn configured(
     args: &Args,
-    which: Which,
+    which: WhichConfiguration,
     environment: &Arc<Environment>,
     ephemeral: &[u8],
 ) -> Result<Loaded, Problems> {
     let state = last_good::directory(environment);
     let words = args.for_loader();
     let (sources, files) = match which {
-        Which::Current | Which::CurrentWithCopy => {
+        WhichConfiguration::Current | WhichConfiguration::CurrentWithCopy => {
             (args.sources(|name| environment.get(name)), Files::AreRead)
         }
-        Which::LastGood => {
+        WhichConfiguration::LastGood => {
             let state = state
                 .as_deref()
                 .ok_or_else(|| simple(state::NOWHERE.to_owned()))?;
             let sources = last_good::read(state, &words).map_err(simple)?;
             (sources, Files::AreCopied)
         }
-        Which::Closed => (
+        WhichConfiguration::Closed => (
             Sources::none().with_text("built-in settings", CLOSED),
             Files::AreCopied,
         ),
@@ -130,7 +130,7 @@ fn configured(
         .with_environment(move |name| here.get(name))
         .capture()
         .map_err(|found| diagnosed(&found))?;
-    let state = state.filter(|_| which == Which::CurrentWithCopy);
+    let state = state.filter(|_| which == WhichConfiguration::CurrentWithCopy);
     let copy = |warnings: &mut Vec<String>| {
         let state = state.as_deref()?;
         let written = last_good::write(state, &words, &captured);
@@ -170,7 +170,8 @@ fn settle(
         loaded.settings.files.clear();
     }
     let mut warnings =
-        places::judge(&loaded.settings, &loaded.secrets, &Scope::default()).map_err(simple)?;
+        trusted_paths::judge(&loaded.settings, &loaded.secrets, &PathScope::default())
+            .map_err(simple)?;
     // The worker can read neither the environment nor the files with the secrets.
     let captured = captured.with_secrets(loaded.secrets);
     let settings = loaded.settings;
@@ -256,7 +257,7 @@ fn for_worker(
     captured: &Sources,
     mut warnings: Vec<String>,
 ) -> Vec<u8> {
-    let (admitted, unknown) = Admitted::resolve(&settings.daemon.control, &SystemDirectory);
+    let (admitted, unknown) = PermittedCallers::resolve(&settings.daemon.control, &SystemDirectory);
     warnings.extend(unknown);
     let is_used = settings.allow_upstream_proxy;
     let proxy_variable = |name: &str| environment.get(name).filter(|_| is_used);
@@ -314,27 +315,27 @@ fn control(control: &Control, environment: &Environment) -> Option<ControlPlace>
     Some(ControlPlace {
         path: control.socket.clone().or_else(default)?,
         chosen: if control.socket.is_some() {
-            Chosen::Configured
+            PathChoice::Configured
         } else {
-            Chosen::Default
+            PathChoice::Default
         },
         callers: callers(control),
     })
 }
 
-fn callers(control: &Control) -> Callers {
+fn callers(control: &Control) -> SocketAccess {
     let mut named = control.administrators.iter().chain(&control.observers);
     let Some(first) = named.next() else {
-        return Callers::Owner;
+        return SocketAccess::Owner;
     };
     let alone = named.all(|other| other == first);
     match first {
         Principal::Group(name) if alone => match Group::from_name(name) {
-            Ok(Some(group)) => Callers::Group(group.gid.as_raw()),
-            // No such group was found. `Admitted::resolve` warns of that.
-            _ => Callers::Owner,
+            Ok(Some(group)) => SocketAccess::Group(group.gid.as_raw()),
+            // No such group was found. `PermittedCallers::resolve` warns of that.
+            _ => SocketAccess::Owner,
         },
-        _ => Callers::Everyone,
+        _ => SocketAccess::Everyone,
     }
 }
 

@@ -29,7 +29,7 @@ use self::outlet::{Entry, Outlet, write_to_stderr};
 use crate::privsep::settled::Lines;
 
 /// How long an ending process waits for the rest of its log to be read.
-const GOODBYE: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Flushes the queue of this process.
 static FLUSH: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
@@ -133,7 +133,7 @@ impl Writing {
     ) -> Self {
         let flushed = Arc::clone(&outlet);
         // It cannot be set yet: logging is set up once.
-        let _ = FLUSH.set(Box::new(move || flushed.flush(GOODBYE)));
+        let _ = FLUSH.set(Box::new(move || flushed.flush(FLUSH_TIMEOUT)));
         Self {
             start: Box::new(move || outlet.start(write)),
             socket: None,
@@ -159,7 +159,7 @@ pub(crate) fn flush() {
     }
 }
 
-/// Writes one line to standard error after the log, whatever its form. Gives up after a second when
+/// Writes one line to standard error after the log, in any format. Gives up after a second when
 /// it is not read.
 pub(crate) fn last_words(line: &str) {
     flush();
@@ -167,7 +167,7 @@ pub(crate) fn last_words(line: &str) {
     outlet.push(line.as_bytes().to_vec());
     // Without a thread, a write could block for ever.
     if outlet.start(write_to_stderr).is_ok() {
-        outlet.flush(GOODBYE);
+        outlet.flush(FLUSH_TIMEOUT);
     }
 }
 

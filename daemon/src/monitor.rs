@@ -8,6 +8,7 @@
 mod control_socket;
 mod dispatch;
 pub(crate) mod failed_start;
+mod fallback;
 mod inherit;
 mod issue;
 mod listen;
@@ -20,7 +21,6 @@ mod reload;
 mod reloads;
 mod renew;
 mod socket_owner;
-mod standby;
 mod stop;
 mod supervise;
 mod system_files;
@@ -36,6 +36,7 @@ use anyhow::{Context as _, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGURG};
 
 use self::control_socket::ControlSocket;
+use self::fallback::FallbackState;
 use self::inherit::{Attended, Inherited};
 use self::issue::Issuing;
 use self::listen::{Listeners, Prepared};
@@ -47,12 +48,11 @@ use self::predecessor::Predecessor;
 use self::reloads::Reloads;
 use self::renew::Renewal;
 use self::socket_owner::SocketOwners;
-use self::standby::Standby;
 use self::supervise::{BackOff, Worker};
 use self::system_files::Followed;
-use crate::privsep::briefing::Which;
+use crate::privsep::briefing::WhichConfiguration;
 use crate::privsep::channel;
-use crate::privsep::message::{FirstSettings, Listener, Mode, ToMonitor, ToWorker};
+use crate::privsep::message::{FirstSettings, ListenerUpdate, Mode, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
 use crate::privsep::ticket::Ticket;
 use crate::{logging, notify};
@@ -91,9 +91,9 @@ struct Monitor {
     control: Option<ControlSocket>,
     settled: Settled,
     /// Which configuration a loader loads.
-    which: Which,
+    which: WhichConfiguration,
     /// Why the settings in force stand in for the configuration, if they do.
-    standby: Option<Standby>,
+    fallback: Option<FallbackState>,
     /// The previous settings, until a worker has run successfully with `settled`.
     before: Option<Settled>,
     worker: Option<Worker>,
@@ -158,11 +158,11 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let arguments = load::Arguments::new(arguments, issuing.certificate());
     let mut inherited = Inherited::take()?;
     let which = if notify::is_heard() || inherited.attended() == Attended::Yes {
-        Which::CurrentWithCopy
+        WhichConfiguration::CurrentWithCopy
     } else {
-        Which::Current
+        WhichConfiguration::Current
     };
-    let (settled, standby) = standby::first_settings(&arguments, which)
+    let (settled, fallback) = fallback::first_settings(&arguments, which)
         .map_err(|problems| UnusableConfiguration(problems.text))?;
     let numbering = Numbering::from(settled.numbered_from);
     logging::init_plain(settled.lines)?.start()?;
@@ -202,7 +202,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         control,
         settled,
         which,
-        standby,
+        fallback,
         before: None,
         worker: None,
         predecessor: None,
@@ -218,7 +218,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         ping: Ping::new(),
         phase: Phase::Starting,
     };
-    monitor.tell_standby();
+    monitor.log_fallback();
     monitor.start_worker()?;
     monitor.adopt_predecessor(left);
     monitor.watch_system_files();
@@ -289,9 +289,9 @@ impl Monitor {
             Phase::Restarting(at) | Phase::Draining(at) | Phase::HandingOver(at) => Some(at),
         };
         let of_predecessor = self.predecessor.as_ref().map(Predecessor::deadline);
-        let of_standby = self.standby.as_ref().map(Standby::next);
-        let of_standby = of_standby.filter(|_| self.phase == Phase::Serving);
-        let all = [of_phase, of_predecessor, of_standby];
+        let of_fallback = self.fallback.as_ref().map(FallbackState::next);
+        let of_fallback = of_fallback.filter(|_| self.phase == Phase::Serving);
+        let all = [of_phase, of_predecessor, of_fallback];
         all.into_iter().flatten().min()
     }
 
@@ -453,7 +453,7 @@ impl Monitor {
     /// Settings are in force from now on.
     fn settle(&mut self, settled: Settled) {
         self.settled = settled;
-        self.renew_standby();
+        self.renew_fallback();
         self.watch_system_files();
         self.publish_if_narrowed();
         self.admit_callers();
@@ -486,7 +486,7 @@ impl Monitor {
             control_from: self
                 .control
                 .as_ref()
-                .map_or(Listener::Keep, ControlSocket::from),
+                .map_or(ListenerUpdate::Keep, ControlSocket::from),
             mode: self.narrowed,
             restarts: self.back_off.restarts(),
             blocked_base: self.numbering.base(),

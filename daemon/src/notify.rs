@@ -18,14 +18,14 @@ use {
 
 use sd_notify::NotifyState;
 
-use crate::privsep::message::{Fallback, Mode, Name, Report};
+use crate::privsep::message::{Fallback, Mode, Name, WorkerReport};
 
 /// The service is up, or up again after a reload.
 pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload has begun. `ready` ends it, whatever its result.
+/// A reload has begun. `ready` ends it, with any result.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -41,7 +41,7 @@ pub(crate) fn stopping() {
 /// The worker answers. Feeds the watchdog, and sets the status line: the policy, how often the
 /// worker was replaced, and which listeners are missing because their address is `busy`.
 pub(crate) fn well(
-    report: &Report,
+    report: &WorkerReport,
     restarts: u32,
     busy: impl Iterator<Item = (Name, SocketAddr)>,
     fallback: Fallback,
@@ -50,7 +50,7 @@ pub(crate) fn well(
         Mode::Limited => "limited",
         Mode::Full => "full",
     };
-    let Report {
+    let WorkerReport {
         allow_rules,
         deny_rules,
         connections,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::privsep::message::Problems;
 
 /// The outline of problems that cannot be outlined one by one.
-const UNTOLD: &str = "error: there is more that is wrong than can be told here";
+const UNLISTED: &str = "error: there is more that is wrong than can be told here";
 
 /// Why a reload changed nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -140,7 +140,7 @@ impl From<Problems> for ReloadError {
             }
             // The detail was too long and was cut.
             _ => Self {
-                outline: UNTOLD.to_owned(),
+                outline: UNLISTED.to_owned(),
                 ..Self::placeless(message)
             },
         }
@@ -178,7 +178,7 @@ mod tests {
         let mut problems = diagnosed(&broken());
         problems.detail.pop();
         let error = ReloadError::from(problems);
-        assert_eq!(error.outline, UNTOLD);
+        assert_eq!(error.outline, UNLISTED);
         assert!(error.text.contains("hunter2"));
         let placeless = Problems {
             text: "error: 127.0.0.1:1 is in use".to_owned(),

@@ -37,7 +37,9 @@ pub fn main() -> ExitCode {
             }
         }
         Some(Command::Init(_)) => init::run(&args.sources(environment)),
-        Some(Command::Check { ref wanted, .. }) => check::run(&args, wanted, environment),
+        Some(Command::Check {
+            check: ref options, ..
+        }) => check::run(&args, options, environment),
     };
     logging::flush();
     code

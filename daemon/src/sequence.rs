@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn r1_a_clock_that_is_set_back_between_two_starts_lowers_no_number() {
         let kept = Some(mark(1000, 50));
-        for (kept, clock, wanted) in [
+        for (kept, clock, expected) in [
             (None, mark(1000, 50), 1000),
             // The clock goes as it should.
             (kept, mark(2000, 1050), 2001),
@@ -155,7 +155,7 @@ mod tests {
             (kept, mark(2000, 0), 2000),
         ] {
             let next = after(kept, clock);
-            assert_eq!(next.time, wanted, "{kept:?} {clock:?}");
+            assert_eq!(next.time, expected, "{kept:?} {clock:?}");
             assert_eq!(next.uptime, clock.uptime);
         }
     }

@@ -48,7 +48,7 @@ pub(crate) enum Part {
 pub(crate) struct Collection(BTreeMap<PathBuf, Part>);
 
 impl Collection {
-    /// Adds everything on the way to a path, the path included, and if asked for the entries of the
+    /// Adds everything on the way to a path, the path included, and on request the entries of the
     /// directory there. Paths beyond [`MAX_WATCHED`] are left out.
     pub(crate) fn add(&mut self, path: &Path, part: Part) {
         let Ok(path) = std::path::absolute(path) else {
@@ -175,9 +175,9 @@ fn stamp(path: &Path, part: Part, youngest: &mut Youngest) -> u64 {
     hasher.finish()
 }
 
-/// What tells one state of a path from another.
+/// The facts by which two states of a path differ.
 #[derive(Hash)]
-enum State {
+enum PathState {
     Missing,
     /// Which directory it is. Its times change with each file that is made in it, watched or not.
     Directory(u64, u64),
@@ -185,18 +185,18 @@ enum State {
     File([u64; 3], [i64; 4]),
 }
 
-fn state(path: &Path, part: Part, youngest: &mut Youngest) -> State {
+fn state(path: &Path, part: Part, youngest: &mut Youngest) -> PathState {
     let Ok(metadata) = path.symlink_metadata() else {
-        return State::Missing;
+        return PathState::Missing;
     };
     if metadata.is_dir() {
         if part == Part::Entries {
             youngest.note(&metadata);
         }
-        return State::Directory(metadata.dev(), metadata.ino());
+        return PathState::Directory(metadata.dev(), metadata.ino());
     }
     youngest.note(&metadata);
-    State::File(
+    PathState::File(
         [metadata.dev(), metadata.ino(), metadata.size()],
         [
             metadata.mtime(),
@@ -208,7 +208,7 @@ fn state(path: &Path, part: Part, youngest: &mut Youngest) -> State {
 }
 
 /// The files of a directory, in the order of their names.
-fn entries(directory: &Path, youngest: &mut Youngest) -> BTreeMap<OsString, State> {
+fn entries(directory: &Path, youngest: &mut Youngest) -> BTreeMap<OsString, PathState> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let states = entries.take(MAX_ENTRIES).map(|entry| {
         let state = state(&entry.path(), Part::Itself, youngest);

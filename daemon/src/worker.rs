@@ -26,16 +26,16 @@ use codex_network_engine::{ClientOwner, Engine, EngineParts};
 use tokio::sync::mpsc;
 
 use crate::logging;
-use crate::privsep::message::{Fallback, Mode, Report, ToMonitor};
+use crate::privsep::message::{Fallback, Mode, ToMonitor, WorkerReport};
 use crate::privsep::ticket::Ticket;
-use control::ControlSocket;
+use control::ControlServer;
 use doors::Doors;
-use issuer::Issuer;
+use issuer::MonitorIssuer;
 use link::{First, Order};
 use owner::Owners;
 use reload::Reloader;
 use role_status::RoleStatus;
-use sandbox::Confined;
+use sandbox::AppliedConfinement;
 
 /// Makes the kernel end this process when the monitor ends. On other systems a worker learns it
 /// from the channel, and a loader ends soon anyway.
@@ -71,7 +71,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             return Err(error);
         }
     };
-    let issuer = Issuer::new(Arc::clone(&link));
+    let issuer = MonitorIssuer::new(Arc::clone(&link));
     let owners = Owners::new(Arc::clone(&link));
     let (orders_in, orders_out) = mpsc::channel(8);
     let answers = Arc::clone(&issuer);
@@ -94,7 +94,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 /// A worker without privilege.
 struct Started {
     loaded: Loaded,
-    confined: Confined,
+    confined: AppliedConfinement,
     role_status: RoleStatus,
 }
 
@@ -126,7 +126,7 @@ fn start(first: &mut First) -> anyhow::Result<Started> {
 
 async fn serve(
     link: Arc<link::Link>,
-    issuer: Arc<Issuer>,
+    issuer: Arc<MonitorIssuer>,
     owners: Arc<Owners>,
     first: First,
     started: Started,
@@ -185,13 +185,13 @@ struct Serving {
     engine: Engine,
     reloader: Arc<Reloader>,
     doors: Doors,
-    control: Option<ControlSocket>,
+    control: Option<ControlServer>,
 }
 
 /// Starts the engine and opens the listeners and the control socket.
 fn open(
     link: &Arc<link::Link>,
-    issuer: &Arc<Issuer>,
+    issuer: &Arc<MonitorIssuer>,
     owners: Arc<Owners>,
     first: First,
     started: Started,
@@ -213,7 +213,7 @@ fn open(
     let parts = EngineParts {
         supplied: new.supplied,
         blocked_base: message.blocked_base,
-        issuer: Some(Arc::<Issuer>::clone(issuer)),
+        issuer: Some(Arc::<MonitorIssuer>::clone(issuer)),
         // On other systems the monitor cannot find out.
         client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
         ..EngineParts::default()
@@ -362,11 +362,11 @@ impl From<Mode> for codex_network_policy::Mode {
 }
 
 /// The worker's state, in a few numbers.
-fn report(engine: &Engine) -> Report {
+fn report(engine: &Engine) -> WorkerReport {
     let generation = engine.current();
     let policy = generation.policy();
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    Report {
+    WorkerReport {
         mode: policy.mode().into(),
         allow_rules: count(policy.allowed().len()),
         deny_rules: count(policy.denied().len()),

@@ -1,4 +1,5 @@
-//! Many embedded proxies in one process (SPEC L10). Alone in its process, since it counts descriptors.
+//! Many embedded proxies in one process (SPEC L10). The test has a process of its own, since it counts
+//! descriptors.
 
 #![expect(
     clippy::disallowed_methods,

@@ -38,7 +38,6 @@ pub(crate) fn settle(raw: &Raw<'_>, secrets: &mut Reader<'_>, problems: &mut Pro
         ca_paths: ca_paths(raw, problems),
         hooks: Arc::new(Hooks::compile(hooks)),
         actions: Arc::new(Actions::new(actions, taken)),
-        ..default
     }
 }
 

@@ -4,15 +4,15 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::Answer;
+use super::ApiAnswer;
 
 /// Plain text. Answers like `ok` have no line end, so that scripts can compare them.
-pub(super) fn text(status: StatusCode, text: &str) -> Answer {
+pub(super) fn text(status: StatusCode, text: &str) -> ApiAnswer {
     own(status, "text/plain; charset=utf-8", text.to_owned())
 }
 
 /// JSON, as `200`.
-pub(super) fn json(value: &impl Serialize) -> Answer {
+pub(super) fn json(value: &impl Serialize) -> ApiAnswer {
     match serde_json::to_string(value) {
         Ok(json) => own(StatusCode::OK, "application/json", json),
         Err(error) => text(
@@ -23,14 +23,14 @@ pub(super) fn json(value: &impl Serialize) -> Answer {
 }
 
 /// A reload that changed nothing.
-pub(super) fn failed(why: &str) -> Answer {
+pub(super) fn failed(why: &str) -> ApiAnswer {
     text(
         StatusCode::INTERNAL_SERVER_ERROR,
         &format!("the reload failed; the old settings stay in force\n\n{why}\n"),
     )
 }
 
-fn own(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+fn own(status: StatusCode, content_type: &'static str, body: String) -> ApiAnswer {
     let mut answer = Response::new(Full::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

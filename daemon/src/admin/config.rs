@@ -81,8 +81,8 @@ fn sources(settings: &Settings) -> Value {
 fn pinned(settings: &Settings) -> Value {
     let pins = settings.managed.pins().iter();
     let pinned = pins.map(|pin| {
-        let told = json!({ "allowed": pin.allowed, "by": pin.origin.to_string() });
-        (pin.key.to_owned(), told)
+        let shown = json!({ "allowed": pin.allowed, "by": pin.origin.to_string() });
+        (pin.key.to_owned(), shown)
     });
     Value::Object(pinned.collect())
 }

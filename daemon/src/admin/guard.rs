@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a2_web_pages_are_refused() {
-        for (name, value, wanted) in [
+        for (name, value, expected) in [
             ("origin", "http://localhost:8080", Refused::Origin),
             ("origin", "null", Refused::Origin),
             ("sec-fetch-site", "cross-site", Refused::CrossSite),
@@ -146,7 +146,7 @@ mod tests {
         ] {
             assert_eq!(
                 ask("/health", &[("host", "localhost"), (name, value)]),
-                Err(wanted),
+                Err(expected),
                 "{name}: {value}"
             );
         }

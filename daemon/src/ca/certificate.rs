@@ -31,7 +31,7 @@ pub(crate) enum Unfit {
 
 /// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Judged {
+pub(super) struct Validity {
     pub(super) not_before: OffsetDateTime,
     pub(super) not_after: OffsetDateTime,
 }
@@ -79,7 +79,7 @@ pub(crate) fn describe(der: &[u8]) -> Option<Described> {
 }
 
 /// Whether the certificate can be that of a CA with this public key, now.
-pub(super) fn judge(der: &[u8], public_key: &[u8; 65], now: SystemTime) -> Result<Judged, Unfit> {
+pub(super) fn judge(der: &[u8], public_key: &[u8; 65], now: SystemTime) -> Result<Validity, Unfit> {
     let certificate = parse(der)?;
     let is_ca = certificate
         .basic_constraints()
@@ -110,7 +110,7 @@ pub(super) fn judge(der: &[u8], public_key: &[u8; 65], now: SystemTime) -> Resul
         return Err(Unfit::Subject);
     }
     let validity = certificate.validity();
-    let judged = Judged {
+    let judged = Validity {
         not_before: validity.not_before.to_datetime(),
         not_after: validity.not_after.to_datetime(),
     };

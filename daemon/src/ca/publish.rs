@@ -24,11 +24,11 @@ const NEW: &str = ".ca-new-";
 /// Hexadecimal digits of a name.
 const DIGITS: usize = 16;
 /// Files of this age are removed, except for the newest.
-const OLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// This many files of a kind stay, whatever their age.
-const NEWEST: usize = 8;
+const MAX_UNUSED_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// This many files of a kind stay, at any age.
+const MIN_KEPT: usize = 8;
 /// A file that is still being written after this time is abandoned.
-const ABANDONED: Duration = Duration::from_secs(60 * 60);
+const MAX_TEMPORARY_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// The paths of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,16 +152,16 @@ fn prune(state: &Path, current: Option<&Published>, now: SystemTime) -> io::Resu
         match kind(&entry) {
             Some(BUNDLE) => bundles.push((age, path)),
             Some(CERTIFICATE) => certificates.push((age, path)),
-            Some(_) if age > ABANDONED => std::fs::remove_file(path)?,
+            Some(_) if age > MAX_TEMPORARY_AGE => std::fs::remove_file(path)?,
             Some(_) | None => {}
         }
     }
     for mut files in [certificates, bundles] {
         files.sort_unstable();
-        for (age, path) in files.into_iter().skip(NEWEST) {
+        for (age, path) in files.into_iter().skip(MIN_KEPT) {
             let is_current = current
                 .is_some_and(|current| path == current.certificate || path == current.bundle);
-            if age > OLD && !is_current {
+            if age > MAX_UNUSED_AGE && !is_current {
                 std::fs::remove_file(path)?;
             }
         }

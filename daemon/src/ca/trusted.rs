@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::certificate::is_certificate;
 
 /// Largest file that is read; the roots of a whole system take a tenth of this.
-const LARGEST: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Most bytes of certificates (DER) of all files together.
 const MAX_BYTES: usize = 8 << 20;
 
@@ -106,7 +106,7 @@ fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     if !path.is_absolute() {
         return Err(Unusable::Relative);
     }
-    Ok(Reading::up_to(LARGEST).read(path)?)
+    Ok(Reading::up_to(MAX_FILE_BYTES).read(path)?)
 }
 
 /// The certificates of a file, as PEM (RFC 7468). Text between them is not decoded.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::admin::config;
 
-/// The lists of rules: the key, the word for its rules, and what one more rule does.
+/// The lists of rules: the key, the name of its rules, and what one more rule does.
 const LISTS: [(&str, &str, Effect); 4] = [
     ("allowed_domains", "allow", Effect::Allows),
     ("denied_domains", "deny", Effect::Forbids),
@@ -38,11 +38,11 @@ pub(super) struct Changes {
     /// The reverse.
     forbids: usize,
     #[serde(rename = "changes")]
-    each: Vec<Change>,
+    each: Vec<SettingChange>,
 }
 
 #[derive(Debug, Serialize)]
-struct Change {
+struct SettingChange {
     key: String,
     #[serde(flatten)]
     what: What,
@@ -99,7 +99,7 @@ impl Changes {
 
     fn add(&mut self, key: &str, what: What) {
         let key = key.to_owned();
-        self.each.push(Change { key, what });
+        self.each.push(SettingChange { key, what });
     }
 
     /// For people: one line for each change, then how many rules allow and forbid more.

@@ -11,7 +11,7 @@ use super::changes::Changes;
 
 /// What `--json` prints. Its shape is public: see codex-network-proxy(7), CHECKING FILES.
 #[derive(Serialize)]
-struct Report<'a> {
+struct CheckReport<'a> {
     ok: bool,
     problems: &'a [ReloadProblem],
     #[serde(flatten)]
@@ -49,7 +49,7 @@ pub(super) fn json(
     changes: Option<&Changes>,
     verdict: Verdict,
 ) -> io::Result<()> {
-    let report = Report {
+    let report = CheckReport {
         ok: verdict == Verdict::Good,
         problems,
         changes,

@@ -1,4 +1,4 @@
-//! What `check` judges: the sources that its command line names, and how they are to be judged.
+//! The input of `check`: the sources that its command line names, and how to check them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use codex_network_control::ReloadProblem;
 
 use super::standard_input;
 use crate::args::{Args, CheckArgs};
-use crate::places::Scope;
 use crate::problems;
-use crate::{loader, logging, places};
+use crate::trusted_paths::PathScope;
+use crate::{loader, logging, trusted_paths};
 
 /// The name of a file that is judged as requirements (SPEC C6).
 const REQUIREMENTS: &str = "requirements.toml";
@@ -18,7 +18,7 @@ const REQUIREMENTS: &str = "requirements.toml";
 /// A configuration, or requirements by themselves.
 pub(super) struct Subject {
     sources: Sources,
-    scope: Scope,
+    scope: PathScope,
     kind: Kind,
 }
 
@@ -36,7 +36,7 @@ enum Kind {
 }
 
 /// The result for one subject. Without settings there is at least one error.
-pub(super) struct Judged {
+pub(super) struct CheckResult {
     pub(super) loaded: Option<Loaded>,
     pub(super) problems: Vec<ReloadProblem>,
 }
@@ -45,12 +45,12 @@ impl Subject {
     /// The subject of `check [PATH]`.
     pub(super) fn of(
         args: &Args,
-        wanted: &CheckArgs,
+        options: &CheckArgs,
         path: Option<&Path>,
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ReloadProblem> {
-        let required = wanted.requirements.as_deref();
-        if let Some(root) = &wanted.root {
+        let required = options.requirements.as_deref();
+        if let Some(root) = &options.root {
             let mut subject = Self::tree(root)?;
             subject.sources = args.with_overrides(subject.sources);
             return Ok(subject);
@@ -87,7 +87,7 @@ impl Subject {
     fn new(sources: Sources, kind: Kind) -> Self {
         Self {
             sources,
-            scope: Scope::default(),
+            scope: PathScope::default(),
             kind,
         }
     }
@@ -131,11 +131,11 @@ impl Subject {
     }
 
     /// Loads it, and judges what only the daemon can judge.
-    pub(super) fn judge(&self) -> Judged {
+    pub(super) fn judge(&self) -> CheckResult {
         let loaded = match load(&self.sources) {
             Ok(loaded) => loaded,
             Err(found) => {
-                return Judged {
+                return CheckResult {
                     loaded: None,
                     problems: problems::each(&found),
                 };
@@ -154,12 +154,12 @@ impl Subject {
         let outside = self.outside(&loaded);
         errors.extend(outside.iter().map(|text| error(text)));
         let mut found = Vec::new();
-        match places::judge(&loaded.settings, &loaded.secrets, &self.scope) {
+        match trusted_paths::judge(&loaded.settings, &loaded.secrets, &self.scope) {
             Ok(warnings) => found.extend(warnings.iter().map(|text| warning(text))),
             Err(text) => errors.push(error(&text)),
         }
         if !errors.is_empty() {
-            return Judged {
+            return CheckResult {
                 loaded: None,
                 problems: errors,
             };
@@ -167,7 +167,7 @@ impl Subject {
         found.extend(self.nothing_in(&loaded).map(|text| warning(&text)));
         let told = loaded.warnings.iter().chain(&loaded.notes);
         found.extend(told.map(problems::problem));
-        Judged {
+        CheckResult {
             loaded: Some(loaded),
             problems: found,
         }
@@ -214,7 +214,7 @@ impl Subject {
         let files = files.chain(loaded.secrets.files()).chain(hosts);
         let is_outside = |file: &PathBuf| match (file.canonicalize(), root.canonicalize()) {
             (Ok(file), Ok(root)) => !file.starts_with(root),
-            // It cannot be read, and another message says so.
+            // It cannot be read, and another message reports that.
             _ => false,
         };
         let files = files.map(|file| self.scope.place(file)).filter(is_outside);

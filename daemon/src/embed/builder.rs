@@ -15,8 +15,8 @@ use codex_network_engine::{
 use codex_network_policy::Interception;
 use tokio::sync::mpsc;
 
-use super::issuer::{self, Issuer};
-use super::observer::{BlockedRequestObserver, WAITING_MAX};
+use super::issuer::{self, EmbeddedIssuer};
+use super::observer::{BlockedRequestObserver, MAX_WAITING_REFUSALS};
 use super::running::Listener;
 use super::{NetworkProxy, NetworkProxyError};
 
@@ -29,7 +29,7 @@ const RESERVED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 pub struct NetworkProxyBuilder {
     configuration: Configuration,
     upstream_proxies: Option<Arc<UpstreamProxies>>,
-    pub(super) wanted: Wanted,
+    pub(super) listen_options: ListenOptions,
     http_listener: Option<TcpListener>,
     socks_listener: Option<TcpListener>,
     admin_listener: Option<TcpListener>,
@@ -48,21 +48,21 @@ pub(super) enum Configuration {
     Sources(Sources),
 }
 
-/// Where an embedder wants the doors, whatever the settings say.
+/// The listen addresses that an embedder set. They take precedence over the settings.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct ListenOptions {
     pub(super) managed: bool,
     http: Option<SocketAddr>,
     socks: Option<SocketAddr>,
     /// `None`: there is no admin API.
     admin: Option<SocketAddr>,
     /// Which doors are permitted.
-    pub(super) doors: Doors,
+    pub(super) doors: PermittedDoors,
 }
 
 /// Which listeners a proxy has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doors {
+pub(super) enum PermittedDoors {
     All,
     Http,
     Socks5,
@@ -70,7 +70,7 @@ pub(super) enum Doors {
 
 /// A door's requested address, and the bound socket, whose address counts as our own.
 pub(super) struct Reserved {
-    pub(super) wanted: SocketAddr,
+    pub(super) requested: SocketAddr,
     pub(super) listener: TcpListener,
     pub(super) own: OwnListener,
 }
@@ -81,14 +81,14 @@ impl Default for Configuration {
     }
 }
 
-impl Default for Wanted {
+impl Default for ListenOptions {
     fn default() -> Self {
         Self {
             managed: true,
             http: None,
             socks: None,
             admin: None,
-            doors: Doors::All,
+            doors: PermittedDoors::All,
         }
     }
 }
@@ -124,7 +124,7 @@ impl NetworkProxyBuilder {
     /// 127.0.0.1 while the proxy is built, and the same socket serves. With `false` it listens
     /// where [`http_addr`](Self::http_addr), [`socks_addr`](Self::socks_addr) or the settings say.
     pub fn managed_by_codex(mut self, managed: bool) -> Self {
-        self.wanted.managed = managed;
+        self.listen_options.managed = managed;
         self
     }
 
@@ -132,13 +132,13 @@ impl NetworkProxyBuilder {
     /// loopback is moved to loopback unless the settings have
     /// `dangerously_allow_non_loopback_proxy`.
     pub fn http_addr(mut self, address: SocketAddr) -> Self {
-        self.wanted.http = Some(address);
+        self.listen_options.http = Some(address);
         self
     }
 
     /// The same for the SOCKS5 door, which exists only with `enable_socks5`.
     pub fn socks_addr(mut self, address: SocketAddr) -> Self {
-        self.wanted.socks = Some(address);
+        self.listen_options.socks = Some(address);
         self
     }
 
@@ -150,7 +150,7 @@ impl NetworkProxyBuilder {
     /// with `[daemon.admin] enabled = false` switch the API off despite this call. An address that is not
     /// loopback is moved to loopback unless the settings have `dangerously_allow_non_loopback_admin`.
     pub fn admin_addr(mut self, address: SocketAddr) -> Self {
-        self.wanted.admin = Some(address);
+        self.listen_options.admin = Some(address);
         self
     }
 
@@ -169,7 +169,7 @@ impl NetworkProxyBuilder {
     /// Serves the admin API, as with [`admin_addr`](Self::admin_addr), on this bound listener.
     pub fn admin_listener(mut self, listener: TcpListener) -> Self {
         let address = listener.local_addr().ok();
-        self.wanted.admin = self.wanted.admin.or(address).or(Some(RESERVED));
+        self.listen_options.admin = self.listen_options.admin.or(address).or(Some(RESERVED));
         self.admin_listener = Some(listener);
         self
     }
@@ -208,11 +208,11 @@ impl NetworkProxyBuilder {
     }
 
     /// Permits one door, on the listener that is passed next.
-    pub(super) fn only(self, doors: Doors) -> Self {
+    pub(super) fn only(self, doors: PermittedDoors) -> Self {
         Self {
-            wanted: Wanted {
+            listen_options: ListenOptions {
                 doors,
-                ..self.wanted
+                ..self.listen_options
             },
             http_listener: None,
             socks_listener: None,
@@ -234,14 +234,14 @@ impl NetworkProxyBuilder {
     }
 
     fn build_here(self) -> Result<NetworkProxy, NetworkProxyError> {
-        let issuer = Issuer::ephemeral(self.bundle_directory.as_deref())
+        let issuer = EmbeddedIssuer::ephemeral(self.bundle_directory.as_deref())
             .map_err(NetworkProxyError::Authority)?;
         let issuer = Arc::new(issuer);
         let proxies = self.upstream_proxies.as_ref();
         let (settings, supplied) = self.configuration.settle(&issuer, proxies)?;
         let mut handed = [self.http_listener, self.socks_listener, self.admin_listener];
         let mut bound = [None, None, None];
-        let addresses = self.wanted.addresses(&settings);
+        let addresses = self.listen_options.addresses(&settings);
         for (index, which) in Listener::ALL.into_iter().enumerate() {
             let listener = match (addresses[index], handed[index].take()) {
                 (None, None) => continue,
@@ -250,13 +250,13 @@ impl NetworkProxyBuilder {
                     return Err(NetworkProxyError::SwitchedOff { door });
                 }
                 (Some(_), Some(listener)) => check(which, listener, &settings.listen)?,
-                (Some(wanted), None) => bind(which, wanted)?,
+                (Some(requested), None) => bind(which, requested)?,
             };
-            bound[index] = addresses[index].map(|wanted| (wanted, listener));
+            bound[index] = addresses[index].map(|requested| (requested, listener));
         }
-        let (told, queue) = match self.observer {
+        let (blocked_observer, queue) = match self.observer {
             Some(observer) => {
-                let (sender, queue) = mpsc::channel::<BlockedEntry>(WAITING_MAX);
+                let (sender, queue) = mpsc::channel::<BlockedEntry>(MAX_WAITING_REFUSALS);
                 (Some(sender), Some((observer, queue)))
             }
             None => (None, None),
@@ -266,10 +266,10 @@ impl NetworkProxyBuilder {
             Arc::new(settings),
             EngineParts {
                 supplied,
-                issuer: Some(Arc::<Issuer>::clone(&issuer) as Arc<dyn LeafIssuer>),
+                issuer: Some(Arc::<EmbeddedIssuer>::clone(&issuer) as Arc<dyn LeafIssuer>),
                 decider: self.decider,
                 decider_timeout: self.decider_timeout.unwrap_or(default.decider_timeout),
-                blocked_observer: told,
+                blocked_observer,
                 audit_metadata: self.metadata,
                 ..default
             },
@@ -277,7 +277,7 @@ impl NetworkProxyBuilder {
         let own = engine.own_listeners();
         let mut reserved = [None, None, None];
         for (index, which) in Listener::ALL.into_iter().enumerate() {
-            let Some((wanted, listener)) = bound[index].take() else {
+            let Some((requested, listener)) = bound[index].take() else {
                 continue;
             };
             let address = listener.local_addr().map_err(|error| {
@@ -286,7 +286,7 @@ impl NetworkProxyBuilder {
             })?;
             let own = own.add(address);
             reserved[index] = Some(Reserved {
-                wanted,
+                requested,
                 listener,
                 own,
             });
@@ -296,7 +296,7 @@ impl NetworkProxyBuilder {
             issuer,
             configuration: self.configuration,
             upstream_proxies: self.upstream_proxies,
-            wanted: self.wanted,
+            listen_options: self.listen_options,
             reserved,
             observing: queue,
         })
@@ -308,7 +308,7 @@ impl Configuration {
     /// the environment.
     pub(super) fn settle(
         &self,
-        issuer: &Issuer,
+        issuer: &EmbeddedIssuer,
         proxies: Option<&Arc<UpstreamProxies>>,
     ) -> Result<(Settings, Supplied), NetworkProxyError> {
         let settings = match self {
@@ -364,7 +364,7 @@ fn of_environment() -> Result<Arc<UpstreamProxies>, NetworkProxyError> {
     })
 }
 
-impl Wanted {
+impl ListenOptions {
     /// The listen addresses, in the order of [`Listener::ALL`]; `None` where there is no listener.
     pub(super) fn addresses(&self, settings: &Settings) -> [Option<SocketAddr>; 3] {
         let listen = &settings.listen;
@@ -379,15 +379,15 @@ impl Wanted {
         let socks5 = |socks5| place(Listener::Socks5, self.socks, socks5);
         let admin = |admin| place(Listener::Admin, self.admin, admin);
         match self.doors {
-            Doors::All => [
+            PermittedDoors::All => [
                 Some(http()),
                 listen.socks5.map(socks5),
                 // An API that the embedder did not ask for would be a way to change the mode (SPEC
                 // A2).
                 listen.admin.filter(|_| self.admin.is_some()).map(admin),
             ],
-            Doors::Http => [Some(http()), None, None],
-            Doors::Socks5 => [None, listen.socks5.map(socks5), None],
+            PermittedDoors::Http => [Some(http()), None, None],
+            PermittedDoors::Socks5 => [None, listen.socks5.map(socks5), None],
         }
     }
 }
@@ -466,7 +466,7 @@ pub(super) fn cannot_listen(
 impl std::fmt::Debug for NetworkProxyBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NetworkProxyBuilder")
-            .field("wanted", &self.wanted)
+            .field("listen_options", &self.listen_options)
             .finish_non_exhaustive()
     }
 }

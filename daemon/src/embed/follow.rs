@@ -25,7 +25,7 @@ pub(super) fn start(running: &Arc<Running>) {
     // Weak: the task must not keep a proxy alive whose handle was dropped.
     let watched = Arc::downgrade(running);
     drain.spawn_until_begun(async move {
-        let mut seen = Seen::default();
+        let mut seen = SeenFiles::default();
         let mut looks = tokio::time::interval(POLL_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -40,11 +40,11 @@ pub(super) fn start(running: &Arc<Running>) {
                 let settings = Arc::clone(engine.current().settings());
                 let seen = seen.look(&settings);
                 let renewed = match seen.change {
-                    Change::None => return seen,
-                    Change::Unknown | Change::Seen => engine.renew(&engine.current().supplied().files),
+                    FileChange::None => return seen,
+                    FileChange::Unknown | FileChange::Seen => engine.renew(&engine.current().supplied().files),
                 };
                 match (renewed, seen.change) {
-                    (Ok(()), Change::Seen) => {
+                    (Ok(()), FileChange::Seen) => {
                         tracing::info!("name servers or the hosts file have changed: read again");
                     }
                     (Ok(()), _) => {}
@@ -66,13 +66,13 @@ pub(super) fn start(running: &Arc<Running>) {
 
 /// The files as they were at the last look.
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenFiles {
     paths: Option<Vec<WatchedPath>>,
-    change: Change,
+    change: FileChange,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Change {
+enum FileChange {
     #[default]
     None,
     /// This is the first look. The files may have changed since the proxy was built.
@@ -80,7 +80,7 @@ enum Change {
     Seen,
 }
 
-impl Seen {
+impl SeenFiles {
     fn look(self, settings: &Settings) -> Self {
         let resolver = &settings.daemon.resolver;
         let mut paths = Collection::default();
@@ -92,9 +92,9 @@ impl Seen {
         let paths = paths.stamped();
         Self {
             change: match self.paths {
-                None => Change::Unknown,
-                Some(before) if before == paths => Change::None,
-                Some(_) => Change::Seen,
+                None => FileChange::Unknown,
+                Some(before) if before == paths => FileChange::None,
+                Some(_) => FileChange::Seen,
             },
             paths: Some(paths),
         }

@@ -24,20 +24,20 @@ use crate::ca::{Ca, Lifetime, PublicKey, pem, publish, trusted};
 static ROOTS: OnceLock<Roots> = OnceLock::new();
 
 /// Holds the CA.
-pub(super) struct Issuer {
-    made: RwLock<Made>,
+pub(super) struct EmbeddedIssuer {
+    made: RwLock<EmbeddedCa>,
     /// The directory for bundles.
     directory: Option<PathBuf>,
 }
 
 /// A CA and its public facts.
 #[derive(Clone)]
-struct Made {
+struct EmbeddedCa {
     ca: Arc<Ca>,
     public: Arc<CaCertificate>,
 }
 
-impl Made {
+impl EmbeddedCa {
     /// Makes a CA. With a directory, writes the certificate and a bundle of it and the system's
     /// roots there.
     fn new(directory: Option<&Path>, now: SystemTime) -> Result<Self, String> {
@@ -66,10 +66,10 @@ impl Made {
     }
 }
 
-impl Issuer {
+impl EmbeddedIssuer {
     /// Makes a CA. With a directory, writes the certificate and a bundle there.
     pub(super) fn ephemeral(bundle_directory: Option<&Path>) -> Result<Self, String> {
-        let made = Made::new(bundle_directory, SystemTime::now())?;
+        let made = EmbeddedCa::new(bundle_directory, SystemTime::now())?;
         Ok(Self {
             made: RwLock::new(made),
             directory: bundle_directory.map(Into::into),
@@ -80,7 +80,7 @@ impl Issuer {
     /// (SPEC M3).
     pub(super) fn current_ca(&self, now: SystemTime) -> Arc<CaCertificate> {
         if self.made().ca.is_due(now) {
-            match Made::new(self.directory.as_deref(), now) {
+            match EmbeddedCa::new(self.directory.as_deref(), now) {
                 Ok(new) => {
                     *self.made.write() = new;
                     tracing::info!(
@@ -94,7 +94,7 @@ impl Issuer {
         self.made().public
     }
 
-    fn made(&self) -> Made {
+    fn made(&self) -> EmbeddedCa {
         let made = self.made.read();
         made.clone()
     }
@@ -165,13 +165,13 @@ fn roots() -> &'static Roots {
     })
 }
 
-impl LeafIssuer for Issuer {
+impl LeafIssuer for EmbeddedIssuer {
     fn issue<'a>(
         &'a self,
         host: &'a Host,
         public_key: &'a PublicKey,
     ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
-        let Made { ca, public } = self.made();
+        let EmbeddedCa { ca, public } = self.made();
         let issued = ca.issue(&host.to_string(), public_key, SystemTime::now());
         let issued = issued.map_err(|why| IssueError::Refused(why.to_string()));
         let leaf = issued.map(|leaf| IssuedLeaf {
@@ -186,7 +186,7 @@ impl LeafIssuer for Issuer {
     }
 }
 
-impl fmt::Debug for Issuer {
+impl fmt::Debug for EmbeddedIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.made().ca.fmt(f)
     }
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn m3_new_settings_replace_a_ca_in_memory_that_is_old() {
-        let issuer = Issuer::ephemeral(None).expect("a CA");
+        let issuer = EmbeddedIssuer::ephemeral(None).expect("a CA");
         let day = Duration::from_secs(24 * 60 * 60);
         let ca_at = |now| issuer.current_ca(now).der.to_vec();
         let start = SystemTime::now();

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Largest number of refusals that wait for the observer.
-pub(super) const WAITING_MAX: usize = 1024;
+pub(super) const MAX_WAITING_REFUSALS: usize = 1024;
 /// How long the observer may take for the remaining refusals when the proxy ends.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Gets every refused request. Every async closure that takes one is an observer.
 pub trait BlockedRequestObserver: Send + Sync + 'static {
@@ -35,12 +35,12 @@ where
 }
 
 /// The task that calls the observer. Dropping it ends it at once.
-pub(super) struct Telling {
+pub(super) struct ObserverTask {
     end: mpsc::Sender<()>,
     task: JoinHandle<()>,
 }
 
-impl Telling {
+impl ObserverTask {
     /// Begins to pass on the refusals in the queue.
     pub(super) fn start(
         observer: Arc<dyn BlockedRequestObserver>,
@@ -50,12 +50,12 @@ impl Telling {
         let task = tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    Some(entry) = queue.recv() => tell(observer.as_ref(), entry).await,
+                    Some(entry) = queue.recv() => report(observer.as_ref(), entry).await,
                     _ = ended.recv() => break,
                 }
             }
             while let Ok(entry) = queue.try_recv() {
-                tell(observer.as_ref(), entry).await;
+                report(observer.as_ref(), entry).await;
             }
         });
         Self { end, task }
@@ -64,7 +64,7 @@ impl Telling {
     /// Passes on the remaining refusals, within a second, and ends.
     pub(super) async fn finish(mut self) {
         let _ = self.end.try_send(());
-        if tokio::time::timeout(LAST_WORDS, &mut self.task)
+        if tokio::time::timeout(FINISH_TIMEOUT, &mut self.task)
             .await
             .is_err()
         {
@@ -74,15 +74,15 @@ impl Telling {
     }
 }
 
-impl Drop for Telling {
+impl Drop for ObserverTask {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn tell(observer: &dyn BlockedRequestObserver, entry: BlockedEntry) {
-    let told = AssertUnwindSafe(async { observer.on_blocked_request(entry).await });
-    if told.catch_unwind().await.is_err() {
+async fn report(observer: &dyn BlockedRequestObserver, entry: BlockedEntry) {
+    let reported = AssertUnwindSafe(async { observer.on_blocked_request(entry).await });
+    if reported.catch_unwind().await.is_err() {
         tracing::error!("the observer of blocked requests panicked");
     }
 }

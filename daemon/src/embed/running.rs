@@ -17,8 +17,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::OwnedMutexGuard;
 
 use super::NetworkProxyError;
-use super::builder::{self, Configuration, Reserved, Wanted};
-use super::issuer::Issuer;
+use super::builder::{self, Configuration, ListenOptions, Reserved};
+use super::issuer::EmbeddedIssuer;
 use crate::admin::{self, Owner, Unchanged};
 
 /// How long the admin API waits for a reload.
@@ -35,34 +35,34 @@ pub(super) enum Listener {
 /// A running proxy, as its handle and its admin API hold it.
 pub(super) struct Running {
     pub(super) engine: Engine,
-    pub(super) issuer: Arc<Issuer>,
+    pub(super) issuer: Arc<EmbeddedIssuer>,
     /// What the proxy was built from.
     pub(super) configuration: Configuration,
     /// Upstream proxies instead of those of the environment.
     upstream_proxies: Option<Arc<UpstreamProxies>>,
-    pub(super) wanted: Wanted,
-    state: Mutex<State>,
+    pub(super) listen_options: ListenOptions,
+    state: Mutex<ProxyState>,
     /// Held while settings are checked and put in force, so that the last caller's settings are the
     /// ones that stay.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The state that changes with the settings.
-struct State {
+struct ProxyState {
     open: [Option<Opened>; 3],
-    by: By,
-    ending: Ending,
+    by: SettingsSource,
+    closing: Closing,
 }
 
 /// An open listener, and its requested address.
 struct Opened {
-    wanted: SocketAddr,
+    requested: SocketAddr,
     listening: Listening,
 }
 
 /// The source of the settings in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
+enum SettingsSource {
     /// What the proxy was built from.
     Configuration,
     /// The embedder replaced it.
@@ -71,7 +71,7 @@ enum By {
 
 /// Whether listeners may still be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum Closing {
     No,
     Yes,
 }
@@ -94,10 +94,10 @@ impl Running {
     /// Serves on reserved listeners, all of them or none.
     pub(super) fn start(
         engine: Engine,
-        issuer: Arc<Issuer>,
+        issuer: Arc<EmbeddedIssuer>,
         configuration: Configuration,
         upstream_proxies: Option<Arc<UpstreamProxies>>,
-        wanted: Wanted,
+        listen_options: ListenOptions,
         reserved: [Option<Reserved>; 3],
     ) -> Result<Arc<Self>, NetworkProxyError> {
         let running = Arc::new(Self {
@@ -105,11 +105,11 @@ impl Running {
             issuer,
             configuration,
             upstream_proxies,
-            wanted,
-            state: Mutex::new(State {
+            listen_options,
+            state: Mutex::new(ProxyState {
                 open: [None, None, None],
-                by: By::Configuration,
-                ending: Ending::No,
+                by: SettingsSource::Configuration,
+                closing: Closing::No,
             }),
             turn: Arc::default(),
         });
@@ -118,14 +118,17 @@ impl Running {
         let mut held = Vec::new();
         for ((slot, reserved), which) in open.iter_mut().zip(reserved).zip(Listener::ALL) {
             if let Some(Reserved {
-                wanted,
+                requested,
                 listener,
                 own,
             }) = reserved
             {
                 held.push(own);
                 let listening = running.open(which, listener)?;
-                *slot = Some(Opened { wanted, listening });
+                *slot = Some(Opened {
+                    requested,
+                    listening,
+                });
             }
         }
         running.state().open = open;
@@ -158,8 +161,8 @@ impl Running {
         let settled = tokio::task::spawn_blocking(move || {
             let configuration = given.as_ref().unwrap_or(&running.configuration);
             let by = match given {
-                Some(_) => By::Embedder,
-                None => By::Configuration,
+                Some(_) => SettingsSource::Embedder,
+                None => SettingsSource::Configuration,
             };
             let proxies = running.upstream_proxies.as_ref();
             (configuration.settle(&running.issuer, proxies), by, turn)
@@ -173,16 +176,16 @@ impl Running {
         self: &Arc<Self>,
         settings: &Arc<Settings>,
         supplied: &Supplied,
-        by: By,
+        by: SettingsSource,
     ) -> Result<GenerationNumber, NetworkProxyError> {
         let mut state = self.state();
-        if state.ending == Ending::Yes {
+        if state.closing == Closing::Yes {
             return Err(NetworkProxyError::Ended);
         }
         let mut opened = [None, None, None];
-        let addresses = self.wanted.addresses(settings);
+        let addresses = self.listen_options.addresses(settings);
         for (index, which) in Listener::ALL.into_iter().enumerate() {
-            let there = state.open[index].as_ref().map(|open| open.wanted);
+            let there = state.open[index].as_ref().map(|open| open.requested);
             if let Some(open) = &state.open[index]
                 && addresses[index] == there
             {
@@ -190,14 +193,17 @@ impl Running {
                 // (SPEC L8).
                 builder::may_be(which, open.listening.address(), &settings.listen)?;
             }
-            if let Some(wanted) = addresses[index]
-                && there != Some(wanted)
+            if let Some(requested) = addresses[index]
+                && there != Some(requested)
             {
-                let listener = self.engine.own_listeners().listen(wanted);
+                let listener = self.engine.own_listeners().listen(requested);
                 let (listener, _own) =
-                    listener.map_err(|error| builder::cannot_listen(which, wanted, error))?;
+                    listener.map_err(|error| builder::cannot_listen(which, requested, error))?;
                 let listening = self.open(which, listener)?;
-                opened[index] = Some(Opened { wanted, listening });
+                opened[index] = Some(Opened {
+                    requested,
+                    listening,
+                });
             }
         }
         let number = self.engine.replace_all(settings, supplied)?;
@@ -219,7 +225,7 @@ impl Running {
     /// Closes the listeners for good.
     pub(super) fn close(&self) {
         let mut state = self.state();
-        state.ending = Ending::Yes;
+        state.closing = Closing::Yes;
         state.open = [None, None, None];
     }
 
@@ -249,7 +255,7 @@ impl Running {
     /// What the admin API may read again. A program that can connect to loopback must not undo the
     /// embedder's settings, and a configuration in memory does not change when it is read.
     fn readable(self: &Arc<Self>) -> Result<(), Unchanged> {
-        if self.state().by == By::Embedder {
+        if self.state().by == SettingsSource::Embedder {
             return Err(Unchanged::NothingToRead(
                 "the program that runs this proxy has put other settings in force since it started; it alone can \
                  change them",
@@ -266,7 +272,7 @@ impl Running {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProxyState> {
         self.state.lock()
     }
 }

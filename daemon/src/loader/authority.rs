@@ -14,7 +14,7 @@ use crate::privsep::settled::Authority;
 use crate::state;
 
 /// The CA for the monitor, its certificate (DER) with its own file, and warnings.
-pub(super) struct Chosen {
+pub(super) struct ChosenCa {
     pub(super) authority: Authority,
     pub(super) ca: Option<(Vec<u8>, Option<PathBuf>)>,
     pub(super) warnings: Vec<String>,
@@ -29,9 +29,9 @@ pub(super) fn choose(
     settings: &Settings,
     environment: &Environment,
     ephemeral: &[u8],
-) -> Result<Chosen, String> {
+) -> Result<ChosenCa, String> {
     if settings.policy.interception() == Interception::Forbidden {
-        return Ok(Chosen {
+        return Ok(ChosenCa {
             authority: Authority::None,
             ca: None,
             warnings: Vec::new(),
@@ -63,7 +63,7 @@ pub(super) fn choose(
         }
         None => (Authority::Ephemeral, (ephemeral.to_vec(), None)),
     };
-    Ok(Chosen {
+    Ok(ChosenCa {
         authority,
         ca: Some(ca),
         warnings,
@@ -71,7 +71,7 @@ pub(super) fn choose(
 }
 
 /// Makes the CA at the configured paths, where neither file exists yet, as `init` does. Programs do not
-/// trust it yet, so the operator is told.
+/// trust it yet, so this is a warning.
 fn make(paths: &CaPaths, now: SystemTime, warnings: &mut Vec<String>) -> Result<Ca, String> {
     let made = files::make(paths, now).map_err(|error| {
         format!(

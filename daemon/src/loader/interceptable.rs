@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// The canonical text, as a policy tells its rules.
+    /// The canonical text, as a policy reports its rules.
     fn of_patterns(patterns: &[&str]) -> Interceptable {
         gather(patterns.iter().map(|pattern| {
             let pattern = Pattern::parse(pattern, ListKind::Allow).expect("a pattern");

@@ -1,7 +1,7 @@
 //! The copy of the last configuration that a worker ran with (SPEC L16).
 //!
 //! A service that starts with a configuration that cannot be used runs with this copy. A loader
-//! writes it beside its place, and the monitor moves it there once a worker runs with it. It holds
+//! writes it under a temporary name, and the monitor renames it once a worker runs with it. It holds
 //! the text of the files, and not the secrets that they name, which are read again. It is used only
 //! for the same command line.
 
@@ -59,8 +59,8 @@ pub(super) fn write(
     })
 }
 
-/// The place of a copy that could not be written. Nothing is there, so the monitor removes the copy of
-/// the configuration before: it must not come back.
+/// The path of a copy that could not be written. There is no file, so the monitor removes the older
+/// copy, which must not come back.
 pub(super) fn unwritten(state: &Path, words: &[OsString]) -> PathBuf {
     state.join(format!("{}.unwritten", name(words)))
 }
@@ -71,13 +71,13 @@ pub(super) fn unwritten(state: &Path, words: &[OsString]) -> PathBuf {
 ///
 /// Why there are none, in one sentence.
 pub(super) fn read(state: &Path, words: &[OsString]) -> Result<Sources, String> {
-    let place = state.join(name(words));
-    let broken = || format!("{} is broken", place.display());
-    let content = reading().read(&place).map_err(|error| match error {
+    let path = state.join(name(words));
+    let broken = || format!("{} is broken", path.display());
+    let content = reading().read(&path).map_err(|error| match error {
         ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
             "there is no earlier configuration".to_owned()
         }
-        error => format!("{}: {error}", place.display()),
+        error => format!("{}: {error}", path.display()),
     })?;
     let content = content
         .strip_prefix(TITLE)

@@ -60,7 +60,7 @@ impl Captured {
         let text = &mut self.text;
         // Fails when there is no more room or the value itself fails. The part that was written is
         // kept.
-        let _ = Room { text, end }.write_fmt(value);
+        let _ = BoundedText { text, end }.write_fmt(value);
         self.values.push((field.index(), self.text.len()));
     }
 
@@ -153,12 +153,12 @@ impl Entry for Captured {
 }
 
 /// Text that may grow to this length, so that an overlong value is never written completely.
-struct Room<'a> {
+struct BoundedText<'a> {
     text: &'a mut String,
     end: usize,
 }
 
-impl fmt::Write for Room<'_> {
+impl fmt::Write for BoundedText<'_> {
     fn write_str(&mut self, more: &str) -> fmt::Result {
         let room = self.end.saturating_sub(self.text.len());
         if more.len() <= room {
@@ -184,9 +184,9 @@ mod tests {
 
     /// Keeps the fields of events: names and texts.
     #[derive(Clone, Default)]
-    struct Told(Arc<Mutex<Vec<(String, String)>>>);
+    struct Recorded(Arc<Mutex<Vec<(String, String)>>>);
 
-    impl<S: Subscriber> Layer<S> for Told {
+    impl<S: Subscriber> Layer<S> for Recorded {
         fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
             struct Texts<'a>(&'a mut Vec<(String, String)>);
             impl Visit for Texts<'_> {
@@ -201,9 +201,9 @@ mod tests {
         }
     }
 
-    /// The fields of an event, logged directly and through the queue, and the messages in words.
+    /// The fields of an event, logged directly and through the queue, and the messages as text.
     fn directly_and_captured(log: impl FnOnce()) -> ([Vec<(String, String)>; 2], Vec<String>) {
-        let (direct, captured) = (Told::default(), Told::default());
+        let (direct, captured) = (Recorded::default(), Recorded::default());
         let words: Arc<Mutex<Vec<String>>> = Arc::default();
         let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
         let capture = Capture(Arc::clone(&outlet));
@@ -218,14 +218,14 @@ mod tests {
         };
         outlet.start(write).expect("a thread");
         outlet.flush(Duration::from_secs(10));
-        let told = [direct, captured].map(|told| {
-            let mut told = std::mem::take(&mut *told.0.lock().expect("no panic"));
+        let recorded = [direct, captured].map(|recorded| {
+            let mut recorded = std::mem::take(&mut *recorded.0.lock().expect("no panic"));
             // A visitor may see the fields in any order.
-            told.sort_unstable();
-            told
+            recorded.sort_unstable();
+            recorded
         });
         let words = std::mem::take(&mut *words.lock().expect("no panic"));
-        (told, words)
+        (recorded, words)
     }
 
     #[test]
@@ -253,24 +253,24 @@ mod tests {
 
     #[test]
     fn r4_a_replayed_event_has_the_message_that_is_given_and_the_fields_of_its_own() {
-        let heard = Told::default();
+        let received = Recorded::default();
         let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
         let capture = Capture(Arc::clone(&outlet));
         with_default(registry().with(capture), || {
             tracing::info!(host = "a.test", absent = None::<&str>, "denied");
         });
-        let to = registry().with(heard.clone());
+        let to = registry().with(received.clone());
         let write = move |event: &Captured| {
             event.replay(&to, event.in_words().as_deref());
             Ok(())
         };
         outlet.start(write).expect("a thread");
         outlet.flush(Duration::from_secs(10));
-        let mut heard = std::mem::take(&mut *heard.0.lock().expect("no panic"));
-        heard.sort_unstable();
+        let mut received = std::mem::take(&mut *received.0.lock().expect("no panic"));
+        received.sort_unstable();
         let expected = [("host", "a.test"), ("message", "denied host=a.test")];
         let expected = expected.map(|(name, text)| (name.to_owned(), text.to_owned()));
-        assert_eq!(heard, expected);
+        assert_eq!(received, expected);
     }
 
     #[test]

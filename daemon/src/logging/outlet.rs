@@ -45,23 +45,23 @@ pub(super) struct Outlet<E> {
 }
 
 struct Queue<E> {
-    entries: VecDeque<Waiting<E>>,
+    entries: VecDeque<WaitingEntry<E>>,
     bytes: usize,
     /// Entries lost since the last waiting one, because the queue was full.
     lost: u64,
     /// Entries lost since the sink last accepted one, because it refused them.
     refused: u64,
-    writer: Writer,
+    writer: WriterState,
 }
 
-struct Waiting<E> {
+struct WaitingEntry<E> {
     entry: E,
     /// How many entries are lost with this one: a notice stands for those that it reports.
     stands_for: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Writer {
+enum WriterState {
     NotStarted,
     Idle,
     Writing,
@@ -77,7 +77,7 @@ impl<E: Entry> Outlet<E> {
                 bytes: 0,
                 lost: 0,
                 refused: 0,
-                writer: Writer::NotStarted,
+                writer: WriterState::NotStarted,
             }),
             filled: Condvar::new(),
             drained: Condvar::new(),
@@ -92,7 +92,7 @@ impl<E: Entry> Outlet<E> {
         write: impl Fn(&E) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
         let outlet = Arc::clone(self);
-        self.lock().writer = Writer::Idle;
+        self.lock().writer = WriterState::Idle;
         std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || {
@@ -102,7 +102,7 @@ impl<E: Entry> Outlet<E> {
                     outlet.written(&waiting, &outcome);
                 }
             })
-            .inspect_err(|_| self.lock().writer = Writer::NotStarted)?;
+            .inspect_err(|_| self.lock().writer = WriterState::NotStarted)?;
         Ok(())
     }
 
@@ -125,37 +125,37 @@ impl<E: Entry> Outlet<E> {
     /// Waits until everything is written, at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
         let mut queue = self.lock();
-        if queue.writer == Writer::NotStarted {
+        if queue.writer == WriterState::NotStarted {
             return;
         }
         let unwritten = |queue: &mut Queue<E>| {
-            queue.writer == Writer::Writing || !queue.entries.is_empty() || queue.lost > 0
+            queue.writer == WriterState::Writing || !queue.entries.is_empty() || queue.lost > 0
         };
         self.drained.wait_while_for(&mut queue, unwritten, limit);
     }
 
     /// The next entry to write, once there is one.
-    fn next(&self) -> Waiting<E> {
+    fn next(&self) -> WaitingEntry<E> {
         let mut queue = self.lock();
         loop {
             let waiting = queue.take().or_else(|| {
                 let lost = std::mem::take(&mut queue.lost);
-                (lost > 0).then(|| Waiting {
+                (lost > 0).then(|| WaitingEntry {
                     entry: (self.notice)(lost),
                     stands_for: lost,
                 })
             });
             if let Some(waiting) = waiting {
-                queue.writer = Writer::Writing;
+                queue.writer = WriterState::Writing;
                 return waiting;
             }
             self.filled.wait(&mut queue);
         }
     }
 
-    fn written(&self, waiting: &Waiting<E>, outcome: &io::Result<()>) {
+    fn written(&self, waiting: &WaitingEntry<E>, outcome: &io::Result<()>) {
         let mut queue = self.lock();
-        queue.writer = Writer::Idle;
+        queue.writer = WriterState::Idle;
         if outcome.is_err() {
             queue.refused += waiting.stands_for;
         }
@@ -171,10 +171,10 @@ impl<E: Entry> Outlet<E> {
 impl<E: Entry> Queue<E> {
     fn put(&mut self, entry: E, stands_for: u64) {
         self.bytes += entry.size();
-        self.entries.push_back(Waiting { entry, stands_for });
+        self.entries.push_back(WaitingEntry { entry, stands_for });
     }
 
-    fn take(&mut self) -> Option<Waiting<E>> {
+    fn take(&mut self) -> Option<WaitingEntry<E>> {
         let waiting = self.entries.pop_front()?;
         self.bytes -= waiting.entry.size();
         Some(waiting)

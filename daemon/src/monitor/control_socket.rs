@@ -17,8 +17,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::privsep::message::Listener;
-use crate::privsep::settled::{Callers, Chosen, ControlPlace};
+use crate::privsep::message::ListenerUpdate;
+use crate::privsep::settled::{ControlPlace, PathChoice, SocketAccess};
 
 /// Longest path of a unix socket in bytes. The address has room for its end too.
 const MAX_PATH: usize = size_of::<sockaddr_un>() - offset_of!(sockaddr_un, sun_path) - 1;
@@ -49,7 +49,7 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
         0o700
     };
     if let Err(error) = prepare(path, mode, place.chosen) {
-        if place.chosen == Chosen::Configured {
+        if place.chosen == PathChoice::Configured {
             return Err(error);
         }
         tracing::warn!(
@@ -78,7 +78,7 @@ pub(super) fn bind(place: &ControlPlace) -> anyhow::Result<Option<ControlSocket>
 
 /// Checks the path, and makes the socket's directory if it is missing. A user who may change it could replace our
 /// socket, so root does not use such a directory; other users are warned.
-fn prepare(socket: &Path, mode: u32, chosen: Chosen) -> anyhow::Result<()> {
+fn prepare(socket: &Path, mode: u32, chosen: PathChoice) -> anyhow::Result<()> {
     let length = socket.as_os_str().len();
     if length > MAX_PATH {
         bail!(
@@ -95,7 +95,7 @@ fn prepare(socket: &Path, mode: u32, chosen: Chosen) -> anyhow::Result<()> {
         }
         tracing::warn!("others may replace the control socket: {error}");
     }
-    if chosen == Chosen::Default {
+    if chosen == PathChoice::Default {
         make_above(directory, mode);
     }
     match make_directory(directory, mode) {
@@ -179,7 +179,7 @@ fn connect(path: &Path) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The process that listens, if the system tells.
+/// The process that listens, if the system reports it.
 #[cfg(target_os = "linux")]
 fn holder(socket: &Socket) -> Option<i32> {
     let credentials =
@@ -228,7 +228,7 @@ impl ControlSocket {
 
     /// Sets the file's permissions so that all permitted callers can connect; the worker decides
     /// which of them may stay. The file of a systemd socket keeps its unit's permissions.
-    pub(super) fn admit(&self, callers: Callers) {
+    pub(super) fn admit(&self, callers: SocketAccess) {
         let path = &self.path;
         let Some(file) = Node::of(path)
             .ok()
@@ -238,11 +238,11 @@ impl ControlSocket {
         };
         let (mode, owner) = (file.metadata().mode() & 0o777, file.metadata().gid());
         let admitted = match callers {
-            Callers::Owner => file.set_mode(0o600),
-            Callers::Everyone => file.set_mode(0o666),
-            Callers::Group(group) if owner == group && mode == 0o660 => Ok(()),
+            SocketAccess::Owner => file.set_mode(0o600),
+            SocketAccess::Everyone => file.set_mode(0o666),
+            SocketAccess::Group(group) if owner == group && mode == 0o660 => Ok(()),
             // Closed in between, so that no other group can connect.
-            Callers::Group(group) => file
+            SocketAccess::Group(group) => file
                 .set_mode(0o600)
                 .and_then(|()| file.set_group(group))
                 .and_then(|()| file.set_mode(0o660)),
@@ -259,15 +259,15 @@ impl ControlSocket {
     }
 
     /// Whether this process bound it or the service manager did.
-    pub(super) fn from(&self) -> Listener {
+    pub(super) fn from(&self) -> ListenerUpdate {
         if self.file.is_some() {
-            Listener::Open
+            ListenerUpdate::Open
         } else {
-            Listener::Handed
+            ListenerUpdate::Handed
         }
     }
 
-    /// Its address, in words.
+    /// Its address, as text.
     pub(super) fn address(&self) -> String {
         self.path.display().to_string()
     }

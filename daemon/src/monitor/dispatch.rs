@@ -8,11 +8,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 
-use super::issue::{Answer, LeafRequest, Scope};
-use super::pending::{Pending, Stage};
+use super::issue::{LeafAnswer, LeafRequest, LeafScope};
+use super::pending::{Pending, PendingStage};
 use super::{End, Monitor, Phase, failed_start, predecessor};
 use crate::notify;
-use crate::privsep::message::{Ends, Mode, Report, ToMonitor, ToWorker};
+use crate::privsep::message::{Ends, Mode, ToMonitor, ToWorker, WorkerReport};
 use crate::privsep::settled::Authority;
 use crate::privsep::ticket::{QuestionId, Ticket};
 
@@ -66,7 +66,7 @@ impl Monitor {
     /// The settings that the worker has received and not yet put in force.
     fn sent(&self) -> Option<&Pending> {
         let pending = self.pending.as_ref();
-        pending.filter(|pending| pending.stage == Stage::Sent)
+        pending.filter(|pending| pending.stage == PendingStage::Sent)
     }
 
     fn has_ready_worker(&self) -> bool {
@@ -76,13 +76,13 @@ impl Monitor {
     /// Whether listeners with this ticket were announced to the worker.
     fn has_announced(&self, ticket: Ticket) -> bool {
         let pending = self.pending.as_ref();
-        pending.is_some_and(|it| it.ticket == ticket && it.stage == Stage::Announced)
+        pending.is_some_and(|it| it.ticket == ticket && it.stage == PendingStage::Announced)
     }
 
     /// Whether the worker has settings with this ticket, and has not confirmed or rejected them.
     fn has_sent(&self, ticket: Ticket) -> bool {
         match &self.pending {
-            Some(pending) if pending.ticket == ticket => pending.stage == Stage::Sent,
+            Some(pending) if pending.ticket == ticket => pending.stage == PendingStage::Sent,
             _ => {
                 let worker = self.worker.as_ref();
                 ticket == Ticket::FIRST && worker.is_some_and(|worker| !worker.is_ready())
@@ -103,7 +103,7 @@ impl Monitor {
         self.has_ready_worker() && (pending || self.issuing.has_begun())
     }
 
-    /// Whether the worker was told to outlive this monitor. Its confirmation may be late.
+    /// Whether the worker must outlive this monitor. Its confirmation may be late.
     fn is_handing_over(&self) -> bool {
         let worker = self.worker.as_ref();
         self.is_stopping() && worker.is_some_and(super::Worker::is_leaving)
@@ -143,8 +143,8 @@ impl Monitor {
             self.phase = Phase::Serving;
             failed_start::forget();
         }
-        if let Some(standby) = &self.standby {
-            let problems = standby.problems.clone();
+        if let Some(fallback) = &self.fallback {
+            let problems = fallback.problems.clone();
             let ticket = Ticket::FIRST;
             self.send(&ToWorker::ReloadFailed { ticket, problems }, &[]);
         }
@@ -178,7 +178,7 @@ impl Monitor {
         None
     }
 
-    fn well(&mut self, report: &Report) -> Option<End> {
+    fn well(&mut self, report: &WorkerReport) -> Option<End> {
         self.ping.answered();
         notify::well(
             report,
@@ -202,22 +202,22 @@ impl Monitor {
         // A worker that puts new settings in force may request leaves of their CA before it has
         // reported success.
         let pending = self.pending.as_ref();
-        let sent = pending.filter(|pending| pending.stage == Stage::Sent);
+        let sent = pending.filter(|pending| pending.stage == PendingStage::Sent);
         let settled = [Some(&self.settled), sent.map(|pending| &pending.settled)];
-        let allowed = settled.into_iter().flatten().map(|settled| Scope {
+        let allowed = settled.into_iter().flatten().map(|settled| LeafScope {
             authority: &settled.authority,
             interceptable: &settled.interceptable,
         });
         let answer = match self.issuing.answer(request, allowed, Instant::now()) {
-            Answer::Leaf(leaf) => ToWorker::Leaf {
+            LeafAnswer::Leaf(leaf) => ToWorker::Leaf {
                 question,
                 certificate: leaf.certificate,
                 not_before: seconds(leaf.not_before),
                 not_after: seconds(leaf.not_after),
             },
-            Answer::Refused(why) => ToWorker::LeafRefused { question, why },
-            Answer::Unsound(why) => {
-                self.distrust(&format!("it asked for a certificate: {why}"));
+            LeafAnswer::Refused(why) => ToWorker::LeafRefused { question, why },
+            LeafAnswer::Unsound(why) => {
+                self.distrust(&format!("its request for a certificate: {why}"));
                 return None;
             }
         };

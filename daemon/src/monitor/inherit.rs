@@ -75,7 +75,7 @@ impl Inherited {
         for (descriptor, given) in handed_over()? {
             inherited.attended = Attended::Yes;
             let socket = Socket::from(channel::own(descriptor));
-            // launchd passes its sockets only when it is asked, after the other descriptors were
+            // launchd passes its sockets only on request, after the other descriptors were
             // marked.
             socket.set_cloexec(true)?;
             let socket = match inherited.left.take(&given, socket.into()) {

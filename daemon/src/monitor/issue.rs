@@ -23,10 +23,10 @@ pub(super) struct Issuing {
     bucket: Bucket,
     /// Whether a worker was ever allowed to intercept.
     begun: bool,
-    /// The key of the running worker, once it has asked.
+    /// The key of the running worker, once it has requested a leaf.
     key: Option<PublicKey>,
-    /// Whether it was logged that this worker asked for a host that it may not intercept.
-    told: bool,
+    /// Whether it was logged that this worker requested a host that it may not intercept.
+    refusal_is_logged: bool,
 }
 
 /// A worker's request.
@@ -41,7 +41,7 @@ pub(super) struct LeafRequest<'a> {
 
 /// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum LeafAnswer {
     Leaf(Leaf),
     Refused(NoLeaf),
     /// A sound worker never sends this request.
@@ -60,7 +60,7 @@ pub(super) enum Unsound {
 
 /// What a worker may have certificates for, under some settings.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scope<'a> {
+pub(super) struct LeafScope<'a> {
     pub(super) authority: &'a Authority,
     pub(super) interceptable: &'a Interceptable,
 }
@@ -74,7 +74,7 @@ impl Issuing {
             bucket: Bucket::new(Instant::now()),
             begun: false,
             key: None,
-            told: false,
+            refusal_is_logged: false,
         })
     }
 
@@ -112,31 +112,31 @@ impl Issuing {
     /// Forgets the previous worker's requests: the next one has a key of its own.
     pub(super) fn forget_worker(&mut self) {
         self.key = None;
-        self.told = false;
+        self.refusal_is_logged = false;
     }
 
     /// Issues with the requested CA, if it is permitted and its settings allow the host.
     pub(super) fn answer<'a>(
         &mut self,
         asked: LeafRequest<'_>,
-        allowed: impl IntoIterator<Item = Scope<'a>>,
+        allowed: impl IntoIterator<Item = LeafScope<'a>>,
         now: Instant,
-    ) -> Answer {
+    ) -> LeafAnswer {
         if !self.bucket.take(now) {
-            return Answer::Refused(NoLeaf::Busy);
+            return LeafAnswer::Refused(NoLeaf::Busy);
         }
         if let Err(unsound) = ca::judge_request(asked.name, asked.public_key) {
-            return Answer::Unsound(unsound.into());
+            return LeafAnswer::Unsound(unsound.into());
         }
         if self.key.get_or_insert(*asked.public_key) != asked.public_key {
-            return Answer::Unsound(Unsound::SecondKey);
+            return LeafAnswer::Unsound(Unsound::SecondKey);
         }
         let before = self.before.as_ref();
         let is_before = |ca: &&Ca| ca.fingerprint() == asked.authority;
         let ephemeral = before.filter(is_before).unwrap_or(&self.ephemeral);
         let mut listed = false;
         let mut chosen = None;
-        for Scope {
+        for LeafScope {
             authority,
             interceptable,
         } in allowed
@@ -152,27 +152,27 @@ impl Issuing {
             }
         }
         let Some(ca) = chosen else {
-            return Answer::Refused(NoLeaf::OtherCa);
+            return LeafAnswer::Refused(NoLeaf::OtherCa);
         };
         if !listed {
             // During a reload a worker may ask for a host of the previous settings, so this is not
             // yet a reason to replace it.
-            if !std::mem::replace(&mut self.told, true) {
+            if !std::mem::replace(&mut self.refusal_is_logged, true) {
                 tracing::warn!(
                     host = asked.name,
                     "the worker asked for a certificate of a host that the settings do not permit intercepting; \
                      refused; further ones are refused without logging"
                 );
             }
-            return Answer::Refused(NoLeaf::NotListed);
+            return LeafAnswer::Refused(NoLeaf::NotListed);
         }
         match ca.issue(asked.name, asked.public_key, SystemTime::now()) {
-            Ok(leaf) => Answer::Leaf(leaf),
+            Ok(leaf) => LeafAnswer::Leaf(leaf),
             Err(unsound @ (NotIssued::Name | NotIssued::PublicKey | NotIssued::Scope)) => {
-                Answer::Unsound(unsound.into())
+                LeafAnswer::Unsound(unsound.into())
             }
-            Err(NotIssued::NotValidNow) => Answer::Refused(NoLeaf::NotValidNow),
-            Err(NotIssued::Signing) => Answer::Refused(NoLeaf::Failed),
+            Err(NotIssued::NotValidNow) => LeafAnswer::Refused(NoLeaf::NotValidNow),
+            Err(NotIssued::Signing) => LeafAnswer::Refused(NoLeaf::Failed),
         }
     }
 }
@@ -236,8 +236,8 @@ mod tests {
     }
 
     /// Settings with this CA that allow every host.
-    fn everything(authority: &Authority) -> Scope<'_> {
-        Scope {
+    fn everything(authority: &Authority) -> LeafScope<'_> {
+        LeafScope {
             authority,
             interceptable: &Interceptable::Everything,
         }
@@ -275,7 +275,7 @@ mod tests {
             [everything(&Authority::Ephemeral)],
             now,
         );
-        assert_eq!(answer, Answer::Refused(NoLeaf::Busy));
+        assert_eq!(answer, LeafAnswer::Refused(NoLeaf::Busy));
     }
 
     #[test]
@@ -304,8 +304,8 @@ mod tests {
                 now,
             );
             match answer {
-                Answer::Leaf(_) => assert!(issued, "{settings:?}"),
-                Answer::Refused(NoLeaf::OtherCa) => assert!(!issued, "{settings:?}"),
+                LeafAnswer::Leaf(_) => assert!(issued, "{settings:?}"),
+                LeafAnswer::Refused(NoLeaf::OtherCa) => assert!(!issued, "{settings:?}"),
                 other => panic!("{other:?}"),
             }
         }
@@ -343,9 +343,9 @@ mod tests {
             let asked = asked(&first, &key, "a.test");
             issuing.answer(asked, [everything(&Authority::Ephemeral)], Instant::now())
         };
-        assert!(matches!(answer(&mut issuing), Answer::Leaf(_)));
+        assert!(matches!(answer(&mut issuing), LeafAnswer::Leaf(_)));
         issuing.forget_before();
-        assert_eq!(answer(&mut issuing), Answer::Refused(NoLeaf::OtherCa));
+        assert_eq!(answer(&mut issuing), LeafAnswer::Refused(NoLeaf::OtherCa));
     }
 
     #[test]
@@ -370,7 +370,7 @@ mod tests {
                 [everything(&Authority::Ephemeral)],
                 Instant::now(),
             );
-            assert_eq!(answer, Answer::Unsound(why.into()), "{name}");
+            assert_eq!(answer, LeafAnswer::Unsound(why.into()), "{name}");
         }
     }
 
@@ -386,17 +386,17 @@ mod tests {
         for (key, is_the_same) in [(&first, true), (&second, false), (&first, true)] {
             let answer = answer(&mut issuing, key);
             match answer {
-                Answer::Leaf(_) => assert!(is_the_same),
+                LeafAnswer::Leaf(_) => assert!(is_the_same),
                 other => {
                     assert!(!is_the_same, "{other:?}");
-                    assert_eq!(other, Answer::Unsound(Unsound::SecondKey));
+                    assert_eq!(other, LeafAnswer::Unsound(Unsound::SecondKey));
                 }
             }
         }
         issuing.forget_worker();
-        assert!(matches!(answer(&mut issuing, &second), Answer::Leaf(_)));
+        assert!(matches!(answer(&mut issuing, &second), LeafAnswer::Leaf(_)));
         let old = answer(&mut issuing, &first);
-        assert_eq!(old, Answer::Unsound(Unsound::SecondKey));
+        assert_eq!(old, LeafAnswer::Unsound(Unsound::SecondKey));
     }
 
     #[test]
@@ -412,7 +412,7 @@ mod tests {
             domains: std::collections::HashSet::new(),
         };
         let (a, b) = (only("a.test"), only("b.test"));
-        let scope = |authority, interceptable| Scope {
+        let scope = |authority, interceptable| LeafScope {
             authority,
             interceptable,
         };
@@ -436,8 +436,8 @@ mod tests {
         ] {
             let asked = asked(&authority, &key, name);
             match issuing.answer(asked, settings.iter().copied(), Instant::now()) {
-                Answer::Leaf(_) => assert!(issued, "{name}"),
-                Answer::Refused(NoLeaf::NotListed) => assert!(!issued, "{name}"),
+                LeafAnswer::Leaf(_) => assert!(issued, "{name}"),
+                LeafAnswer::Refused(NoLeaf::NotListed) => assert!(!issued, "{name}"),
                 other => panic!("{name}: {other:?}"),
             }
         }

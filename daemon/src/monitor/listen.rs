@@ -12,7 +12,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::inherit::{self, Attended, From, Inherited};
 use crate::notify;
-use crate::privsep::message::{Fallback, Listener, Name};
+use crate::privsep::message::{Fallback, ListenerUpdate, Name};
 use crate::privsep::settled::{Power, Reach, Settled};
 
 /// How many clients may wait in the kernel until a worker accepts them. The kernel reduces it to
@@ -27,11 +27,11 @@ pub(super) struct Listeners {
     /// tries again.
     busy: [Option<SocketAddr>; 3],
     inherited: Inherited,
-    phase: Phase,
+    phase: ListenersPhase,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+enum ListenersPhase {
     /// No settings have been in force yet.
     #[default]
     Starting,
@@ -42,39 +42,39 @@ enum Phase {
 struct Bound {
     /// The address in the settings. With port 0 the real address differs, and a socket unit has an
     /// address of its own.
-    wanted: SocketAddr,
+    requested: SocketAddr,
     socket: TcpListener,
-    from: Origin,
-    stage: Stage,
+    from: SocketKind,
+    stage: SocketStage,
 }
 
 /// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum SocketStage {
     /// Its address is ours, and connections are refused.
     Bound,
     /// Clients can connect, and wait.
     Listening,
 }
 
-/// The origin of a socket.
+/// Which process made a socket, and whether its door is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+enum SocketKind {
     /// This process bound it.
     Own,
     /// A socket unit: it cannot be moved.
     Unit,
     /// A socket unit whose door is switched off.
-    Shut,
+    SwitchedOff,
 }
 
 /// The changes to the sockets that new settings need: bound already, not yet in force. New sockets
 /// do not listen before [`listen`](Prepared::listen).
 #[derive(Debug)]
-pub(super) struct Prepared([Change; 3]);
+pub(super) struct Prepared([SocketChange; 3]);
 
 #[derive(Debug)]
-enum Change {
+enum SocketChange {
     Keep,
     Close,
     Move(Bound),
@@ -103,24 +103,24 @@ impl Listeners {
     /// can say that the proxy is off (SPEC L6). Inherited sockets are served even then: clients
     /// would wait in their queues for ever.
     pub(super) fn prepare(&self, settled: &Settled) -> anyhow::Result<Prepared> {
-        let mut changes = [Change::Keep, Change::Keep, Change::Keep];
+        let mut changes = [SocketChange::Keep, SocketChange::Keep, SocketChange::Keep];
         for (index, name) in Name::ALL.into_iter().enumerate() {
             changes[index] = self.change(index, name, settled)?;
         }
         Ok(Prepared(changes))
     }
 
-    fn change(&self, index: usize, name: Name, settled: &Settled) -> anyhow::Result<Change> {
+    fn change(&self, index: usize, name: Name, settled: &Settled) -> anyhow::Result<SocketChange> {
         let handed = self.inherited.get(index);
         if let Some(unit) = handed.filter(|handed| handed.from == From::Unit) {
             let from = if settled.listen[index].is_some() {
-                Origin::Unit
+                SocketKind::Unit
             } else {
-                Origin::Shut
+                SocketKind::SwitchedOff
             };
             let beyond =
                 !unit.address.ip().is_loopback() && settled.reach[index] == Reach::Loopback;
-            if from == Origin::Unit && beyond {
+            if from == SocketKind::Unit && beyond {
                 bail!(
                     "the socket {:?} that the service manager handed over listens on {}, which is not a loopback \
                      address; change its unit, or allow it with dangerously_allow_non_loopback_{} and without unix sockets",
@@ -137,55 +137,56 @@ impl Listeners {
                 .as_ref()
                 .is_some_and(|open| open.from == from)
             {
-                return Ok(Change::Keep);
+                return Ok(SocketChange::Keep);
             }
             let socket = unit.socket.try_clone()?;
-            return Ok(Change::Move(Bound {
-                wanted: unit.address,
+            return Ok(SocketChange::Move(Bound {
+                requested: unit.address,
                 socket,
                 from,
-                stage: Stage::Listening,
+                stage: SocketStage::Listening,
             }));
         }
         if settled.power == Power::Off {
-            return Ok(Change::Keep);
+            return Ok(SocketChange::Keep);
         }
-        let Some(mut wanted) = settled.listen[index] else {
-            return Ok(Change::Close);
+        let Some(mut requested) = settled.listen[index] else {
+            return Ok(SocketChange::Close);
         };
         let is_closed = settled.fallback == Fallback::Closed;
         // The configuration that cannot be used may name another address, where clients connect.
         if let Some(stored) = handed.filter(|_| is_closed) {
-            wanted = stored.address;
+            requested = stored.address;
         }
         if self.open[index]
             .as_ref()
-            .is_some_and(|open| open.wanted == wanted)
+            .is_some_and(|open| open.requested == requested)
         {
-            return Ok(Change::Keep);
+            return Ok(SocketChange::Keep);
         }
-        let stored = handed.filter(|handed| handed.address == wanted && self.open[index].is_none());
+        let stored =
+            handed.filter(|handed| handed.address == requested && self.open[index].is_none());
         let (socket, stage) = match stored {
-            Some(stored) => (stored.socket.try_clone()?, Stage::Listening),
-            None => match bind(wanted) {
-                Ok(socket) => (socket, Stage::Bound),
+            Some(stored) => (stored.socket.try_clone()?, SocketStage::Listening),
+            None => match bind(requested) {
+                Ok(socket) => (socket, SocketStage::Bound),
                 Err(error)
                     if error.kind() == io::ErrorKind::AddrInUse
-                        && (is_closed || self.can_forgo(index, wanted)) =>
+                        && (is_closed || self.can_forgo(index, requested)) =>
                 {
                     tracing::error!(
                         "{}; running without it meanwhile",
-                        cannot_listen(name, wanted)
+                        cannot_listen(name, requested)
                     );
-                    return Ok(Change::Forgo(wanted));
+                    return Ok(SocketChange::Forgo(requested));
                 }
-                Err(error) => return Err(error).context(cannot_listen(name, wanted)),
+                Err(error) => return Err(error).context(cannot_listen(name, requested)),
             },
         };
-        Ok(Change::Move(Bound {
-            wanted,
+        Ok(SocketChange::Move(Bound {
+            requested,
             socket,
-            from: Origin::Own,
+            from: SocketKind::Own,
             stage,
         }))
     }
@@ -194,10 +195,10 @@ impl Listeners {
     /// service manager holds other sockets, which clients use. A proxy started by hand fails
     /// instead, so that its user sees it. A reload is all or nothing (SPEC C7), but does not fail
     /// for a problem that existed before.
-    fn can_forgo(&self, index: usize, wanted: SocketAddr) -> bool {
+    fn can_forgo(&self, index: usize, requested: SocketAddr) -> bool {
         match self.phase {
-            Phase::Starting => self.inherited.attended() == Attended::Yes,
-            Phase::Serving => self.busy[index] == Some(wanted),
+            ListenersPhase::Starting => self.inherited.attended() == Attended::Yes,
+            ListenersPhase::Serving => self.busy[index] == Some(requested),
         }
     }
 
@@ -211,20 +212,20 @@ impl Listeners {
     /// with the service manager, so that a restart refuses no client. Stored sockets that are no
     /// longer served are removed, or clients would wait in their queues.
     pub(super) fn apply(&mut self, prepared: Prepared) {
-        self.phase = Phase::Serving;
+        self.phase = ListenersPhase::Serving;
         let places = self.open.iter_mut().zip(&mut self.busy);
         for (((place, busy), change), name) in places.zip(prepared.0).zip(Name::ALL) {
             let was_own = self.inherited.let_go_of_stored(name)
                 || place
                     .as_ref()
-                    .is_some_and(|bound| bound.from == Origin::Own);
+                    .is_some_and(|bound| bound.from == SocketKind::Own);
             match change {
-                Change::Keep => {}
-                Change::Close => (*place, *busy) = (None, None),
-                Change::Forgo(address) => (*place, *busy) = (None, Some(address)),
-                Change::Move(bound) => {
+                SocketChange::Keep => {}
+                SocketChange::Close => (*place, *busy) = (None, None),
+                SocketChange::Forgo(address) => (*place, *busy) = (None, Some(address)),
+                SocketChange::Move(bound) => {
                     *busy = None;
-                    if bound.from == Origin::Own {
+                    if bound.from == SocketKind::Own {
                         notify::store(&inherit::stored_name(name), &bound.socket);
                     }
                     *place = Some(bound);
@@ -232,7 +233,7 @@ impl Listeners {
             }
             let serves_own = place
                 .as_ref()
-                .is_some_and(|bound| bound.from == Origin::Own);
+                .is_some_and(|bound| bound.from == SocketKind::Own);
             if !serves_own && was_own {
                 notify::unstore(&inherit::stored_name(name));
             }
@@ -242,16 +243,18 @@ impl Listeners {
     /// All sockets, for a worker that has none.
     pub(super) fn all(&self) -> io::Result<Prepared> {
         let again = |index: usize| match &self.open[index] {
-            None => io::Result::Ok(self.busy[index].map_or(Change::Close, Change::Forgo)),
+            None => {
+                io::Result::Ok(self.busy[index].map_or(SocketChange::Close, SocketChange::Forgo))
+            }
             Some(Bound {
-                wanted,
+                requested,
                 socket,
                 from,
                 stage,
             }) => {
                 let socket = socket.try_clone()?;
-                Ok(Change::Move(Bound {
-                    wanted: *wanted,
+                Ok(SocketChange::Move(Bound {
+                    requested: *requested,
                     socket,
                     from: *from,
                     stage: *stage,
@@ -273,7 +276,7 @@ impl Prepared {
     pub(super) fn addresses(&self) -> io::Result<[Option<SocketAddr>; 3]> {
         let mut addresses = [None; 3];
         for (address, change) in addresses.iter_mut().zip(&self.0) {
-            if let Change::Move(bound) = change {
+            if let SocketChange::Move(bound) = change {
                 *address = Some(bound.socket.local_addr()?);
             }
         }
@@ -283,28 +286,28 @@ impl Prepared {
     /// Makes the bound sockets listen.
     pub(super) fn listen(&mut self) -> anyhow::Result<()> {
         for (change, name) in self.0.iter_mut().zip(Name::ALL) {
-            if let Change::Move(bound) = change
-                && bound.stage == Stage::Bound
+            if let SocketChange::Move(bound) = change
+                && bound.stage == SocketStage::Bound
             {
                 SockRef::from(&bound.socket)
                     .listen(BACKLOG)
-                    .with_context(|| cannot_listen(name, bound.wanted))?;
-                bound.stage = Stage::Listening;
+                    .with_context(|| cannot_listen(name, bound.requested))?;
+                bound.stage = SocketStage::Listening;
             }
         }
         Ok(())
     }
 
     /// The changes, for the worker.
-    pub(super) fn changes(&self) -> [Listener; 3] {
+    pub(super) fn changes(&self) -> [ListenerUpdate; 3] {
         self.0.each_ref().map(|change| match change {
-            Change::Keep => Listener::Keep,
-            Change::Close => Listener::Close,
-            Change::Forgo(_) => Listener::Busy,
-            Change::Move(bound) => match bound.from {
-                Origin::Own => Listener::Open,
-                Origin::Unit => Listener::Handed,
-                Origin::Shut => Listener::Shut,
+            SocketChange::Keep => ListenerUpdate::Keep,
+            SocketChange::Close => ListenerUpdate::Close,
+            SocketChange::Forgo(_) => ListenerUpdate::Busy,
+            SocketChange::Move(bound) => match bound.from {
+                SocketKind::Own => ListenerUpdate::Open,
+                SocketKind::Unit => ListenerUpdate::Handed,
+                SocketKind::SwitchedOff => ListenerUpdate::Shut,
             },
         })
     }
@@ -313,7 +316,7 @@ impl Prepared {
     pub(super) fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
         let mut descriptors = Vec::new();
         for change in &self.0 {
-            if let Change::Move(bound) = change {
+            if let SocketChange::Move(bound) = change {
                 descriptors.push(bound.socket.try_clone()?.into());
             }
         }

@@ -23,7 +23,7 @@ use super::reloads::Begin;
 use crate::ca::Scalar;
 use crate::logging;
 use crate::privsep;
-use crate::privsep::briefing::{Briefing, Environment, Which};
+use crate::privsep::briefing::{Briefing, Environment, WhichConfiguration};
 use crate::privsep::settled::Loaded;
 use crate::privsep::system_files::Plan;
 
@@ -32,7 +32,7 @@ const MAX_OUTPUT: usize = 512 << 20;
 /// A loader's own environment: variables that libraries read, none of them secret.
 const PASSED_ON: [&str; 4] = ["HOME", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE"];
 /// How long a loader may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running loader. Dropping it kills it.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// `words` are those of the command line. `certificate` is that of the monitor's CA, for the
+    /// `words` are the arguments of the command line. `certificate` is that of the monitor's CA, for the
     /// public files. The environment is that of this process.
     pub(super) fn new(words: Vec<OsString>, certificate: &[u8]) -> Self {
         Self {
@@ -63,7 +63,7 @@ impl Arguments {
         self.certificate = certificate.to_vec();
     }
 
-    fn briefing(&self, which: Which) -> Arc<Zeroizing<Vec<u8>>> {
+    fn briefing(&self, which: WhichConfiguration) -> Arc<Zeroizing<Vec<u8>>> {
         let briefing = Briefing::Configuration {
             which,
             environment: Arc::clone(&self.environment),
@@ -74,15 +74,15 @@ impl Arguments {
 }
 
 /// Runs a loader and waits for its result.
-pub(super) fn load(arguments: &Arguments, which: Which) -> anyhow::Result<Loaded> {
+pub(super) fn load(arguments: &Arguments, which: WhichConfiguration) -> anyhow::Result<Loaded> {
     let (loading, stdout) = Loading::begin(&mut loader(arguments)?, &arguments.briefing(which))?;
-    loading.finish(stdout, LIMIT)
+    loading.finish(stdout, LOAD_TIMEOUT)
 }
 
 /// Runs a loader beside the loop, which gets the result as an event.
 pub(super) fn start(
     arguments: &Arguments,
-    which: Which,
+    which: WhichConfiguration,
     Begin(load): Begin,
     events: SyncSender<Event>,
 ) -> anyhow::Result<Loading> {
@@ -115,7 +115,7 @@ fn beside(
     let working = Loading(Arc::clone(&loading.0));
     std::thread::spawn(move || {
         // A loop that has ended needs no result.
-        let _ = events.send(event(working.finish(stdout, LIMIT)));
+        let _ = events.send(event(working.finish(stdout, LOAD_TIMEOUT)));
     });
     Ok(loading)
 }

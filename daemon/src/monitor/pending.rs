@@ -14,13 +14,13 @@ pub(super) struct Pending {
     pub(super) ticket: Ticket,
     pub(super) settled: Settled,
     pub(super) prepared: Prepared,
-    pub(super) stage: Stage,
+    pub(super) stage: PendingStage,
 }
 
 /// The worker's progress with settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// It was told where listeners will open, and has not confirmed.
+pub(super) enum PendingStage {
+    /// It knows where listeners will open, and has not confirmed.
     Announced,
     /// It has the settings.
     Sent,
@@ -33,7 +33,7 @@ impl Monitor {
             ticket,
             settled,
             prepared,
-            stage: Stage::Announced,
+            stage: PendingStage::Announced,
         };
         if !self.worker.as_ref().is_some_and(Worker::is_ready) {
             // No worker can take them. One that is starting on the old settings is useless.
@@ -57,7 +57,7 @@ impl Monitor {
         if let Err(error) = pending.prepared.listen() {
             return self.reload_failed(pending.ticket, Problems::from(&error));
         }
-        pending.stage = Stage::Sent;
+        pending.stage = PendingStage::Sent;
         self.send_later_settings(pending.ticket, &pending.settled, &pending.prepared);
         self.pending = Some(pending);
     }

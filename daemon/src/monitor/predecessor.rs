@@ -21,7 +21,9 @@ use super::stop::GRACE;
 use super::supervise::{SEND_TIMEOUT, Worker, listen, send};
 use crate::notify;
 use crate::privsep::channel::{self, Sender};
-use crate::privsep::message::{Listener, MAX_TO_MONITOR, NoLeaf, Problems, ToMonitor, ToWorker};
+use crate::privsep::message::{
+    ListenerUpdate, MAX_TO_MONITOR, NoLeaf, Problems, ToMonitor, ToWorker,
+};
 use crate::privsep::settled::Settled;
 use crate::privsep::ticket::Ticket;
 
@@ -33,7 +35,7 @@ const CHANNEL: &str = "draining-";
 /// The name under which its process is stored.
 const PROCESS: &str = "draining.process";
 /// How long a worker of another version may drain. It cannot be given the new policy.
-const OTHER_VERSION_LIMIT: Duration = Duration::from_secs(5);
+const OTHER_VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Descriptors of a worker that a monitor left, as the service manager passed them. A worker that is
 /// not adopted is killed: it may have been taken over, and then it does not end by itself.
@@ -140,7 +142,7 @@ impl Predecessor {
         });
         let limit = match version {
             Version::Ours => limit,
-            Version::Other => limit.min(OTHER_VERSION_LIMIT),
+            Version::Other => limit.min(OTHER_VERSION_TIMEOUT),
         };
         let predecessor = Self {
             sender,
@@ -184,7 +186,7 @@ impl Predecessor {
         };
         let message = ToWorker::Settings {
             ticket: Ticket::DRAINING,
-            listeners: [Listener::Keep; 3],
+            listeners: [ListenerUpdate::Keep; 3],
         };
         self.send(&message, &blobs);
     }
@@ -314,14 +316,14 @@ mod tests {
         assert_eq!(
             next(&mut receiver),
             ToWorker::Drain {
-                limit: OTHER_VERSION_LIMIT
+                limit: OTHER_VERSION_TIMEOUT
             }
         );
         assert!(matches!(
             next(&mut receiver),
             ToWorker::ReloadFailed { ticket: answered, .. } if answered == ticket
         ));
-        assert!(adopted.deadline() <= Instant::now() + OTHER_VERSION_LIMIT + GRACE);
+        assert!(adopted.deadline() <= Instant::now() + OTHER_VERSION_TIMEOUT + GRACE);
         drop(adopted);
         let status = child.wait().expect("a child");
         assert!(!status.success(), "it is killed when it is let go of");
@@ -337,7 +339,11 @@ mod tests {
         assert!(matches!(
             next(&mut receiver),
             ToWorker::Settings {
-                listeners: [Listener::Keep, Listener::Keep, Listener::Keep],
+                listeners: [
+                    ListenerUpdate::Keep,
+                    ListenerUpdate::Keep,
+                    ListenerUpdate::Keep
+                ],
                 ..
             }
         ));

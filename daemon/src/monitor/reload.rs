@@ -4,9 +4,9 @@
 use super::Monitor;
 use anyhow::anyhow;
 
+use super::fallback::log_problems;
 use super::load;
 use super::reloads::Begin;
-use super::standby::log_problems;
 use crate::privsep::message::{Problems, ToWorker};
 use crate::privsep::settled::Loaded;
 use crate::privsep::ticket::Ticket;

@@ -10,7 +10,7 @@ use crate::privsep::ticket::{MonitorTickets, Ticket};
 /// The running and the waiting reload.
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
-    running: Option<Running>,
+    running: Option<RunningReload>,
     /// The ticket of the next reload.
     waiting: Option<Ticket>,
     loads: u32,
@@ -18,7 +18,7 @@ pub(super) struct Reloads {
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningReload {
     /// The number of the load, to tell its result from that of a cancelled one.
     load: u32,
     /// The ticket under which the worker gets the result.
@@ -90,7 +90,7 @@ impl Reloads {
 
     fn begin(&mut self, ticket: Ticket) -> Begin {
         self.loads = self.loads.wrapping_add(1);
-        self.running = Some(Running {
+        self.running = Some(RunningReload {
             load: self.loads,
             ticket,
         });

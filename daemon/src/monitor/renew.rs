@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Monitor;
 use crate::privsep::settled::Authority;
 
-/// How long after a reload for a new CA the next one is asked for, if the first did not bring it.
+/// How long after a reload for a new CA the next one is requested, if the first did not bring it.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How often the log says that a CA in files is old.
 const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,7 +33,7 @@ enum InForce {
 }
 
 impl Renewal {
-    /// Whether a reload must bring the new CA to the worker, and none was asked for lately.
+    /// Whether a reload must bring the new CA to the worker, and none was requested lately.
     fn must_reload(&mut self, in_force: InForce, now: Instant) -> bool {
         let is_due = in_force == InForce::Before && is_over(self.asked, RETRY_INTERVAL, now);
         if is_due {
@@ -42,7 +42,7 @@ impl Renewal {
         is_due
     }
 
-    /// A CA was made: the worker needs it soon, whatever was asked for before.
+    /// A CA was made: the worker needs it soon, even if one was requested before.
     fn made(&mut self) {
         self.asked = None;
     }

@@ -4,8 +4,8 @@
 //! The worker is confined and cannot ask the kernel. It learns only the users of connections to our
 //! own listeners, and asks only when places, certificates or log lines run short, and for the log
 //! line of a change through the admin API. One lookup finds
-//! one connection by both addresses, whatever the number of sockets on the machine. Nothing is
-//! cached: the worker asks once for each connection.
+//! one connection by both addresses, for any number of sockets on the machine. Nothing is
+//! cached: the worker requests it once for each connection.
 
 use std::net::SocketAddr;
 
@@ -175,7 +175,7 @@ mod tables {
 
 #[cfg(not(target_os = "linux"))]
 mod tables {
-    //! Other systems are not asked.
+    //! Other systems do not report it.
 
     use std::net::SocketAddr;
 

@@ -23,9 +23,10 @@ pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// A worker's environment: variables that control its log.
 const PASSED_ON: [&str; 4] = ["JOURNAL_STREAM", "NO_COLOR", "RUST_BACKTRACE", "TERM"];
 /// A worker that lived this long was sound, so the next one starts at once.
-const SOUND: Duration = Duration::from_secs(10);
+const MIN_SOUND_LIFE: Duration = Duration::from_secs(10);
 /// The wait before the second restart in a row, and the longest.
-const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const RESTART_INTERVALS: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Leaves that a worker may wait for at once. A sound worker waits for fewer.
 const MAX_LEAVES: usize = 2 * MAX_LEAVES_REQUESTED;
@@ -44,7 +45,7 @@ pub(super) struct Worker {
     sender: channel::Sender,
     /// A further descriptor of the channel, for the next monitor.
     channel: UnixStream,
-    /// Whether it was asked to outlive this monitor.
+    /// Whether it must outlive this monitor.
     is_leaving: Arc<AtomicBool>,
     /// The number without which it cannot.
     release: u64,
@@ -142,14 +143,14 @@ impl Worker {
         self.release
     }
 
-    /// Asks it to drain and to outlive this monitor. After its answer nothing more is read.
+    /// Makes it drain and outlive this monitor. After its answer nothing more is read.
     pub(super) fn hand_over(&self, limit: Duration) -> io::Result<()> {
         self.is_leaving.store(true, Ordering::Release);
         let release = self.release;
         self.send(&ToWorker::HandOver { limit, release }, &[])
     }
 
-    /// Whether it was asked to outlive this monitor.
+    /// Whether it must outlive this monitor.
     pub(super) fn is_leaving(&self) -> bool {
         self.is_leaving.load(Ordering::Acquire)
     }
@@ -189,7 +190,7 @@ impl BackOff {
     /// The delay after a worker that started then.
     pub(super) fn after(&mut self, started: Instant) -> Duration {
         self.restarts += 1;
-        if started.elapsed() >= SOUND {
+        if started.elapsed() >= MIN_SOUND_LIFE {
             self.wait = Duration::ZERO;
         }
         self.next()
@@ -198,7 +199,7 @@ impl BackOff {
     /// The delay now; the next one is longer.
     pub(super) fn next(&mut self) -> Duration {
         let wait = self.wait;
-        self.wait = (wait * 2).clamp(WAITS.0, WAITS.1);
+        self.wait = (wait * 2).clamp(RESTART_INTERVALS.0, RESTART_INTERVALS.1);
         wait
     }
 }
@@ -240,7 +241,7 @@ pub(super) fn listen(
                 Ok(ToMonitor::IssueLeaf { .. })
                     if leaves.fetch_add(1, Ordering::Relaxed) >= MAX_LEAVES =>
                 {
-                    Event::Garbled(number, "it asks for too many certificates".to_owned())
+                    Event::Garbled(number, "it requests too many certificates".to_owned())
                 }
                 Ok(ToMonitor::HandedOver) if is_leaving.load(Ordering::Acquire) => {
                     // A loop that has ended needs no event.
@@ -353,7 +354,7 @@ mod tests {
         assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3200, 5000]);
         assert_eq!(back_off.restarts(), 8);
         let long_ago = now
-            .checked_sub(SOUND)
+            .checked_sub(MIN_SOUND_LIFE)
             .expect("the machine is up for that long");
         assert_eq!(back_off.after(long_ago), Duration::ZERO);
     }

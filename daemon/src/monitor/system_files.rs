@@ -22,12 +22,12 @@ pub(super) struct Followed {
     reading: Option<Loading>,
     /// The number of the last reading.
     readings: u32,
-    state: State,
+    state: Freshness,
 }
 
 /// Whether the files in force are the ones that were read last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum Freshness {
     #[default]
     Read,
     /// They have changed since.
@@ -38,14 +38,14 @@ impl Monitor {
     /// Watches the files of the settings in force, which have just been read.
     pub(super) fn watch_system_files(&mut self) {
         self.stop_reading();
-        self.followed.state = State::Read;
+        self.followed.state = Freshness::Read;
         self.renew_watch();
     }
 
     /// The settings in force are others than those of the last reading, and were read some time ago.
     pub(super) fn read_system_files_anew(&mut self) {
         self.stop_reading();
-        self.followed.state = State::Changed;
+        self.followed.state = Freshness::Changed;
         self.read_system_files();
     }
 
@@ -64,7 +64,7 @@ impl Monitor {
         if self.followed.reading.take().is_some() {
             self.followed.readings = self.followed.readings.wrapping_add(1);
             // If the reload fails, they are still to be read.
-            self.followed.state = State::Changed;
+            self.followed.state = Freshness::Changed;
         }
     }
 
@@ -76,7 +76,7 @@ impl Monitor {
     /// A watch has seen a change.
     pub(super) fn system_files_changed(&mut self, watch: u32) {
         if watch == self.followed.watches {
-            self.followed.state = State::Changed;
+            self.followed.state = Freshness::Changed;
             self.read_system_files();
         }
     }
@@ -87,10 +87,13 @@ impl Monitor {
             return;
         }
         let followed = &mut self.followed;
-        if followed.state == State::Read || followed.reading.is_some() || !self.reloads.is_idle() {
+        if followed.state == Freshness::Read
+            || followed.reading.is_some()
+            || !self.reloads.is_idle()
+        {
             return;
         }
-        followed.state = State::Read;
+        followed.state = Freshness::Read;
         followed.readings = followed.readings.wrapping_add(1);
         let reading = followed.readings;
         let plan = self.settled.system_files.plan.clone();

@@ -87,7 +87,7 @@ fn watch(number: u32, mut paths: Vec<WatchedPath>, end: &UnixStream, events: &Sy
         say_that_it_polls(error);
     }
     let source = source.ok();
-    let mut change = Change::default();
+    let mut change = UnreportedChanges::default();
     if paths.iter().any(WatchedPath::has_changed) {
         change.note();
     }
@@ -108,7 +108,7 @@ fn watch(number: u32, mut paths: Vec<WatchedPath>, end: &UnixStream, events: &Sy
             Woken::Hint | Woken::Nothing => {}
         }
         if change.due().is_some_and(|due| due <= Instant::now()) {
-            change = Change::default();
+            change = UnreportedChanges::default();
             if events.send(Event::SystemFilesChanged(number)).is_err() {
                 return;
             }
@@ -118,12 +118,12 @@ fn watch(number: u32, mut paths: Vec<WatchedPath>, end: &UnixStream, events: &Sy
 
 /// The changes that were not reported yet.
 #[derive(Clone, Copy, Debug, Default)]
-struct Change {
+struct UnreportedChanges {
     /// The time of the first and of the last one.
     seen: Option<(Instant, Instant)>,
 }
 
-impl Change {
+impl UnreportedChanges {
     fn note(&mut self) {
         let now = Instant::now();
         let (first, _) = self.seen.unwrap_or((now, now));
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn l14_a_file_that_never_comes_to_rest_is_reported_all_the_same() {
-        let mut change = Change::default();
+        let mut change = UnreportedChanges::default();
         assert_eq!(change.due(), None);
         let long_ago = Instant::now()
             .checked_sub(REPORT_TIMEOUT)
@@ -282,7 +282,7 @@ mod tests {
         change.seen = Some((long_ago, long_ago));
         change.note();
         assert!(change.due().is_some_and(|due| due <= Instant::now()));
-        let mut fresh = Change::default();
+        let mut fresh = UnreportedChanges::default();
         fresh.note();
         assert!(fresh.due().is_some_and(|due| due > Instant::now()));
     }

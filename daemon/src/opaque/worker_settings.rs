@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use codex_network_config::{Sources, UpstreamProxies};
 
 use super::{lines, put, take};
-use crate::admitted::Admitted;
+use crate::permitted_callers::PermittedCallers;
 
 /// The configuration as the worker reads it.
 #[derive(Debug)]
 pub(crate) struct WorkerSettings {
     /// The permitted callers of the control socket.
-    pub(crate) admitted: Admitted,
+    pub(crate) admitted: PermittedCallers,
     /// Sentences about the configuration that the worker logs.
     pub(crate) warnings: Vec<String>,
     pub(crate) upstream_proxies: UpstreamProxies,
@@ -24,7 +24,7 @@ pub(crate) struct WorkerSettings {
 /// Writes a configuration. `proxy_variable` gives the value of a variable of
 /// [`UpstreamProxies::VARIABLES`].
 pub(crate) fn encode(
-    admitted: &Admitted,
+    admitted: &PermittedCallers,
     warnings: &[String],
     proxy_variable: impl Fn(&str) -> Option<OsString>,
     sources: &Sources,
@@ -43,7 +43,7 @@ pub(crate) fn encode(
 
 /// Reads the output of [`encode`]. `None` if it is malformed.
 pub(crate) fn decode(bytes: &[u8]) -> Option<WorkerSettings> {
-    let (admitted, rest) = Admitted::from_bytes(bytes)?;
+    let (admitted, rest) = PermittedCallers::from_bytes(bytes)?;
     let (warnings, mut rest) = take(rest)?;
     let mut variables = HashMap::new();
     for name in UpstreamProxies::VARIABLES {
@@ -71,9 +71,9 @@ mod tests {
         let sources = sources.capture().expect("it is in memory");
         let proxy = |name: &str| (name == "https_proxy").then(|| "http://proxy.test:8080".into());
         let warnings = ["one".to_owned(), "two".to_owned()];
-        let bytes = encode(&Admitted::default(), &warnings, proxy, &sources);
+        let bytes = encode(&PermittedCallers::default(), &warnings, proxy, &sources);
         let read = decode(&bytes).expect("it is whole");
-        assert_eq!(read.admitted, Admitted::default());
+        assert_eq!(read.admitted, PermittedCallers::default());
         assert_eq!(read.warnings, warnings);
         assert!(read.upstream_proxies.http().is_none());
         assert!(read.upstream_proxies.tunnel().is_some());

@@ -25,7 +25,7 @@ pub(crate) const MAX_BRIEFING: u64 = 16 << 20;
 pub(crate) enum Briefing {
     /// Load a configuration.
     Configuration {
-        which: Which,
+        which: WhichConfiguration,
         environment: Arc<Environment>,
         /// That of the monitor's CA, DER.
         certificate: Vec<u8>,
@@ -37,7 +37,7 @@ pub(crate) enum Briefing {
 /// Which configuration to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Which {
+pub(crate) enum WhichConfiguration {
     /// The one that the command line names.
     Current = 0,
     /// The same, and write a copy of it for [`LastGood`](Self::LastGood).
@@ -116,10 +116,10 @@ impl Briefing {
             _ => return Err(Malformed),
         }
         let which = match input.u8()? {
-            0 => Which::Current,
-            1 => Which::CurrentWithCopy,
-            2 => Which::LastGood,
-            3 => Which::Closed,
+            0 => WhichConfiguration::Current,
+            1 => WhichConfiguration::CurrentWithCopy,
+            2 => WhichConfiguration::LastGood,
+            3 => WhichConfiguration::Closed,
             _ => return Err(Malformed),
         };
         let mut variables = HashMap::new();
@@ -156,7 +156,7 @@ mod tests {
             Environment(HashMap::from(variables)),
         ] {
             let briefing = Briefing::Configuration {
-                which: Which::LastGood,
+                which: WhichConfiguration::LastGood,
                 environment: Arc::new(environment),
                 certificate: b"DER".to_vec(),
             };
@@ -183,7 +183,7 @@ mod tests {
     fn b4_a_briefing_does_not_show_its_variables() {
         let variable = (OsString::from("API_TOKEN"), OsString::from("hunter2"));
         let briefing = Briefing::Configuration {
-            which: Which::Current,
+            which: WhichConfiguration::Current,
             environment: Arc::new(Environment(HashMap::from([variable]))),
             certificate: Vec::new(),
         };

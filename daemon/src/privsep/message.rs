@@ -22,9 +22,9 @@ pub(crate) const MAX_TO_WORKER: usize = 1024 * 1024;
 
 /// Leaves that a worker waits for at once.
 pub(crate) const MAX_LEAVES_REQUESTED: usize = 128;
-/// Connections whose owners a worker asks for at once.
-pub(crate) const MAX_OWNERS_ASKED: usize = 64;
-/// Longest name that a certificate is asked for: a DNS name, or an address with a scope.
+/// Connections whose owners a worker requests at once.
+pub(crate) const MAX_OWNERS_REQUESTED: usize = 64;
+/// Longest name in a request for a certificate: a DNS name, or an address with a scope.
 pub(super) const MAX_NAME: usize = 255;
 
 /// A listening socket, by its role.
@@ -52,7 +52,7 @@ impl Name {
 /// The change of a listener when settings are put in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Listener {
+pub(crate) enum ListenerUpdate {
     /// It stays as it is, open or closed.
     Keep = 0,
     /// It closes.
@@ -62,7 +62,7 @@ pub(crate) enum Listener {
     /// It is replaced by the next descriptor, an inherited socket.
     Handed = 3,
     /// The same, but its door is switched off. Connections are closed at once: a socket unit keeps
-    /// accepting connections whatever the settings say.
+    /// accepting connections under all settings.
     Shut = 4,
     /// It closes although the settings want it open: another program listens on its address.
     Busy = 5,
@@ -121,7 +121,7 @@ impl From<&anyhow::Error> for Problems {
 
 /// A worker's answer to a ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
+pub(crate) struct WorkerReport {
     pub(crate) mode: Mode,
     pub(crate) allow_rules: u32,
     pub(crate) deny_rules: u32,
@@ -140,7 +140,7 @@ pub(crate) enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum NoLeaf {
-    /// Too many are asked for.
+    /// Too many are requested.
     Busy = 0,
     /// The requested CA is not the one in force.
     OtherCa = 1,
@@ -168,7 +168,7 @@ pub(crate) enum ToWorker {
     /// system. One follows for each replaced listener, in the order of [`Name::ALL`].
     Settings {
         ticket: Ticket,
-        listeners: [Listener; 3],
+        listeners: [ListenerUpdate; 3],
     },
     /// Settings with this ticket will follow, with listeners on these addresses, in the order of
     /// [`Name::ALL`]. These do not listen until the worker has confirmed that it lets no request
@@ -218,7 +218,7 @@ pub(crate) enum ToMonitor {
     /// Load the configuration again. The answer carries the ticket back.
     Reload { ticket: Ticket },
     /// The answer to a ping.
-    Well(Report),
+    Well(WorkerReport),
     /// The mode was changed at run time.
     ModeSet { mode: Mode },
     /// Issue a leaf for this host and key, with the CA whose certificate has this SHA-256. The answer
@@ -229,7 +229,7 @@ pub(crate) enum ToMonitor {
         public_key: PublicKey,
         name: String,
     },
-    /// Return the users at the other ends of these connections, at most [`MAX_OWNERS_ASKED`]. The
+    /// Return the users at the other ends of these connections, at most [`MAX_OWNERS_REQUESTED`]. The
     /// answer carries the number of the question back.
     AskOwners {
         question: QuestionId,
@@ -486,7 +486,7 @@ impl ToMonitor {
                 connections: input.connections()?,
             },
             operation::HANDED_OVER => Self::HandedOver,
-            operation::WELL => Self::Well(Report {
+            operation::WELL => Self::Well(WorkerReport {
                 mode: input.mode()?,
                 allow_rules: input.u32()?,
                 deny_rules: input.u32()?,

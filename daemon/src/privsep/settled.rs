@@ -71,14 +71,14 @@ pub(crate) enum Authority {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ControlPlace {
     pub(crate) path: PathBuf,
-    pub(crate) chosen: Chosen,
-    pub(crate) callers: Callers,
+    pub(crate) chosen: PathChoice,
+    pub(crate) callers: SocketAccess,
 }
 
 /// Whether the configuration chose a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Chosen {
+pub(crate) enum PathChoice {
     /// No. The proxy also runs without it.
     Default = 0,
     /// Yes.
@@ -88,7 +88,7 @@ pub(crate) enum Chosen {
 /// The callers that must be able to connect to the control socket. The peer's credentials decide
 /// which may stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Callers {
+pub(crate) enum SocketAccess {
     /// None is named: only the owner (and root).
     Owner,
     /// One group is named, and nothing else.
@@ -232,12 +232,12 @@ impl Writer {
         self.path(&place.path);
         self.u8(place.chosen as u8);
         match place.callers {
-            Callers::Owner => self.u8(0),
-            Callers::Group(group) => {
+            SocketAccess::Owner => self.u8(0),
+            SocketAccess::Group(group) => {
                 self.u8(1);
                 self.u32(group);
             }
-            Callers::Everyone => self.u8(2),
+            SocketAccess::Everyone => self.u8(2),
         }
     }
 }
@@ -252,14 +252,14 @@ impl Reader<'_> {
         Ok(Some(ControlPlace {
             path: self.path()?,
             chosen: match self.u8()? {
-                0 => Chosen::Default,
-                1 => Chosen::Configured,
+                0 => PathChoice::Default,
+                1 => PathChoice::Configured,
                 _ => return Err(Malformed),
             },
             callers: match self.u8()? {
-                0 => Callers::Owner,
-                1 => Callers::Group(self.u32()?),
-                2 => Callers::Everyone,
+                0 => SocketAccess::Owner,
+                1 => SocketAccess::Group(self.u32()?),
+                2 => SocketAccess::Everyone,
                 _ => return Err(Malformed),
             },
         }))
@@ -282,8 +282,8 @@ impl Settled {
             listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),
             control: Some(ControlPlace {
                 path: "/run/control.sock".into(),
-                chosen: Chosen::Configured,
-                callers: Callers::Group(7),
+                chosen: PathChoice::Configured,
+                callers: SocketAccess::Group(7),
             }),
             reach: [Reach::Loopback, Reach::Loopback, Reach::Anywhere],
             power: Power::On,

@@ -35,22 +35,22 @@ const NAME: &str = "control";
 /// Connections of one user that are served at once. Permitted users are few, so this bounds their
 /// total too, and none can keep another out.
 const MAX_SERVED_OF_ONE_USER: usize = 16;
-/// Further connections of one user that wait for a place.
+/// Further connections of one user that wait to be served.
 const MAX_WAITING_OF_ONE_USER: usize = 112;
 /// How long they wait. Then they get a refusal.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Further connections of one user that get a refusal at once. The rest are closed.
-const TOLD_OF_ONE_USER: usize = 4;
+const MAX_REFUSED_OF_ONE_USER: usize = 4;
 /// How long a refused caller may take to read it.
-const TURNING_AWAY: Duration = Duration::from_secs(2);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait when accepting fails: the process is short of a resource.
-const BACK_OFF: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// How long pending answers may take when the proxy stops.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The open control socket. Dropping it closes our copy.
 #[derive(Debug)]
-pub(super) struct ControlSocket {
+pub(super) struct ControlServer {
     accepting: tokio::task::JoinHandle<()>,
     /// No request may reach it through the doors: it would come from this same user (SPEC P6, K3).
     _own: OwnUnixSocket,
@@ -64,7 +64,7 @@ pub(super) fn open(
     listener: StdListener,
     path: &str,
     socket_source: &'static str,
-) -> std::io::Result<ControlSocket> {
+) -> std::io::Result<ControlServer> {
     listener.set_nonblocking(true)?;
     let accept = Accept {
         listener: UnixListener::from_std(listener)?,
@@ -80,16 +80,16 @@ pub(super) fn open(
         reloader: Arc::clone(reloader),
     };
     tracing::info!(listener = NAME, address = path, "listening");
-    Ok(ControlSocket {
+    Ok(ControlServer {
         _own: engine.own_unix_sockets().add(Path::new(path)),
         accepting: tokio::spawn(accept.run()),
     })
 }
 
-impl ControlSocket {
+impl ControlServer {
     /// Waits a moment for pending answers, then closes. Call it when the engine has drained.
     pub(super) async fn close(mut self) {
-        if tokio::time::timeout(LAST_WORDS, &mut self.accepting)
+        if tokio::time::timeout(CLOSE_TIMEOUT, &mut self.accepting)
             .await
             .is_err()
         {
@@ -98,7 +98,7 @@ impl ControlSocket {
     }
 }
 
-impl Drop for ControlSocket {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -107,7 +107,7 @@ impl Drop for ControlSocket {
 /// The accept loop.
 struct Accept {
     listener: UnixListener,
-    callers: Arc<Callers>,
+    callers: Arc<UserConnections>,
     service: Service,
     engine: Engine,
     reloader: Arc<Reloader>,
@@ -118,26 +118,26 @@ impl Accept {
         let drain = self.engine.drain().clone();
         let mut connections = JoinSet::new();
         let mut refusals = Refusals::default();
-        let mut tell = tokio::time::interval(refusals::INTERVAL);
+        let mut report = tokio::time::interval(refusals::INTERVAL);
         loop {
             tokio::select! {
                 () = drain.begun() => break,
-                _ = tell.tick(), if !refusals.is_empty() => tell_further(refusals.drain()),
+                _ = report.tick(), if !refusals.is_empty() => log_further(refusals.drain()),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => self.admit(stream, &mut connections, &mut refusals),
                     Err(error) => {
                         tracing::error!(%error, "cannot accept on the control socket; trying again");
-                        tokio::time::sleep(BACK_OFF).await;
+                        tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                     }
                 },
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    if let Some(Ending::TurnedAway(peer)) = ending(ended) {
-                        tell_turned_away(&mut refusals, peer);
+                    if let Some(ConnectionEnd::TurnedAway(peer)) = ending(ended) {
+                        log_turned_away(&mut refusals, peer);
                     }
                 }
             }
         }
-        tell_further(refusals.drain());
+        log_further(refusals.drain());
         drop(self);
         while let Some(ended) = connections.join_next().await {
             ending(ended);
@@ -148,7 +148,7 @@ impl Accept {
     fn admit(
         &self,
         stream: UnixStream,
-        connections: &mut JoinSet<Ending>,
+        connections: &mut JoinSet<ConnectionEnd>,
         refusals: &mut Refusals,
     ) {
         let peer = match Peer::of(&stream) {
@@ -169,9 +169,9 @@ impl Accept {
             }
             return;
         };
-        let entry = Callers::enter(&self.callers, peer);
+        let entry = UserConnections::enter(&self.callers, peer);
         let Some(entry) = entry else {
-            tell_turned_away(refusals, peer);
+            log_turned_away(refusals, peer);
             return;
         };
         let service = self.service.clone();
@@ -179,30 +179,30 @@ impl Accept {
         connections.spawn(async move {
             let place = tokio::select! {
                 place = entry.place() => place,
-                () = drain.begun() => return Ending::Served,
+                () = drain.begun() => return ConnectionEnd::Served,
             };
             let room = match &place {
-                Some(_) => Room::Served,
-                None => Room::TurnedAway,
+                Some(_) => Admission::Served,
+                None => Admission::TurnedAway,
             };
             let service = service.of(peer, access, room);
             let served = serve(stream, access, service, async move { drain.begun().await });
             match room {
-                Room::Served => {
-                    tell_end(peer, access, &served.await);
-                    Ending::Served
+                Admission::Served => {
+                    log_end(peer, access, &served.await);
+                    ConnectionEnd::Served
                 }
-                // The refusal was sent after its hello, or it never said hello.
-                Room::TurnedAway => {
-                    let _ = tokio::time::timeout(TURNING_AWAY, served).await;
-                    Ending::TurnedAway(peer)
+                // The refusal was sent after its hello, or it sent no hello.
+                Admission::TurnedAway => {
+                    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, served).await;
+                    ConnectionEnd::TurnedAway(peer)
                 }
             }
         });
     }
 }
 
-fn tell_further(further: Vec<Further>) {
+fn log_further(further: Vec<Further>) {
     for Further { user, count } in further {
         tracing::warn!(
             uid = user,
@@ -212,7 +212,7 @@ fn tell_further(further: Vec<Further>) {
     }
 }
 
-fn tell_end(peer: Peer, access: Access, ended: &codex_network_control::ConnectionEnd) {
+fn log_end(peer: Peer, access: Access, ended: &codex_network_control::ConnectionEnd) {
     let (uid, pid) = (peer.user.as_raw(), peer.pid);
     if ended.is_callers_fault() {
         tracing::warn!(
@@ -225,7 +225,7 @@ fn tell_end(peer: Peer, access: Access, ended: &codex_network_control::Connectio
     }
 }
 
-fn tell_turned_away(refusals: &mut Refusals, peer: Peer) {
+fn log_turned_away(refusals: &mut Refusals, peer: Peer) {
     if refusals.note(peer.user.as_raw()) {
         tracing::warn!(
             uid = peer.user.as_raw(),
@@ -236,7 +236,7 @@ fn tell_turned_away(refusals: &mut Refusals, peer: Peer) {
 }
 
 /// How a connection ended; `None`: in a panic.
-fn ending(ended: Result<Ending, tokio::task::JoinError>) -> Option<Ending> {
+fn ending(ended: Result<ConnectionEnd, tokio::task::JoinError>) -> Option<ConnectionEnd> {
     ended
         .inspect_err(|error| {
             if error.is_panic() {
@@ -248,20 +248,20 @@ fn ending(ended: Result<Ending, tokio::task::JoinError>) -> Option<Ending> {
 
 /// The connections of each user.
 #[derive(Debug, Default)]
-struct Callers(Mutex<HashMap<u32, User>>);
+struct UserConnections(Mutex<HashMap<u32, User>>);
 
 /// The connections of one user.
 #[derive(Debug)]
 struct User {
-    /// All of them, in whatever state.
+    /// All of them, in any state.
     count: usize,
     /// The places of those that are served.
     places: Arc<Semaphore>,
 }
 
 /// One of the connections. Dropping it ends its count.
-struct Entry {
-    callers: Arc<Callers>,
+struct UserConnection {
+    callers: Arc<UserConnections>,
     user: u32,
     /// The places to wait for; `None` when too many wait already.
     places: Option<Arc<Semaphore>>,
@@ -269,21 +269,21 @@ struct Entry {
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug)]
-enum Ending {
+enum ConnectionEnd {
     Served,
     TurnedAway(Peer),
 }
 
 /// Whether there is room for a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+enum Admission {
     Served,
     /// Its hello gets a refusal.
     TurnedAway,
 }
 
-impl Callers {
-    fn enter(callers: &Arc<Self>, peer: Peer) -> Option<Entry> {
+impl UserConnections {
+    fn enter(callers: &Arc<Self>, peer: Peer) -> Option<UserConnection> {
         const MAX_WAITING: usize = MAX_SERVED_OF_ONE_USER + MAX_WAITING_OF_ONE_USER;
         let mut users = callers.lock();
         let user = users.entry(peer.user.as_raw()).or_insert_with(|| User {
@@ -292,12 +292,12 @@ impl Callers {
         });
         let places = match user.count {
             0..MAX_WAITING => Some(Arc::clone(&user.places)),
-            count if count < MAX_WAITING + TOLD_OF_ONE_USER => None,
+            count if count < MAX_WAITING + MAX_REFUSED_OF_ONE_USER => None,
             _ => return None,
         };
         user.count += 1;
         drop(users);
-        Some(Entry {
+        Some(UserConnection {
             callers: Arc::clone(callers),
             user: peer.user.as_raw(),
             places,
@@ -309,7 +309,7 @@ impl Callers {
     }
 }
 
-impl Entry {
+impl UserConnection {
     /// Waits for a place. `None` if no place becomes free in time, or if too many callers wait.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         let places = Arc::clone(self.places.as_ref()?);
@@ -318,7 +318,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for UserConnection {
     fn drop(&mut self) {
         let mut users = self.callers.lock();
         if let Some(user) = users.get_mut(&self.user) {

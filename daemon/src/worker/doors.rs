@@ -9,7 +9,7 @@ use codex_network_config::Listen;
 use codex_network_engine::{Door, Engine, Generation, Listening, OwnListener};
 use codex_network_policy::Reason;
 
-use super::link::{Change, SocketSource};
+use super::link::{ListenerChange, SocketSource};
 use super::reload::Reloader;
 use crate::admin;
 use crate::privsep::message::Name;
@@ -31,22 +31,22 @@ impl Doors {
         &mut self,
         engine: &Engine,
         reloader: &Arc<Reloader>,
-        changes: Vec<(Name, Change)>,
+        changes: Vec<(Name, ListenerChange)>,
     ) -> anyhow::Result<()> {
         let _coming = known_as_own(engine, &changes)?;
         let mut opened = Vec::new();
         let mut busy = self.busy.clone();
         for (name, change) in changes {
-            if matches!(change, Change::Busy) {
+            if matches!(change, ListenerChange::Busy) {
                 busy.insert(name);
             } else {
                 busy.remove(&name);
             }
             let listening = match change {
-                Change::Close | Change::Busy => None,
-                Change::Open(socket, source) => {
+                ListenerChange::Close | ListenerChange::Busy => None,
+                ListenerChange::Open(socket, source) => {
                     let listening = match source {
-                        SocketSource::SwitchedOff => hang_up(engine, name, socket),
+                        SocketSource::SwitchedOff => open_closed(engine, name, socket),
                         SocketSource::Bound | SocketSource::ServiceManager => {
                             open(engine, reloader, name, socket)
                         }
@@ -60,16 +60,16 @@ impl Doors {
         }
         self.busy = busy;
         for (name, listening) in opened {
-            let told = name.as_str();
+            let label = name.as_str();
             match &listening {
                 Some((listening, SocketSource::SwitchedOff)) => tracing::warn!(
-                    listener = told,
+                    listener = label,
                     address = %listening.address(),
-                    "the listener {told} is switched off, but the service manager has a socket for it: the worker \
-                     closes each connection at once; disable its socket unit too (codex-network-proxy-{told}.socket)"
+                    "the listener {label} is switched off, but the service manager has a socket for it: the worker \
+                     closes each connection at once; disable its socket unit too (codex-network-proxy-{label}.socket)"
                 ),
                 Some((listening, SocketSource::Bound | SocketSource::ServiceManager)) => {
-                    tracing::info!(listener = told, address = %listening.address(), "listening");
+                    tracing::info!(listener = label, address = %listening.address(), "listening");
                 }
                 None => {}
             }
@@ -92,12 +92,12 @@ impl Doors {
     }
 
     /// The listeners that the settings want and that are missing, a line each.
-    pub(super) fn missing(&self, wanted: &Listen) -> Vec<String> {
+    pub(super) fn missing(&self, listen: &Listen) -> Vec<String> {
         let line = |name: &Name| {
             let (key, address) = match name {
-                Name::Http => ("proxy_url", Some(wanted.http)),
-                Name::Socks5 => ("socks_url", wanted.socks5),
-                Name::Admin => ("admin_url", wanted.admin),
+                Name::Http => ("proxy_url", Some(listen.http)),
+                Name::Socks5 => ("socks_url", listen.socks5),
+                Name::Admin => ("admin_url", listen.admin),
             };
             let (name, address) = (name.as_str(), address?);
             Some(format!(
@@ -151,10 +151,13 @@ impl Doors {
 }
 
 /// Makes the addresses of all new listeners count as our own, for as long as the value lives.
-fn known_as_own(engine: &Engine, changes: &[(Name, Change)]) -> anyhow::Result<Vec<OwnListener>> {
+fn known_as_own(
+    engine: &Engine,
+    changes: &[(Name, ListenerChange)],
+) -> anyhow::Result<Vec<OwnListener>> {
     let mut known = Vec::new();
     for (name, change) in changes {
-        if let Change::Open(socket, _) = change {
+        if let ListenerChange::Open(socket, _) = change {
             let address = socket.local_addr();
             let address =
                 address.with_context(|| format!("cannot listen for {}", name.as_str()))?;
@@ -169,7 +172,7 @@ const MAX_REFUSED_AT_ONCE: usize = 64;
 
 /// Takes connections off a socket's queue, where clients would wait for ever, and closes them (SPEC
 /// L6).
-fn hang_up(engine: &Engine, name: Name, socket: TcpListener) -> std::io::Result<Listening> {
+fn open_closed(engine: &Engine, name: Name, socket: TcpListener) -> std::io::Result<Listening> {
     engine.open_beside(
         name.as_str(),
         socket,
@@ -223,7 +226,7 @@ mod tests {
             .map(|name| (name, TcpListener::bind("127.0.0.1:0").expect("a listener")));
         let last = sockets[2].1.local_addr().expect("an address");
         let changes =
-            sockets.map(|(name, socket)| (name, Change::Open(socket, SocketSource::Bound)));
+            sockets.map(|(name, socket)| (name, ListenerChange::Open(socket, SocketSource::Bound)));
         let engine = engine(last);
         assert_eq!(engine.looping_proxies(), [""; 0]);
         let known = known_as_own(&engine, &changes).expect("bound listeners");

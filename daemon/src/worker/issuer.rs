@@ -1,4 +1,4 @@
-//! Leaves for intercepted hosts, asked for over the channel to the monitor (SPEC M4).
+//! Leaves for intercepted hosts, requested over the channel to the monitor (SPEC M4).
 //!
 //! The number of pending requests is limited. A request is pending until it is answered, even if
 //! its caller has gone. No caller waits for long, and when the channel ends all of them get an
@@ -27,24 +27,24 @@ use crate::privsep::ticket::{QuestionId, QuestionIds};
 /// How long an answer may take.
 const ISSUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks the monitor.
+/// Requests leaves from the monitor.
 #[derive(Debug)]
-pub(super) struct Issuer {
+pub(super) struct MonitorIssuer {
     link: Arc<Link>,
     /// The CA of the settings in force.
-    ca: RwLock<Option<Authority>>,
+    ca: RwLock<Option<CurrentCa>>,
     questions: QuestionIds,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PendingQuestions>,
 }
 
 #[derive(Clone, Debug)]
-struct Authority {
+struct CurrentCa {
     certificate: CertificateDer<'static>,
     fingerprint: [u8; 32],
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingQuestions {
     callers: HashMap<QuestionId, oneshot::Sender<Result<Leaf, NoLeaf>>>,
     channel: Channel,
 }
@@ -57,7 +57,7 @@ enum Channel {
     Ended,
 }
 
-impl Issuer {
+impl MonitorIssuer {
     pub(super) fn new(link: Arc<Link>) -> Arc<Self> {
         Arc::new(Self {
             link,
@@ -69,7 +69,7 @@ impl Issuer {
 
     /// Requests leaves of this CA from now on.
     pub(super) fn use_ca(&self, ca: Option<&CaCertificate>) {
-        let authority = ca.map(|ca| Authority {
+        let authority = ca.map(|ca| CurrentCa {
             certificate: CertificateDer::from(ca.der.to_vec()),
             fingerprint: fingerprint(&ca.der),
         });
@@ -135,12 +135,12 @@ impl Issuer {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, PendingQuestions> {
         self.waiting.lock()
     }
 }
 
-impl LeafIssuer for Issuer {
+impl LeafIssuer for MonitorIssuer {
     fn issue<'a>(
         &'a self,
         host: &'a Host,

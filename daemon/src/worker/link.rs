@@ -18,13 +18,13 @@ use codex_network_config::{Sources, Supplied};
 use zeroize::Zeroizing;
 
 use super::reload_waiters::ReloadWaiters;
-use crate::admitted::Admitted;
 use crate::ca::Leaf;
 use crate::opaque::file_contents::ReceivedFiles;
 use crate::opaque::worker_settings::{self, WorkerSettings};
+use crate::permitted_callers::PermittedCallers;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    FirstSettings, Listener, MAX_TO_WORKER, Name, NoLeaf, Problems, ToMonitor, ToWorker,
+    FirstSettings, ListenerUpdate, MAX_TO_WORKER, Name, NoLeaf, Problems, ToMonitor, ToWorker,
 };
 use crate::privsep::ticket::{QuestionId, Ticket};
 use crate::problems::ReloadError;
@@ -55,18 +55,18 @@ pub(super) struct NewSettings {
     /// The configuration, with the secrets that it names.
     pub(super) sources: Sources,
     /// The permitted callers of the control socket.
-    pub(super) admitted: Admitted,
+    pub(super) admitted: PermittedCallers,
     /// Sentences of the loader about the configuration.
     pub(super) warnings: Vec<String>,
     pub(super) supplied: Supplied,
     /// Sentences of the loader about the files of the system.
     pub(super) file_warnings: Vec<String>,
-    pub(super) listeners: Vec<(Name, Change)>,
+    pub(super) listeners: Vec<(Name, ListenerChange)>,
 }
 
 /// The change of a listener.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(super) enum ListenerChange {
     Close,
     /// Close it: another program listens on its address.
     Busy,
@@ -85,15 +85,18 @@ pub(super) enum SocketSource {
 }
 
 impl SocketSource {
-    fn of(listener: Listener) -> Self {
+    fn of(listener: ListenerUpdate) -> Self {
         match listener {
-            Listener::Handed => Self::ServiceManager,
-            Listener::Shut => Self::SwitchedOff,
-            Listener::Keep | Listener::Close | Listener::Busy | Listener::Open => Self::Bound,
+            ListenerUpdate::Handed => Self::ServiceManager,
+            ListenerUpdate::Shut => Self::SwitchedOff,
+            ListenerUpdate::Keep
+            | ListenerUpdate::Close
+            | ListenerUpdate::Busy
+            | ListenerUpdate::Open => Self::Bound,
         }
     }
 
-    /// The word in `proxyctl status`.
+    /// The text in `proxyctl status`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Bound => "bound",
@@ -229,7 +232,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
 
 fn receive_settings(
     ticket: Ticket,
-    listeners: [Listener; 3],
+    listeners: [ListenerUpdate; 3],
     descriptors: &mut impl Iterator<Item = OwnedFd>,
 ) -> anyhow::Result<NewSettings> {
     let blob = File::from(descriptors.next().context("no settings came")?);
@@ -270,18 +273,21 @@ fn end(mut descriptors: impl Iterator<Item = OwnedFd>) -> anyhow::Result<()> {
 
 fn take_listeners(
     descriptors: &mut impl Iterator<Item = OwnedFd>,
-    listeners: [Listener; 3],
-) -> anyhow::Result<Vec<(Name, Change)>> {
+    listeners: [ListenerUpdate; 3],
+) -> anyhow::Result<Vec<(Name, ListenerChange)>> {
     let mut changes = Vec::new();
     for (name, listener) in Name::ALL.into_iter().zip(listeners) {
         match listener {
-            Listener::Keep => {}
-            Listener::Close => changes.push((name, Change::Close)),
-            Listener::Busy => changes.push((name, Change::Busy)),
-            Listener::Open | Listener::Handed | Listener::Shut => {
+            ListenerUpdate::Keep => {}
+            ListenerUpdate::Close => changes.push((name, ListenerChange::Close)),
+            ListenerUpdate::Busy => changes.push((name, ListenerChange::Busy)),
+            ListenerUpdate::Open | ListenerUpdate::Handed | ListenerUpdate::Shut => {
                 let source = SocketSource::of(listener);
                 let socket = descriptors.next().context("a socket is missing")?;
-                changes.push((name, Change::Open(TcpListener::from(socket), source)));
+                changes.push((
+                    name,
+                    ListenerChange::Open(TcpListener::from(socket), source),
+                ));
             }
         }
     }

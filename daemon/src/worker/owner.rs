@@ -12,22 +12,22 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::link::Link;
-use crate::privsep::message::{Ends, MAX_OWNERS_ASKED, ToMonitor};
+use crate::privsep::message::{Ends, MAX_OWNERS_REQUESTED, ToMonitor};
 use crate::privsep::ticket::{QuestionId, QuestionIds};
 
-/// Asks the monitor.
+/// Requests users from the monitor.
 #[derive(Debug)]
 pub(super) struct Owners {
     link: Arc<Link>,
     questions: QuestionIds,
     /// Held by the caller that asks.
-    turn: tokio::sync::Mutex<()>,
-    waiting: Mutex<Option<Waiting>>,
+    asking: tokio::sync::Mutex<()>,
+    waiting: Mutex<Option<PendingQuestion>>,
 }
 
 /// A pending question.
 #[derive(Debug)]
-struct Waiting {
+struct PendingQuestion {
     question: QuestionId,
     answer: oneshot::Sender<Vec<Option<u32>>>,
 }
@@ -37,7 +37,7 @@ impl Owners {
         Arc::new(Self {
             link,
             questions: QuestionIds::default(),
-            turn: tokio::sync::Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
         })
     }
@@ -54,16 +54,16 @@ impl Owners {
     }
 
     async fn ask(&self, connections: &[SocketPair]) -> Vec<Option<u32>> {
-        let _turn = self.turn.lock().await;
+        let _asking = self.asking.lock().await;
         let ends = |ends: &SocketPair| Ends {
             client: ends.client,
             local: ends.local,
         };
         let mut users = Vec::new();
-        for batch in connections.chunks(MAX_OWNERS_ASKED) {
+        for batch in connections.chunks(MAX_OWNERS_REQUESTED) {
             let question = self.questions.next();
             let (answer, received) = oneshot::channel();
-            *self.waiting() = Some(Waiting { question, answer });
+            *self.waiting() = Some(PendingQuestion { question, answer });
             self.link.send(ToMonitor::AskOwners {
                 question,
                 connections: batch.iter().map(ends).collect(),
@@ -74,7 +74,7 @@ impl Owners {
         users
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, Option<PendingQuestion>> {
         self.waiting.lock()
     }
 }

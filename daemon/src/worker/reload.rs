@@ -18,21 +18,21 @@ use codex_network_policy::{DomainSet, Mode, Policy};
 use futures_util::future::BoxFuture;
 
 use super::doors::Doors;
-use super::issuer::Issuer;
+use super::issuer::MonitorIssuer;
 use super::link::{Link, NewSettings};
 use super::system_files;
 use crate::admin::{Condition, Owner, Unchanged};
-use crate::admitted::Admitted;
 use crate::memory;
 use crate::opaque::file_contents::ReceivedFiles;
+use crate::permitted_callers::PermittedCallers;
 use crate::privsep::message::{Fallback, Problems, ToMonitor};
 use crate::privsep::ticket::Ticket;
 use crate::problems::ReloadError;
 
 /// How many changed rules of a list are logged one by one.
-const LOGGED_RULES: usize = 20;
+const MAX_LOGGED_RULES: usize = 20;
 /// Where users who may read the files find the parts that the admin API leaves out.
-const WHERE_ALL_IS_TOLD: &str =
+const WHERE_TO_SEE_ALL: &str =
     "`proxyctl reload` and `codex-network-proxy check` show what `…` stands for";
 
 /// The warning while the settings in force are those of an earlier configuration (SPEC L16).
@@ -47,35 +47,35 @@ const CLOSED: &str = "everything is refused, since the configuration cannot be u
 pub(super) struct Reloader {
     engine: Engine,
     link: Arc<Link>,
-    issuer: Arc<Issuer>,
+    issuer: Arc<MonitorIssuer>,
     doors: Mutex<Doors>,
     /// The addresses of listeners that come with the next settings and do not listen yet.
     announced: Mutex<Vec<OwnListener>>,
     /// Held while the mode changes, so that the monitor gets the changes in order.
     mode: Mutex<()>,
     /// Facts about the settings in force.
-    told: Mutex<Told>,
+    status: Mutex<ReloadStatus>,
     /// Settings that a reload has replaced. Open connections may still use them.
     replaced: Mutex<Vec<Weak<Generation>>>,
 }
 
 /// Facts for `status` about settings and reloads, and the permitted callers.
 #[derive(Debug)]
-struct Told {
+struct ReloadStatus {
     /// A generation's number, and when it came into force.
     generation: (GenerationNumber, i64),
     last: Option<LastReload>,
     /// Warnings: settings in force that do not do what they seem to say.
     warnings: Vec<String>,
     /// Warnings about the files of the system, as they were read last.
-    of_files: Vec<String>,
+    file_warnings: Vec<String>,
     /// Whether the settings in force stand in for a configuration that cannot be used.
     fallback: Fallback,
-    admitted: Arc<Admitted>,
+    admitted: Arc<PermittedCallers>,
 }
 
 /// A change of settings.
-struct Replaced {
+struct AppliedChange {
     /// The number of the new generation.
     number: GenerationNumber,
     old: Arc<Settings>,
@@ -89,20 +89,20 @@ impl Reloader {
     pub(super) fn new(
         engine: Engine,
         link: Arc<Link>,
-        issuer: Arc<Issuer>,
-        admitted: Admitted,
+        issuer: Arc<MonitorIssuer>,
+        admitted: PermittedCallers,
         fallback: Fallback,
         warnings: Vec<String>,
-        of_files: Vec<String>,
+        file_warnings: Vec<String>,
     ) -> Arc<Self> {
-        for warning in warnings.iter().chain(&of_files) {
+        for warning in warnings.iter().chain(&file_warnings) {
             tracing::warn!("{warning}");
         }
-        let told = Told {
+        let status = ReloadStatus {
             generation: (engine.current().number(), unix_seconds(SystemTime::now())),
             last: None,
             warnings,
-            of_files,
+            file_warnings,
             fallback,
             admitted: Arc::new(admitted),
         };
@@ -113,7 +113,7 @@ impl Reloader {
             doors: Mutex::default(),
             announced: Mutex::default(),
             mode: Mutex::default(),
-            told: Mutex::new(told),
+            status: Mutex::new(status),
             replaced: Mutex::default(),
         })
     }
@@ -123,7 +123,7 @@ impl Reloader {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        self.told().warnings.extend(warnings);
+        self.status().warnings.extend(warnings);
     }
 
     /// Takes ownership of the open listeners.
@@ -142,31 +142,31 @@ impl Reloader {
         self.doors().missing(&generation.settings().listen)
     }
 
-    /// The last reload, whatever its result.
+    /// The last reload, with any result.
     pub(super) fn last(&self) -> Option<LastReload> {
-        self.told().last.clone()
+        self.status().last.clone()
     }
 
     /// The warnings about the settings in force, a line each.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let told = self.told();
-        let instead = match told.fallback {
+        let status = self.status();
+        let instead = match status.fallback {
             Fallback::None => None,
             Fallback::LastGood => Some(LAST_GOOD),
             Fallback::Closed => Some(CLOSED),
         };
         let instead: Vec<_> = instead.map(str::to_owned).into_iter().collect();
-        [&instead, told.warnings.as_slice(), &told.of_files].concat()
+        [&instead, status.warnings.as_slice(), &status.file_warnings].concat()
     }
 
     /// The callers of the control socket that the settings in force permit.
-    pub(super) fn admitted(&self) -> Arc<Admitted> {
-        Arc::clone(&self.told().admitted)
+    pub(super) fn admitted(&self) -> Arc<PermittedCallers> {
+        Arc::clone(&self.status().admitted)
     }
 
     /// Since when a generation is in force, in seconds since 1970, if that is known.
     pub(super) fn in_force_since(&self, number: GenerationNumber) -> Option<i64> {
-        let (noted, since) = self.told().generation;
+        let (noted, since) = self.status().generation;
         (noted == number).then_some(since)
     }
 
@@ -176,7 +176,7 @@ impl Reloader {
     }
 
     /// Changes the mode: full mode until the next reload, limited mode until this is called again.
-    /// The monitor is told, so that a replacement worker is not less strict. Returns the
+    /// The monitor gets it, so that a replacement worker is not less strict. Returns the
     /// generation's number, or the requirement that forbids it (SPEC C6).
     pub(super) fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         let _turn = self.mode.lock();
@@ -186,7 +186,7 @@ impl Reloader {
         Ok(number)
     }
 
-    /// Asks for a reload. On any error the old settings stay in force.
+    /// Requests a reload. On any error the old settings stay in force.
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
         self.link.reload().await
     }
@@ -211,7 +211,7 @@ impl Reloader {
         let ticket = new.ticket;
         let outcome = match self.try_put_in_force(new).await {
             Ok(replaced) => {
-                self.tell_reloaded(replaced).await;
+                self.log_reload(replaced).await;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -247,7 +247,10 @@ impl Reloader {
         }
     }
 
-    async fn try_put_in_force(self: &Arc<Self>, new: NewSettings) -> Result<Replaced, ReloadError> {
+    async fn try_put_in_force(
+        self: &Arc<Self>,
+        new: NewSettings,
+    ) -> Result<AppliedChange, ReloadError> {
         let NewSettings {
             ticket: _,
             sources,
@@ -288,8 +291,8 @@ impl Reloader {
             .chain(supplied.upstream_proxies.warnings())
             .chain(self.engine.looping_proxies())
             .collect();
-        self.tell(warnings, file_warnings, admitted);
-        Ok(Replaced {
+        self.record(warnings, file_warnings, admitted);
+        Ok(AppliedChange {
             number,
             old: Arc::clone(old.settings()),
             before: old.policy().clone(),
@@ -298,8 +301,8 @@ impl Reloader {
     }
 
     /// Logs what new settings change.
-    async fn tell_reloaded(&self, replaced: Replaced) {
-        let Replaced {
+    async fn log_reload(&self, replaced: AppliedChange) {
+        let AppliedChange {
             number,
             old,
             before,
@@ -308,7 +311,7 @@ impl Reloader {
         for warning in self.warnings() {
             tracing::warn!("{warning}");
         }
-        warn_of_what_waits(&old.daemon, &new.daemon);
+        warn_of_changes_that_need_a_restart(&old.daemon, &new.daemon);
         let after = Arc::clone(&self.engine.current().settings().policy);
         let logged = tokio::task::spawn_blocking(move || log_changes(&before, &after)).await;
         if let Err(error) = logged {
@@ -326,7 +329,7 @@ impl Reloader {
     /// Puts changed files of the system in force, under the same settings (SPEC L14).
     pub(super) async fn renew(&self, received: ReceivedFiles) {
         let ReceivedFiles { files, warnings } = received;
-        let before = std::mem::replace(&mut self.told().of_files, warnings.clone());
+        let before = std::mem::replace(&mut self.status().file_warnings, warnings.clone());
         for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
             tracing::warn!("{warning}");
         }
@@ -338,38 +341,43 @@ impl Reloader {
         }
     }
 
-    /// A reload has ended: notes it, and tells its callers.
+    /// A reload has ended: records it, and sends the result to its callers.
     fn end(&self, ticket: Ticket, outcome: &Result<(), ReloadError>) {
-        let (came_of_it, problems) = match outcome {
+        let (result, problems) = match outcome {
             Ok(()) => (ReloadOutcome::Applied, self.warnings()),
             Err(error) => (
                 ReloadOutcome::Failed,
                 error.problems.iter().map(one_line).collect(),
             ),
         };
-        self.told().last = Some(LastReload {
+        self.status().last = Some(LastReload {
             at: unix_seconds(SystemTime::now()),
-            outcome: came_of_it,
+            outcome: result,
             problems,
         });
         self.link.reload_ended(ticket, outcome);
     }
 
-    /// Notes that a generation is in force since now.
+    /// Records that a generation is in force since now.
     fn note_generation(&self, number: GenerationNumber) {
-        let mut told = self.told();
+        let mut status = self.status();
         // Two changes may get here in either order.
-        if number > told.generation.0 {
-            told.generation = (number, unix_seconds(SystemTime::now()));
+        if number > status.generation.0 {
+            status.generation = (number, unix_seconds(SystemTime::now()));
         }
     }
 
-    fn tell(&self, warnings: Vec<String>, of_files: Vec<String>, admitted: Admitted) {
-        let mut told = self.told();
-        told.warnings = warnings;
-        told.of_files = of_files;
-        told.fallback = Fallback::None;
-        told.admitted = Arc::new(admitted);
+    fn record(
+        &self,
+        warnings: Vec<String>,
+        file_warnings: Vec<String>,
+        admitted: PermittedCallers,
+    ) {
+        let mut status = self.status();
+        status.warnings = warnings;
+        status.file_warnings = file_warnings;
+        status.fallback = Fallback::None;
+        status.admitted = Arc::new(admitted);
     }
 
     fn expect(&self, listeners: Vec<OwnListener>) {
@@ -395,14 +403,14 @@ impl Reloader {
         self.doors.lock()
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock()
+    fn status(&self) -> MutexGuard<'_, ReloadStatus> {
+        self.status.lock()
     }
 }
 
 impl Owner for Reloader {
     fn condition(&self) -> Condition {
-        match self.told().fallback {
+        match self.status().fallback {
             Fallback::None => Condition::Sound,
             Fallback::LastGood => Condition::LastGood,
             Fallback::Closed => Condition::Closed,
@@ -416,15 +424,15 @@ impl Owner for Reloader {
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>> {
         Box::pin(async move {
             let reloaded = Self::reload(&self).await;
-            reloaded.map_err(|error| Unchanged::Unusable(told_to_all(error.outline)))
+            reloaded.map_err(|error| Unchanged::Unusable(with_hint(error.outline)))
         })
     }
 }
 
 /// An outline, with a hint where to find the parts that it leaves out.
-fn told_to_all(outline: String) -> String {
+fn with_hint(outline: String) -> String {
     if outline.contains('…') {
-        format!("{outline}\n\n{WHERE_ALL_IS_TOLD}")
+        format!("{outline}\n\n{WHERE_TO_SEE_ALL}")
     } else {
         outline
     }
@@ -442,7 +450,7 @@ pub(super) fn unix_seconds(time: SystemTime) -> i64 {
 }
 
 /// Warns of changes that need a restart: how the processes were set up when they started.
-fn warn_of_what_waits(old: &Daemon, new: &Daemon) {
+fn warn_of_changes_that_need_a_restart(old: &Daemon, new: &Daemon) {
     for (key, changed) in [
         ("user", old.user != new.user),
         ("group", old.group != new.group),
@@ -478,12 +486,12 @@ fn log_difference(list: &'static str, old: &DomainSet, new: &DomainSet) {
     for (change, from, to) in [("added", &old, &new), ("removed", &new, &old)] {
         let mut changed: Vec<&String> = to.difference(from).collect();
         changed.sort_unstable();
-        for pattern in changed.iter().take(LOGGED_RULES) {
+        for pattern in changed.iter().take(MAX_LOGGED_RULES) {
             tracing::info!(list, change, %pattern, "a rule changes");
         }
         if let Some(more) = changed
             .len()
-            .checked_sub(LOGGED_RULES)
+            .checked_sub(MAX_LOGGED_RULES)
             .filter(|more| *more > 0)
         {
             tracing::info!(list, change, more, "more rules change");

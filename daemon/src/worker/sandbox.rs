@@ -24,8 +24,8 @@ use crate::privsep::message::{Account, Confinement};
 
 /// The confinement that was achieved.
 #[derive(Debug)]
-pub(super) struct Confined {
-    wanted: Confinement,
+pub(super) struct AppliedConfinement {
+    setting: Confinement,
     /// What Landlock restricts.
     landlock: Option<&'static str>,
     /// The missing steps, and why.
@@ -63,26 +63,26 @@ pub(super) fn drop_privilege(account: Option<Account>) -> anyhow::Result<()> {
 /// socket to the journal, if there is one. `release` is the number for
 /// [`outlive_the_monitor`], which this process must forget.
 pub(super) fn confine(
-    wanted: Confinement,
+    setting: Confinement,
     journal: Option<RawFd>,
     release: u64,
-) -> anyhow::Result<Confined> {
-    let (landlock, missing) = if wanted == Confinement::Off {
+) -> anyhow::Result<AppliedConfinement> {
+    let (landlock, missing) = if setting == Confinement::Off {
         (None, Vec::new())
     } else {
         platform::confine(journal, release)
     };
-    if wanted == Confinement::Require && !missing.is_empty() {
+    if setting == Confinement::Require && !missing.is_empty() {
         anyhow::bail!("[daemon] sandbox = \"require\", but {}", missing.join("; "));
     }
-    Ok(Confined {
-        wanted,
+    Ok(AppliedConfinement {
+        setting,
         landlock,
         missing,
     })
 }
 
-impl Confined {
+impl AppliedConfinement {
     /// What Landlock restricts of the file system; `None` if nothing.
     pub(super) fn landlock(&self) -> Option<&str> {
         self.landlock
@@ -90,7 +90,7 @@ impl Confined {
 
     /// Logs the missing steps.
     pub(super) fn report(&self) {
-        if self.wanted == Confinement::Off {
+        if self.setting == Confinement::Off {
             tracing::warn!("the worker is not confined ([daemon] sandbox = \"off\")");
         }
         for missing in &self.missing {

@@ -80,7 +80,7 @@ fn l5_check_of_a_file_and_config_together_is_not_understood() {
     ] {
         let run = run(arguments);
         assert_eq!(run.code, Some(2), "{run:?}");
-        run.says("both name the file to judge");
+        run.says("both name the file to check");
     }
 }
 

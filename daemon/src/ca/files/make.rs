@@ -66,7 +66,7 @@ pub(crate) fn make(paths: &CaPaths, now: SystemTime) -> Result<Made, FileError> 
         make_directory(directory(path))?;
     }
     let _lock = lock(&paths.key)?;
-    let pending = Pending::of(paths);
+    let pending = PendingFiles::of(paths);
     if let Some(made) = pending.complete(now)? {
         return Ok(made);
     }
@@ -89,7 +89,7 @@ pub(crate) fn make(paths: &CaPaths, now: SystemTime) -> Result<Made, FileError> 
     }
 }
 
-/// Makes a directory that all users may read, whatever the umask, and its parents. An existing
+/// Makes a directory that all users may read, under any umask, and its parents. An existing
 /// directory stays as it is.
 ///
 /// # Errors
@@ -111,13 +111,13 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
 }
 
 /// The pending files.
-struct Pending<'a> {
+struct PendingFiles<'a> {
     paths: &'a CaPaths,
     certificate: PathBuf,
     key: PathBuf,
 }
 
-impl<'a> Pending<'a> {
+impl<'a> PendingFiles<'a> {
     fn of(paths: &'a CaPaths) -> Self {
         Self {
             paths,
@@ -194,7 +194,7 @@ fn pending(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Writes a file that must not exist, with this mode whatever the umask, and syncs it.
+/// Writes a file that must not exist, with this mode under any umask, and syncs it.
 fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let mut file = File::options()

@@ -31,15 +31,15 @@ fn b2_certificates_come_out_of_every_file_once_and_in_one_order() {
     let a = file(&directory, "a.pem", format!("a comment\n{first}{second}"));
     let b = file(&directory, "b.pem", format!("{second}{first}{second}"));
     let windows = file(&directory, "c.pem", first.replace('\n', "\r\n"));
-    let wanted = BTreeSet::from([one, two]);
+    let expected = BTreeSet::from([one, two]);
     let forth = read([
         ("PIP_CERT", &*a),
         ("GIT_SSL_CAINFO", &*b),
         ("DENO_CERT", &*a),
     ]);
-    assert_eq!(forth.certificates, wanted);
+    assert_eq!(forth.certificates, expected);
     assert_eq!(forth.warnings, [""; 0]);
-    assert_eq!(read([("X", &*b), ("Y", &*windows)]).certificates, wanted);
+    assert_eq!(read([("X", &*b), ("Y", &*windows)]).certificates, expected);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn b2_a_file_that_cannot_be_used_is_a_warning_and_holds_nobody_up() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
     let huge = directory.path().join("huge");
     let sparse = std::fs::File::create(&huge).expect("a file");
-    sparse.set_len(LARGEST + 1).expect("a size");
+    sparse.set_len(MAX_FILE_BYTES + 1).expect("a size");
     let missing = directory.path().join("missing");
     for (path, why) in [
         (&*pipe, "not a regular file"),

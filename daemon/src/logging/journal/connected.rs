@@ -77,7 +77,7 @@ fn is_cut_off(error: &io::Error) -> bool {
     )
 }
 
-/// An event in the journal's format, with its message in words.
+/// An event in the journal's format, with its message as text.
 fn entry(event: &Captured) -> Vec<u8> {
     let metadata = event.metadata();
     let mut entry = Vec::with_capacity(512);

@@ -61,14 +61,14 @@ pub(super) fn find(_address: SocketAddr) -> Option<String> {
 #[cfg(target_os = "linux")]
 fn listeners(table: &str, port: u16) -> Vec<&str> {
     const LISTEN: &str = "0A";
-    let wanted = format!("{port:04X}");
+    let requested = format!("{port:04X}");
     table
         .lines()
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
             let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
-            let listening = *fields.get(3)? == LISTEN && local_port == wanted;
+            let listening = *fields.get(3)? == LISTEN && local_port == requested;
             listening.then(|| fields.get(9).copied()).flatten()
         })
         .collect()

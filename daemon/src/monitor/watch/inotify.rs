@@ -30,11 +30,11 @@ pub(super) struct Source {
 #[derive(Debug, Default)]
 struct Names {
     some: HashSet<OsString>,
-    which: Which,
+    filter: NameFilter,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Which {
+enum NameFilter {
     #[default]
     Some,
     All,
@@ -42,12 +42,12 @@ enum Which {
 
 /// A path to watch.
 #[derive(Debug, Default)]
-struct Wanted {
+struct WatchRequest {
     flags: Option<AddWatchFlags>,
     names: Names,
 }
 
-impl Wanted {
+impl WatchRequest {
     fn add(&mut self, flags: AddWatchFlags) {
         let before = self.flags.unwrap_or(AddWatchFlags::empty());
         self.flags = Some(before | flags);
@@ -68,29 +68,29 @@ impl Source {
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_MOVED_TO;
         // One watch for each path: a second one of the same inode would replace the first.
-        let mut wanted: BTreeMap<&Path, Wanted> = BTreeMap::new();
+        let mut requested: BTreeMap<&Path, WatchRequest> = BTreeMap::new();
         for WatchedPath { path, part, .. } in paths {
             if let Some((directory, name)) = split(path) {
-                let directory = wanted.entry(directory).or_default();
+                let directory = requested.entry(directory).or_default();
                 directory.add(itself | listed);
                 directory.names.some.insert(name.to_owned());
             }
             match part {
                 Part::Entries => {
-                    let directory = wanted.entry(path).or_default();
+                    let directory = requested.entry(path).or_default();
                     directory.add(itself | listed | written);
-                    directory.names.which = Which::All;
+                    directory.names.filter = NameFilter::All;
                 }
                 // Links cannot be written, and directories are watched for what is in them.
                 Part::Itself if path.symlink_metadata().is_ok_and(|it| it.is_file()) => {
-                    wanted.entry(path).or_default().add(itself | written);
+                    requested.entry(path).or_default().add(itself | written);
                 }
                 Part::Itself => {}
             }
         }
         let mut watched = HashMap::new();
         let mut missing = None;
-        for (path, Wanted { flags, names }) in wanted {
+        for (path, WatchRequest { flags, names }) in requested {
             let flags = flags.unwrap_or(itself);
             match inotify.add_watch(path, flags) {
                 Ok(descriptor) => drop(watched.insert(descriptor, names)),
@@ -139,7 +139,7 @@ impl Source {
             return Woken::Nothing;
         };
         let counts = match &event.name {
-            Some(name) => names.which == Which::All || names.some.contains(name),
+            Some(name) => names.filter == NameFilter::All || names.some.contains(name),
             // The path itself.
             None => true,
         };

@@ -1,6 +1,6 @@
 //! The first message to a worker.
 
-use super::{Account, Confinement, Fallback, Listener, MAX_TO_WORKER, Malformed, Mode};
+use super::{Account, Confinement, Fallback, ListenerUpdate, MAX_TO_WORKER, Malformed, Mode};
 use crate::privsep::layout::{Reader, Writer};
 
 /// Settings to start with, and facts that do not change while the worker lives.
@@ -13,14 +13,14 @@ pub(crate) struct FirstSettings {
     /// The path of the control socket.
     pub(crate) control: Option<String>,
     /// Whether the monitor bound the control socket or inherited it.
-    pub(crate) control_from: Listener,
+    pub(crate) control_from: ListenerUpdate,
     /// The mode that was set at run time, if it differs from that of the settings.
     pub(crate) mode: Option<Mode>,
     /// How many workers came before this one.
     pub(crate) restarts: u32,
     /// The number after which the worker counts its refusals.
     pub(crate) blocked_base: u64,
-    pub(crate) listeners: [Listener; 3],
+    pub(crate) listeners: [ListenerUpdate; 3],
     pub(crate) account: Option<Account>,
     pub(crate) confinement: Confinement,
     pub(crate) fallback: Fallback,

@@ -1,8 +1,8 @@
 //! The parts that messages share: problems, accounts, lists and small enumerations.
 
 use super::{
-    Account, Confinement, Ends, Fallback, Listener, MAX_OWNERS_ASKED, MAX_TO_WORKER, Malformed,
-    Mode, Problems,
+    Account, Confinement, Ends, Fallback, ListenerUpdate, MAX_OWNERS_REQUESTED, MAX_TO_WORKER,
+    Malformed, Mode, Problems,
 };
 use crate::ca::PublicKey;
 use crate::privsep::layout::{Reader, Writer};
@@ -67,7 +67,7 @@ impl Reader<'_> {
     pub(super) fn count(&mut self) -> Result<usize, Malformed> {
         let count = usize::from(self.u16()?);
         Some(count)
-            .filter(|count| *count <= MAX_OWNERS_ASKED)
+            .filter(|count| *count <= MAX_OWNERS_REQUESTED)
             .ok_or(Malformed)
     }
 
@@ -79,14 +79,14 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn listener(&mut self) -> Result<Listener, Malformed> {
+    pub(super) fn listener(&mut self) -> Result<ListenerUpdate, Malformed> {
         match self.u8()? {
-            0 => Ok(Listener::Keep),
-            1 => Ok(Listener::Close),
-            2 => Ok(Listener::Open),
-            3 => Ok(Listener::Handed),
-            4 => Ok(Listener::Shut),
-            5 => Ok(Listener::Busy),
+            0 => Ok(ListenerUpdate::Keep),
+            1 => Ok(ListenerUpdate::Close),
+            2 => Ok(ListenerUpdate::Open),
+            3 => Ok(ListenerUpdate::Handed),
+            4 => Ok(ListenerUpdate::Shut),
+            5 => Ok(ListenerUpdate::Busy),
             _ => Err(Malformed),
         }
     }

@@ -45,11 +45,15 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
         uid: 65_534,
         gid: 65_534,
     });
-    let listeners = [Listener::Handed, Listener::Shut, Listener::Busy];
+    let listeners = [
+        ListenerUpdate::Handed,
+        ListenerUpdate::Shut,
+        ListenerUpdate::Busy,
+    ];
     for message in [
         ToWorker::FirstSettings(FirstSettings {
             control: Some("/run/control.sock".to_owned()),
-            control_from: Listener::Handed,
+            control_from: ListenerUpdate::Handed,
             mode: Some(Mode::Limited),
             restarts: 3,
             blocked_base: 1 << 50,
@@ -61,7 +65,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
         }),
         ToWorker::FirstSettings(FirstSettings {
             control: None,
-            control_from: Listener::Keep,
+            control_from: ListenerUpdate::Keep,
             mode: None,
             restarts: 0,
             blocked_base: 0,
@@ -141,7 +145,7 @@ fn messages_to_the_monitor_survive_the_way_and_nothing_else_does() {
         issue_leaf("a.test", 4),
         ask_owners(0),
         ask_owners(2),
-        ToMonitor::Well(Report {
+        ToMonitor::Well(WorkerReport {
             mode: Mode::Full,
             allow_rules: 1,
             deny_rules: 2,
@@ -173,7 +177,10 @@ fn ask_owners(count: usize) -> ToMonitor {
 
 #[test]
 fn c5_no_more_owners_are_asked_for_at_once_than_the_bound() {
-    for (count, sound) in [(MAX_OWNERS_ASKED, true), (MAX_OWNERS_ASKED + 1, false)] {
+    for (count, sound) in [
+        (MAX_OWNERS_REQUESTED, true),
+        (MAX_OWNERS_REQUESTED + 1, false),
+    ] {
         let (operation, bytes) = ask_owners(count).encode();
         let decoded = ToMonitor::decode(operation, &bytes);
         assert_eq!(decoded.is_ok(), sound, "{count}");

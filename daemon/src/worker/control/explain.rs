@@ -1,4 +1,4 @@
-//! `explain`: the answer of the engine about a described request, in words.
+//! `explain`: the engine's decision about a described request, as text.
 //!
 //! The engine judges (SPEC K5). This file reads the question, and says what the decision means and what
 //! could still change it. A URL may hold a secret, so no message repeats it.
@@ -30,23 +30,23 @@ pub(super) async fn explain(
     let generation = engine.current();
     let destination = destination(&query.url).map_err(|error| error.to_string())?;
     let request = request(&destination, &query);
-    let told = engine.explain(&generation, &request).await;
-    let told = told.map_err(|error| error.to_string())?;
+    let foreseen = engine.explain(&generation, &request).await;
+    let foreseen = foreseen.map_err(|error| error.to_string())?;
     let mut explained = Explained {
-        host: told.host.clone(),
-        port: told.port,
-        protocol: told.protocol.audit_name().to_owned(),
-        method: told.method.clone(),
-        detail: told.detail.map(str::to_owned),
-        addresses: addresses(&told),
-        hooks: missed_hooks(&generation, &told),
+        host: foreseen.host.clone(),
+        port: foreseen.port,
+        protocol: foreseen.protocol.audit_name().to_owned(),
+        method: foreseen.method.clone(),
+        detail: foreseen.detail.map(str::to_owned),
+        addresses: addresses(&foreseen),
+        hooks: missed_hooks(&generation, &foreseen),
         mode: generation.policy().mode().as_str().to_owned(),
         generation: generation.number().get(),
-        ..Explained::of(&told.explanation)
+        ..Explained::of(&foreseen.explanation)
     };
-    match told.explanation.decision.reason() {
-        Reason::LoopDetected => say_loop(&mut explained, listeners, &told),
-        Reason::DnsFailure => say_unresolved(&mut explained, &told),
+    match foreseen.explanation.decision.reason() {
+        Reason::LoopDetected => say_loop(&mut explained, listeners, &foreseen),
+        Reason::DnsFailure => say_unresolved(&mut explained, &foreseen),
         reason => {
             if let Ok(authority) = &destination.authority
                 && generation.settings().managed.allowed_domains_only
@@ -57,7 +57,7 @@ pub(super) async fn explain(
             explained.notes.extend(bounds(&generation, reason));
         }
     }
-    explained.notes.extend(notes(&generation, &told));
+    explained.notes.extend(notes(&generation, &foreseen));
     explained
         .notes
         .extend(door_notes(&generation, &destination, listeners));
@@ -65,7 +65,7 @@ pub(super) async fn explain(
         let supposed = supposed(destination.protocol, authority.port);
         explained.notes.push(supposed);
     }
-    explained.notes.extend(unseen(&query, &told));
+    explained.notes.extend(unseen(&query, &foreseen));
     Ok(explained)
 }
 
@@ -109,18 +109,18 @@ fn say_loop(
     }
 }
 
-fn say_unresolved(explained: &mut Explained, told: &ForeseenDecision<'_>) {
-    if let ForeseenAddresses::Unresolved(error) = &told.addresses {
+fn say_unresolved(explained: &mut Explained, foreseen: &ForeseenDecision<'_>) {
+    if let ForeseenAddresses::Unresolved(error) = &foreseen.addresses {
         explained.because = format!(
             "the policy allows {}, but its name does not resolve: {error}",
-            told.host
+            foreseen.host
         );
     }
     "Check the name, and the name servers of the proxy ([daemon.resolver], else /etc/resolv.conf)"
         .clone_into(&mut explained.remedy);
 }
 
-fn addresses(told: &ForeseenDecision<'_>) -> Option<Vec<ExplainedAddress>> {
+fn addresses(foreseen: &ForeseenDecision<'_>) -> Option<Vec<ExplainedAddress>> {
     let explained = |judged: &JudgedAddress| {
         let (standing, rule) = match &judged.standing {
             AddressStanding::Public => ("public", None),
@@ -137,16 +137,16 @@ fn addresses(told: &ForeseenDecision<'_>) -> Option<Vec<ExplainedAddress>> {
             rule: rule.map(Rule::from),
         }
     };
-    match &told.addresses {
+    match &foreseen.addresses {
         ForeseenAddresses::Resolved(addresses) => Some(addresses.iter().map(explained).collect()),
         ForeseenAddresses::Unresolved(_) => Some(Vec::new()),
         _ => None,
     }
 }
 
-fn missed_hooks(generation: &Generation, told: &ForeseenDecision<'_>) -> Vec<MissedHook> {
+fn missed_hooks(generation: &Generation, foreseen: &ForeseenDecision<'_>) -> Vec<MissedHook> {
     let hooks = &generation.settings().mitm.hooks;
-    let nearest = told.misses.iter().take(MAX_HOOKS);
+    let nearest = foreseen.misses.iter().take(MAX_HOOKS);
     let missed = nearest.filter_map(|miss| {
         let hook = hooks.get(miss.hook)?;
         Some(MissedHook {
@@ -159,31 +159,31 @@ fn missed_hooks(generation: &Generation, told: &ForeseenDecision<'_>) -> Vec<Mis
 }
 
 /// What the decision leaves open, and what happens to the request on its way.
-fn notes(generation: &Generation, told: &ForeseenDecision<'_>) -> Vec<String> {
+fn notes(generation: &Generation, foreseen: &ForeseenDecision<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    let is_inside = told.protocol == Protocol::Https;
-    if told.handling == Handling::Intercept {
+    let is_inside = foreseen.protocol == Protocol::Https;
+    if foreseen.handling == Handling::Intercept {
         let note = "TLS is intercepted, and every request inside is judged by itself; bytes that are neither TLS nor HTTP are refused (mitm_required), and so is TLS for another host (policy_denied)";
         notes.push(note.to_owned());
     }
-    if let HookVerdict::Matched(id) = told.hook
+    if let HookVerdict::Matched(id) = foreseen.hook
         && let Some(hook) = generation.settings().mitm.hooks.get(id)
     {
         let place = hook.written_at.as_ref().map(|at| format!(" ({at})"));
         let place = place.unwrap_or_default();
         notes.push(format!("the hook {}{place} matches", hook.name));
     }
-    let further = told.misses.len().saturating_sub(MAX_HOOKS);
+    let further = foreseen.misses.len().saturating_sub(MAX_HOOKS);
     if further > 0 {
         notes.push(format!("{further} further hooks do not match either"));
     }
-    if !told.removed.is_empty() {
-        let names = told.removed.join(", ");
+    if !foreseen.removed.is_empty() {
+        let names = foreseen.removed.join(", ");
         notes.push(format!("the proxy removes these fields: {names}"));
     }
-    if let ForeseenAddresses::NotLookedUp(reach) = told.addresses {
+    if let ForeseenAddresses::NotLookedUp(reach) = foreseen.addresses {
         let checked = address_note(reach);
-        let order = if is_inside && !told.explanation.decision.is_allow() {
+        let order = if is_inside && !foreseen.explanation.decision.is_allow() {
             ", before the request inside is judged"
         } else {
             ""
@@ -211,9 +211,9 @@ fn door_notes(
 }
 
 /// The parts of the question that the proxy would not see.
-fn unseen(query: &ExplainQuery, told: &ForeseenDecision<'_>) -> Option<String> {
+fn unseen(query: &ExplainQuery, foreseen: &ForeseenDecision<'_>) -> Option<String> {
     let is_given = query.method.is_some() || !query.headers.is_empty();
-    let is_seen = told.method.is_some() || told.handling == Handling::Intercept;
+    let is_seen = foreseen.method.is_some() || foreseen.handling == Handling::Intercept;
     let note = "method and header fields are inside the tunnel, where they are not seen: the answer is the same for all of them";
     (is_given && !is_seen).then(|| note.to_owned())
 }

@@ -13,7 +13,7 @@ pub(super) struct Peer {
     pub(super) user: Uid,
     /// Its effective group.
     pub(super) group: Gid,
-    /// Its process id, if the system tells it.
+    /// Its process id, if the system reports it.
     pub(super) pid: Option<i32>,
 }
 

@@ -69,11 +69,11 @@ mod tests {
         let logged = (0..100_000).filter(|_| refusals.note(7)).count();
         assert_eq!(logged, 1);
         assert!(refusals.note(8));
-        let wanted = Further {
+        let expected = Further {
             user: Some(7),
             count: 99_999,
         };
-        assert_eq!(refusals.drain(), [wanted]);
+        assert_eq!(refusals.drain(), [expected]);
         assert!(refusals.is_empty());
         assert!(refusals.note(7), "another interval");
     }

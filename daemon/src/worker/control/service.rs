@@ -16,7 +16,7 @@ use codex_network_engine::{Engine, Generation, NameServerHealth, NameServers, Na
 use codex_network_policy::{DomainSet, Mode};
 
 use super::peer::Peer;
-use super::{MAX_SERVED_OF_ONE_USER, Room, explain};
+use super::{Admission, MAX_SERVED_OF_ONE_USER, explain};
 use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
@@ -24,7 +24,7 @@ use crate::worker::reload::{Reloader, unix_seconds};
 use crate::worker::role_status::RoleStatus;
 
 /// Interval of checks while a caller waits for new entries.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a caller who sets limited mode waits for the public files of the CA.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ pub(super) struct Session {
     service: Service,
     peer: Peer,
     access: Access,
-    room: Room,
+    room: Admission,
 }
 
 impl Service {
@@ -71,7 +71,7 @@ impl Service {
         }
     }
 
-    pub(super) fn of(&self, peer: Peer, access: Access, room: Room) -> Session {
+    pub(super) fn of(&self, peer: Peer, access: Access, room: Admission) -> Session {
         Session {
             service: self.clone(),
             peer,
@@ -143,7 +143,7 @@ impl Service {
             ca.is_some_and(|ca| ca.kept_at.is_none() && ca.certificate_file.is_none())
         };
         while waits() && Instant::now() < until {
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
@@ -169,7 +169,7 @@ impl Service {
 
 impl Control for Session {
     async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
-        if self.room == Room::TurnedAway {
+        if self.room == Admission::TurnedAway {
             return Err(ControlError::Failed {
                 message: format!(
                     "{MAX_SERVED_OF_ONE_USER} calls of this user are open; try again, or end one of them, such as a \
@@ -284,7 +284,7 @@ impl Control for Session {
                 return Ok(found);
             }
             // The record has no notification, so check again.
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 

@@ -9,7 +9,7 @@ use crate::privsep::message::MAX_TO_MONITOR;
 use crate::privsep::ticket::{QuestionId, Ticket};
 use crate::worker::link;
 
-fn scene() -> (Arc<Issuer>, Receiver) {
+fn scene() -> (Arc<MonitorIssuer>, Receiver) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (link, _) = link::over(ours).unwrap();
     let (_, mut heard) = channel::split(theirs, MAX_TO_MONITOR).unwrap();
@@ -17,7 +17,7 @@ fn scene() -> (Arc<Issuer>, Receiver) {
         ticket: Ticket::FIRST,
     });
     heard.receive().unwrap().expect("that the worker serves");
-    let issuer = Issuer::new(link);
+    let issuer = MonitorIssuer::new(link);
     let ca = CaCertificate {
         der: Arc::from(&b"the CA"[..]),
         ..CaCertificate::default()

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use nix::unistd::Gid;
 
 pub(super) fn die_with_the_parent() -> anyhow::Result<()> {
-    // The end of the channel tells the worker instead.
+    // The worker ends with the channel instead.
     Ok(())
 }
 

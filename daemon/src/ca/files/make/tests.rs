@@ -46,7 +46,7 @@ fn l5_a_good_pair_is_left_alone() {
 /// Stops after each step in turn, and runs again.
 #[test]
 fn m3_an_interrupted_run_leaves_nothing_or_what_the_next_one_completes() {
-    type Step = fn(&Pending<'_>, &Ca) -> Result<(), FileError>;
+    type Step = fn(&PendingFiles<'_>, &Ca) -> Result<(), FileError>;
     let steps: [Step; 5] = [
         |pending, ca| pending.stage_certificate(ca),
         |pending, ca| pending.stage_key(ca),
@@ -60,7 +60,7 @@ fn m3_an_interrupted_run_leaves_nothing_or_what_the_next_one_completes() {
         let directory = tempfile::tempdir().unwrap();
         let paths = in_state(directory.path());
         let ca = ca();
-        let pending = Pending::of(&paths);
+        let pending = PendingFiles::of(&paths);
         for step in &steps[..done] {
             step(&pending, &ca).unwrap();
         }
@@ -93,7 +93,7 @@ fn m3_an_interrupted_run_leaves_nothing_or_what_the_next_one_completes() {
 fn m3_a_write_that_broke_off_is_begun_again() {
     let directory = tempfile::tempdir().unwrap();
     let paths = in_state(directory.path());
-    let pending = Pending::of(&paths);
+    let pending = PendingFiles::of(&paths);
     std::fs::write(&pending.certificate, "half a cert").unwrap();
     std::fs::write(&pending.key, "half a k").unwrap();
     let made = make(&paths, SystemTime::now()).unwrap();
@@ -121,7 +121,7 @@ fn m3_a_pending_certificate_of_another_key_completes_nothing() {
     let paths = in_state(directory.path());
     make(&paths, SystemTime::now()).unwrap();
     std::fs::remove_file(&paths.certificate).unwrap();
-    Pending::of(&paths).stage_certificate(&ca()).unwrap();
+    PendingFiles::of(&paths).stage_certificate(&ca()).unwrap();
     let made = make(&paths, SystemTime::now());
     assert!(matches!(made, Err(FileError::Unfit { .. })), "{made:?}");
     assert!(!paths.certificate.exists());
@@ -131,7 +131,7 @@ fn m3_a_pending_certificate_of_another_key_completes_nothing() {
 fn m3_a_file_that_appears_meanwhile_is_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let paths = in_state(directory.path());
-    let pending = Pending::of(&paths);
+    let pending = PendingFiles::of(&paths);
     let ca = ca();
     pending.stage_certificate(&ca).unwrap();
     pending.stage_key(&ca).unwrap();
@@ -178,10 +178,10 @@ fn m3_root_makes_no_ca_below_a_directory_of_another_user() {
     let paths = in_state(&theirs.join("state"));
     std::os::unix::fs::chown(&theirs, Some(12345), None).unwrap();
     let told = make(&paths, SystemTime::now()).unwrap_err().to_string();
-    let wanted = format!(
+    let expected = format!(
         "{} belongs to user 12345, who may change it",
         theirs.display()
     );
-    assert!(told.contains(&wanted), "{told}");
+    assert!(told.contains(&expected), "{told}");
     assert_eq!(names(&theirs), [""; 0]);
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 
 use nix::libc;
 
-/// Groups that the first question has room for. A caller in more is asked about again.
+/// Groups that the first call has room for. For a caller in more, there is a second call.
 const USUAL_GROUPS: usize = 64;
 
 /// The most groups that Linux gives a process (`NGROUPS_MAX`).
@@ -65,12 +65,12 @@ mod tests {
         let listener = UnixListener::bind(&path).expect("a socket");
         let _caller = UnixStream::connect(&path).expect("it listens");
         let (accepted, _) = listener.accept().expect("a caller");
-        let mut told = supplementary(&accepted).expect("groups");
+        let mut reported = supplementary(&accepted).expect("groups");
         let own = getgroups().expect("our groups").into_iter();
         let mut own: Vec<u32> = own.map(Gid::as_raw).collect();
-        told.sort_unstable();
+        reported.sort_unstable();
         own.sort_unstable();
-        assert_eq!(told, own);
+        assert_eq!(reported, own);
     }
 
     #[test]

@@ -14,19 +14,19 @@ use crate::ca::files;
 use crate::state;
 
 /// A place, and its role.
-type Place = (&'static str, PathBuf);
+type TrustedPath = (&'static str, PathBuf);
 
 /// Which files a configuration was read from, where these are not the ones that the proxy on this
 /// machine reads.
 #[derive(Debug, Default)]
-pub(crate) struct Scope {
-    /// Requirements, or directories with some, that the user named. They may be anybody's.
+pub(crate) struct PathScope {
+    /// Requirements, or directories with some, that the user named. They may belong to any user.
     pub(crate) named: Vec<PathBuf>,
     /// The directory that stands for the `/` of another machine.
     pub(crate) root: Option<PathBuf>,
 }
 
-impl Scope {
+impl PathScope {
     /// Where a place of the configuration is on this machine.
     pub(crate) fn place(&self, path: &Path) -> PathBuf {
         match &self.root {
@@ -51,7 +51,7 @@ impl Scope {
 pub(crate) fn judge(
     settings: &Settings,
     secrets: &Secrets,
-    scope: &Scope,
+    scope: &PathScope,
 ) -> Result<Vec<String>, String> {
     let user = Trust::of_process();
     let mut warnings: Vec<String> = Vec::new();
@@ -78,9 +78,9 @@ pub(crate) fn judge(
     Ok(warnings)
 }
 
-fn of(settings: &Settings, secrets: &Secrets, scope: &Scope) -> Vec<Place> {
+fn of(settings: &Settings, secrets: &Secrets, scope: &PathScope) -> Vec<TrustedPath> {
     let daemon = &settings.daemon;
-    let mut places: Vec<Place> = Vec::new();
+    let mut places: Vec<TrustedPath> = Vec::new();
     let mut add = |what, path: &Path| places.push((what, path.to_owned()));
     for file in &settings.files {
         add("a configuration file", file);

@@ -16,13 +16,13 @@ const START: &[u8] = b"HTTP/1.1 ";
 const CODE: usize = 3;
 
 /// The server's end of a connection, which adds a text to every answer.
-pub(super) struct Worded<S> {
+pub(super) struct WithErrorBody<S> {
     stream: S,
     /// The part of a text that is not written yet.
     rest: Bytes,
 }
 
-impl<S: AsyncWrite + Unpin> Worded<S> {
+impl<S: AsyncWrite + Unpin> WithErrorBody<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
@@ -43,7 +43,7 @@ impl<S: AsyncWrite + Unpin> Worded<S> {
 }
 
 /// The answer with a text, if these bytes are an answer of hyper's own.
-fn worded(bytes: &[u8]) -> Option<Bytes> {
+fn with_body(bytes: &[u8]) -> Option<Bytes> {
     let code = bytes.strip_prefix(START)?.get(..CODE)?;
     let (reason, why) = match code {
         b"400" => ("Bad Request", "the request is malformed"),
@@ -72,7 +72,7 @@ fn worded(bytes: &[u8]) -> Option<Bytes> {
     )))
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WithErrorBody<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -82,14 +82,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Worded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WithErrorBody<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_rest(cx))?;
-        match worded(bytes) {
+        match with_body(bytes) {
             Some(words) => {
                 self.rest = words;
                 // The flush writes what cannot be written now.
@@ -119,7 +119,7 @@ mod tests {
     fn a1_only_answers_of_hyper_itself_get_words() {
         let own = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let malformed = Some("the request is malformed");
-        for (bytes, wanted, because) in [
+        for (bytes, expected, because) in [
             (own, malformed, "hyper's own have no type"),
             (
                 "HTTP/1.1 414 URI Too Long\r\nContent-Length: 0\r\n\r\n",
@@ -154,13 +154,13 @@ mod tests {
             ("HTTP/1.1 40", None, "a body may begin so"),
             ("", None, "nothing was written"),
         ] {
-            let words = worded(bytes.as_bytes()).map(|words| {
+            let words = with_body(bytes.as_bytes()).map(|words| {
                 let words = String::from_utf8(words.to_vec()).expect("text");
                 let (head, text) = words.split_once("\r\n\r\n").expect("a head");
                 assert!(head.contains(&format!("content-length: {}", text.len())));
                 text.to_owned()
             });
-            assert_eq!(words.as_deref(), wanted, "{because}: {bytes}");
+            assert_eq!(words.as_deref(), expected, "{because}: {bytes}");
         }
     }
 }

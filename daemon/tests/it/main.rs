@@ -1,4 +1,7 @@
 //! The library over real sockets (SPEC E1): clients, doors and origins on loopback.
+//!
+//! Nearly all have a runtime with one thread, since some capture events. `tests/multi_thread` has the tests
+//! that need more threads, and `tests/embed_many.rs` counts the descriptors of its process.
 
 #![expect(
     clippy::disallowed_methods,

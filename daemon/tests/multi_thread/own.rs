@@ -1,11 +1,5 @@
 //! An embedded proxy cannot be reached through itself, from the moment its listeners are reserved
-//! to its end (SPEC P6, L10). Separate from the other tests, since threads of a runtime disturb
-//! those that capture events.
-
-#![expect(
-    clippy::disallowed_methods,
-    reason = "clients of the proxy dial as clients do"
-)]
+//! to its end (SPEC P6, L10).
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 

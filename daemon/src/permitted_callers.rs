@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 /// The callers whom the configuration admits, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Admitted {
+pub(crate) struct PermittedCallers {
     /// The user that runs the service, and so administers it. Not the user that the worker becomes,
     /// which may share an account with other services.
     owner: u32,
@@ -57,7 +57,7 @@ impl Directory for SystemDirectory {
     }
 }
 
-impl Admitted {
+impl PermittedCallers {
     /// Looks the names up. Also returns a sentence for each name that no account or group has.
     pub(crate) fn resolve(control: &Control, directory: &impl Directory) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
@@ -213,22 +213,25 @@ mod tests {
         }
     }
 
-    fn admitted(administrators: &[Principal], observers: &[Principal]) -> (Admitted, Vec<String>) {
+    fn admitted(
+        administrators: &[Principal],
+        observers: &[Principal],
+    ) -> (PermittedCallers, Vec<String>) {
         let control = Control {
             socket: None,
             administrators: administrators.to_vec(),
             observers: observers.to_vec(),
         };
-        let (admitted, problems) = Admitted::resolve(&control, &Village);
+        let (admitted, problems) = PermittedCallers::resolve(&control, &Village);
         // The user who runs the tests may have any id, even one of those below.
-        let admitted = Admitted {
+        let admitted = PermittedCallers {
             owner: OWNER,
             ..admitted
         };
         (admitted, problems)
     }
 
-    fn access(admitted: &Admitted, user: u32, group: u32) -> Option<Access> {
+    fn access(admitted: &PermittedCallers, user: u32, group: u32) -> Option<Access> {
         admitted.access(Uid::from_raw(user), &[Gid::from_raw(group)])
     }
 
@@ -265,9 +268,9 @@ mod tests {
         let user = |name: &str| Principal::User(name.to_owned());
         let nobody = Principal::Group("nobody".to_owned());
         let (admitted, problems) = admitted(&[user("eve"), user("unreachable")], &[nobody]);
-        let owner_alone = Admitted {
+        let owner_alone = PermittedCallers {
             owner: OWNER,
-            ..Admitted::default()
+            ..PermittedCallers::default()
         };
         assert_eq!(admitted, owner_alone);
         assert_eq!(

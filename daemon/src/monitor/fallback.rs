@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use super::Monitor;
 use super::load::{self, Arguments};
 use crate::notify;
-use crate::privsep::briefing::Which;
+use crate::privsep::briefing::WhichConfiguration;
 use crate::privsep::message::{Fallback, Problems};
 use crate::privsep::settled::{Loaded, Power, Settled};
 
 /// The waits before the configuration is tried again: the first and the longest.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY_INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The settings in force stand in for the configuration.
-pub(super) struct Standby {
+pub(super) struct FallbackState {
     /// Why the configuration cannot be used.
     pub(super) problems: Problems,
     next: Instant,
@@ -32,18 +32,18 @@ pub(super) struct Standby {
 /// own problems, since its user sees them.
 pub(super) fn first_settings(
     arguments: &Arguments,
-    which: Which,
-) -> Result<(Settled, Option<Standby>), Problems> {
+    which: WhichConfiguration,
+) -> Result<(Settled, Option<FallbackState>), Problems> {
     let problems = match settings(arguments, which) {
         Ok(settled) => return Ok((settled, None)),
         Err(problems) => problems,
     };
-    if which == Which::Current {
+    if which == WhichConfiguration::Current {
         return Err(problems);
     }
     for (which, fallback) in [
-        (Which::LastGood, Fallback::LastGood),
-        (Which::Closed, Fallback::Closed),
+        (WhichConfiguration::LastGood, Fallback::LastGood),
+        (WhichConfiguration::Closed, Fallback::Closed),
     ] {
         if let Ok(mut settled) = settings(arguments, which) {
             settled.fallback = fallback;
@@ -51,13 +51,13 @@ pub(super) fn first_settings(
                 // Doors that answer say more than ports that refuse. The worker refuses everything.
                 settled.power = Power::On;
             }
-            return Ok((settled, Some(Standby::new(problems))));
+            return Ok((settled, Some(FallbackState::new(problems))));
         }
     }
     Err(problems)
 }
 
-fn settings(arguments: &Arguments, which: Which) -> Result<Settled, Problems> {
+fn settings(arguments: &Arguments, which: WhichConfiguration) -> Result<Settled, Problems> {
     match load::load(arguments, which) {
         Ok(Loaded::Settled(settled)) => Ok(settled),
         Ok(Loaded::Problems(problems)) => Err(problems),
@@ -68,12 +68,12 @@ fn settings(arguments: &Arguments, which: Which) -> Result<Settled, Problems> {
     }
 }
 
-impl Standby {
+impl FallbackState {
     pub(super) fn new(problems: Problems) -> Self {
         Self {
             problems,
-            next: Instant::now() + WAITS.0,
-            wait: WAITS.0,
+            next: Instant::now() + RETRY_INTERVALS.0,
+            wait: RETRY_INTERVALS.0,
         }
     }
 
@@ -83,18 +83,18 @@ impl Standby {
     }
 
     fn put_off(&mut self) {
-        self.wait = (self.wait * 2).min(WAITS.1);
+        self.wait = (self.wait * 2).min(RETRY_INTERVALS.1);
         self.next = Instant::now() + self.wait;
     }
 }
 
 impl Monitor {
     /// Logs why the configuration cannot be used, and what is in force instead.
-    pub(super) fn tell_standby(&self) {
-        let Some(standby) = &self.standby else {
+    pub(super) fn log_fallback(&self) {
+        let Some(fallback) = &self.fallback else {
             return;
         };
-        log_problems(&standby.problems);
+        log_problems(&fallback.problems);
         let in_force = match self.settled.fallback {
             Fallback::Closed => "there is no earlier one, so everything is refused",
             Fallback::LastGood | Fallback::None => "the last good one is in force",
@@ -109,10 +109,10 @@ impl Monitor {
 
     /// Tries the configuration again, if it is time.
     pub(super) fn try_again(&mut self, now: Instant) {
-        if let Some(standby) = &mut self.standby
-            && standby.next <= now
+        if let Some(fallback) = &mut self.fallback
+            && fallback.next <= now
         {
-            standby.put_off();
+            fallback.put_off();
             if let Some(begin) = self.reloads.request_by_signal() {
                 self.begin(begin);
             }
@@ -122,10 +122,10 @@ impl Monitor {
     /// The configuration cannot be used, as before or in another way. Returns whether the log has
     /// it already.
     pub(super) fn is_known(&mut self, problems: &Problems) -> bool {
-        match &mut self.standby {
-            Some(standby) if standby.problems == *problems => true,
-            Some(standby) => {
-                standby.problems = problems.clone();
+        match &mut self.fallback {
+            Some(fallback) if fallback.problems == *problems => true,
+            Some(fallback) => {
+                fallback.problems = problems.clone();
                 false
             }
             None => false,
@@ -133,16 +133,16 @@ impl Monitor {
     }
 
     /// The settings in force have changed.
-    pub(super) fn renew_standby(&mut self) {
-        let was = self.standby.is_some();
+    pub(super) fn renew_fallback(&mut self) {
+        let was = self.fallback.is_some();
         if self.settled.fallback == Fallback::None {
-            self.standby = None;
+            self.fallback = None;
             if was {
                 tracing::info!("the configuration can be used again, and is in force");
             }
         } else if !was {
             let why = anyhow::anyhow!("no worker starts on the configuration");
-            self.standby = Some(Standby::new(Problems::from(&why)));
+            self.fallback = Some(FallbackState::new(Problems::from(&why)));
         }
     }
 
