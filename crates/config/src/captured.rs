@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::layers::{self, Layer, Sources};
-use crate::secret::{Found, Keeper, Readers, Secret, SecretSource, Secrets};
+use crate::secret::{ReadSecret, Readers, Secret, SecretSource, SecretSupply, Secrets};
 
 /// Bytes that are not captured sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +75,7 @@ impl Sources {
         for assignment in self.overrides() {
             part(&mut bytes, OVERRIDE, b"", assignment.as_bytes());
         }
-        if let Keeper::Carried(secrets) = self.keeper() {
+        if let SecretSupply::Carried(secrets) = self.supply() {
             for (source, found) in secrets.iter() {
                 let (kind, name) = match (source, found.readers) {
                     (SecretSource::Environment(name), _) => (VARIABLE, name.as_bytes()),
@@ -104,9 +104,9 @@ impl Sources {
             | Layer::NamedDirectory(_) => 0,
         });
         let overrides = self.overrides().iter().map(String::len);
-        let secrets = match self.keeper() {
-            Keeper::Here(_) => None,
-            Keeper::Carried(secrets) => Some(secrets),
+        let secrets = match self.supply() {
+            SecretSupply::Here(_) => None,
+            SecretSupply::Carried(secrets) => Some(secrets),
         };
         let secrets = secrets.into_iter().flat_map(Secrets::iter);
         let secrets = secrets.map(|(source, found)| {
@@ -135,7 +135,7 @@ impl Sources {
             let path = || PathBuf::from(OsStr::from_bytes(name));
             let mut carry = |source, readers| {
                 let secret = Secret::new(content.to_vec());
-                secrets.insert(source, Found { secret, readers });
+                secrets.insert(source, ReadSecret { secret, readers });
             };
             match kind {
                 FILE => sources = sources.with_captured(&path(), text(content)?),

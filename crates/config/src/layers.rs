@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use codex_network_files::{ReadError as FileError, Reading, Sources as Kinds, Trust, Untrusted};
 
 use crate::diagnostic::{Diagnostic, shown};
-use crate::secret::{Environment, Keeper, Secrets};
+use crate::secret::{Environment, SecretSupply, Secrets};
 use crate::text::{Text, TextKind, Texts};
 
 /// Largest file that is read.
@@ -38,7 +38,7 @@ pub struct Sources {
     overrides: Vec<String>,
     /// Files with managed constraints.
     requirements: Vec<Layer>,
-    keeper: Keeper,
+    supply: SecretSupply,
     /// The directory that stands for `/` where the configuration names a secret file.
     root: Option<PathBuf>,
 }
@@ -223,7 +223,7 @@ impl Sources {
         mut self,
         environment: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static,
     ) -> Self {
-        self.keeper = Keeper::Here(Environment::of(environment));
+        self.supply = SecretSupply::Here(Environment::of(environment));
         self
     }
 
@@ -231,7 +231,7 @@ impl Sources {
     /// read. The environment and secret files are no longer looked at.
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
-        self.keeper = Keeper::Carried(secrets);
+        self.supply = SecretSupply::Carried(secrets);
         self
     }
 }
@@ -249,8 +249,8 @@ impl Sources {
         &self.requirements
     }
 
-    pub(crate) fn keeper(&self) -> &Keeper {
-        &self.keeper
+    pub(crate) fn supply(&self) -> &SecretSupply {
+        &self.supply
     }
 
     pub(crate) fn root(&self) -> Option<&Path> {
@@ -288,7 +288,7 @@ pub(crate) fn capture(sources: &Sources) -> Result<Sources, Vec<Diagnostic>> {
         layers: Vec::new(),
         requirements: Vec::new(),
         overrides: sources.overrides.clone(),
-        keeper: sources.keeper.clone(),
+        supply: sources.supply.clone(),
         root: sources.root.clone(),
     };
     let files = Sources {

@@ -25,38 +25,41 @@
 
 mod action;
 mod captured;
+mod catalogue;
 mod certificate_variables;
+mod config_lines;
 mod constraints;
-mod daemon;
 mod diagnostic;
+mod dialect;
 mod duration;
-mod generation;
+mod effect;
+mod entries;
+mod fill;
+mod interpret;
 mod layers;
 mod listen;
+mod managed;
 mod merge;
 mod mitm;
-mod origins;
-mod platform;
 mod read;
 mod resolv_conf;
 mod secret;
 mod settings;
-mod settle;
 mod state;
 mod supplied;
 mod text;
-mod unavailable;
 mod upstream_proxy;
 
 pub use action::{Action, Actions, Injection};
 pub use captured::NotCaptured;
+pub use catalogue::{InForce, KeyDocumentation, KeyTable, documentation, effective, keys};
 pub use certificate_variables::CERTIFICATE_VARIABLES;
 pub use codex_network_policy::HeaderNameText;
-pub use constraints::managed::{Managed, Pin, Widening};
+pub use config_lines::ConfigLines;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use duration::duration_text;
 pub use layers::Sources;
-pub use origins::Origins;
+pub use managed::{Managed, Pin, Widening};
 pub use resolv_conf::ResolvConf;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
@@ -70,7 +73,7 @@ pub use upstream_proxy::{
 };
 
 use diagnostic::Problems;
-use secret::Reader;
+use secret::SecretReader;
 
 /// A usable configuration.
 #[derive(Clone, Debug)]
@@ -84,12 +87,6 @@ pub struct Loaded {
     /// The secrets that it names, for [`Sources::with_secrets`]. The settings hold the values made
     /// from them.
     pub secrets: Secrets,
-}
-
-/// Every key of a configuration or a requirement, as pairs of its table's full name (`NAME` stands
-/// for a name that the user chooses) and its own name, for documentation.
-pub fn keys() -> Vec<(String, &'static str)> {
-    generation::keys()
 }
 
 /// Reads and checks a configuration.
@@ -122,8 +119,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let merged = merge::merge(&mut problems);
     problems.check()?;
     let requirements = constraints::read(&merged.requirements, &mut problems);
-    let mut secrets = Reader::new(sources.keeper(), sources.root());
-    let mut settings = settle::settle(&merged.root, requirements, &mut secrets, &mut problems);
+    let mut secrets = SecretReader::new(sources.supply(), sources.root());
+    let mut settings =
+        interpret::interpret(&merged.root, requirements, &mut secrets, &mut problems);
     problems.check()?;
     settings.files = read.files;
     let (warnings, notes) = problems.into_warnings_and_notes();

@@ -193,9 +193,9 @@ fn parse_document<'t>(
 ) -> Option<Table<'t>> {
     match DeTable::parse(&text.content) {
         Ok(table) => {
-            let origin = Origin { index, start: 0 };
+            let start = TextStart { index, offset: 0 };
             Some(convert_table(
-                origin,
+                start,
                 MAX_DEPTH,
                 table.into_inner(),
                 problems,
@@ -263,14 +263,14 @@ fn parse_override<'t>(
         return None;
     };
     let raw = content[equals + 1..].trim();
-    let start = content.len() - content[equals + 1..].trim_start().len();
+    let offset = content.len() - content[equals + 1..].trim_start().len();
     let mut node = match DeValue::parse(raw) {
         Ok(value) => {
-            let origin = Origin { index, start };
-            convert(origin, MAX_DEPTH, value, problems)?
+            let start = TextStart { index, offset };
+            convert(start, MAX_DEPTH, value, problems)?
         }
         Err(_) => Node {
-            at: Place::new(index, &(start..start + raw.len())),
+            at: Place::new(index, &(offset..offset + raw.len())),
             value: Value::String(Cow::Borrowed(raw)),
         },
     };
@@ -330,27 +330,27 @@ fn key_path(key: &str) -> Option<Vec<(String, Range<usize>)>> {
 
 /// The text that spans count in, and the offset.
 #[derive(Clone, Copy)]
-struct Origin {
+struct TextStart {
     index: u32,
-    start: usize,
+    offset: usize,
 }
 
-impl Origin {
+impl TextStart {
     fn place(self, span: &Range<usize>) -> Place {
         Place::new(
             self.index,
-            &(self.start + span.start..self.start + span.end),
+            &(self.offset + span.start..self.offset + span.end),
         )
     }
 }
 
 fn convert<'t>(
-    origin: Origin,
+    start: TextStart,
     depth: usize,
     value: Spanned<DeValue<'t>>,
     problems: &mut Problems<'_>,
 ) -> Option<Node<'t>> {
-    let at = origin.place(&value.span());
+    let at = start.place(&value.span());
     let Some(depth) = depth.checked_sub(1) else {
         problems.error(at, "tables and lists are nested too deeply here", "");
         return None;
@@ -366,16 +366,16 @@ fn convert<'t>(
         DeValue::Array(array) => Value::Array(
             array
                 .into_iter()
-                .filter_map(|item| convert(origin, depth, item, problems))
+                .filter_map(|item| convert(start, depth, item, problems))
                 .collect(),
         ),
-        DeValue::Table(table) => Value::Table(convert_table(origin, depth, table, problems)),
+        DeValue::Table(table) => Value::Table(convert_table(start, depth, table, problems)),
     };
     Some(Node { at, value })
 }
 
 fn convert_table<'t>(
-    origin: Origin,
+    start: TextStart,
     depth: usize,
     table: DeTable<'t>,
     problems: &mut Problems<'_>,
@@ -383,8 +383,8 @@ fn convert_table<'t>(
     let mut entries: Vec<_> = table
         .into_iter()
         .filter_map(|(name, value)| {
-            let at = origin.place(&name.span());
-            let node = convert(origin, depth, value, problems)?;
+            let at = start.place(&name.span());
+            let node = convert(start, depth, value, problems)?;
             let name = name.into_inner();
             Some(Entry { name, at, node })
         })

@@ -6,19 +6,18 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use codex_network_policy::Mode;
+
+use crate::catalogue::Zero;
 use crate::diagnostic::{Problems, quoted};
+use crate::dialect::{RawSetting, nearest};
 use crate::duration;
-use crate::generation::{Setting, nearest};
 use crate::merge::{Entry, Node, Table, Value};
 
-/// Whether a duration may be zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Zero {
-    Allowed,
-    Refused,
-}
+/// The words of `mode`.
+pub(crate) const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
 
-pub(crate) fn boolean(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<bool> {
+pub(crate) fn boolean(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<bool> {
     match &setting.node.value {
         Value::Boolean(boolean) => Some(*boolean),
         other => {
@@ -34,7 +33,7 @@ pub(crate) fn boolean(setting: Setting<'_>, problems: &mut Problems<'_>) -> Opti
     }
 }
 
-pub(crate) fn string<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
+pub(crate) fn string<'t>(setting: RawSetting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
     let Value::String(text) = &setting.node.value else {
         wrong_type(setting, "a string", "", problems);
         return None;
@@ -43,7 +42,7 @@ pub(crate) fn string<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> O
 }
 
 /// A string that is not empty.
-pub(crate) fn text<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
+pub(crate) fn text<'t>(setting: RawSetting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
     let text = string(setting, problems)?;
     if text.trim().is_empty() {
         let message = format!("{} is empty", quoted(setting.name));
@@ -56,7 +55,7 @@ pub(crate) fn text<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Opt
 
 /// One of a few words.
 pub(crate) fn word<T: Copy>(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     words: &[(&str, T)],
     problems: &mut Problems<'_>,
 ) -> Option<T> {
@@ -78,14 +77,15 @@ pub(crate) fn word<T: Copy>(
 
 /// A whole number in a range.
 pub(crate) fn integer(
-    setting: Setting<'_>,
-    range: RangeInclusive<i64>,
+    setting: RawSetting<'_>,
+    range: RangeInclusive<u64>,
     problems: &mut Problems<'_>,
-) -> Option<i64> {
+) -> Option<u64> {
     let Value::Integer(integer) = setting.node.value else {
         wrong_type(setting, "a whole number", "", problems);
         return None;
     };
+    let integer = integer.and_then(|integer| u64::try_from(integer).ok());
     let integer = integer.filter(|integer| range.contains(integer));
     if integer.is_none() {
         let (low, high) = (range.start(), range.end());
@@ -97,7 +97,7 @@ pub(crate) fn integer(
 
 /// A duration with a unit, as `duration` reads it.
 pub(crate) fn duration(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     zero: Zero,
     problems: &mut Problems<'_>,
 ) -> Option<Duration> {
@@ -125,7 +125,7 @@ pub(crate) fn duration(
 }
 
 /// A path. A relative one is relative to the directory of its file.
-pub(crate) fn path(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
+pub(crate) fn path(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let text = text(setting, problems)?;
     if text.contains('\0') {
         let message = format!("{} holds a NUL, which no path can", quoted(setting.name));
@@ -139,7 +139,7 @@ pub(crate) fn path(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<
 /// The strings of a list, each with its node, for the caller to check. Elements that are not
 /// strings are reported and left out.
 pub(crate) fn strings<'t>(
-    setting: Setting<'t>,
+    setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
 ) -> Vec<(&'t str, &'t Node<'t>)> {
     let Value::Array(items) = &setting.node.value else {
@@ -169,7 +169,7 @@ pub(crate) fn strings<'t>(
 
 /// A table whose keys are names that the user chooses.
 pub(crate) fn table<'t>(
-    setting: Setting<'t>,
+    setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
 ) -> Option<&'t Table<'t>> {
     let Value::Table(table) = &setting.node.value else {
@@ -190,7 +190,7 @@ pub(crate) enum Permission {
 
 /// The entries of a map of permissions, in the order of the configuration.
 pub(crate) fn permissions<'t>(
-    setting: Setting<'t>,
+    setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
 ) -> Vec<(&'t Entry<'t>, Permission)> {
     const WORDS: &[(&str, Permission)] = &[
@@ -208,12 +208,12 @@ pub(crate) fn permissions<'t>(
     };
     map.in_order()
         .into_iter()
-        .filter_map(|entry| Some((entry, word(Setting::of(entry), WORDS, problems)?)))
+        .filter_map(|entry| Some((entry, word(RawSetting::of(entry), WORDS, problems)?)))
         .collect()
 }
 
 pub(crate) fn wrong_type(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     wanted: &str,
     help: &str,
     problems: &mut Problems<'_>,
@@ -224,7 +224,7 @@ pub(crate) fn wrong_type(
 }
 
 /// The key's name in TOML that a message suggests.
-pub(crate) fn named(setting: Setting<'_>) -> String {
+pub(crate) fn named(setting: RawSetting<'_>) -> String {
     let quoted = quoted(setting.name);
     quoted.trim_matches('`').to_owned()
 }

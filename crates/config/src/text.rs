@@ -120,7 +120,7 @@ impl Texts {
     }
 
     /// The same as a [`ConfigLine`], to be kept.
-    pub(crate) fn origin(&self, place: Place) -> ConfigLine {
+    pub(crate) fn config_line(&self, place: Place) -> ConfigLine {
         ConfigLine {
             file: Arc::clone(&self.text(place).name),
             line: self.line(place),

@@ -410,7 +410,7 @@ fn c6_the_settings_know_what_is_pinned_and_what_the_mode_may_become() {
     let pins: Vec<String> = managed
         .pins()
         .iter()
-        .map(|pin| format!("{}: {} ({})", pin.key, pin.allowed, pin.origin.line))
+        .map(|pin| format!("{}: {} ({})", pin.key, pin.allowed, pin.line.line))
         .collect();
     assert_eq!(
         pins,
@@ -455,7 +455,7 @@ fn c6_the_settings_know_where_each_value_is_written() {
     let settings = load(&sources).expect("sound").settings;
     let place = root.path().join(CODEX).display().to_string();
     let origins: Vec<String> = settings
-        .origins
+        .lines
         .iter()
         .map(|(key, places)| {
             let places: Vec<String> = places.iter().map(ToString::to_string).collect();

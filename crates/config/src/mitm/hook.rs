@@ -6,21 +6,12 @@ use codex_network_policy::{
     ConfigLine, HeaderNameText, HookMethod, HookSpec, Host, PathPrefix, ValuePattern,
 };
 
-use super::{Named, non_empty_list, non_empty_strings};
+use super::{NamedAction, non_empty_list, non_empty_strings};
+use crate::catalogue::{self, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
+use crate::dialect::{RawSetting, RawSettings, as_key, report_unknown};
 use crate::merge::{Entry, Node, Table};
 use crate::read;
-
-pub(super) const KEYS: &[&str] = &[
-    "host",
-    "methods",
-    "path_prefixes",
-    "query",
-    "headers",
-    "body",
-    "action",
-];
 
 /// Keys without which a hook would cover more than its author intends, and how to write each.
 pub(super) const REQUIRED: &[(&str, &str)] = &[
@@ -34,9 +25,13 @@ pub(super) type Hook = (HookSpec, Vec<usize>);
 
 /// The hooks in the order in which they are tried: the order of the configuration, those of weaker
 /// layers first. A hook that a later layer mentions takes the position that it has there.
-pub(super) fn settle(raw: &Raw<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Vec<Hook> {
+pub(super) fn interpret(
+    raw: &RawSettings<'_>,
+    actions: &[NamedAction],
+    problems: &mut Problems<'_>,
+) -> Vec<Hook> {
     let table = raw
-        .get(Key::MitmHooks)
+        .get(Key::HOOKS)
         .and_then(|setting| read::table(setting, problems));
     table
         .into_iter()
@@ -45,15 +40,15 @@ pub(super) fn settle(raw: &Raw<'_>, actions: &[Named], problems: &mut Problems<'
         .collect()
 }
 
-fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Option<Hook> {
+fn hook(entry: &Entry<'_>, actions: &[NamedAction], problems: &mut Problems<'_>) -> Option<Hook> {
     let path = format!("….mitm.hooks.{}", shown(&as_key(&entry.name)));
-    let table = read::table(Setting::of(entry), problems)?;
+    let table = read::table(RawSetting::of(entry), problems)?;
     let mut host = None;
     let (mut methods, mut path_prefixes) = (Vec::new(), Vec::new());
     let (mut query, mut headers) = (Vec::new(), Vec::new());
     let mut taken = Vec::new();
     for key in table.in_order() {
-        let setting = Setting::of(key);
+        let setting = RawSetting::of(key);
         match &*key.name {
             "host" => host = exact_host(setting, problems),
             "methods" => {
@@ -68,7 +63,10 @@ fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Op
                 problems.error(key.at, message, "remove it");
             }
             "action" => taken = references(setting, actions, problems),
-            _ => report_unknown(KEYS, &path, key, None, problems),
+            _ => {
+                let known = catalogue::names_in(TopTable::Hook, "");
+                report_unknown(&known, &path, key, None, problems);
+            }
         }
     }
     for (key, example) in REQUIRED {
@@ -94,7 +92,7 @@ fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Op
 }
 
 /// Hooks have exact hosts: a pattern would intercept more than its author intends.
-fn exact_host(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Host> {
+fn exact_host(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<Host> {
     let text = read::text(setting, problems)?;
     match Host::parse(text) {
         Ok(host) => Some(host),
@@ -139,7 +137,7 @@ fn parsed<T, E: Display>(
     meanings
 }
 
-fn prefixes(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<PathPrefix> {
+fn prefixes(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Vec<PathPrefix> {
     let strings = non_empty_strings(setting, problems);
     for (text, node) in &strings {
         if text.starts_with('/') && text.contains('*') {
@@ -161,14 +159,14 @@ enum Empty {
 
 /// A table of names, each with its permitted values.
 fn conditions(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     empty: Empty,
     problems: &mut Problems<'_>,
 ) -> Vec<(String, Vec<ValuePattern>)> {
     let table = read::table(setting, problems);
     let mut conditions = Vec::new();
     for entry in table.into_iter().flat_map(Table::in_order) {
-        let values = Setting::of(entry);
+        let values = RawSetting::of(entry);
         let texts = match empty {
             Empty::Present => read::strings(values, problems),
             Empty::Refused => non_empty_list(values, problems),
@@ -181,7 +179,7 @@ fn conditions(
 
 /// Conditions on fields, whose names are case-insensitive.
 fn fields(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<(HeaderNameText, Vec<ValuePattern>)> {
     let conditions = conditions(setting, Empty::Present, problems);
@@ -206,7 +204,11 @@ fn fields(
     fields
 }
 
-fn references(setting: Setting<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Vec<usize> {
+fn references(
+    setting: RawSetting<'_>,
+    actions: &[NamedAction],
+    problems: &mut Problems<'_>,
+) -> Vec<usize> {
     let mut indices = Vec::new();
     for (name, node) in non_empty_strings(setting, problems) {
         let index = actions.iter().position(|(other, _)| other == name);

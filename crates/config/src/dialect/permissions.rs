@@ -1,36 +1,22 @@
-//! Third and fourth generation: `default_permissions = "NAME"` selects a `[permissions.NAME]`, whose
-//! `network` table holds lists (third) or the maps `domains` and `unix_sockets` (fourth).
+//! The third and fourth dialect: `default_permissions = "NAME"` selects a `[permissions.NAME]`, whose
+//! `network` table holds lists (third) or the maps `domains` and `unix_sockets` (fourth). `settle`
+//! checks that they are not mixed.
 //!
 //! A profile holds more than this reads (file system rules, for one). Everything beside `network`
 //! is left alone.
 
-use super::{COMMON, Found, Key, LISTS, Schema, Slot, as_key, nearest};
+use super::{DialectTable, PROFILES, as_key, nearest};
+use crate::catalogue::{SELECTOR, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::merge::{Entry, Table, Value};
 
-/// The key that selects a profile.
-pub(crate) const SELECTOR: &str = "default_permissions";
-
-/// The table of profiles.
-pub(crate) const TABLE: &str = "permissions";
-
-/// Both forms. `settle` checks that they are not mixed.
-pub(crate) static SCHEMA: Schema = Schema(&[
-    COMMON,
-    LISTS,
-    &[
-        ("domains", Slot::Value(Key::Domains)),
-        ("unix_sockets", Slot::Value(Key::UnixSockets)),
-    ],
-]);
-
 /// The selected profile's `network` table, if it has one.
-pub(crate) fn find<'t>(
+pub(super) fn find<'t>(
     root: &'t Table<'t>,
     others_used: bool,
     problems: &mut Problems<'_>,
-) -> Option<Found<'t>> {
-    let profiles = match root.get(TABLE) {
+) -> Option<DialectTable<'t>> {
+    let profiles = match root.get(PROFILES) {
         None => &[][..],
         Some(entry) => match &entry.node.value {
             Value::Table(table) => table.entries(),
@@ -84,11 +70,11 @@ pub(crate) fn find<'t>(
     };
     refuse_inheritance(table, problems);
     let network = table.get("network")?;
-    Some(Found {
-        path: format!("{TABLE}.{}.network", shown(&as_key(name))),
+    Some(DialectTable {
+        table: TopTable::Profile,
+        path: format!("{PROFILES}.{}.network", shown(&as_key(name))),
         at: network.at,
         node: &network.node,
-        schema: &SCHEMA,
     })
 }
 

@@ -1,33 +1,41 @@
-//! The `mitm` table of `GET /config`. It shows the source of a secret, and neither its value nor
-//! its prefix (SPEC B4).
+//! Values of `/config` that are more than one field. It shows the source of a secret, and neither
+//! its value nor its prefix (SPEC B4).
 
-use codex_network_config::{Action, Injection, Mitm, SecretSource, Settings};
-use codex_network_policy::{HookId, HookSpec, Interception};
+use codex_network_policy::{DomainSet, HookId, HookSpec};
 use serde_json::{Map, Value, json};
+
+use crate::action::{Action, Injection};
+use crate::secret::SecretSource;
+use crate::settings::{Mitm, Principal};
 
 /// Replaces a secret.
 const CONCEALED: &str = "<secret>";
 
-pub(super) fn effective(settings: &Settings) -> Value {
-    let mitm = &settings.mitm;
-    let hooks = mitm.hooks.iter().map(|(id, hook)| {
-        let shown = show_hook(mitm, id, hook);
-        (hook.name.clone(), shown)
-    });
-    let actions = mitm.actions.iter();
-    let actions = actions.map(|(name, action)| (name.to_owned(), show_action(action)));
-    json!({
-        "allowed": settings.policy.interception() == Interception::Automatic,
-        "inspect": mitm.inspect,
-        "max_body_bytes": mitm.max_body_bytes,
-        "ca_cert_path": mitm.ca_paths.as_ref().map(|ca| &ca.certificate),
-        "ca_key_path": mitm.ca_paths.as_ref().map(|ca| &ca.key),
-        "hooks": hooks.collect::<Map<_, _>>(),
-        "actions": actions.collect::<Map<_, _>>(),
-    })
+pub(super) fn patterns(set: &DomainSet) -> Value {
+    set.rules().map(|rule| rule.pattern).collect()
 }
 
-fn show_hook(mitm: &Mitm, id: HookId, hook: &HookSpec) -> Value {
+pub(super) fn principals(principals: &[Principal]) -> Value {
+    let names = principals.iter().map(|principal| match principal {
+        Principal::User(name) => name.clone(),
+        Principal::Group(name) => format!("@{name}"),
+    });
+    names.collect()
+}
+
+pub(super) fn hooks(mitm: &Mitm) -> Value {
+    let hooks = mitm.hooks.iter();
+    let hooks = hooks.map(|(id, spec)| (spec.name.clone(), hook(mitm, id, spec)));
+    Value::Object(hooks.collect())
+}
+
+pub(super) fn actions(mitm: &Mitm) -> Value {
+    let actions = mitm.actions.iter();
+    let actions = actions.map(|(name, spec)| (name.to_owned(), action(spec)));
+    Value::Object(actions.collect())
+}
+
+fn hook(mitm: &Mitm, id: HookId, hook: &HookSpec) -> Value {
     let query = hook.query.iter();
     let query = query.map(|(name, values)| (name.clone(), texts(values)));
     let headers = hook.headers.iter();
@@ -43,14 +51,14 @@ fn show_hook(mitm: &Mitm, id: HookId, hook: &HookSpec) -> Value {
     })
 }
 
-fn show_action(action: &Action) -> Value {
+fn action(action: &Action) -> Value {
     json!({
         "strip_request_headers": texts(&action.strip),
-        "inject_request_headers": action.inject.iter().map(show_injection).collect::<Vec<_>>(),
+        "inject_request_headers": action.inject.iter().map(injection).collect::<Vec<_>>(),
     })
 }
 
-fn show_injection(injection: &Injection) -> Value {
+fn injection(injection: &Injection) -> Value {
     let name = injection.name.as_str();
     match &injection.source {
         SecretSource::Environment(variable) => {

@@ -24,12 +24,12 @@ pub struct Pin {
     /// The permitted values, in words.
     pub allowed: String,
     /// The place of the requirement.
-    pub origin: ConfigLine,
+    pub line: ConfigLine,
 }
 
 /// A value that exceeds a requirement. `Display` writes one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}; {} requires it", invalid(.pin.key, .asked, &.pin.allowed), .pin.origin)]
+#[error("{}; {} requires it", invalid(.pin.key, .asked, &.pin.allowed), .pin.line)]
 pub struct Widening {
     asked: String,
     pin: Pin,
@@ -77,12 +77,12 @@ impl Default for Managed {
 /// `limited, by /etc/codex/requirements.toml:2`.
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, by {}", self.allowed, self.origin)
+        write!(f, "{}, by {}", self.allowed, self.line)
     }
 }
 
 /// The sentence of SPEC C6, with the full name of a key of `[daemon]`.
-pub(super) fn invalid(key: &str, asked: &str, allowed: &str) -> String {
+pub(crate) fn invalid(key: &str, asked: &str, allowed: &str) -> String {
     let table = if key.starts_with("daemon.") {
         ""
     } else {
