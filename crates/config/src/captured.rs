@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn c7_no_prefix_of_a_captured_configuration_is_taken_for_all_of_it() {
+    fn c7_a_truncated_captured_configuration_is_an_error() {
         let (_directory, sources) = captured();
         let bytes = sources.to_bytes();
         let whole_parts =
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn c7_what_cannot_be_read_cannot_be_captured() {
+    fn c7_an_unreadable_file_cannot_be_captured() {
         let directory = tempfile::tempdir().unwrap();
         assert!(
             Sources::file(directory.path().join("missing.toml"))

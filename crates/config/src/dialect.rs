@@ -154,7 +154,7 @@ pub(crate) fn read<'t>(root: &'t Table<'t>, problems: &mut Problems<'_>) -> RawS
     found.sort_by_key(|found| found.at);
     for pair in found.windows(2) {
         let message = format!(
-            "[{}] and [{}] ({}) are two generations of the same settings",
+            "[{}] and [{}] ({}) are two dialects of the same settings",
             pair[1].path,
             pair[0].path,
             problems.texts.name_place(pair[0].at)

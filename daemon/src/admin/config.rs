@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     /// The configuration that sets every key.
-    const FULL: &str = include_str!("../../../crates/config/tests/full.toml");
+    const FULL: &str = include_str!("../../../crates/config/tests/it/full.toml");
 
     #[test]
     fn a2_config_shows_the_settings_in_this_order_and_form() {

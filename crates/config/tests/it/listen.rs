@@ -93,7 +93,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 #[test]
-fn only_host_and_port_of_a_url_count_l11() {
+fn l11_only_host_and_port_of_a_url_count() {
     for (url, expected) in URLS {
         let keys = format!("dangerously_allow_non_loopback_proxy = true\nproxy_url = {url:?}");
         assert_eq!(
@@ -105,7 +105,7 @@ fn only_host_and_port_of_a_url_count_l11() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_l11() {
+fn l11_other_texts_are_not_addresses() {
     for url in NOT_URLS {
         let text = format!("[network]\nproxy_url = {url:?}\n");
         let errors = load(&Sources::none().with_text("config.toml", text)).expect_err(url);
@@ -120,14 +120,14 @@ fn what_is_no_address_is_refused_l11() {
 }
 
 #[test]
-fn each_listener_has_its_own_default_port_l11() {
+fn l11_each_listener_has_its_own_default_port() {
     let keys = "proxy_url = \"localhost\"\nsocks_url = \"localhost\"\nadmin_url = \"localhost\"";
     assert_eq!(loaded(keys).settings.listen, Listen::default());
 }
 
 /// Which listeners keep an address that is not loopback, by their opt-ins.
 #[test]
-fn other_addresses_are_clamped_to_loopback_l8() {
+fn l8_other_addresses_are_clamped_to_loopback() {
     const PROXY: &str = "dangerously_allow_non_loopback_proxy = true\n";
     const ADMIN: &str = "dangerously_allow_non_loopback_admin = true\n";
     const SOCKET: &str = "allow_unix_sockets = [\"/run/x\"]\n";
@@ -182,14 +182,14 @@ fn other_addresses_are_clamped_to_loopback_l8() {
             assert_eq!(
                 clamps.count(),
                 clamped,
-                "each clamp is told: {host} {keys:?}"
+                "each clamp is reported: {host} {keys:?}"
             );
         }
     }
 }
 
 #[test]
-fn loopback_is_never_clamped_l8() {
+fn l8_loopback_is_never_clamped() {
     for host in ["127.0.0.1", "127.255.255.254", "[::1]"] {
         let loaded = loaded(&format!(
             "proxy_url = \"{host}:1\"\ndangerously_allow_all_unix_sockets = true"
@@ -200,7 +200,7 @@ fn loopback_is_never_clamped_l8() {
 
 /// The default addresses and the optional listeners.
 #[test]
-fn listeners_can_be_left_out_l2_a2() {
+fn l2_a2_listeners_can_be_left_out() {
     let listen = loaded("enable_socks5 = false\n[daemon.admin]\nenabled = false")
         .settings
         .listen;
@@ -209,7 +209,7 @@ fn listeners_can_be_left_out_l2_a2() {
 }
 
 #[test]
-fn two_listeners_cannot_share_an_address() {
+fn l11_two_listeners_cannot_share_an_address() {
     let collides = |keys: &str| {
         let text = format!(
             "[network]\ndangerously_allow_non_loopback_proxy = true\ndangerously_allow_non_loopback_admin = true\n{keys}\n"

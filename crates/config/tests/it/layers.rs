@@ -38,7 +38,7 @@ impl Root {
     }
 
     /// Errors with the temporary directory's name taken out.
-    fn said(&self, errors: &Diagnostics) -> String {
+    fn messages(&self, errors: &Diagnostics) -> String {
         let root = self.path().to_str().expect("UTF-8");
         errors.to_string().replace(root, "ROOT")
     }
@@ -62,7 +62,7 @@ fn patterns(settings: &Settings) -> Vec<String> {
 
 /// Each layer beats those before it, and `-c` beats them all, the last one first.
 #[test]
-fn later_layers_win_c1() {
+fn c1_later_layers_win() {
     let root = Root::new();
     let text = |n: usize| format!("[daemon.limits]\nblocked_buffer = {n}\n");
     assert_eq!(buffer(&root.sources()), 200);
@@ -90,7 +90,7 @@ fn later_layers_win_c1() {
 }
 
 #[test]
-fn codex_home_names_the_user_layer_c1() {
+fn c1_codex_home_names_the_user_layer() {
     let root = Root::new();
     root.write("home/.codex/config.toml", "[network]\nmode = \"limited\"\n");
     let other = root.write("other/config.toml", "[network]\nenabled = false\n");
@@ -113,7 +113,7 @@ fn codex_home_names_the_user_layer_c1() {
 }
 
 #[test]
-fn drop_ins_are_read_in_name_order_and_only_toml_c1() {
+fn c1_drop_ins_are_read_in_name_order_and_only_toml() {
     let root = Root::new();
     let directory = "etc/codex-network-proxy/conf.d";
     // Names in byte order: `10` before `9`. Enough of them that no file system has them sorted.
@@ -133,7 +133,7 @@ fn drop_ins_are_read_in_name_order_and_only_toml_c1() {
 
 /// `--config FILE` stands for all layers.
 #[test]
-fn a_named_file_replaces_the_layers_c1() {
+fn c1_a_named_file_replaces_the_layers() {
     let root = Root::new();
     root.write("etc/codex/config.toml", "[network]\nmode = \"limited\"\n");
     let named = root.write("proxy.toml", "[network]\nenabled = false\n");
@@ -145,7 +145,7 @@ fn a_named_file_replaces_the_layers_c1() {
 
 /// Tables merge, scalars and arrays replace.
 #[test]
-fn tables_merge_and_arrays_replace_c1() {
+fn c1_tables_merge_and_arrays_replace() {
     let lower = "[network]\nenabled = false\nmode = \"limited\"\nallowed_domains = [\"a.example\", \"b.example\"]\n";
     let upper = "[network]\nmode = \"full\"\nallowed_domains = [\"c.example\"]\n";
     let merged = settings(&Sources::none().with_text("l", lower).with_text("u", upper));
@@ -177,9 +177,9 @@ fn tables_merge_and_arrays_replace_c1() {
     );
 }
 
-/// One setting has two places in the first generation. The later layer wins in either place.
+/// One setting has two places in the first dialect. The later layer wins in either place.
 #[test]
-fn a_later_layer_wins_in_either_place_c1() {
+fn c1_a_later_layer_wins_in_either_place() {
     let at_top = "[network_proxy]\nallow_local_binding = true\n";
     let in_policy = "[network_proxy.policy]\nallow_local_binding = false\n";
     let local = |first, second| {
@@ -192,7 +192,7 @@ fn a_later_layer_wins_in_either_place_c1() {
 
 /// SPEC C1: `-c dotted.key=value`: TOML, else a string; the key may hold quoted parts.
 #[test]
-fn overrides_are_toml_or_strings_c1() {
+fn c1_overrides_are_toml_or_strings() {
     let with = |assignment: &str| settings(&Sources::none().with_override(assignment));
     for assignment in [
         "network.mode=limited",
@@ -238,7 +238,7 @@ fn overrides_are_toml_or_strings_c1() {
 
 /// SPEC C2: relative to the file that says so; with `-c` to the working directory.
 #[test]
-fn relative_paths_start_from_their_file_c2() {
+fn c2_relative_paths_start_from_their_file() {
     let root = Root::new();
     let paths = "[network.mitm]\nca_cert_path = \"ca.pem\"\nca_key_path = \"/abs/ca.key\"\n[daemon]\nstate_dir = \"state\"\n";
     let file = root.write("etc/codex-network-proxy/conf.d/1.toml", paths);
@@ -252,7 +252,7 @@ fn relative_paths_start_from_their_file_c2() {
 }
 
 #[test]
-fn files_that_cannot_be_read_are_told_by_name_c4() {
+fn c4_files_that_cannot_be_read_are_named() {
     let root = Root::new();
     fs::create_dir_all(root.path().join("etc/codex/config.toml")).expect("a directory");
     root.write(
@@ -271,9 +271,9 @@ fn files_that_cannot_be_read_are_told_by_name_c4() {
     )
     .expect("a link");
     let errors = load(&root.sources()).expect_err("four bad files");
-    insta::assert_snapshot!(root.said(&errors));
+    insta::assert_snapshot!(root.messages(&errors));
     let missing = load(&Sources::file(root.path().join("missing.toml"))).expect_err("no file");
-    insta::assert_snapshot!(root.said(&missing), @"
+    insta::assert_snapshot!(root.messages(&missing), @"
     error: ROOT/missing.toml: cannot be read: No such file or directory (os error 2)
       help: is the path right? Without a file the built-in defaults and the system's files are used
     ");
@@ -283,7 +283,7 @@ fn files_that_cannot_be_read_are_told_by_name_c4() {
 /// lost.
 #[cfg(unix)]
 #[test]
-fn a_link_that_leads_nowhere_is_no_empty_place_c6() {
+fn c6_a_dangling_link_is_not_a_missing_file() {
     use std::os::unix::fs::symlink;
 
     for place in [
@@ -300,11 +300,11 @@ fn a_link_that_leads_nowhere_is_no_empty_place_c6() {
         fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
         symlink(root.path().join("nowhere"), &link).expect("a link");
         let errors = load(&root.sources()).expect_err(place);
-        let said = root.said(&errors);
+        let messages = root.messages(&errors);
         assert!(
-            said.contains(&format!("ROOT/{place}"))
-                && said.contains("cannot be read: it is a link to a file that does not exist"),
-            "{said}"
+            messages.contains(&format!("ROOT/{place}"))
+                && messages.contains("cannot be read: it is a link to a file that does not exist"),
+            "{messages}"
         );
         fs::create_dir_all(root.path().join("elsewhere")).expect("a folder");
         fs::remove_file(&link).expect("it is there");
@@ -316,14 +316,14 @@ fn a_link_that_leads_nowhere_is_no_empty_place_c6() {
 }
 
 #[test]
-fn a_file_over_64_mib_is_refused_unread() {
+fn c4_a_file_over_64_mib_is_refused_unread() {
     let root = Root::new();
     let path = root.path().join("big.toml");
     let file = fs::File::create(&path).expect("a file");
     file.set_len((64 << 20) + 1).expect("a sparse file");
     let errors = load(&Sources::file(&path)).expect_err("too large");
     assert_eq!(
-        root.said(&errors),
+        root.messages(&errors),
         "error: ROOT/big.toml: is larger than 64 MiB"
     );
 }
@@ -331,14 +331,14 @@ fn a_file_over_64_mib_is_refused_unread() {
 /// A pipe without a writer must not hang a start that did not name it.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_layer_that_is_no_file_is_refused() {
+fn c4_a_layer_that_is_not_a_file_is_refused() {
     let root = Root::new();
     fs::create_dir_all(root.path().join("etc/codex")).expect("a directory");
     std::os::unix::fs::symlink("/dev/null", root.path().join("etc/codex/config.toml"))
         .expect("a link");
     let errors = load(&root.sources()).expect_err("a device");
     assert_eq!(
-        root.said(&errors),
+        root.messages(&errors),
         "error: ROOT/etc/codex/config.toml: cannot be read: it is neither a regular file nor a pipe"
     );
 }
@@ -346,7 +346,7 @@ fn a_layer_that_is_no_file_is_refused() {
 /// SPEC C7: one error anywhere and there are no settings, but the errors of every file are
 /// reported.
 #[test]
-fn one_error_anywhere_and_nothing_is_loaded_c7() {
+fn c7_one_error_anywhere_and_nothing_is_loaded() {
     let root = Root::new();
     root.write("etc/codex/config.toml", "[network]\nmode = \"odd\"\n");
     root.write(

@@ -1,30 +1,30 @@
-//! The messages for a wrong configuration (SPEC C4): snapshots, one theme per file.
+//! The messages for a wrong configuration (SPEC C4): snapshots.
 
 use codex_network_config::{Sources, load};
 
 /// All messages about each text, in order.
-fn said(texts: &[&str]) -> String {
-    let mut said = String::new();
+fn messages_about(texts: &[&str]) -> String {
+    let mut messages = String::new();
     for text in texts {
         let sources = Sources::none()
             .with_text("config.toml", *text)
             .with_environment(|name| (name == "TOKEN").then(|| "hunter2".into()));
-        said.push_str(&say(&sources));
-        said.push_str("\n----\n");
+        messages.push_str(&messages_of(&sources));
+        messages.push_str("\n----\n");
     }
-    said
+    messages
 }
 
-fn said_of_overrides(overrides: &[&str]) -> String {
-    let mut said = String::new();
+fn messages_about_overrides(overrides: &[&str]) -> String {
+    let mut messages = String::new();
     for assignment in overrides {
-        said.push_str(&say(&Sources::none().with_override(*assignment)));
-        said.push_str("\n----\n");
+        messages.push_str(&messages_of(&Sources::none().with_override(*assignment)));
+        messages.push_str("\n----\n");
     }
-    said
+    messages
 }
 
-fn say(sources: &Sources) -> String {
+fn messages_of(sources: &Sources) -> String {
     match load(sources) {
         Err(errors) => errors.to_string(),
         Ok(loaded) => {
@@ -37,8 +37,8 @@ fn say(sources: &Sources) -> String {
 
 /// SPEC C4: inside our tables an unknown key is an error that names the nearest one.
 #[test]
-fn unknown_keys_name_the_nearest_c4() {
-    let said = said(&[
+fn c4_unknown_keys_name_the_nearest() {
+    let messages = messages_about(&[
         "[network]\n\n\nallowed_domain = [\"x\"]\n",
         "[network]\nmodes = \"full\"\n",
         "[network]\nenable-socks5 = true\n",
@@ -60,12 +60,12 @@ fn unknown_keys_name_the_nearest_c4() {
         "[network-proxy]\nmode = \"limited\"\n",
         "default_permission = \"dev\"\n",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
-fn wrong_types_and_ranges_c3_c5() {
-    let said = said(&[
+fn c3_c5_wrong_types_and_ranges() {
+    let messages = messages_about(&[
         "[network]\nenabled = \"true\"\n",
         "[network]\nenabled = 1\n",
         "[network]\nmode = \"ful\"\n",
@@ -85,12 +85,12 @@ fn wrong_types_and_ranges_c3_c5() {
         "[daemon.control]\nadministrators = [\"\", \"@\", \"a b\"]\nobservers = \"me\"\n",
         "[daemon]\nstate_dir = 1979-05-27\n",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
-fn bad_patterns_point_at_the_element_p2() {
-    let said = said(&[
+fn p2_bad_patterns_point_at_the_element() {
+    let messages = messages_about(&[
         concat!(
             "[network]\n",
             "allowed_domains = [\n",
@@ -106,12 +106,12 @@ fn bad_patterns_point_at_the_element_p2() {
         "default_permissions = \"p\"\n[permissions.p.network.domains]\n\"*\" = \"deny\"\n\"x/y\" = \"allow\"\n\"a.example\" = \"alow\"\n\"b.example\" = true\n",
         "[network]\nallowed_domains = [\"*\"]\n",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
-fn generations_exclude_each_other_c2() {
-    let said = said(&[
+fn c2_dialects_exclude_each_other() {
+    let messages = messages_about(&[
         "[network]\nmode = \"full\"\n\n[network_proxy]\nmode = \"limited\"\n",
         "default_permissions = \"dev\"\n[network]\n[permissions.dev.network]\nenabld = true\n[network_proxy]\nx = 1\n",
         "default_permissions = \"dve\"\n[permissions.dev.network]\n[permissions.ci.network]\n",
@@ -127,25 +127,25 @@ fn generations_exclude_each_other_c2() {
         "[network_proxy]\nallow_local_binding = true\n[network_proxy.policy]\nallow_local_binding = false\n",
         "[network_proxy]\ndangerously_allow_non_loopback = true\ndangerously_allow_non_loopback_proxy = true\n",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
-/// SPEC C2: old generations work without complaint; `check` mentions the newest form.
+/// SPEC C2: old dialects work without complaint; `check` mentions the newest form.
 #[test]
-fn older_generations_get_a_note_c2() {
-    let said = said(&[
+fn c2_older_dialects_get_a_note() {
+    let messages = messages_about(&[
         "[network_proxy]\n",
         "[network]\n",
         "default_permissions = \"dev\"\n[permissions.dev.network]\nallowed_domains = []\n",
         "default_permissions = \"dev\"\n[permissions.dev.network.domains]\n",
         "",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
-fn listen_addresses_l8_l11() {
-    let said = said(&[
+fn l8_l11_listen_addresses() {
+    let messages = messages_about(&[
         "[network]\nproxy_url = \"http://0.0.0.0:3128\"\nsocks_url = \"192.0.2.1\"\nadmin_url = \"[2001:db8::1]:9\"\n",
         "[network]\nproxy_url = \"http://0.0.0.0:3128\"\ndangerously_allow_non_loopback_proxy = true\nallow_unix_sockets = [\"/run/docker.sock\"]\n",
         "[network]\nproxy_url = \"http://127.0.0.1:70000\"\nsocks_url = \"3128\"\nadmin_url = \":8080\"\n",
@@ -153,12 +153,12 @@ fn listen_addresses_l8_l11() {
         "[network]\nproxy_url = \"127.0.0.1:8080\"\n",
         "[network]\nproxy_url = \"127.0.0.1:9\"\nsocks_url = \"localhost:9\"\nadmin_url = \"http://proxy.example:9\"\n",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
-fn hooks_and_actions_m9() {
-    let said = said(&[
+fn m9_hooks_and_actions() {
+    let messages = messages_about(&[
         concat!(
             "[network.mitm.hooks.a]\n",
             "methods = []\n",
@@ -225,13 +225,13 @@ fn hooks_and_actions_m9() {
         "[network.mitm]\nca_cert_path = \"ca.pem\"\n",
         "[network.mitm]\nca_key_path = \"ca.key\"\nmax_body_bytes = -1\n",
     ]);
-    assert!(!said.contains("hunter2"), "SPEC B4");
-    insta::assert_snapshot!(said);
+    assert!(!messages.contains("hunter2"), "SPEC B4");
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
-fn what_this_version_cannot_do_is_said() {
-    let said = said(&[
+fn h10_settings_without_effect_are_warnings() {
+    let messages = messages_about(&[
         concat!(
             "default_permissions = \"p\"\n",
             "[permissions.p.network]\n",
@@ -257,12 +257,12 @@ fn what_this_version_cannot_do_is_said() {
         ),
         "[network]\nallow_unix_sockets = [\"/run/a\", \"relative\"]\n",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
-fn syntax_errors_have_the_same_form_c4() {
-    let said = said(&[
+fn c4_syntax_errors_have_the_same_form() {
+    let messages = messages_about(&[
         "[network\nmode = \"full\"\n",
         "[network]\nmode = full\n",
         "[network]\nmode = \"full\nenabled = true\n",
@@ -276,12 +276,12 @@ fn syntax_errors_have_the_same_form_c4() {
         // A byte order mark does not count as a column.
         "\u{feff}[network\n",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
-fn overrides_c1() {
-    let said = said_of_overrides(&[
+fn c1_overrides() {
+    let messages = messages_about_overrides(&[
         "network.mode",
         "=5",
         ".a=5",
@@ -295,13 +295,13 @@ fn overrides_c1() {
         "# x",
         "#=5",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 /// Excerpts: long lines are cut around the place, tabs and unprintable characters cannot disturb a
 /// terminal, and the caret points at the right characters.
 #[test]
-fn excerpts_are_cut_and_escaped_c4() {
+fn c4_excerpts_are_cut_and_escaped() {
     let long = format!(
         "[network]\nallowed_domains = [{} \"bad/one\", {}]\n",
         "\"good.example\", ".repeat(50),
@@ -309,7 +309,7 @@ fn excerpts_are_cut_and_escaped_c4() {
     );
     let long_key = format!("[network]\n{} = 1\n", "k".repeat(300));
     let wide = "[network]\nallowed_domains = [\"ünïcödé.example\", \"a/b\"]\n";
-    let said = said(&[
+    let messages = messages_about(&[
         &long,
         &long_key,
         wide,
@@ -320,21 +320,21 @@ fn excerpts_are_cut_and_escaped_c4() {
         "[network]\nallowed_domains = [\"\u{1b}[31m\"]\n",
         "[network]\nallowed_domains = [\"\"\"\na\nb/c\"\"\"]\n",
     ]);
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 /// Problems are counted and not all listed: the message stays readable and its cost bounded.
 #[test]
-fn a_flood_of_problems_is_capped_c4() {
+fn c4_a_flood_of_problems_is_capped() {
     let bad: Vec<String> = (0..1000).map(|n| format!("\"bad/{n}\"")).collect();
     let text = format!("[network]\nallowed_domains = [\n{}]\n", bad.join(",\n"));
     let sources = Sources::none().with_text("config.toml", text);
     let errors = load(&sources).expect_err("no pattern is good");
     assert_eq!(errors.error_count(), 1000);
     assert_eq!(errors.iter().count(), 100);
-    let said = errors.to_string();
-    assert!(said.ends_with("\nand 900 more errors"), "{said}");
-    assert!(said.len() < 20_000);
+    let messages = errors.to_string();
+    assert!(messages.ends_with("\nand 900 more errors"), "{messages}");
+    assert!(messages.len() < 20_000);
     insta::assert_snapshot!(
         errors.one_line(),
         @"config.toml:3:1: bad pattern `bad/0`: a pattern names a host: it has no path and no address range (`/`) (and 999 more errors)"
@@ -343,8 +343,8 @@ fn a_flood_of_problems_is_capped_c4() {
 
 /// SPEC C4: all problems at once, in the order of the text.
 #[test]
-fn problems_come_all_at_once_and_in_order_c4() {
+fn c4_problems_come_all_at_once_and_in_order() {
     let text = "[daemon]\nlogs = 1\n[network]\nmode = \"x\"\nproxy_url = \"http://0.0.0.0\"\ndenied_domains = [\"*\"]\n[daemon.limits]\nmax_connections = 0\n";
-    let said = said(&[text]);
-    insta::assert_snapshot!(said);
+    let messages = messages_about(&[text]);
+    insta::assert_snapshot!(messages);
 }

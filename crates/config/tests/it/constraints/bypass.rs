@@ -120,13 +120,16 @@ const BYPASSES: &[(&str, &str, &str)] = &[
 
 #[test]
 fn c6_no_other_key_leads_around_a_requirement() {
-    for (required, asked, said) in BYPASSES {
+    for (required, asked, messages) in BYPASSES {
         let root = Root::requiring(required);
         assert!(load(&root.sources(asked)).is_err(), "{asked}");
-        let told = root.said(&root.sources(asked));
-        let expected = format!("invalid value for {said}");
-        assert!(told.contains(&expected), "{asked}: {told}");
-        assert!(told.contains("ROOT/etc/codex/requirements.toml:"), "{told}");
+        let findings = root.messages(&root.sources(asked));
+        let expected = format!("invalid value for {messages}");
+        assert!(findings.contains(&expected), "{asked}: {findings}");
+        assert!(
+            findings.contains("ROOT/etc/codex/requirements.toml:"),
+            "{findings}"
+        );
         // Without the requirement it is a valid configuration.
         root.write(CODEX, "");
         root.loaded(asked);
@@ -157,10 +160,10 @@ fn c6_no_layer_leads_around_a_requirement_for_the_daemon() {
         ),
     ] {
         assert!(load(&sources).is_err(), "{name}");
-        let said = root.said(&sources);
+        let messages = root.messages(&sources);
         assert!(
-            said.contains("invalid value for daemon.resolver."),
-            "{name}: {said}"
+            messages.contains("invalid value for daemon.resolver."),
+            "{name}: {messages}"
         );
     }
 }
@@ -172,7 +175,7 @@ fn servers(settings: &Settings) -> Vec<String> {
 
 /// Where the configuration is silent, the stricter of its default and the requirement counts.
 #[test]
-fn c6_what_obeys_or_is_silent_gets_what_is_required() {
+fn c6_a_configuration_that_obeys_or_is_silent_gets_the_required_value() {
     let all = format!(
         "{SERVERS}\n[experimental_network.daemon]\nsandbox = \"require\"\nuser = \"proxy\"\ngroup = \"proxy\"\nlog = \"info\"\n[experimental_network.daemon.admin]\nenabled = false\nread_only = true"
     );
@@ -198,22 +201,22 @@ fn c6_what_obeys_or_is_silent_gets_what_is_required() {
         assert_eq!(hosts, Some(Path::new("/etc/managed-hosts")));
     }
     let pins = root.settings("").managed;
-    let told = |key: &str| {
+    let findings = |key: &str| {
         let pin = pins.pins().iter().find(|pin| pin.key == key);
         pin.unwrap_or_else(|| panic!("{key} is not pinned"))
             .allowed
             .clone()
     };
-    assert_eq!(told("daemon.sandbox"), "require");
-    assert_eq!(told("daemon.user"), "proxy");
-    assert_eq!(told("daemon.log"), "info");
-    assert_eq!(told("daemon.admin.enabled"), "false");
-    assert_eq!(told("daemon.admin.read_only"), "true");
+    assert_eq!(findings("daemon.sandbox"), "require");
+    assert_eq!(findings("daemon.user"), "proxy");
+    assert_eq!(findings("daemon.log"), "info");
+    assert_eq!(findings("daemon.admin.enabled"), "false");
+    assert_eq!(findings("daemon.admin.read_only"), "true");
     assert_eq!(
-        told("daemon.resolver.nameservers"),
+        findings("daemon.resolver.nameservers"),
         "192.0.2.53:53, 192.0.2.54:53"
     );
-    assert_eq!(told("daemon.resolver.hosts_file"), "/etc/managed-hosts");
+    assert_eq!(findings("daemon.resolver.hosts_file"), "/etc/managed-hosts");
     // A stricter value stays, and a requirement without effect bounds nothing.
     let loose = Root::requiring(
         "[experimental_network.daemon]\nsandbox = \"try\"\n[experimental_network.daemon.admin]\nenabled = true\nread_only = false",
@@ -236,10 +239,10 @@ fn c6_with_managed_domains_only_the_resolver_is_the_requirements_own_or_the_syst
     // One key alone: the other is the system's.
     let hosts = "[experimental_network.daemon.resolver]\nhosts_file = \"/etc/managed-hosts\"";
     let half = Root::requiring(&format!("{ONLY}\n{hosts}"));
-    let said = half.said(&half.sources("[daemon.resolver]\nnameservers = [\"192.0.2.1\"]"));
+    let messages = half.messages(&half.sources("[daemon.resolver]\nnameservers = [\"192.0.2.1\"]"));
     assert!(
-        said.contains("192.0.2.1:53 (allowed the system's)"),
-        "{said}"
+        messages.contains("192.0.2.1:53 (allowed the system's)"),
+        "{messages}"
     );
 }
 
@@ -251,7 +254,7 @@ fn c6_a_managed_local_entry_is_no_bypass() {
     let root = Root::requiring(managed);
     let settings = root.settings("allowed_domains = [\"10.0.0.5\", \"localhost\", \"a.example\"]");
     assert!(rules(settings.policy.allowed()).contains(&"10.0.0.5".to_owned()));
-    let other = root.said(&root.sources("[network]\nallowed_domains = [\"10.0.0.6\"]"));
+    let other = root.messages(&root.sources("[network]\nallowed_domains = [\"10.0.0.6\"]"));
     assert!(
         other.contains("network.allowed_domains: 10.0.0.6"),
         "{other}"
@@ -302,9 +305,9 @@ fn c6_two_files_narrow_what_the_daemon_may_be_or_contradict_each_other() {
         ),
     ] {
         let root = with(&first, &second);
-        let said = root.said(&root.sources(""));
+        let messages = root.messages(&root.sources(""));
         let expected = "leaves no value, since ROOT/etc/codex/requirements.toml:3 requires another";
-        assert!(said.contains(expected), "{second}: {said}");
+        assert!(messages.contains(expected), "{second}: {messages}");
         let same = with(&first, &first);
         same.settings("");
     }
@@ -312,7 +315,7 @@ fn c6_two_files_narrow_what_the_daemon_may_be_or_contradict_each_other() {
 
 /// These only narrow, so no requirement bounds them, and none needs to.
 #[test]
-fn c6_what_only_narrows_is_never_a_violation() {
+fn c6_a_stricter_value_is_never_a_violation() {
     let root = Root::requiring(&format!("{ONLY}\n{NO_LOCAL}\nmode = \"limited\""));
     for text in [
         "[network.mitm]\nenabled = false",

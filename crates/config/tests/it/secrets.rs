@@ -50,7 +50,7 @@ impl SecretFile {
         Sources::none().with_text("config.toml", with_source(&source))
     }
 
-    fn said(&self, errors: &Diagnostics) -> String {
+    fn messages(&self, errors: &Diagnostics) -> String {
         let path = self.path.to_str().expect("UTF-8");
         errors.one_line().replace(path, "FILE")
     }
@@ -71,7 +71,7 @@ fn injected(settings: &Settings) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_secret_comes_from_a_variable_with_its_prefix_m9() {
+fn m9_a_secret_comes_from_a_variable_with_its_prefix() {
     let settings = loaded(&from_variable(VALUE)).settings;
     assert_eq!(
         injected(&settings),
@@ -80,7 +80,7 @@ fn a_secret_comes_from_a_variable_with_its_prefix_m9() {
 }
 
 #[test]
-fn a_secret_comes_from_a_file_without_its_last_line_end_m9() {
+fn m9_a_secret_comes_from_a_file_without_its_last_line_end() {
     for end in ["", "\n", "\r\n"] {
         let file = SecretFile::new(format!("{VALUE}{end}"), 0o600);
         let loaded = loaded(&file.sources());
@@ -88,13 +88,13 @@ fn a_secret_comes_from_a_file_without_its_last_line_end_m9() {
             injected(&loaded.settings),
             [format!("Bearer {VALUE}").into_bytes()]
         );
-        let told: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
-        assert!(told.is_empty(), "{told:?}");
+        let findings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert!(findings.is_empty(), "{findings:?}");
     }
 }
 
 #[test]
-fn a_secret_is_read_anew_at_each_load_m9() {
+fn m9_a_secret_is_read_anew_at_each_load() {
     let file = SecretFile::new("one", 0o600);
     assert_eq!(injected(&loaded(&file.sources()).settings), [b"Bearer one"]);
     fs::write(&file.path, "another").expect("written");
@@ -106,7 +106,7 @@ fn a_secret_is_read_anew_at_each_load_m9() {
 
 /// A value that a field cannot have, or an empty one, and the message.
 #[test]
-fn a_secret_that_cannot_be_a_field_value_is_refused_m9() {
+fn m9_a_secret_that_cannot_be_a_field_value_is_refused() {
     for bad in [
         "a\nb",
         "a\r\nb\n",
@@ -120,12 +120,15 @@ fn a_secret_that_cannot_be_a_field_value_is_refused_m9() {
     ] {
         let file = SecretFile::new(bad, 0o600);
         for sources in [from_variable(bad.replace('\0', "\u{1}")), file.sources()] {
-            let said = load(&sources).expect_err(bad).to_string();
-            assert!(said.contains("so it cannot be a header's value"), "{said}");
-            assert!(said.contains("config.toml:4:"), "{said}");
+            let messages = load(&sources).expect_err(bad).to_string();
             assert!(
-                !said.contains(bad.trim()) || bad.trim().is_empty(),
-                "{said}"
+                messages.contains("so it cannot be a header's value"),
+                "{messages}"
+            );
+            assert!(messages.contains("config.toml:4:"), "{messages}");
+            assert!(
+                !messages.contains(bad.trim()) || bad.trim().is_empty(),
+                "{messages}"
             );
         }
     }
@@ -134,39 +137,42 @@ fn a_secret_that_cannot_be_a_field_value_is_refused_m9() {
 }
 
 #[test]
-fn an_empty_secret_is_refused_m9() {
-    let said = load(&from_variable("")).expect_err("empty").one_line();
+fn m9_an_empty_secret_is_refused() {
+    let messages = load(&from_variable("")).expect_err("empty").one_line();
     assert!(
-        said.contains("the environment variable `TOKEN` is empty"),
-        "{said}"
+        messages.contains("the environment variable `TOKEN` is empty"),
+        "{messages}"
     );
     for content in ["", "\n", "\r\n"] {
         let file = SecretFile::new(content, 0o600);
-        let said = file.said(&load(&file.sources()).expect_err("empty"));
-        assert!(said.contains("the secret file `FILE` is empty"), "{said}");
+        let messages = file.messages(&load(&file.sources()).expect_err("empty"));
+        assert!(
+            messages.contains("the secret file `FILE` is empty"),
+            "{messages}"
+        );
     }
 }
 
 #[test]
-fn a_secret_file_is_a_regular_file_of_bounded_size_m9() {
+fn m9_a_secret_file_is_a_regular_file_of_bounded_size() {
     let file = SecretFile::new("x".repeat((64 << 10) + 1), 0o600);
-    let said = file.said(&load(&file.sources()).expect_err("too large"));
-    assert!(said.contains("is larger than 64 KiB"), "{said}");
-    assert!(!said.contains("xxx"), "{said}");
+    let messages = file.messages(&load(&file.sources()).expect_err("too large"));
+    assert!(messages.contains("is larger than 64 KiB"), "{messages}");
+    assert!(!messages.contains("xxx"), "{messages}");
     fs::write(&file.path, "x".repeat(64 << 10)).expect("written");
     loaded(&file.sources());
 
     for special in ["/dev/null", "/"] {
         let source = format!("secret_file = {special:?}");
         let sources = Sources::none().with_text("config.toml", with_source(&source));
-        let said = load(&sources).expect_err(special).one_line();
-        assert!(said.contains("is not a regular file"), "{said}");
+        let messages = load(&sources).expect_err(special).one_line();
+        assert!(messages.contains("is not a regular file"), "{messages}");
     }
 }
 
 /// Missing secrets are reported with their places, all at once.
 #[test]
-fn all_missing_secrets_are_told_at_once_m9_c4() {
+fn m9_c4_all_missing_secrets_are_reported_at_once() {
     let text = with_source("secret_env_var = \"ONE\"")
         + &with_source("secret_env_var = \"TWO\"").replace("actions.a", "actions.b")
         + &with_source("secret_file = \"/nowhere/three\"").replace("actions.a", "actions.c")
@@ -178,23 +184,23 @@ fn all_missing_secrets_are_told_at_once_m9_c4() {
     let lines: Vec<u32> = errors.iter().map(|found| found.line).collect();
     // The hook: no methods, no prefixes, a bad host.
     assert_eq!(lines, [4, 8, 12, 13, 13, 14]);
-    let said = errors.to_string();
+    let messages = errors.to_string();
     assert!(
-        said.contains("the environment variable `ONE` is not set"),
-        "{said}"
+        messages.contains("the environment variable `ONE` is not set"),
+        "{messages}"
     );
     assert!(
-        said.contains("the environment variable `TWO` is not set"),
-        "{said}"
+        messages.contains("the environment variable `TWO` is not set"),
+        "{messages}"
     );
     assert!(
-        said.contains("the secret file `/nowhere/three` cannot be read: No such file"),
-        "{said}"
+        messages.contains("the secret file `/nowhere/three` cannot be read: No such file"),
+        "{messages}"
     );
 }
 
 #[test]
-fn a_secret_file_that_others_may_read_is_warned_of_m9() {
+fn m9_a_secret_file_that_others_may_read_is_a_warning() {
     for (mode, warned) in [(0o600, 0), (0o400, 0), (0o640, 1), (0o604, 1), (0o644, 1)] {
         let file = SecretFile::new(VALUE, mode);
         let captured = file.sources().capture().expect("in memory");
@@ -210,7 +216,7 @@ fn a_secret_file_that_others_may_read_is_warned_of_m9() {
 /// The worker gets bytes: it may open no file and has no environment (`ARCHITECTURE.md`, "Three
 /// roles, one program").
 #[test]
-fn secrets_travel_with_the_captured_configuration_c7_m9() {
+fn c7_m9_secrets_travel_with_the_captured_configuration() {
     let file = SecretFile::new(format!("{VALUE}-2\n"), 0o600);
     let text = with_source("secret_env_var = \"TOKEN\"")
         + &with_source(&format!("secret_file = \"{}\"", file.path.display()))
@@ -244,7 +250,7 @@ fn secrets_travel_with_the_captured_configuration_c7_m9() {
 /// A process that was handed its configuration reads neither its environment nor a file, even where
 /// it could.
 #[test]
-fn what_was_not_carried_along_is_not_looked_for_c7_m9() {
+fn c7_m9_a_secret_that_was_not_captured_is_not_searched() {
     let file = SecretFile::new(VALUE, 0o600);
     for source in [
         "secret_env_var = \"PATH\"".to_owned(),
@@ -254,13 +260,13 @@ fn what_was_not_carried_along_is_not_looked_for_c7_m9() {
         loaded(&sources);
         let carried = Sources::from_bytes(&sources.to_bytes()).expect("just written");
         // A text layer is passed as it is; its secret was never read.
-        let said = load(&carried).expect_err("no secret").to_string();
-        assert!(said.contains("was not carried along"), "{said}");
+        let messages = load(&carried).expect_err("no secret").to_string();
+        assert!(messages.contains("was not carried along"), "{messages}");
     }
 }
 
 #[test]
-fn no_part_of_carried_secrets_is_taken_for_all_of_them_c7() {
+fn c7_truncated_secrets_are_an_error() {
     let captured = from_variable(VALUE);
     let secrets = loaded(&captured).secrets;
     let bytes = captured.with_secrets(secrets).to_bytes();
@@ -272,7 +278,7 @@ fn no_part_of_carried_secrets_is_taken_for_all_of_them_c7() {
 /// SPEC B4: no printed form of a configuration shows the secret. The only exit is the bytes that
 /// are passed to the worker.
 #[test]
-fn nothing_that_is_printed_shows_a_secret_b4() {
+fn b4_no_debug_text_and_no_message_shows_a_secret() {
     let file = SecretFile::new(VALUE, 0o644);
     let text = format!(
         "{}secret_env_var = \"TOKEN\"\n{}",
@@ -311,8 +317,8 @@ fn nothing_that_is_printed_shows_a_secret_b4() {
                 .contains(&numbers.replace(' ', ""))
         );
     }
-    let told = format!("{:?}", loaded.settings.mitm.actions);
-    assert!(told.contains("Secret(…)"), "{told}");
+    let findings = format!("{:?}", loaded.settings.mitm.actions);
+    assert!(findings.contains("Secret(…)"), "{findings}");
     let bytes = carried.to_bytes();
     assert!(
         bytes
@@ -330,7 +336,7 @@ fn nothing_that_is_printed_shows_a_secret_b4() {
 /// Two layers: hooks are tried in the order of the files, weaker layers first. One that a later
 /// layer mentions takes the position that it has there.
 #[test]
-fn hooks_are_tried_in_the_order_of_the_files_m9() {
+fn m9_hooks_are_tried_in_the_order_of_the_files() {
     let hook = |name: &str, host: &str| {
         format!(
             "[network.mitm.hooks.{name}]\nhost = {host:?}\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\naction = [\"{name}\"]\n[network.mitm.actions.{name}]\nstrip_request_headers = [\"x-{name}\"]\n"
@@ -357,7 +363,7 @@ fn hooks_are_tried_in_the_order_of_the_files_m9() {
 }
 
 #[test]
-fn a_hook_takes_its_actions_in_the_order_that_it_says_m9() {
+fn m9_a_hook_applies_its_actions_in_the_order_of_its_list() {
     let text = "[network.mitm.hooks.h]\nhost = \"a.example\"\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\naction = [\"two\", \"one\"]\n[network.mitm.actions.one]\nstrip_request_headers = [\"x-one\"]\n[network.mitm.actions.two]\nstrip_request_headers = [\"x-two\", \"x-three\"]\n";
     let mitm = loaded(&Sources::none().with_text("config.toml", text))
         .settings
@@ -372,7 +378,7 @@ fn a_hook_takes_its_actions_in_the_order_that_it_says_m9() {
 
 /// A hook without actions permits the requests that it covers, and no others to its host.
 #[test]
-fn a_hook_needs_no_action_m9() {
+fn m9_a_hook_needs_no_action() {
     let text = "[network.mitm.hooks.h]\nhost = \"a.example\"\nmethods = [\"GET\"]\npath_prefixes = [\"/\"]\n";
     let mitm = loaded(&Sources::none().with_text("config.toml", text))
         .settings
@@ -384,7 +390,7 @@ fn a_hook_needs_no_action_m9() {
 /// The fields that the proxy never adds (H3), that frame a message, or that would change what was
 /// judged.
 #[test]
-fn no_action_injects_what_the_proxy_never_adds_h3_m9() {
+fn h3_m9_no_action_injects_what_the_proxy_never_adds() {
     for name in [
         "via",
         "Forwarded",
@@ -406,7 +412,10 @@ fn no_action_injects_what_the_proxy_never_adds_h3_m9() {
         let sources = Sources::none()
             .with_text("config.toml", text)
             .with_environment(|name| (name == "TOKEN").then(|| VALUE.into()));
-        let told = load(&sources).expect_err(name).one_line();
-        assert!(told.contains("cannot be injected"), "{name}: {told}");
+        let findings = load(&sources).expect_err(name).one_line();
+        assert!(
+            findings.contains("cannot be injected"),
+            "{name}: {findings}"
+        );
     }
 }

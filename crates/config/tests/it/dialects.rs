@@ -1,4 +1,4 @@
-//! Every key in every generation (SPEC C2, C3): four equivalent files give the same `Settings`, and
+//! Every key in every dialect (SPEC C2, C3): four equivalent files give the same `Settings`, and
 //! each key by itself has its effect in every table.
 
 use std::net::SocketAddr;
@@ -9,8 +9,8 @@ use codex_network_policy::{
     Content, Hooked, Host, Interception, Mode, NoLocalAddresses, Protocol, Reason, Request,
 };
 
-/// Where the keys of a generation begin, and how it writes its lists.
-struct Generation {
+/// Where the keys of a dialect begin, and how it writes its lists.
+struct Dialect {
     name: &'static str,
     /// The header of the table of common keys.
     top: &'static str,
@@ -27,29 +27,29 @@ enum Lists {
     Maps,
 }
 
-const GENERATIONS: [Generation; 4] = [
-    Generation {
+const DIALECTS: [Dialect; 4] = [
+    Dialect {
         name: "network_proxy",
         top: "[network_proxy]\n",
         rules: "[network_proxy.policy]\n",
         mitm: "[network_proxy.mitm",
         lists: Lists::Arrays,
     },
-    Generation {
+    Dialect {
         name: "network",
         top: "[network]\n",
         rules: "",
         mitm: "[network.mitm",
         lists: Lists::Arrays,
     },
-    Generation {
+    Dialect {
         name: "permissions with lists",
         top: "default_permissions = \"dev\"\n[permissions.dev.network]\n",
         rules: "",
         mitm: "[permissions.dev.network.mitm",
         lists: Lists::Arrays,
     },
-    Generation {
+    Dialect {
         name: "permissions with maps",
         top: "default_permissions = \"dev\"\n[permissions.dev.network]\n",
         rules: "",
@@ -58,13 +58,13 @@ const GENERATIONS: [Generation; 4] = [
     },
 ];
 
-impl Generation {
-    /// Common keys at the top of the generation's table.
+impl Dialect {
+    /// Common keys at the top of the dialect's table.
     fn with_common(&self, keys: &str) -> Settings {
         self.load(&format!("{}{keys}\n", self.top))
     }
 
-    /// The three lists in the generation's own form.
+    /// The three lists in the dialect's own form.
     fn with_lists(&self, allowed: &[&str], denied: &[&str], sockets: &[&str]) -> Settings {
         let rules = match self.lists {
             Lists::Arrays => format!(
@@ -110,17 +110,17 @@ fn loaded(text: &str, name: &str) -> Loaded {
     }
 }
 
-/// Loads the same common keys in each generation.
+/// Loads the same common keys in each dialect.
 #[track_caller]
-fn for_each_generation(keys: &str, check: impl Fn(&Settings)) {
-    for generation in &GENERATIONS {
-        check(&generation.with_common(keys));
+fn for_each_dialect(keys: &str, check: impl Fn(&Settings)) {
+    for dialect in &DIALECTS {
+        check(&dialect.with_common(keys));
     }
 }
 
 #[test]
-fn switches_mean_the_same_everywhere_c3() {
-    for_each_generation("", |settings| {
+fn c3_switches_mean_the_same_everywhere() {
+    for_each_dialect("", |settings| {
         assert!(settings.policy.is_enabled());
         assert_eq!(settings.policy.mode(), Mode::Full);
         assert!(!settings.policy.allows_local_binding());
@@ -133,57 +133,57 @@ fn switches_mean_the_same_everywhere_c3() {
         assert!(!settings.plaintext_credential_injection);
         assert_eq!(settings.mitm, Mitm::default());
     });
-    for_each_generation("enabled = false", |settings| {
+    for_each_dialect("enabled = false", |settings| {
         assert!(!settings.policy.is_enabled());
     });
-    for_each_generation("mode = \"limited\"", |settings| {
+    for_each_dialect("mode = \"limited\"", |settings| {
         assert_eq!(settings.policy.mode(), Mode::Limited);
     });
-    for_each_generation("mode = \"full\"", |settings| {
+    for_each_dialect("mode = \"full\"", |settings| {
         assert_eq!(settings.policy.mode(), Mode::Full);
     });
-    for_each_generation("enable_socks5 = false", |settings| {
+    for_each_dialect("enable_socks5 = false", |settings| {
         assert_eq!(settings.listen.socks5, None);
     });
-    for_each_generation("enable_socks5_udp = false", |settings| {
+    for_each_dialect("enable_socks5_udp = false", |settings| {
         assert!(!settings.socks5_udp);
     });
-    for_each_generation("allow_upstream_proxy = false", |settings| {
+    for_each_dialect("allow_upstream_proxy = false", |settings| {
         assert!(!settings.allow_upstream_proxy);
     });
-    for_each_generation("allow_local_binding = true", |settings| {
+    for_each_dialect("allow_local_binding = true", |settings| {
         assert!(settings.policy.allows_local_binding());
     });
-    for_each_generation("dangerously_allow_all_unix_sockets = true", |settings| {
+    for_each_dialect("dangerously_allow_all_unix_sockets = true", |settings| {
         assert!(settings.unix_sockets.allow_all);
     });
-    for_each_generation("credential_broker = true", |settings| {
+    for_each_dialect("credential_broker = true", |settings| {
         assert!(settings.credential_broker);
     });
-    for_each_generation(
+    for_each_dialect(
         "dangerously_allow_plaintext_credential_injection = true",
         |settings| assert!(settings.plaintext_credential_injection),
     );
-    for_each_generation("mitm = false", |settings| {
+    for_each_dialect("mitm = false", |settings| {
         assert_eq!(settings.policy.interception(), Interception::Forbidden);
     });
-    for_each_generation("mitm = true", |settings| {
+    for_each_dialect("mitm = true", |settings| {
         assert_eq!(settings.policy.interception(), Interception::Automatic);
     });
 }
 
 #[test]
-fn addresses_mean_the_same_everywhere_c3() {
+fn c3_addresses_mean_the_same_everywhere() {
     let urls =
         "proxy_url = \"http://127.0.0.2:1\"\nsocks_url = \"127.0.0.3:2\"\nadmin_url = \"[::1]:3\"";
-    for_each_generation(urls, |settings| {
+    for_each_dialect(urls, |settings| {
         assert_eq!(settings.listen.http, address("127.0.0.2:1"));
         assert_eq!(settings.listen.socks5, Some(address("127.0.0.3:2")));
         assert_eq!(settings.listen.admin, Some(address("[::1]:3")));
     });
     let exposed =
         "proxy_url = \"192.0.2.1:1\"\nsocks_url = \"192.0.2.1:2\"\nadmin_url = \"192.0.2.1:3\"\n";
-    for_each_generation(
+    for_each_dialect(
         &format!("{exposed}dangerously_allow_non_loopback_proxy = true"),
         |settings| {
             assert_eq!(settings.listen.http, address("192.0.2.1:1"));
@@ -191,7 +191,7 @@ fn addresses_mean_the_same_everywhere_c3() {
             assert_eq!(settings.listen.admin, Some(address("127.0.0.1:3")));
         },
     );
-    for_each_generation(
+    for_each_dialect(
         &format!("{exposed}dangerously_allow_non_loopback_admin = true"),
         |settings| {
             assert_eq!(settings.listen.http, address("127.0.0.1:1"));
@@ -201,9 +201,9 @@ fn addresses_mean_the_same_everywhere_c3() {
     );
 }
 
-/// SPEC C2: the first generation's old name.
+/// SPEC C2: the first dialect's old name.
 #[test]
-fn the_old_name_of_the_non_loopback_key_works_c2() {
+fn c2_the_old_name_of_the_non_loopback_key_works() {
     let text =
         "[network_proxy]\nproxy_url = \"192.0.2.1:1\"\ndangerously_allow_non_loopback = true\n";
     let settings = loaded(text, "old name").settings;
@@ -211,14 +211,14 @@ fn the_old_name_of_the_non_loopback_key_works_c2() {
 }
 
 #[test]
-fn lists_and_maps_mean_the_same_c2() {
-    for generation in &GENERATIONS {
-        let settings = generation.with_lists(
+fn c2_lists_and_maps_mean_the_same() {
+    for dialect in &DIALECTS {
+        let settings = dialect.with_lists(
             &["**.b.example", "a.example"],
             &["*.c.example", "::1"],
             &["/run/one", "/run/two"],
         );
-        let name = generation.name;
+        let name = dialect.name;
         let patterns = |list: &codex_network_policy::DomainSet| -> Vec<String> {
             list.rules().map(|rule| rule.pattern).collect()
         };
@@ -236,7 +236,7 @@ fn lists_and_maps_mean_the_same_c2() {
 
 /// SPEC C2: deny wins for sockets too, however the path is spelled.
 #[test]
-fn a_denied_socket_is_not_allowed_c2() {
+fn c2_a_denied_socket_is_not_allowed() {
     let text = "default_permissions = \"p\"\n[permissions.p.network.unix_sockets]\n\"/run/a\" = \"allow\"\n\"/run//a\" = \"deny\"\n\"/run/b\" = \"allow\"\n\"/run/c\" = \"none\"\n";
     let sockets = loaded(text, "sockets").settings.unix_sockets;
     assert_eq!(sockets.allowed, [Path::new("/run/b")]);
@@ -245,7 +245,7 @@ fn a_denied_socket_is_not_allowed_c2() {
 
 /// SPEC P10: a rule knows its file and line, in an array and in a map.
 #[test]
-fn rules_know_where_they_are_written_p10() {
+fn p10_rules_know_where_they_are_written() {
     let array =
         "[network]\nallowed_domains = [\n  \"a.example\",\n\n  \"b.example\", \"c.example\",\n]\n";
     let map = "default_permissions = \"p\"\n[permissions.p.network.domains]\n\"z.example\" = \"allow\"\n\"a.example\" = \"allow\"\n";
@@ -276,7 +276,7 @@ fn rules_know_where_they_are_written_p10() {
 
 /// SPEC C2: none < allow < deny, however a pattern is spelled.
 #[test]
-fn duplicates_of_a_pattern_count_as_the_strictest_c2() {
+fn c2_duplicates_of_a_pattern_count_as_the_strictest() {
     let cases = [
         (
             "[network]\nallowed_domains = [\"a.example\", \"A.EXAMPLE.\"]\ndenied_domains = [\"a.Example\"]\n",
@@ -303,8 +303,8 @@ fn duplicates_of_a_pattern_count_as_the_strictest_c2() {
 }
 
 #[test]
-fn interception_means_the_same_everywhere_c2_m1() {
-    for generation in &GENERATIONS {
+fn c2_m1_interception_means_the_same_everywhere() {
+    for dialect in &DIALECTS {
         let keys = concat!(
             "enabled = false\n",
             "inspect = true\n",
@@ -312,7 +312,7 @@ fn interception_means_the_same_everywhere_c2_m1() {
             "ca_cert_path = \"ca/cert.pem\"\n",
             "ca_key_path = \"/etc/ca.key\"\n",
         );
-        let settings = generation.load(&generation.with_mitm(keys, &[]));
+        let settings = dialect.load(&dialect.with_mitm(keys, &[]));
         let expected = Mitm {
             inspect: true,
             max_body_bytes: 17,
@@ -322,15 +322,15 @@ fn interception_means_the_same_everywhere_c2_m1() {
             }),
             ..Mitm::default()
         };
-        assert_eq!(settings.mitm, expected, "{}", generation.name);
+        assert_eq!(settings.mitm, expected, "{}", dialect.name);
         assert_eq!(Mitm::default().max_body_bytes, 4096, "SPEC C2");
     }
 }
 
 /// Hosts with hooks are reached only through interception (SPEC M9, M10); others are not touched.
 #[test]
-fn hooks_mean_the_same_everywhere_m9() {
-    for generation in &GENERATIONS {
+fn m9_hooks_mean_the_same_everywhere() {
+    for dialect in &DIALECTS {
         let hook = (
             "hooks.api",
             concat!(
@@ -350,21 +350,21 @@ fn hooks_mean_the_same_everywhere_m9() {
             ),
         );
         // The host must be allowed before its hooks matter.
-        let allowed = match generation.name {
+        let allowed = match dialect.name {
             "network_proxy" => "network_proxy.policy.allowed_domains=['*']",
             "network" => "network.allowed_domains=['*']",
             "permissions with lists" => "permissions.dev.network.allowed_domains=['*']",
             _ => "permissions.dev.network.domains={'*'='allow'}",
         };
         let sources = Sources::none()
-            .with_text("config.toml", generation.with_mitm("", &[hook, action]))
+            .with_text("config.toml", dialect.with_mitm("", &[hook, action]))
             .with_override(allowed)
             .with_environment(|name| (name == "T").then(|| "hunter2".into()));
-        let settings = load(&sources).expect(generation.name).settings;
+        let settings = load(&sources).expect(dialect.name).settings;
         let hooked = reason_for(&settings, "api.example.com", Protocol::Http);
-        assert_eq!(hooked, Reason::MitmRequired, "{}", generation.name);
+        assert_eq!(hooked, Reason::MitmRequired, "{}", dialect.name);
         let other = reason_for(&settings, "www.example.com", Protocol::Http);
-        assert_eq!(other, Reason::Allow, "{}", generation.name);
+        assert_eq!(other, Reason::Allow, "{}", dialect.name);
 
         let (id, hook) = settings.mitm.hooks.iter().next().expect("one hook");
         assert_eq!(hook.name, "api");
@@ -381,7 +381,7 @@ fn hooks_mean_the_same_everywhere_m9() {
 
 /// SPEC C4: the file may be Codex's own, with other tables.
 #[test]
-fn tables_of_others_are_ignored_c4() {
+fn c4_tables_of_others_are_ignored() {
     let text = concat!(
         "model = \"o1\"\n",
         "sandbox_mode = \"read-only\"\n",
@@ -399,12 +399,12 @@ fn tables_of_others_are_ignored_c4() {
 
 /// A profile without network rules means the defaults, and so does one that Codex brings along.
 #[test]
-fn a_profile_without_network_rules_means_the_defaults_c2() {
+fn c2_a_profile_without_network_rules_means_the_defaults() {
     for text in [
         "default_permissions = \"dev\"\n[permissions.dev.filesystem]\nx = 1\n",
         "default_permissions = \":workspace\"\n",
         "default_permissions = \"dev\"\n[permissions.dev]\n[permissions.ci.network]\nmode = \"limited\"\n",
-        // Another generation is used, so profiles belong to Codex.
+        // Another dialect is used, so profiles belong to Codex.
         "[network]\n[permissions.ci.network]\nmode = \"limited\"\n",
         "default_permissions = \"dev\"\n[permissions.dev]\n[network]\n",
     ] {
@@ -416,7 +416,7 @@ fn a_profile_without_network_rules_means_the_defaults_c2() {
 
 /// SPEC L7: no configuration at all.
 #[test]
-fn nothing_at_all_is_the_defaults_l7() {
+fn l7_an_empty_configuration_means_the_defaults() {
     let loaded = load(&Sources::none()).expect("nothing is wrong with nothing");
     let (settings, defaults) = (loaded.settings, Settings::default());
     assert_eq!(settings.listen, defaults.listen);
@@ -435,7 +435,7 @@ fn nothing_at_all_is_the_defaults_l7() {
 
 /// The full example in this directory holds every key there is.
 #[test]
-fn the_full_example_is_sound_c5() {
+fn c5_the_full_example_is_sound() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let directory = directory.path();
     let (path, key) = (directory.join("full.toml"), directory.join("key"));

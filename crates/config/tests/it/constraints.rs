@@ -1,7 +1,6 @@
 //! Managed constraints (SPEC C6): a configuration may narrow `requirements.toml` and never widen
 //! it, in any layer.
 
-#[path = "constraints/bypass.rs"]
 mod bypass;
 
 use std::fs;
@@ -58,16 +57,16 @@ impl Root {
     }
 
     /// All messages, with the temporary directory's name replaced.
-    fn said(&self, sources: &Sources) -> String {
-        let said = match load(sources) {
+    fn messages(&self, sources: &Sources) -> String {
+        let messages = match load(sources) {
             Err(errors) => errors.to_string(),
             Ok(loaded) => {
-                let told = loaded.warnings.iter().chain(&loaded.notes);
-                let lines: Vec<String> = told.map(ToString::to_string).collect();
+                let findings = loaded.warnings.iter().chain(&loaded.notes);
+                let lines: Vec<String> = findings.map(ToString::to_string).collect();
                 lines.join("\n")
             }
         };
-        said.replace(self.path().to_str().expect("UTF-8"), "ROOT")
+        messages.replace(self.path().to_str().expect("UTF-8"), "ROOT")
     }
 }
 
@@ -148,13 +147,13 @@ fn c6_a_boolean_may_be_narrowed() {
 
 #[test]
 fn c6_a_boolean_may_not_be_widened() {
-    let mut said = String::new();
+    let mut messages = String::new();
     for Bounded { key, .. } in BOUNDED {
         let root = Root::requiring(&format!("{key} = false"));
-        said += &root.said(&root.sources(&format!("[network]\n{key} = true\n")));
-        said += "\n----\n";
+        messages += &root.messages(&root.sources(&format!("[network]\n{key} = true\n")));
+        messages += "\n----\n";
     }
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 #[test]
@@ -168,7 +167,7 @@ fn c6_limited_is_less_than_full() {
     let less = full.settings("mode = \"limited\"");
     assert_eq!(less.policy.mode(), Mode::Limited);
     insta::assert_snapshot!(
-        limited.said(&limited.sources("[network]\n\nmode = \"full\"\n")),
+        limited.messages(&limited.sources("[network]\n\nmode = \"full\"\n")),
         @r#"
     error: user.toml:3:8: invalid value for network.mode: full (allowed limited)
       3 | mode = "full"
@@ -178,9 +177,9 @@ fn c6_limited_is_less_than_full() {
     );
 }
 
-/// The requirements bind every layer, generation and flag.
+/// The requirements bind every layer, dialect and flag.
 #[test]
-fn c6_every_source_is_held_to_the_requirements() {
+fn c6_every_source_is_checked_against_the_requirements() {
     let root = Root::requiring("mode = \"limited\"");
     let full = "[network]\nmode = \"full\"\n";
     root.write("etc/codex-network-proxy/conf.d/1.toml", full);
@@ -200,7 +199,7 @@ fn c6_every_source_is_held_to_the_requirements() {
             none().with_user(move |key| (key == "CODEX_HOME").then(|| home.clone().into())),
         ),
         (
-            "the first generation",
+            "the first dialect",
             none().with_text("t", "[network_proxy]\nmode = \"full\"\n"),
         ),
         (
@@ -211,9 +210,9 @@ fn c6_every_source_is_held_to_the_requirements() {
             ),
         ),
     ] {
-        let said = root.said(&sources);
+        let messages = root.messages(&sources);
         let expected = "invalid value for network.mode: full (allowed limited)";
-        assert!(said.contains(expected), "{name}: {said}");
+        assert!(messages.contains(expected), "{name}: {messages}");
     }
     // A value that is overridden before it reaches the settings is not a violation.
     let over = root.sources(full).with_override("network.mode=limited");
@@ -225,7 +224,7 @@ fn c6_every_source_is_held_to_the_requirements() {
 
 /// A configuration cannot replace the requirements, nor the other way round.
 #[test]
-fn c6_the_table_counts_in_its_own_files_alone() {
+fn c6_the_table_counts_only_in_its_own_files() {
     let root = Root::new();
     let elsewhere = root.loaded("[experimental_network]\nmode = \"limited\"\n");
     assert_eq!(elsewhere.settings.policy.mode(), Mode::Full);
@@ -262,7 +261,7 @@ fn c6_both_lists_are_managed_plus_the_users() {
 }
 
 #[test]
-fn c6_with_managed_domains_only_what_users_allow_is_ignored_and_said_to_be() {
+fn c6_with_managed_domains_only_user_entries_are_ignored_with_a_warning() {
     let root =
         Root::requiring("allowed_domains = [\"m.example\"]\nmanaged_allowed_domains_only = true");
     let lists =
@@ -271,26 +270,26 @@ fn c6_with_managed_domains_only_what_users_allow_is_ignored_and_said_to_be() {
     assert_eq!(rules(settings.policy.allowed()), ["m.example"]);
     assert_eq!(rules(settings.policy.denied()), ["d.example"]);
     assert!(settings.managed.allowed_domains_only);
-    insta::assert_snapshot!(root.said(&root.sources(lists)));
+    insta::assert_snapshot!(root.messages(&root.sources(lists)));
     let map = "default_permissions = \"p\"\n[permissions.p.network.domains]\n\"u.example\" = \"allow\"\n\"d.example\" = \"deny\"\n";
     let settings = root.loaded(map).settings;
     assert_eq!(rules(settings.policy.allowed()), ["m.example"]);
     assert_eq!(rules(settings.policy.denied()), ["d.example"]);
-    insta::assert_snapshot!(root.said(&root.sources(map)));
+    insta::assert_snapshot!(root.messages(&root.sources(map)));
     // There is no warning where nothing is lost. Ignored entries must still be valid.
     assert_eq!(root.loaded("").warnings, []);
     assert!(load(&root.sources("[network]\nallowed_domains = [\"x/y\"]\n")).is_err());
 }
 
 #[test]
-fn c6_a_unix_socket_has_to_be_on_the_managed_list() {
+fn c6_a_unix_socket_must_be_on_the_managed_list() {
     let root = Root::requiring("unix_sockets = [\"/run/a\", \"/run/b\"]");
     assert!(root.settings("").unix_sockets.allowed.is_empty());
     let fewer = root.settings("allow_unix_sockets = [\"/run//a\"]");
     assert_eq!(fewer.unix_sockets.allowed, [Path::new("/run/a")]);
     let map = Root::requiring("unix_sockets = { \"/run/a\" = \"allow\", \"/run/b\" = \"deny\" }");
     let none = Root::requiring("unix_sockets = []");
-    let mut said = String::new();
+    let mut messages = String::new();
     for (root, user) in [
         (
             &root,
@@ -306,10 +305,10 @@ fn c6_a_unix_socket_has_to_be_on_the_managed_list() {
         ),
         (&none, "[network]\nallow_unix_sockets = [\"/run/a/../a\"]\n"),
     ] {
-        said += &root.said(&root.sources(user));
-        said += "\n----\n";
+        messages += &root.messages(&root.sources(user));
+        messages += "\n----\n";
     }
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!(messages);
 }
 
 /// Two files narrow each other, whichever of them is the stricter one.
@@ -333,14 +332,14 @@ fn c6_of_two_files_the_stricter_value_counts() {
         assert_eq!(sorted(policy.allowed()), ["l.example", "s.example"]);
         assert_eq!(sorted(policy.denied()), ["ld.example", "sd.example"]);
         assert!(settings.managed.allowed_domains_only);
-        let said =
-            root.said(&root.sources(
+        let messages =
+            root.messages(&root.sources(
                 "[network]\nallow_local_binding = true\nallow_unix_sockets = [\"/run/b\"]\n",
             ));
         assert!(
-            said.contains("network.allow_local_binding: true (allowed false)")
-                && said.contains("network.unix_sockets: /run/b (allowed /run/a)"),
-            "{said}"
+            messages.contains("network.allow_local_binding: true (allowed false)")
+                && messages.contains("network.unix_sockets: /run/b (allowed /run/a)"),
+            "{messages}"
         );
         let read = [CODEX, OWN].map(|file| root.path().join(file));
         assert_eq!(settings.files, read);
@@ -361,15 +360,15 @@ fn c6_a_requirement_is_judged_like_a_configuration() {
         "unix_sockets = [\"relative\"]\n",
     ));
     root.write(OWN, "[experimental_netwrok]\nmode = \"limited\"\n");
-    let mut said = root.said(&root.sources("[network]\nmodes = 1\n"));
-    said += "\n----\n";
+    let mut messages = root.messages(&root.sources("[network]\nmodes = 1\n"));
+    messages += "\n----\n";
     let broken = Root::new();
     broken.write(CODEX, "[experimental_network\n");
-    said += &broken.said(&broken.sources(""));
-    said += "\n----\n";
+    messages += &broken.messages(&broken.sources(""));
+    messages += "\n----\n";
     broken.write(CODEX, "experimental_network = true\n");
-    said += &broken.said(&broken.sources(""));
-    insta::assert_snapshot!(said);
+    messages += &broken.messages(&broken.sources(""));
+    insta::assert_snapshot!(messages);
 }
 
 /// An unreadable file may forbid anything.
@@ -378,7 +377,7 @@ fn c6_requirements_that_cannot_be_read_are_an_error() {
     let root = Root::new();
     fs::create_dir_all(root.path().join(CODEX)).expect("a directory");
     assert_eq!(
-        root.said(&root.sources("")),
+        root.messages(&root.sources("")),
         "error: ROOT/etc/codex/requirements.toml: cannot be read: it is a directory"
     );
     assert!(root.sources("").capture().is_err());
@@ -437,7 +436,7 @@ fn c6_the_settings_know_what_is_pinned_and_what_the_mode_may_become() {
     assert!(free.pins().is_empty());
 }
 
-/// The line of each value can be found, in every generation and layer.
+/// The line of each value can be found, in every dialect and layer.
 #[test]
 fn c6_the_settings_know_where_each_value_is_written() {
     let root = Root::requiring("enabled = false\nallowed_domains = [\"m.example\"]");
@@ -522,8 +521,11 @@ fn c6_the_manual_shows_requirements_as_they_are_read() {
             "" => String::new(),
             table => format!("[experimental_network.{table}]\n"),
         };
-        let said = Root::requiring(&format!("{table}{key} = 1979-05-27"));
-        let said = said.said(&said.sources(""));
-        assert!(said.contains(&format!("`{key}` must be ")), "{key}: {said}");
+        let messages = Root::requiring(&format!("{table}{key} = 1979-05-27"));
+        let messages = messages.messages(&messages.sources(""));
+        assert!(
+            messages.contains(&format!("`{key}` must be ")),
+            "{key}: {messages}"
+        );
     }
 }

@@ -24,20 +24,23 @@ fn values() -> [String; 9] {
 
 /// All messages about these sources for users who may not read them.
 fn outlined(sources: &Sources) -> String {
-    let told: Vec<String> = match load(sources) {
+    let findings: Vec<String> = match load(sources) {
         Err(errors) => errors.iter().map(Diagnostic::without_content).collect(),
         Ok(loaded) => {
             let found = loaded.warnings.iter().chain(&loaded.notes);
             found.map(Diagnostic::without_content).collect()
         }
     };
-    told.join("\n")
+    findings.join("\n")
 }
 
 #[track_caller]
 fn assert_silent(sources: &Sources, text: &str) {
-    let told = outlined(sources);
-    assert!(!told.contains(WORD), "{text}\nis told as\n{told}");
+    let findings = outlined(sources);
+    assert!(
+        !findings.contains(WORD),
+        "{text}\nhas the findings\n{findings}"
+    );
 }
 
 fn file(text: &str) -> Sources {
@@ -64,7 +67,7 @@ fn header(table: &str) -> String {
 }
 
 #[test]
-fn a1_no_value_of_any_key_is_told_without_the_file() {
+fn a1_no_value_of_any_key_is_in_a_message_without_content() {
     let mut tried = 0;
     for (table, key) in keys() {
         let table = header(&table);
@@ -86,7 +89,7 @@ fn a1_no_value_of_any_key_is_told_without_the_file() {
 }
 
 #[test]
-fn a1_no_key_and_no_name_is_told_without_the_file() {
+fn a1_no_key_and_no_name_is_in_a_message_without_content() {
     let hook = format!(
         "[network.mitm.hooks.{WORD}]\nhost = \"{WORD}!\"\nmethods = [\"{WORD} \"]\npath_prefixes = [\"{WORD}\"]\n\
          query = {{ {WORD} = [] }}\nheaders = {{ \"{WORD} \" = [\"{WORD}\\n\"] }}\naction = [\"{WORD}\"]\nbody = \"{WORD}\"\n"
@@ -134,7 +137,7 @@ fn a1_no_key_and_no_name_is_told_without_the_file() {
 }
 
 #[test]
-fn c6_a1_no_value_beyond_a_requirement_is_told_without_the_file() {
+fn c6_a1_no_value_beyond_a_requirement_is_in_a_message_without_content() {
     let root = tempfile::tempdir().expect("a directory");
     let etc = root.path().join("etc/codex");
     std::fs::create_dir_all(&etc).expect("a directory");
@@ -149,31 +152,35 @@ fn c6_a1_no_value_beyond_a_requirement_is_told_without_the_file() {
          [daemon]\nuser = \"{WORD}1\"\ngroup = \"{WORD}1\"\nlog = \"{WORD}1\"\n[daemon.resolver]\nhosts_file = \"{WORD}\"\n"
     );
     let sources = file(&text).with_requirements_under(root.path());
-    let told = outlined(&sources);
-    assert_eq!(told.matches("invalid value for ").count(), 6, "{told}");
-    assert!(!told.contains(WORD), "{told}");
+    let findings = outlined(&sources);
+    assert_eq!(
+        findings.matches("invalid value for ").count(),
+        6,
+        "{findings}"
+    );
+    assert!(!findings.contains(WORD), "{findings}");
 }
 
 /// The helpful parts that do not come from the file stay.
 #[test]
-fn a1_our_own_words_are_told() {
+fn a1_our_own_words_stay_in_a_message_without_content() {
     let text = "[network]\nmod = \"limited\"\nmode = \"x\"\nallow_local_binding = \"true\"\n";
-    let told = outlined(&file(text));
+    let findings = outlined(&file(text));
     for part in [
         "error: config.toml:2:1: unknown key `…` in [network]\n  help: did you mean `mode`?",
         "error: config.toml:3:8: `mode` must be \"full\" or \"limited\", not `…`",
         "error: config.toml:4:23: `allow_local_binding` must be `true` or `false`, not a string",
     ] {
-        assert!(told.contains(part), "{part}\nis not in\n{told}");
+        assert!(findings.contains(part), "{part}\nis not in\n{findings}");
     }
 }
 
 proptest! {
     /// Syntax errors too, whatever surrounds the word.
     #[test]
-    fn a1_no_syntax_error_tells_the_file(before in "[\\[\\]{}=\"'.,# a-z0-9\\\\\n]{0,12}", after in "[\\[\\]{}=\"'.,# a-z0-9\\\\\n]{0,12}") {
+    fn a1_no_syntax_error_has_content(before in "[\\[\\]{}=\"'.,# a-z0-9\\\\\n]{0,12}", after in "[\\[\\]{}=\"'.,# a-z0-9\\\\\n]{0,12}") {
         let text = format!("[network]\n{before}{WORD}{after}");
-        let told = outlined(&file(&text));
-        prop_assert!(!told.contains(WORD), "{text}\nis told as\n{told}");
+        let findings = outlined(&file(&text));
+        prop_assert!(!findings.contains(WORD), "{text}\nhas the findings\n{findings}");
     }
 }

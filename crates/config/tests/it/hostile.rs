@@ -109,18 +109,18 @@ fn answers(text: &str) {
     let sources = sources(text);
     match load(&sources) {
         Ok(loaded) => {
-            let told = loaded.warnings.iter().chain(&loaded.notes);
-            told.for_each(|found| drop(found.to_string()));
+            let findings = loaded.warnings.iter().chain(&loaded.notes);
+            findings.for_each(|found| drop(found.to_string()));
         }
         Err(errors) => {
             assert!(errors.error_count() > 0);
             assert!(!errors.one_line().is_empty());
-            let said = errors.to_string();
+            let messages = errors.to_string();
             assert!(
-                said.chars().all(|c| c == '\n' || !c.is_control()),
-                "{said:?}"
+                messages.chars().all(|c| c == '\n' || !c.is_control()),
+                "{messages:?}"
             );
-            for line in said.lines() {
+            for line in messages.lines() {
                 assert!(line.chars().count() < 2000, "a line of {}", line.len());
             }
         }
@@ -129,24 +129,24 @@ fn answers(text: &str) {
 
 proptest! {
     #[test]
-    fn any_text_is_answered(text in ".{0,200}") {
+    fn c4_any_text_loads_or_is_an_error(text in ".{0,200}") {
         answers(&text);
     }
 
     #[test]
-    fn any_words_are_answered(words in prop::collection::vec(prop::sample::select(WORDS), 0..40)) {
+    fn c4_any_words_load_or_are_an_error(words in prop::collection::vec(prop::sample::select(WORDS), 0..40)) {
         answers(&words.concat());
         answers(&words.join(" "));
     }
 
     #[test]
-    fn any_override_is_answered(words in prop::collection::vec(prop::sample::select(WORDS), 0..12)) {
+    fn c4_any_override_loads_or_is_an_error(words in prop::collection::vec(prop::sample::select(WORDS), 0..12)) {
         let assignment = words.concat();
         let _ = load(&Sources::none().with_override(&*assignment)).map_err(|e| e.to_string());
     }
 
     #[test]
-    fn any_layers_are_answered(
+    fn c4_any_layers_load_or_are_an_error(
         lower in prop::collection::vec(prop::sample::select(WORDS), 0..20),
         upper in prop::collection::vec(prop::sample::select(WORDS), 0..20),
     ) {
@@ -158,7 +158,7 @@ proptest! {
 
     /// Any value of any type for any key.
     #[test]
-    fn any_value_for_any_key_is_answered(line in 0_usize..80, value in "[ -~é\u{202e}\t]{0,20}") {
+    fn c4_any_value_for_any_key_loads_or_is_an_error(line in 0_usize..80, value in "[ -~é\u{202e}\t]{0,20}") {
         let full = &FULL.0;
         let changed: Vec<String> = full
             .lines()
@@ -172,7 +172,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_in_a_file_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn c4_any_bytes_in_a_file_load_or_are_errors(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), &bytes).expect("written");
         let _ = load(&Sources::file(file.path())).map_err(|e| e.to_string());
@@ -181,7 +181,7 @@ proptest! {
 
 /// A file that is being written, or was cut off.
 #[test]
-fn every_prefix_of_the_full_example_is_answered() {
+fn c4_every_prefix_of_the_full_example_loads_or_is_an_error() {
     let full = &FULL.0;
     for (end, _) in full.char_indices() {
         answers(&full[..end]);
@@ -195,7 +195,7 @@ fn every_prefix_of_the_full_example_is_answered() {
 
 /// Texts that could exhaust the stack or the memory.
 #[test]
-fn deep_and_long_texts_are_answered() {
+fn c4_deep_and_long_texts_load_or_are_errors() {
     let n = 100_000;
     answers(&format!("{}a = 1", "a.".repeat(n)));
     answers(&format!("[{}a]", "a.".repeat(n)));
@@ -234,7 +234,7 @@ fn deep_and_long_texts_are_answered() {
 
 /// List sizes that people import: a million patterns, and a million bad ones, in one file.
 #[test]
-fn a_million_patterns_load() {
+fn c4_a_million_patterns_load() {
     let n = if cfg!(debug_assertions) {
         100_000
     } else {
