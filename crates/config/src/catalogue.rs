@@ -58,6 +58,8 @@ impl Key {
 /// All rows, in the order of `/config` and of the pages.
 pub(crate) fn rows() -> impl Iterator<Item = &'static KeyRow> {
     let tables = [policy::ROWS, daemon::ROWS, nested::ROWS];
+    #[cfg(test)]
+    let tables = tables.into_iter().chain([tests::ROWS]);
     tables.into_iter().flatten()
 }
 
@@ -77,3 +79,6 @@ pub fn effective(now: &InForce<'_>) -> impl Iterator<Item = (&'static str, Value
         Some((name, row.show(now)))
     })
 }
+
+#[cfg(test)]
+mod tests;

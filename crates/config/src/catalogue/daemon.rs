@@ -4,8 +4,6 @@ use serde_json::json;
 
 use super::field::{count, duration, either, field, principals, special};
 use super::row::{Bound, Field, Key, KeyRow, Kind, Zero};
-use super::show;
-use crate::duration::duration_text;
 use crate::settings::{AdminAccess, AdminView, LogFlows, LogFormat};
 
 pub(super) static ROWS: &[KeyRow] = &[
@@ -18,7 +16,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     KeyRow::daemon(Key("daemon.group"), Kind::Text(field!(daemon.group)))
         .by_default("the user's own")
         .bound(Bound::Exact)
-        .about("Its group."),
+        .about("The group that the worker becomes."),
     KeyRow::daemon(
         Key::SANDBOX,
         special!("\"try\" | \"require\" | \"off\"", |now| {
@@ -31,7 +29,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     ))
     .hidden()
     .about(
-        "Try: the worker confines itself with everything that the kernel supports. Require: it confines itself fully, or does not run. Off: it does not confine itself.",
+        "How the worker confines itself. Try: with everything that the kernel supports. Require: fully, or it does not run. Off: not at all.",
     ),
     KeyRow::daemon(Key("daemon.state_dir"), Kind::Path(field!(daemon.state_dir)))
         .by_default("/var/lib/codex-network-proxy")
@@ -76,7 +74,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         Key("daemon.control.observers"),
         principals!(daemon.control.observers),
     )
-    .about("Those who may read everything and change nothing."),
+    .about("Users and groups who may read everything and change nothing."),
     KeyRow::daemon(
         Key("daemon.admin.enabled"),
         Kind::Flag(field!(daemon.admin.enabled)),
@@ -93,20 +91,20 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .bound(Bound::Only(true))
     .about(
-        "Whether it refuses changes, and the draining of the record of refusals. The packages ship a configuration that says true.",
+        "Whether the admin API refuses changes, and draining the record of refusals. The packages ship a configuration that says true.",
     ),
     KeyRow::daemon(
         Key("daemon.admin.show_config"),
         either!(daemon.admin.config, AdminView::Shown, AdminView::Hidden),
     )
     .about(
-        "Whether it shows the settings in force (`/config`). `proxyctl config` always does, to those who may use it.",
+        "Whether the admin API shows the settings in force (`/config`). `proxyctl config` always does, to those who may use it.",
     ),
     KeyRow::daemon(
         Key("daemon.admin.show_patterns"),
         either!(daemon.admin.patterns, AdminView::Shown, AdminView::Hidden),
     )
-    .about("Whether it shows the lists of hosts (`/patterns`). `proxyctl patterns` always does."),
+    .about("Whether the admin API shows the lists of hosts (`/patterns`). `proxyctl patterns` always does."),
     KeyRow::daemon(
         Key::NAMESERVERS,
         special!("list of addresses", |now| {
@@ -119,7 +117,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         "No configuration may list others; with none, only the system's are asked.",
     ))
     .about(
-        "The servers to ask, in this order; the default port is 53. By default they are those of `/etc/resolv.conf`, which is followed: a change is in force within about a second. If it names none, lookups fail until it does; 127.0.0.1 is not assumed. The next one is asked when the previous one fails or does not answer in time. Only a server that answers nothing at all is asked last for a while.",
+        "The servers that look names up, in this order; the default port is 53. By default they are those of `/etc/resolv.conf`, which is followed: a change is in force within about a second. If it names none, lookups fail until it does; 127.0.0.1 is not assumed. The next one is asked when the previous one fails or does not answer in time. Only a server that answers nothing at all is asked last for a while.",
     ),
     KeyRow::daemon(
         Key("daemon.resolver.timeout"),
@@ -133,26 +131,26 @@ pub(super) static ROWS: &[KeyRow] = &[
     .by_default("/etc/hosts")
     .bound(Bound::Special("path", "No configuration may name another."))
     .about(
-        "Names that are not looked up. A change of the file is in force within about a second.",
+        "A file of names that are not looked up (hosts(5)). A change of the file is in force within about a second.",
     ),
     KeyRow::daemon(
         Key("daemon.limits.max_connections"),
         Kind::Integer(1, 1_000_000, count!(daemon.limits.max_connections)),
     )
     .about(
-        "Further clients wait for a place. Users share the places equally: a user below its share is let in at once, and the longest idle connection of the user with most connections ends for it.",
+        "How many connections clients may have at once. Further clients wait. Users share the connections equally: a user below its share is let in at once, and the longest idle connection of the user with most connections ends for it.",
     ),
     KeyRow::daemon(
         Key("daemon.limits.max_header_bytes"),
         Kind::Integer(1024, 1 << 20, count!(daemon.limits.max_header_bytes)),
     )
-    .about("The longest head of a request."),
+    .about("The largest header section of a request or response, in bytes."),
     KeyRow::daemon(
         Key("daemon.limits.header_timeout"),
         Kind::Duration(Zero::Refused, duration!(daemon.limits.header_timeout)),
     )
     .about(
-        "How long a head may take. At `max_connections`, a connection that has been idle for this long may be ended for another client.",
+        "How long a client may take to send a header section. At `max_connections`, a connection that has been idle for this long may be ended for another client.",
     ),
     KeyRow::daemon(
         Key("daemon.limits.connect_timeout"),

@@ -3,9 +3,9 @@
 /// A field of the settings with the type of the value.
 macro_rules! field {
     ($($path:ident).+) => {
-        Field {
+        $crate::catalogue::row::Field {
             set: |draft, value| draft.settings.$($path).+ = value.into(),
-            show: |now| json!(now.settings.$($path).+),
+            show: |now| serde_json::json!(now.settings.$($path).+),
         }
     };
 }
@@ -13,11 +13,11 @@ macro_rules! field {
 /// A field of the settings that counts something.
 macro_rules! count {
     ($($path:ident).+) => {
-        Field {
+        $crate::catalogue::row::Field {
             set: |draft, value| {
                 draft.settings.$($path).+ = value.try_into().unwrap_or(usize::MAX);
             },
-            show: |now| json!(now.settings.$($path).+),
+            show: |now| serde_json::json!(now.settings.$($path).+),
         }
     };
 }
@@ -25,9 +25,9 @@ macro_rules! count {
 /// A field of the settings with a duration.
 macro_rules! duration {
     ($($path:ident).+) => {
-        Field {
+        $crate::catalogue::row::Field {
             set: |draft, value| draft.settings.$($path).+ = value,
-            show: |now| json!(duration_text(now.settings.$($path).+)),
+            show: |now| serde_json::json!($crate::duration::duration_text(now.settings.$($path).+)),
         }
     };
 }
@@ -35,9 +35,9 @@ macro_rules! duration {
 /// A field of the settings with users and groups.
 macro_rules! principals {
     ($($path:ident).+) => {
-        Kind::Principals(Field {
+        $crate::catalogue::row::Kind::Principals($crate::catalogue::row::Field {
             set: |draft, value| draft.settings.$($path).+ = value,
-            show: |now| show::principals(&now.settings.$($path).+),
+            show: |now| $crate::catalogue::show::principals(&now.settings.$($path).+),
         })
     };
 }
@@ -45,9 +45,9 @@ macro_rules! principals {
 /// A field of the settings with two values, and the value that stands for `true`.
 macro_rules! either {
     ($($path:ident).+, $on:expr, $off:expr) => {
-        Kind::Flag(Field {
+        $crate::catalogue::row::Kind::Flag($crate::catalogue::row::Field {
             set: |draft, on| draft.settings.$($path).+ = if on { $on } else { $off },
-            show: |now| json!(now.settings.$($path).+ == $on),
+            show: |now| serde_json::json!(now.settings.$($path).+ == $on),
         })
     };
 }
@@ -55,7 +55,7 @@ macro_rules! either {
 /// A special key: its kind in words, and how it is shown.
 macro_rules! special {
     ($value:expr, $show:expr) => {
-        Kind::Special {
+        $crate::catalogue::row::Kind::Special {
             value: $value,
             show: $show,
         }

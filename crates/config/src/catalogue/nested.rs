@@ -7,17 +7,18 @@ const ACTION: &[Spelling] = &[Spelling::own(&[TopTable::Action])];
 const INJECTION: &[Spelling] = &[Spelling::own(&[TopTable::Injection])];
 
 pub(super) static ROWS: &[KeyRow] = &[
-    KeyRow::nested(HOOK, "host", "text").about("Exactly this host. Required."),
-    KeyRow::nested(HOOK, "methods", "list of methods").about("Required."),
+    KeyRow::nested(HOOK, "host", "text").about("The hook covers requests to exactly this host. Required."),
+    KeyRow::nested(HOOK, "methods", "list of methods")
+        .about("The methods that the hook covers. Required."),
     KeyRow::nested(HOOK, "path_prefixes", "list of prefixes").about(
-        "Of the decoded path. `pattern:` in front: each * stands for any characters of one segment; `literal:` in front: the rest is taken literally. Required.",
+        "How the decoded path begins. `pattern:` in front: each * stands for any characters of one segment; `literal:` in front: the rest is taken literally. Required.",
     ),
     KeyRow::nested(HOOK, "query", "table of names and lists of values")
         .by_default("{}")
-        .about("Each name must be there with one of its values."),
+        .about("Each name must be in the query with one of its values."),
     KeyRow::nested(HOOK, "headers", "table of names and lists of values")
         .by_default("{}")
-        .about("The same for header fields; an empty list stands for any value."),
+        .about("Each header field must be there with one of its values; an empty list stands for any value."),
     KeyRow::nested(HOOK, "body", "reserved").about("An error."),
     KeyRow::nested(HOOK, "action", "list of names")
         .by_default("[]")
@@ -30,9 +31,9 @@ pub(super) static ROWS: &[KeyRow] = &[
         .about("Header fields to add, each replacing all fields of its name."),
     KeyRow::nested(INJECTION, "name", "text").about("The field's name."),
     KeyRow::nested(INJECTION, "secret_env_var", "text")
-        .about("The variable of the daemon's environment that holds the value, or"),
+        .about("The variable of the daemon's environment that holds the value. Exactly one of this and `secret_file`."),
     KeyRow::nested(INJECTION, "secret_file", "absolute path")
-        .about("the file that does. Exactly one of the two."),
+        .about("The file that holds the value."),
     KeyRow::nested(INJECTION, "prefix", "text")
         .by_default("\"\"")
         .about("Stands before the value."),

@@ -81,14 +81,14 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .about("Whether there is a SOCKS5 proxy."),
     KeyRow::policy(Key("enable_socks5_udp"), Kind::Flag(field!(socks5_udp)))
-        .about("Whether it carries UDP."),
+        .about("Whether the SOCKS5 proxy carries UDP."),
     KeyRow::policy(
         Key("allow_upstream_proxy"),
         Kind::Flag(field!(allow_upstream_proxy)),
     )
     .bound(Bound::Only(false))
     .about(
-        "Whether HTTP_PROXY and the like in the daemon's own environment carry allowed traffic.",
+        "Whether allowed traffic goes through the proxies that HTTP_PROXY and related variables of the daemon's own environment name.",
     ),
     KeyRow::policy(
         Key("dangerously_allow_non_loopback_proxy"),
@@ -112,7 +112,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .bound(Bound::Only(false))
     .hidden()
-    .about("The same for the admin API."),
+    .about("Without it an admin API on an address that other machines can reach is moved to 127.0.0.1."),
     KeyRow::policy(
         Key::ALLOW_LOCAL_BINDING,
         Kind::Flag(Field {
@@ -134,7 +134,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         "list of patterns",
         "Are added to those of the configuration.",
     ))
-    .about("The hosts that may be reached. See PATTERNS."),
+    .about("The hosts that may be reached."),
     KeyRow::policy(
         Key::DENIED_DOMAINS,
         special!("list of patterns", |now| show::patterns(now.policy.denied())),
@@ -159,7 +159,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .spelled(&everywhere("policy.allow_unix_sockets"))
     .effect(Effect::MacosOnly)
-    .about("Unix sockets that requests may name. Has no effect in this version."),
+    .about("The unix sockets that requests may name. Only macOS serves them."),
     KeyRow::policy(
         Key::UNIX_SOCKETS,
         special!("table of paths and \"allow\" or \"deny\"", |now| {
@@ -182,7 +182,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .bound(Bound::Only(false))
     .effect(Effect::MacosOnly)
-    .about("Requests may name every unix socket. Has no effect in this version."),
+    .about("Requests may name every unix socket. Only macOS serves them."),
     KeyRow::policy(Key("credential_broker"), Kind::Flag(field!(credential_broker)))
         .effect(Effect::NotYet(
             "the credential broker",
@@ -197,7 +197,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .bound(Bound::Only(false))
     .effect(BROKER)
-    .about("Whether plain HTTP may carry them. Has no effect in this version."),
+    .about("Whether credentials may be injected into plain HTTP. Has no effect in this version."),
     KeyRow::policy(
         Key::MANAGED_ALLOWED_DOMAINS_ONLY,
         special!("boolean", |now| json!(now.settings.managed.allowed_domains_only)),
@@ -227,12 +227,12 @@ pub(super) static ROWS: &[KeyRow] = &[
         "False forbids TLS interception; requests that need it are refused then. Unset or true, TLS is intercepted where limited mode or a hook needs it, and nowhere else.",
     ),
     KeyRow::policy(Key("mitm.inspect"), Kind::Flag(field!(mitm.inspect)))
-        .about("Logs how large bodies are."),
+        .about("Whether the sizes of bodies are logged."),
     KeyRow::policy(
         Key("mitm.max_body_bytes"),
         Kind::Integer(0, 1 << 30, field!(mitm.max_body_bytes)),
     )
-    .about("How many bytes of a body are counted for that."),
+    .about("How many bytes of a body are counted for `inspect`."),
     KeyRow::policy(
         Key::CA_CERT_PATH,
         special!("path", |now| {
@@ -247,16 +247,16 @@ pub(super) static ROWS: &[KeyRow] = &[
         }),
     )
     .about(
-        "Its key: PKCS#8, P-256, mode 0600. Both or neither. If neither file exists, the CA is made at the start. Without these keys the CA is the one that `codex-network-proxy init` made, or is made at each start.",
+        "The CA's private key: PKCS#8, P-256, mode 0600. Give both files or neither. If neither file exists, the CA is made at the start. Without these keys the CA is the one that `codex-network-proxy init` made, or is made at each start.",
     ),
     KeyRow::policy(
         Key::HOOKS,
         special!("table of tables", |now| show::hooks(&now.settings.mitm)),
     )
-    .about("Which requests may be made to a host."),
+    .about("Which requests may be made to a host: `mitm.hooks.NAME`."),
     KeyRow::policy(
         Key::ACTIONS,
         special!("table of tables", |now| show::actions(&now.settings.mitm)),
     )
-    .about("How they are changed."),
+    .about("How the proxy changes such requests: `mitm.actions.NAME`."),
 ];

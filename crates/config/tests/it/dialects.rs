@@ -433,7 +433,37 @@ fn l7_an_empty_configuration_means_the_defaults() {
     assert!(loaded.warnings.is_empty() && loaded.notes.is_empty());
 }
 
-/// The full example in this directory holds every key there is.
+/// Every key of the newest dialect and of `[daemon]` is in the full example.
+#[test]
+fn c5_the_full_example_has_every_key() {
+    let text = include_str!("full.toml");
+    // The lists are the older form of the maps, and `body` is reserved. The example has both forms
+    // of one switch in one place.
+    let older = [
+        "allowed_domains",
+        "denied_domains",
+        "allow_unix_sockets",
+        "body",
+        "mitm",
+    ];
+    let is_in = |table: &str| {
+        ["permissions.NAME.network", "daemon", "mitm."]
+            .iter()
+            .any(|ours| table.starts_with(ours))
+    };
+    let keys = codex_network_config::keys();
+    for (table, key) in keys.iter().filter(|(table, _)| is_in(table)) {
+        let ways = [
+            format!("\n{key} = "),
+            format!(".{key}]"),
+            format!(".{key}."),
+        ];
+        let has_key = ways.iter().any(|way| text.contains(way));
+        assert!(has_key || older.contains(key), "[{table}] {key}");
+    }
+}
+
+/// The full example is sound, and each of its values arrives.
 #[test]
 fn c5_the_full_example_is_sound() {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -7,4 +7,5 @@ mod hostile;
 mod layers;
 mod listen;
 mod messages;
+mod pages;
 mod secrets;
