@@ -44,7 +44,10 @@ pub(crate) fn settings(
     for (name, value) in codex_network_config::effective(&now) {
         insert(&mut all, name, value);
         if name == ALLOWS_UPSTREAM_PROXY {
-            all.insert("upstream_proxy".to_owned(), upstream_proxy(upstream_proxies));
+            all.insert(
+                "upstream_proxy".to_owned(),
+                upstream_proxy(upstream_proxies),
+            );
         }
     }
     all.insert("sources".to_owned(), sources(settings));
