@@ -22,7 +22,7 @@ use serde_json::Value;
 
 pub use pages::{KeyDocumentation, KeyTable, documentation};
 pub use row::InForce;
-pub(crate) use row::{Bound, Draft, Effect, Key, KeyRow, Kind, TopTable, Zero};
+pub(crate) use row::{Bound, Draft, Effect, Key, KeyRow, TopTable, ValueKind, ZeroDuration};
 pub use tables::keys;
 pub(crate) use tables::{entry_in, is_key_name, names_in, table_with};
 

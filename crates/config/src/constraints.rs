@@ -27,10 +27,10 @@ use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{self, RawSettings};
 use crate::entries::{Rules, patterns, socket_path};
 use crate::managed::{Managed, Pin};
-use crate::merge::{Table, Value};
 use crate::read::{self, MODES};
 use crate::settings::Sandbox;
-use crate::text::Place;
+use crate::text::TextSpan;
+use crate::toml_tree::{TomlTable, TomlValue};
 use daemon::{DaemonRequirements, THE_SYSTEMS};
 use requirement::Requirement;
 
@@ -53,12 +53,12 @@ pub(crate) struct Requirements {
     unix_sockets: Vec<Requirement<BTreeSet<PathBuf>>>,
     allowed: Rules,
     denied: Rules,
-    allowed_domains_only: Option<Place>,
+    allowed_domains_only: Option<TextSpan>,
     daemon: DaemonRequirements,
 }
 
 /// Reads the requirements of these files. The order does not matter: the stricter value counts.
-pub(crate) fn read(files: &[Table<'_>], problems: &mut Problems<'_>) -> Requirements {
+pub(crate) fn read(files: &[TomlTable<'_>], problems: &mut Problems<'_>) -> Requirements {
     let table = TopTable::Requirements;
     let mut all = Requirements::default();
     for file in files {
@@ -78,7 +78,7 @@ pub(crate) fn read(files: &[Table<'_>], problems: &mut Problems<'_>) -> Requirem
 
 /// Outside of the table, the name of a requirement or of a table of the configuration bounds
 /// nothing. Other programs have other names there (SPEC C4).
-fn warn_of_misplaced(file: &Table<'_>, problems: &mut Problems<'_>) {
+fn warn_of_misplaced(file: &TomlTable<'_>, problems: &mut Problems<'_>) {
     let table = TopTable::Requirements;
     let names = catalogue::names_in(table, "");
     let is_ours = |name: &str| names.contains(&name) || CONFIGURATION.contains(&name);
@@ -166,13 +166,13 @@ impl Requirements {
         };
         let mut permitted = BTreeSet::new();
         let mut denied = HashSet::new();
-        if let Value::Table(_) = &setting.node.value {
+        if let TomlValue::Table(_) = &setting.node.value {
             for (entry, permission) in read::permissions(setting, problems) {
                 let path = socket_path(setting, &entry.name, entry.at, problems);
                 match permission {
-                    read::Permission::Allow => permitted.extend(path),
-                    read::Permission::Deny => denied.extend(path),
-                    read::Permission::None => {}
+                    read::EntryPermission::Allow => permitted.extend(path),
+                    read::EntryPermission::Deny => denied.extend(path),
+                    read::EntryPermission::None => {}
                 }
             }
         } else {
@@ -269,7 +269,7 @@ impl Requirements {
     }
 
     /// A unix socket that the configuration lists: an error unless every requirement lists it too.
-    pub(crate) fn check_unix_socket(&self, path: &Path, at: Place, problems: &mut Problems<'_>) {
+    pub(crate) fn check_unix_socket(&self, path: &Path, at: TextSpan, problems: &mut Problems<'_>) {
         let Some(required) = self
             .unix_sockets
             .iter()
@@ -285,7 +285,12 @@ impl Requirements {
     /// Checks an entry of the configuration's allow list. One that spells out a local or private
     /// address is an error if local binding must be off, since such an entry lifts the rule against
     /// local hosts (SPEC P3).
-    pub(crate) fn check_allowed(&self, pattern: &Pattern, at: Place, problems: &mut Problems<'_>) {
+    pub(crate) fn check_allowed(
+        &self,
+        pattern: &Pattern,
+        at: TextSpan,
+        problems: &mut Problems<'_>,
+    ) {
         let Some(required) = self.flags.get(&Key::ALLOW_LOCAL_BINDING) else {
             return;
         };
@@ -322,7 +327,7 @@ impl Requirements {
         if let Some(at) = self.allowed_domains_only
             && !allowed.is_empty()
         {
-            let place = problems.texts.name_place(at);
+            let place = problems.texts.file_and_line(at);
             for setting in [Key::ALLOWED_DOMAINS, Key::DOMAINS]
                 .into_iter()
                 .filter_map(|key| raw.get(key))
@@ -403,7 +408,7 @@ impl Requirements {
     }
 
     /// The bounds on `[daemon]`: the key, the permitted values in words, and the line.
-    fn daemon_bounds(&self) -> impl Iterator<Item = (Key, String, Place)> {
+    fn daemon_bounds(&self) -> impl Iterator<Item = (Key, String, TextSpan)> {
         let texts = catalogue::rows().filter_map(|row| {
             let required = self.texts.get(&row.key)?;
             Some((row.key, required.permitted.clone(), required.at))
@@ -414,7 +419,7 @@ impl Requirements {
     }
 
     /// The bounds on booleans, in the same form.
-    fn flag_bounds(&self, wanted: InDaemon) -> impl Iterator<Item = (Key, String, Place)> {
+    fn flag_bounds(&self, wanted: InDaemon) -> impl Iterator<Item = (Key, String, TextSpan)> {
         catalogue::rows().filter_map(move |row| {
             let required = self.flags.get(&row.key)?;
             let found = match row.paths(TopTable::Daemon).next() {

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use crate::catalogue::{self, Key, SELECTOR, TopTable};
 use crate::diagnostic::{Problems, quoted};
-use crate::merge::{Entry, Node, Table, Value};
-use crate::text::Place;
+use crate::text::TextSpan;
+use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
 /// The table of profiles, one of which `default_permissions` selects.
 const PROFILES: &str = "permissions";
@@ -36,8 +36,8 @@ pub(crate) struct RawSetting<'t> {
     /// The key's name in its dialect.
     pub(crate) name: &'t str,
     /// Where the key is.
-    pub(crate) at: Place,
-    pub(crate) node: &'t Node<'t>,
+    pub(crate) at: TextSpan,
+    pub(crate) node: &'t TomlNode<'t>,
 }
 
 /// A dialect's table in a configuration.
@@ -46,8 +46,8 @@ struct DialectTable<'t> {
     /// The table's name in full.
     path: String,
     /// Where the table is.
-    at: Place,
-    node: &'t Node<'t>,
+    at: TextSpan,
+    node: &'t TomlNode<'t>,
 }
 
 impl<'t> RawSettings<'t> {
@@ -61,7 +61,7 @@ impl<'t> RawSettings<'t> {
         &mut self,
         table: TopTable,
         path: &str,
-        node: &'t Node<'t>,
+        node: &'t TomlNode<'t>,
         problems: &mut Problems<'_>,
     ) {
         self.read_inside((table, ""), path, node, problems);
@@ -72,10 +72,10 @@ impl<'t> RawSettings<'t> {
         &mut self,
         (table, inside): (TopTable, &str),
         path: &str,
-        node: &'t Node<'t>,
+        node: &'t TomlNode<'t>,
         problems: &mut Problems<'_>,
     ) {
-        let Value::Table(entries) = &node.value else {
+        let TomlValue::Table(entries) = &node.value else {
             let message = format!("`{path}` must be a table, not {}", node.value.describe());
             problems.error(node.at, &message, &format!("write `[{path}]`"));
             return;
@@ -86,7 +86,7 @@ impl<'t> RawSettings<'t> {
                 unknown_key((table, inside), path, entry, problems);
                 continue;
             };
-            let is_table = matches!(entry.node.value, Value::Table(_));
+            let is_table = matches!(entry.node.value, TomlValue::Table(_));
             match known.row {
                 Some(row) if !(known.is_table && is_table) => {
                     self.put(row.key, RawSetting::of(entry), problems);
@@ -115,7 +115,7 @@ impl<'t> RawSettings<'t> {
             (setting, other)
         };
         if first.at.text == second.at.text {
-            let place = problems.texts.name_place(first.at);
+            let place = problems.texts.file_and_line(first.at);
             let message = if first.name == second.name {
                 format!("{} is set twice, here and at {place}", quoted(second.name))
             } else {
@@ -132,7 +132,7 @@ impl<'t> RawSettings<'t> {
 }
 
 impl<'t> RawSetting<'t> {
-    pub(crate) fn of(entry: &'t Entry<'t>) -> Self {
+    pub(crate) fn of(entry: &'t TomlEntry<'t>) -> Self {
         Self {
             name: &entry.name,
             at: entry.at,
@@ -143,7 +143,7 @@ impl<'t> RawSetting<'t> {
 
 /// Reads the dialect that the configuration uses, and `[daemon]`. Settings that are not written
 /// have their defaults.
-pub(crate) fn read<'t>(root: &'t Table<'t>, problems: &mut Problems<'_>) -> RawSettings<'t> {
+pub(crate) fn read<'t>(root: &'t TomlTable<'t>, problems: &mut Problems<'_>) -> RawSettings<'t> {
     warn_of_near_misses(root, &TOP_LEVEL, problems);
     let mut found: Vec<DialectTable<'t>> = [TopTable::NetworkProxy, TopTable::Network]
         .into_iter()
@@ -157,7 +157,7 @@ pub(crate) fn read<'t>(root: &'t Table<'t>, problems: &mut Problems<'_>) -> RawS
             "[{}] and [{}] ({}) are two dialects of the same settings",
             pair[1].path,
             pair[0].path,
-            problems.texts.name_place(pair[0].at)
+            problems.texts.file_and_line(pair[0].at)
         );
         problems.error(pair[1].at, &message, "keep one of them");
     }
@@ -174,7 +174,7 @@ pub(crate) fn read<'t>(root: &'t Table<'t>, problems: &mut Problems<'_>) -> RawS
 }
 
 /// A table of this name at the top level.
-fn find_at_top<'t>(root: &'t Table<'t>, table: TopTable) -> Option<DialectTable<'t>> {
+fn find_at_top<'t>(root: &'t TomlTable<'t>, table: TopTable) -> Option<DialectTable<'t>> {
     root.get(table.name()).map(|entry| DialectTable {
         table,
         path: table.name().to_owned(),
@@ -195,7 +195,7 @@ fn note_newer_form(found: &DialectTable<'_>, problems: &mut Problems<'_>) {
     ];
     let is_newest = found.table == TopTable::Profile
         && match &found.node.value {
-            Value::Table(table) => lists.iter().all(|list| table.get(list.name()).is_none()),
+            TomlValue::Table(table) => lists.iter().all(|list| table.get(list.name()).is_none()),
             _ => true,
         };
     if !is_newest && !problems.texts.is_override(found.at) {
@@ -206,7 +206,11 @@ fn note_newer_form(found: &DialectTable<'_>, problems: &mut Problems<'_>) {
 
 /// Tables that are not ours belong to other programs (SPEC C4), but a misspelled one of ours would
 /// silently have no effect.
-pub(crate) fn warn_of_near_misses(root: &Table<'_>, ours: &[&str], problems: &mut Problems<'_>) {
+pub(crate) fn warn_of_near_misses(
+    root: &TomlTable<'_>,
+    ours: &[&str],
+    problems: &mut Problems<'_>,
+) {
     for entry in root.iter() {
         let name = &*entry.name;
         if name.len() > 32 || ours.contains(&name) {
@@ -223,7 +227,7 @@ pub(crate) fn warn_of_near_misses(root: &Table<'_>, ours: &[&str], problems: &mu
 fn unknown_key(
     (table, inside): (TopTable, &str),
     path: &str,
-    entry: &Entry<'_>,
+    entry: &TomlEntry<'_>,
     problems: &mut Problems<'_>,
 ) {
     // A key of the requirements does not belong in another table.
@@ -239,7 +243,7 @@ fn unknown_key(
 pub(crate) fn report_unknown(
     names: &[&str],
     path: &str,
-    entry: &Entry<'_>,
+    entry: &TomlEntry<'_>,
     help: Option<String>,
     problems: &mut Problems<'_>,
 ) {

@@ -4,7 +4,7 @@
 use crate::catalogue::{self, Effect};
 use crate::diagnostic::Problems;
 use crate::dialect::RawSettings;
-use crate::merge::{Node, Value};
+use crate::toml_tree::{TomlNode, TomlValue};
 
 /// A warning for each such setting that is on.
 pub(crate) fn warn(raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
@@ -29,12 +29,12 @@ pub(crate) fn warn(raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
 }
 
 /// Whether a value switches a setting on.
-fn switches_on(node: &Node<'_>) -> bool {
+fn switches_on(node: &TomlNode<'_>) -> bool {
     match &node.value {
-        Value::Boolean(boolean) => *boolean,
-        Value::String(text) => !matches!(&**text, "" | "deny" | "none"),
-        Value::Array(items) => !items.is_empty(),
-        Value::Table(table) => table.iter().any(|entry| switches_on(&entry.node)),
-        Value::Integer(_) | Value::Float | Value::Datetime => true,
+        TomlValue::Boolean(boolean) => *boolean,
+        TomlValue::String(text) => !matches!(&**text, "" | "deny" | "none"),
+        TomlValue::Array(items) => !items.is_empty(),
+        TomlValue::Table(table) => table.iter().any(|entry| switches_on(&entry.node)),
+        TomlValue::Integer(_) | TomlValue::Float | TomlValue::Datetime => true,
     }
 }

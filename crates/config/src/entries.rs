@@ -11,7 +11,7 @@ use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{RawSetting, RawSettings};
 use crate::read;
 use crate::settings::Principal;
-use crate::text::Place;
+use crate::text::TextSpan;
 
 /// The source of a compiled list: patterns with their places.
 pub(crate) type Rules = Vec<(Pattern, Option<ConfigLine>)>;
@@ -34,7 +34,7 @@ pub(crate) fn patterns(
 /// One pattern and its line.
 pub(crate) fn pattern(
     text: &str,
-    at: Place,
+    at: TextSpan,
     kind: ListKind,
     problems: &mut Problems<'_>,
 ) -> Option<(Pattern, Option<ConfigLine>)> {
@@ -56,7 +56,7 @@ pub(crate) fn pattern(
 pub(crate) fn socket_path(
     setting: RawSetting<'_>,
     text: &str,
-    at: Place,
+    at: TextSpan,
     problems: &mut Problems<'_>,
 ) -> Option<PathBuf> {
     if text.starts_with('/') && !text.contains('\0') {

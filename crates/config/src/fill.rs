@@ -1,6 +1,6 @@
 //! Reads the simple keys: each value goes from its row's kind to its row's field.
 
-use crate::catalogue::{self, Draft, KeyRow, Kind};
+use crate::catalogue::{self, Draft, KeyRow, ValueKind};
 use crate::config_lines::ConfigLines;
 use crate::constraints::Requirements;
 use crate::diagnostic::Problems;
@@ -28,28 +28,28 @@ fn read_row(
     problems: &mut Problems<'_>,
 ) -> Option<()> {
     match row.kind {
-        Kind::Flag(field) => {
+        ValueKind::Flag(field) => {
             (field.set)(draft, requirements.flag(row.key, raw, problems)?);
         }
-        Kind::Text(field) => {
+        ValueKind::Text(field) => {
             (field.set)(draft, requirements.text(row.key, raw, problems)?);
         }
-        Kind::Integer(least, most, field) => {
+        ValueKind::Integer(least, most, field) => {
             let number = read::integer(raw.get(row.key)?, least..=most, problems)?;
             (field.set)(draft, number);
         }
-        Kind::Duration(zero, field) => {
+        ValueKind::Duration(zero, field) => {
             (field.set)(draft, read::duration(raw.get(row.key)?, zero, problems)?);
         }
-        Kind::Word(words, field) => {
+        ValueKind::Word(words, field) => {
             let words: Vec<_> = words.iter().map(|word| (*word, *word)).collect();
             (field.set)(draft, read::word(raw.get(row.key)?, &words, problems)?);
         }
-        Kind::Path(field) => (field.set)(draft, read::path(raw.get(row.key)?, problems)?),
-        Kind::Principals(field) => {
+        ValueKind::Path(field) => (field.set)(draft, read::path(raw.get(row.key)?, problems)?),
+        ValueKind::Principals(field) => {
             (field.set)(draft, entries::principals(raw.get(row.key)?, problems));
         }
-        Kind::Special { .. } | Kind::Nested(_) => {}
+        ValueKind::Special { .. } | ValueKind::Nested(_) => {}
     }
     Some(())
 }

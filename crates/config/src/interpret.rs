@@ -11,16 +11,16 @@ use crate::diagnostic::{Diagnostic, Problems, quoted};
 use crate::dialect::{self, RawSettings};
 use crate::entries::{Rules, pattern, patterns, socket_path};
 use crate::listen::ListenSwitches;
-use crate::merge::Table;
-use crate::read::{self, Permission};
+use crate::read::{self, EntryPermission};
 use crate::secret::SecretReader;
 use crate::settings::{Reach, Settings, UnixSockets};
+use crate::toml_tree::TomlTable;
 use crate::{effect, fill, listen, mitm};
 
 /// Checks and converts everything. The result is valid only when `problems` holds no error
 /// afterwards.
 pub(crate) fn interpret(
-    root: &Table<'_>,
+    root: &TomlTable<'_>,
     mut requirements: Requirements,
     secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
@@ -102,7 +102,7 @@ fn refuse_mixture(raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
             "{} and {} ({}) mix the list form and the map form",
             quoted(second.name),
             quoted(first.name),
-            problems.texts.name_place(first.at)
+            problems.texts.file_and_line(first.at)
         );
         let help = "write everything in `domains` and `unix_sockets`, or nothing there";
         problems.error(second.at, &message, help);
@@ -131,11 +131,11 @@ fn lists(
     let entries = map.map(|setting| read::permissions(setting, problems));
     for (entry, permission) in entries.into_iter().flatten() {
         match permission {
-            Permission::Allow => allowed.extend(allow(&entry.name, entry.at, problems)),
-            Permission::Deny => {
+            EntryPermission::Allow => allowed.extend(allow(&entry.name, entry.at, problems)),
+            EntryPermission::Deny => {
                 denied.extend(pattern(&entry.name, entry.at, ListKind::Deny, problems));
             }
-            Permission::None => {}
+            EntryPermission::None => {}
         }
     }
     (allowed, denied)
@@ -162,9 +162,9 @@ fn unix_sockets(
         for (entry, permission) in read::permissions(setting, problems) {
             let path = socket_path(setting, &entry.name, entry.at, problems);
             match permission {
-                Permission::Allow => allowed.extend(check(path, entry.at, problems)),
-                Permission::Deny => denied.extend(path),
-                Permission::None => {}
+                EntryPermission::Allow => allowed.extend(check(path, entry.at, problems)),
+                EntryPermission::Deny => denied.extend(path),
+                EntryPermission::None => {}
             }
         }
     }

@@ -45,9 +45,11 @@ mod read;
 mod resolv_conf;
 mod secret;
 mod settings;
+mod sources;
 mod state;
 mod supplied;
 mod text;
+mod toml_tree;
 mod upstream_proxy;
 
 pub use action::{Action, Actions, Injection};
@@ -58,7 +60,6 @@ pub use codex_network_policy::HeaderNameText;
 pub use config_lines::ConfigLines;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use duration::duration_text;
-pub use layers::Sources;
 pub use managed::{Managed, Pin, Widening};
 pub use resolv_conf::ResolvConf;
 pub use secret::{Secret, SecretSource, Secrets, below};
@@ -66,10 +67,11 @@ pub use settings::{
     Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
     Mitm, Principal, Reach, Resolver, Sandbox, Settings, UnixSockets,
 };
+pub use sources::Sources;
 pub use state::user_state_directory;
 pub use supplied::{CaCertificate, ResolverFiles, Supplied, SystemFiles};
 pub use upstream_proxy::{
-    Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
+    NoProxy, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
 };
 
 use diagnostic::Problems;

@@ -11,10 +11,10 @@ use crate::action::{Action, Actions};
 use crate::catalogue::Key;
 use crate::diagnostic::{Problems, quoted};
 use crate::dialect::{RawSetting, RawSettings};
-use crate::merge::{Node, Value};
 use crate::read;
 use crate::secret::SecretReader;
 use crate::settings::{CaPaths, Mitm};
+use crate::toml_tree::{TomlNode, TomlValue};
 use hook::REQUIRED;
 
 /// An action under its name.
@@ -65,8 +65,8 @@ fn ca_paths(raw: &RawSettings<'_>, problems: &mut Problems<'_>) -> Option<CaPath
 fn non_empty_list<'t>(
     setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Vec<(&'t str, &'t Node<'t>)> {
-    if matches!(&setting.node.value, Value::Array(items) if items.is_empty()) {
+) -> Vec<(&'t str, &'t TomlNode<'t>)> {
+    if matches!(&setting.node.value, TomlValue::Array(items) if items.is_empty()) {
         empty_list(setting, problems);
     }
     read::strings(setting, problems)
@@ -76,7 +76,7 @@ fn non_empty_list<'t>(
 fn non_empty_strings<'t>(
     setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Vec<(&'t str, &'t Node<'t>)> {
+) -> Vec<(&'t str, &'t TomlNode<'t>)> {
     let mut strings = non_empty_list(setting, problems);
     strings.retain(|(text, node)| {
         let is_empty = text.trim().is_empty();

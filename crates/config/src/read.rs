@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use codex_network_policy::Mode;
 
-use crate::catalogue::Zero;
+use crate::catalogue::ZeroDuration;
 use crate::diagnostic::{Problems, quoted};
 use crate::dialect::{RawSetting, nearest};
 use crate::duration;
-use crate::merge::{Entry, Node, Table, Value};
+use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
 /// The words of `mode`.
 pub(crate) const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
 
 pub(crate) fn boolean(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<bool> {
     match &setting.node.value {
-        Value::Boolean(boolean) => Some(*boolean),
+        TomlValue::Boolean(boolean) => Some(*boolean),
         other => {
             let help = match other {
-                Value::String(text) if matches!(&**text, "true" | "false") => {
+                TomlValue::String(text) if matches!(&**text, "true" | "false") => {
                     format!("write `{} = {text}`, without quotes", named(setting))
                 }
                 _ => String::new(),
@@ -34,7 +34,7 @@ pub(crate) fn boolean(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> O
 }
 
 pub(crate) fn string<'t>(setting: RawSetting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
-    let Value::String(text) = &setting.node.value else {
+    let TomlValue::String(text) = &setting.node.value else {
         wrong_type(setting, "a string", "", problems);
         return None;
     };
@@ -81,7 +81,7 @@ pub(crate) fn integer(
     range: RangeInclusive<u64>,
     problems: &mut Problems<'_>,
 ) -> Option<u64> {
-    let Value::Integer(integer) = setting.node.value else {
+    let TomlValue::Integer(integer) = setting.node.value else {
         wrong_type(setting, "a whole number", "", problems);
         return None;
     };
@@ -98,19 +98,19 @@ pub(crate) fn integer(
 /// A duration with a unit, as `duration` reads it.
 pub(crate) fn duration(
     setting: RawSetting<'_>,
-    zero: Zero,
+    zero: ZeroDuration,
     problems: &mut Problems<'_>,
 ) -> Option<Duration> {
     let help = format!(
         "write for example `{} = \"10s\"` or `\"1m30s\"`",
         named(setting)
     );
-    let Value::String(text) = &setting.node.value else {
+    let TomlValue::String(text) = &setting.node.value else {
         wrong_type(setting, "a string with a unit", &help, problems);
         return None;
     };
     match duration::parse(text) {
-        Ok(Duration::ZERO) if zero == Zero::Refused => {
+        Ok(Duration::ZERO) if zero == ZeroDuration::Refused => {
             let message = format!("{} must not be zero", quoted(setting.name));
             problems.error(setting.node.at, &message, &help);
             None
@@ -141,10 +141,10 @@ pub(crate) fn path(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Opti
 pub(crate) fn strings<'t>(
     setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Vec<(&'t str, &'t Node<'t>)> {
-    let Value::Array(items) = &setting.node.value else {
+) -> Vec<(&'t str, &'t TomlNode<'t>)> {
+    let TomlValue::Array(items) = &setting.node.value else {
         let help = match &setting.node.value {
-            Value::String(_) => format!("write `{} = [\"…\"]`", named(setting)),
+            TomlValue::String(_) => format!("write `{} = [\"…\"]`", named(setting)),
             _ => String::new(),
         };
         wrong_type(setting, "a list of strings", &help, problems);
@@ -153,7 +153,7 @@ pub(crate) fn strings<'t>(
     let mut strings = Vec::with_capacity(items.len());
     for item in items {
         match &item.value {
-            Value::String(text) => strings.push((&**text, item)),
+            TomlValue::String(text) => strings.push((&**text, item)),
             other => {
                 let message = format!(
                     "{} must be a list of strings, but here is {}",
@@ -171,8 +171,8 @@ pub(crate) fn strings<'t>(
 pub(crate) fn table<'t>(
     setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Option<&'t Table<'t>> {
-    let Value::Table(table) = &setting.node.value else {
+) -> Option<&'t TomlTable<'t>> {
+    let TomlValue::Table(table) = &setting.node.value else {
         wrong_type(setting, "a table", "", problems);
         return None;
     };
@@ -181,7 +181,7 @@ pub(crate) fn table<'t>(
 
 /// The value of a pattern or a path in a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Permission {
+pub(crate) enum EntryPermission {
     /// As if the entry were not there; cancels the same entry of a weaker layer.
     None,
     Allow,
@@ -192,15 +192,15 @@ pub(crate) enum Permission {
 pub(crate) fn permissions<'t>(
     setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Vec<(&'t Entry<'t>, Permission)> {
-    const WORDS: &[(&str, Permission)] = &[
-        ("allow", Permission::Allow),
-        ("deny", Permission::Deny),
-        ("none", Permission::None),
+) -> Vec<(&'t TomlEntry<'t>, EntryPermission)> {
+    const WORDS: &[(&str, EntryPermission)] = &[
+        ("allow", EntryPermission::Allow),
+        ("deny", EntryPermission::Deny),
+        ("none", EntryPermission::None),
     ];
-    let Value::Table(map) = &setting.node.value else {
+    let TomlValue::Table(map) = &setting.node.value else {
         let help = match &setting.node.value {
-            Value::Array(_) => format!("write `{} = {{ \"…\" = \"allow\" }}`", named(setting)),
+            TomlValue::Array(_) => format!("write `{} = {{ \"…\" = \"allow\" }}`", named(setting)),
             _ => String::new(),
         };
         wrong_type(setting, "a table of permissions", &help, problems);

@@ -71,9 +71,9 @@ pub(crate) enum Readers {
 #[derive(Clone, Debug)]
 pub(crate) enum SecretSupply {
     /// From this process's environment and files.
-    Here(Environment),
+    Local(Environment),
     /// From a process that has read them. No other source is used.
-    Carried(Secrets),
+    Captured(Secrets),
 }
 
 /// Looks variables up; `None` for the process's own environment.
@@ -106,8 +106,8 @@ pub(crate) enum SecretError {
     TooLarge,
     #[error("is refused: {0}")]
     Untrusted(Untrusted),
-    #[error("was not carried along with the configuration")]
-    NotCarried,
+    #[error("was not captured with the configuration")]
+    Missing,
 }
 
 impl Secret {
@@ -186,7 +186,7 @@ impl fmt::Debug for Environment {
 
 impl Default for SecretSupply {
     fn default() -> Self {
-        Self::Here(Environment::default())
+        Self::Local(Environment::default())
     }
 }
 
@@ -205,12 +205,10 @@ impl<'k> SecretReader<'k> {
             return Ok(found.clone());
         }
         let found = match self.supply {
-            SecretSupply::Carried(secrets) => secrets
-                .0
-                .get(source)
-                .cloned()
-                .ok_or(SecretError::NotCarried)?,
-            SecretSupply::Here(environment) => match source {
+            SecretSupply::Captured(secrets) => {
+                secrets.0.get(source).cloned().ok_or(SecretError::Missing)?
+            }
+            SecretSupply::Local(environment) => match source {
                 SecretSource::Environment(name) => {
                     let value = environment.get(name).ok_or(SecretError::Unset)?;
                     ReadSecret {
@@ -293,7 +291,7 @@ impl SecretError {
             }
             Self::Io(_) => "",
             Self::Untrusted(_) => "root uses no secret that others may change",
-            Self::NotCarried => "reload the configuration",
+            Self::Missing => "reload the configuration",
         }
     }
 }

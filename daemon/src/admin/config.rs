@@ -96,7 +96,7 @@ fn upstream_proxy(proxies: &UpstreamProxies) -> Value {
     json!({
         "http": shown(proxies.http()),
         "tunnel": shown(proxies.tunnel()),
-        "no_proxy": proxies.except().entries(),
+        "no_proxy": proxies.no_proxy().entries(),
     })
 }
 

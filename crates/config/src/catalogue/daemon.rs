@@ -3,17 +3,17 @@
 use serde_json::json;
 
 use super::field::{count, duration, either, field, principals, special};
-use super::row::{Bound, Field, Key, KeyRow, Kind, Zero};
+use super::row::{Bound, Key, KeyRow, SettingField, ValueKind, ZeroDuration};
 use crate::settings::{AdminAccess, AdminView, LogFlows, LogFormat};
 
 pub(super) static ROWS: &[KeyRow] = &[
-    KeyRow::daemon(Key("daemon.user"), Kind::Text(field!(daemon.user)))
+    KeyRow::daemon(Key("daemon.user"), ValueKind::Text(field!(daemon.user)))
         .by_default("\"codex-network-proxy\", else \"nobody\"")
         .bound(Bound::Exact)
         .about(
             "The user that the worker becomes when root starts the proxy. Other services may share `nobody`: the log warns about it.",
         ),
-    KeyRow::daemon(Key("daemon.group"), Kind::Text(field!(daemon.group)))
+    KeyRow::daemon(Key("daemon.group"), ValueKind::Text(field!(daemon.group)))
         .by_default("the user's own")
         .bound(Bound::Exact)
         .about("The group that the worker becomes."),
@@ -31,17 +31,17 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about(
         "How the worker confines itself. Try: with everything that the kernel supports. Require: fully, or it does not run. Off: not at all.",
     ),
-    KeyRow::daemon(Key("daemon.state_dir"), Kind::Path(field!(daemon.state_dir)))
+    KeyRow::daemon(Key("daemon.state_dir"), ValueKind::Path(field!(daemon.state_dir)))
         .by_default("/var/lib/codex-network-proxy")
         .about("Where the CA is kept."),
-    KeyRow::daemon(Key("daemon.log"), Kind::Text(field!(daemon.log)))
+    KeyRow::daemon(Key("daemon.log"), ValueKind::Text(field!(daemon.log)))
         .bound(Bound::Exact)
         .about("A level, or a filter as in \"warn,codex_network_engine=debug\"."),
     KeyRow::daemon(
         Key("daemon.log_format"),
-        Kind::Word(
+        ValueKind::Word(
             LogFormat::WORDS,
-            Field {
+            SettingField {
                 set: |draft, word| {
                     draft.settings.daemon.log_format = LogFormat::of(word).unwrap_or_default();
                 },
@@ -59,7 +59,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     ),
     KeyRow::daemon(
         Key("daemon.control.socket"),
-        Kind::Path(field!(daemon.control.socket)),
+        ValueKind::Path(field!(daemon.control.socket)),
     )
     .by_default("/run/codex-network-proxy/control.sock")
     .about("The control socket, if no socket unit makes it."),
@@ -77,7 +77,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about("Users and groups who may read everything and change nothing."),
     KeyRow::daemon(
         Key("daemon.admin.enabled"),
-        Kind::Flag(field!(daemon.admin.enabled)),
+        ValueKind::Flag(field!(daemon.admin.enabled)),
     )
     .bound(Bound::Only(false))
     .about("Whether there is an admin API."),
@@ -121,7 +121,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     ),
     KeyRow::daemon(
         Key("daemon.resolver.timeout"),
-        Kind::Duration(Zero::Refused, duration!(daemon.resolver.timeout)),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.resolver.timeout)),
     )
     .about("How long a lookup may take."),
     KeyRow::daemon(
@@ -135,41 +135,41 @@ pub(super) static ROWS: &[KeyRow] = &[
     ),
     KeyRow::daemon(
         Key("daemon.limits.max_connections"),
-        Kind::Integer(1, 1_000_000, count!(daemon.limits.max_connections)),
+        ValueKind::Integer(1, 1_000_000, count!(daemon.limits.max_connections)),
     )
     .about(
         "How many connections clients may have at once. Further clients wait. Users share the connections equally: a user below its share is let in at once, and the longest idle connection of the user with most connections ends for it.",
     ),
     KeyRow::daemon(
         Key("daemon.limits.max_header_bytes"),
-        Kind::Integer(1024, 1 << 20, count!(daemon.limits.max_header_bytes)),
+        ValueKind::Integer(1024, 1 << 20, count!(daemon.limits.max_header_bytes)),
     )
     .about("The largest header section of a request or response, in bytes."),
     KeyRow::daemon(
         Key("daemon.limits.header_timeout"),
-        Kind::Duration(Zero::Refused, duration!(daemon.limits.header_timeout)),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.limits.header_timeout)),
     )
     .about(
         "How long a client may take to send a header section. At `max_connections`, a connection that has been idle for this long may be ended for another client.",
     ),
     KeyRow::daemon(
         Key("daemon.limits.connect_timeout"),
-        Kind::Duration(Zero::Refused, duration!(daemon.limits.connect_timeout)),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.limits.connect_timeout)),
     )
     .about("How long a connection to a server may take."),
     KeyRow::daemon(
         Key("daemon.limits.idle_timeout"),
-        Kind::Duration(Zero::Refused, duration!(daemon.limits.idle_timeout)),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.limits.idle_timeout)),
     )
     .about("Connections that are silent for longer are ended."),
     KeyRow::daemon(
         Key("daemon.limits.drain_timeout"),
-        Kind::Duration(Zero::Allowed, duration!(daemon.limits.drain_timeout)),
+        ValueKind::Duration(ZeroDuration::Allowed, duration!(daemon.limits.drain_timeout)),
     )
     .about("How long open connections may go on when the proxy is stopped or restarted."),
     KeyRow::daemon(
         Key("daemon.limits.blocked_buffer"),
-        Kind::Integer(1, 100_000, count!(daemon.limits.blocked_buffer)),
+        ValueKind::Integer(1, 100_000, count!(daemon.limits.blocked_buffer)),
     )
     .about("How many refusals are remembered."),
 ];

@@ -3,7 +3,7 @@
 /// A field of the settings with the type of the value.
 macro_rules! field {
     ($($path:ident).+) => {
-        $crate::catalogue::row::Field {
+        $crate::catalogue::row::SettingField {
             set: |draft, value| draft.settings.$($path).+ = value.into(),
             show: |now| serde_json::json!(now.settings.$($path).+),
         }
@@ -13,7 +13,7 @@ macro_rules! field {
 /// A field of the settings that counts something.
 macro_rules! count {
     ($($path:ident).+) => {
-        $crate::catalogue::row::Field {
+        $crate::catalogue::row::SettingField {
             set: |draft, value| {
                 draft.settings.$($path).+ = value.try_into().unwrap_or(usize::MAX);
             },
@@ -25,7 +25,7 @@ macro_rules! count {
 /// A field of the settings with a duration.
 macro_rules! duration {
     ($($path:ident).+) => {
-        $crate::catalogue::row::Field {
+        $crate::catalogue::row::SettingField {
             set: |draft, value| draft.settings.$($path).+ = value,
             show: |now| serde_json::json!($crate::duration::duration_text(now.settings.$($path).+)),
         }
@@ -35,7 +35,7 @@ macro_rules! duration {
 /// A field of the settings with users and groups.
 macro_rules! principals {
     ($($path:ident).+) => {
-        $crate::catalogue::row::Kind::Principals($crate::catalogue::row::Field {
+        $crate::catalogue::row::ValueKind::Principals($crate::catalogue::row::SettingField {
             set: |draft, value| draft.settings.$($path).+ = value,
             show: |now| $crate::catalogue::show::principals(&now.settings.$($path).+),
         })
@@ -45,7 +45,7 @@ macro_rules! principals {
 /// A field of the settings with two values, and the value that stands for `true`.
 macro_rules! either {
     ($($path:ident).+, $on:expr, $off:expr) => {
-        $crate::catalogue::row::Kind::Flag($crate::catalogue::row::Field {
+        $crate::catalogue::row::ValueKind::Flag($crate::catalogue::row::SettingField {
             set: |draft, on| draft.settings.$($path).+ = if on { $on } else { $off },
             show: |now| serde_json::json!(now.settings.$($path).+ == $on),
         })
@@ -55,7 +55,7 @@ macro_rules! either {
 /// A special key: its kind in words, and how it is shown.
 macro_rules! special {
     ($value:expr, $show:expr) => {
-        $crate::catalogue::row::Kind::Special {
+        $crate::catalogue::row::ValueKind::Special {
             value: $value,
             show: $show,
         }

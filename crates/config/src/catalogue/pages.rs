@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::row::{Bound, InForce, KeyRow, Kind, TopTable};
+use super::row::{Bound, InForce, KeyRow, TopTable, ValueKind};
 use super::tables::levels;
 use crate::settings::Settings;
 
@@ -61,7 +61,7 @@ impl KeyRow {
     fn documented(&self, name: &'static str, defaults: &InForce<'_>) -> KeyDocumentation {
         let default = match (self.default, self.kind) {
             (Some(words), _) => Some(words.to_owned()),
-            (None, Kind::Nested(_)) => None,
+            (None, ValueKind::Nested(_)) => None,
             (None, _) => Some(match self.show(defaults) {
                 Value::Null => "unset".to_owned(),
                 value => value.to_string(),
@@ -98,7 +98,7 @@ impl KeyRow {
     }
 }
 
-impl Kind {
+impl ValueKind {
     fn in_words(&self) -> String {
         match self {
             Self::Flag(_) => "boolean".to_owned(),

@@ -4,7 +4,7 @@ use codex_network_policy::Interception;
 use serde_json::json;
 
 use super::field::{field, special};
-use super::row::{Bound, Effect, Field, Key, KeyRow, Kind, Spelling, TopTable};
+use super::row::{Bound, Effect, Key, KeyRow, SettingField, Spelling, TopTable, ValueKind};
 use super::show;
 use crate::settings::Reach;
 
@@ -33,7 +33,7 @@ const BROKER: Effect = Effect::NotYet("the credential broker", "nothing is injec
 pub(super) static ROWS: &[KeyRow] = &[
     KeyRow::policy(
         Key::ENABLED,
-        Kind::Flag(Field {
+        ValueKind::Flag(SettingField {
             set: |draft, on| draft.policy.enabled = on,
             show: |now| json!(now.policy.is_enabled()),
         }),
@@ -74,17 +74,17 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about("Where the admin API listens, if no socket unit does."),
     KeyRow::policy(
         Key("enable_socks5"),
-        Kind::Flag(Field {
+        ValueKind::Flag(SettingField {
             set: |draft, on| draft.socks5 = on,
             show: |now| json!(now.listen.socks5.is_some()),
         }),
     )
     .about("Whether there is a SOCKS5 proxy."),
-    KeyRow::policy(Key("enable_socks5_udp"), Kind::Flag(field!(socks5_udp)))
+    KeyRow::policy(Key("enable_socks5_udp"), ValueKind::Flag(field!(socks5_udp)))
         .about("Whether the SOCKS5 proxy carries UDP."),
     KeyRow::policy(
         Key("allow_upstream_proxy"),
-        Kind::Flag(field!(allow_upstream_proxy)),
+        ValueKind::Flag(field!(allow_upstream_proxy)),
     )
     .bound(Bound::Only(false))
     .about(
@@ -92,7 +92,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     ),
     KeyRow::policy(
         Key("dangerously_allow_non_loopback_proxy"),
-        Kind::Flag(Field {
+        ValueKind::Flag(SettingField {
             set: |draft, on| draft.non_loopback_proxy = on,
             show: |now| json!(now.settings.listen.proxy_reach == Reach::Anywhere),
         }),
@@ -105,7 +105,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     ),
     KeyRow::policy(
         Key("dangerously_allow_non_loopback_admin"),
-        Kind::Flag(Field {
+        ValueKind::Flag(SettingField {
             set: |draft, on| draft.non_loopback_admin = on,
             show: |now| json!(now.settings.listen.admin_reach == Reach::Anywhere),
         }),
@@ -115,7 +115,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about("Without it an admin API on an address that other machines can reach is moved to 127.0.0.1."),
     KeyRow::policy(
         Key::ALLOW_LOCAL_BINDING,
-        Kind::Flag(Field {
+        ValueKind::Flag(SettingField {
             set: |draft, on| draft.policy.allow_local_binding = on,
             show: |now| json!(now.policy.allows_local_binding()),
         }),
@@ -178,12 +178,12 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about("The same as a table. A denied socket may not be reached, even if all are allowed."),
     KeyRow::policy(
         Key::ALLOW_ALL_UNIX_SOCKETS,
-        Kind::Flag(field!(unix_sockets.allow_all)),
+        ValueKind::Flag(field!(unix_sockets.allow_all)),
     )
     .bound(Bound::Only(false))
     .effect(Effect::MacosOnly)
     .about("Requests may name every unix socket. Only macOS serves them."),
-    KeyRow::policy(Key("credential_broker"), Kind::Flag(field!(credential_broker)))
+    KeyRow::policy(Key("credential_broker"), ValueKind::Flag(field!(credential_broker)))
         .effect(Effect::NotYet(
             "the credential broker",
             "children get no dummies, and nothing is injected",
@@ -193,7 +193,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         ),
     KeyRow::policy(
         Key("dangerously_allow_plaintext_credential_injection"),
-        Kind::Flag(field!(plaintext_credential_injection)),
+        ValueKind::Flag(field!(plaintext_credential_injection)),
     )
     .bound(Bound::Only(false))
     .effect(BROKER)
@@ -210,7 +210,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )),
     KeyRow::policy(
         Key("mitm.allowed"),
-        Kind::Flag(Field {
+        ValueKind::Flag(SettingField {
             set: |draft, on| {
                 draft.policy.interception = if on {
                     Interception::Automatic
@@ -226,11 +226,11 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about(
         "False forbids TLS interception; requests that need it are refused then. Unset or true, TLS is intercepted where limited mode or a hook needs it, and nowhere else.",
     ),
-    KeyRow::policy(Key("mitm.inspect"), Kind::Flag(field!(mitm.inspect)))
+    KeyRow::policy(Key("mitm.inspect"), ValueKind::Flag(field!(mitm.inspect)))
         .about("Whether the sizes of bodies are logged."),
     KeyRow::policy(
         Key("mitm.max_body_bytes"),
-        Kind::Integer(0, 1 << 30, field!(mitm.max_body_bytes)),
+        ValueKind::Integer(0, 1 << 30, field!(mitm.max_body_bytes)),
     )
     .about("How many bytes of a body are counted for `inspect`."),
     KeyRow::policy(

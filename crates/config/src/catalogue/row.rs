@@ -20,7 +20,7 @@ pub(crate) struct KeyRow {
     pub(crate) key: Key,
     /// Where a configuration may write it.
     pub(crate) spellings: &'static [Spelling],
-    pub(crate) kind: Kind,
+    pub(crate) kind: ValueKind,
     /// The default in words, if `Settings::default()` does not show it.
     pub(crate) default: Option<&'static str>,
     pub(crate) bound: Bound,
@@ -63,21 +63,21 @@ pub(crate) enum TopTable {
 
 /// The kind of a value, and where it goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum ValueKind {
     /// `true` or `false`.
-    Flag(Field<bool>),
+    Flag(SettingField<bool>),
     /// A whole number between two limits, both included.
-    Integer(u64, u64, Field<u64>),
+    Integer(u64, u64, SettingField<u64>),
     /// A duration with a unit.
-    Duration(Zero, Field<Duration>),
+    Duration(ZeroDuration, SettingField<Duration>),
     /// One of a few words.
-    Word(&'static [&'static str], Field<&'static str>),
+    Word(&'static [&'static str], SettingField<&'static str>),
     /// A string that is not empty.
-    Text(Field<String>),
+    Text(SettingField<String>),
     /// A path; a relative one is below the directory of its file.
-    Path(Field<PathBuf>),
+    Path(SettingField<PathBuf>),
     /// Users and groups.
-    Principals(Field<Vec<Principal>>),
+    Principals(SettingField<Vec<Principal>>),
     /// Read by a module of its own, since it depends on other keys.
     Special {
         /// The kind in words.
@@ -90,14 +90,14 @@ pub(crate) enum Kind {
 
 /// Where a value goes, and how it is shown.
 #[derive(Debug)]
-pub(crate) struct Field<T> {
+pub(crate) struct SettingField<T> {
     pub(crate) set: fn(&mut Draft, T),
     pub(crate) show: fn(&InForce<'_>) -> Value,
 }
 
 /// Whether a duration may be zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Zero {
+pub(crate) enum ZeroDuration {
     Allowed,
     /// With zero, everything would time out.
     Refused,
@@ -156,13 +156,13 @@ pub struct InForce<'a> {
     pub listen: &'a Listen,
 }
 
-impl<T> Clone for Field<T> {
+impl<T> Clone for SettingField<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Field<T> {}
+impl<T> Copy for SettingField<T> {}
 
 impl Default for Draft {
     fn default() -> Self {
@@ -234,7 +234,7 @@ impl Spelling {
 }
 
 impl KeyRow {
-    const fn new(name: &'static str, spellings: &'static [Spelling], kind: Kind) -> Self {
+    const fn new(name: &'static str, spellings: &'static [Spelling], kind: ValueKind) -> Self {
         Self {
             key: Key(name),
             spellings,
@@ -249,7 +249,7 @@ impl KeyRow {
     }
 
     /// A key that every dialect has at the top of its table.
-    pub(super) const fn policy(key: Key, kind: Kind) -> Self {
+    pub(super) const fn policy(key: Key, kind: ValueKind) -> Self {
         const SPELLINGS: &[Spelling] = &[Spelling::own(&[
             TopTable::NetworkProxy,
             TopTable::Network,
@@ -259,7 +259,7 @@ impl KeyRow {
     }
 
     /// A key of `[daemon]` or of a table in it. The name begins with `daemon.`.
-    pub(super) const fn daemon(key: Key, kind: Kind) -> Self {
+    pub(super) const fn daemon(key: Key, kind: ValueKind) -> Self {
         const SPELLINGS: &[Spelling] = &[Spelling::own(&[TopTable::Daemon])];
         Self::new(key.0, SPELLINGS, kind)
     }
@@ -270,7 +270,7 @@ impl KeyRow {
         name: &'static str,
         value: &'static str,
     ) -> Self {
-        Self::new(name, spellings, Kind::Nested(value)).hidden()
+        Self::new(name, spellings, ValueKind::Nested(value)).hidden()
     }
 
     /// Replaces the places of the key.
@@ -331,15 +331,15 @@ impl KeyRow {
     /// The value in force, as `/config` shows it.
     pub(crate) fn show(&self, now: &InForce<'_>) -> Value {
         match &self.kind {
-            Kind::Flag(field) => (field.show)(now),
-            Kind::Integer(_, _, field) => (field.show)(now),
-            Kind::Duration(_, field) => (field.show)(now),
-            Kind::Word(_, field) => (field.show)(now),
-            Kind::Text(field) => (field.show)(now),
-            Kind::Path(field) => (field.show)(now),
-            Kind::Principals(field) => (field.show)(now),
-            Kind::Special { show, .. } => show(now),
-            Kind::Nested(_) => Value::Null,
+            ValueKind::Flag(field) => (field.show)(now),
+            ValueKind::Integer(_, _, field) => (field.show)(now),
+            ValueKind::Duration(_, field) => (field.show)(now),
+            ValueKind::Word(_, field) => (field.show)(now),
+            ValueKind::Text(field) => (field.show)(now),
+            ValueKind::Path(field) => (field.show)(now),
+            ValueKind::Principals(field) => (field.show)(now),
+            ValueKind::Special { show, .. } => show(now),
+            ValueKind::Nested(_) => Value::Null,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{SELECTOR, rows};
 
 /// What one table holds. The tables inside a table are levels of their own.
 #[derive(Debug)]
-pub(super) struct Level {
+pub(super) struct TableLevel {
     pub(super) table: TopTable,
     /// The path from the table at the top, or empty.
     inside: &'static str,
@@ -46,7 +46,7 @@ pub(crate) fn table_with(own: TopTable, name: &str) -> Option<String> {
         let mut levels = levels().iter().filter(|level| level.table == table);
         levels.find(|level| level.get(name).is_some())
     });
-    found.map(Level::name)
+    found.map(TableLevel::name)
 }
 
 /// Every key of a configuration or a requirement, as pairs of its table's full name (`NAME` stands
@@ -67,12 +67,12 @@ pub(crate) fn is_key_name(name: &str) -> bool {
 }
 
 /// All tables, each before the tables inside it.
-pub(super) fn levels() -> &'static [Level] {
-    static LEVELS: OnceLock<Vec<Level>> = OnceLock::new();
+pub(super) fn levels() -> &'static [TableLevel] {
+    static LEVELS: OnceLock<Vec<TableLevel>> = OnceLock::new();
     LEVELS.get_or_init(|| TopTable::ALL.into_iter().flat_map(levels_of).collect())
 }
 
-fn levels_of(table: TopTable) -> Vec<Level> {
+fn levels_of(table: TopTable) -> Vec<TableLevel> {
     let mut levels = Vec::new();
     for row in rows() {
         for path in row.paths(table) {
@@ -86,7 +86,7 @@ fn levels_of(table: TopTable) -> Vec<Level> {
 
 /// The entry of a level, made with the tables that lead to it if it is not there yet.
 fn entry_of<'l>(
-    levels: &'l mut Vec<Level>,
+    levels: &'l mut Vec<TableLevel>,
     table: TopTable,
     inside: &'static str,
     name: &'static str,
@@ -95,9 +95,9 @@ fn entry_of<'l>(
         let (outer, table_name) = split(inside);
         entry_of(levels, table, outer, table_name).is_table = true;
     }
-    let is_it = |level: &Level| level.inside == inside;
+    let is_it = |level: &TableLevel| level.inside == inside;
     let at = levels.iter().position(is_it).unwrap_or_else(|| {
-        levels.push(Level {
+        levels.push(TableLevel {
             table,
             inside,
             entries: Vec::new(),
@@ -117,7 +117,7 @@ fn entry_of<'l>(
     &mut entries[at]
 }
 
-fn level(table: TopTable, inside: &str) -> Option<&'static Level> {
+fn level(table: TopTable, inside: &str) -> Option<&'static TableLevel> {
     let mut levels = levels().iter();
     levels.find(|level| level.table == table && level.inside == inside)
 }
@@ -127,7 +127,7 @@ fn split(path: &'static str) -> (&'static str, &'static str) {
     path.rsplit_once('.').unwrap_or(("", path))
 }
 
-impl Level {
+impl TableLevel {
     fn get(&self, name: &str) -> Option<&TableEntry> {
         self.entries.iter().find(|entry| entry.name == name)
     }

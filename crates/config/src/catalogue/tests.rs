@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::field::{duration, field};
-use super::row::{Bound, Key, KeyRow, Kind, TopTable, Zero};
+use super::row::{Bound, Key, KeyRow, TopTable, ValueKind, ZeroDuration};
 use super::{InForce, documentation, effective, rows};
 use crate::{Loaded, Sources, load};
 
@@ -12,12 +12,18 @@ use crate::{Loaded, Sources, load};
 pub(super) static ROWS: &[KeyRow] = &[
     KeyRow::daemon(
         Key("daemon.limits.test_timeout"),
-        Kind::Duration(Zero::Refused, duration!(daemon.limits.drain_timeout)),
+        ValueKind::Duration(
+            ZeroDuration::Refused,
+            duration!(daemon.limits.drain_timeout),
+        ),
     )
     .about("How long the test may take."),
-    KeyRow::policy(Key("test_switch"), Kind::Flag(field!(credential_broker)))
-        .bound(Bound::Only(false))
-        .about("Whether the test is on."),
+    KeyRow::policy(
+        Key("test_switch"),
+        ValueKind::Flag(field!(credential_broker)),
+    )
+    .bound(Bound::Only(false))
+    .about("Whether the test is on."),
 ];
 
 fn sources(text: &str) -> Sources {

@@ -14,7 +14,7 @@ use crate::dialect::RawSettings;
 use crate::entries::nameservers;
 use crate::read;
 use crate::settings::Sandbox;
-use crate::text::Place;
+use crate::text::TextSpan;
 
 /// The system's own resolver, in messages.
 pub(super) const THE_SYSTEMS: &str = "the system's";
@@ -71,7 +71,7 @@ impl DaemonRequirements {
 
     /// Requires the system's resolver, unless the requirements name one. `at` is the line that lets
     /// only managed entries allow a host.
-    pub(super) fn pin_resolver(&mut self, at: Place) {
+    pub(super) fn pin_resolver(&mut self, at: TextSpan) {
         let written = "managed_allowed_domains_only = true";
         self.nameservers
             .get_or_insert_with(|| Requirement::new(Vec::new(), written, at));
@@ -156,7 +156,7 @@ impl DaemonRequirements {
     }
 
     /// The bound on confinement: the permitted values in words, and the line.
-    pub(super) fn sandbox_bound(&self) -> Option<(Key, String, Place)> {
+    pub(super) fn sandbox_bound(&self) -> Option<(Key, String, TextSpan)> {
         let required = self.sandbox.as_ref()?;
         let permitted = match required.permitted {
             Sandbox::Off => "off, try or require",
@@ -167,7 +167,7 @@ impl DaemonRequirements {
     }
 
     /// The bounds on the resolver, in the same form.
-    pub(super) fn resolver_bounds(&self) -> impl Iterator<Item = (Key, String, Place)> {
+    pub(super) fn resolver_bounds(&self) -> impl Iterator<Item = (Key, String, TextSpan)> {
         let nameservers = self.nameservers.as_ref().map(|required| {
             let permitted = match &required.permitted[..] {
                 [] => THE_SYSTEMS.to_owned(),

@@ -6,7 +6,7 @@ use crate::catalogue::Key;
 use crate::diagnostic::{Problems, quoted};
 use crate::dialect::RawSetting;
 use crate::managed;
-use crate::text::Place;
+use crate::text::TextSpan;
 
 /// The permitted value, and the line that says so.
 #[derive(Debug)]
@@ -14,11 +14,11 @@ pub(super) struct Requirement<T> {
     pub(super) permitted: T,
     /// The requirement in TOML, for messages.
     written: String,
-    pub(super) at: Place,
+    pub(super) at: TextSpan,
 }
 
 impl<T> Requirement<T> {
-    pub(super) fn new(permitted: T, written: impl Into<String>, at: Place) -> Self {
+    pub(super) fn new(permitted: T, written: impl Into<String>, at: TextSpan) -> Self {
         Self {
             permitted,
             written: written.into(),
@@ -36,7 +36,7 @@ impl<T> Requirement<T> {
         key: Key,
         requested: &dyn Display,
         permitted: &dyn Display,
-        at: Place,
+        at: TextSpan,
         problems: &mut Problems<'_>,
     ) {
         self.report(key, (requested, permitted), "the key", at, problems);
@@ -48,7 +48,7 @@ impl<T> Requirement<T> {
         key: Key,
         requested: &dyn Display,
         permitted: &dyn Display,
-        at: Place,
+        at: TextSpan,
         problems: &mut Problems<'_>,
     ) {
         self.report(key, (requested, permitted), "this one", at, problems);
@@ -59,10 +59,10 @@ impl<T> Requirement<T> {
         key: Key,
         (requested, permitted): (&dyn Display, &dyn Display),
         excess: &str,
-        at: Place,
+        at: TextSpan,
         problems: &mut Problems<'_>,
     ) {
-        let place = problems.texts.name_place(self.at);
+        let place = problems.texts.file_and_line(self.at);
         let message = managed::invalid(key.name(), &requested.to_string(), &permitted.to_string());
         let help = format!("{place} has `{}`; take {excess} out", self.written);
         problems.error(at, &message, &help);
@@ -70,7 +70,7 @@ impl<T> Requirement<T> {
 
     /// Reports a requirement that leaves no permitted value beside this one.
     pub(super) fn contradicted_by(&self, other: RawSetting<'_>, problems: &mut Problems<'_>) {
-        let place = problems.texts.name_place(self.at);
+        let place = problems.texts.file_and_line(self.at);
         let message = format!(
             "{} leaves no value, since {place} requires another",
             quoted(other.name)

@@ -8,18 +8,18 @@
 use super::{DialectTable, PROFILES, as_key, nearest};
 use crate::catalogue::{SELECTOR, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::merge::{Entry, Table, Value};
+use crate::toml_tree::{TomlEntry, TomlTable, TomlValue};
 
 /// The selected profile's `network` table, if it has one.
 pub(super) fn find<'t>(
-    root: &'t Table<'t>,
+    root: &'t TomlTable<'t>,
     others_used: bool,
     problems: &mut Problems<'_>,
 ) -> Option<DialectTable<'t>> {
     let profiles = match root.get(PROFILES) {
         None => &[][..],
         Some(entry) => match &entry.node.value {
-            Value::Table(table) => table.entries(),
+            TomlValue::Table(table) => table.entries(),
             other => {
                 let message = format!("`permissions` must be a table, not {}", other.describe());
                 problems.error(
@@ -37,7 +37,7 @@ pub(super) fn find<'t>(
         }
         return None;
     };
-    let Value::String(name) = &selector.node.value else {
+    let TomlValue::String(name) = &selector.node.value else {
         let message = format!(
             "`{SELECTOR}` must be the name of a profile, not {}",
             selector.node.value.describe()
@@ -59,7 +59,7 @@ pub(super) fn find<'t>(
         }
         return None;
     };
-    let Value::Table(table) = &profile.node.value else {
+    let TomlValue::Table(table) = &profile.node.value else {
         let message = format!(
             "the profile {} must be a table, not {}",
             quoted(name),
@@ -79,11 +79,11 @@ pub(super) fn find<'t>(
 }
 
 /// Profiles with network rules are probably meant to be used, so one must be selected.
-fn require_selection(profiles: &[Entry<'_>], problems: &mut Problems<'_>) {
+fn require_selection(profiles: &[TomlEntry<'_>], problems: &mut Problems<'_>) {
     let with_network = profiles
         .iter()
         .find_map(|profile| match &profile.node.value {
-            Value::Table(table) => table.get("network").map(|network| (profile, network)),
+            TomlValue::Table(table) => table.get("network").map(|network| (profile, network)),
             _ => None,
         });
     if let Some((profile, network)) = with_network {
@@ -101,11 +101,11 @@ fn require_selection(profiles: &[Entry<'_>], problems: &mut Problems<'_>) {
 
 /// A profile may extend another one in Codex. The proxy does not follow that. If it ignored
 /// `extends`, the inherited deny list would be missing, so it refuses.
-fn refuse_inheritance(profile: &Table<'_>, problems: &mut Problems<'_>) {
+fn refuse_inheritance(profile: &TomlTable<'_>, problems: &mut Problems<'_>) {
     let Some(extends) = profile.get("extends") else {
         return;
     };
-    let built_in = matches!(&extends.node.value, Value::String(name) if name.starts_with(':'));
+    let built_in = matches!(&extends.node.value, TomlValue::String(name) if name.starts_with(':'));
     if !built_in {
         problems.error(
             extends.at,

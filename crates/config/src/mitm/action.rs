@@ -10,9 +10,9 @@ use crate::action::{Action, Injection};
 use crate::catalogue::{self, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{RawSetting, RawSettings, as_key, report_unknown};
-use crate::merge::{Entry, Node, Table, Value};
 use crate::read;
 use crate::secret::{Readers, Secret, SecretReader, SecretSource};
+use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
 /// The actions in the order of the configuration. An invalid one is empty.
 pub(super) fn interpret(
@@ -23,7 +23,7 @@ pub(super) fn interpret(
     let table = raw
         .get(Key::ACTIONS)
         .and_then(|setting| read::table(setting, problems));
-    let entries = table.into_iter().flat_map(Table::in_order);
+    let entries = table.into_iter().flat_map(TomlTable::in_order);
     entries
         .map(|entry| {
             let action = action(entry, secrets, problems).unwrap_or_default();
@@ -33,7 +33,7 @@ pub(super) fn interpret(
 }
 
 fn action(
-    entry: &Entry<'_>,
+    entry: &TomlEntry<'_>,
     secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Action> {
@@ -103,7 +103,7 @@ fn injections(
     secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<Injection> {
-    let Value::Array(items) = &setting.node.value else {
+    let TomlValue::Array(items) = &setting.node.value else {
         let help = "write `[[….inject_request_headers]]`, once per header";
         read::wrong_type(setting, "a list of tables", help, problems);
         return Vec::new();
@@ -115,7 +115,7 @@ fn injections(
     let known = injection_keys();
     let mut injections = Vec::new();
     for item in items {
-        let Value::Table(table) = &item.value else {
+        let TomlValue::Table(table) = &item.value else {
             let found = item.value.describe();
             let message = format!(
                 "{} must be a list of tables, not of {found}",
@@ -124,7 +124,7 @@ fn injections(
             problems.without_excerpts(|problems| problems.error(item.at, &message, ""));
             continue;
         };
-        let is_known = |entry: &Entry<'_>| known.contains(&&*entry.name);
+        let is_known = |entry: &TomlEntry<'_>| known.contains(&&*entry.name);
         if table.iter().all(is_known) {
             injections.extend(injection(item, table, &path, secrets, problems));
         } else {
@@ -138,8 +138,8 @@ fn injections(
 }
 
 fn injection(
-    item: &Node<'_>,
-    table: &Table<'_>,
+    item: &TomlNode<'_>,
+    table: &TomlTable<'_>,
     path: &str,
     secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,

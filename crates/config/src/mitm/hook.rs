@@ -10,8 +10,8 @@ use super::{NamedAction, non_empty_list, non_empty_strings};
 use crate::catalogue::{self, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{RawSetting, RawSettings, as_key, report_unknown};
-use crate::merge::{Entry, Node, Table};
 use crate::read;
+use crate::toml_tree::{TomlEntry, TomlNode, TomlTable};
 
 /// Keys without which a hook would cover more than its author intends, and how to write each.
 pub(super) const REQUIRED: &[(&str, &str)] = &[
@@ -21,7 +21,7 @@ pub(super) const REQUIRED: &[(&str, &str)] = &[
 ];
 
 /// A hook, and the indices of its actions.
-pub(super) type Hook = (HookSpec, Vec<usize>);
+pub(super) type HookWithActions = (HookSpec, Vec<usize>);
 
 /// The hooks in the order in which they are tried: the order of the configuration, those of weaker
 /// layers first. A hook that a later layer mentions takes the position that it has there.
@@ -29,18 +29,22 @@ pub(super) fn interpret(
     raw: &RawSettings<'_>,
     actions: &[NamedAction],
     problems: &mut Problems<'_>,
-) -> Vec<Hook> {
+) -> Vec<HookWithActions> {
     let table = raw
         .get(Key::HOOKS)
         .and_then(|setting| read::table(setting, problems));
     table
         .into_iter()
-        .flat_map(Table::in_order)
+        .flat_map(TomlTable::in_order)
         .filter_map(|entry| hook(entry, actions, problems))
         .collect()
 }
 
-fn hook(entry: &Entry<'_>, actions: &[NamedAction], problems: &mut Problems<'_>) -> Option<Hook> {
+fn hook(
+    entry: &TomlEntry<'_>,
+    actions: &[NamedAction],
+    problems: &mut Problems<'_>,
+) -> Option<HookWithActions> {
     let path = format!("….mitm.hooks.{}", shown(&as_key(&entry.name)));
     let table = read::table(RawSetting::of(entry), problems)?;
     let mut host = None;
@@ -56,7 +60,7 @@ fn hook(entry: &Entry<'_>, actions: &[NamedAction], problems: &mut Problems<'_>)
                 methods = parsed(setting.name, texts, HookMethod::parse, problems);
             }
             "path_prefixes" => path_prefixes = prefixes(setting, problems),
-            "query" => query = conditions(setting, Empty::Refused, problems),
+            "query" => query = conditions(setting, EmptyList::Refused, problems),
             "headers" => headers = fields(setting, problems),
             "body" => {
                 let message = "`body` is reserved: hooks cannot look at bodies";
@@ -115,7 +119,7 @@ fn exact_host(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<Ho
 /// The elements of a list, each read by `parse`.
 fn parsed<T, E: Display>(
     name: &str,
-    strings: Vec<(&str, &Node<'_>)>,
+    strings: Vec<(&str, &TomlNode<'_>)>,
     parse: impl Fn(&str) -> Result<T, E>,
     problems: &mut Problems<'_>,
 ) -> Vec<T> {
@@ -151,7 +155,7 @@ fn prefixes(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Vec<PathPre
 
 /// Whether an empty list of values is permitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Empty {
+enum EmptyList {
     /// The name must be present, with any value.
     Present,
     Refused,
@@ -160,16 +164,16 @@ enum Empty {
 /// A table of names, each with its permitted values.
 fn conditions(
     setting: RawSetting<'_>,
-    empty: Empty,
+    empty: EmptyList,
     problems: &mut Problems<'_>,
 ) -> Vec<(String, Vec<ValuePattern>)> {
     let table = read::table(setting, problems);
     let mut conditions = Vec::new();
-    for entry in table.into_iter().flat_map(Table::in_order) {
+    for entry in table.into_iter().flat_map(TomlTable::in_order) {
         let values = RawSetting::of(entry);
         let texts = match empty {
-            Empty::Present => read::strings(values, problems),
-            Empty::Refused => non_empty_list(values, problems),
+            EmptyList::Present => read::strings(values, problems),
+            EmptyList::Refused => non_empty_list(values, problems),
         };
         let meanings = parsed(values.name, texts, ValuePattern::parse, problems);
         conditions.push((entry.name.clone().into_owned(), meanings));
@@ -182,7 +186,7 @@ fn fields(
     setting: RawSetting<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<(HeaderNameText, Vec<ValuePattern>)> {
-    let conditions = conditions(setting, Empty::Present, problems);
+    let conditions = conditions(setting, EmptyList::Present, problems);
     let mut fields: Vec<(HeaderNameText, _)> = Vec::with_capacity(conditions.len());
     for (name, values) in conditions {
         match HeaderNameText::parse(&name) {

@@ -261,7 +261,7 @@ fn c7_m9_a_secret_that_was_not_captured_is_not_searched() {
         let carried = Sources::from_bytes(&sources.to_bytes()).expect("just written");
         // A text layer is passed as it is; its secret was never read.
         let messages = load(&carried).expect_err("no secret").to_string();
-        assert!(messages.contains("was not carried along"), "{messages}");
+        assert!(messages.contains("was not captured with"), "{messages}");
     }
 }
 

@@ -12,8 +12,8 @@ use codex_network_policy::{Authority, AuthorityError, Host};
 
 /// The targets that go past the proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Except {
-    entries: Vec<Entry>,
+pub struct NoProxy {
+    entries: Vec<NoProxyEntry>,
     everything: bool,
     /// Entries that can never match, as written.
     idle: Vec<String>,
@@ -21,7 +21,7 @@ pub struct Except {
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
+enum NoProxyEntry {
     /// A name and the names below it.
     Name(String, Option<u16>),
     /// A block of addresses.
@@ -30,7 +30,7 @@ enum Entry {
     Address(IpAddr, u16),
 }
 
-impl Except {
+impl NoProxy {
     pub(super) fn parse(text: &str) -> Self {
         let written: Vec<&str> = text
             .split(|separator: char| separator == ',' || separator.is_whitespace())
@@ -44,7 +44,7 @@ impl Except {
         }
         let mut except = Self::default();
         for entry in written {
-            match Entry::parse(entry) {
+            match NoProxyEntry::parse(entry) {
                 Some(entry) => except.entries.push(entry),
                 None => except.idle.push(entry.to_owned()),
             }
@@ -76,7 +76,7 @@ impl Except {
     }
 }
 
-impl Entry {
+impl NoProxyEntry {
     fn parse(text: &str) -> Option<Self> {
         if let Some((address, length)) = text.split_once('/') {
             let address = bare(address).parse::<IpAddr>().ok()?;
@@ -117,7 +117,7 @@ impl Entry {
     }
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for NoProxyEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name, None) => f.write_str(name),
