@@ -10,9 +10,11 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::layers::{self, Layer, Sources};
-use crate::secret::{Found, Keeper, Readers, Secret, SecretSource, Secrets};
+use crate::diagnostic::Diagnostics;
+use crate::layers;
+use crate::secret::{ReadSecret, Readers, Secret, SecretSource, SecretSupply, Secrets};
+use crate::sources::{Layer, Sources};
+use crate::text::TextKind;
 
 /// Bytes that are not captured sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,15 +31,31 @@ const SECRET_FILE: u8 = b's';
 const OPEN_SECRET_FILE: u8 = b'S';
 
 impl Sources {
-    /// The sources with every file read: loading the result touches no file of the configuration.
-    /// The secrets that it names are known after that load; see
+    /// The sources with every file read: loading the result touches no file of the configuration and
+    /// always gives the same result. The secrets that it names are known after that load; see
     /// [`with_secrets`](Self::with_secrets).
     ///
     /// # Errors
     ///
     /// When a file that must be read cannot be read.
     pub fn capture(&self) -> Result<Self, Diagnostics> {
-        layers::capture(self).map_err(|unreadable: Vec<Diagnostic>| Diagnostics::of(unreadable))
+        let read = layers::read(&self.only_files());
+        if !read.unreadable.is_empty() {
+            return Err(Diagnostics::of(read.unreadable));
+        }
+        let mut captured = self.without_files();
+        for text in read.texts.into_iter() {
+            captured = match text.kind {
+                TextKind::File(path) => captured.with_captured(path, text.content),
+                TextKind::Requirements(path) => {
+                    captured.with_captured_requirements(path, text.content)
+                }
+                TextKind::Inline | TextKind::Override => {
+                    captured.with_text(&*text.name, text.content)
+                }
+            };
+        }
+        Ok(captured)
     }
 
     /// Captured sources as bytes, with their secrets. Layers that were not captured are left out.
@@ -75,7 +93,7 @@ impl Sources {
         for assignment in self.overrides() {
             part(&mut bytes, OVERRIDE, b"", assignment.as_bytes());
         }
-        if let Keeper::Carried(secrets) = self.keeper() {
+        if let SecretSupply::Captured(secrets) = self.supply() {
             for (source, found) in secrets.iter() {
                 let (kind, name) = match (source, found.readers) {
                     (SecretSource::Environment(name), _) => (VARIABLE, name.as_bytes()),
@@ -104,9 +122,9 @@ impl Sources {
             | Layer::NamedDirectory(_) => 0,
         });
         let overrides = self.overrides().iter().map(String::len);
-        let secrets = match self.keeper() {
-            Keeper::Here(_) => None,
-            Keeper::Carried(secrets) => Some(secrets),
+        let secrets = match self.supply() {
+            SecretSupply::Local(_) => None,
+            SecretSupply::Captured(secrets) => Some(secrets),
         };
         let secrets = secrets.into_iter().flat_map(Secrets::iter);
         let secrets = secrets.map(|(source, found)| {
@@ -133,23 +151,24 @@ impl Sources {
             let (name, rest) = counted(rest).ok_or(NotCaptured)?;
             let (content, rest) = counted(rest).ok_or(NotCaptured)?;
             let path = || PathBuf::from(OsStr::from_bytes(name));
-            let mut carry = |source, readers| {
+            let mut insert = |source, readers| {
                 let secret = Secret::new(content.to_vec());
-                secrets.insert(source, Found { secret, readers });
+                secrets.insert(source, ReadSecret { secret, readers });
             };
             match kind {
-                FILE => sources = sources.with_captured(&path(), text(content)?),
+                FILE => sources = sources.with_captured(path(), text(content)?.to_owned()),
                 TEXT => sources = sources.with_text(text(name)?, text(content)?),
                 REQUIREMENTS => {
-                    sources = sources.with_captured_requirements(&path(), text(content)?);
+                    let content = text(content)?.to_owned();
+                    sources = sources.with_captured_requirements(path(), content);
                 }
                 OVERRIDE => sources = sources.with_override(text(content)?),
-                VARIABLE => carry(
+                VARIABLE => insert(
                     SecretSource::Environment(text(name)?.to_owned()),
                     Readers::Owner,
                 ),
-                SECRET_FILE => carry(SecretSource::File(path()), Readers::Owner),
-                OPEN_SECRET_FILE => carry(SecretSource::File(path()), Readers::Others),
+                SECRET_FILE => insert(SecretSource::File(path()), Readers::Owner),
+                OPEN_SECRET_FILE => insert(SecretSource::File(path()), Readers::Others),
                 _ => return Err(NotCaptured),
             }
             bytes = rest;
@@ -206,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn c7_no_prefix_of_a_captured_configuration_is_taken_for_all_of_it() {
+    fn c7_a_truncated_captured_configuration_is_an_error() {
         let (_directory, sources) = captured();
         let bytes = sources.to_bytes();
         let whole_parts =
@@ -217,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn c7_what_cannot_be_read_cannot_be_captured() {
+    fn c7_an_unreadable_file_cannot_be_captured() {
         let directory = tempfile::tempdir().unwrap();
         assert!(
             Sources::file(directory.path().join("missing.toml"))

@@ -8,69 +8,34 @@
 //! A value in a configuration that exceeds a requirement is an error at its place; it is not
 //! quietly reduced.
 //!
-//! `settle` asks here for each value that may be constrained. [`daemon`] holds the requirements on
-//! `[daemon]`. [`managed`] is the part that the running proxy needs.
+//! The catalogue says which keys may be bounded. `settle` and `fill` ask here for each such value.
+//! [`daemon`] holds the requirements on `[daemon]` that have a meaning of their own. `managed` is
+//! the part that the running proxy needs.
 
-pub(crate) mod daemon;
-pub(crate) mod managed;
+mod daemon;
+mod requirement;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use codex_network_policy::{ListKind, Mode, Pattern, Unlisted};
 
+use crate::catalogue::{self, Bound, Key, TopTable};
+use crate::config_lines::ConfigLines;
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::generation::{self, Key, Raw, Schema, Slot, network, network_proxy};
-use crate::merge::{Table, Value};
-use crate::origins::Origins;
-use crate::read;
-use crate::settle::{MODES, Rules, patterns, socket_path};
-use crate::text::Place;
-use daemon::DaemonRequirements;
-use managed::{Managed, Pin};
-
-/// The table's name. Other tables of the file belong to other programs (SPEC C4).
-pub(crate) const TABLE: &str = "experimental_network";
-
-/// The booleans, under the names that they have everywhere. One that is `false` here may not be
-/// `true` elsewhere.
-const FLAGS: &[(&str, Slot)] = &[
-    ("enabled", Slot::Value(Key::Enabled)),
-    ("allow_upstream_proxy", Slot::Value(Key::AllowUpstreamProxy)),
-    (
-        "dangerously_allow_non_loopback_proxy",
-        Slot::Value(Key::NonLoopbackProxy),
-    ),
-    (
-        "dangerously_allow_non_loopback_admin",
-        Slot::Value(Key::NonLoopbackAdmin),
-    ),
-    (ALL_UNIX_SOCKETS, Slot::Value(Key::AllowAllUnixSockets)),
-    (
-        "dangerously_allow_plaintext_credential_injection",
-        Slot::Value(Key::PlaintextInjection),
-    ),
-    ("allow_local_binding", Slot::Value(Key::AllowLocalBinding)),
-];
-
-const ALL_UNIX_SOCKETS: &str = "dangerously_allow_all_unix_sockets";
-
-pub(crate) static SCHEMA: Schema = Schema(&[
-    FLAGS,
-    generation::LISTS,
-    &[
-        ("mode", Slot::Value(Key::Mode)),
-        (
-            "managed_allowed_domains_only",
-            Slot::Value(Key::ManagedAllowedDomainsOnly),
-        ),
-        ("unix_sockets", Slot::Value(Key::UnixSockets)),
-        (daemon::TABLE, Slot::Table(&daemon::SCHEMA)),
-    ],
-]);
+use crate::dialect::{self, RawSettings};
+use crate::entries::{Rules, patterns, socket_path};
+use crate::managed::{Managed, Pin};
+use crate::read::{self, MODES};
+use crate::settings::Sandbox;
+use crate::text::TextSpan;
+use crate::toml_tree::{TomlTable, TomlValue};
+use daemon::{DaemonRequirements, THE_SYSTEMS};
+use requirement::Requirement;
 
 /// Tables of a configuration that no requirements of another program have.
-const CONFIGURATION: [&str; 2] = [network_proxy::TABLE, network::TABLE];
+const CONFIGURATION: [&str; 2] = [TopTable::NetworkProxy.name(), TopTable::Network.name()];
 
 /// The permitted content of an allow list where local binding must be off.
 const NOTHING_LOCAL: &str = "no local or private address";
@@ -78,36 +43,30 @@ const NOTHING_LOCAL: &str = "no local or private address";
 /// All requirements together.
 #[derive(Debug, Default)]
 pub(crate) struct Requirements {
-    /// Booleans that may not be `true`.
-    off: BTreeMap<Key, Required<&'static str>>,
+    /// The only permitted values of booleans.
+    flags: BTreeMap<Key, Requirement<bool>>,
+    /// The only permitted values of texts.
+    texts: BTreeMap<Key, Requirement<String>>,
     /// The loosest permitted mode, if not all modes are permitted.
-    mode: Option<Required<Mode>>,
+    mode: Option<Requirement<Mode>>,
     /// The sockets that may be listed, for each file that restricts them.
-    unix_sockets: Vec<Required<BTreeSet<PathBuf>>>,
+    unix_sockets: Vec<Requirement<BTreeSet<PathBuf>>>,
     allowed: Rules,
     denied: Rules,
-    allowed_domains_only: Option<Place>,
+    allowed_domains_only: Option<TextSpan>,
     daemon: DaemonRequirements,
 }
 
-/// A requirement, and the line that it is on. For a boolean the value is its name.
-#[derive(Debug)]
-struct Required<T> {
-    what: T,
-    /// The requirement in TOML, for messages.
-    written: &'static str,
-    at: Place,
-}
-
 /// Reads the requirements of these files. The order does not matter: the stricter value counts.
-pub(crate) fn read(files: &[Table<'_>], problems: &mut Problems<'_>) -> Requirements {
+pub(crate) fn read(files: &[TomlTable<'_>], problems: &mut Problems<'_>) -> Requirements {
+    let table = TopTable::Requirements;
     let mut all = Requirements::default();
     for file in files {
-        generation::warn_of_near_misses(file, &[TABLE], problems);
+        dialect::warn_of_near_misses(file, &[table.name()], problems);
         warn_of_misplaced(file, problems);
-        if let Some(entry) = file.get(TABLE) {
-            let mut raw = Raw::default();
-            raw.read(&SCHEMA, TABLE, &entry.node, problems);
+        if let Some(entry) = file.get(table.name()) {
+            let mut raw = RawSettings::default();
+            raw.read(table, table.name(), &entry.node, problems);
             all.add(&raw, problems);
         }
     }
@@ -119,46 +78,45 @@ pub(crate) fn read(files: &[Table<'_>], problems: &mut Problems<'_>) -> Requirem
 
 /// Outside of the table, the name of a requirement or of a table of the configuration bounds
 /// nothing. Other programs have other names there (SPEC C4).
-fn warn_of_misplaced(file: &Table<'_>, problems: &mut Problems<'_>) {
-    let is_ours = |name: &str| SCHEMA.has(name) || CONFIGURATION.contains(&name);
+fn warn_of_misplaced(file: &TomlTable<'_>, problems: &mut Problems<'_>) {
+    let table = TopTable::Requirements;
+    let names = catalogue::names_in(table, "");
+    let is_ours = |name: &str| names.contains(&name) || CONFIGURATION.contains(&name);
     for entry in file.iter().filter(|entry| is_ours(&entry.name)) {
         let message = format!("{} bounds nothing here", quoted(&entry.name));
-        let help = format!("requirements are in `[{TABLE}]`");
+        let help = format!("requirements are in `[{}]`", table.name());
         problems.warning(entry.at, &message, &help);
     }
 }
 
 impl Requirements {
-    fn add(&mut self, raw: &Raw<'_>, problems: &mut Problems<'_>) {
-        let flag = |key, problems: &mut Problems<'_>| {
-            let setting = raw.get(key)?;
-            Some((read::boolean(setting, problems)?, setting.at))
-        };
-        for (name, slot) in FLAGS {
-            let Slot::Value(key) = slot else { continue };
-            if let Some((false, at)) = flag(*key, problems) {
-                self.switch_off(*key, name, "false", at);
+    fn add(&mut self, raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
+        for row in catalogue::rows() {
+            match row.bound {
+                Bound::Only(only) => self.add_flag(row.key, only, raw, problems),
+                Bound::Exact => self.add_text(row.key, raw, problems),
+                Bound::Free | Bound::Special(..) => {}
             }
         }
-        if let Some((true, at)) = flag(Key::ManagedAllowedDomainsOnly, problems) {
-            self.allowed_domains_only.get_or_insert(at);
+        if let Some(setting) = raw.get(Key::MANAGED_ALLOWED_DOMAINS_ONLY)
+            && read::boolean(setting, problems) == Some(true)
+        {
+            self.allowed_domains_only.get_or_insert(setting.at);
         }
-        if let Some(setting) = raw.get(Key::Mode)
+        if let Some(setting) = raw.get(Key::MODE)
             && let Some(Mode::Limited) = read::word(setting, MODES, problems)
         {
-            self.mode.get_or_insert(Required {
-                what: Mode::Limited,
-                written: "mode = \"limited\"",
-                at: setting.at,
-            });
+            let written = "mode = \"limited\"";
+            self.mode
+                .get_or_insert_with(|| Requirement::new(Mode::Limited, written, setting.at));
         }
         for (key, kind, rules) in [
             (
-                Key::AllowedDomains,
+                Key::ALLOWED_DOMAINS,
                 ListKind::ManagedAllow,
                 &mut self.allowed,
             ),
-            (Key::DeniedDomains, ListKind::Deny, &mut self.denied),
+            (Key::DENIED_DOMAINS, ListKind::Deny, &mut self.denied),
         ] {
             rules.extend(patterns(raw, key, kind, problems));
         }
@@ -166,115 +124,174 @@ impl Requirements {
         self.daemon.add(raw, problems);
     }
 
-    /// The requirements on `[daemon]`.
-    pub(crate) fn daemon(&self) -> &DaemonRequirements {
-        &self.daemon
+    /// A boolean with one permitted value. The first requirement stays: all are equally strict.
+    fn add_flag(
+        &mut self,
+        key: Key,
+        only: bool,
+        raw: &RawSettings<'_>,
+        problems: &mut Problems<'_>,
+    ) {
+        if let Some(setting) = raw.get(key)
+            && read::boolean(setting, problems) == Some(only)
+        {
+            let written = format!("{} = {only}", setting.name);
+            self.flags
+                .entry(key)
+                .or_insert_with(|| Requirement::new(only, written, setting.at));
+        }
+    }
+
+    /// A text with one permitted value.
+    fn add_text(&mut self, key: Key, raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
+        if let Some(setting) = raw.get(key)
+            && let Some(text) = read::text(setting, problems)
+        {
+            match self.texts.get(&key) {
+                Some(other) if other.permitted != text => other.contradicted_by(setting, problems),
+                Some(_) => {}
+                None => {
+                    let required = Requirement::of(setting, text.to_owned());
+                    self.texts.insert(key, required);
+                }
+            }
+        }
     }
 
     /// A list of paths, or a map of them to `"allow"` and `"deny"`. It names the sockets that may
     /// be listed, and so forbids "all".
-    fn add_unix_sockets(&mut self, raw: &Raw<'_>, problems: &mut Problems<'_>) {
-        let Some(setting) = raw.get(Key::UnixSockets) else {
+    fn add_unix_sockets(&mut self, raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
+        let Some(setting) = raw.get(Key::UNIX_SOCKETS) else {
             return;
         };
-        let mut what = BTreeSet::new();
+        let mut permitted = BTreeSet::new();
         let mut denied = HashSet::new();
-        if let Value::Table(_) = &setting.node.value {
+        if let TomlValue::Table(_) = &setting.node.value {
             for (entry, permission) in read::permissions(setting, problems) {
                 let path = socket_path(setting, &entry.name, entry.at, problems);
                 match permission {
-                    read::Permission::Allow => what.extend(path),
-                    read::Permission::Deny => denied.extend(path),
-                    read::Permission::None => {}
+                    read::EntryPermission::Allow => permitted.extend(path),
+                    read::EntryPermission::Deny => denied.extend(path),
+                    read::EntryPermission::None => {}
                 }
             }
         } else {
             for (text, node) in read::strings(setting, problems) {
-                what.extend(socket_path(setting, text, node.at, problems));
+                permitted.extend(socket_path(setting, text, node.at, problems));
             }
         }
-        what.retain(|path| !denied.contains(path));
-        self.unix_sockets.push(Required {
-            what,
-            written: "unix_sockets",
-            at: setting.at,
-        });
-        let key = Key::AllowAllUnixSockets;
-        self.switch_off(key, ALL_UNIX_SOCKETS, "unix_sockets", setting.at);
+        permitted.retain(|path| !denied.contains(path));
+        self.unix_sockets.push(Requirement::of(setting, permitted));
+        self.flags
+            .entry(Key::ALLOW_ALL_UNIX_SOCKETS)
+            .or_insert_with(|| Requirement::of(setting, false));
     }
 
-    /// The first one stays: all of them are equally strict.
-    fn switch_off(&mut self, key: Key, what: &'static str, written: &'static str, at: Place) {
-        self.off
-            .entry(key)
-            .or_insert(Required { what, written, at });
-    }
-
-    /// Checks a boolean of the configuration.
+    /// A boolean of the configuration: as written, or as the requirement wants it.
     pub(crate) fn flag(
         &self,
-        raw: &Raw<'_>,
         key: Key,
-        default: bool,
+        raw: &RawSettings<'_>,
         problems: &mut Problems<'_>,
-    ) -> bool {
+    ) -> Option<bool> {
         let setting = raw.get(key);
         let written = setting.and_then(|setting| read::boolean(setting, problems));
-        let Some(required) = self.off.get(&key) else {
-            return written.unwrap_or(default);
+        let Some(required) = self.flags.get(&key) else {
+            return written;
         };
-        if let (Some(setting), Some(true)) = (setting, written) {
-            let place = problems.texts.name_place(required.at);
-            let line = required.line();
-            let message = managed::invalid(required.what, "true", "false");
-            let help = format!("{place} has {line}; take the key out");
-            problems.error(setting.node.at, &message, &help);
+        if let (Some(setting), Some(written)) = (setting, written)
+            && written != required.permitted
+        {
+            let at = setting.node.at;
+            required.refuse(key, &written, &required.permitted, at, problems);
         }
-        false
+        Some(required.permitted)
     }
 
-    /// Checks the mode of the configuration.
-    pub(crate) fn mode(&self, raw: &Raw<'_>, problems: &mut Problems<'_>) -> Mode {
-        let setting = raw.get(Key::Mode);
+    /// A text of the configuration: as written, or as the requirement wants it.
+    pub(crate) fn text(
+        &self,
+        key: Key,
+        raw: &RawSettings<'_>,
+        problems: &mut Problems<'_>,
+    ) -> Option<String> {
+        let setting = raw.get(key);
+        let written = setting.and_then(|setting| read::text(setting, problems));
+        let Some(required) = self.texts.get(&key) else {
+            return written.map(str::to_owned);
+        };
+        if let (Some(setting), Some(written)) = (setting, written)
+            && written != required.permitted
+        {
+            let (requested, permitted) = (shown(written), shown(&required.permitted));
+            required.refuse(key, &requested, &permitted, setting.node.at, problems);
+        }
+        Some(required.permitted.clone())
+    }
+
+    /// The mode of the configuration.
+    pub(crate) fn mode(&self, raw: &RawSettings<'_>, problems: &mut Problems<'_>) -> Mode {
+        let setting = raw.get(Key::MODE);
         let written = setting.and_then(|setting| read::word(setting, MODES, problems));
         let Some(required) = &self.mode else {
             return written.unwrap_or_default();
         };
         if let (Some(setting), Some(mode)) = (setting, written)
-            && mode > required.what
+            && mode > required.permitted
         {
-            let place = problems.texts.name_place(required.at);
-            let message = managed::invalid("mode", mode.as_str(), required.what.as_str());
-            let help = format!("{place} has `{}`; take the key out", required.written);
-            problems.error(setting.node.at, &message, &help);
+            let at = setting.node.at;
+            required.refuse(Key::MODE, &mode, &required.permitted, at, problems);
         }
-        written.unwrap_or_default().min(required.what)
+        written.unwrap_or_default().min(required.permitted)
+    }
+
+    /// How the worker is confined.
+    pub(crate) fn sandbox(&self, raw: &RawSettings<'_>, problems: &mut Problems<'_>) -> Sandbox {
+        self.daemon.sandbox(raw, problems)
+    }
+
+    /// The name servers.
+    pub(crate) fn nameservers(
+        &self,
+        raw: &RawSettings<'_>,
+        problems: &mut Problems<'_>,
+    ) -> Vec<SocketAddr> {
+        self.daemon.nameservers(raw, problems)
+    }
+
+    /// The hosts file.
+    pub(crate) fn hosts_file(
+        &self,
+        raw: &RawSettings<'_>,
+        problems: &mut Problems<'_>,
+    ) -> Option<PathBuf> {
+        self.daemon.hosts_file(raw, problems)
     }
 
     /// A unix socket that the configuration lists: an error unless every requirement lists it too.
-    pub(crate) fn check_unix_socket(&self, path: &Path, at: Place, problems: &mut Problems<'_>) {
+    pub(crate) fn check_unix_socket(&self, path: &Path, at: TextSpan, problems: &mut Problems<'_>) {
         let Some(required) = self
             .unix_sockets
             .iter()
-            .find(|required| !required.what.contains(path))
+            .find(|required| !required.permitted.contains(path))
         else {
             return;
         };
-        let place = problems.texts.name_place(required.at);
-        let message = managed::invalid(
-            "unix_sockets",
-            &shown(&path.display().to_string()),
-            &shown(&listed(&required.what)),
-        );
-        let help = format!("{place} has `unix_sockets`; take this one out");
-        problems.error(at, &message, &help);
+        let requested = shown(&path.display().to_string());
+        let permitted = shown(&listed(&required.permitted));
+        required.refuse_element(Key::UNIX_SOCKETS, &requested, &permitted, at, problems);
     }
 
     /// Checks an entry of the configuration's allow list. One that spells out a local or private
     /// address is an error if local binding must be off, since such an entry lifts the rule against
     /// local hosts (SPEC P3).
-    pub(crate) fn check_allowed(&self, pattern: &Pattern, at: Place, problems: &mut Problems<'_>) {
-        let Some(required) = self.off.get(&Key::AllowLocalBinding) else {
+    pub(crate) fn check_allowed(
+        &self,
+        pattern: &Pattern,
+        at: TextSpan,
+        problems: &mut Problems<'_>,
+    ) {
+        let Some(required) = self.flags.get(&Key::ALLOW_LOCAL_BINDING) else {
             return;
         };
         // An entry that is ignored, or that the requirements allow themselves, widens nothing.
@@ -282,17 +299,20 @@ impl Requirements {
         if self.allowed_domains_only.is_some() || !pattern.spells_out_local() || managed() {
             return;
         }
-        let place = problems.texts.name_place(required.at);
-        let asked = shown(&pattern.to_string());
-        let message = managed::invalid("allowed_domains", &asked, NOTHING_LOCAL);
-        let help = format!("{place} has {}; take this one out", required.line());
-        problems.error(at, &message, &help);
+        let requested = shown(&pattern.to_string());
+        required.refuse_element(
+            Key::ALLOWED_DOMAINS,
+            &requested,
+            &NOTHING_LOCAL,
+            at,
+            problems,
+        );
     }
 
     /// The entries that may permit local hosts, if not all of the allow list may. Only when the
     /// proxy runs may an address turn out to be this machine's own.
     pub(crate) fn local_exceptions(&self) -> Option<Rules> {
-        let is_bounded = self.off.contains_key(&Key::AllowLocalBinding);
+        let is_bounded = self.flags.contains_key(&Key::ALLOW_LOCAL_BINDING);
         is_bounded.then(|| self.allowed.clone())
     }
 
@@ -309,14 +329,14 @@ impl Requirements {
     pub(crate) fn join(
         &mut self,
         (mut allowed, denied): (Rules, Rules),
-        raw: &Raw<'_>,
+        raw: &RawSettings<'_>,
         problems: &mut Problems<'_>,
     ) -> (Rules, Rules) {
         if let Some(at) = self.allowed_domains_only
             && !allowed.is_empty()
         {
-            let place = problems.texts.name_place(at);
-            for setting in [Key::AllowedDomains, Key::Domains]
+            let place = problems.texts.file_and_line(at);
+            for setting in [Key::ALLOWED_DOMAINS, Key::DOMAINS]
                 .into_iter()
                 .filter_map(|key| raw.get(key))
             {
@@ -342,70 +362,89 @@ impl Requirements {
 
     /// Adds the places of values that the requirements set: those that the configuration does not
     /// set, and the lists. Call it before [`join`](Self::join).
-    pub(crate) fn add_origins(&self, origins: &mut Origins, problems: &Problems<'_>) {
-        for required in self.off.values() {
-            origins.fall_back(required.what, problems.texts.origin(required.at));
-        }
-        if let Some(required) = &self.mode {
-            origins.fall_back("mode", problems.texts.origin(required.at));
+    pub(crate) fn add_lines(&self, lines: &mut ConfigLines, problems: &Problems<'_>) {
+        let mode = self.mode.as_ref();
+        let mode = mode.map(|required| (Key::MODE, String::new(), required.at));
+        let policy = self.flag_bounds(InDaemon::No).chain(mode);
+        for (key, permitted, at) in policy.chain(self.daemon_bounds()) {
+            // A default was not set by any line.
+            if permitted != THE_SYSTEMS {
+                lines.fall_back(key.name(), problems.texts.config_line(at));
+            }
         }
         if self.allowed_domains_only.is_some() {
-            origins.forget("allowed_domains");
+            lines.forget(Key::ALLOWED_DOMAINS.name());
         }
-        self.daemon.add_origins(origins, problems);
-        for (name, rules) in [
-            ("allowed_domains", &self.allowed),
-            ("denied_domains", &self.denied),
+        for (key, rules) in [
+            (Key::ALLOWED_DOMAINS, &self.allowed),
+            (Key::DENIED_DOMAINS, &self.denied),
         ] {
-            for origin in rules.iter().filter_map(|(_, origin)| origin.as_ref()) {
-                origins.add(name, origin);
+            for line in rules.iter().filter_map(|(_, line)| line.as_ref()) {
+                lines.add(key.name(), line);
             }
         }
     }
 
     /// The part of the requirements that the running proxy needs.
     pub(crate) fn into_managed(self, problems: &Problems<'_>) -> Managed {
-        let pin = |key: &'static str, allowed: String, at: Place| Pin {
-            key,
-            allowed,
-            origin: problems.texts.origin(at),
-        };
-        let mut pins: Vec<Pin> = self
-            .off
-            .values()
-            .map(|required| pin(required.what, "false".to_owned(), required.at))
-            .collect();
+        let mut bounds: Vec<_> = self.flag_bounds(InDaemon::No).collect();
         if let Some(required) = &self.mode {
-            pins.push(pin("mode", required.what.to_string(), required.at));
+            bounds.push((Key::MODE, required.permitted.to_string(), required.at));
         }
         if let Some(at) = self.allowed_domains_only {
-            pins.push(pin("allowed_domains", "the managed ones".to_owned(), at));
-        } else if let Some(required) = self.off.get(&Key::AllowLocalBinding) {
-            let allowed = format!("{NOTHING_LOCAL} but the managed ones");
-            pins.push(pin("allowed_domains", allowed, required.at));
+            bounds.push((Key::ALLOWED_DOMAINS, "the managed ones".to_owned(), at));
+        } else if let Some(required) = self.flags.get(&Key::ALLOW_LOCAL_BINDING) {
+            let permitted = format!("{NOTHING_LOCAL} but the managed ones");
+            bounds.push((Key::ALLOWED_DOMAINS, permitted, required.at));
         }
         if let Some((first, others)) = self.unix_sockets.split_first() {
-            let mut all = first.what.clone();
-            all.retain(|path| others.iter().all(|other| other.what.contains(path)));
-            pins.push(pin("allow_unix_sockets", listed(&all), first.at));
+            let mut all = first.permitted.clone();
+            all.retain(|path| others.iter().all(|other| other.permitted.contains(path)));
+            bounds.push((Key::ALLOW_UNIX_SOCKETS, listed(&all), first.at));
         }
-        pins.extend(self.daemon.pins(problems));
+        bounds.extend(self.daemon_bounds());
+        let pins = bounds.into_iter().map(|(key, allowed, at)| Pin {
+            key: key.name(),
+            allowed,
+            line: problems.texts.config_line(at),
+        });
         Managed {
-            pins: pins.into(),
-            mode: self.mode.map_or(Mode::Full, |required| required.what),
+            pins: pins.collect(),
+            mode: self.mode.map_or(Mode::Full, |required| required.permitted),
             allowed_domains_only: self.allowed_domains_only.is_some(),
         }
     }
+
+    /// The bounds on `[daemon]`: the key, the permitted values in words, and the line.
+    fn daemon_bounds(&self) -> impl Iterator<Item = (Key, String, TextSpan)> {
+        let texts = catalogue::rows().filter_map(|row| {
+            let required = self.texts.get(&row.key)?;
+            Some((row.key, required.permitted.clone(), required.at))
+        });
+        let sandbox = self.daemon.sandbox_bound().into_iter();
+        let bounds = sandbox.chain(texts).chain(self.flag_bounds(InDaemon::Yes));
+        bounds.chain(self.daemon.resolver_bounds())
+    }
+
+    /// The bounds on booleans, in the same form.
+    fn flag_bounds(&self, wanted: InDaemon) -> impl Iterator<Item = (Key, String, TextSpan)> {
+        catalogue::rows().filter_map(move |row| {
+            let required = self.flags.get(&row.key)?;
+            let found = match row.paths(TopTable::Daemon).next() {
+                Some(_) => InDaemon::Yes,
+                None => InDaemon::No,
+            };
+            let bound = (row.key, required.permitted.to_string(), required.at);
+            (found == wanted).then_some(bound)
+        })
+    }
 }
 
-impl Required<&'static str> {
-    /// The requirement that switches a boolean off, as written.
-    fn line(&self) -> String {
-        match self.written {
-            "false" => format!("`{} = false`", self.what),
-            other => format!("`{other}`"),
-        }
-    }
+/// Whether a key is in `[daemon]`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InDaemon {
+    Yes,
+    No,
 }
 
 fn listed(paths: &BTreeSet<PathBuf>) -> String {

@@ -8,7 +8,7 @@ mod content;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::text::{Place, Texts};
+use crate::text::{TextSpan, Texts};
 pub(crate) use content::{quoted, shown};
 
 /// Errors that are listed in full; the others are counted.
@@ -85,9 +85,9 @@ pub struct Diagnostics {
 pub(crate) struct Problems<'t> {
     pub(crate) texts: &'t Texts,
     excerpts: Excerpts,
-    errors: Found,
-    warnings: Found,
-    notes: Found,
+    errors: FindingList,
+    warnings: FindingList,
+    notes: FindingList,
 }
 
 /// Whether findings show their line.
@@ -99,9 +99,9 @@ enum Excerpts {
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct FindingList {
     /// Each with its place, to sort by; `None` sorts first.
-    listed: Vec<(Option<Place>, Diagnostic)>,
+    listed: Vec<(Option<TextSpan>, Diagnostic)>,
     unlisted: usize,
 }
 
@@ -170,7 +170,7 @@ impl Diagnostic {
         }
     }
 
-    fn at(severity: Severity, texts: &Texts, place: Place, message: &str, help: &str) -> Self {
+    fn at(severity: Severity, texts: &Texts, place: TextSpan, message: &str, help: &str) -> Self {
         let (line, span) = texts.excerpt(place);
         let column = line[..span.start].chars().count() + 1;
         Self {
@@ -194,7 +194,7 @@ impl Diagnostic {
 
     /// `source:line:column: message (help)`, without the excerpt.
     pub fn one_line(&self) -> String {
-        let mut line = self.place();
+        let mut line = self.location();
         if !line.is_empty() {
             line.push_str(": ");
         }
@@ -210,7 +210,7 @@ impl Diagnostic {
     /// The finding for users who may not read the file: severity, place, message and help, with `…`
     /// for parts of the file, and without the line.
     pub fn without_content(&self) -> String {
-        let place = self.place();
+        let place = self.location();
         let colon = if place.is_empty() { "" } else { ": " };
         let Outline { message, help } = &self.outline;
         let help = help.as_ref().map(|help| format!("\n  help: {help}"));
@@ -219,7 +219,7 @@ impl Diagnostic {
     }
 
     /// `source:line:column`, without the parts that are unknown.
-    fn place(&self) -> String {
+    fn location(&self) -> String {
         match (self.source.is_empty(), self.line) {
             (true, _) => String::new(),
             (false, 0) => self.source.to_string(),
@@ -284,9 +284,9 @@ impl<'t> Problems<'t> {
         Self {
             texts,
             excerpts: Excerpts::Shown,
-            errors: Found::default(),
-            warnings: Found::default(),
-            notes: Found::default(),
+            errors: FindingList::default(),
+            warnings: FindingList::default(),
+            notes: FindingList::default(),
         }
     }
 
@@ -300,7 +300,7 @@ impl<'t> Problems<'t> {
     }
 
     /// Adds a problem that makes the configuration unusable. `help` may be empty.
-    pub(crate) fn error(&mut self, place: Place, message: &str, help: &str) {
+    pub(crate) fn error(&mut self, place: TextSpan, message: &str, help: &str) {
         let excerpts = self.excerpts;
         self.errors.add(place, || {
             Diagnostic::at(Severity::Error, self.texts, place, message, help).with(excerpts)
@@ -308,7 +308,7 @@ impl<'t> Problems<'t> {
     }
 
     /// Adds a warning about a setting that does not do what it seems to say.
-    pub(crate) fn warning(&mut self, place: Place, message: &str, help: &str) {
+    pub(crate) fn warning(&mut self, place: TextSpan, message: &str, help: &str) {
         let excerpts = self.excerpts;
         self.warnings.add(place, || {
             Diagnostic::at(Severity::Warning, self.texts, place, message, help).with(excerpts)
@@ -316,7 +316,7 @@ impl<'t> Problems<'t> {
     }
 
     /// Adds a note about a setting that has a newer form.
-    pub(crate) fn note(&mut self, place: Place, message: &str, help: &str) {
+    pub(crate) fn note(&mut self, place: TextSpan, message: &str, help: &str) {
         let excerpts = self.excerpts;
         self.notes.add(place, || {
             Diagnostic::at(Severity::Note, self.texts, place, message, help).with(excerpts)
@@ -348,8 +348,8 @@ impl<'t> Problems<'t> {
     }
 }
 
-impl Found {
-    fn add(&mut self, place: Place, make: impl FnOnce() -> Diagnostic) {
+impl FindingList {
+    fn add(&mut self, place: TextSpan, make: impl FnOnce() -> Diagnostic) {
         if self.listed.len() < MAX_LISTED {
             self.listed.push((Some(place), make()));
         } else {
@@ -394,7 +394,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
 /// ```
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.place();
+        let place = self.location();
         let colon = if place.is_empty() { "" } else { ": " };
         write!(f, "{}: {place}{colon}{}", self.severity, self.message)?;
         if let Some(excerpt) = &self.excerpt {
@@ -423,7 +423,7 @@ impl fmt::Display for Severity {
 }
 
 /// By place: the order of the layers, then of the text.
-fn sorted(mut found: Vec<(Option<Place>, Diagnostic)>) -> Vec<Diagnostic> {
+fn sorted(mut found: Vec<(Option<TextSpan>, Diagnostic)>) -> Vec<Diagnostic> {
     found.sort_by_key(|(place, _)| *place);
     found
         .into_iter()

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_whole_numbers_with_units_c5() {
+    fn c5_durations_are_whole_numbers_with_units() {
         let good: [(&str, u64); 14] = [
             ("0s", 0),
             ("1ms", 1),

@@ -25,52 +25,57 @@
 
 mod action;
 mod captured;
+mod catalogue;
 mod certificate_variables;
+mod config_lines;
 mod constraints;
-mod daemon;
 mod diagnostic;
+mod dialect;
 mod duration;
-mod generation;
+mod effect;
+mod entries;
+mod fill;
+mod interpret;
 mod layers;
 mod listen;
+mod managed;
 mod merge;
 mod mitm;
-mod origins;
-mod platform;
 mod read;
 mod resolv_conf;
 mod secret;
 mod settings;
-mod settle;
+mod sources;
 mod state;
 mod supplied;
 mod text;
-mod unavailable;
+mod toml_tree;
 mod upstream_proxy;
 
 pub use action::{Action, Actions, Injection};
 pub use captured::NotCaptured;
+pub use catalogue::{InForce, KeyDocumentation, KeyTable, documentation, effective, keys};
 pub use certificate_variables::CERTIFICATE_VARIABLES;
 pub use codex_network_policy::HeaderNameText;
-pub use constraints::managed::{Managed, Pin, Widening};
+pub use config_lines::ConfigLines;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use duration::duration_text;
-pub use layers::Sources;
-pub use origins::Origins;
+pub use managed::{Managed, Pin, Widening};
 pub use resolv_conf::ResolvConf;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
     Mitm, Principal, Reach, Resolver, Sandbox, Settings, UnixSockets,
 };
+pub use sources::Sources;
 pub use state::user_state_directory;
 pub use supplied::{CaCertificate, ResolverFiles, Supplied, SystemFiles};
 pub use upstream_proxy::{
-    Except, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
+    NoProxy, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
 };
 
 use diagnostic::Problems;
-use secret::Reader;
+use secret::SecretReader;
 
 /// A usable configuration.
 #[derive(Clone, Debug)]
@@ -84,12 +89,6 @@ pub struct Loaded {
     /// The secrets that it names, for [`Sources::with_secrets`]. The settings hold the values made
     /// from them.
     pub secrets: Secrets,
-}
-
-/// Every key of a configuration or a requirement, as pairs of its table's full name (`NAME` stands
-/// for a name that the user chooses) and its own name, for documentation.
-pub fn keys() -> Vec<(String, &'static str)> {
-    generation::keys()
 }
 
 /// Reads and checks a configuration.
@@ -122,8 +121,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let merged = merge::merge(&mut problems);
     problems.check()?;
     let requirements = constraints::read(&merged.requirements, &mut problems);
-    let mut secrets = Reader::new(sources.keeper(), sources.root());
-    let mut settings = settle::settle(&merged.root, requirements, &mut secrets, &mut problems);
+    let mut secrets = SecretReader::new(sources.supply(), sources.root());
+    let mut settings =
+        interpret::interpret(&merged.root, requirements, &mut secrets, &mut problems);
     problems.check()?;
     settings.files = read.files;
     let (warnings, notes) = problems.into_warnings_and_notes();

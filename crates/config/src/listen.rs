@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
 use codex_network_policy::{Host, HostError};
 
+use crate::catalogue::Key;
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::generation::{Key, Raw, Setting};
+use crate::dialect::{RawSetting, RawSettings};
 use crate::read;
 use crate::settings::{Listen, Reach};
 
@@ -24,7 +25,7 @@ pub(crate) enum ListenError {
 }
 
 /// One listener's keys.
-struct Door {
+struct ListenerKeys {
     /// Its name in messages.
     name: &'static str,
     url: Key,
@@ -33,33 +34,33 @@ struct Door {
     opt_in: &'static str,
 }
 
-const HTTP: Door = Door {
+const HTTP: ListenerKeys = ListenerKeys {
     name: "HTTP proxy",
-    url: Key::ProxyUrl,
+    url: Key::PROXY_URL,
     default: Listen::DEFAULT_HTTP,
     opt_in: "dangerously_allow_non_loopback_proxy",
 };
-const SOCKS5: Door = Door {
+const SOCKS5: ListenerKeys = ListenerKeys {
     name: "SOCKS5 proxy",
-    url: Key::SocksUrl,
+    url: Key::SOCKS_URL,
     default: Listen::DEFAULT_SOCKS5,
     opt_in: HTTP.opt_in,
 };
-const ADMIN: Door = Door {
+const ADMIN: ListenerKeys = ListenerKeys {
     name: "admin API",
-    url: Key::AdminUrl,
+    url: Key::ADMIN_URL,
     default: Listen::DEFAULT_ADMIN,
     opt_in: "dangerously_allow_non_loopback_admin",
 };
 
 /// The settings that decide about listeners, besides their addresses.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    /// Whether there is a SOCKS5 door.
+pub(crate) struct ListenSwitches {
+    /// Whether there is a SOCKS5 keys.
     pub(crate) socks5: bool,
     /// Whether there is an admin API.
     pub(crate) admin: bool,
-    /// Which clients may reach both doors.
+    /// Which clients may reach both proxies.
     pub(crate) proxy_reach: Reach,
     /// Which clients may reach the admin API.
     pub(crate) admin_reach: Reach,
@@ -116,55 +117,59 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), ListenError> {
     })
 }
 
-/// Settles the listeners.
-pub(crate) fn settle(raw: &Raw<'_>, wanted: Wanted, problems: &mut Problems<'_>) -> Listen {
-    let proxy = wanted.proxy_reach;
-    let http = settle_door(&HTTP, raw, proxy, problems);
-    // Checked even when the door is off: a wrong value is an error.
-    let socks5 = settle_door(&SOCKS5, raw, proxy, problems);
-    let admin = settle_door(&ADMIN, raw, wanted.admin_reach, problems);
+/// The listeners, with every address checked.
+pub(crate) fn interpret(
+    raw: &RawSettings<'_>,
+    switches: ListenSwitches,
+    problems: &mut Problems<'_>,
+) -> Listen {
+    let proxy = switches.proxy_reach;
+    let http = address_of(&HTTP, raw, proxy, problems);
+    // Checked even when the listener is off: a wrong value is an error.
+    let socks5 = address_of(&SOCKS5, raw, proxy, problems);
+    let admin = address_of(&ADMIN, raw, switches.admin_reach, problems);
     let listen = Listen {
         http,
-        socks5: wanted.socks5.then_some(socks5),
-        admin: wanted.admin.then_some(admin),
+        socks5: switches.socks5.then_some(socks5),
+        admin: switches.admin.then_some(admin),
         proxy_reach: proxy,
-        admin_reach: wanted.admin_reach,
+        admin_reach: switches.admin_reach,
     };
     refuse_collisions(&listen, raw, problems);
     listen
 }
 
-fn settle_door(
-    door: &Door,
-    raw: &Raw<'_>,
+fn address_of(
+    keys: &ListenerKeys,
+    raw: &RawSettings<'_>,
     reach: Reach,
     problems: &mut Problems<'_>,
 ) -> SocketAddr {
-    let Some(setting) = raw.get(door.url) else {
-        return door.default;
+    let Some(setting) = raw.get(keys.url) else {
+        return keys.default;
     };
     let Some(text) = read::text(setting, problems) else {
-        return door.default;
+        return keys.default;
     };
-    match parse(text, door.default.port()) {
-        Ok(address) => clamp(door, setting, address, reach, problems),
+    match parse(text, keys.default.port()) {
+        Ok(address) => clamp(keys, setting, address, reach, problems),
         Err(error) => {
             let message = format!("{}: {}", quoted(setting.name), shown(&error.to_string()));
             let help = format!(
                 "write for example `{} = \"{}\"`",
                 read::named(setting),
-                door.default
+                keys.default
             );
             problems.error(setting.node.at, &message, &help);
-            door.default
+            keys.default
         }
     }
 }
 
 /// Keeps a listener on loopback unless other machines may reach it (SPEC L8).
 fn clamp(
-    door: &Door,
-    setting: Setting<'_>,
+    keys: &ListenerKeys,
+    setting: RawSetting<'_>,
     address: SocketAddr,
     reach: Reach,
     problems: &mut Problems<'_>,
@@ -175,7 +180,7 @@ fn clamp(
     let clamped: SocketAddr = (Ipv4Addr::LOCALHOST, address.port()).into();
     let message = format!(
         "the {} will listen on {}, since {} is not a loopback address",
-        door.name,
+        keys.name,
         shown(&clamped.to_string()),
         shown(&address.ip().to_string())
     );
@@ -183,36 +188,36 @@ fn clamp(
         Reach::ForcedLoopback => {
             "unix-socket proxying is on, which keeps every listener on loopback".to_owned()
         }
-        Reach::Loopback | Reach::Anywhere => format!("`{} = true` would allow it", door.opt_in),
+        Reach::Loopback | Reach::Anywhere => format!("`{} = true` would allow it", keys.opt_in),
     };
     problems.warning(setting.node.at, &message, &help);
     clamped
 }
 
 /// Two listeners cannot share an address; port 0 is a different port each time.
-fn refuse_collisions(listen: &Listen, raw: &Raw<'_>, problems: &mut Problems<'_>) {
-    let doors = [
+fn refuse_collisions(listen: &Listen, raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
+    let listeners = [
         (&HTTP, Some(listen.http)),
         (&SOCKS5, listen.socks5),
         (&ADMIN, listen.admin),
     ];
-    for (index, (door, address)) in doors.iter().enumerate() {
+    for (index, (keys, address)) in listeners.iter().enumerate() {
         let Some(address) = address else { continue };
-        let taken = |other: &&(&Door, Option<SocketAddr>)| {
+        let taken = |other: &&(&ListenerKeys, Option<SocketAddr>)| {
             other.1.is_some_and(|taken| collide(*address, taken))
         };
-        let Some((other, _)) = doors[..index].iter().find(taken) else {
+        let Some((other, _)) = listeners[..index].iter().find(taken) else {
             continue;
         };
         // At least one of the two is written in a file: the defaults differ.
-        let urls = [raw.get(other.url), raw.get(door.url)];
+        let urls = [raw.get(other.url), raw.get(keys.url)];
         let Some(setting) = urls.into_iter().flatten().max_by_key(|url| url.at) else {
             continue;
         };
         let message = format!(
             "the {} and the {} would both listen on {}",
             other.name,
-            door.name,
+            keys.name,
             shown(&address.to_string())
         );
         problems.error(setting.node.at, &message, "give them different ports");

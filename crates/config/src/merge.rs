@@ -1,17 +1,15 @@
-//! From texts to one tree: parsing, `-c`, and merging layers (SPEC C1).
-//!
-//! Every key and value of the tree remembers its place. Tables merge; scalars and arrays replace.
-//! This module does not know what the keys mean.
+//! From texts to one tree: parsing, `-c`, and merging layers (SPEC C1). This module does not know
+//! what the keys mean.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Problems, shown};
-use crate::text::{Place, Text, TextKind};
+use crate::text::{Text, TextKind, TextSpan};
+use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
 /// Depth of nested tables and arrays: more than any configuration has, and small enough for
 /// recursion.
@@ -25,120 +23,9 @@ const MAX_RECOVERY: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Merged<'t> {
     /// All layers, merged.
-    pub(crate) root: Table<'t>,
+    pub(crate) root: TomlTable<'t>,
     /// The files with managed constraints, each by itself.
-    pub(crate) requirements: Vec<Table<'t>>,
-}
-
-/// A value and its place. The place of a table is its header, if it has one.
-#[derive(Clone, Debug)]
-pub(crate) struct Node<'t> {
-    pub(crate) at: Place,
-    pub(crate) value: Value<'t>,
-}
-
-/// A TOML value. Floats and dates have no use in our keys, so their content is dropped.
-#[derive(Clone, Debug)]
-pub(crate) enum Value<'t> {
-    String(Cow<'t, str>),
-    /// `None` when it is out of range.
-    Integer(Option<i64>),
-    Float,
-    Boolean(bool),
-    Datetime,
-    Array(Vec<Node<'t>>),
-    Table(Table<'t>),
-}
-
-/// A table's entries, sorted by key, without duplicates.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Table<'t>(Vec<Entry<'t>>);
-
-/// One key with its value.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry<'t> {
-    pub(crate) name: Cow<'t, str>,
-    pub(crate) at: Place,
-    pub(crate) node: Node<'t>,
-}
-
-impl<'t> Table<'t> {
-    pub(crate) fn get(&self, name: &str) -> Option<&Entry<'t>> {
-        let found = self.0.binary_search_by(|entry| (*entry.name).cmp(name));
-        found.ok().map(|index| &self.0[index])
-    }
-
-    /// The entries, sorted by name.
-    pub(crate) fn entries(&self) -> &[Entry<'t>] {
-        &self.0
-    }
-
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Entry<'t>> {
-        self.0.iter()
-    }
-
-    /// The entries in the order of the texts, weaker layers first.
-    pub(crate) fn in_order(&self) -> Vec<&Entry<'t>> {
-        let mut entries: Vec<_> = self.0.iter().collect();
-        entries.sort_by_key(|entry| entry.at);
-        entries
-    }
-
-    /// Merges `over` into this table.
-    fn merge(&mut self, over: Self) {
-        if self.0.is_empty() {
-            *self = over;
-            return;
-        }
-        let mut merged = Vec::with_capacity(self.0.len() + over.0.len());
-        let mut under = std::mem::take(&mut self.0).into_iter().peekable();
-        let mut over = over.0.into_iter().peekable();
-        loop {
-            let order = match (under.peek(), over.peek()) {
-                (Some(lower), Some(upper)) => lower.name.cmp(&upper.name),
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (None, None) => break,
-            };
-            let lower = (order != Ordering::Greater).then(|| under.next()).flatten();
-            let upper = (order != Ordering::Less).then(|| over.next()).flatten();
-            merged.extend(match (lower, upper) {
-                (Some(lower), Some(upper)) => Some(lower.merge(upper)),
-                (lower, upper) => lower.or(upper),
-            });
-        }
-        self.0 = merged;
-    }
-}
-
-impl Entry<'_> {
-    fn merge(self, over: Self) -> Self {
-        let Self { name, at, node } = over;
-        let value = match (self.node.value, node.value) {
-            (Value::Table(mut lower), Value::Table(upper)) => {
-                lower.merge(upper);
-                Value::Table(lower)
-            }
-            (_, upper) => upper,
-        };
-        let node = Node { at: node.at, value };
-        Self { name, at, node }
-    }
-}
-
-impl Value<'_> {
-    /// With an article, for messages.
-    pub(crate) fn describe(&self) -> &'static str {
-        match self {
-            Self::String(_) => "a string",
-            Self::Integer(_) => "an integer",
-            Self::Float => "a float",
-            Self::Boolean(_) => "a boolean",
-            Self::Datetime => "a date",
-            Self::Array(_) => "a list",
-            Self::Table(_) => "a table",
-        }
-    }
+    pub(crate) requirements: Vec<TomlTable<'t>>,
 }
 
 /// Parses and merges all texts. Syntax errors go to `problems`; the tree is valid only without
@@ -190,12 +77,12 @@ fn parse_document<'t>(
     index: u32,
     text: &'t Text,
     problems: &mut Problems<'_>,
-) -> Option<Table<'t>> {
+) -> Option<TomlTable<'t>> {
     match DeTable::parse(&text.content) {
         Ok(table) => {
-            let origin = Origin { index, start: 0 };
+            let start = TextStart { index, offset: 0 };
             Some(convert_table(
-                origin,
+                start,
                 MAX_DEPTH,
                 table.into_inner(),
                 problems,
@@ -216,7 +103,7 @@ fn parse_document<'t>(
 fn report_syntax(index: u32, errors: &[toml::de::Error], problems: &mut Problems<'_>) {
     let mut last = None;
     for error in errors {
-        let place = Place::new(index, &error.span().unwrap_or(0..0));
+        let place = TextSpan::new(index, &error.span().unwrap_or(0..0));
         let line = Some(problems.texts.line(place));
         if last != line {
             let (line, span) = problems.texts.excerpt(place);
@@ -248,40 +135,40 @@ fn parse_override<'t>(
     index: u32,
     text: &'t Text,
     problems: &mut Problems<'_>,
-) -> Option<Table<'t>> {
+) -> Option<TomlTable<'t>> {
     let content: &'t str = &text.content;
-    let whole = Place::new(index, &(0..content.len()));
+    let whole = TextSpan::new(index, &(0..content.len()));
     let help = "write it as `table.key=value`";
     let Some(equals) = find_equals(content) else {
         problems.error(whole, "an override needs a key and a value", help);
         return None;
     };
     let key = &content[..equals];
-    let key_place = Place::new(index, &(0..equals));
+    let key_place = TextSpan::new(index, &(0..equals));
     let Some(path) = key_path(key) else {
         problems.error(key_place, "this is not a dotted TOML key", help);
         return None;
     };
     let raw = content[equals + 1..].trim();
-    let start = content.len() - content[equals + 1..].trim_start().len();
+    let offset = content.len() - content[equals + 1..].trim_start().len();
     let mut node = match DeValue::parse(raw) {
         Ok(value) => {
-            let origin = Origin { index, start };
-            convert(origin, MAX_DEPTH, value, problems)?
+            let start = TextStart { index, offset };
+            convert(start, MAX_DEPTH, value, problems)?
         }
-        Err(_) => Node {
-            at: Place::new(index, &(start..start + raw.len())),
-            value: Value::String(Cow::Borrowed(raw)),
+        Err(_) => TomlNode {
+            at: TextSpan::new(index, &(offset..offset + raw.len())),
+            value: TomlValue::String(Cow::Borrowed(raw)),
         },
     };
     for (name, span) in path.into_iter().rev() {
-        let at = Place::new(index, &span);
+        let at = TextSpan::new(index, &span);
         let name = Cow::Owned(name);
-        let value = Value::Table(Table(vec![Entry { name, at, node }]));
-        node = Node { at, value };
+        let value = TomlValue::Table(TomlTable::new(vec![TomlEntry { name, at, node }]));
+        node = TomlNode { at, value };
     }
     match node.value {
-        Value::Table(layer) => Some(layer),
+        TomlValue::Table(layer) => Some(layer),
         _ => None,
     }
 }
@@ -330,66 +217,64 @@ fn key_path(key: &str) -> Option<Vec<(String, Range<usize>)>> {
 
 /// The text that spans count in, and the offset.
 #[derive(Clone, Copy)]
-struct Origin {
+struct TextStart {
     index: u32,
-    start: usize,
+    offset: usize,
 }
 
-impl Origin {
-    fn place(self, span: &Range<usize>) -> Place {
-        Place::new(
+impl TextStart {
+    fn span(self, span: &Range<usize>) -> TextSpan {
+        TextSpan::new(
             self.index,
-            &(self.start + span.start..self.start + span.end),
+            &(self.offset + span.start..self.offset + span.end),
         )
     }
 }
 
 fn convert<'t>(
-    origin: Origin,
+    start: TextStart,
     depth: usize,
     value: Spanned<DeValue<'t>>,
     problems: &mut Problems<'_>,
-) -> Option<Node<'t>> {
-    let at = origin.place(&value.span());
+) -> Option<TomlNode<'t>> {
+    let at = start.span(&value.span());
     let Some(depth) = depth.checked_sub(1) else {
         problems.error(at, "tables and lists are nested too deeply here", "");
         return None;
     };
     let value = match value.into_inner() {
-        DeValue::String(text) => Value::String(text),
+        DeValue::String(text) => TomlValue::String(text),
         DeValue::Integer(integer) => {
-            Value::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok())
+            TomlValue::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok())
         }
-        DeValue::Float(_) => Value::Float,
-        DeValue::Boolean(boolean) => Value::Boolean(boolean),
-        DeValue::Datetime(_) => Value::Datetime,
-        DeValue::Array(array) => Value::Array(
+        DeValue::Float(_) => TomlValue::Float,
+        DeValue::Boolean(boolean) => TomlValue::Boolean(boolean),
+        DeValue::Datetime(_) => TomlValue::Datetime,
+        DeValue::Array(array) => TomlValue::Array(
             array
                 .into_iter()
-                .filter_map(|item| convert(origin, depth, item, problems))
+                .filter_map(|item| convert(start, depth, item, problems))
                 .collect(),
         ),
-        DeValue::Table(table) => Value::Table(convert_table(origin, depth, table, problems)),
+        DeValue::Table(table) => TomlValue::Table(convert_table(start, depth, table, problems)),
     };
-    Some(Node { at, value })
+    Some(TomlNode { at, value })
 }
 
 fn convert_table<'t>(
-    origin: Origin,
+    start: TextStart,
     depth: usize,
     table: DeTable<'t>,
     problems: &mut Problems<'_>,
-) -> Table<'t> {
-    let mut entries: Vec<_> = table
+) -> TomlTable<'t> {
+    let entries = table
         .into_iter()
         .filter_map(|(name, value)| {
-            let at = origin.place(&name.span());
-            let node = convert(origin, depth, value, problems)?;
+            let at = start.span(&name.span());
+            let node = convert(start, depth, value, problems)?;
             let name = name.into_inner();
-            Some(Entry { name, at, node })
+            Some(TomlEntry { name, at, node })
         })
         .collect();
-    // `toml` sorts too, unless a crate in the build enables its `preserve_order` feature.
-    entries.sort_by(|one, other| one.name.cmp(&other.name));
-    Table(entries)
+    TomlTable::new(entries)
 }

@@ -5,69 +5,40 @@ mod hook;
 
 use std::sync::Arc;
 
-use codex_network_policy::{Hooks, Interception};
+use codex_network_policy::Hooks;
 
 use crate::action::{Action, Actions};
+use crate::catalogue::Key;
 use crate::diagnostic::{Problems, quoted};
-use crate::generation::{Key, Raw, Setting};
-use crate::merge::{Node, Value};
+use crate::dialect::{RawSetting, RawSettings};
 use crate::read;
-use crate::secret::Reader;
+use crate::secret::SecretReader;
 use crate::settings::{CaPaths, Mitm};
+use crate::toml_tree::{TomlNode, TomlValue};
 use hook::REQUIRED;
 
 /// An action under its name.
-type Named = (String, Action);
+type NamedAction = (String, Action);
 
-/// Checks the settings of the table, and reads the secrets that its actions name.
-pub(crate) fn settle(raw: &Raw<'_>, secrets: &mut Reader<'_>, problems: &mut Problems<'_>) -> Mitm {
-    let default = Mitm::default();
-    let inspect = raw
-        .get(Key::MitmInspect)
-        .and_then(|setting| read::boolean(setting, problems));
-    let max_body_bytes = raw
-        .get(Key::MitmMaxBodyBytes)
-        .and_then(|setting| read::integer(setting, 0..=1 << 30, problems))
-        .and_then(|integer| u64::try_from(integer).ok());
-    let actions = action::settle(raw, secrets, problems);
-    let hooks = hook::settle(raw, &actions, problems);
+/// Checks the files, the hooks and the actions, and reads the secrets that the actions name.
+pub(crate) fn interpret(
+    raw: &RawSettings<'_>,
+    mitm: &mut Mitm,
+    secrets: &mut SecretReader<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let actions = action::interpret(raw, secrets, problems);
+    let hooks = hook::interpret(raw, &actions, problems);
     let (hooks, taken) = hooks.into_iter().unzip();
-    Mitm {
-        inspect: inspect.unwrap_or(default.inspect),
-        max_body_bytes: max_body_bytes.unwrap_or(default.max_body_bytes),
-        ca_paths: ca_paths(raw, problems),
-        hooks: Arc::new(Hooks::compile(hooks)),
-        actions: Arc::new(Actions::new(actions, taken)),
-    }
-}
-
-/// Whether TLS may be intercepted (SPEC M1).
-pub(crate) fn interception(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Interception {
-    let enabled = raw
-        .get(Key::Mitm)
-        .and_then(|setting| read::boolean(setting, problems));
-    match enabled {
-        Some(false) => Interception::Forbidden,
-        Some(true) | None => Interception::Automatic,
-    }
-}
-
-/// The keys of hooks and actions, each with its table below `mitm`.
-pub(crate) fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let tables = [
-        ("hooks.NAME", hook::KEYS),
-        ("actions.NAME", action::KEYS),
-        ("actions.NAME.inject_request_headers", action::INJECT_KEYS),
-    ];
-    tables
-        .into_iter()
-        .flat_map(|(table, keys)| keys.iter().map(move |key| (table, *key)))
+    mitm.ca_paths = ca_paths(raw, problems);
+    mitm.hooks = Arc::new(Hooks::compile(hooks));
+    mitm.actions = Arc::new(Actions::new(actions, taken));
 }
 
 /// Both files or neither.
-fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
-    let certificate = raw.get(Key::MitmCaCertPath);
-    let key = raw.get(Key::MitmCaKeyPath);
+fn ca_paths(raw: &RawSettings<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
+    let certificate = raw.get(Key::CA_CERT_PATH);
+    let key = raw.get(Key::CA_KEY_PATH);
     if let (Some(lone), None) | (None, Some(lone)) = (certificate, key) {
         let missing = match certificate {
             Some(_) => "ca_key_path",
@@ -92,10 +63,10 @@ fn ca_paths(raw: &Raw<'_>, problems: &mut Problems<'_>) -> Option<CaPaths> {
 
 /// The strings of a list that is not empty.
 fn non_empty_list<'t>(
-    setting: Setting<'t>,
+    setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Vec<(&'t str, &'t Node<'t>)> {
-    if matches!(&setting.node.value, Value::Array(items) if items.is_empty()) {
+) -> Vec<(&'t str, &'t TomlNode<'t>)> {
+    if matches!(&setting.node.value, TomlValue::Array(items) if items.is_empty()) {
         empty_list(setting, problems);
     }
     read::strings(setting, problems)
@@ -103,9 +74,9 @@ fn non_empty_list<'t>(
 
 /// The strings of a list that is not empty, none of which is empty.
 fn non_empty_strings<'t>(
-    setting: Setting<'t>,
+    setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Vec<(&'t str, &'t Node<'t>)> {
+) -> Vec<(&'t str, &'t TomlNode<'t>)> {
     let mut strings = non_empty_list(setting, problems);
     strings.retain(|(text, node)| {
         let is_empty = text.trim().is_empty();
@@ -118,7 +89,7 @@ fn non_empty_strings<'t>(
     strings
 }
 
-fn empty_list(setting: Setting<'_>, problems: &mut Problems<'_>) {
+fn empty_list(setting: RawSetting<'_>, problems: &mut Problems<'_>) {
     let message = format!("{} is empty", quoted(setting.name));
     let help = if REQUIRED.iter().any(|(key, _)| *key == setting.name) {
         "list something"

@@ -6,24 +6,23 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use codex_network_policy::Mode;
+
+use crate::catalogue::ZeroDuration;
 use crate::diagnostic::{Problems, quoted};
+use crate::dialect::{RawSetting, nearest};
 use crate::duration;
-use crate::generation::{Setting, nearest};
-use crate::merge::{Entry, Node, Table, Value};
+use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
-/// Whether a duration may be zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Zero {
-    Allowed,
-    Refused,
-}
+/// The words of `mode`.
+pub(crate) const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];
 
-pub(crate) fn boolean(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<bool> {
+pub(crate) fn boolean(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<bool> {
     match &setting.node.value {
-        Value::Boolean(boolean) => Some(*boolean),
+        TomlValue::Boolean(boolean) => Some(*boolean),
         other => {
             let help = match other {
-                Value::String(text) if matches!(&**text, "true" | "false") => {
+                TomlValue::String(text) if matches!(&**text, "true" | "false") => {
                     format!("write `{} = {text}`, without quotes", named(setting))
                 }
                 _ => String::new(),
@@ -34,8 +33,8 @@ pub(crate) fn boolean(setting: Setting<'_>, problems: &mut Problems<'_>) -> Opti
     }
 }
 
-pub(crate) fn string<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
-    let Value::String(text) = &setting.node.value else {
+pub(crate) fn string<'t>(setting: RawSetting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
+    let TomlValue::String(text) = &setting.node.value else {
         wrong_type(setting, "a string", "", problems);
         return None;
     };
@@ -43,7 +42,7 @@ pub(crate) fn string<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> O
 }
 
 /// A string that is not empty.
-pub(crate) fn text<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
+pub(crate) fn text<'t>(setting: RawSetting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
     let text = string(setting, problems)?;
     if text.trim().is_empty() {
         let message = format!("{} is empty", quoted(setting.name));
@@ -56,7 +55,7 @@ pub(crate) fn text<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Opt
 
 /// One of a few words.
 pub(crate) fn word<T: Copy>(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     words: &[(&str, T)],
     problems: &mut Problems<'_>,
 ) -> Option<T> {
@@ -78,14 +77,15 @@ pub(crate) fn word<T: Copy>(
 
 /// A whole number in a range.
 pub(crate) fn integer(
-    setting: Setting<'_>,
-    range: RangeInclusive<i64>,
+    setting: RawSetting<'_>,
+    range: RangeInclusive<u64>,
     problems: &mut Problems<'_>,
-) -> Option<i64> {
-    let Value::Integer(integer) = setting.node.value else {
+) -> Option<u64> {
+    let TomlValue::Integer(integer) = setting.node.value else {
         wrong_type(setting, "a whole number", "", problems);
         return None;
     };
+    let integer = integer.and_then(|integer| u64::try_from(integer).ok());
     let integer = integer.filter(|integer| range.contains(integer));
     if integer.is_none() {
         let (low, high) = (range.start(), range.end());
@@ -97,20 +97,20 @@ pub(crate) fn integer(
 
 /// A duration with a unit, as `duration` reads it.
 pub(crate) fn duration(
-    setting: Setting<'_>,
-    zero: Zero,
+    setting: RawSetting<'_>,
+    zero: ZeroDuration,
     problems: &mut Problems<'_>,
 ) -> Option<Duration> {
     let help = format!(
         "write for example `{} = \"10s\"` or `\"1m30s\"`",
         named(setting)
     );
-    let Value::String(text) = &setting.node.value else {
+    let TomlValue::String(text) = &setting.node.value else {
         wrong_type(setting, "a string with a unit", &help, problems);
         return None;
     };
     match duration::parse(text) {
-        Ok(Duration::ZERO) if zero == Zero::Refused => {
+        Ok(Duration::ZERO) if zero == ZeroDuration::Refused => {
             let message = format!("{} must not be zero", quoted(setting.name));
             problems.error(setting.node.at, &message, &help);
             None
@@ -125,7 +125,7 @@ pub(crate) fn duration(
 }
 
 /// A path. A relative one is relative to the directory of its file.
-pub(crate) fn path(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
+pub(crate) fn path(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let text = text(setting, problems)?;
     if text.contains('\0') {
         let message = format!("{} holds a NUL, which no path can", quoted(setting.name));
@@ -139,12 +139,12 @@ pub(crate) fn path(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<
 /// The strings of a list, each with its node, for the caller to check. Elements that are not
 /// strings are reported and left out.
 pub(crate) fn strings<'t>(
-    setting: Setting<'t>,
+    setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Vec<(&'t str, &'t Node<'t>)> {
-    let Value::Array(items) = &setting.node.value else {
+) -> Vec<(&'t str, &'t TomlNode<'t>)> {
+    let TomlValue::Array(items) = &setting.node.value else {
         let help = match &setting.node.value {
-            Value::String(_) => format!("write `{} = [\"…\"]`", named(setting)),
+            TomlValue::String(_) => format!("write `{} = [\"…\"]`", named(setting)),
             _ => String::new(),
         };
         wrong_type(setting, "a list of strings", &help, problems);
@@ -153,7 +153,7 @@ pub(crate) fn strings<'t>(
     let mut strings = Vec::with_capacity(items.len());
     for item in items {
         match &item.value {
-            Value::String(text) => strings.push((&**text, item)),
+            TomlValue::String(text) => strings.push((&**text, item)),
             other => {
                 let message = format!(
                     "{} must be a list of strings, but here is {}",
@@ -169,10 +169,10 @@ pub(crate) fn strings<'t>(
 
 /// A table whose keys are names that the user chooses.
 pub(crate) fn table<'t>(
-    setting: Setting<'t>,
+    setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Option<&'t Table<'t>> {
-    let Value::Table(table) = &setting.node.value else {
+) -> Option<&'t TomlTable<'t>> {
+    let TomlValue::Table(table) = &setting.node.value else {
         wrong_type(setting, "a table", "", problems);
         return None;
     };
@@ -181,7 +181,7 @@ pub(crate) fn table<'t>(
 
 /// The value of a pattern or a path in a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Permission {
+pub(crate) enum EntryPermission {
     /// As if the entry were not there; cancels the same entry of a weaker layer.
     None,
     Allow,
@@ -190,17 +190,17 @@ pub(crate) enum Permission {
 
 /// The entries of a map of permissions, in the order of the configuration.
 pub(crate) fn permissions<'t>(
-    setting: Setting<'t>,
+    setting: RawSetting<'t>,
     problems: &mut Problems<'_>,
-) -> Vec<(&'t Entry<'t>, Permission)> {
-    const WORDS: &[(&str, Permission)] = &[
-        ("allow", Permission::Allow),
-        ("deny", Permission::Deny),
-        ("none", Permission::None),
+) -> Vec<(&'t TomlEntry<'t>, EntryPermission)> {
+    const WORDS: &[(&str, EntryPermission)] = &[
+        ("allow", EntryPermission::Allow),
+        ("deny", EntryPermission::Deny),
+        ("none", EntryPermission::None),
     ];
-    let Value::Table(map) = &setting.node.value else {
+    let TomlValue::Table(map) = &setting.node.value else {
         let help = match &setting.node.value {
-            Value::Array(_) => format!("write `{} = {{ \"…\" = \"allow\" }}`", named(setting)),
+            TomlValue::Array(_) => format!("write `{} = {{ \"…\" = \"allow\" }}`", named(setting)),
             _ => String::new(),
         };
         wrong_type(setting, "a table of permissions", &help, problems);
@@ -208,12 +208,12 @@ pub(crate) fn permissions<'t>(
     };
     map.in_order()
         .into_iter()
-        .filter_map(|entry| Some((entry, word(Setting::of(entry), WORDS, problems)?)))
+        .filter_map(|entry| Some((entry, word(RawSetting::of(entry), WORDS, problems)?)))
         .collect()
 }
 
 pub(crate) fn wrong_type(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     wanted: &str,
     help: &str,
     problems: &mut Problems<'_>,
@@ -224,7 +224,7 @@ pub(crate) fn wrong_type(
 }
 
 /// The key's name in TOML that a message suggests.
-pub(crate) fn named(setting: Setting<'_>) -> String {
+pub(crate) fn named(setting: RawSetting<'_>) -> String {
     let quoted = quoted(setting.name);
     quoted.trim_matches('`').to_owned()
 }

@@ -49,11 +49,11 @@ pub enum SecretSource {
 
 /// The secrets of a configuration as read, to be passed on with it.
 #[derive(Clone, Debug, Default)]
-pub struct Secrets(BTreeMap<SecretSource, Found>);
+pub struct Secrets(BTreeMap<SecretSource, ReadSecret>);
 
 /// A secret that was read.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct ReadSecret {
     pub(crate) secret: Secret,
     pub(crate) readers: Readers,
 }
@@ -69,11 +69,11 @@ pub(crate) enum Readers {
 
 /// Where a load finds secrets.
 #[derive(Clone, Debug)]
-pub(crate) enum Keeper {
+pub(crate) enum SecretSupply {
     /// From this process's environment and files.
-    Here(Environment),
+    Local(Environment),
     /// From a process that has read them. No other source is used.
-    Carried(Secrets),
+    Captured(Secrets),
 }
 
 /// Looks variables up; `None` for the process's own environment.
@@ -84,8 +84,8 @@ type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
 /// Reads the secrets for one load, each once.
 #[derive(Debug)]
-pub(crate) struct Reader<'k> {
-    keeper: &'k Keeper,
+pub(crate) struct SecretReader<'k> {
+    supply: &'k SecretSupply,
     /// The directory that stands for `/`.
     root: Option<&'k Path>,
     read: Secrets,
@@ -106,8 +106,8 @@ pub(crate) enum SecretError {
     TooLarge,
     #[error("is refused: {0}")]
     Untrusted(Untrusted),
-    #[error("was not carried along with the configuration")]
-    NotCarried,
+    #[error("was not captured with the configuration")]
+    Missing,
 }
 
 impl Secret {
@@ -156,11 +156,11 @@ impl Secrets {
         self.0.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SecretSource, &Found)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SecretSource, &ReadSecret)> {
         self.0.iter()
     }
 
-    pub(crate) fn insert(&mut self, source: SecretSource, found: Found) {
+    pub(crate) fn insert(&mut self, source: SecretSource, found: ReadSecret) {
         self.0.insert(source, found);
     }
 }
@@ -184,36 +184,34 @@ impl fmt::Debug for Environment {
     }
 }
 
-impl Default for Keeper {
+impl Default for SecretSupply {
     fn default() -> Self {
-        Self::Here(Environment::default())
+        Self::Local(Environment::default())
     }
 }
 
-impl<'k> Reader<'k> {
-    pub(crate) fn new(keeper: &'k Keeper, root: Option<&'k Path>) -> Self {
+impl<'k> SecretReader<'k> {
+    pub(crate) fn new(supply: &'k SecretSupply, root: Option<&'k Path>) -> Self {
         Self {
-            keeper,
+            supply,
             root,
             read: Secrets::default(),
         }
     }
 
     /// The secret of a source, read now or earlier.
-    pub(crate) fn read(&mut self, source: &SecretSource) -> Result<Found, SecretError> {
+    pub(crate) fn read(&mut self, source: &SecretSource) -> Result<ReadSecret, SecretError> {
         if let Some(found) = self.read.0.get(source) {
             return Ok(found.clone());
         }
-        let found = match self.keeper {
-            Keeper::Carried(secrets) => secrets
-                .0
-                .get(source)
-                .cloned()
-                .ok_or(SecretError::NotCarried)?,
-            Keeper::Here(environment) => match source {
+        let found = match self.supply {
+            SecretSupply::Captured(secrets) => {
+                secrets.0.get(source).cloned().ok_or(SecretError::Missing)?
+            }
+            SecretSupply::Local(environment) => match source {
                 SecretSource::Environment(name) => {
                     let value = environment.get(name).ok_or(SecretError::Unset)?;
-                    Found {
+                    ReadSecret {
                         secret: Secret::new(value.into_vec()),
                         readers: Readers::Owner,
                     }
@@ -246,7 +244,7 @@ pub fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn read_file(path: &Path) -> Result<Found, SecretError> {
+fn read_file(path: &Path) -> Result<ReadSecret, SecretError> {
     let file = Reading::up_to(MAX_BYTES as u64)
         .kept_by(Trust::of_process())
         .open(path)?;
@@ -256,7 +254,7 @@ fn read_file(path: &Path) -> Result<Found, SecretError> {
     let value = line.map_or(&content[..], |line| {
         line.strip_suffix(b"\r").unwrap_or(line)
     });
-    Ok(Found {
+    Ok(ReadSecret {
         secret: Secret::new(value.to_vec()),
         readers: if mode & READ_BY_OTHERS == 0 {
             Readers::Owner
@@ -293,7 +291,7 @@ impl SecretError {
             }
             Self::Io(_) => "",
             Self::Untrusted(_) => "root uses no secret that others may change",
-            Self::NotCarried => "reload the configuration",
+            Self::Missing => "reload the configuration",
         }
     }
 }

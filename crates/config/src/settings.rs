@@ -13,8 +13,8 @@ use std::time::Duration;
 use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
 
 use crate::action::Actions;
-use crate::constraints::managed::Managed;
-use crate::origins::Origins;
+use crate::config_lines::ConfigLines;
+use crate::managed::Managed;
 
 /// Everything the proxy runs on. The default is the behaviour without any file (SPEC L7).
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Settings {
     /// The requirements that all of this obeys (SPEC C6).
     pub managed: Managed,
     /// Where each value is written.
-    pub origins: Arc<Origins>,
+    pub lines: Arc<ConfigLines>,
     /// The files that were read, the weakest layer first, then those with requirements.
     pub files: Vec<PathBuf>,
 }
@@ -153,6 +153,13 @@ pub enum Sandbox {
 }
 
 impl Sandbox {
+    /// The words in configurations.
+    pub(crate) const WORDS: [(&str, Self); 3] = [
+        ("require", Self::Require),
+        ("try", Self::Try),
+        ("off", Self::Off),
+    ];
+
     /// The word in configurations.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -186,6 +193,28 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// The words in configurations.
+    pub(crate) const WORDS: &[&str] = &["auto", "journal", "text", "json"];
+
+    const ALL: [Self; 4] = [Self::Auto, Self::Journal, Self::Text, Self::Json];
+
+    /// The meaning of a word in configurations.
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.as_str() == word)
+    }
+
+    /// The word in configurations.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Journal => "journal",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// Which ends of permitted attempts are logged at level `info` (SPEC R5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFlows {
@@ -194,13 +223,6 @@ pub enum LogFlows {
     Failures,
     /// All of them.
     All,
-}
-
-impl LogFlows {
-    /// The meaning of the key's value.
-    pub(crate) fn of(is_on: bool) -> Self {
-        if is_on { Self::All } else { Self::Failures }
-    }
 }
 
 /// The control socket (SPEC L4, K3).
@@ -318,7 +340,7 @@ impl Default for Settings {
             plaintext_credential_injection: false,
             daemon: Daemon::default(),
             managed: Managed::default(),
-            origins: Arc::default(),
+            lines: Arc::default(),
             files: Vec::new(),
         }
     }

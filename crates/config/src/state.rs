@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c5_state_is_where_the_user_keeps_state() {
+    fn c5_state_is_below_the_home_of_the_user() {
         let with = |given: &[(&str, &str)]| {
             user_state_directory(|name| {
                 let found = given.iter().find(|(given, _)| *given == name);

@@ -1,6 +1,6 @@
 //! The texts of the configuration, and places in them.
 //!
-//! A value keeps its [`Place`], twelve bytes without a lifetime, until it has been checked. Lines
+//! A value keeps its [`TextSpan`], twelve bytes without a lifetime, until it has been checked. Lines
 //! and columns are computed only for reports.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use codex_network_policy::ConfigLine;
 
 /// A part of one text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct TextSpan {
     /// Index into [`Texts`], which is the order of the layers: a later layer has a higher one.
     pub(crate) text: u32,
     pub(crate) start: u32,
@@ -88,18 +88,18 @@ impl Texts {
         (0..).zip(&self.0)
     }
 
-    pub(crate) fn text(&self, place: Place) -> &Text {
+    pub(crate) fn text(&self, place: TextSpan) -> &Text {
         &self.0[place.text as usize]
     }
 
     /// The line that a place begins on, from 1.
-    pub(crate) fn line(&self, place: Place) -> u32 {
+    pub(crate) fn line(&self, place: TextSpan) -> u32 {
         offset(self.text(place).line(place.start) + 1)
     }
 
     /// The line's text without its end, and the place's part of it in bytes. A place that extends
     /// beyond the line is cut at the end of the line.
-    pub(crate) fn excerpt(&self, place: Place) -> (&str, std::ops::Range<usize>) {
+    pub(crate) fn excerpt(&self, place: TextSpan) -> (&str, std::ops::Range<usize>) {
         let text = self.text(place);
         let line = text.line(place.start);
         let start = text.lines[line] as usize;
@@ -115,12 +115,12 @@ impl Texts {
     }
 
     /// `FILE:LINE`, for naming a second place in a message.
-    pub(crate) fn name_place(&self, place: Place) -> String {
+    pub(crate) fn file_and_line(&self, place: TextSpan) -> String {
         format!("{}:{}", self.text(place).name, self.line(place))
     }
 
     /// The same as a [`ConfigLine`], to be kept.
-    pub(crate) fn origin(&self, place: Place) -> ConfigLine {
+    pub(crate) fn config_line(&self, place: TextSpan) -> ConfigLine {
         ConfigLine {
             file: Arc::clone(&self.text(place).name),
             line: self.line(place),
@@ -128,13 +128,13 @@ impl Texts {
     }
 
     /// Whether a place is in a `-c`.
-    pub(crate) fn is_override(&self, place: Place) -> bool {
+    pub(crate) fn is_override(&self, place: TextSpan) -> bool {
         self.text(place).kind == TextKind::Override
     }
 
     /// The base of a text's relative paths: its file's directory, or `None` for `-c`, whose paths
     /// are relative to the working directory.
-    pub(crate) fn directory(&self, place: Place) -> Option<&Path> {
+    pub(crate) fn directory(&self, place: TextSpan) -> Option<&Path> {
         match &self.text(place).kind {
             TextKind::File(path) | TextKind::Requirements(path) => path.parent(),
             TextKind::Inline | TextKind::Override => None,
@@ -142,7 +142,7 @@ impl Texts {
     }
 }
 
-impl Place {
+impl TextSpan {
     /// A part of text number `text`.
     pub(crate) fn new(text: u32, span: &std::ops::Range<usize>) -> Self {
         Self {

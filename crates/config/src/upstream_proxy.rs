@@ -15,16 +15,16 @@ use std::sync::Arc;
 
 use codex_network_policy::Authority;
 
-mod except;
+mod no_proxy;
 
-pub use except::Except;
+pub use no_proxy::NoProxy;
 
 /// The proxies that carry what policy has allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamProxies {
     http: Option<Arc<UpstreamProxy>>,
     tunnel: Option<Arc<UpstreamProxy>>,
-    except: Except,
+    no_proxy: NoProxy,
 }
 
 /// One proxy.
@@ -53,16 +53,16 @@ pub struct ProxyCredentials(Arc<str>);
 
 /// Why a variable cannot be used. Never holds its value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable}: {flaw}; or set allow_upstream_proxy = false to go without a proxy")]
+#[error("{variable}: {error}; or set allow_upstream_proxy = false to go without a proxy")]
 pub struct ProxyVariableError {
     /// The variable as it is spelled in the environment.
     pub variable: &'static str,
-    flaw: Flaw,
+    error: ProxyValueError,
 }
 
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Flaw {
+enum ProxyValueError {
     #[error("the value is not UTF-8; write it anew")]
     NotText,
     #[error(
@@ -105,11 +105,11 @@ impl UpstreamProxies {
         let mut proxy = |names: [usize; 2]| {
             let found = value(&variable, names).and_then(|found| {
                 found
-                    .map(|(name, text)| parse(&text).map_err(|flaw| (name, flaw)))
+                    .map(|(name, text)| parse(&text).map_err(|error| (name, error)))
                     .transpose()
             });
-            found.unwrap_or_else(|(variable, flaw)| {
-                errors.push(ProxyVariableError { variable, flaw });
+            found.unwrap_or_else(|(variable, error)| {
+                errors.push(ProxyVariableError { variable, error });
                 None
             })
         };
@@ -120,10 +120,10 @@ impl UpstreamProxies {
         } else {
             proxy([4, 5])
         };
-        let except = match value(&variable, [6, 7]) {
-            Ok(found) => found.map(|(_, text)| Except::parse(&text)),
-            Err((variable, flaw)) => {
-                errors.push(ProxyVariableError { variable, flaw });
+        let no_proxy = match value(&variable, [6, 7]) {
+            Ok(found) => found.map(|(_, text)| NoProxy::parse(&text)),
+            Err((variable, error)) => {
+                errors.push(ProxyVariableError { variable, error });
                 None
             }
         };
@@ -133,7 +133,7 @@ impl UpstreamProxies {
         Ok(Self {
             http: http.or_else(|| all.clone()),
             tunnel: https.or(all),
-            except: except.unwrap_or_default(),
+            no_proxy: no_proxy.unwrap_or_default(),
         })
     }
 
@@ -148,8 +148,8 @@ impl UpstreamProxies {
     }
 
     /// The names that go past the proxies.
-    pub fn except(&self) -> &Except {
-        &self.except
+    pub fn no_proxy(&self) -> &NoProxy {
+        &self.no_proxy
     }
 
     /// Whether one of them uses TLS.
@@ -160,7 +160,7 @@ impl UpstreamProxies {
 
     /// Parts of the variables that have no effect, a line each.
     pub fn warnings(&self) -> Vec<String> {
-        self.except.warnings()
+        self.no_proxy.warnings()
     }
 }
 
@@ -210,12 +210,14 @@ impl ProxyScheme {
 fn value(
     variable: impl Fn(&str) -> Option<OsString>,
     names: [usize; 2],
-) -> Result<Option<(&'static str, String)>, (&'static str, Flaw)> {
+) -> Result<Option<(&'static str, String)>, (&'static str, ProxyValueError)> {
     for name in names.map(|index| UpstreamProxies::VARIABLES[index]) {
         let Some(value) = variable(name) else {
             continue;
         };
-        let text = value.into_string().map_err(|_| (name, Flaw::NotText))?;
+        let text = value
+            .into_string()
+            .map_err(|_| (name, ProxyValueError::NotText))?;
         if !text.trim().is_empty() {
             return Ok(Some((name, text)));
         }
@@ -223,13 +225,13 @@ fn value(
     Ok(None)
 }
 
-fn parse(text: &str) -> Result<Arc<UpstreamProxy>, Flaw> {
+fn parse(text: &str) -> Result<Arc<UpstreamProxy>, ProxyValueError> {
     let text = text.trim();
     let (scheme, rest) = match text.split_once("://") {
         None => (ProxyScheme::Http, text),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (ProxyScheme::Http, rest),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (ProxyScheme::Https, rest),
-        Some((scheme, _)) => return Err(Flaw::Scheme(shown_scheme(scheme)?)),
+        Some((scheme, _)) => return Err(ProxyValueError::Scheme(shown_scheme(scheme)?)),
     };
     // No text before the last `@` may be taken for a host: hosts are shown.
     let (userinfo, rest) = match rest.rsplit_once('@') {
@@ -239,10 +241,10 @@ fn parse(text: &str) -> Result<Arc<UpstreamProxy>, Flaw> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     if !matches!(path, "" | "/") {
-        return Err(Flaw::Path);
+        return Err(ProxyValueError::Path);
     }
     let authority =
-        Authority::parse(authority, Some(scheme.port())).map_err(|_| Flaw::Authority)?;
+        Authority::parse(authority, Some(scheme.port())).map_err(|_| ProxyValueError::Authority)?;
     let credentials = userinfo
         .filter(|userinfo| !userinfo.is_empty())
         .map(credentials)
@@ -255,7 +257,7 @@ fn parse(text: &str) -> Result<Arc<UpstreamProxy>, Flaw> {
 }
 
 /// A scheme, if it is valid (RFC 3986 section 3.1): any other text may be a part of a password.
-fn shown_scheme(text: &str) -> Result<String, Flaw> {
+fn shown_scheme(text: &str) -> Result<String, ProxyValueError> {
     let is_scheme = (1..=16).contains(&text.len())
         && text
             .bytes()
@@ -263,27 +265,27 @@ fn shown_scheme(text: &str) -> Result<String, Flaw> {
     if is_scheme {
         Ok(text.to_ascii_lowercase())
     } else {
-        Err(Flaw::Authority)
+        Err(ProxyValueError::Authority)
     }
 }
 
 /// `user:password` out of a URL. Without a password it is empty.
-fn credentials(userinfo: &str) -> Result<ProxyCredentials, Flaw> {
+fn credentials(userinfo: &str) -> Result<ProxyCredentials, ProxyValueError> {
     // RFC 3986 section 3.2 ends the authority at the first of these: unescaped, they could change
     // the host.
     if userinfo.contains(['/', '?', '#']) {
-        return Err(Flaw::Credentials);
+        return Err(ProxyValueError::Credentials);
     }
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let (user, password) = (unescape(user)?, unescape(password)?);
     // RFC 7617 section 2: the first colon ends the user name, so a name cannot hold one.
     if user.contains(':') {
-        return Err(Flaw::Credentials);
+        return Err(ProxyValueError::Credentials);
     }
     Ok(ProxyCredentials(format!("{user}:{password}").into()))
 }
 
-fn unescape(text: &str) -> Result<String, Flaw> {
+fn unescape(text: &str) -> Result<String, ProxyValueError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -291,14 +293,14 @@ fn unescape(text: &str) -> Result<String, Flaw> {
             let mut digit = || char::from(rest.next()?).to_digit(16);
             let value = digit().zip(digit()).map(|(high, low)| high * 16 + low);
             let value = value.and_then(|value| u8::try_from(value).ok());
-            value.ok_or(Flaw::Credentials)?
+            value.ok_or(ProxyValueError::Credentials)?
         } else {
             byte
         });
     }
-    let text = String::from_utf8(bytes).map_err(|_| Flaw::Credentials)?;
+    let text = String::from_utf8(bytes).map_err(|_| ProxyValueError::Credentials)?;
     if text.chars().any(char::is_control) {
-        return Err(Flaw::Credentials);
+        return Err(ProxyValueError::Credentials);
     }
     Ok(text)
 }

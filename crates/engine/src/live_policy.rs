@@ -259,6 +259,6 @@ impl LivePolicy {
 fn in_mode(settings: &Settings, mode: Mode) -> Settings {
     let mut settings = settings.clone();
     settings.policy = Arc::new(settings.policy.with_mode(mode));
-    Arc::make_mut(&mut settings.origins).set_at_run_time("mode");
+    Arc::make_mut(&mut settings.lines).set_at_run_time("mode");
     settings
 }

@@ -1,18 +1,17 @@
-//! `GET /config`: the effective settings as JSON, under the names that the files use. Secrets in
-//! [`Settings`] are a [`Secret`](codex_network_config::Secret) or the credentials of an upstream
-//! proxy. Neither type can be shown by accident.
-
-mod mitm;
+//! `GET /config`: the effective settings as JSON, under the names that the files use. The catalogue
+//! of `codex_network_config` says how each key is shown. Secrets in [`Settings`] are a
+//! [`Secret`](codex_network_config::Secret) or the credentials of an upstream proxy. Neither type
+//! can be shown by accident.
 
 use std::sync::Arc;
 
-use codex_network_config::{
-    AdminAccess, AdminView, Listen, LogFlows, LogFormat, Principal, Settings, UpstreamProxies,
-    UpstreamProxy, duration_text,
-};
+use codex_network_config::{InForce, Listen, Settings, UpstreamProxies, UpstreamProxy};
 use codex_network_engine::Generation;
-use codex_network_policy::{DomainSet, Policy};
+use codex_network_policy::Policy;
 use serde_json::{Map, Value, json};
+
+/// The proxies of the environment are shown behind this key, which lets them count.
+const ALLOWS_UPSTREAM_PROXY: &str = "allow_upstream_proxy";
 
 /// The settings that a generation was made from, with the addresses that its owner listens on.
 pub(crate) fn effective(generation: &Generation, listen: &Listen) -> Value {
@@ -35,42 +34,46 @@ pub(crate) fn settings(
     listen: &Listen,
     upstream_proxies: &UpstreamProxies,
 ) -> Map<String, Value> {
-    let patterns = |set: &DomainSet| set.rules().map(|rule| rule.pattern).collect::<Vec<_>>();
-    let all = json!({
-        "files": settings.files,
-        "enabled": policy.is_enabled(),
-        "mode": policy.mode().as_str(),
-        "proxy_url": format!("http://{}", listen.http),
-        "socks_url": listen.socks5.map(|address| format!("socks5h://{address}")),
-        "admin_url": listen.admin.map(|address| format!("http://{address}")),
-        "enable_socks5": listen.socks5.is_some(),
-        "enable_socks5_udp": settings.socks5_udp,
-        "allow_upstream_proxy": settings.allow_upstream_proxy,
-        "upstream_proxy": upstream_proxy(upstream_proxies),
-        "allow_local_binding": policy.allows_local_binding(),
-        "allowed_domains": patterns(policy.allowed()),
-        "denied_domains": patterns(policy.denied()),
-        "allow_unix_sockets": settings.unix_sockets.allowed,
-        "denied_unix_sockets": settings.unix_sockets.denied,
-        "dangerously_allow_all_unix_sockets": settings.unix_sockets.allow_all,
-        "credential_broker": settings.credential_broker,
-        "dangerously_allow_plaintext_credential_injection": settings.plaintext_credential_injection,
-        "mitm": mitm::effective(settings),
-        "daemon": daemon(&settings.daemon),
-        "sources": sources(settings),
-        "pinned": pinned(settings),
-    });
-    match all {
-        Value::Object(all) => all,
-        // `json!` with braces makes an object.
-        _ => Map::new(),
+    let mut all = Map::new();
+    all.insert("files".to_owned(), json!(settings.files));
+    let now = InForce {
+        settings,
+        policy,
+        listen,
+    };
+    for (name, value) in codex_network_config::effective(&now) {
+        insert(&mut all, name, value);
+        if name == ALLOWS_UPSTREAM_PROXY {
+            all.insert(
+                "upstream_proxy".to_owned(),
+                upstream_proxy(upstream_proxies),
+            );
+        }
+    }
+    all.insert("sources".to_owned(), sources(settings));
+    all.insert("pinned".to_owned(), pinned(settings));
+    all
+}
+
+/// Inserts a value with a dotted name, which says the tables that hold it.
+fn insert(table: &mut Map<String, Value>, name: &str, value: Value) {
+    match name.split_once('.') {
+        None => {
+            table.insert(name.to_owned(), value);
+        }
+        Some((outer, name)) => {
+            let inner = table.entry(outer).or_insert_with(|| json!({}));
+            if let Value::Object(inner) = inner {
+                insert(inner, name, value);
+            }
+        }
     }
 }
 
 /// Where each value that is not a default is written.
 fn sources(settings: &Settings) -> Value {
-    let origins = settings.origins.iter();
-    let sources = origins.map(|(key, places)| {
+    let lines = settings.lines.iter();
+    let sources = lines.map(|(key, places)| {
         let places: Vec<String> = places.iter().map(ToString::to_string).collect();
         (key.to_owned(), json!(places.join(", ")))
     });
@@ -81,8 +84,8 @@ fn sources(settings: &Settings) -> Value {
 fn pinned(settings: &Settings) -> Value {
     let pins = settings.managed.pins().iter();
     let pinned = pins.map(|pin| {
-        let shown = json!({ "allowed": pin.allowed, "by": pin.origin.to_string() });
-        (pin.key.to_owned(), shown)
+        let pinned = json!({ "allowed": pin.allowed, "by": pin.line.to_string() });
+        (pin.key.to_owned(), pinned)
     });
     Value::Object(pinned.collect())
 }
@@ -93,62 +96,40 @@ fn upstream_proxy(proxies: &UpstreamProxies) -> Value {
     json!({
         "http": shown(proxies.http()),
         "tunnel": shown(proxies.tunnel()),
-        "no_proxy": proxies.except().entries(),
+        "no_proxy": proxies.no_proxy().entries(),
     })
 }
 
-fn daemon(daemon: &codex_network_config::Daemon) -> Value {
-    let limits = &daemon.limits;
-    json!({
-        "user": daemon.user,
-        "group": daemon.group,
-        "state_dir": daemon.state_dir,
-        "log": daemon.log,
-        "log_format": log_format(daemon.log_format),
-        "log_flows": daemon.log_flows == LogFlows::All,
-        "control": {
-            "socket": daemon.control.socket,
-            "administrators": principals(&daemon.control.administrators),
-            "observers": principals(&daemon.control.observers),
-        },
-        "admin": {
-            "enabled": daemon.admin.enabled,
-            "read_only": daemon.admin.access == AdminAccess::ReadOnly,
-            "show_config": daemon.admin.config == AdminView::Shown,
-            "show_patterns": daemon.admin.patterns == AdminView::Shown,
-        },
-        "resolver": {
-            "nameservers": daemon.resolver.nameservers,
-            "timeout": duration_text(daemon.resolver.timeout),
-            "hosts_file": daemon.resolver.hosts_file,
-        },
-        "limits": {
-            "max_connections": limits.max_connections,
-            "max_header_bytes": limits.max_header_bytes,
-            "header_timeout": duration_text(limits.header_timeout),
-            "connect_timeout": duration_text(limits.connect_timeout),
-            "idle_timeout": duration_text(limits.idle_timeout),
-            "drain_timeout": duration_text(limits.drain_timeout),
-            "blocked_buffer": limits.blocked_buffer,
-        },
-    })
-}
+#[cfg(test)]
+mod tests {
+    use codex_network_config::{Sources, load};
 
-fn log_format(format: LogFormat) -> &'static str {
-    match format {
-        LogFormat::Auto => "auto",
-        LogFormat::Journal => "journal",
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
+    use super::*;
+
+    /// The configuration that sets every key.
+    const FULL: &str = include_str!("../../../crates/config/tests/it/full.toml");
+
+    #[test]
+    fn a2_config_shows_the_settings_in_this_order_and_form() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key");
+        std::fs::write(&key, "sesame\n").unwrap();
+        let full = FULL.replace("/etc/secrets/key", key.to_str().unwrap());
+        let full = Sources::none()
+            .with_text("full.toml", full)
+            .with_environment(|name| (name == "API_TOKEN").then(|| "hunter2".into()))
+            .with_requirements_text(
+                "requirements.toml",
+                "[experimental_network]\nmode = \"limited\"\n[experimental_network.daemon]\nlog = \"info,codex_network_engine=debug\"\n",
+            );
+        let mut shown = String::new();
+        for sources in [Sources::none(), full] {
+            let all = load(&sources).unwrap().settings;
+            let all = settings(&all, &all.policy, &all.listen, &UpstreamProxies::default());
+            shown += &serde_json::to_string_pretty(&all).unwrap();
+            shown.push('\n');
+        }
+        let shown = shown.replace(key.to_str().unwrap(), "/etc/secrets/key");
+        assert_eq!(shown, include_str!("config/shown.json"));
     }
-}
-
-fn principals(principals: &[Principal]) -> Vec<String> {
-    principals
-        .iter()
-        .map(|principal| match principal {
-            Principal::User(name) => name.clone(),
-            Principal::Group(name) => format!("@{name}"),
-        })
-        .collect()
 }

@@ -5,8 +5,7 @@
 //! [`Diagnostic`](super::Diagnostic) keeps two texts of it: the whole one, and one with `…` in
 //! place of each such part. Marks are control characters, which a finished text never has.
 
-use std::collections::HashSet;
-use std::sync::OnceLock;
+use crate::catalogue::is_key_name;
 
 const OPEN: char = '\u{2}';
 const CLOSE: char = '\u{3}';
@@ -21,7 +20,7 @@ pub(crate) fn shown(text: &str) -> String {
 /// our own keys are not content.
 pub(crate) fn quoted(text: &str) -> String {
     const MAX: usize = 80;
-    if is_our_key(text) {
+    if is_key_name(text) {
         return format!("`{text}`");
     }
     let mut cut: String = text.chars().take(MAX).collect();
@@ -54,15 +53,6 @@ pub(super) fn without_content(message: &str) -> String {
         }
     }
     told
-}
-
-fn is_our_key(text: &str) -> bool {
-    static KEYS: OnceLock<HashSet<&'static str>> = OnceLock::new();
-    let keys = KEYS.get_or_init(|| {
-        let keys = crate::generation::keys().into_iter();
-        keys.map(|(_, key)| key).collect()
-    });
-    keys.contains(text)
 }
 
 #[cfg(test)]

@@ -5,27 +5,25 @@ use std::path::PathBuf;
 use codex_network_policy::{FieldClass, HeaderNameText, is_same_field};
 use zeroize::Zeroizing;
 
-use super::{Named, empty_list, non_empty_strings};
+use super::{NamedAction, empty_list, non_empty_strings};
 use crate::action::{Action, Injection};
+use crate::catalogue::{self, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
-use crate::merge::{Entry, Node, Table, Value};
+use crate::dialect::{RawSetting, RawSettings, as_key, report_unknown};
 use crate::read;
-use crate::secret::{Reader, Readers, Secret, SecretSource};
-
-pub(super) const KEYS: &[&str] = &["strip_request_headers", "inject_request_headers"];
-pub(super) const INJECT_KEYS: &[&str] = &["name", "secret_env_var", "secret_file", "prefix"];
+use crate::secret::{Readers, Secret, SecretReader, SecretSource};
+use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
 /// The actions in the order of the configuration. An invalid one is empty.
-pub(super) fn settle(
-    raw: &Raw<'_>,
-    secrets: &mut Reader<'_>,
+pub(super) fn interpret(
+    raw: &RawSettings<'_>,
+    secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
-) -> Vec<Named> {
+) -> Vec<NamedAction> {
     let table = raw
-        .get(Key::MitmActions)
+        .get(Key::ACTIONS)
         .and_then(|setting| read::table(setting, problems));
-    let entries = table.into_iter().flat_map(Table::in_order);
+    let entries = table.into_iter().flat_map(TomlTable::in_order);
     entries
         .map(|entry| {
             let action = action(entry, secrets, problems).unwrap_or_default();
@@ -35,24 +33,24 @@ pub(super) fn settle(
 }
 
 fn action(
-    entry: &Entry<'_>,
-    secrets: &mut Reader<'_>,
+    entry: &TomlEntry<'_>,
+    secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Action> {
     let path = format!("….mitm.actions.{}", shown(&as_key(&entry.name)));
-    let table = read::table(Setting::of(entry), problems)?;
+    let table = read::table(RawSetting::of(entry), problems)?;
     let mut action = Action::default();
     for key in table.in_order() {
-        let setting = Setting::of(key);
+        let setting = RawSetting::of(key);
         match &*key.name {
             "strip_request_headers" => action.strip = strip(setting, problems),
             "inject_request_headers" => {
                 action.inject = injections(setting, &path, secrets, problems);
             }
-            _ => report_unknown(KEYS, &path, key, None, problems),
+            _ => report_unknown(&keys(), &path, key, None, problems),
         }
     }
-    if KEYS.iter().all(|key| table.get(key).is_none()) {
+    if keys().iter().all(|key| table.get(key).is_none()) {
         let message = format!("the action {} does nothing", quoted(&entry.name));
         let help = "give it `strip_request_headers` or `inject_request_headers`";
         problems.error(entry.at, &message, help);
@@ -60,7 +58,17 @@ fn action(
     Some(action)
 }
 
-fn strip(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<HeaderNameText> {
+/// The keys of an action.
+fn keys() -> Vec<&'static str> {
+    catalogue::names_in(TopTable::Action, "")
+}
+
+/// The keys of an injected header.
+fn injection_keys() -> Vec<&'static str> {
+    catalogue::names_in(TopTable::Injection, "")
+}
+
+fn strip(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Vec<HeaderNameText> {
     let mut names = Vec::new();
     for (text, node) in non_empty_strings(setting, problems) {
         match HeaderNameText::parse(text) {
@@ -90,12 +98,12 @@ fn is_written_by_us(name: &HeaderNameText) -> bool {
 }
 
 fn injections(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     path: &str,
-    secrets: &mut Reader<'_>,
+    secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<Injection> {
-    let Value::Array(items) = &setting.node.value else {
+    let TomlValue::Array(items) = &setting.node.value else {
         let help = "write `[[….inject_request_headers]]`, once per header";
         read::wrong_type(setting, "a list of tables", help, problems);
         return Vec::new();
@@ -104,9 +112,10 @@ fn injections(
         empty_list(setting, problems);
     }
     let path = format!("{path}.inject_request_headers");
+    let known = injection_keys();
     let mut injections = Vec::new();
     for item in items {
-        let Value::Table(table) = &item.value else {
+        let TomlValue::Table(table) = &item.value else {
             let found = item.value.describe();
             let message = format!(
                 "{} must be a list of tables, not of {found}",
@@ -115,7 +124,7 @@ fn injections(
             problems.without_excerpts(|problems| problems.error(item.at, &message, ""));
             continue;
         };
-        let is_known = |entry: &Entry<'_>| INJECT_KEYS.contains(&&*entry.name);
+        let is_known = |entry: &TomlEntry<'_>| known.contains(&&*entry.name);
         if table.iter().all(is_known) {
             injections.extend(injection(item, table, &path, secrets, problems));
         } else {
@@ -129,17 +138,17 @@ fn injections(
 }
 
 fn injection(
-    item: &Node<'_>,
-    table: &Table<'_>,
+    item: &TomlNode<'_>,
+    table: &TomlTable<'_>,
     path: &str,
-    secrets: &mut Reader<'_>,
+    secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Injection> {
     let mut name = None;
     let mut prefix = Some("");
     let mut sources = Vec::new();
     for entry in table.in_order() {
-        let setting = Setting::of(entry);
+        let setting = RawSetting::of(entry);
         match &*entry.name {
             "name" => name = field_name(setting, problems),
             "prefix" => prefix = field_prefix(setting, problems),
@@ -151,9 +160,15 @@ fn injection(
             "secret_file" => sources.push((secret_file(setting, problems), setting)),
             "value" | "secret" => {
                 let help = "a secret does not stand in the configuration: name a `secret_env_var` or a `secret_file`";
-                report_unknown(INJECT_KEYS, path, entry, Some(help.to_owned()), problems);
+                report_unknown(
+                    &injection_keys(),
+                    path,
+                    entry,
+                    Some(help.to_owned()),
+                    problems,
+                );
             }
-            _ => report_unknown(INJECT_KEYS, path, entry, None, problems),
+            _ => report_unknown(&injection_keys(), path, entry, None, problems),
         }
     }
     if table.get("name").is_none() {
@@ -174,7 +189,7 @@ fn injection(
     })
 }
 
-fn field_name(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<HeaderNameText> {
+fn field_name(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<HeaderNameText> {
     let text = read::text(setting, problems)?;
     let name = match HeaderNameText::parse(text) {
         Ok(name) => name,
@@ -196,7 +211,7 @@ fn field_name(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Heade
     Some(name)
 }
 
-fn field_prefix<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
+fn field_prefix<'t>(setting: RawSetting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
     let prefix = read::string(setting, problems)?;
     if is_value(prefix.as_bytes()) && !prefix.starts_with(' ') {
         return Some(prefix);
@@ -210,7 +225,7 @@ fn field_prefix<'t>(setting: Setting<'t>, problems: &mut Problems<'_>) -> Option
     None
 }
 
-fn secret_file(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<SecretSource> {
+fn secret_file(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<SecretSource> {
     let text = read::text(setting, problems)?;
     if !text.starts_with('/') {
         problems.error(setting.node.at, "`secret_file` must be absolute", "");
@@ -226,8 +241,8 @@ fn secret_file(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Secr
 
 fn secret(
     source: &SecretSource,
-    setting: Setting<'_>,
-    secrets: &mut Reader<'_>,
+    setting: RawSetting<'_>,
+    secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Secret> {
     match secrets.read(source) {
@@ -256,7 +271,7 @@ fn value(
     prefix: &str,
     secret: &Secret,
     source: &SecretSource,
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Secret> {
     // One allocation: a vector that grows leaves its old bytes behind.

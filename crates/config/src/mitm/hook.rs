@@ -6,21 +6,12 @@ use codex_network_policy::{
     ConfigLine, HeaderNameText, HookMethod, HookSpec, Host, PathPrefix, ValuePattern,
 };
 
-use super::{Named, non_empty_list, non_empty_strings};
+use super::{NamedAction, non_empty_list, non_empty_strings};
+use crate::catalogue::{self, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::generation::{Key, Raw, Setting, as_key, report_unknown};
-use crate::merge::{Entry, Node, Table};
+use crate::dialect::{RawSetting, RawSettings, as_key, report_unknown};
 use crate::read;
-
-pub(super) const KEYS: &[&str] = &[
-    "host",
-    "methods",
-    "path_prefixes",
-    "query",
-    "headers",
-    "body",
-    "action",
-];
+use crate::toml_tree::{TomlEntry, TomlNode, TomlTable};
 
 /// Keys without which a hook would cover more than its author intends, and how to write each.
 pub(super) const REQUIRED: &[(&str, &str)] = &[
@@ -30,30 +21,38 @@ pub(super) const REQUIRED: &[(&str, &str)] = &[
 ];
 
 /// A hook, and the indices of its actions.
-pub(super) type Hook = (HookSpec, Vec<usize>);
+pub(super) type HookWithActions = (HookSpec, Vec<usize>);
 
 /// The hooks in the order in which they are tried: the order of the configuration, those of weaker
 /// layers first. A hook that a later layer mentions takes the position that it has there.
-pub(super) fn settle(raw: &Raw<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Vec<Hook> {
+pub(super) fn interpret(
+    raw: &RawSettings<'_>,
+    actions: &[NamedAction],
+    problems: &mut Problems<'_>,
+) -> Vec<HookWithActions> {
     let table = raw
-        .get(Key::MitmHooks)
+        .get(Key::HOOKS)
         .and_then(|setting| read::table(setting, problems));
     table
         .into_iter()
-        .flat_map(Table::in_order)
+        .flat_map(TomlTable::in_order)
         .filter_map(|entry| hook(entry, actions, problems))
         .collect()
 }
 
-fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Option<Hook> {
+fn hook(
+    entry: &TomlEntry<'_>,
+    actions: &[NamedAction],
+    problems: &mut Problems<'_>,
+) -> Option<HookWithActions> {
     let path = format!("….mitm.hooks.{}", shown(&as_key(&entry.name)));
-    let table = read::table(Setting::of(entry), problems)?;
+    let table = read::table(RawSetting::of(entry), problems)?;
     let mut host = None;
     let (mut methods, mut path_prefixes) = (Vec::new(), Vec::new());
     let (mut query, mut headers) = (Vec::new(), Vec::new());
     let mut taken = Vec::new();
     for key in table.in_order() {
-        let setting = Setting::of(key);
+        let setting = RawSetting::of(key);
         match &*key.name {
             "host" => host = exact_host(setting, problems),
             "methods" => {
@@ -61,14 +60,17 @@ fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Op
                 methods = parsed(setting.name, texts, HookMethod::parse, problems);
             }
             "path_prefixes" => path_prefixes = prefixes(setting, problems),
-            "query" => query = conditions(setting, Empty::Refused, problems),
+            "query" => query = conditions(setting, EmptyList::Refused, problems),
             "headers" => headers = fields(setting, problems),
             "body" => {
                 let message = "`body` is reserved: hooks cannot look at bodies";
                 problems.error(key.at, message, "remove it");
             }
             "action" => taken = references(setting, actions, problems),
-            _ => report_unknown(KEYS, &path, key, None, problems),
+            _ => {
+                let known = catalogue::names_in(TopTable::Hook, "");
+                report_unknown(&known, &path, key, None, problems);
+            }
         }
     }
     for (key, example) in REQUIRED {
@@ -94,7 +96,7 @@ fn hook(entry: &Entry<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Op
 }
 
 /// Hooks have exact hosts: a pattern would intercept more than its author intends.
-fn exact_host(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Host> {
+fn exact_host(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<Host> {
     let text = read::text(setting, problems)?;
     match Host::parse(text) {
         Ok(host) => Some(host),
@@ -117,7 +119,7 @@ fn exact_host(setting: Setting<'_>, problems: &mut Problems<'_>) -> Option<Host>
 /// The elements of a list, each read by `parse`.
 fn parsed<T, E: Display>(
     name: &str,
-    strings: Vec<(&str, &Node<'_>)>,
+    strings: Vec<(&str, &TomlNode<'_>)>,
     parse: impl Fn(&str) -> Result<T, E>,
     problems: &mut Problems<'_>,
 ) -> Vec<T> {
@@ -139,7 +141,7 @@ fn parsed<T, E: Display>(
     meanings
 }
 
-fn prefixes(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<PathPrefix> {
+fn prefixes(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Vec<PathPrefix> {
     let strings = non_empty_strings(setting, problems);
     for (text, node) in &strings {
         if text.starts_with('/') && text.contains('*') {
@@ -153,7 +155,7 @@ fn prefixes(setting: Setting<'_>, problems: &mut Problems<'_>) -> Vec<PathPrefix
 
 /// Whether an empty list of values is permitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Empty {
+enum EmptyList {
     /// The name must be present, with any value.
     Present,
     Refused,
@@ -161,17 +163,17 @@ enum Empty {
 
 /// A table of names, each with its permitted values.
 fn conditions(
-    setting: Setting<'_>,
-    empty: Empty,
+    setting: RawSetting<'_>,
+    empty: EmptyList,
     problems: &mut Problems<'_>,
 ) -> Vec<(String, Vec<ValuePattern>)> {
     let table = read::table(setting, problems);
     let mut conditions = Vec::new();
-    for entry in table.into_iter().flat_map(Table::in_order) {
-        let values = Setting::of(entry);
+    for entry in table.into_iter().flat_map(TomlTable::in_order) {
+        let values = RawSetting::of(entry);
         let texts = match empty {
-            Empty::Present => read::strings(values, problems),
-            Empty::Refused => non_empty_list(values, problems),
+            EmptyList::Present => read::strings(values, problems),
+            EmptyList::Refused => non_empty_list(values, problems),
         };
         let meanings = parsed(values.name, texts, ValuePattern::parse, problems);
         conditions.push((entry.name.clone().into_owned(), meanings));
@@ -181,10 +183,10 @@ fn conditions(
 
 /// Conditions on fields, whose names are case-insensitive.
 fn fields(
-    setting: Setting<'_>,
+    setting: RawSetting<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<(HeaderNameText, Vec<ValuePattern>)> {
-    let conditions = conditions(setting, Empty::Present, problems);
+    let conditions = conditions(setting, EmptyList::Present, problems);
     let mut fields: Vec<(HeaderNameText, _)> = Vec::with_capacity(conditions.len());
     for (name, values) in conditions {
         match HeaderNameText::parse(&name) {
@@ -206,7 +208,11 @@ fn fields(
     fields
 }
 
-fn references(setting: Setting<'_>, actions: &[Named], problems: &mut Problems<'_>) -> Vec<usize> {
+fn references(
+    setting: RawSetting<'_>,
+    actions: &[NamedAction],
+    problems: &mut Problems<'_>,
+) -> Vec<usize> {
     let mut indices = Vec::new();
     for (name, node) in non_empty_strings(setting, problems) {
         let index = actions.iter().position(|(other, _)| other == name);

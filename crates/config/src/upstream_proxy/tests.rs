@@ -209,7 +209,7 @@ fn h12_no_proxy_means_what_curl_says() {
     ] {
         let proxies = read(&[("no_proxy", list)]).expect("any list");
         let target = Authority::parse(target, None).expect("an authority");
-        let covered = proxies.except().covers(&target);
+        let covered = proxies.no_proxy().covers(&target);
         assert_eq!(covered, wanted, "{list:?} {target}");
     }
 }
@@ -221,11 +221,11 @@ fn h12_an_entry_that_covers_nothing_is_told() {
     let told = proxies.warnings();
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told[0].starts_with("NO_PROXY: \"*.b.test\" covers nothing"));
-    assert_eq!(proxies.except().entries(), ["a.test"]);
+    assert_eq!(proxies.no_proxy().entries(), ["a.test"]);
     let sound = read(&[("NO_PROXY", "a.test:1,192.0.2.0/24,192.0.2.7,[::1]:80,::2")]);
     let sound = sound.expect("any list");
     assert_eq!(
-        sound.except().entries(),
+        sound.no_proxy().entries(),
         ["a.test:1", "192.0.2.0/24", "192.0.2.7", "[::1]:80", "::2"]
     );
 }

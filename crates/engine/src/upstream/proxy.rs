@@ -140,7 +140,7 @@ pub(super) fn chosen<'g>(
     }?;
     let is_local = |address: &IpAddr| is_local_address(*address, generation.machine());
     let goes_past = !settings.allow_upstream_proxy
-        || proxies.except().covers(authority)
+        || proxies.no_proxy().covers(authority)
         || addresses.iter().any(is_local);
     (!goes_past).then_some(proxy)
 }

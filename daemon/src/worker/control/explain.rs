@@ -248,7 +248,7 @@ fn bounds(generation: &Generation, reason: Reason) -> impl Iterator<Item = Strin
     pins.map(|pin| {
         format!(
             "{} may only be {} while {} requires it",
-            pin.key, pin.allowed, pin.origin
+            pin.key, pin.allowed, pin.line
         )
     })
 }

@@ -1,0 +1,175 @@
+//! The keys of `[daemon]` (SPEC C5).
+
+use serde_json::json;
+
+use super::field::{count, duration, either, field, principals, special};
+use super::row::{Bound, Key, KeyRow, SettingField, ValueKind, ZeroDuration};
+use crate::settings::{AdminAccess, AdminView, LogFlows, LogFormat};
+
+pub(super) static ROWS: &[KeyRow] = &[
+    KeyRow::daemon(Key("daemon.user"), ValueKind::Text(field!(daemon.user)))
+        .by_default("\"codex-network-proxy\", else \"nobody\"")
+        .bound(Bound::Exact)
+        .about(
+            "The user that the worker becomes when root starts the proxy. Other services may share `nobody`: the log warns about it.",
+        ),
+    KeyRow::daemon(Key("daemon.group"), ValueKind::Text(field!(daemon.group)))
+        .by_default("the user's own")
+        .bound(Bound::Exact)
+        .about("The group that the worker becomes."),
+    KeyRow::daemon(
+        Key::SANDBOX,
+        special!("\"try\" | \"require\" | \"off\"", |now| {
+            json!(now.settings.daemon.sandbox.as_str())
+        }),
+    )
+    .bound(Bound::Special(
+        "\"require\" or \"try\"",
+        "No configuration may say less.",
+    ))
+    .hidden()
+    .about(
+        "How the worker confines itself. Try: with everything that the kernel supports. Require: fully, or it does not run. Off: not at all.",
+    ),
+    KeyRow::daemon(Key("daemon.state_dir"), ValueKind::Path(field!(daemon.state_dir)))
+        .by_default("/var/lib/codex-network-proxy")
+        .about("Where the CA is kept."),
+    KeyRow::daemon(Key("daemon.log"), ValueKind::Text(field!(daemon.log)))
+        .bound(Bound::Exact)
+        .about("A level, or a filter as in \"warn,codex_network_engine=debug\"."),
+    KeyRow::daemon(
+        Key("daemon.log_format"),
+        ValueKind::Word(
+            LogFormat::WORDS,
+            SettingField {
+                set: |draft, word| {
+                    draft.settings.daemon.log_format = LogFormat::of(word).unwrap_or_default();
+                },
+                show: |now| json!(now.settings.daemon.log_format.as_str()),
+            },
+        ),
+    )
+    .about("Auto is the journal under systemd, else text."),
+    KeyRow::daemon(
+        Key("daemon.log_flows"),
+        either!(daemon.log_flows, LogFlows::All, LogFlows::Failures),
+    )
+    .about(
+        "Log the end of every permitted request, tunnel and destination of a UDP association at level info, with its outcome, bytes and duration. Otherwise only failures are logged at that level, and the others at level debug.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.control.socket"),
+        ValueKind::Path(field!(daemon.control.socket)),
+    )
+    .by_default("/run/codex-network-proxy/control.sock")
+    .about("The control socket, if no socket unit makes it."),
+    KeyRow::daemon(
+        Key("daemon.control.administrators"),
+        principals!(daemon.control.administrators),
+    )
+    .about(
+        "Users, and groups with @ in front, who may do everything that root may. A caller is in a group if the user database says so, or if its process is. Only the group codex-network-proxy can connect to the socket that systemd makes, so they must be in it too (`usermod -aG codex-network-proxy NAME`).",
+    ),
+    KeyRow::daemon(
+        Key("daemon.control.observers"),
+        principals!(daemon.control.observers),
+    )
+    .about("Users and groups who may read everything and change nothing."),
+    KeyRow::daemon(
+        Key("daemon.admin.enabled"),
+        ValueKind::Flag(field!(daemon.admin.enabled)),
+    )
+    .bound(Bound::Only(false))
+    .about("Whether there is an admin API."),
+    KeyRow::daemon(
+        Key("daemon.admin.read_only"),
+        either!(
+            daemon.admin.access,
+            AdminAccess::ReadOnly,
+            AdminAccess::ReadWrite
+        ),
+    )
+    .bound(Bound::Only(true))
+    .about(
+        "Whether the admin API refuses changes, and draining the record of refusals. The packages ship a configuration that says true.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.admin.show_config"),
+        either!(daemon.admin.config, AdminView::Shown, AdminView::Hidden),
+    )
+    .about(
+        "Whether the admin API shows the settings in force (`/config`). `proxyctl config` always does, to those who may use it.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.admin.show_patterns"),
+        either!(daemon.admin.patterns, AdminView::Shown, AdminView::Hidden),
+    )
+    .about("Whether the admin API shows the lists of hosts (`/patterns`). `proxyctl patterns` always does."),
+    KeyRow::daemon(
+        Key::NAMESERVERS,
+        special!("list of addresses", |now| {
+            json!(now.settings.daemon.resolver.nameservers)
+        }),
+    )
+    .by_default("the system's")
+    .bound(Bound::Special(
+        "list of addresses",
+        "No configuration may list others; with none, only the system's are asked.",
+    ))
+    .about(
+        "The servers that look names up, in this order; the default port is 53. By default they are those of `/etc/resolv.conf`, which is followed: a change is in force within about a second. If it names none, lookups fail until it does; 127.0.0.1 is not assumed. The next one is asked when the previous one fails or does not answer in time. Only a server that answers nothing at all is asked last for a while.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.resolver.timeout"),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.resolver.timeout)),
+    )
+    .about("How long a lookup may take."),
+    KeyRow::daemon(
+        Key::HOSTS_FILE,
+        special!("path", |now| json!(now.settings.daemon.resolver.hosts_file)),
+    )
+    .by_default("/etc/hosts")
+    .bound(Bound::Special("path", "No configuration may name another."))
+    .about(
+        "A file of names that are not looked up (hosts(5)). A change of the file is in force within about a second.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.limits.max_connections"),
+        ValueKind::Integer(1, 1_000_000, count!(daemon.limits.max_connections)),
+    )
+    .about(
+        "How many connections clients may have at once. Further clients wait. Users share the connections equally: a user below its share is let in at once, and the longest idle connection of the user with most connections ends for it.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.limits.max_header_bytes"),
+        ValueKind::Integer(1024, 1 << 20, count!(daemon.limits.max_header_bytes)),
+    )
+    .about("The largest header section of a request or response, in bytes."),
+    KeyRow::daemon(
+        Key("daemon.limits.header_timeout"),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.limits.header_timeout)),
+    )
+    .about(
+        "How long a client may take to send a header section. At `max_connections`, a connection that has been idle for this long may be ended for another client.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.limits.connect_timeout"),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.limits.connect_timeout)),
+    )
+    .about("How long a connection to a server may take."),
+    KeyRow::daemon(
+        Key("daemon.limits.idle_timeout"),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.limits.idle_timeout)),
+    )
+    .about("Connections that are silent for longer are ended."),
+    KeyRow::daemon(
+        Key("daemon.limits.drain_timeout"),
+        ValueKind::Duration(ZeroDuration::Allowed, duration!(daemon.limits.drain_timeout)),
+    )
+    .about("How long open connections may go on when the proxy is stopped or restarted."),
+    KeyRow::daemon(
+        Key("daemon.limits.blocked_buffer"),
+        ValueKind::Integer(1, 100_000, count!(daemon.limits.blocked_buffer)),
+    )
+    .about("How many refusals are remembered."),
+];

@@ -1,0 +1,75 @@
+//! Values of `/config` that are more than one field. It shows the source of a secret, and neither
+//! its value nor its prefix (SPEC B4).
+
+use codex_network_policy::{DomainSet, HookId, HookSpec};
+use serde_json::{Map, Value, json};
+
+use crate::action::{Action, Injection};
+use crate::secret::SecretSource;
+use crate::settings::{Mitm, Principal};
+
+/// Replaces a secret.
+const CONCEALED: &str = "<secret>";
+
+pub(super) fn patterns(set: &DomainSet) -> Value {
+    set.rules().map(|rule| rule.pattern).collect()
+}
+
+pub(super) fn principals(principals: &[Principal]) -> Value {
+    let names = principals.iter().map(|principal| match principal {
+        Principal::User(name) => name.clone(),
+        Principal::Group(name) => format!("@{name}"),
+    });
+    names.collect()
+}
+
+pub(super) fn hooks(mitm: &Mitm) -> Value {
+    let hooks = mitm.hooks.iter();
+    let hooks = hooks.map(|(id, spec)| (spec.name.clone(), hook(mitm, id, spec)));
+    Value::Object(hooks.collect())
+}
+
+pub(super) fn actions(mitm: &Mitm) -> Value {
+    let actions = mitm.actions.iter();
+    let actions = actions.map(|(name, spec)| (name.to_owned(), action(spec)));
+    Value::Object(actions.collect())
+}
+
+fn hook(mitm: &Mitm, id: HookId, hook: &HookSpec) -> Value {
+    let query = hook.query.iter();
+    let query = query.map(|(name, values)| (name.clone(), texts(values)));
+    let headers = hook.headers.iter();
+    let headers = headers.map(|(name, values)| (name.to_string(), texts(values)));
+    let actions = mitm.actions.named_of(id).map(|(name, _)| name);
+    json!({
+        "host": hook.host.to_string(),
+        "methods": texts(&hook.methods),
+        "path_prefixes": texts(&hook.path_prefixes),
+        "query": query.collect::<Map<_, _>>(),
+        "headers": headers.collect::<Map<_, _>>(),
+        "action": actions.collect::<Vec<_>>(),
+    })
+}
+
+fn action(action: &Action) -> Value {
+    json!({
+        "strip_request_headers": texts(&action.strip),
+        "inject_request_headers": action.inject.iter().map(injection).collect::<Vec<_>>(),
+    })
+}
+
+fn injection(injection: &Injection) -> Value {
+    let name = injection.name.as_str();
+    match &injection.source {
+        SecretSource::Environment(variable) => {
+            json!({ "name": name, "secret_env_var": variable, "value": CONCEALED })
+        }
+        SecretSource::File(path) => {
+            json!({ "name": name, "secret_file": path, "value": CONCEALED })
+        }
+    }
+}
+
+fn texts<T: ToString>(items: &[T]) -> Value {
+    items.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,120 @@
+//! The elements of lists, each with a meaning: patterns, socket paths, users, name servers. An
+//! element that has none is reported and left out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use codex_network_policy::{ConfigLine, ListKind, Pattern};
+
+use crate::catalogue::Key;
+use crate::diagnostic::{Problems, quoted, shown};
+use crate::dialect::{RawSetting, RawSettings};
+use crate::read;
+use crate::settings::Principal;
+use crate::text::TextSpan;
+
+/// The source of a compiled list: patterns with their places.
+pub(crate) type Rules = Vec<(Pattern, Option<ConfigLine>)>;
+
+/// The patterns of one list.
+pub(crate) fn patterns(
+    raw: &RawSettings<'_>,
+    key: Key,
+    kind: ListKind,
+    problems: &mut Problems<'_>,
+) -> Rules {
+    let items = raw.get(key).map(|setting| read::strings(setting, problems));
+    items
+        .into_iter()
+        .flatten()
+        .filter_map(|(text, node)| pattern(text, node.at, kind, problems))
+        .collect()
+}
+
+/// One pattern and its line.
+pub(crate) fn pattern(
+    text: &str,
+    at: TextSpan,
+    kind: ListKind,
+    problems: &mut Problems<'_>,
+) -> Option<(Pattern, Option<ConfigLine>)> {
+    match Pattern::parse(text, kind) {
+        Ok(pattern) => Some((pattern, Some(problems.texts.config_line(at)))),
+        Err(error) => {
+            let message = format!(
+                "bad pattern {}: {}",
+                quoted(text),
+                shown(&error.to_string())
+            );
+            problems.error(at, &message, "");
+            None
+        }
+    }
+}
+
+/// The path of a unix socket, which must be absolute.
+pub(crate) fn socket_path(
+    setting: RawSetting<'_>,
+    text: &str,
+    at: TextSpan,
+    problems: &mut Problems<'_>,
+) -> Option<PathBuf> {
+    if text.starts_with('/') && !text.contains('\0') {
+        return Some(PathBuf::from(text));
+    }
+    let message = format!(
+        "{}: {} is not an absolute path",
+        quoted(setting.name),
+        quoted(text)
+    );
+    problems.error(at, &message, "");
+    None
+}
+
+/// User names, and group names with an `@` in front.
+pub(crate) fn principals(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Vec<Principal> {
+    let mut principals = Vec::new();
+    for (text, node) in read::strings(setting, problems) {
+        let (name, principal): (_, fn(String) -> Principal) = match text.strip_prefix('@') {
+            Some(name) => (name, Principal::Group),
+            None => (text, Principal::User),
+        };
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            let message = format!("{}: {} is not a name", quoted(setting.name), quoted(text));
+            let help = "write a user's name, or a group's as `@group`";
+            problems.error(node.at, &message, help);
+        } else {
+            principals.push(principal(name.to_owned()));
+        }
+    }
+    principals
+}
+
+/// Addresses, with port 53 by default.
+pub(crate) fn nameservers(
+    setting: Option<RawSetting<'_>>,
+    problems: &mut Problems<'_>,
+) -> Vec<SocketAddr> {
+    let Some(setting) = setting else {
+        return Vec::new();
+    };
+    let mut nameservers = Vec::new();
+    for (text, node) in read::strings(setting, problems) {
+        let address = text.parse::<SocketAddr>().ok().or_else(|| {
+            let ip: IpAddr = text.parse().ok()?;
+            Some((ip, 53).into())
+        });
+        let Some(address) = address.filter(|address| address.port() != 0) else {
+            let message = format!(
+                "{}: {} is not an address with a port",
+                quoted(setting.name),
+                quoted(text)
+            );
+            let help = "write for example \"192.0.2.53:53\" or \"[2001:db8::53]:53\"";
+            problems.error(node.at, &message, help);
+            continue;
+        };
+        nameservers.push(address);
+    }
+    nameservers
+}

@@ -1,0 +1,92 @@
+//! The requirements that a running proxy needs: the values they pin, the modes they permit, and
+//! whether only the managed list may allow a host (SPEC C6).
+
+use std::fmt;
+use std::sync::Arc;
+
+use codex_network_policy::{ConfigLine, Mode};
+
+/// The requirements that the settings were made under. The default requires nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managed {
+    pub(crate) pins: Arc<[Pin]>,
+    pub(crate) mode: Mode,
+    /// `managed_allowed_domains_only`: the policy's allow list holds managed entries only, and a
+    /// host that is not on it is refused. The decider is not asked (SPEC P8 does not hold).
+    pub allowed_domains_only: bool,
+}
+
+/// A value that a requirement bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The setting's name.
+    pub key: &'static str,
+    /// The permitted values, in words.
+    pub allowed: String,
+    /// The place of the requirement.
+    pub line: ConfigLine,
+}
+
+/// A value that exceeds a requirement. `Display` writes one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}; {} requires it", invalid(.pin.key, .asked, &.pin.allowed), .pin.line)]
+pub struct Widening {
+    asked: String,
+    pin: Pin,
+}
+
+impl Managed {
+    /// The values that requirements bound, each with the place of the requirement.
+    pub fn pins(&self) -> &[Pin] {
+        &self.pins
+    }
+
+    /// The mode, or the loosest permitted one if that is stricter.
+    #[must_use]
+    pub fn narrow(&self, mode: Mode) -> Mode {
+        mode.min(self.mode)
+    }
+
+    /// Checks whether the mode may be set.
+    ///
+    /// # Errors
+    ///
+    /// When a requirement has a stricter mode.
+    pub fn permit_mode(&self, mode: Mode) -> Result<(), Widening> {
+        let pin = self.pins.iter().find(|pin| pin.key == "mode");
+        match pin {
+            Some(pin) if mode > self.mode => Err(Widening {
+                asked: mode.to_string(),
+                pin: pin.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for Managed {
+    fn default() -> Self {
+        Self {
+            pins: Arc::default(),
+            mode: Mode::Full,
+            allowed_domains_only: false,
+        }
+    }
+}
+
+/// `limited, by /etc/codex/requirements.toml:2`.
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, by {}", self.allowed, self.line)
+    }
+}
+
+/// The sentence of SPEC C6, with the full name of a key of `[daemon]`.
+pub(crate) fn invalid(key: &str, asked: &str, allowed: &str) -> String {
+    let table = if key.starts_with("daemon.") {
+        ""
+    } else {
+        "network."
+    };
+    format!("invalid value for {table}{key}: {asked} (allowed {allowed})")
+}

@@ -1,0 +1,11 @@
+//! Tests of the configuration as a whole: texts go in, and settings or messages come out.
+
+mod constraints;
+mod content;
+mod dialects;
+mod hostile;
+mod layers;
+mod listen;
+mod messages;
+mod pages;
+mod secrets;
