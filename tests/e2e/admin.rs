@@ -23,7 +23,7 @@ fn ask(daemon: &Daemon, method: &str, target: &str, fields: &[&str]) -> Response
     ))
 }
 
-/// A request through the HTTP door for `path` at the origin, on a connection of its own.
+/// A request through the proxy, on a connection of its own.
 fn through(daemon: &Daemon, method: &str, host: &str, port: u16) -> Response {
     Connection::open(daemon.http_addr()).exchange(&format!(
         "{method} http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
@@ -43,7 +43,7 @@ fn a1_health_says_ok_and_nothing_else() {
 }
 
 #[test]
-fn a1_config_tells_the_settings_in_force_under_the_names_of_the_file() {
+fn a1_config_returns_the_settings_in_force_under_their_keys() {
     let config = Config::example()
         .set("network", "mode", r#""limited""#)
         .set("daemon.limits", "header_timeout", r#""1m30s""#)
@@ -107,7 +107,7 @@ fn a1_head_is_answered_like_get_without_the_body() {
 }
 
 #[test]
-fn a1_an_unknown_path_is_404_with_the_paths_that_there_are() {
+fn a1_an_unknown_path_is_404_with_the_valid_paths() {
     let daemon = Daemon::start(&Config::example());
     for path in ["/", "/Health", "/health/", "/blocked/1", "/%68ealth", "*"] {
         let method = if path == "*" { "OPTIONS" } else { "GET" };
@@ -149,7 +149,7 @@ fn a1_requests_follow_one_another_on_a_connection() {
 }
 
 #[test]
-fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
+fn c5_a_read_only_api_answers_and_changes_nothing() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example().set("daemon.admin", "read_only", "true"));
     let port = origin.addr().port();
@@ -177,7 +177,7 @@ fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
 }
 
 #[test]
-fn c5_what_the_api_may_change_and_show_follows_a_reload() {
+fn c5_a_reload_changes_what_the_api_permits_and_shows() {
     let config = Config::example();
     let daemon = Daemon::start(&config);
     let locked = config
@@ -224,9 +224,9 @@ fn c5_an_api_that_is_off_binds_nothing() {
     assert_eq!(answer.text(), "hello");
 }
 
-/// hyper itself would answer with a head and no text.
+/// hyper alone would answer without a body.
 #[test]
-fn a1_a_request_that_cannot_be_read_is_answered_in_words() {
+fn a1_a_malformed_request_gets_an_explanation() {
     let daemon = Daemon::start(&Config::example());
     let long = "x".repeat(70_000);
     for (what, head, status) in [

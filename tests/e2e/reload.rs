@@ -1,4 +1,4 @@
-//! Reloads: all or nothing, for every way of asking, and seen by everything under way (SPEC C7,
+//! Reloads: all or nothing, by every interface, and with effect on open connections (SPEC C7,
 //! L6).
 
 mod enabled;
@@ -67,7 +67,7 @@ fn c7_a_reload_by_sighup_applies_the_file() {
 }
 
 #[test]
-fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
+fn c7_concurrent_reloads_are_all_answered_and_the_last_file_wins() {
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("new.test"));
     let together = Barrier::new(8);
@@ -84,10 +84,10 @@ fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
 }
 
-/// This many, on a few connections at a time, with signals in between: a load serves all callers
-/// that asked before it began.
+/// Reload requests on a few connections at a time, with signals in between: a load serves all requests
+/// that arrived before it began.
 #[test]
-fn c7_hundreds_of_askers_share_a_few_loads_and_each_is_answered() {
+fn c7_hundreds_of_reload_requests_are_merged_and_all_answered() {
     const ASKERS: usize = 200;
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("new.test"));
@@ -114,7 +114,7 @@ fn c7_hundreds_of_askers_share_a_few_loads_and_each_is_answered() {
 }
 
 #[test]
-fn c7_askers_who_share_a_load_all_hear_of_its_problems() {
+fn c7_merged_reload_requests_all_get_the_problems() {
     const ASKERS: usize = 20;
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config_text("[network]\nallowed_domains = []\nnonsense = 1\n");
@@ -159,7 +159,7 @@ fn c7_stopping_ends_a_loader_that_hangs() {
     drop(pipe);
 }
 
-/// Neither policy permits one of these requests. Only a mixture would: the allow list of one with
+/// Neither policy permits these requests. Only a mixture would: the allow list of one with
 /// the mode or the deny list of the other.
 #[test]
 fn c7_every_request_is_judged_by_one_whole_policy() {
@@ -254,7 +254,7 @@ fn c7_changed_lists_are_logged_as_a_difference() {
 }
 
 #[test]
-fn c7_a_difference_of_thousands_is_cut() {
+fn c7_a_difference_of_thousands_is_truncated() {
     let daemon = Daemon::start(&Config::example());
     let many = (0..3000).fold(Config::example(), |config, number| {
         config.allow(&format!("n{number}.example"))
@@ -274,7 +274,7 @@ fn c7_a_difference_of_thousands_is_cut() {
 }
 
 #[test]
-fn c7_a_reload_that_changes_nothing_says_so_and_lets_tunnels_live() {
+fn c7_a_reload_without_changes_reports_it_and_keeps_tunnels() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::example());
     let mut tunnel = Connection::open(daemon.socks_addr());
@@ -292,7 +292,7 @@ fn c7_a_reload_that_changes_nothing_says_so_and_lets_tunnels_live() {
 
 /// The file is a pipe: the reload waits for its writer, which is the test.
 #[test]
-fn c7_a_reload_that_takes_long_stops_nobody_and_is_carried_out_when_its_asker_has_gone() {
+fn c7_a_slow_reload_blocks_no_client_and_outlives_its_requester() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let path = daemon.config_path();
@@ -323,7 +323,7 @@ fn c7_a_reload_that_takes_long_stops_nobody_and_is_carried_out_when_its_asker_ha
 }
 
 #[test]
-fn r1_what_was_blocked_survives_a_reload() {
+fn r1_blocked_entries_survive_a_reload() {
     let daemon = Daemon::start(&Config::example());
     daemon.get("http://one.test/");
     daemon.reload_with(&Config::new());
@@ -336,7 +336,7 @@ fn r1_what_was_blocked_survives_a_reload() {
 }
 
 #[test]
-fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
+fn c5_a_smaller_blocked_buffer_applies_after_a_reload() {
     let daemon = Daemon::start(&Config::example());
     for number in 0..5 {
         daemon.get(&format!("http://n{number}.test/"));
@@ -352,13 +352,13 @@ fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
 }
 
 #[test]
-fn c5_a_changed_log_filter_is_applied_or_warned_of() {
+fn c5_a_changed_log_filter_is_applied_or_a_warning() {
     let daemon = Daemon::start(&Config::example());
     let quiet = Config::example().set("daemon", "log", r#""error""#);
     daemon.reload_with(&quiet);
     daemon.get("http://blocked.test/");
     assert_eq!(daemon.blocked().len(), 1);
-    // An error passes every filter, and comes after everything logged before.
+    // An error passes every filter, and is logged after all earlier lines.
     daemon.rewrite_config_text("broken");
     assert_eq!(daemon.reload().status, 500);
     daemon.wait_for_log(|line| line.level() == Some("ERROR"));

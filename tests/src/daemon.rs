@@ -229,7 +229,7 @@ impl Daemon {
 }
 
 impl Exit {
-    /// Everything on stderr, to compare with a person's view.
+    /// Everything on stderr, as a person reads it.
     pub fn text(&self) -> String {
         let raw = |line: &LogLine| line.raw.clone();
         self.logs.iter().map(raw).collect::<Vec<_>>().join("\n")

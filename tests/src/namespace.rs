@@ -18,7 +18,7 @@ pub enum Namespace {
 }
 
 /// Runs this test again in a namespace, after the shell commands `prepare`. Returns whether this is
-/// that run. If no such namespace can be made, says so and runs nothing.
+/// that run. If no such namespace can be made, writes a line about it and runs nothing.
 ///
 /// A user's own namespace would need a user namespace, in which the daemon would be root without an
 /// account to drop to. So this needs root.

@@ -84,7 +84,7 @@ fn a2_only_a_loopback_host_is_served() {
 }
 
 #[test]
-fn a2_a_refusal_is_logged_with_what_stands_against_it() {
+fn a2_a_refusal_is_logged_with_its_reason() {
     let daemon = Daemon::start(&Config::example());
     status(&daemon, &["Host: rebound.example"]);
     daemon.wait_for_log(|line| {

@@ -27,7 +27,7 @@ fn told(run: &Run) -> String {
 }
 
 #[test]
-fn l5_init_makes_a_ca_whatever_the_umask_and_says_where_it_is_and_what_comes_next() {
+fn l5_init_creates_a_ca_under_any_umask_and_prints_the_next_steps() {
     for umask in ["077", "000", "022"] {
         let directory = tempfile::tempdir().expect("a directory");
         let state = directory.path().join("state");
@@ -51,7 +51,7 @@ fn l5_init_makes_a_ca_whatever_the_umask_and_says_where_it_is_and_what_comes_nex
 }
 
 #[test]
-fn l5_init_again_changes_nothing_and_is_no_failure() {
+fn l5_a_second_init_changes_nothing_and_succeeds() {
     let directory = tempfile::tempdir().expect("a directory");
     let first = init(directory.path());
     let again = init(directory.path());
@@ -60,7 +60,7 @@ fn l5_init_again_changes_nothing_and_is_no_failure() {
 }
 
 #[test]
-fn m3_what_cannot_be_trusted_is_refused_by_init_and_by_the_daemon_in_one_sentence() {
+fn m3_init_and_the_daemon_refuse_an_unusable_ca_with_the_same_message() {
     type Bend = fn(&Path, &Path);
     let cases: [(Bend, &str); 6] = [
         (
@@ -130,7 +130,7 @@ fn elsewhere(directory: &Path) -> (Config, PathBuf, PathBuf) {
 }
 
 #[test]
-fn m3_configured_files_that_do_not_exist_yet_are_made_at_the_start_and_kept() {
+fn m3_missing_configured_ca_files_are_created_at_the_start() {
     let directory = tempfile::tempdir().expect("a directory");
     let (config, certificate, key) = elsewhere(directory.path());
     let daemon = Daemon::start(&config);
@@ -149,7 +149,7 @@ fn m3_configured_files_that_do_not_exist_yet_are_made_at_the_start_and_kept() {
 }
 
 #[test]
-fn m3_half_a_pair_and_a_place_that_cannot_be_written_stay_errors() {
+fn m3_half_a_pair_and_an_unwritable_directory_are_errors() {
     type Bend = fn(&Path);
     let cases: [(Bend, &str); 2] = [
         (
@@ -179,7 +179,7 @@ fn m3_half_a_pair_and_a_place_that_cannot_be_written_stay_errors() {
 }
 
 #[test]
-fn m3_init_makes_the_configured_files_too() {
+fn m3_init_creates_the_configured_files() {
     let directory = tempfile::tempdir().expect("a directory");
     let (config, certificate, key) = elsewhere(directory.path());
     let file = directory.path().join("config.toml");
@@ -195,7 +195,7 @@ fn m3_init_makes_the_configured_files_too() {
 }
 
 #[test]
-fn m3_a_kept_ca_survives_restarts_and_one_that_is_not_kept_does_not() {
+fn m3_a_stored_ca_survives_restarts_and_a_temporary_one_does_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path();
     let first = fingerprint(&daemon_in(state));
@@ -215,7 +215,7 @@ fn subject(run: &Run) -> &str {
 }
 
 #[test]
-fn m3_a_ca_of_the_start_survives_workers_and_reloads_and_goes_when_one_is_kept() {
+fn m3_a_temporary_ca_survives_workers_and_reloads_until_one_is_stored() {
     let directory = tempfile::tempdir().expect("a directory");
     let daemon = daemon_in(directory.path());
     let first = fingerprint(&daemon);

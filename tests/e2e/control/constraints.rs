@@ -1,4 +1,4 @@
-//! Managed constraints hold for a running proxy, for every caller and every way of asking (SPEC
+//! Managed constraints bind a running proxy, for every caller and every interface (SPEC
 //! C6). The requirements are in an `/etc` of the proxy's own, which needs root to make.
 
 use std::fs;
@@ -150,7 +150,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let refused = daemon.get("http://allowed.test:1/");
     let told = refused.json();
     assert_eq!(told["reason"], "not_allowed");
-    // It says who can help, and not where the file is (SPEC H7).
+    // It names who can help, and not the path of the file (SPEC H7).
     let message = told["message"].as_str().expect("a sentence");
     assert!(
         message.contains("the administrator of requirements.toml") && !message.contains("/etc"),
@@ -180,7 +180,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
 /// The resolver decides where an allowed name leads, so a resolver of the user could lead a managed
 /// name to any server.
 #[test]
-fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
+fn c6_a_users_resolver_cannot_redirect_managed_names() {
     let only = "allowed_domains = [\"managed.test\"]\nmanaged_allowed_domains_only = true";
     let Some(machine) = Machine::requiring(only) else {
         return;
@@ -200,7 +200,7 @@ fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
         assert!(exit.text().contains(&said), "{}", exit.text());
     }
 
-    // The requirements' own resolver counts where the configuration is silent.
+    // Without a resolver in the configuration, that of the requirements applies.
     let hosts = "127.0.0.1 managed.test\n";
     fs::write(machine.etc.path().join("codex/hosts"), hosts).expect("our own file");
     let own = "[experimental_network.daemon.resolver]\nnameservers = [\"127.0.0.1:9\"]\nhosts_file = \"/etc/codex/hosts\"";
@@ -234,7 +234,7 @@ fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
 }
 
 #[test]
-fn c6_check_and_a_start_judge_requirements_whatever_the_flags_say() {
+fn c6_check_and_a_start_apply_requirements_whatever_the_flags() {
     let Some(machine) = Machine::requiring("enabled = true\nmode = \"limited\"") else {
         return;
     };

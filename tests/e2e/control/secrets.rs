@@ -108,7 +108,7 @@ fn b4_hooks_are_shown_and_their_secrets_are_not() {
 }
 
 #[test]
-fn m9_without_its_secrets_nothing_starts() {
+fn m9_a_missing_secret_prevents_the_start() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let key = directory.path().join("key");
     let started = Daemon::launch().config(&config(&key)).try_start();

@@ -41,7 +41,7 @@ fn l6_a_proxy_that_starts_disabled_binds_nothing_and_a_reload_enables_it() {
 }
 
 #[test]
-fn l6_a_reload_that_enables_says_what_listens_where() {
+fn l6_a_reload_that_enables_logs_the_listeners() {
     let daemon = Daemon::start(&Config::example().set("network", "enabled", "false"));
     daemon.rewrite_config(&Config::example());
     daemon.signal(Signal::SIGHUP);
@@ -55,7 +55,7 @@ fn l6_a_reload_that_enables_says_what_listens_where() {
 }
 
 #[test]
-fn l6_a_proxy_that_is_disabled_at_run_time_says_so_at_every_door() {
+fn l6_a_disabled_proxy_answers_so_on_every_listener() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();

@@ -104,7 +104,7 @@ fn c1_an_override_survives_a_reload() {
 }
 
 #[test]
-fn c1_a_bad_override_is_told_with_its_place() {
+fn c1_a_bad_override_is_reported_with_its_position() {
     for (assignment, told) in [
         ("network", "an override needs a key and a value"),
         ("network.mod=full", "did you mean `mode`?"),
@@ -118,7 +118,7 @@ fn c1_a_bad_override_is_told_with_its_place() {
 }
 
 #[test]
-fn c2_a_proxy_runs_on_the_newest_generation() {
+fn c2_the_proxy_runs_on_the_newest_dialect() {
     let origin = e2e::origin::Origin::start(|_| e2e::origin::Answer::text("hello"));
     let mute = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let text = format!(

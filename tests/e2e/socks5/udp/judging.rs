@@ -30,7 +30,7 @@ fn audited(daemon: &Daemon, count: usize) -> Vec<LogLine> {
 }
 
 #[test]
-fn s3_r3_a_decision_is_recorded_once_and_what_it_drops_is_counted() {
+fn s3_r3_a_decision_is_recorded_once_and_dropped_datagrams_are_counted() {
     let server = here();
     let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
@@ -67,7 +67,7 @@ fn s3_r3_a_decision_is_recorded_once_and_what_it_drops_is_counted() {
 }
 
 #[test]
-fn s3_other_associations_and_other_settings_are_other_decisions() {
+fn s3_each_association_and_each_reload_decides_anew() {
     let server = here();
     let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", port(&server));
@@ -84,7 +84,7 @@ fn s3_other_associations_and_other_settings_are_other_decisions() {
 }
 
 #[test]
-fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept() {
+fn s3_p4_an_association_looks_a_name_up_once() {
     let server = here();
     let dns = StubResolver::start();
     dns.answer_sequence("rebind.test", vec![vec![HERE], vec![ELSEWHERE]]);
@@ -95,13 +95,13 @@ fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept()
     for data in [b"one", b"two"] {
         echoes(&association, &target, &server, data);
     }
-    // Other settings judge the same addresses.
+    // Other settings decide about the same addresses.
     assert_eq!(daemon.reload().status, 200);
     echoes(&association, &target, &server, b"three");
     assert_eq!(dns.queries("rebind.test"), 2, "one for each family");
     let config = config.deny("127.0.0.1");
     daemon.reload_with(&config);
-    // That closes the destination. The next datagram is looked up and judged like a new one.
+    // That closes the destination. The next datagram is looked up and decided like a new one.
     let line = daemon.wait_for_log(|line| line.flow() == Some("forbidden"));
     let reason = line.field("network.flow.reason");
     assert_eq!(reason, Some(&json!("denied")));
@@ -122,7 +122,7 @@ fn s3_p4_a_name_that_leads_to_a_local_address_is_refused() {
 }
 
 #[test]
-fn s3_what_comes_during_a_lookup_is_sent_after_it_and_others_do_not_wait() {
+fn s3_datagrams_wait_for_the_lookup_of_their_own_name_only() {
     let server = here();
     let dns = StubResolver::start();
     dns.answer("late.test", [HERE]);

@@ -89,7 +89,7 @@ fn l13_a_diff_fails_for_an_error_on_either_side_and_for_warnings_of_the_new_one_
 }
 
 #[test]
-fn l13_a_diff_has_two_sides() {
+fn l13_a_diff_needs_two_configurations() {
     for words in [
         &["check", "--diff", "old.toml"][..],
         &["check", "--diff", "-", "-"],

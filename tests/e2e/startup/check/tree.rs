@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use super::{run, with_files};
 
 #[test]
-fn l12_a_tree_is_read_as_the_service_on_its_machine_reads_it() {
+fn l12_a_tree_is_read_as_the_service_would_read_it() {
     let own = "tree/etc/codex-network-proxy";
     let mode = |mode: &str| format!("[network]\nmode = \"{mode}\"\n");
     let files = [
@@ -38,7 +38,7 @@ fn l12_a_tree_is_read_as_the_service_on_its_machine_reads_it() {
 }
 
 #[test]
-fn l12_files_that_a_tree_names_are_looked_for_in_it() {
+fn l12_files_named_in_a_tree_are_looked_up_in_it() {
     let policy = "default_permissions = \"p\"\n[permissions.p.network]\n\
                   [permissions.p.network.mitm.hooks.h]\nhost = \"a.example\"\nmethods = [\"GET\"]\n\
                   path_prefixes = [\"/\"]\naction = [\"t\"]\n\
@@ -62,7 +62,7 @@ fn l12_files_that_a_tree_names_are_looked_for_in_it() {
 }
 
 #[test]
-fn l12_a_tree_that_is_not_one_is_told() {
+fn l12_a_folder_that_is_not_a_tree_is_reported() {
     let missing = run(&["check", "--root", "missing"]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
     missing.says("error: --root missing: there is no such directory");
