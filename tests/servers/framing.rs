@@ -12,7 +12,7 @@ use crate::start::Server;
 
 /// This must never be read as a request.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: allowed.test\r\n\r\n";
-/// A request behind each other one.
+/// The request that follows each other one.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: allowed.test\r\nConnection: close\r\n\r\n";
 
 #[derive(Deserialize)]
@@ -114,6 +114,6 @@ fn check(server: &Server) {
     assert!(SENT.len() > 10);
 }
 
-mod h4_what_the_proxy_lets_through_is_one_request {
+mod h4_servers_read_a_passed_request_as_one_request {
     crate::each_server!(super::check);
 }
