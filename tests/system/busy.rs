@@ -29,7 +29,7 @@ fn status(service: &Service) -> String {
 }
 
 #[test]
-fn l9_a_port_that_is_taken_costs_one_listener_and_not_the_service() {
+fn l9_a_port_in_use_disables_only_its_listener() {
     let (service, _holder) = taken();
     let said = service.wait_for_message("cannot listen on 127.0.0.1:3128 for http");
     assert!(
@@ -45,7 +45,7 @@ fn l9_a_port_that_is_taken_costs_one_listener_and_not_the_service() {
     assert!(told.contains(MISSING), "{told}");
     assert!(told.contains("set proxy_url to another port"), "{told}");
 
-    // The other doors are served.
+    // The other listeners are served.
     let curl = service.machine().run([
         "curl",
         "-s",
@@ -61,7 +61,7 @@ fn l9_a_port_that_is_taken_costs_one_listener_and_not_the_service() {
 }
 
 #[test]
-fn c7_a_reload_does_not_fail_for_a_port_that_was_taken_before() {
+fn c7_a_port_in_use_since_the_start_does_not_fail_a_reload() {
     let (service, holder) = taken();
     service.configure(&Config::example().allow("*.other.test"));
     service.systemctl(&["reload", SERVICE]).succeeded();
@@ -79,7 +79,7 @@ fn c7_a_reload_does_not_fail_for_a_port_that_was_taken_before() {
 }
 
 #[test]
-fn l9_a_worker_that_takes_anothers_place_knows_what_is_missing() {
+fn l9_a_replacement_worker_reports_the_missing_listeners() {
     let (service, _holder) = taken();
     let before = service.wait_for_worker(None);
     service.kill("KILL", before);
@@ -92,7 +92,7 @@ fn l9_a_worker_that_takes_anothers_place_knows_what_is_missing() {
 }
 
 #[test]
-fn c7_a_reload_that_moves_a_listener_to_a_taken_port_changes_nothing() {
+fn c7_a_reload_that_moves_a_listener_to_a_port_in_use_changes_nothing() {
     let service = Service::new();
     service.mask(&SOCKETS[..1]);
     service.start();
@@ -122,7 +122,7 @@ fn c7_a_reload_that_moves_a_listener_to_a_taken_port_changes_nothing() {
 }
 
 #[test]
-fn l9_without_a_socket_of_the_service_manager_a_taken_port_ends_the_start() {
+fn l9_without_socket_units_a_port_in_use_fails_the_start() {
     let service = Service::new();
     service.mask(&SOCKETS);
     let _holder = TcpListener::bind(HTTP).expect("nobody has the port");

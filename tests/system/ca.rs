@@ -1,4 +1,4 @@
-//! The CA as the units keep it, and the system's trust in it (SPEC M3, M5, L5).
+//! The CA of an installed service, and the system's trust in it (SPEC M3, M5, L5).
 
 use crate::service::{SERVICE, Service};
 
@@ -11,7 +11,7 @@ fn fingerprint(said: &str) -> &str {
 }
 
 #[test]
-fn m3_root_keeps_a_ca_that_the_service_takes_up_and_nobody_else_can_read() {
+fn m3_init_stores_a_ca_for_the_service_that_only_root_can_read() {
     let service = Service::new();
     service.start();
     let first = service.proxyctl("root", &["ca", "show"]);

@@ -27,7 +27,7 @@ pub(crate) const ADMIN: &str = "127.0.0.1:8080";
 pub(crate) const CONTROL: &str = "/run/codex-network-proxy/control.sock";
 
 const CONFIG: &str = "/etc/codex-network-proxy/config.toml";
-/// Removes the traces of the test before, and of its service.
+/// Removes the traces of the previous test and its service.
 const CLEAN: &str = "
     systemctl stop --no-block codex-network-proxy-http.socket codex-network-proxy-socks5.socket \
         codex-network-proxy-admin.socket codex-network-proxy-control.socket codex-network-proxy.service
@@ -256,14 +256,14 @@ impl Service {
         Origin::start(|_| Answer::text("here"))
     }
 
-    /// The status code that the HTTP door answers with for this URL, and the body.
+    /// The status code of the proxy's answer for this URL, and the body.
     pub(crate) fn get(&self, url: &str) -> (u16, String) {
         let mut connection = Connection::open(HTTP.parse().expect("an address"));
         let response = connection.exchange(&request(url));
         (response.status, response.text())
     }
 
-    /// A tunnel to an origin through the HTTP door.
+    /// A tunnel to an origin through the proxy.
     pub(crate) fn tunnel(&self, host: &str, origin: &Origin) -> Connection {
         let mut connection = Connection::open(HTTP.parse().expect("an address"));
         let response = connection.connect(&format!("{host}:{}", origin.addr().port()));
@@ -293,7 +293,7 @@ pub(crate) fn request(url: &str) -> String {
 /// How long clients may wait after a worker is killed (issue 3).
 pub(crate) const ONE_SECOND: Duration = Duration::from_secs(1);
 
-/// The longest wait of a client that nothing holds up, on a slow and noisy machine too. The stalls that
+/// The longest wait of a client without a stall, on a slow and noisy machine too. The stalls that
 /// the tests look for last for 30 s (`drain_timeout`) or without end.
 pub(crate) const NO_STALL: Duration = Duration::from_secs(10);
 
