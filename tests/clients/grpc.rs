@@ -19,9 +19,9 @@ fn hooked(path_prefix: &str) -> Config {
 fn m6_m9_calls_of_every_kind_pass_intercepted_tls() {
     let (run, daemon) = call(&hooked("/test.Echo/"), Trust::Bundle);
     run.succeeded();
-    let said: Vec<_> = run.stdout.lines().collect();
+    let output: Vec<_> = run.stdout.lines().collect();
     assert_eq!(
-        said,
+        output,
         [
             "unary hello unary",
             "download 5000000 download",
@@ -46,9 +46,9 @@ fn m6_unread_streams_and_cancelled_calls_affect_no_other_call() {
     let hooked = hooked("/test.Echo/");
     let (run, daemon) = script::run("grpc_streams", &[], &hooked, Trust::Bundle);
     run.succeeded();
-    let said: Vec<_> = run.stdout.lines().collect();
+    let output: Vec<_> = run.stdout.lines().collect();
     assert_eq!(
-        said,
+        output,
         [
             "answered beside three streams that are not read",
             "the server learnt of three cancellations",

@@ -150,8 +150,8 @@ pub(crate) fn distrust_is_logged_once(daemon: &Daemon) {
     };
     daemon.wait_for_log(is_distrust);
     let logs = daemon.logs();
-    let said: Vec<_> = logs.iter().filter(|line| is_distrust(line)).collect();
-    assert_eq!(said.len(), 1, "{said:#?}");
+    let lines: Vec<_> = logs.iter().filter(|line| is_distrust(line)).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
 }
 
 /// The tests of a client whose TLS is intercepted.

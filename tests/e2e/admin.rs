@@ -51,8 +51,8 @@ fn a1_config_returns_the_settings_in_force_under_their_keys() {
     let daemon = Daemon::start(&config);
     let answer = daemon.admin("GET", "/config", None);
     assert_eq!(answer.header("content-type"), Some("application/json"));
-    let told = answer.json();
-    assert_eq!(told["files"], json!([daemon.config_path()]));
+    let reported = answer.json();
+    assert_eq!(reported["files"], json!([daemon.config_path()]));
     for (key, value) in [
         ("generation", json!(1)),
         ("enabled", json!(true)),
@@ -63,13 +63,13 @@ fn a1_config_returns_the_settings_in_force_under_their_keys() {
         ("enable_socks5", json!(true)),
         ("dangerously_allow_all_unix_sockets", json!(false)),
     ] {
-        assert_eq!(told[key], value, "{key}");
+        assert_eq!(reported[key], value, "{key}");
     }
-    let limits = &told["daemon"]["limits"];
+    let limits = &reported["daemon"]["limits"];
     assert_eq!(limits["max_connections"], 77);
     assert_eq!(limits["header_timeout"], "1m 30s");
     assert_eq!(limits["blocked_buffer"], 200);
-    assert_eq!(told["daemon"]["admin"]["read_only"], false);
+    assert_eq!(reported["daemon"]["admin"]["read_only"], false);
 }
 
 #[test]
@@ -169,9 +169,9 @@ fn c5_a_read_only_api_answers_and_changes_nothing() {
         }
     }
     assert_eq!(daemon.blocked().len(), 1, "nothing was drained");
-    let told = daemon.admin("GET", "/config", None).json();
+    let reported = daemon.admin("GET", "/config", None).json();
     assert_eq!(
-        (&told["mode"], &told["generation"]),
+        (&reported["mode"], &reported["generation"]),
         (&json!("full"), &json!(1))
     );
 }

@@ -44,8 +44,8 @@ fn assert_ends(kinds: &[Kind], ending: Ending, outcome: &str) {
         let name = flow.field("event.name");
         assert_eq!(name, Some(&json!("codex.network_proxy.flow")));
         let peer = json!(["127.0.0.1", attempt.port]);
-        let told = ["network.peer.address", "network.peer.port"].map(|name| flow.field(name));
-        assert_eq!(json!(told), peer, "{kind:?}");
+        let reported = ["network.peer.address", "network.peer.port"].map(|name| flow.field(name));
+        assert_eq!(json!(reported), peer, "{kind:?}");
         let sent = number(flow, "network.flow.sent_bytes");
         let received = number(flow, "network.flow.received_bytes");
         assert_eq!(sent, kind.sent(ending), "{kind:?}: {}", flow.raw);
@@ -204,7 +204,7 @@ fn r5_r2_failures_of_one_client_beyond_a_rate_are_counted_together() {
     drop(client);
     daemon.signal(Signal::SIGTERM);
     let exit = daemon.wait_exit();
-    let said = exit.logs.iter().filter(|line| line.flow().is_some());
+    let logged = exit.logs.iter().filter(|line| line.flow().is_some());
     let further = exit.logs.iter().filter(|line| {
         line.message() == Some("further messages about failed requests were left out")
     });
@@ -212,5 +212,5 @@ fn r5_r2_failures_of_one_client_beyond_a_rate_are_counted_together() {
         .filter_map(|line| line.field("count")?.as_u64())
         .sum();
     assert!(further > 0);
-    assert_eq!(said.count() as u64 + further, TIMES);
+    assert_eq!(logged.count() as u64 + further, TIMES);
 }

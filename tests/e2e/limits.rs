@@ -183,13 +183,13 @@ fn c5_the_reached_limit_is_logged_once_and_not_for_every_client() {
         assert_eq!(client.read_exact(2), [5, 0]);
     }
     let logs = daemon.logs();
-    let told = logs
+    let reported = logs
         .iter()
         .filter(|line| line.message() == Some(AT_THE_LIMIT))
         .count();
     assert!(
-        told < CLIENTS / 2,
-        "{told} lines about one and the same thing"
+        reported < CLIENTS / 2,
+        "{reported} lines about one and the same thing"
     );
 }
 
@@ -233,7 +233,7 @@ fn c5_five_hundred_clients_at_once_are_all_answered() {
         }
     });
     poll(TIMEOUT, || {
-        let told = daemon.admin("GET", "/health", None);
-        (told.text() == "ok").then_some(())
+        let reported = daemon.admin("GET", "/health", None);
+        (reported.text() == "ok").then_some(())
     });
 }

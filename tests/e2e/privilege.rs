@@ -95,7 +95,8 @@ fn assert_closed(role: &str, pid: u32) {
         assert!(refused, "{role}: {what}: {run:?}");
         assert!(!run.stdout.contains(SECRET), "{role}: {what}");
     }
-    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("anybody may");
+    let limits =
+        std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("every user may read this");
     let core = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max core file size"))
@@ -139,7 +140,7 @@ fn l5_other_processes_of_its_user_cannot_inspect_any_role() {
         let run = as_ordinary_user(&look);
         run.stdout.contains(SECRET).then_some(())
     });
-    seen.expect("such an attempt sees what is there to be seen");
+    seen.expect("the attempt works on an unprotected process");
 
     let (_directory, program) = program_for_all();
     let wrapped = StartScript::as_ordinary_user(&program);
@@ -150,7 +151,7 @@ fn l5_other_processes_of_its_user_cannot_inspect_any_role() {
         .start();
     assert_closed("monitor", daemon.pid());
     assert_closed("worker", daemon.worker());
-    make_pipe(daemon.config_path());
+    daemon.replace_config_by_pipe();
     daemon.signal(Signal::SIGHUP);
     let _pipe = File::options()
         .write(true)

@@ -80,10 +80,10 @@ fn r2_each_block_is_one_line_whose_json_is_the_blocked_entry() {
     socks5(&daemon, "blocked.test", 22);
     socks5(&daemon, "a b.test", 22);
     daemon.get(&format!("http://allowed.test:{port}/"));
-    let told = violations(&daemon, 5);
-    assert_eq!(told, daemon.blocked());
+    let reported = violations(&daemon, 5);
+    assert_eq!(reported, daemon.blocked());
     let answer = daemon.admin("GET", "/blocked", None).text();
-    for entry in told {
+    for entry in reported {
         let text = entry.to_string();
         assert!(answer.contains(&text), "{text} is not in {answer}");
     }

@@ -107,9 +107,7 @@ fn c7_hundreds_of_reload_requests_are_merged_and_all_answered() {
     });
     let patterns = daemon.admin("GET", "/patterns", None).json();
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
-    let loads = daemon
-        .wait_for_logs(1, |line| line.message() == Some("reloaded"))
-        .len();
+    let loads = daemon.wait_for_messages(1, "reloaded").len();
     assert!(loads <= ASKERS / 4, "{loads} loads");
 }
 
@@ -139,15 +137,10 @@ fn c7_merged_reload_requests_all_get_the_problems() {
 #[test]
 fn c7_stopping_ends_a_loader_that_hangs() {
     let daemon = Daemon::start(&Config::example());
-    let path = daemon.config_path().to_owned();
-    std::fs::remove_file(&path).expect("the test's own file");
-    e2e::program::Program::new("mkfifo")
-        .arg(&path)
-        .run()
-        .succeeded();
+    let path = daemon.replace_config_by_pipe();
     daemon.signal(Signal::SIGHUP);
     // Returns when the loader has opened the other end, where it waits.
-    let pipe = std::fs::File::create(&path).expect("a pipe that is read");
+    let pipe = std::fs::File::create(path).expect("a pipe that is read");
     let loader = daemon
         .children()
         .into_iter()
@@ -232,14 +225,14 @@ fn c7_changed_lists_are_logged_as_a_difference() {
         .set("network", "mode", r#""limited""#);
     daemon.rewrite_config(&new);
     daemon.reload();
-    let told = |line: &LogLine| {
+    let reported = |line: &LogLine| {
         let field = |name| line.field(name).and_then(Value::as_str).map(str::to_owned);
         [field("list"), field("change"), field("pattern")].map(Option::unwrap_or_default)
     };
     let changes: Vec<_> = daemon
-        .wait_for_logs(2, |line| line.message() == Some("a rule changes"))
+        .wait_for_messages(2, "a rule changes")
         .iter()
-        .map(told)
+        .map(reported)
         .collect();
     assert_eq!(
         changes,
@@ -248,7 +241,7 @@ fn c7_changed_lists_are_logged_as_a_difference() {
             ["deny", "removed", "*.old.example"]
         ]
     );
-    let mode = &daemon.wait_for_logs(1, |line| line.message() == Some("the mode changes"))[0];
+    let mode = &daemon.wait_for_messages(1, "the mode changes")[0];
     assert_eq!(mode.field("from"), Some(&json!("full")));
     assert_eq!(mode.field("to"), Some(&json!("limited")));
 }
@@ -261,16 +254,14 @@ fn c7_a_difference_of_thousands_is_truncated() {
     });
     daemon.rewrite_config(&many);
     daemon.reload();
-    let more = &daemon.wait_for_logs(1, |line| line.message() == Some("more rules change"))[0];
-    let told = daemon
-        .wait_for_logs(1, |line| line.message() == Some("a rule changes"))
-        .len() as u64;
+    let more = &daemon.wait_for_messages(1, "more rules change")[0];
+    let reported = daemon.wait_for_messages(1, "a rule changes").len() as u64;
     let cut = more
         .field("more")
         .and_then(Value::as_u64)
         .expect("a number");
-    assert_eq!(told + cut, 3000);
-    assert!(told <= 100, "{told} lines");
+    assert_eq!(reported + cut, 3000);
+    assert!(reported <= 100, "{reported} lines");
 }
 
 #[test]
@@ -295,12 +286,7 @@ fn c7_a_reload_without_changes_reports_it_and_keeps_tunnels() {
 fn c7_a_slow_reload_blocks_no_client_and_outlives_its_requester() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
-    let path = daemon.config_path();
-    std::fs::remove_file(path).expect("the test's own file");
-    e2e::program::Program::new("mkfifo")
-        .arg(path)
-        .run()
-        .succeeded();
+    let path = daemon.replace_config_by_pipe();
     let mut asker = Connection::open(daemon.admin_addr());
     asker.send("POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n");
     // Returns when the other end is opened: the reload has begun.
@@ -317,7 +303,7 @@ fn c7_a_slow_reload_blocks_no_client_and_outlives_its_requester() {
     pipe.write_all(text.as_bytes())
         .expect("a pipe that is read");
     drop(pipe);
-    daemon.wait_for_logs(1, |line| line.message() == Some("reloaded"));
+    daemon.wait_for_messages(1, "reloaded");
     let patterns = daemon.admin("GET", "/patterns", None).json();
     assert_eq!(patterns["allowed"], json!(["allowed.test", "late.test"]));
 }

@@ -15,14 +15,9 @@ use nix::unistd::Pid;
 
 /// Makes the configuration a pipe, and starts a reload: its loader waits until the pipe is opened.
 fn start_a_loader_that_waits(daemon: &Daemon) -> PathBuf {
-    let pipe = daemon.config_path().to_owned();
-    std::fs::remove_file(&pipe).expect("the test's own file");
-    e2e::program::Program::new("mkfifo")
-        .arg(&pipe)
-        .run()
-        .succeeded();
+    let pipe = daemon.replace_config_by_pipe();
     daemon.signal(Signal::SIGHUP);
-    pipe
+    pipe.to_owned()
 }
 
 #[test]
@@ -43,7 +38,7 @@ fn l5_the_worker_has_no_privilege_and_cannot_get_any() {
         assert_eq!(status_field(worker, "CapBnd"), "0000000000000000");
         assert!(
             uids.iter().all(|uid| uid != "0"),
-            "root's worker is somebody else: {uids:?}"
+            "root's worker runs as another user: {uids:?}"
         );
         assert_eq!(status_field(worker, "Groups").trim(), "");
     } else {
@@ -133,9 +128,11 @@ fn l5_clients_wait_for_the_next_worker() {
         assert_eq!(answer.status, 200);
     }
     assert_ne!(daemon.worker(), first);
-    let told = daemon.wait_for_log(|line| line.message_starts_with("the worker is gone"));
+    let reported = daemon.wait_for_log(|line| line.message_starts_with("the worker is gone"));
     assert_eq!(
-        told.field("restarts").and_then(serde_json::Value::as_u64),
+        reported
+            .field("restarts")
+            .and_then(serde_json::Value::as_u64),
         Some(1)
     );
 }
@@ -184,8 +181,8 @@ fn l15_a_stop_ends_a_worker_that_does_not_drain() {
     daemon.signal(Signal::SIGTERM);
     let exit = daemon.wait_exit();
     assert_eq!(exit.code, Some(0));
-    let told = exit.text().matches("did not end in time").count();
-    assert_eq!(told, 1);
+    let reported = exit.text().matches("did not end in time").count();
+    assert_eq!(reported, 1);
     poll(TIMEOUT, || has_ended(stuck).then_some(())).expect("no worker is left");
 }
 

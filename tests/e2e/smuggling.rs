@@ -405,8 +405,8 @@ fn h4_broken_content_gets_one_answer() {
     for content in ["zz\r\n", "2\r\nabc\r\n0\r\n\r\n", "0\r\nX : 1\r\n\r\n"] {
         let mut client = setup.client();
         client.send(format!("{head}{content}"));
-        let said = String::from_utf8(client.read_to_end()).expect("text");
-        assert_eq!(said.matches("HTTP/1.1 ").count(), 1, "{said}");
+        let output = String::from_utf8(client.read_to_end()).expect("text");
+        assert_eq!(output.matches("HTTP/1.1 ").count(), 1, "{output}");
     }
 }
 
@@ -428,14 +428,14 @@ fn h4_a_bad_request_pipelined_after_a_good_one_is_refused() {
         let mut client = setup.client();
         client.send(good.clone() + &bad);
         // The first request may or may not have been answered.
-        let said = String::from_utf8(client.read_to_end()).expect("text");
-        let answers = said.matches("HTTP/1.1 ").count();
-        let good_ones = said.matches("HTTP/1.1 200 OK").count();
-        let bad_ones = said.matches("HTTP/1.1 400 Bad Request").count();
-        assert_eq!(answers, good_ones + bad_ones, "{said}");
+        let output = String::from_utf8(client.read_to_end()).expect("text");
+        let answers = output.matches("HTTP/1.1 ").count();
+        let good_ones = output.matches("HTTP/1.1 200 OK").count();
+        let bad_ones = output.matches("HTTP/1.1 400 Bad Request").count();
+        assert_eq!(answers, good_ones + bad_ones, "{output}");
         assert!(
             good_ones <= 1 && bad_ones <= 1 && answers > 0,
-            "{bad:?}: {said:?}"
+            "{bad:?}: {output:?}"
         );
     }
     assert!(setup.paths().iter().all(|path| path == "/good"));

@@ -67,14 +67,14 @@ fn generation(daemon: &Daemon) -> Value {
 /// How often the log reports new system files with this text.
 fn times(daemon: &Daemon, words: &str) -> usize {
     let logs = daemon.logs();
-    let said = |line: &&LogLine| line.message_contains(&format!("{TAKEN_OVER}{words}"));
-    logs.iter().filter(said).count()
+    let is_one = |line: &&LogLine| line.message_contains(&format!("{TAKEN_OVER}{words}"));
+    logs.iter().filter(is_one).count()
 }
 
 #[track_caller]
 fn wait_for_times(daemon: &Daemon, words: &str, count: usize) {
-    let said = poll(TIMEOUT, || (times(daemon, words) >= count).then_some(()));
-    said.unwrap_or_else(|| panic!("{words:?} is logged {} times", times(daemon, words)));
+    let logged = poll(TIMEOUT, || (times(daemon, words) >= count).then_some(()));
+    logged.unwrap_or_else(|| panic!("{words:?} is logged {} times", times(daemon, words)));
 }
 
 #[test]
@@ -365,9 +365,9 @@ fn l14_a_change_while_the_proxy_stops_is_ignored() {
     drop(tunnel);
     let exit = daemon.wait_exit();
     assert_eq!(exit.code, Some(0), "{}", exit.text());
-    let said = exit.text();
+    let output = exit.text();
     assert!(
-        !said.contains(TAKEN_OVER) && !said.contains("panicked"),
-        "{said}"
+        !output.contains(TAKEN_OVER) && !output.contains("panicked"),
+        "{output}"
     );
 }

@@ -118,15 +118,15 @@ fn h12_the_proxys_credentials_are_shown_nowhere() {
         let message = line.message().unwrap_or_default();
         message.starts_with("NO_PROXY: \"*.b.test\" covers nothing")
     });
-    let mut told = config.to_string();
+    let mut reported = config.to_string();
     for command in [&["config"][..], &["status"], &["status", "--json"]] {
-        told += &output(&daemon, command);
+        reported += &output(&daemon, command);
     }
     for line in daemon.logs().iter().chain(&daemon.stdout()) {
-        told += &line.raw;
+        reported += &line.raw;
     }
     for secret in ["s3cret", "agent", "YWdlbnQ6czNjcmV0"] {
-        assert!(!told.contains(secret), "{secret} in {told}");
+        assert!(!reported.contains(secret), "{secret} in {reported}");
     }
 }
 

@@ -100,9 +100,9 @@ fn check(server: &Server) {
         let reports: Vec<_> = readings.iter().map(Reading::report).collect();
         let first = reports.first().cloned().flatten();
         let first = first.unwrap_or_else(|| panic!("{name}: {readings:?}"));
-        let told = (first["path"].as_str(), first["content"].as_u64());
+        let reported = (first["path"].as_str(), first["content"].as_u64());
         let length = row.passes.and_then(|length| length.try_into().ok());
-        assert_eq!(told, (Some("/framed"), length), "{name}: {first}");
+        assert_eq!(reported, (Some("/framed"), length), "{name}: {first}");
         let is_next =
             |report: &Option<Value>| matches!(report, Some(report) if report["path"] == "/next");
         match &reports[1..] {

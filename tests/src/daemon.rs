@@ -28,6 +28,7 @@ pub use self::config::Config;
 use self::log::Log;
 pub use self::log::LogLine;
 pub use self::start_script::StartScript;
+use crate::program::Program;
 use crate::tls::TestCa;
 use crate::wait::{TIMEOUT, poll};
 use crate::{process, shipped};
@@ -191,6 +192,25 @@ impl Daemon {
             let lines = find();
             panic!("{} lines of {count} are logged: {lines:#?}", lines.len())
         })
+    }
+
+    /// Waits until stderr has this many lines with this message, and returns all of them.
+    #[track_caller]
+    pub fn wait_for_messages(&self, count: usize, message: &str) -> Vec<LogLine> {
+        self.wait_for_logs(count, |line| line.message() == Some(message))
+    }
+
+    /// Replaces the configuration file by a pipe, and returns its path: a reload then waits until the
+    /// pipe is opened for writing and closed.
+    pub fn replace_config_by_pipe(&self) -> &Path {
+        let path = self.config_path();
+        std::fs::remove_file(path).expect("the test's own file can be removed");
+        Program::new("mkfifo")
+            .args(["-m", "666"])
+            .arg(path)
+            .run()
+            .succeeded();
+        path
     }
 
     /// Replaces the configuration file; nothing reads it before a reload.

@@ -44,10 +44,10 @@ pub fn is_inside(test: &str, namespace: Namespace, prepare: &str) -> bool {
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "yes")
         .output();
-    let said = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
+    let shown = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
     match ran {
-        Ok(ran) if ran.status.success() => assert!(said(&ran.stdout).contains("1 passed")),
-        Ok(ran) => panic!("{}{}", said(&ran.stdout), said(&ran.stderr)),
+        Ok(ran) if ran.status.success() => assert!(shown(&ran.stdout).contains("1 passed")),
+        Ok(ran) => panic!("{}{}", shown(&ran.stdout), shown(&ran.stderr)),
         Err(error) => panic!("unshare does not start: {error}"),
     }
     false

@@ -283,7 +283,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "run .ci/clients")]
     fn a_missing_client_fails_the_test_and_names_the_remedy() {
-        run("a-client-that-nobody-has", &[]);
+        run("a-client-that-is-not-installed", &[]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crate::service::{SERVICE, Service};
 const STATE: &str = "/var/lib/codex-network-proxy";
 
 /// The fingerprint in the output of a command.
-fn fingerprint(said: &str) -> &str {
-    let (_, rest) = said.split_once("SHA-256 ").expect("a fingerprint");
+fn fingerprint(output: &str) -> &str {
+    let (_, rest) = output.split_once("SHA-256 ").expect("a fingerprint");
     rest.lines().next().expect("a line").trim()
 }
 
@@ -84,11 +84,11 @@ fn k1_ca_install_makes_debian_trust_it_and_uninstall_undoes_exactly_that() {
         service.machine().run(["sh", "-c", &verify])
     };
     verify().failed();
-    for said in ["installed: ", "was there already: "] {
+    for output in ["installed: ", "was there already: "] {
         let installed = service.proxyctl("root", &["ca", "install"]);
         installed
             .succeeded()
-            .says(said)
+            .says(output)
             .says("/usr/local/share/ca-certificates/codex-network-proxy-ca-");
         verify().succeeded();
     }

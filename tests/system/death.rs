@@ -29,8 +29,8 @@ fn l9_a_killed_worker_is_replaced_within_a_second_and_no_client_is_refused() {
     assert!(lost.len() <= 4, "{lost:#?}");
     assert_ne!(other, worker);
     assert_eq!(service.monitor(), monitor);
-    let said = service.wait_for_message("the worker is gone");
-    assert_eq!(said.field("RESTARTS"), Some("1"), "{}", said.message());
+    let entry = service.wait_for_message("the worker is gone");
+    assert_eq!(entry.field("RESTARTS"), Some("1"), "{}", entry.message());
 }
 
 #[test]

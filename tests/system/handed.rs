@@ -56,11 +56,11 @@ impl Handed {
             .expect("there is a shell");
         let mut pipe = child.stderr.take().expect("a piped stderr");
         let stderr = std::sync::Arc::new(Watched::new(String::new()));
-        let said = std::sync::Arc::clone(&stderr);
+        let logged = std::sync::Arc::clone(&stderr);
         thread::spawn(move || {
             let mut part = [0; 4096];
             while let Ok(count @ 1..) = pipe.read(&mut part) {
-                said.update(|said| said.push_str(&String::from_utf8_lossy(&part[..count])));
+                logged.update(|logged| logged.push_str(&String::from_utf8_lossy(&part[..count])));
             }
         });
         Self {
@@ -76,7 +76,7 @@ impl Handed {
     fn wait_for(&self, text: &str) {
         let seen = self
             .stderr
-            .wait(TIMEOUT, |said| said.contains(text).then_some(()));
+            .wait(TIMEOUT, |logged| logged.contains(text).then_some(()));
         assert!(seen.is_some(), "not {text:?}, but: {}", self.stderr.lock());
     }
 
@@ -92,8 +92,8 @@ impl Handed {
     /// Waits for its end, which must be a failure, and returns its output.
     fn fails(mut self) -> String {
         let status = poll(TIMEOUT, || self.child.try_wait().expect("our own child"));
-        let said = self.stderr.lock().clone();
-        assert_eq!(status.and_then(|s| s.code()), Some(1), "{said}");
+        let logged = self.stderr.lock().clone();
+        assert_eq!(status.and_then(|s| s.code()), Some(1), "{logged}");
         self.wait_for("error");
         self.stderr.lock().clone()
     }
@@ -163,18 +163,18 @@ fn l9_the_name_of_a_socket_must_be_known() {
         "stored-web",
     ] {
         let (socket, _) = listener();
-        let said = Handed::start(name, vec![socket], &Config::example()).fails();
-        assert!(said.contains("http, socks5"), "{name:?}: {said}");
-        assert_eq!(said.trim().lines().count(), 1, "{name:?}: {said}");
+        let logged = Handed::start(name, vec![socket], &Config::example()).fails();
+        assert!(logged.contains("http, socks5"), "{name:?}: {logged}");
+        assert_eq!(logged.trim().lines().count(), 1, "{name:?}: {logged}");
     }
 }
 
 #[test]
 fn l9_two_sockets_of_one_name_are_refused_in_one_sentence() {
     let sockets = vec![listener().0, listener().0];
-    let said = Handed::start("http:http", sockets, &Config::example()).fails();
-    assert!(said.contains("two sockets called \"http\""), "{said}");
-    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    let logged = Handed::start("http:http", sockets, &Config::example()).fails();
+    assert!(logged.contains("two sockets called \"http\""), "{logged}");
+    assert_eq!(logged.trim().lines().count(), 1, "{logged}");
 }
 
 /// Clients would wait in the queue of a socket that is not served.
@@ -193,10 +193,10 @@ fn l6_a_disabled_proxy_answers_so_on_passed_sockets_and_binds_nothing() {
     let target = Socks5Target::name("allowed.test", 80);
     let refused = Connection::open(socks5.1).socks5_connect(&target);
     assert_eq!(refused.reply, 2);
-    let said = handed.stderr.lock().clone();
+    let logged = handed.stderr.lock().clone();
     assert!(
-        !said.contains("\"admin\""),
-        "the third is not bound: {said}"
+        !logged.contains("\"admin\""),
+        "the third is not bound: {logged}"
     );
 }
 
@@ -260,35 +260,35 @@ fn l9_a_socket_of_the_wrong_kind_is_refused_in_one_sentence() {
         (OwnedFd::from(connected), "does not listen (Accept=no"),
         (OwnedFd::from(file), "the socket \"http\""),
     ] {
-        let said = Handed::start("http", vec![socket], &Config::example()).fails();
-        assert!(said.contains(wanted), "{wanted}: {said}");
-        assert_eq!(said.trim().lines().count(), 1, "{said}");
+        let logged = Handed::start("http", vec![socket], &Config::example()).fails();
+        assert!(logged.contains(wanted), "{wanted}: {logged}");
+        assert_eq!(logged.trim().lines().count(), 1, "{logged}");
     }
 }
 
 #[test]
 fn l8_a_passed_socket_that_is_not_loopback_is_refused() {
     let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
-    let said = Handed::start("http", vec![socket.into()], &Config::example()).fails();
-    assert!(said.contains("not a loopback address"), "{said}");
+    let logged = Handed::start("http", vec![socket.into()], &Config::example()).fails();
+    assert!(logged.contains("not a loopback address"), "{logged}");
     assert!(
-        said.contains("dangerously_allow_non_loopback_proxy"),
-        "{said}"
+        logged.contains("dangerously_allow_non_loopback_proxy"),
+        "{logged}"
     );
 
     let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
-    let said = Handed::start("admin", vec![socket.into()], &Config::example()).fails();
+    let logged = Handed::start("admin", vec![socket.into()], &Config::example()).fails();
     assert!(
-        said.contains("dangerously_allow_non_loopback_admin"),
-        "{said}"
+        logged.contains("dangerously_allow_non_loopback_admin"),
+        "{logged}"
     );
 
     let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
     let config = Config::example()
         .set("network", "dangerously_allow_non_loopback_proxy", "true")
         .set("network", "dangerously_allow_all_unix_sockets", "true");
-    let said = Handed::start("http", vec![socket.into()], &config).fails();
-    assert!(said.contains("without unix sockets"), "{said}");
+    let logged = Handed::start("http", vec![socket.into()], &config).fails();
+    assert!(logged.contains("without unix sockets"), "{logged}");
 }
 
 #[test]

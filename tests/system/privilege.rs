@@ -7,7 +7,6 @@ use std::time::Duration;
 use e2e::program::Program;
 use nix::libc;
 
-use crate::machine::status_field;
 use crate::service::{SERVICE, Service};
 
 /// `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID` and `CAP_SETPCAP`.
@@ -272,7 +271,7 @@ fn c5_a_worker_without_its_sandbox_logs_it() {
     // Still no privilege.
     assert_eq!(service.status(worker, "CapEff"), NONE);
     let status = service.process(worker, "status").expect("it is there");
-    assert_ne!(status_field(&status, "Uid"), Some("0\t0\t0\t0"));
+    assert_ne!(e2e::process::find_field(&status, "Uid"), Some("0\t0\t0\t0"));
 }
 
 #[test]

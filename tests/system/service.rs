@@ -7,11 +7,12 @@ use std::time::Duration;
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
+use e2e::process::find_field;
 use e2e::program::Run;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
-use crate::machine::{Machine, machine, status_field};
+use crate::machine::{Machine, machine};
 
 pub(crate) const SERVICE: &str = "codex-network-proxy.service";
 pub(crate) const SOCKETS: [&str; 4] = [
@@ -190,9 +191,8 @@ impl Service {
 
     /// Whether a process exists and is not a zombie.
     pub(crate) fn is_alive(&self, pid: u32) -> bool {
-        self.process(pid, "status").is_some_and(|status| {
-            status_field(&status, "State").is_some_and(|s| !s.starts_with('Z'))
-        })
+        self.process(pid, "status")
+            .is_some_and(|status| find_field(&status, "State").is_some_and(|s| !s.starts_with('Z')))
     }
 
     /// A file of a process's `/proc`.
@@ -203,7 +203,7 @@ impl Service {
     /// A field of a process's status.
     pub(crate) fn status(&self, pid: u32, field: &str) -> String {
         let status = self.process(pid, "status").expect("the process is there");
-        let found = status_field(&status, field);
+        let found = find_field(&status, field);
         found
             .unwrap_or_else(|| panic!("no {field} in {status}"))
             .to_owned()

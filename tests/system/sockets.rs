@@ -8,11 +8,11 @@ fn l9_the_error_for_an_unknown_socket_name_lists_the_valid_ones() {
     let service = Service::new();
     service.edit(SOCKETS[0], "[Socket]\nFileDescriptorName=web\n");
     service.start_in_vain();
-    let said = service.wait_for_message("a socket called \"web\"");
+    let entry = service.wait_for_message("a socket called \"web\"");
     assert!(
-        said.message().contains("http, socks5"),
+        entry.message().contains("http, socks5"),
         "{}",
-        said.message()
+        entry.message()
     );
 }
 
@@ -24,11 +24,11 @@ fn l8_a_socket_that_others_can_reach_is_refused() {
         "[Socket]\nListenStream=\nListenStream=0.0.0.0:3128\n",
     );
     service.start_in_vain();
-    let said = service.wait_for_message("listens on 0.0.0.0:3128");
-    let said = said.message();
+    let entry = service.wait_for_message("listens on 0.0.0.0:3128");
+    let message = entry.message();
     assert!(
-        said.contains("dangerously_allow_non_loopback_proxy"),
-        "{said}"
+        message.contains("dangerously_allow_non_loopback_proxy"),
+        "{message}"
     );
 }
 

@@ -25,7 +25,7 @@ fn l9_systemd_owns_the_sockets_and_the_service_serves_them() {
     );
     for address in [HTTP, SOCKS5, ADMIN] {
         let line = held.stdout.lines().find(|line| line.contains(address));
-        let line = line.unwrap_or_else(|| panic!("nobody listens on {address}: {held:#?}"));
+        let line = line.unwrap_or_else(|| panic!("no process listens on {address}: {held:#?}"));
         assert!(line.contains("(\"systemd\",pid=1,"), "{line}");
     }
 
@@ -116,10 +116,10 @@ fn c5_a_missing_user_is_one_clear_error() {
     let service = Service::new();
     service.configure(&Config::example().set("daemon", "user", "\"nobody-has-this\""));
     service.start();
-    let said = service
+    let output = service
         .wait_for_message("there is no user \"nobody-has-this\"")
         .message();
-    assert!(said.contains("set [daemon] user"), "{said}");
+    assert!(output.contains("set [daemon] user"), "{output}");
 }
 
 #[test]

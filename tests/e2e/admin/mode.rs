@@ -17,8 +17,8 @@ fn post(daemon: &Daemon, head: &str, body: impl AsRef<[u8]>) -> Response {
 }
 
 fn mode(daemon: &Daemon) -> String {
-    let told = daemon.admin("GET", "/config", None).json();
-    told["mode"].as_str().expect("a mode").to_owned()
+    let reported = daemon.admin("GET", "/config", None).json();
+    reported["mode"].as_str().expect("a mode").to_owned()
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn files(state: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// The fingerprint in the output of `init`.
-fn told(run: &Run) -> String {
+fn reported(run: &Run) -> String {
     let (_, rest) = run
         .succeeded()
         .stdout
@@ -56,7 +56,7 @@ fn l5_a_second_init_changes_nothing_and_succeeds() {
     let first = init(directory.path());
     let again = init(directory.path());
     again.succeeded().says("a valid CA exists already");
-    assert_eq!(told(&first), told(&again));
+    assert_eq!(reported(&first), reported(&again));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn m3_init_creates_the_configured_files() {
         .run();
     assert_eq!(mode(&key), 0o600);
     let daemon = Daemon::start(&config);
-    assert_eq!(fingerprint(&daemon), told(&run));
+    assert_eq!(fingerprint(&daemon), reported(&run));
     assert_eq!(shown(&daemon)["kept_at"], serde_json::json!(certificate));
 }
 
@@ -204,7 +204,7 @@ fn m3_a_stored_ca_survives_restarts_and_a_temporary_one_does_not() {
     let run = init(state);
     for _ in 0..2 {
         let daemon = daemon_in(state);
-        assert_eq!(fingerprint(&daemon), told(&run));
+        assert_eq!(fingerprint(&daemon), reported(&run));
         assert_eq!(shown(&daemon)["subject"], subject(&run));
     }
 }
@@ -229,7 +229,7 @@ fn m3_a_temporary_ca_survives_workers_and_reloads_until_one_is_stored() {
     let run = init(directory.path());
     assert_eq!(fingerprint(&daemon), first, "nothing was reloaded");
     assert_eq!(daemon.reload().status, 200);
-    assert_eq!(fingerprint(&daemon), told(&run), "the kept one");
+    assert_eq!(fingerprint(&daemon), reported(&run), "the kept one");
     // A bad pair leaves the good one in force.
     let (_, key) = files(directory.path());
     std::fs::remove_file(key).expect("it is ours");
@@ -240,5 +240,5 @@ fn m3_a_temporary_ca_survives_workers_and_reloads_until_one_is_stored() {
         "{}",
         answer.text()
     );
-    assert_eq!(fingerprint(&daemon), told(&run));
+    assert_eq!(fingerprint(&daemon), reported(&run));
 }

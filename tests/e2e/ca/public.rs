@@ -289,6 +289,6 @@ fn m3_openssl_takes_the_certificate_for_a_cas() {
 #[test]
 fn k2_ca_without_a_proxy_says_how_to_start_one() {
     let directory = tempfile::tempdir().expect("a directory");
-    let run = proxyctl_at(&directory.path().join("nobody.sock"), &["ca", "show"]);
+    let run = proxyctl_at(&directory.path().join("missing.sock"), &["ca", "show"]);
     assert_eq!(run.code, Some(3), "{run:?}");
 }

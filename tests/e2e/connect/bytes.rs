@@ -69,8 +69,8 @@ fn h8_megabytes_go_both_ways_at_once_unchanged() {
         client.send(part);
         received.extend(client.read_exact(part.len()));
     }
-    assert!(received == back, "what came back differs");
-    assert_eq!(client.read_exact(1), [1], "what went there differs");
+    assert!(received == back, "the received bytes differ");
+    assert_eq!(client.read_exact(1), [1], "the sent bytes differ");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn m1_tls_in_a_tunnel_is_untouched() {
     let answer = client.exchange(&format!("GET /inside HTTP/1.1\r\n{fields}\r\n"));
     assert_eq!(answer.json()["target"], "/inside");
     let seen = &setup.origin.requests()[0];
-    assert_eq!(seen.header("via"), Some("mine"), "nobody looked inside");
+    assert_eq!(seen.header("via"), Some("mine"), "the field is unchanged");
     for line in setup.daemon.logs() {
         assert!(!line.raw.contains("/inside"), "{}", line.raw);
     }

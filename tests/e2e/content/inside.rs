@@ -70,8 +70,8 @@ fn p7_limited_mode_refuses_content_inside_tls() {
             let kind = answer.header("x-proxy-error");
             assert_eq!(kind, Some("blocked-by-method-policy"));
             if method != "HEAD" {
-                let said = answer.text();
-                assert!(said.contains("without content"), "{said}");
+                let output = answer.text();
+                assert!(output.contains("without content"), "{output}");
             }
         }
         assert_eq!(setup.origin.requests().len(), 0);
@@ -110,8 +110,8 @@ fn m10_a_hook_permits_no_content_that_its_method_does_not_define() {
             assert_eq!(answer.status, 403, "{protocol} {method}");
             assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-mitm-hook"));
             if method != "HEAD" {
-                let said = answer.text();
-                assert!(said.contains("without content"), "{said}");
+                let output = answer.text();
+                assert!(output.contains("without content"), "{output}");
             }
         }
         assert_eq!(setup.origin.requests().len(), 0);

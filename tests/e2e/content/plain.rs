@@ -45,8 +45,8 @@ fn p7_limited_mode_refuses_content_that_an_origin_could_take_for_a_request() {
     client.send(old.replace("HTTP/1.1", "HTTP/1.0") + &write);
     assert_eq!(client.read_head().status, 403, "HTTP/1.0");
     let answer = ask(&setup, "GET", "/", &write);
-    let said = answer.json()["message"].to_string();
-    assert!(said.contains("without content"), "{said}");
+    let output = answer.json()["message"].to_string();
+    assert!(output.contains("without content"), "{output}");
     assert_eq!(setup.origin.connections(), 0);
     let entry = &setup.daemon.blocked()[0];
     assert_eq!(entry["reason"], "method_not_allowed");

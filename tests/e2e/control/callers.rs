@@ -246,9 +246,9 @@ fn k3_a_supplementary_group_of_the_process_admits_it() {
 #[test]
 fn k3_an_unknown_user_name_is_in_the_log_and_in_status() {
     let daemon = with_control("administrators", r#"["no-such-user"]"#);
-    let told = "[daemon.control] administrators has \"no-such-user\", which admits nobody: this system does not know that name";
-    daemon.wait_for_log(|line| line.message() == Some(told));
-    proxyctl(&daemon, &["status"]).succeeded().says(told);
+    let reported = "[daemon.control] administrators has \"no-such-user\", which admits nobody: this system does not know that name";
+    daemon.wait_for_log(|line| line.message() == Some(reported));
+    proxyctl(&daemon, &["status"]).succeeded().says(reported);
 }
 
 /// A caller that sends raw bytes.

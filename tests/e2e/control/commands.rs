@@ -156,9 +156,9 @@ fn k1_c7_a_failed_reload_returns_every_problem_and_changes_nothing() {
         .says("the reload failed; the old settings stay in force");
     let failed = proxyctl(&daemon, &["reload", "--json"]);
     assert_eq!(failed.code, Some(1));
-    let told: serde_json::Value = serde_json::from_str(&failed.stdout).expect("JSON");
-    assert_eq!(told["status"], "failed");
-    assert_eq!(told["problems"][0]["line"], 2);
+    let reported: serde_json::Value = serde_json::from_str(&failed.stdout).expect("JSON");
+    assert_eq!(reported["status"], "failed");
+    assert_eq!(reported["problems"][0]["line"], 2);
     let status = proxyctl_json(&daemon, &["status"]);
     assert_eq!(status["allow_rules"], 1);
     assert_eq!(status["last_reload"]["outcome"], "failed");

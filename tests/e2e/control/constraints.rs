@@ -57,11 +57,11 @@ fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
         return;
     };
     let daemon = machine.start(&Config::example());
-    let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!(told["mode"], "limited");
+    let reported = daemon.admin("GET", "/config", None).json();
+    assert_eq!(reported["mode"], "limited");
     let place = format!("{REQUIREMENTS}:2");
     assert_eq!(
-        (&told["pinned"]["mode"], &told["sources"]["mode"]),
+        (&reported["pinned"]["mode"], &reported["sources"]["mode"]),
         (&json!({ "allowed": "limited", "by": place }), &json!(place))
     );
     let why = format!(
@@ -80,8 +80,8 @@ fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
     let same = daemon.admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
     assert_eq!(same.status, 200);
     daemon.wait_for_log(|line| {
-        line.message().is_some_and(|told| {
-            told.starts_with("refused a change of the mode through the control")
+        line.message().is_some_and(|reported| {
+            reported.starts_with("refused a change of the mode through the control")
         })
     });
 }
@@ -95,8 +95,10 @@ fn c6_config_shows_who_set_each_value_and_what_bounds_it() {
     };
     let daemon = machine.start(&Config::example());
     let file = daemon.config_path().display().to_string();
-    let told = proxyctl_json(&daemon, &["config"]);
-    let denied = told["sources"]["denied_domains"].as_str().expect("places");
+    let reported = proxyctl_json(&daemon, &["config"]);
+    let denied = reported["sources"]["denied_domains"]
+        .as_str()
+        .expect("places");
     assert!(
         denied.starts_with(&file) && denied.ends_with(&format!(", {REQUIREMENTS}:3")),
         "{denied}"
@@ -148,10 +150,10 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let reloaded = daemon.reload();
     assert_eq!(reloaded.status, 200, "{}", reloaded.text());
     let refused = daemon.get("http://allowed.test:1/");
-    let told = refused.json();
-    assert_eq!(told["reason"], "not_allowed");
+    let reported = refused.json();
+    assert_eq!(reported["reason"], "not_allowed");
     // It names who can help, and not the path of the file (SPEC H7).
-    let message = told["message"].as_str().expect("a sentence");
+    let message = reported["message"].as_str().expect("a sentence");
     assert!(
         message.contains("the administrator of requirements.toml") && !message.contains("/etc"),
         "{message}"
@@ -196,8 +198,8 @@ fn c6_a_users_resolver_cannot_redirect_managed_names() {
     };
     assert_eq!(exit.code, Some(78), "{}", exit.text());
     for key in ["nameservers", "hosts_file"] {
-        let said = format!("invalid value for daemon.resolver.{key}: ");
-        assert!(exit.text().contains(&said), "{}", exit.text());
+        let text = format!("invalid value for daemon.resolver.{key}: ");
+        assert!(exit.text().contains(&text), "{}", exit.text());
     }
 
     // Without a resolver in the configuration, that of the requirements applies.

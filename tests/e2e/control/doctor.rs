@@ -110,8 +110,8 @@ fn k1_doctor_finds_nothing_wrong_with_a_healthy_proxy() {
     let malformed = "refused a malformed request";
     daemon.wait_for_message("carries no ftp URLs");
     let logs = daemon.logs();
-    let said = logs.iter().filter(|line| line.message_contains(malformed));
-    assert_eq!(said.count(), 1, "{logs:#?}");
+    let entries = logs.iter().filter(|line| line.message_contains(malformed));
+    assert_eq!(entries.count(), 1, "{logs:#?}");
     // Each line has all fields, whatever it found.
     for line in &lines {
         let keys: Vec<&String> = line.as_object().expect("an object").keys().collect();
@@ -130,7 +130,7 @@ fn k1_doctor_prints_columns_and_no_colour_into_a_pipe() {
         .env("NO_PROXY", "a\u{1b}[2Jb.example")
         .run();
     assert_eq!(run.code, Some(1), "{run:#?}");
-    assert_eq!(run.stderr, "", "everything was told");
+    assert_eq!(run.stderr, "", "all problems are in the output");
     let lines: Vec<&str> = run.stdout.lines().collect();
     let [control, environment, advice, no_proxy, unset, count] = lines[..] else {
         panic!("{lines:#?}");
@@ -385,8 +385,8 @@ fn c5_doctor_reports_too_few_descriptors_and_an_unconfined_worker() {
     let (_, lines) = examine(&socket, &["settings", "confinement"], &[]);
     assert!(!is_short(&lines), "{lines:#?}");
     if cfg!(target_os = "linux") {
-        let told = ("note", "the worker runs without Landlock");
-        assert!(of(&lines, "confinement").contains(&told), "{lines:#?}");
+        let reported = ("note", "the worker runs without Landlock");
+        assert!(of(&lines, "confinement").contains(&reported), "{lines:#?}");
     }
     daemon.reload_with(&config.set("daemon.limits", "max_connections", "101"));
     let (code, lines) = examine(&socket, &["settings"], &[]);

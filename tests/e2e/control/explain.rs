@@ -165,7 +165,7 @@ fn k5_p7_explain_agrees_with_every_protocol_in_limited_mode() {
 }
 
 /// The reason that an answer of the proxy names; `None` if it is the origin's.
-fn told(answer: &Response) -> Option<String> {
+fn reported(answer: &Response) -> Option<String> {
     let decision: Value = serde_json::from_str(answer.header("x-network-policy-decision")?)
         .expect("a decision in JSON");
     decision["reason"].as_str().map(str::to_owned)
@@ -230,7 +230,7 @@ fn k5_h9_h10_explain_judges_the_fields_of_a_plain_request() {
         let mut message = setup.message(method, "allowed.test", path, &lines);
         add_content(&mut message, fields);
         let answer = setup.client().exchange(&message);
-        assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
+        assert_eq!(reported(&answer).as_deref(), *wanted, "{message}");
         let url = format!("http://allowed.test:{port}{path}");
         let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(reason(&explained).as_deref(), *wanted, "{explained}");
@@ -296,7 +296,7 @@ action = ["clean"]
             message = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         }
         let answer = setup.http1("hooked.test").exchange(&message);
-        assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
+        assert_eq!(reported(&answer).as_deref(), *wanted, "{message}");
         let url = setup.url("hooked.test", path);
         let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(
@@ -545,7 +545,7 @@ fn k5_p7_explain_agrees_with_requests_inside_tls_in_limited_mode() {
             message.push_str("1\r\nx\r\n0\r\n\r\n");
         }
         let answer = setup.http1("allowed.test").exchange(&message);
-        assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
+        assert_eq!(reported(&answer).as_deref(), *wanted, "{message}");
         let url = setup.url("allowed.test", path);
         let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(

@@ -112,8 +112,8 @@ fn r1_numbers_and_follow_continue_when_a_worker_is_replaced() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL)
             .expect("the worker is there");
         be_refused(&daemon, host);
-        let (told, sequence) = next();
-        assert_eq!(told, host);
+        let (reported, sequence) = next();
+        assert_eq!(reported, host);
         assert!(sequence > last, "{sequence} after {last}");
         // A crash loses the list. A client that asks from an old number on still gets everything
         // newer.

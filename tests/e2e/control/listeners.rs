@@ -182,11 +182,11 @@ fn k2_root_talks_to_a_users_proxy_only_if_the_flag_names_it() {
         says(&run);
         run.says("/run/codex-network-proxy/control.sock: there is no such socket");
     }
-    let told = Program::new(shipped::proxyctl())
+    let reported = Program::new(shipped::proxyctl())
         .args(["doctor", "control", "--json"])
         .env(VARIABLE, &path)
         .run();
-    told.failed().says("nobody (uid ").says("\"problem\"");
+    reported.failed().says("nobody (uid ").says("\"problem\"");
 
     // The flag is explicit, and the answer names the owner.
     let status = proxyctl_json(&users.daemon, &["status"]);

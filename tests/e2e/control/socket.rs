@@ -148,15 +148,15 @@ fn l4_a_configured_path_that_cannot_be_created_is_an_error() {
         exit.text()
     );
     let long = directory.path().join("x".repeat(120));
-    let told = refused_at(&long).text();
+    let reported = refused_at(&long).text();
     assert!(
-        told.contains("the path of the control socket is too long ("),
-        "{told}"
+        reported.contains("the path of the control socket is too long ("),
+        "{reported}"
     );
-    assert!(told.contains("and the system takes 10"), "{told}");
+    assert!(reported.contains("and the system takes 10"), "{reported}");
     assert!(
-        told.contains("set [daemon.control] socket to a shorter one"),
-        "{told}"
+        reported.contains("set [daemon.control] socket to a shorter one"),
+        "{reported}"
     );
     proxyctl_at(&long, &["status"]).says("the path is too long for a unix socket");
 }

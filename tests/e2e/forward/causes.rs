@@ -184,7 +184,7 @@ fn h8_identity_content_shorter_than_its_length_is_logged() {
 /// An origin that answers has read the request. So even an idempotent one is not sent again.
 #[test]
 fn h1_a_malformed_answer_on_a_kept_connection_is_not_retried() {
-    let (told, asked) = mpsc::channel();
+    let (sender, asked) = mpsc::channel();
     let origin = serve_each(move |number, mut stream| {
         let answers: [&[u8]; 2] = [
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -192,7 +192,7 @@ fn h1_a_malformed_answer_on_a_kept_connection_is_not_retried() {
         ];
         for answer in answers {
             read_head(&mut stream)?;
-            let _ = told.send(number);
+            let _ = sender.send(number);
             stream.write_all(answer)?;
         }
         io::copy(&mut stream, &mut io::sink()).map(|_| ())

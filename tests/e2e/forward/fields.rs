@@ -39,7 +39,7 @@ fn h3_hop_by_hop_fields_are_removed() {
         "X-Forwarded-Proto: https",
         "X-FORWARDED-ANYTHING: 1",
         "X-Real-IP: 192.0.2.1",
-        "Via: 1.1 somebody",
+        "Via: 1.1 upstream",
     ] {
         assert_eq!(sent(&setup, &[field]), [], "{field}");
     }

@@ -16,14 +16,14 @@ const EXPECTING: [&str; 2] = ["Expect: 100-continue", "Content-Length: 4"];
 
 #[test]
 fn h1_100_continue_of_the_origin_reaches_the_client() {
-    let said = Arc::new(AtomicBool::new(false));
+    let continued = Arc::new(AtomicBool::new(false));
     let origin = Origin::answering(|request| Answer::text(&request.text()));
     let setup = PlainSetup::new(
         origin
             .before_body({
-                let said = Arc::clone(&said);
+                let continued = Arc::clone(&continued);
                 move |_| {
-                    said.store(true, Ordering::SeqCst);
+                    continued.store(true, Ordering::SeqCst);
                     None
                 }
             })
@@ -31,11 +31,14 @@ fn h1_100_continue_of_the_origin_reaches_the_client() {
     );
     let mut client = setup.client();
     for _ in 0..3 {
-        said.store(false, Ordering::SeqCst);
+        continued.store(false, Ordering::SeqCst);
         client.send(setup.message("POST", "allowed.test", "/", &EXPECTING));
         let interim = client.read_response();
         assert_eq!(interim.status, 100);
-        assert!(said.load(Ordering::SeqCst), "before the origin had said so");
+        assert!(
+            continued.load(Ordering::SeqCst),
+            "the 100 is not the origin's"
+        );
         client.send("body");
         assert_eq!(client.read_response().text(), "body");
     }
@@ -183,12 +186,12 @@ fn h1_an_unrequested_101_is_the_origins_fault() {
 
 #[test]
 fn h1_endless_interim_answers_are_the_origins_fault() {
-    let (told, ended) = mpsc::channel();
+    let (sender, ended) = mpsc::channel();
     let address = serve_one(move |mut stream| {
         read_head(&mut stream)?;
         let batch = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100);
         let broken = std::iter::repeat_with(|| stream.write_all(&batch)).find_map(Result::err);
-        let _ = told.send(broken);
+        let _ = sender.send(broken);
         Ok(())
     });
     let daemon = Daemon::start(&Config::example());

@@ -40,9 +40,9 @@ fn attached(setup: &PlainSetup) -> Connection {
 }
 
 fn assert_alive(client: &mut Connection) {
-    let said = "\0 not HTTP \u{ff}";
-    client.send(said);
-    assert_eq!(client.read_exact(said.len()), said.as_bytes());
+    let bytes = "\0 not HTTP \u{ff}";
+    client.send(bytes);
+    assert_eq!(client.read_exact(bytes.len()), bytes.as_bytes());
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn m1_a_change_of_mode_changes_interception_at_once() {
             let (mut tunnel, _) = opaque().expect("the origin itself");
             setup.daemon.set_mode("limited");
             within_a_second(|| tunnel.expect_closed());
-            assert!(opaque().is_err(), "nobody's certificate but ours");
+            assert!(opaque().is_err(), "the proxy's certificate is not trusted");
             let mut intercepted = inside(&setup, protocol, "allowed.test");
             setup.daemon.set_mode("full");
             within_a_second(|| intercepted.expect_closed());
@@ -317,7 +317,10 @@ fn h1_a_drain_lets_current_requests_finish() {
         });
         let begun = Instant::now();
         assert_eq!(setup.daemon.wait_exit().code, Some(0));
-        assert!(begun.elapsed() < TIMEOUT / 3, "it waits for nobody else");
+        assert!(
+            begun.elapsed() < TIMEOUT / 3,
+            "it waits for no other client"
+        );
     }
 }
 
@@ -414,14 +417,14 @@ fn p9_a_request_inside_tls_gets_the_same_verdict_as_outside() {
                 (wanted, wanted),
                 "{method} {host}"
             );
-            let told = |answer: &e2e::client::Response| {
+            let reported = |answer: &e2e::client::Response| {
                 let json = answer.header("x-network-policy-decision")?;
                 let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
                 Some([json["reason"].clone(), json["source"].clone()])
             };
-            assert_eq!(told(&outside), told(&inside));
-            let told = told(&inside).map(|[reason, _]| reason);
-            assert_eq!(told, reason.map(Into::into));
+            assert_eq!(reported(&outside), reported(&inside));
+            let reported = reported(&inside).map(|[reason, _]| reason);
+            assert_eq!(reported, reason.map(Into::into));
         }
     }
     // A reload affects the next request inside TLS too.

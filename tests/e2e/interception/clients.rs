@@ -191,19 +191,20 @@ fn m4_distrust_of_the_ca_is_logged_once_per_host_and_minute() {
         }
     }
     assert_eq!(setup.status("allowed.test"), 200);
-    let told = |line: &e2e::daemon::LogLine| line.message_contains("does not trust the proxy's CA");
-    setup
-        .daemon
-        .wait_for_log(|line| told(line) && line.field("host").is_some_and(|it| it == "127.0.0.1"));
+    let reported =
+        |line: &e2e::daemon::LogLine| line.message_contains("does not trust the proxy's CA");
+    setup.daemon.wait_for_log(|line| {
+        reported(line) && line.field("host").is_some_and(|it| it == "127.0.0.1")
+    });
     assert_eq!(setup.daemon.reload().status, 200);
     setup.daemon.wait_for_message("reloaded");
     let lines = setup.daemon.logs();
-    let lines: Vec<_> = lines.iter().filter(|line| told(line)).collect();
+    let lines: Vec<_> = lines.iter().filter(|line| reported(line)).collect();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     for line in lines {
         assert_eq!(line.level(), Some("WARN"));
-        let said = line.message().unwrap_or_default();
-        assert!(said.contains("proxyctl ca show"), "{said}");
+        let output = line.message().unwrap_or_default();
+        assert!(output.contains("proxyctl ca show"), "{output}");
     }
     assert_eq!(setup.daemon.blocked().len(), 0, "nothing was refused");
 }

@@ -244,13 +244,13 @@ fn m6_streams_beyond_the_announced_limit_are_refused() {
         let settings = raw
             .until(|frame| frame.kind == SETTINGS && frame.flags == 0)
             .expect("settings");
-        let told = settings
+        let reported = settings
             .payload
             .chunks(6)
             .find(|setting| setting[..2] == [0, 3])
             .map(|setting| u32::from_be_bytes(setting[2..].try_into().expect("four bytes")));
-        let told = told.expect("MAX_CONCURRENT_STREAMS");
-        assert!((1..=1000).contains(&told), "{told}");
+        let reported = reported.expect("MAX_CONCURRENT_STREAMS");
+        assert!((1..=1000).contains(&reported), "{reported}");
         let block = raw.request("GET", "/silent", &[]);
         let more = (0..1000).any(|number| {
             let begun = frame(HEADERS, END_STREAM | END_HEADERS, stream(number), &block);

@@ -246,8 +246,8 @@ fn m9_b4_only_the_origin_sees_the_secret() {
                 .all(|request| request.header("authorization").is_some())
         );
         for target in ["/config", "/blocked", "/patterns"] {
-            let told = setup.daemon.admin("GET", target, None).text();
-            assert!(!told.contains("hunter2"), "{target}: {told}");
+            let reported = setup.daemon.admin("GET", target, None).text();
+            assert!(!reported.contains("hunter2"), "{target}: {reported}");
         }
         // After everything that was logged before.
         assert_eq!(setup.daemon.reload().status, 200);

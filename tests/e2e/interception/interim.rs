@@ -131,13 +131,13 @@ fn ask_over_http1(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()
 fn m6_content_is_not_sent_after_a_final_answer() {
     let ca = TestCa::new();
     let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
-    let (told, next) = mpsc::channel();
+    let (sender, next) = mpsc::channel();
     let origin = serve_one(move |stream| {
         let mut origin = Http2Origin::accept(stream, config)?;
         let stream = origin.next(HEADERS)?.stream;
         origin.send(&head(END_STREAM, stream, &status("417")))?;
         let next = origin.find(|frame| frame.stream == stream)?;
-        let _ = told.send(next.kind);
+        let _ = sender.send(next.kind);
         Ok(())
     });
     let (_secret, setup) = writable_setup(origin, &ca);

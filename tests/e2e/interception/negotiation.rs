@@ -166,7 +166,7 @@ fn assert_is_for(certificate: &[u8], name: &str) {
         rustls::client::verify_server_name(&parsed, &name)
     };
     verify(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-    verify("another.test").expect_err("for nobody else");
+    verify("another.test").expect_err("the leaf is for one name");
 }
 
 #[test]
@@ -222,7 +222,11 @@ fn m7_a_server_name_that_differs_from_connect_gets_an_alert_and_is_recorded() {
         assert_eq!(entry["detail"], "sni_mismatch");
         assert_eq!(entry["host"], "allowed.test");
     }
-    assert_eq!(setup.origin.handshakes().len(), 0, "nobody is asked");
+    assert_eq!(
+        setup.origin.handshakes().len(),
+        0,
+        "the origin is not contacted"
+    );
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn m7_connect_inside_tls_is_refused() {
     let mut client = setup.http1("allowed.test");
     let answer = client.connect(&setup.authority("allowed.test"));
     assert_eq!(answer.status, 405);
-    let allowed = answer.header("allow").expect("what may be asked");
+    let allowed = answer.header("allow").expect("the allowed methods");
     assert!(!allowed.contains("CONNECT"), "{allowed}");
     assert_eq!(setup.origin.requests().len(), 0);
 }

@@ -90,14 +90,14 @@ fn begun(client: &e2e::client::Http2, setup: &RawTlsSetup, body: &[u8]) -> Excha
 
 #[test]
 fn m6_a_client_reset_of_a_stream_is_passed_upstream_alone() {
-    let (told, reset) = mpsc::channel();
+    let (sender, reset) = mpsc::channel();
     let setup = setup(move |mut origin| {
         let first = origin.answer(b"first", 0)?;
         let second = origin.answer(b"second", 0)?;
         let reset = origin.next(RST_STREAM)?;
         origin.send(&frame(DATA, END_STREAM, second, b"rest"))?;
         let code = u32::from_be_bytes(reset.payload.try_into().expect("four bytes"));
-        let _ = told.send((reset.stream == first, code));
+        let _ = sender.send((reset.stream == first, code));
         origin.next(RST_STREAM).map(|_| ())
     });
     let client = setup.http2();
@@ -137,7 +137,7 @@ fn m6_a_client_reset_is_passed_upstream_while_the_origin_reads_nothing() {
     for ends in [0, END_STREAM] {
         let ca = TestCa::new();
         let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
-        let (told, reset) = mpsc::channel();
+        let (sender, reset) = mpsc::channel();
         let origin = serve_one(move |stream| {
             let mut origin = Http2Origin::accept(stream, config)?;
             let stream = origin.next(HEADERS)?.stream;
@@ -149,7 +149,7 @@ fn m6_a_client_reset_is_passed_upstream_while_the_origin_reads_nothing() {
             origin.send(&frame(HEADERS, END_HEADERS | ends, stream, OK))?;
             let reset = origin.next(RST_STREAM)?;
             let code = u32::from_be_bytes(reset.payload.try_into().expect("four bytes"));
-            let _ = told.send((reset.stream == stream, code));
+            let _ = sender.send((reset.stream == stream, code));
             Ok(())
         });
         let (_secret, setup) = writable_setup(origin, &ca);
@@ -209,13 +209,13 @@ fn m6_many_empty_frames_of_an_origin_end_its_connection() {
         Some(frame(SETTINGS, 0, 0, &[])),
         Some(frame(PING, 0, 0, &[0; 8])),
     ] {
-        let (told, ended) = mpsc::channel();
+        let (sender, ended) = mpsc::channel();
         let setup = setup(move |mut origin| {
             let stream = origin.next(HEADERS)?.stream;
             let interim = frame(HEADERS, END_HEADERS, stream, b"\x08\x03103");
             let batch = part.unwrap_or(interim).repeat(100);
             let broken = std::iter::repeat_with(|| origin.send(&batch)).find_map(Result::err);
-            let _ = told.send(broken.is_some());
+            let _ = sender.send(broken.is_some());
             Ok(())
         });
         let client = setup.http2();

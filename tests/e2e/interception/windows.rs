@@ -96,12 +96,12 @@ fn m6_the_connection_window_covers_all_streams() {
     let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
     let mut raw = FrameConnection::open(&setup, "allowed.test", &[]);
     let settings = settings(&mut raw);
-    let told = |id: u16| {
+    let reported = |id: u16| {
         let found = settings.iter().find(|setting| setting.0 == id);
         found.map(|setting| u64::from(setting.1))
     };
-    let streams = told(3).expect("MAX_CONCURRENT_STREAMS");
-    let stream_window = told(4).expect("INITIAL_WINDOW_SIZE");
+    let streams = reported(3).expect("MAX_CONCURRENT_STREAMS");
+    let stream_window = reported(4).expect("INITIAL_WINDOW_SIZE");
     let opened = raw
         .until(|frame| frame.kind == WINDOW_UPDATE && frame.stream == 0)
         .expect("a larger window");

@@ -114,8 +114,8 @@ fn h11_an_attempt_id_marks_the_rest_of_its_connection() {
         let answer = http(&mut client, "GET", "http://blocked.test/", field);
         assert_eq!(answer.status, 403);
     }
-    let told = client.connect("blocked.test:443");
-    assert_eq!(told.status, 403);
+    let reported = client.connect("blocked.test:443");
+    assert_eq!(reported.status, 403);
     let row = |id: Value| json!(["http", "blocked.test", id]);
     let mut rows = vec![
         row(Value::Null),

@@ -68,13 +68,13 @@ fn r1_each_listener_records_its_protocol_and_method() {
     daemon.get("http://blocked.test/");
     Connection::open(daemon.http_addr()).connect("blocked.test:443");
     socks5(&daemon, "blocked.test", 22);
-    let told: Vec<_> = daemon
+    let reported: Vec<_> = daemon
         .blocked()
         .iter()
         .map(|entry| json!([entry["protocol"], entry["method"], entry["port"]]))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             json!(["http", "GET", 80]),
             json!(["http-connect", "CONNECT", 443]),
@@ -92,12 +92,12 @@ fn r1_the_buffer_keeps_the_latest_entries_and_counts_all() {
     }
     let entries = daemon.blocked();
     let first = entries[0]["sequence"].as_u64().expect("a number");
-    let told: Vec<_> = entries
+    let reported: Vec<_> = entries
         .iter()
         .map(|entry| json!([entry["host"], entry["sequence"]]))
         .collect();
     let wanted = [8, 9, 10].map(|number| json!([format!("n{number}.test"), first + number - 8]));
-    assert_eq!(told, wanted);
+    assert_eq!(reported, wanted);
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn r1_r5_a_name_that_does_not_resolve_is_an_allowed_attempt_that_failed() {
         assert_eq!(flow.level(), Some("INFO"));
     }
     assert!(daemon.blocked().is_empty());
-    let said = |line: &e2e::daemon::LogLine| line.message_starts_with(VIOLATION);
-    assert!(!daemon.logs().iter().any(said));
+    let is_violation = |line: &e2e::daemon::LogLine| line.message_starts_with(VIOLATION);
+    assert!(!daemon.logs().iter().any(is_violation));
 }
 
 #[test]

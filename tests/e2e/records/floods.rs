@@ -104,10 +104,10 @@ fn r2_refusals_of_one_client_are_counted_across_hosts() {
         .filter_map(|line| line.field("count")?.as_u64())
         .sum();
     let counts = violations.iter();
-    let told: u64 = counts
+    let reported: u64 = counts
         .map(|entry| entry["count"].as_u64().unwrap_or(1))
         .sum();
-    assert_eq!(told + further, MANY);
+    assert_eq!(reported + further, MANY);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn r2_every_malformed_request_is_logged_or_counted() {
     // Clients are accepted in order, and admitted ones are answered before the end.
     assert_eq!(daemon.get("http://denied.test/").status, 403);
     let exit = stop(daemon);
-    let said = exit
+    let logged = exit
         .logs
         .iter()
         .filter(|line| line.message_starts_with("refused a malformed request"));
@@ -130,6 +130,6 @@ fn r2_every_malformed_request_is_logged_or_counted() {
     let further: u64 = further
         .filter_map(|line| line.field("count")?.as_u64())
         .sum();
-    let said = said.count() as u64;
-    assert_eq!(said + further, TIMES);
+    let logged = logged.count() as u64;
+    assert_eq!(logged + further, TIMES);
 }

@@ -16,8 +16,8 @@ fn is_as_before(daemon: &Daemon, origin: &Origin) {
         daemon.get(&format!("http://blocked.test:{port}/")).status,
         403
     );
-    let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!(told["generation"], 1);
+    let reported = daemon.admin("GET", "/config", None).json();
+    assert_eq!(reported["generation"], 1);
 }
 
 fn broken() -> Config {
@@ -62,17 +62,15 @@ fn c7_problems_after_sighup_are_logged_line_by_line() {
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&broken());
     daemon.signal(Signal::SIGHUP);
-    let failed = &daemon.wait_for_logs(1, |line| {
-        line.message() == Some(&*format!("the reload failed: {OLD}"))
-    })[0];
+    let failed = &daemon.wait_for_messages(1, &format!("the reload failed: {OLD}"))[0];
     assert_eq!(failed.level(), Some("ERROR"));
     let place = format!("{}:", daemon.config_path().display());
-    let told = daemon
+    let reported = daemon
         .logs()
         .iter()
         .filter(|line| line.message_contains(&place))
         .count();
-    assert_eq!(told, 4);
+    assert_eq!(reported, 4);
     is_as_before(&daemon, &origin);
 }
 
@@ -138,8 +136,8 @@ fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
         assert_eq!(answer.status, 500, "{text}");
         assert!(!answer.text().contains(WORD), "{}", answer.text());
         assert!(answer.text().contains("error: "), "{}", answer.text());
-        let told = daemon.admin("GET", "/config", None).text();
-        assert!(!told.contains(WORD), "{told}");
+        let reported = daemon.admin("GET", "/config", None).text();
+        assert!(!reported.contains(WORD), "{reported}");
         // An administrator sees the line.
         let run = e2e::proxyctl::proxyctl(&daemon, &["reload"]);
         run.failed().says(WORD);

@@ -39,7 +39,10 @@ fn c7_a_moved_listener_accepts_before_the_old_one_closes() {
             .join()
             .expect("the watcher")
             .expect("the old one closes");
-        assert!(moved, "nobody accepted when the old one had closed");
+        assert!(
+            moved,
+            "the new listener did not accept before the old one closed"
+        );
     });
     let answer = get(new, "allowed.test", origin.addr().port());
     assert_eq!(answer.text(), "hello");
@@ -152,7 +155,9 @@ fn c7_a_reload_that_moves_listeners_logs_their_addresses() {
     daemon.wait_for_log(|line| {
         line.message() == Some("listening")
             && line.field("listener").is_some_and(|name| name == "http")
-            && line.field("address").is_some_and(|told| *told == *address)
+            && line
+                .field("address")
+                .is_some_and(|reported| *reported == *address)
     });
 }
 

@@ -78,10 +78,10 @@ fn s1_clients_of_other_protocols_are_disconnected_with_one_log_line() {
     daemon.socks5_tunnel("allowed.test", origin.addr().port());
     let refused = |number: usize| {
         let logs = daemon.logs();
-        let told = logs[before..]
+        let reported = logs[before..]
             .iter()
             .filter(|line| line.message_starts_with("refused a malformed request"));
-        (told.count() >= number).then_some(())
+        (reported.count() >= number).then_some(())
     };
     e2e::wait::poll(e2e::wait::TIMEOUT, || refused(others.len())).expect("a line for each");
     assert!(daemon.blocked().is_empty(), "nothing was judged");

@@ -41,7 +41,7 @@ fn l5_a_draining_proxy_serves_open_tunnels_only_and_ends_with_the_last() {
         daemon.signal(signal);
         is_stopping(&daemon);
         for door in doors {
-            poll(TIMEOUT, || (!accepts(door)).then_some(())).expect("nobody new gets in");
+            poll(TIMEOUT, || (!accepts(door)).then_some(())).expect("no new client is accepted");
         }
         tunnel.send("still");
         assert_eq!(tunnel.read_exact(5), b"still");

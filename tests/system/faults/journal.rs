@@ -53,10 +53,11 @@ fn r4_a_killed_journal_blocks_no_request_and_gets_the_entries() {
     let attempts = traffic.finish(&service);
     assert!(failures(&attempts).is_empty(), "{:#?}", failures(&attempts));
     // All, without those that the log reports as lost, and those that the journal took and never wrote.
-    let told = || {
+    let reported = || {
         let entries = service.journal().into_iter();
         let allowed = entries.filter(|entry| entry.message().starts_with("allow http"));
         (allowed.count() * 10 >= attempts.len() * 9).then_some(())
     };
-    poll(TIMEOUT, told).unwrap_or_else(|| panic!("{} requests\n{}", attempts.len(), service.log()));
+    poll(TIMEOUT, reported)
+        .unwrap_or_else(|| panic!("{} requests\n{}", attempts.len(), service.log()));
 }

@@ -39,7 +39,7 @@ impl Keeper {
                     connections += 1;
                     let mut requests = 0;
                     let stream = TcpStream::connect_timeout(&door, TIMEOUT);
-                    let stream = stream.expect("somebody listens");
+                    let stream = stream.expect("the proxy accepts");
                     stream
                         .set_read_timeout(Some(TIMEOUT))
                         .expect("a socket takes options");

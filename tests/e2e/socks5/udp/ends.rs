@@ -17,7 +17,7 @@ fn s3_an_association_ends_with_its_control_connection() {
     let target = Socks5Target::name("allowed.test", port(&server));
     let mut association = associate(&daemon);
     echoes(&association, &target, &server, b"mine");
-    association.control.send(b"nobody listens to this");
+    association.control.send(b"ignored bytes");
     echoes(&association, &target, &server, b"still mine");
     association.control.finish_sending();
     association.expect_gone();

@@ -108,7 +108,7 @@ fn s3_fragments_and_malformed_datagrams_are_dropped_and_the_association_stays() 
     let malformed = logged
         .iter()
         .filter(|line| line.message_starts_with("dropped a malformed datagram"));
-    assert_eq!(malformed.count(), 1, "said once");
+    assert_eq!(malformed.count(), 1, "logged once");
     assert!(daemon.blocked().is_empty(), "they name nothing to judge");
 }
 

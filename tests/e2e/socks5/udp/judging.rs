@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use e2e::client::{Association, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine};
 use e2e::resolver::StubResolver;
-use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
 
 use super::{address, associate, client, echoes, here, next, port};
@@ -16,15 +15,10 @@ const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// The audit events of datagrams. There must be this many once all are read.
 fn audited(daemon: &Daemon, count: usize) -> Vec<LogLine> {
-    let read = || {
-        let mut lines = daemon.logs();
-        lines.retain(|line| {
-            line.target() == Some("codex_otel.network_proxy")
-                && line.field("network.transport.protocol") == Some(&json!("socks5_udp"))
-        });
-        (lines.len() >= count).then_some(lines)
-    };
-    let lines = poll(TIMEOUT, read).expect("as many audit events");
+    let lines = daemon.wait_for_logs(count, |line| {
+        line.target() == Some("codex_otel.network_proxy")
+            && line.field("network.transport.protocol") == Some(&json!("socks5_udp"))
+    });
     assert_eq!(lines.len(), count, "{lines:#?}");
     lines
 }

@@ -19,8 +19,8 @@ fn l12_a_tree_is_read_as_the_service_would_read_it() {
         ),
         (".codex/config.toml", &*mode("wrong")),
     ];
-    let told = with_files(&files).args(["check", "--root", "tree"]).run();
-    told.succeeded().says(&format!(
+    let reported = with_files(&files).args(["check", "--root", "tree"]).run();
+    reported.succeeded().says(&format!(
         "read tree/etc/codex/config.toml\nread {own}/config.toml\nread {own}/conf.d/10.toml\n\
          read {own}/conf.d/20.toml\nread tree/etc/codex/requirements.toml\n\
          ok: disabled, limited mode, 0 allow rules, 1 deny rule\n"
@@ -28,12 +28,13 @@ fn l12_a_tree_is_read_as_the_service_would_read_it() {
     let bounds = "[experimental_network]\nenabled = false\nmode = \"limited\"\n";
     let mut bounded = files.to_vec();
     bounded.push(("tree/etc/codex-network-proxy/requirements.toml", bounds));
-    let told = with_files(&bounded).args(["check", "--root", "tree"]).run();
+    let reported = with_files(&bounded).args(["check", "--root", "tree"]).run();
     // The last layer wins, and is within the bounds.
-    told.succeeded();
+    reported.succeeded();
     let option = ["check", "--root", "tree", "-c", "network.mode=full"];
-    let told = with_files(&bounded).args(option).run();
-    told.failed()
+    let reported = with_files(&bounded).args(option).run();
+    reported
+        .failed()
         .says("tree/etc/codex-network-proxy/requirements.toml:3 has `mode");
 }
 
