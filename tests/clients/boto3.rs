@@ -1,5 +1,5 @@
-//! boto3, the AWS client of `PyPI`: objects are put with `Expect: 100-continue`, in aws-chunked coding, with
-//! a checksum behind the content.
+//! boto3, the AWS client of `PyPI`: it stores objects with `Expect: 100-continue`, in aws-chunked
+//! coding, with a checksum after the content.
 
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Builder, Origin, Reply};
@@ -60,7 +60,7 @@ intercepted_tests!(Boto3);
 
 /// H1, M6: the origin gets what boto3 sent, with its coding.
 #[test]
-fn an_object_is_put_in_aws_chunked_coding_inside_interception() {
+fn h1_m6_an_object_in_aws_chunked_coding_arrives_unchanged() {
     let config = Config::example().hook("s3", "allowed.test", &["PUT"], "/bucket/key");
     let setup = setup_for(Boto3.origin(Scheme::Https), &config);
     let run = attempt_through(&setup, |attempt| object(attempt, "put"));

@@ -28,9 +28,9 @@ impl Client for Wget {
 
 client_tests!(Wget; http);
 
-/// H1: `nc -N` ends its sending side behind the request.
+/// `nc -N` closes its sending side after the request.
 #[test]
-fn netcat_gets_the_answer_to_what_was_typed() {
+fn h1_netcat_gets_its_answer_after_a_half_close() {
     let origin = Origin::start(|_| Answer::text(CONTENT));
     let daemon = Daemon::start(&Config::example());
     let request = format!(

@@ -19,17 +19,15 @@ fn nothing_of_the_page_was_refused(daemon: &Daemon) {
     );
 }
 
-/// H8.
 #[test]
-fn a_page_works_in_a_tunnel() {
+fn h8_a_page_works_in_a_tunnel() {
     let (run, daemon) = show(&Config::example());
     assert_eq!(run.succeeded().stdout, "40 3 echo\n");
     nothing_of_the_page_was_refused(&daemon);
 }
 
-/// M6, H9.
 #[test]
-fn a_page_works_inside_intercepted_tls() {
+fn m6_h9_a_page_works_inside_intercepted_tls() {
     let config = Config::example().hook("page", "allowed.test", &["GET"], "/");
     let (run, daemon) = show(&config);
     assert_eq!(run.succeeded().stdout, "40 3 echo\n");
@@ -38,7 +36,7 @@ fn a_page_works_inside_intercepted_tls() {
 
 /// P7: all but the WebSocket.
 #[test]
-fn a_page_is_read_in_limited_mode() {
+fn p7_a_page_without_its_websocket_works_in_limited_mode() {
     let (run, daemon) = show(&Config::limited());
     assert_eq!(run.succeeded().stdout, "40 3 error\n");
     let entry = daemon.wait_for_blocked(|entry| entry["host"] == "allowed.test");

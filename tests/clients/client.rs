@@ -131,7 +131,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Tells a program, through its environment, to trust these certificates.
+/// Makes a program trust these certificates, by its environment.
 pub(crate) fn trusting(ca: &Path, program: Program) -> Program {
     TRUST
         .iter()
@@ -230,76 +230,68 @@ impl ProxyProtocol {
     }
 }
 
-/// The tests of one client: which doors it can use, and how.
+/// The tests of one client, for each protocol that it supports.
 macro_rules! client_tests {
     ($client:expr; $($case:ident),+) => {
         $(crate::client::client_tests!(@$case $client);)+
     };
     (@http $client:expr) => {
         #[test]
-        fn http_is_spoken_without_the_proxy() {
+        fn h1_http_works_without_the_proxy() {
             crate::client::directly(&$client, crate::client::Scheme::Http);
         }
 
-        /// H1.
         #[test]
-        fn http_through_the_http_door_is_served_where_allowed() {
+        fn h1_http_is_served_if_allowed() {
             use crate::client::{ProxyProtocol, Scheme};
             crate::client::allowed(&$client, Scheme::Http, ProxyProtocol::Http);
         }
 
-        /// H5, R1.
         #[test]
-        fn http_through_the_http_door_is_refused_where_blocked() {
+        fn h5_r1_http_is_refused_if_blocked() {
             use crate::client::{ProxyProtocol, Scheme};
             crate::client::refused(&$client, Scheme::Http, ProxyProtocol::Http);
         }
     };
     (@https $client:expr) => {
         #[test]
-        fn https_is_spoken_without_the_proxy() {
+        fn h8_https_works_without_the_proxy() {
             crate::client::directly(&$client, crate::client::Scheme::Https);
         }
 
-        /// H8.
         #[test]
-        fn https_through_connect_is_served_where_allowed() {
+        fn h8_https_is_served_if_allowed() {
             use crate::client::{ProxyProtocol, Scheme};
             crate::client::allowed(&$client, Scheme::Https, ProxyProtocol::Http);
         }
 
-        /// H5, H8, R1.
         #[test]
-        fn https_through_connect_is_refused_where_blocked() {
+        fn h5_h8_r1_https_is_refused_if_blocked() {
             use crate::client::{ProxyProtocol, Scheme};
             crate::client::refused(&$client, Scheme::Https, ProxyProtocol::Http);
         }
     };
     (@socks5 $client:expr) => {
-        /// S1.
         #[test]
-        fn http_through_the_socks5_door_is_served_where_allowed() {
+        fn s1_http_by_socks5_is_served_if_allowed() {
             use crate::client::{ProxyProtocol, Scheme};
             crate::client::allowed(&$client, Scheme::Http, ProxyProtocol::Socks5);
         }
 
-        /// S2, R1.
         #[test]
-        fn http_through_the_socks5_door_is_refused_where_blocked() {
+        fn s2_r1_http_by_socks5_is_refused_if_blocked() {
             use crate::client::{ProxyProtocol, Scheme};
             crate::client::refused(&$client, Scheme::Http, ProxyProtocol::Socks5);
         }
 
-        /// S1.
         #[test]
-        fn https_through_the_socks5_door_is_served_where_allowed() {
+        fn s1_https_by_socks5_is_served_if_allowed() {
             use crate::client::{ProxyProtocol, Scheme};
             crate::client::allowed(&$client, Scheme::Https, ProxyProtocol::Socks5);
         }
 
-        /// S2, R1.
         #[test]
-        fn https_through_the_socks5_door_is_refused_where_blocked() {
+        fn s2_r1_https_by_socks5_is_refused_if_blocked() {
             use crate::client::{ProxyProtocol, Scheme};
             crate::client::refused(&$client, Scheme::Https, ProxyProtocol::Socks5);
         }

@@ -81,9 +81,8 @@ mod http2 {
     crate::intercepted::intercepted_tests!(super::Curl::Http2);
 }
 
-/// M1.
 #[test]
-fn nothing_is_decrypted_in_full_mode_for_a_host_without_hooks() {
+fn m1_full_mode_decrypts_nothing_for_a_host_without_hooks() {
     let setup = setup_for(Curl::Http2.origin(Scheme::Https), &Config::example());
     for ca in [setup.ca.file(), &bundle(&setup.daemon)] {
         let attempt = Attempt {

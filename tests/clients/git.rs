@@ -34,7 +34,7 @@ impl Repository {
         repository
     }
 
-    /// A directory in the same place.
+    /// A directory beside it.
     fn path(&self, name: &str) -> PathBuf {
         let path = self.directory.path().join(name);
         fs::create_dir_all(&path).expect("a directory");
@@ -255,9 +255,9 @@ mod dumb_clone {
     crate::intercepted::intercepted_tests!(DumbClone(Repository::new()));
 }
 
-/// P7: git reads by `POST`, unless it is told otherwise.
+/// By default, git reads by `POST`.
 #[test]
-fn a_clone_over_smart_http_is_refused_in_limited_mode() {
+fn p7_a_clone_over_smart_http_is_refused_in_limited_mode() {
     let clone = Clone(Repository::new());
     let setup = limited_setup(clone.origin(Scheme::Https));
     let outcome = attempt_through(&setup, |attempt| clone.attempt(attempt));
@@ -268,7 +268,7 @@ fn a_clone_over_smart_http_is_refused_in_limited_mode() {
 
 /// M9, M10: the hooks that codex-network-proxy(7) gives for a repository that can be read only.
 #[test]
-fn hooks_let_git_clone_and_not_push() {
+fn m9_m10_hooks_permit_a_clone_and_no_push() {
     let config = Config::example().append(
         r#"
         [network.mitm.hooks.clone]

@@ -1,4 +1,4 @@
-//! git LFS: asks for a file by `POST`, and is referred to another path for its content.
+//! git LFS: it requests a file by `POST`, and gets its content from another path.
 
 use std::fs;
 
@@ -80,7 +80,7 @@ client_tests!(Fetch; http, https);
 
 /// M9: the two hooks that it needs.
 #[test]
-fn hooks_let_git_lfs_fetch() {
+fn m9_hooks_permit_a_fetch_by_git_lfs() {
     let config = Config::example()
         .hook("batch", "allowed.test", &["POST"], "/lfs/objects/batch")
         .hook("content", "allowed.test", &["GET"], "/content");
@@ -90,9 +90,8 @@ fn hooks_let_git_lfs_fetch() {
     assert_eq!(outcome.fetched.as_deref(), Some(CONTENT));
 }
 
-/// P7.
 #[test]
-fn git_lfs_is_refused_in_limited_mode() {
+fn p7_git_lfs_is_refused_in_limited_mode() {
     let setup = limited_setup(Fetch.origin(Scheme::Https));
     let outcome = attempt_through(&setup, |attempt| Fetch.attempt(attempt));
     outcome.run.failed();

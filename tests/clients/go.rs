@@ -1,5 +1,5 @@
-//! Go's `net/http`, as most programs in Go use it: the proxy of the environment, HTTP/2 where both sides
-//! speak it, and content that waits for `100 Continue`.
+//! Go's `net/http`, as most programs in Go use it: the proxy of the environment, HTTP/2 if both sides
+//! support it, and content that waits for `100 Continue`.
 
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
@@ -58,10 +58,10 @@ fn fetch(attempt: &Attempt<'_>, method_and_content: &[&str]) -> Run {
 client_tests!(Go; http, https, socks5);
 intercepted_tests!(Go);
 
-/// `net/http` waits for `100 Continue` here for as long as it takes, and the origin sends it when it reads
+/// `net/http` waits here for `100 Continue` without limit, and the origin sends it when it reads
 /// (SPEC M6).
 #[test]
-fn content_is_asked_for_by_100_continue_inside_interception() {
+fn m6_content_waits_for_100_continue_inside_tls() {
     let config = Config::example().hook("write", "allowed.test", &["POST"], "/");
     let origin = Origin::answering(|request| Answer::text(&request.text()));
     let setup = setup_for(origin, &config);

@@ -15,14 +15,13 @@ fn hooked(path_prefix: &str) -> Config {
     Config::example().hook("grpc", "allowed.test", &["POST"], path_prefix)
 }
 
-/// M6, M9.
 #[test]
-fn calls_of_every_kind_go_through_intercepted_tls() {
+fn m6_m9_calls_of_every_kind_pass_intercepted_tls() {
     let (run, daemon) = call(&hooked("/test.Echo/"), Trust::Bundle);
     run.succeeded();
-    let said: Vec<_> = run.stdout.lines().collect();
+    let output: Vec<_> = run.stdout.lines().collect();
     assert_eq!(
-        said,
+        output,
         [
             "unary hello unary",
             "download 5000000 download",
@@ -41,15 +40,15 @@ fn calls_of_every_kind_go_through_intercepted_tls() {
     assert_eq!(inside.count(), 4, "each call is judged by itself");
 }
 
-/// M6: streams do not stop each other, and the end of one is passed on.
+/// Streams do not block each other, and the end of one is passed on.
 #[test]
-fn streams_that_are_not_read_and_calls_that_end_early_go_through_intercepted_tls() {
+fn m6_unread_streams_and_cancelled_calls_affect_no_other_call() {
     let hooked = hooked("/test.Echo/");
     let (run, daemon) = script::run("grpc_streams", &[], &hooked, Trust::Bundle);
     run.succeeded();
-    let said: Vec<_> = run.stdout.lines().collect();
+    let output: Vec<_> = run.stdout.lines().collect();
     assert_eq!(
-        said,
+        output,
         [
             "answered beside three streams that are not read",
             "the server learnt of three cancellations",
@@ -63,25 +62,23 @@ fn streams_that_are_not_read_and_calls_that_end_early_go_through_intercepted_tls
 
 /// M10, H5: gRPC takes 403 for this status.
 #[test]
-fn a_call_that_no_hook_is_for_is_refused() {
+fn m10_h5_a_call_without_a_matching_hook_is_refused() {
     let (run, daemon) = call(&hooked("/test.Echo/Upload"), Trust::Bundle);
     run.failed().says("PERMISSION_DENIED: ");
     let entry = daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["reason"], "mitm_hook_denied", "{entry}");
 }
 
-/// P7.
 #[test]
-fn a_call_is_refused_in_limited_mode() {
+fn p7_a_call_is_refused_in_limited_mode() {
     let (run, daemon) = call(&Config::limited(), Trust::Bundle);
     run.failed().says("PERMISSION_DENIED: ");
     let entry = daemon.wait_for_blocked(|_| true);
     assert_eq!(entry["reason"], "method_not_allowed", "{entry}");
 }
 
-/// M5.
 #[test]
-fn a_client_that_does_not_trust_the_ca_says_so() {
+fn m5_a_client_without_the_ca_reports_it() {
     let (run, daemon) = call(&Config::limited(), Trust::Origin);
     run.failed().says("CERTIFICATE_VERIFY_FAILED");
     distrust_is_logged_once(&daemon);

@@ -114,7 +114,7 @@ pub(crate) fn reads(client: &impl Intercepted) {
     assert!(blocked.is_empty(), "{blocked:?}");
 }
 
-/// The client may not write and says so. The origin never gets the request (P7, H5, M7).
+/// The client may not write, and reports it. The origin never gets the request (P7, H5, M7).
 pub(crate) fn does_not_write(client: &impl Intercepted) {
     let setup = limited_setup(client.origin(Scheme::Https));
     let run = attempt_through(&setup, |attempt| client.write(attempt));
@@ -150,28 +150,25 @@ pub(crate) fn distrust_is_logged_once(daemon: &Daemon) {
     };
     daemon.wait_for_log(is_distrust);
     let logs = daemon.logs();
-    let said: Vec<_> = logs.iter().filter(|line| is_distrust(line)).collect();
-    assert_eq!(said.len(), 1, "{said:#?}");
+    let lines: Vec<_> = logs.iter().filter(|line| is_distrust(line)).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
 }
 
 /// The tests of a client whose TLS is intercepted.
 macro_rules! intercepted_tests {
     ($client:expr) => {
-        /// M1, M5, M6, B2.
         #[test]
-        fn reading_through_intercepted_tls_works_in_limited_mode() {
+        fn m1_m5_m6_b2_reads_inside_tls_work_in_limited_mode() {
             crate::intercepted::reads(&$client);
         }
 
-        /// P7, H5, M7.
         #[test]
-        fn writing_through_intercepted_tls_is_refused_in_limited_mode() {
+        fn p7_h5_m7_writes_inside_tls_are_refused_in_limited_mode() {
             crate::intercepted::does_not_write(&$client);
         }
 
-        /// M5.
         #[test]
-        fn intercepted_tls_fails_in_the_clients_words_where_the_ca_is_not_trusted() {
+        fn m5_a_client_without_the_ca_fails_with_its_own_message() {
             crate::intercepted::needs_the_ca(&$client);
         }
     };

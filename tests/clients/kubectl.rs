@@ -9,16 +9,15 @@ fn exec(config: &Config) -> (Run, Daemon) {
     script::run("kubectl_exec", &[], config, Trust::Bundle)
 }
 
-/// H8.
 #[test]
-fn exec_works_in_a_tunnel() {
+fn h8_exec_works_in_a_tunnel() {
     let (run, _daemon) = exec(&Config::example());
     run.succeeded().says("brought home");
 }
 
-/// H9: where hooks judge requests, only WebSocket is offered to the server.
+/// On a host with hooks, only WebSocket is offered to the server.
 #[test]
-fn exec_is_not_carried_where_hooks_judge_requests() {
+fn h9_exec_over_spdy_is_not_upgraded_on_a_hooked_host() {
     let config = Config::example().hook("exec", "allowed.test", &["GET", "POST"], "/");
     let (run, daemon) = exec(&config);
     run.failed().says("unable to upgrade connection");
@@ -26,9 +25,8 @@ fn exec_is_not_carried_where_hooks_judge_requests() {
     assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
 }
 
-/// P7.
 #[test]
-fn exec_is_refused_in_limited_mode() {
+fn p7_exec_is_refused_in_limited_mode() {
     let (run, daemon) = exec(&Config::limited());
     run.failed().says("method_not_allowed");
     let entry = daemon.wait_for_blocked(|_| true);

@@ -32,7 +32,7 @@ fn nghttp(attempt: &Attempt<'_>, arguments: &[&str]) -> Run {
 
 /// M5, M6: with several streams on one connection.
 #[test]
-fn nghttp_reads_over_http2() {
+fn m5_m6_nghttp_reads_over_http2() {
     let setup = limited_setup(origin());
     let run = attempt_through(&setup, |attempt| nghttp(attempt, &["--multiply=20"]));
     run.succeeded().says("The negotiated protocol: h2");
@@ -44,9 +44,8 @@ fn nghttp_reads_over_http2() {
     assert!(setup.origin.connections() <= 2);
 }
 
-/// P7, H5, M7.
 #[test]
-fn nghttp_may_not_write() {
+fn p7_h5_m7_nghttp_may_not_write() {
     let setup = limited_setup(origin());
     let post = ["--header=:method: POST"];
     attempt_through(&setup, |attempt| nghttp(attempt, &post))
@@ -58,7 +57,7 @@ fn nghttp_may_not_write() {
 
 /// It warns and goes on, so the proxy cannot notice it.
 #[test]
-fn nghttp_warns_where_the_ca_is_not_trusted() {
+fn m5_nghttp_warns_without_the_ca() {
     let setup = limited_setup(origin());
     let attempt = Attempt {
         base: base(&setup),

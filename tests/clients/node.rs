@@ -1,4 +1,4 @@
-//! node's own `fetch` and its `https` module, which speak no SOCKS.
+//! node's own `fetch` and its `https` module, which do not support SOCKS.
 //!
 //! From node 24 on, `NODE_USE_ENV_PROXY=1` makes `fetch` use the proxy variables. Older versions
 //! get the agent that this switch would install, from the undici that `.ci/clients` installs;
@@ -115,7 +115,7 @@ intercepted_tests!(Fetch);
 /// P7, M1: undici makes a tunnel for plain HTTP too. In limited mode reads inside it are permitted
 /// and writes are not.
 #[test]
-fn plain_http_inside_a_tunnel_is_read_in_limited_mode() {
+fn p7_m1_plain_http_in_a_tunnel_may_read_in_limited_mode() {
     let origin = Fetch.origin(Scheme::Http).start();
     let ca = TestCa::new();
     let daemon = Daemon::start(&Config::limited());

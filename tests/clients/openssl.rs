@@ -24,7 +24,7 @@ fn s_client(attempt: &Attempt<'_>, arguments: &[&str], requests: &str) -> Run {
         .args(["s_client", "-proxy", proxy])
         .args(["-connect", attempt.authority()])
         .args(["-verify_return_error", "-verify_hostname", "allowed.test"])
-        // Names in the form that every version writes.
+        // A form of names that all versions print.
         .args(["-nameopt", "RFC2253"])
         .args(arguments)
         .stdin(requests.as_bytes())
@@ -39,9 +39,9 @@ fn request(line: &str, setup: &TlsSetup, connection: &str) -> String {
     )
 }
 
-/// M6, M7, P7, H5: requests on one connection are judged one by one.
+/// Each request on a connection is decided by itself.
 #[test]
-fn s_client_reads_and_may_not_write_on_one_connection() {
+fn m6_m7_p7_h5_s_client_may_read_and_not_write_on_one_connection() {
     for version in ["-tls1_2", "-tls1_3"] {
         let setup = limited_setup(origin());
         let requests = [
@@ -68,7 +68,7 @@ fn s_client_reads_and_may_not_write_on_one_connection() {
 
 /// M6: ALPN chooses a protocol that both sides speak.
 #[test]
-fn s_client_is_offered_what_it_and_the_origin_speak() {
+fn m6_s_client_gets_a_protocol_that_the_origin_supports() {
     let setup = limited_setup(origin());
     for (offered, spoken) in [
         (&["-alpn", "h2,http/1.1"][..], "ALPN protocol: h2"),
@@ -85,9 +85,8 @@ fn s_client_is_offered_what_it_and_the_origin_speak() {
     }
 }
 
-/// M6.
 #[test]
-fn s_client_resumes_its_session() {
+fn m6_s_client_resumes_its_session() {
     let setup = limited_setup(origin());
     let file = setup.daemon.directory().join("session");
     let file = file.to_string_lossy();
@@ -116,7 +115,7 @@ fn s_client_resumes_its_session() {
 
 /// Issue 4, "Bad input".
 #[test]
-fn s_client_that_names_another_host_inside_gets_an_alert() {
+fn m7_s_client_that_names_another_host_gets_an_alert() {
     let setup = limited_setup(origin());
     attempt_through(&setup, |attempt| {
         s_client(attempt, &["-servername", "denied.test"], "")
@@ -127,9 +126,8 @@ fn s_client_that_names_another_host_inside_gets_an_alert() {
     assert_eq!(entry["reason"], "policy_denied", "{entry}");
 }
 
-/// M5.
 #[test]
-fn s_client_that_does_not_trust_the_ca_says_so() {
+fn m5_s_client_without_the_ca_reports_it() {
     let setup = limited_setup(origin());
     let attempt = Attempt {
         base: base(&setup),
@@ -144,7 +142,7 @@ fn s_client_that_does_not_trust_the_ca_says_so() {
 
 /// M1: a hook for another host makes no difference either.
 #[test]
-fn s_client_sees_the_origins_certificate_in_full_mode() {
+fn m1_s_client_sees_the_origins_certificate_in_full_mode() {
     let hooked = Config::example().hook("other", "other.test", &["GET"], "/");
     for config in [Config::example(), hooked] {
         let setup = setup_for(origin(), &config);

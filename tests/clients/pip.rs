@@ -79,7 +79,7 @@ fn pip(attempt: &Attempt<'_>, arguments: &[&str]) -> Program {
         .env("PIP_CONFIG_FILE", "/dev/null")
 }
 
-/// pip refuses plain HTTP unless it is told to accept it.
+/// pip accepts plain HTTP only with an option.
 fn trusting(attempt: &Attempt<'_>) -> Vec<String> {
     if attempt.base.starts_with("https:") {
         return Vec::new();

@@ -28,9 +28,8 @@ fn datagram(daemon: &Daemon, name: &str) -> Run {
         .run()
 }
 
-/// S3.
 #[test]
-fn pysocks_sends_a_datagram_where_allowed_and_is_answered() {
+fn s3_pysocks_gets_an_answer_to_an_allowed_datagram() {
     let daemon = Daemon::start(&Config::example());
     let run = datagram(&daemon, "allowed.test");
     run.succeeded();
@@ -38,9 +37,8 @@ fn pysocks_sends_a_datagram_where_allowed_and_is_answered() {
     assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
 }
 
-/// S3, R1.
 #[test]
-fn pysocks_is_not_answered_where_blocked() {
+fn s3_r1_pysocks_gets_no_answer_to_a_blocked_datagram() {
     let daemon = Daemon::start(&Config::example());
     let run = datagram(&daemon, "blocked.test");
     run.failed().says_one_of(&["timed out"]);
@@ -158,7 +156,7 @@ mod httpx {
 
     /// It sends its whole request before it reads an answer, and needs room for all of it.
     #[test]
-    fn a_large_upload_over_http2_is_refused_in_words() {
+    fn p7_a_large_upload_over_http2_is_refused_with_an_explanation() {
         let upload = super::Library {
             options: &["--http2", "--upload=5000000"],
             versions: &["HTTP/2.0"],
@@ -198,7 +196,7 @@ mod urllib {
         refusals: [
             &["HTTP Error 403: Forbidden"],
             &["Tunnel connection failed: 403 Forbidden"],
-            // It speaks no SOCKS.
+            // It does not support SOCKS.
             &[],
         ],
         forbidden: &["HTTP Error 403: Forbidden"],

@@ -90,7 +90,7 @@ fn skopeo(attempt: &Attempt<'_>, command: &[&str]) -> Run {
         .arg("--insecure-policy")
         .args(command)
         .arg(format!("docker://{}/image:latest", attempt.authority()));
-    // It uses plain HTTP only if it is told to.
+    // It uses plain HTTP only with this option.
     if attempt.base.starts_with("http://") {
         program = program.arg("--tls-verify=false");
     }

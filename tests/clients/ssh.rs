@@ -1,4 +1,4 @@
-//! OpenSSH on both sides, through the programs that people put into `ProxyCommand`: netcat for both doors,
+//! OpenSSH on both sides, through the usual programs in `ProxyCommand`: netcat for both protocols,
 //! and proxytunnel (SPEC H8, S1).
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -84,7 +84,7 @@ impl Way {
         }
     }
 
-    /// The message that its user sees when it is refused.
+    /// The message to its user when it is refused.
     fn refusal(self) -> &'static str {
         match self {
             Self::NetcatSocks5 => "SOCKSv5 error: Connection not allowed by ruleset",
@@ -122,9 +122,8 @@ impl Way {
     }
 }
 
-/// H8, S1.
 #[test]
-fn ssh_brings_bytes_there_and_back_through_either_door() {
+fn h8_s1_ssh_works_by_connect_and_by_socks5() {
     let (server, daemon) = (Server::start(), start(&Config::example()));
     let sent: Vec<u8> = (0..251).cycle().take(LENGTH).collect();
     for way in WAYS {
@@ -135,9 +134,8 @@ fn ssh_brings_bytes_there_and_back_through_either_door() {
     assert!(daemon.blocked().is_empty(), "{:?}", daemon.blocked());
 }
 
-/// H5, H8, S2.
 #[test]
-fn ssh_to_a_blocked_host_fails_and_says_why() {
+fn h5_h8_s2_ssh_to_a_blocked_host_fails_with_the_reason() {
     let (server, daemon) = (Server::start(), start(&Config::example()));
     for way in WAYS {
         let (run, _) = way.ssh(&server, "blocked.test", &daemon, b"");
@@ -150,7 +148,7 @@ fn ssh_to_a_blocked_host_fails_and_says_why() {
 
 /// P7, M1: limited mode only permits requests that it can see. The proxy sees no requests in SSH.
 #[test]
-fn ssh_does_not_get_through_in_limited_mode() {
+fn p7_m1_ssh_is_refused_in_limited_mode() {
     let (server, daemon) = (Server::start(), start(&Config::limited()));
     for way in WAYS {
         let (run, _) = way.ssh(&server, "allowed.test", &daemon, b"");

@@ -142,21 +142,18 @@ fn carries(real: fn(SocketAddr) -> Real) {
     }
 }
 
-/// H12.
 #[test]
-fn tinyproxy_carries_what_is_allowed() {
+fn h12_tinyproxy_gets_allowed_requests_only() {
     carries(Real::tinyproxy);
 }
 
-/// H12.
 #[test]
-fn squid_carries_what_is_allowed() {
+fn h12_squid_gets_allowed_requests_only() {
     carries(Real::squid);
 }
 
-/// H12, H8.
 #[test]
-fn tinyproxy_that_wants_credentials_is_blamed() {
+fn h12_h8_a_proxy_that_wants_credentials_is_named_in_the_error() {
     let origin = Origin::start(|_| Answer::text("from afar"));
     let real = Real::tinyproxy(origin.addr());
     let config = Config::new()

@@ -13,9 +13,8 @@ fn talk(config: &Config, options: &[&str]) -> (Run, Daemon) {
     script::run("websocket_echo", options, config, Trust::Bundle)
 }
 
-/// H8, H9.
 #[test]
-fn a_websocket_goes_through_a_tunnel() {
+fn h8_h9_a_websocket_works_in_a_tunnel() {
     for options in [&["--plain"][..], &[]] {
         let (run, daemon) = talk(&Config::example(), options);
         run.succeeded().says(CLOSED);
@@ -23,26 +22,23 @@ fn a_websocket_goes_through_a_tunnel() {
     }
 }
 
-/// H9, M6.
 #[test]
-fn a_websocket_goes_through_intercepted_tls() {
+fn h9_m6_a_websocket_works_inside_intercepted_tls() {
     let config = Config::example().hook("websocket", "allowed.test", &["GET"], "/echo");
     let (run, daemon) = talk(&config, &[]);
     run.succeeded().says(CLOSED);
     assert_eq!(protocols(&daemon), ["https_connect", "https"]);
 }
 
-/// H9.
 #[test]
-fn a_websocket_goes_through_plain_http() {
+fn h9_a_websocket_works_over_plain_http() {
     let (run, daemon) = talk(&Config::example(), &["--plain", "--forward"]);
     run.succeeded().says(CLOSED);
     assert_eq!(protocols(&daemon), ["http"]);
 }
 
-/// P7, H5.
 #[test]
-fn a_websocket_is_refused_in_limited_mode() {
+fn p7_h5_a_websocket_is_refused_in_limited_mode() {
     for options in [&[][..], &["--plain", "--forward"]] {
         let (run, daemon) = talk(&Config::limited(), options);
         run.failed().says("rejected WebSocket connection: HTTP 403");

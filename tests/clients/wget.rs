@@ -1,4 +1,4 @@
-//! wget, which speaks no SOCKS.
+//! wget, which does not support SOCKS.
 
 use e2e::program::Run;
 

@@ -23,7 +23,7 @@ fn ask(daemon: &Daemon, method: &str, target: &str, fields: &[&str]) -> Response
     ))
 }
 
-/// A request through the HTTP door for `path` at the origin, on a connection of its own.
+/// A request through the proxy, on a connection of its own.
 fn through(daemon: &Daemon, method: &str, host: &str, port: u16) -> Response {
     Connection::open(daemon.http_addr()).exchange(&format!(
         "{method} http://{host}:{port}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"
@@ -43,7 +43,7 @@ fn a1_health_says_ok_and_nothing_else() {
 }
 
 #[test]
-fn a1_config_tells_the_settings_in_force_under_the_names_of_the_file() {
+fn a1_config_returns_the_settings_in_force_under_their_keys() {
     let config = Config::example()
         .set("network", "mode", r#""limited""#)
         .set("daemon.limits", "header_timeout", r#""1m30s""#)
@@ -51,8 +51,8 @@ fn a1_config_tells_the_settings_in_force_under_the_names_of_the_file() {
     let daemon = Daemon::start(&config);
     let answer = daemon.admin("GET", "/config", None);
     assert_eq!(answer.header("content-type"), Some("application/json"));
-    let told = answer.json();
-    assert_eq!(told["files"], json!([daemon.config_path()]));
+    let reported = answer.json();
+    assert_eq!(reported["files"], json!([daemon.config_path()]));
     for (key, value) in [
         ("generation", json!(1)),
         ("enabled", json!(true)),
@@ -63,13 +63,13 @@ fn a1_config_tells_the_settings_in_force_under_the_names_of_the_file() {
         ("enable_socks5", json!(true)),
         ("dangerously_allow_all_unix_sockets", json!(false)),
     ] {
-        assert_eq!(told[key], value, "{key}");
+        assert_eq!(reported[key], value, "{key}");
     }
-    let limits = &told["daemon"]["limits"];
+    let limits = &reported["daemon"]["limits"];
     assert_eq!(limits["max_connections"], 77);
     assert_eq!(limits["header_timeout"], "1m 30s");
     assert_eq!(limits["blocked_buffer"], 200);
-    assert_eq!(told["daemon"]["admin"]["read_only"], false);
+    assert_eq!(reported["daemon"]["admin"]["read_only"], false);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a1_head_is_answered_like_get_without_the_body() {
 }
 
 #[test]
-fn a1_an_unknown_path_is_404_with_the_paths_that_there_are() {
+fn a1_an_unknown_path_is_404_with_the_valid_paths() {
     let daemon = Daemon::start(&Config::example());
     for path in ["/", "/Health", "/health/", "/blocked/1", "/%68ealth", "*"] {
         let method = if path == "*" { "OPTIONS" } else { "GET" };
@@ -149,7 +149,7 @@ fn a1_requests_follow_one_another_on_a_connection() {
 }
 
 #[test]
-fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
+fn c5_a_read_only_api_answers_and_changes_nothing() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example().set("daemon.admin", "read_only", "true"));
     let port = origin.addr().port();
@@ -169,15 +169,15 @@ fn c5_a_read_only_api_tells_everything_and_changes_nothing() {
         }
     }
     assert_eq!(daemon.blocked().len(), 1, "nothing was drained");
-    let told = daemon.admin("GET", "/config", None).json();
+    let reported = daemon.admin("GET", "/config", None).json();
     assert_eq!(
-        (&told["mode"], &told["generation"]),
+        (&reported["mode"], &reported["generation"]),
         (&json!("full"), &json!(1))
     );
 }
 
 #[test]
-fn c5_what_the_api_may_change_and_show_follows_a_reload() {
+fn c5_a_reload_changes_what_the_api_permits_and_shows() {
     let config = Config::example();
     let daemon = Daemon::start(&config);
     let locked = config
@@ -224,9 +224,9 @@ fn c5_an_api_that_is_off_binds_nothing() {
     assert_eq!(answer.text(), "hello");
 }
 
-/// hyper itself would answer with a head and no text.
+/// hyper alone would answer without a body.
 #[test]
-fn a1_a_request_that_cannot_be_read_is_answered_in_words() {
+fn a1_a_malformed_request_gets_an_explanation() {
     let daemon = Daemon::start(&Config::example());
     let long = "x".repeat(70_000);
     for (what, head, status) in [

@@ -1,4 +1,4 @@
-//! CONNECT: dials first, answers then, and gives a tunnel that carries only bytes (SPEC H8, H5, P6,
+//! CONNECT: the proxy dials, then answers, and then carries bytes only (SPEC H8, H5, P6,
 //! P11).
 
 mod answers;

@@ -92,7 +92,7 @@ fn c1_drop_ins_add_to_each_other_and_the_later_name_wins() {
 }
 
 #[test]
-fn c6_the_requirements_bound_the_settings_and_what_comes_on_top() {
+fn c6_the_requirements_bound_settings_and_overrides() {
     let names = [
         "conf.d/10-site.toml",
         "conf.d/50-team.toml",
@@ -157,7 +157,7 @@ fn b1_the_doctor_finds_nothing_wrong_with_either_environment() {
 }
 
 #[test]
-fn cloud_init_has_the_very_files_that_stand_beside_it() {
+fn c1_cloud_init_contains_the_example_files() {
     let cloud_init = example("cloud-init.yaml");
     let mut carried = 0;
     for (name, place) in PLACES {
@@ -184,7 +184,7 @@ fn cloud_init_has_the_very_files_that_stand_beside_it() {
 }
 
 #[test]
-fn the_fleets_readme_is_short_and_names_every_file() {
+fn c1_the_fleets_readme_is_short_and_names_every_file() {
     let readme = example("README.md");
     assert!(readme.lines().count() <= 150);
     let mut folders = vec![fleet()];

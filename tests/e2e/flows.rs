@@ -1,4 +1,4 @@
-//! One event at the end of each permitted attempt, at every door and whatever ends it (SPEC R5).
+//! One event at the end of each permitted attempt, of every kind and for every ending (SPEC R5).
 
 mod attempt;
 
@@ -9,19 +9,19 @@ use e2e::port::RefusingPort;
 use e2e::resolver::StubResolver;
 use serde_json::{Value, json};
 
-use self::attempt::{ALL, Attempt, Door, Way};
+use self::attempt::{ALL, Attempt, Ending, Kind};
 
 fn number(line: &LogLine, field: &str) -> u64 {
     let value = line.field(field).and_then(Value::as_u64);
     value.unwrap_or_else(|| panic!("{field} in {}", line.raw))
 }
 
-/// Begins an attempt at each of the doors, ends it in this way, and finds its one event.
-fn assert_ends(doors: &[Door], way: Way, outcome: &str) {
-    for door in doors {
-        let mut attempt = Attempt::begin(*door, way);
-        attempt.end(way);
-        let logs = attempt.logs(way);
+/// Begins an attempt of each kind, ends it, and finds its one event.
+fn assert_ends(kinds: &[Kind], ending: Ending, outcome: &str) {
+    for kind in kinds {
+        let mut attempt = Attempt::begin(*kind, ending);
+        attempt.end(ending);
+        let logs = attempt.logs(ending);
         let flows = |protocol: &str| -> Vec<&LogLine> {
             let is_one = |line: &&LogLine| {
                 line.flow().is_some()
@@ -29,78 +29,78 @@ fn assert_ends(doors: &[Door], way: Way, outcome: &str) {
             };
             logs.iter().filter(is_one).collect()
         };
-        let of_door = flows(door.protocol());
+        let of_kind = flows(kind.protocol());
         let raw = |lines: &[&LogLine]| -> Vec<String> {
             lines.iter().map(|line| line.raw.clone()).collect()
         };
-        let [flow] = of_door[..] else {
-            panic!("{door:?} {way:?}: {:#?}", raw(&of_door));
+        let [flow] = of_kind[..] else {
+            panic!("{kind:?} {ending:?}: {:#?}", raw(&of_kind));
         };
-        assert_eq!(flow.flow(), Some(outcome), "{door:?}: {}", flow.raw);
-        assert_eq!(flow.level(), Some("INFO"), "{door:?}");
-        assert_eq!(flow.server(), Some(attempt.authority.clone()), "{door:?}");
+        assert_eq!(flow.flow(), Some(outcome), "{kind:?}: {}", flow.raw);
+        assert_eq!(flow.level(), Some("INFO"), "{kind:?}");
+        assert_eq!(flow.server(), Some(attempt.authority.clone()), "{kind:?}");
         let decision = flow.field("network.policy.decision");
-        assert_eq!(decision, Some(&json!("allow")), "{door:?}");
+        assert_eq!(decision, Some(&json!("allow")), "{kind:?}");
         let name = flow.field("event.name");
         assert_eq!(name, Some(&json!("codex.network_proxy.flow")));
         let peer = json!(["127.0.0.1", attempt.port]);
-        let told = ["network.peer.address", "network.peer.port"].map(|name| flow.field(name));
-        assert_eq!(json!(told), peer, "{door:?}");
+        let reported = ["network.peer.address", "network.peer.port"].map(|name| flow.field(name));
+        assert_eq!(json!(reported), peer, "{kind:?}");
         let sent = number(flow, "network.flow.sent_bytes");
         let received = number(flow, "network.flow.received_bytes");
-        assert_eq!(sent, door.sent(way), "{door:?}: {}", flow.raw);
-        assert!(received >= 4, "{door:?}: {}", flow.raw);
+        assert_eq!(sent, kind.sent(ending), "{kind:?}: {}", flow.raw);
+        assert!(received >= 4, "{kind:?}: {}", flow.raw);
         number(flow, "network.flow.duration_ms");
-        // Each decision to allow has one event, and nothing else has any.
+        // Each decision to allow has exactly one event.
         let all = logs.iter().filter(|line| line.flow().is_some()).count();
         let allowed = logs.iter().filter(|line| {
             line.target() == Some("codex_otel.network_proxy")
                 && line.field("network.policy.decision") == Some(&json!("allow"))
         });
-        assert_eq!(all, allowed.count(), "{door:?} {way:?}");
+        assert_eq!(all, allowed.count(), "{kind:?} {ending:?}");
     }
 }
 
 #[test]
-fn r5_what_comes_to_its_own_end_is_completed() {
-    assert_ends(&ALL, Way::Completed, "completed");
+fn r5_an_attempt_that_finishes_is_completed() {
+    assert_ends(&ALL, Ending::Completed, "completed");
 }
 
 #[test]
-fn r5_a_client_that_breaks_off_is_gone() {
-    let doors: Vec<Door> = ALL
+fn r5_an_attempt_whose_client_resets_is_client_gone() {
+    let kinds: Vec<Kind> = ALL
         .into_iter()
-        .filter(|door| *door != Door::Datagrams)
+        .filter(|kind| *kind != Kind::Datagrams)
         .collect();
-    assert_ends(&doors, Way::ClientGone, "client_gone");
+    assert_ends(&kinds, Ending::ClientGone, "client_gone");
 }
 
 #[test]
-fn r5_an_upstream_that_breaks_off_has_failed() {
-    let doors: Vec<Door> = ALL
+fn r5_an_attempt_whose_upstream_resets_is_upstream_failed() {
+    let kinds: Vec<Kind> = ALL
         .into_iter()
-        .filter(|door| *door != Door::Datagrams)
+        .filter(|kind| *kind != Kind::Datagrams)
         .collect();
-    assert_ends(&doors, Way::UpstreamFailed, "upstream_failed");
+    assert_ends(&kinds, Ending::UpstreamFailed, "upstream_failed");
 }
 
 #[test]
-fn r5_p11_what_a_reload_ends_is_forbidden() {
-    assert_ends(&ALL, Way::Forbidden, "forbidden");
+fn r5_p11_an_attempt_that_a_reload_ends_is_forbidden() {
+    assert_ends(&ALL, Ending::Forbidden, "forbidden");
 }
 
 #[test]
-fn r5_what_is_silent_for_too_long_is_idle() {
-    assert_ends(&ALL, Way::Idle, "idle");
+fn r5_an_attempt_that_times_out_is_idle() {
+    assert_ends(&ALL, Ending::Idle, "idle");
 }
 
 #[test]
-fn r5_what_outlasts_the_drain_is_drained() {
-    assert_ends(&ALL, Way::Drained, "drained");
+fn r5_an_attempt_that_outlasts_the_drain_is_drained() {
+    assert_ends(&ALL, Ending::Drained, "drained");
 }
 
 #[test]
-fn r5_p4_a_permitted_name_that_does_not_resolve_has_failed_at_every_door() {
+fn r5_p4_a_permitted_name_that_does_not_resolve_is_dns_failed() {
     let dns = StubResolver::start();
     dns.servfail("broken.test");
     let config = Config::new().allow("*.test").nameserver(dns.address()).set(
@@ -148,7 +148,7 @@ fn r5_p4_a_permitted_name_that_does_not_resolve_has_failed_at_every_door() {
 }
 
 #[test]
-fn r5_without_log_flows_only_failures_are_in_the_log_and_a_reload_puts_it_in_force() {
+fn r5_log_flows_adds_successes_to_the_log_after_a_reload() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let refusing = RefusingPort::open();
     let daemon = Daemon::start(&Config::example());
@@ -189,7 +189,7 @@ fn r5_completed_attempts_are_at_level_debug() {
     assert!(message.starts_with(&wanted), "{message}");
 }
 
-/// As refusals are: SPEC R2.
+/// Like refusals (SPEC R2).
 #[test]
 fn r5_r2_failures_of_one_client_beyond_a_rate_are_counted_together() {
     const TIMES: u64 = 1500;
@@ -204,7 +204,7 @@ fn r5_r2_failures_of_one_client_beyond_a_rate_are_counted_together() {
     drop(client);
     daemon.signal(Signal::SIGTERM);
     let exit = daemon.wait_exit();
-    let said = exit.logs.iter().filter(|line| line.flow().is_some());
+    let logged = exit.logs.iter().filter(|line| line.flow().is_some());
     let further = exit.logs.iter().filter(|line| {
         line.message() == Some("further messages about failed requests were left out")
     });
@@ -212,5 +212,5 @@ fn r5_r2_failures_of_one_client_beyond_a_rate_are_counted_together() {
         .filter_map(|line| line.field("count")?.as_u64())
         .sum();
     assert!(further > 0);
-    assert_eq!(said.count() as u64 + further, TIMES);
+    assert_eq!(logged.count() as u64 + further, TIMES);
 }

@@ -1,4 +1,4 @@
-//! Plain HTTP through the HTTP door: requests, answers, and connections (SPEC H1).
+//! Plain HTTP: requests, answers, and connections (SPEC H1).
 
 mod blocked;
 mod bodies;
@@ -43,7 +43,7 @@ fn h1_an_empty_path_is_the_root() {
 }
 
 #[test]
-fn h1_any_method_passes_in_full_mode_as_it_is_spelled() {
+fn h1_full_mode_passes_any_method_unchanged() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     let methods = [
@@ -76,7 +76,7 @@ fn h1_bodies_of_either_framing_arrive_whole() {
 }
 
 #[test]
-fn h1_head_tells_the_length_and_brings_no_body() {
+fn h1_an_answer_to_head_has_a_length_and_no_body() {
     let setup = PlainSetup::new(Origin::start(|_| Answer::text("hello")));
     let mut client = setup.client();
     let answer = client.exchange(&setup.message("HEAD", "allowed.test", "/", &[]));
@@ -116,7 +116,7 @@ fn h1_status_and_reason_phrase_are_the_origins() {
 }
 
 #[test]
-fn h1_an_http_1_0_client_is_served_and_hung_up_on() {
+fn h1_an_http_1_0_client_is_served_and_disconnected() {
     let setup = PlainSetup::new(Origin::start(|request| {
         assert_eq!(request.version, "HTTP/1.1");
         let (chunks, trailers) = (vec![b"hel".to_vec(), b"lo".to_vec()], Vec::new());
@@ -157,7 +157,7 @@ fn h1_connection_close_is_obeyed() {
 }
 
 #[test]
-fn h1_each_request_of_a_connection_is_judged_by_itself() {
+fn h1_each_request_of_a_connection_is_decided_by_itself() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     for round in 0..20 {
@@ -215,7 +215,7 @@ fn h1_a_request_may_arrive_byte_by_byte() {
 }
 
 #[test]
-fn h1_origin_form_is_told_that_this_is_a_proxy() {
+fn h1_a_request_in_origin_form_is_answered_that_this_is_a_proxy() {
     let setup = PlainSetup::echoing();
     let authority = setup.authority("allowed.test");
     for line in [

@@ -26,7 +26,7 @@ fn get(origin: &Origin) -> String {
     format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
 }
 
-/// Connections that have got an answer, so they have their places.
+/// Connections that were answered, and so were admitted.
 fn hold(daemon: &Daemon, count: usize) -> Vec<Connection> {
     let greeted = |_| {
         let mut client = Connection::open(daemon.socks_addr());
@@ -37,7 +37,7 @@ fn hold(daemon: &Daemon, count: usize) -> Vec<Connection> {
 }
 
 #[test]
-fn c5_clients_beyond_max_connections_wait_and_are_served_when_a_place_is_freed() {
+fn c5_clients_beyond_max_connections_wait_until_one_ends() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&limited(2));
     let mut held = hold(&daemon, 2);
@@ -49,7 +49,7 @@ fn c5_clients_beyond_max_connections_wait_and_are_served_when_a_place_is_freed()
     for client in &mut waiting {
         client.send([&[5, 1, 0][..], &target.request(1), b"hello"].concat());
     }
-    // Those inside are served meanwhile, and no other client has been let in.
+    // The admitted clients are served meanwhile, and no other client is admitted.
     for client in &mut held {
         assert_eq!(client.socks5_request(1, &target).reply, 0);
     }
@@ -63,7 +63,7 @@ fn c5_clients_beyond_max_connections_wait_and_are_served_when_a_place_is_freed()
 }
 
 #[test]
-fn c5_a_place_is_freed_however_its_connection_ends() {
+fn c5_every_end_of_a_connection_admits_a_waiting_client() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&limited(1));
     for number in 0..30 {
@@ -88,9 +88,9 @@ fn impatient(most: usize) -> Config {
     limited(most).set("daemon.limits", "header_timeout", r#""300ms""#)
 }
 
-/// A client that keeps a connection alive without requests does not keep others out.
+/// A client with an idle connection does not block others.
 #[test]
-fn c5_at_the_limit_connections_that_wait_for_their_next_request_give_their_places_up() {
+fn c5_at_the_limit_idle_connections_end_for_waiting_clients() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let authority = format!("allowed.test:{}", origin.addr().port());
     let kept = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -101,7 +101,7 @@ fn c5_at_the_limit_connections_that_wait_for_their_next_request_give_their_place
     for client in &mut idle {
         assert_eq!(client.exchange(&kept).text(), "hello");
     }
-    // As many as possible: each waits for a place that one of the others has.
+    // More clients than the limit: each waits until another connection ends.
     for _ in 0..4 {
         let mut client = Connection::open(daemon.http_addr());
         assert_eq!(client.exchange(&kept).text(), "hello");
@@ -110,7 +110,7 @@ fn c5_at_the_limit_connections_that_wait_for_their_next_request_give_their_place
 }
 
 #[test]
-fn c5_at_the_limit_tunnels_and_answers_under_way_keep_their_places() {
+fn c5_at_the_limit_tunnels_and_running_answers_are_kept() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let slow = Origin::start(move |_| {
@@ -135,7 +135,7 @@ fn c5_at_the_limit_tunnels_and_answers_under_way_keep_their_places() {
 }
 
 #[test]
-fn c5_below_the_limit_a_connection_waits_for_its_next_request_undisturbed() {
+fn c5_below_the_limit_idle_connections_are_kept() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let authority = format!("allowed.test:{}", origin.addr().port());
     let kept = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -149,10 +149,10 @@ fn c5_below_the_limit_a_connection_waits_for_its_next_request_undisturbed() {
 }
 
 #[test]
-fn c5_a_higher_limit_lets_waiting_clients_in_when_it_is_reloaded() {
+fn c5_a_reload_with_a_higher_limit_admits_waiting_clients() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&limited(1));
-    // A tunnel: a handshake would free its place after a while.
+    // A tunnel: an unfinished handshake would time out.
     let mut held = hold(&daemon, 1).remove(0);
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     assert_eq!(held.socks5_request(1, &target).reply, 0);
@@ -166,7 +166,7 @@ fn c5_a_higher_limit_lets_waiting_clients_in_when_it_is_reloaded() {
 }
 
 #[test]
-fn c5_the_limit_is_told_in_the_log_once_and_not_for_every_client() {
+fn c5_the_reached_limit_is_logged_once_and_not_for_every_client() {
     const CLIENTS: usize = 20;
     let daemon = Daemon::start(&limited(1));
     let held = hold(&daemon, 1);
@@ -183,18 +183,18 @@ fn c5_the_limit_is_told_in_the_log_once_and_not_for_every_client() {
         assert_eq!(client.read_exact(2), [5, 0]);
     }
     let logs = daemon.logs();
-    let told = logs
+    let reported = logs
         .iter()
         .filter(|line| line.message() == Some(AT_THE_LIMIT))
         .count();
     assert!(
-        told < CLIENTS / 2,
-        "{told} lines about one and the same thing"
+        reported < CLIENTS / 2,
+        "{reported} lines about one and the same thing"
     );
 }
 
 #[test]
-fn c5_slow_clients_cost_nobody_else_anything() {
+fn c5_slow_clients_do_not_delay_other_clients() {
     let Some(_reserved) = Descriptors::reserve(230) else {
         return;
     };
@@ -233,7 +233,7 @@ fn c5_five_hundred_clients_at_once_are_all_answered() {
         }
     });
     poll(TIMEOUT, || {
-        let told = daemon.admin("GET", "/health", None);
-        (told.text() == "ok").then_some(())
+        let reported = daemon.admin("GET", "/health", None);
+        (reported.text() == "ok").then_some(())
     });
 }

@@ -1,6 +1,6 @@
 //! Behaviour over real sockets: the shipped binary, clients and origins on loopback.
 //!
-//! One module per door or concern. Each test starts a daemon of its own on free ports, so that it
+//! One module per listener or concern. Each test starts a daemon of its own on free ports, so that it
 //! can run alone and beside the others.
 
 mod admin;

@@ -1,4 +1,4 @@
-//! One policy behind every door: the same destination gets the same verdict and reason (SPEC P3 to
+//! One policy for every protocol: the same destination gets the same verdict and reason (SPEC P3 to
 //! P5, P9, P10).
 
 pub(crate) mod doors;

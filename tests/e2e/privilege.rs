@@ -75,7 +75,7 @@ impl Drop for Process {
     }
 }
 
-/// The attempts of another process of the same user, with the expected error of each. `PID` stands
+/// Attempts by another process of the same user, with the expected error of each. `PID` stands
 /// for the target process.
 const LOOKS: [(&str, &str); 6] = [
     ("memory", "cat /proc/PID/mem"),
@@ -95,7 +95,8 @@ fn assert_closed(role: &str, pid: u32) {
         assert!(refused, "{role}: {what}: {run:?}");
         assert!(!run.stdout.contains(SECRET), "{role}: {what}");
     }
-    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("anybody may");
+    let limits =
+        std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("every user may read this");
     let core = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max core file size"))
@@ -113,7 +114,7 @@ fn assert_closed(role: &str, pid: u32) {
 fn program_for_all() -> (TempDir, std::path::PathBuf) {
     let directory = TempDir::new().expect("a directory");
     let program = directory.path().join("codex-network-proxy");
-    // Not written by this process, which may be forking at this moment: see ETXTBSY.
+    // Another program writes the file: this process may be forking at this moment (ETXTBSY).
     let copy = "cp \"$0\" \"$1\" && chmod 755 \"$1\" && chmod 777 \"${1%/*}\"";
     Program::new("sh")
         .args(["-c", copy, e2e::shipped::proxy()])
@@ -131,7 +132,7 @@ fn make_pipe(path: &Path) {
 
 /// The monitor, the worker, and a loader that waits for a pipe, all of one ordinary user.
 #[test]
-fn l5_no_role_can_be_looked_into_by_other_processes_of_its_user() {
+fn l5_other_processes_of_its_user_cannot_inspect_any_role() {
     let other = Process::of_ordinary_user(Path::new("sleep"), &["600"]);
     let look = format!("cat /proc/{0}/environ && ls /proc/{0}/fd/", other.0.id());
     // It may not have become that user yet.
@@ -139,7 +140,7 @@ fn l5_no_role_can_be_looked_into_by_other_processes_of_its_user() {
         let run = as_ordinary_user(&look);
         run.stdout.contains(SECRET).then_some(())
     });
-    seen.expect("such an attempt sees what is there to be seen");
+    seen.expect("the attempt works on an unprotected process");
 
     let (_directory, program) = program_for_all();
     let wrapped = StartScript::as_ordinary_user(&program);
@@ -150,7 +151,7 @@ fn l5_no_role_can_be_looked_into_by_other_processes_of_its_user() {
         .start();
     assert_closed("monitor", daemon.pid());
     assert_closed("worker", daemon.worker());
-    make_pipe(daemon.config_path());
+    daemon.replace_config_by_pipe();
     daemon.signal(Signal::SIGHUP);
     let _pipe = File::options()
         .write(true)
@@ -164,7 +165,7 @@ fn l5_no_role_can_be_looked_into_by_other_processes_of_its_user() {
 }
 
 #[test]
-fn l5_init_and_check_cannot_be_looked_into_by_other_processes_of_their_user() {
+fn l5_other_processes_of_their_user_cannot_inspect_init_and_check() {
     let (directory, program) = program_for_all();
     for role in ["init", "check"] {
         let pipe = directory.path().join(role);
@@ -180,7 +181,7 @@ fn l5_init_and_check_cannot_be_looked_into_by_other_processes_of_their_user() {
 }
 
 #[test]
-fn m9_a_secret_of_the_environment_reaches_the_worker_and_no_roles_environment() {
+fn m9_a_secret_reaches_the_worker_but_no_roles_environment() {
     let config = Config::example().append(
         r#"
         [network.mitm.hooks.api]
@@ -205,7 +206,7 @@ fn m9_a_secret_of_the_environment_reaches_the_worker_and_no_roles_environment() 
 }
 
 #[test]
-fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
+fn m3_another_user_can_neither_read_nor_change_the_proxys_files() {
     if !machine::has(Need::Root) {
         return;
     }
@@ -246,7 +247,7 @@ fn m3_another_user_neither_reads_nor_changes_what_the_proxy_keeps() {
 
 /// A request of a client, and the status of the answer.
 #[test]
-fn a2_a_client_gets_what_the_policy_allows_and_steers_nothing_that_is_read_only() {
+fn a2_a_client_cannot_change_a_read_only_proxy() {
     let origin = Origin::start(|_| Answer::text("here"));
     let config = Config::example().set("daemon.admin", "read_only", "true");
     let daemon = Daemon::start(&config);

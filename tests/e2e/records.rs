@@ -17,7 +17,7 @@ use serde_json::Value;
 const VIOLATION: &str = "CODEX_NETWORK_POLICY_VIOLATION ";
 const AUDIT: &str = "codex_otel.network_proxy";
 
-/// A request through the HTTP door, with optional further header lines.
+/// A request through the proxy, with optional further header lines.
 fn http(client: &mut Connection, method: &str, url: &str, fields: &str) -> Response {
     let authority = url.trim_start_matches("http://").split(['/', '?']).next();
     let authority = authority.expect("a URL has an authority");
@@ -80,10 +80,10 @@ fn r2_each_block_is_one_line_whose_json_is_the_blocked_entry() {
     socks5(&daemon, "blocked.test", 22);
     socks5(&daemon, "a b.test", 22);
     daemon.get(&format!("http://allowed.test:{port}/"));
-    let told = violations(&daemon, 5);
-    assert_eq!(told, daemon.blocked());
+    let reported = violations(&daemon, 5);
+    assert_eq!(reported, daemon.blocked());
     let answer = daemon.admin("GET", "/blocked", None).text();
-    for entry in told {
+    for entry in reported {
         let text = entry.to_string();
         assert!(answer.contains(&text), "{text} is not in {answer}");
     }
@@ -132,7 +132,7 @@ fn p10_a_block_names_the_rule_with_its_file_and_line() {
 }
 
 #[test]
-fn p10_an_address_that_the_deny_list_names_is_told_as_the_rule() {
+fn p10_a_denied_address_is_reported_as_the_rule() {
     let config = Config::example().deny("127.0.0.0").deny("127.0.0.1");
     let daemon = Daemon::start(&config);
     daemon.get("http://allowed.test/");
@@ -146,7 +146,7 @@ fn p10_an_address_that_the_deny_list_names_is_told_as_the_rule() {
 }
 
 #[test]
-fn h11_an_attempt_id_is_in_every_record_of_either_door_and_other_credentials_in_none() {
+fn h11_records_contain_attempt_ids_and_no_other_credentials() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();

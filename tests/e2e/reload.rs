@@ -1,4 +1,4 @@
-//! Reloads: all or nothing, for every way of asking, and seen by everything under way (SPEC C7,
+//! Reloads: all or nothing, by every interface, and with effect on open connections (SPEC C7,
 //! L6).
 
 mod enabled;
@@ -67,7 +67,7 @@ fn c7_a_reload_by_sighup_applies_the_file() {
 }
 
 #[test]
-fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
+fn c7_concurrent_reloads_are_all_answered_and_the_last_file_wins() {
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("new.test"));
     let together = Barrier::new(8);
@@ -84,10 +84,10 @@ fn c7_reloads_at_once_are_all_answered_and_the_last_file_holds() {
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
 }
 
-/// This many, on a few connections at a time, with signals in between: a load serves all callers
-/// that asked before it began.
+/// Reload requests on a few connections at a time, with signals in between: a load serves all requests
+/// that arrived before it began.
 #[test]
-fn c7_hundreds_of_askers_share_a_few_loads_and_each_is_answered() {
+fn c7_hundreds_of_reload_requests_are_merged_and_all_answered() {
     const ASKERS: usize = 200;
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("new.test"));
@@ -107,14 +107,12 @@ fn c7_hundreds_of_askers_share_a_few_loads_and_each_is_answered() {
     });
     let patterns = daemon.admin("GET", "/patterns", None).json();
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
-    let loads = daemon
-        .wait_for_logs(1, |line| line.message() == Some("reloaded"))
-        .len();
+    let loads = daemon.wait_for_messages(1, "reloaded").len();
     assert!(loads <= ASKERS / 4, "{loads} loads");
 }
 
 #[test]
-fn c7_askers_who_share_a_load_all_hear_of_its_problems() {
+fn c7_merged_reload_requests_all_get_the_problems() {
     const ASKERS: usize = 20;
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config_text("[network]\nallowed_domains = []\nnonsense = 1\n");
@@ -139,15 +137,10 @@ fn c7_askers_who_share_a_load_all_hear_of_its_problems() {
 #[test]
 fn c7_stopping_ends_a_loader_that_hangs() {
     let daemon = Daemon::start(&Config::example());
-    let path = daemon.config_path().to_owned();
-    std::fs::remove_file(&path).expect("the test's own file");
-    e2e::program::Program::new("mkfifo")
-        .arg(&path)
-        .run()
-        .succeeded();
+    let path = daemon.replace_config_by_pipe();
     daemon.signal(Signal::SIGHUP);
     // Returns when the loader has opened the other end, where it waits.
-    let pipe = std::fs::File::create(&path).expect("a pipe that is read");
+    let pipe = std::fs::File::create(path).expect("a pipe that is read");
     let loader = daemon
         .children()
         .into_iter()
@@ -159,7 +152,7 @@ fn c7_stopping_ends_a_loader_that_hangs() {
     drop(pipe);
 }
 
-/// Neither policy permits one of these requests. Only a mixture would: the allow list of one with
+/// Neither policy permits these requests. Only a mixture would: the allow list of one with
 /// the mode or the deny list of the other.
 #[test]
 fn c7_every_request_is_judged_by_one_whole_policy() {
@@ -232,14 +225,14 @@ fn c7_changed_lists_are_logged_as_a_difference() {
         .set("network", "mode", r#""limited""#);
     daemon.rewrite_config(&new);
     daemon.reload();
-    let told = |line: &LogLine| {
+    let reported = |line: &LogLine| {
         let field = |name| line.field(name).and_then(Value::as_str).map(str::to_owned);
         [field("list"), field("change"), field("pattern")].map(Option::unwrap_or_default)
     };
     let changes: Vec<_> = daemon
-        .wait_for_logs(2, |line| line.message() == Some("a rule changes"))
+        .wait_for_messages(2, "a rule changes")
         .iter()
-        .map(told)
+        .map(reported)
         .collect();
     assert_eq!(
         changes,
@@ -248,33 +241,31 @@ fn c7_changed_lists_are_logged_as_a_difference() {
             ["deny", "removed", "*.old.example"]
         ]
     );
-    let mode = &daemon.wait_for_logs(1, |line| line.message() == Some("the mode changes"))[0];
+    let mode = &daemon.wait_for_messages(1, "the mode changes")[0];
     assert_eq!(mode.field("from"), Some(&json!("full")));
     assert_eq!(mode.field("to"), Some(&json!("limited")));
 }
 
 #[test]
-fn c7_a_difference_of_thousands_is_cut() {
+fn c7_a_difference_of_thousands_is_truncated() {
     let daemon = Daemon::start(&Config::example());
     let many = (0..3000).fold(Config::example(), |config, number| {
         config.allow(&format!("n{number}.example"))
     });
     daemon.rewrite_config(&many);
     daemon.reload();
-    let more = &daemon.wait_for_logs(1, |line| line.message() == Some("more rules change"))[0];
-    let told = daemon
-        .wait_for_logs(1, |line| line.message() == Some("a rule changes"))
-        .len() as u64;
+    let more = &daemon.wait_for_messages(1, "more rules change")[0];
+    let reported = daemon.wait_for_messages(1, "a rule changes").len() as u64;
     let cut = more
         .field("more")
         .and_then(Value::as_u64)
         .expect("a number");
-    assert_eq!(told + cut, 3000);
-    assert!(told <= 100, "{told} lines");
+    assert_eq!(reported + cut, 3000);
+    assert!(reported <= 100, "{reported} lines");
 }
 
 #[test]
-fn c7_a_reload_that_changes_nothing_says_so_and_lets_tunnels_live() {
+fn c7_a_reload_without_changes_reports_it_and_keeps_tunnels() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::example());
     let mut tunnel = Connection::open(daemon.socks_addr());
@@ -292,15 +283,10 @@ fn c7_a_reload_that_changes_nothing_says_so_and_lets_tunnels_live() {
 
 /// The file is a pipe: the reload waits for its writer, which is the test.
 #[test]
-fn c7_a_reload_that_takes_long_stops_nobody_and_is_carried_out_when_its_asker_has_gone() {
+fn c7_a_slow_reload_blocks_no_client_and_outlives_its_requester() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
-    let path = daemon.config_path();
-    std::fs::remove_file(path).expect("the test's own file");
-    e2e::program::Program::new("mkfifo")
-        .arg(path)
-        .run()
-        .succeeded();
+    let path = daemon.replace_config_by_pipe();
     let mut asker = Connection::open(daemon.admin_addr());
     asker.send("POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n");
     // Returns when the other end is opened: the reload has begun.
@@ -317,13 +303,13 @@ fn c7_a_reload_that_takes_long_stops_nobody_and_is_carried_out_when_its_asker_ha
     pipe.write_all(text.as_bytes())
         .expect("a pipe that is read");
     drop(pipe);
-    daemon.wait_for_logs(1, |line| line.message() == Some("reloaded"));
+    daemon.wait_for_messages(1, "reloaded");
     let patterns = daemon.admin("GET", "/patterns", None).json();
     assert_eq!(patterns["allowed"], json!(["allowed.test", "late.test"]));
 }
 
 #[test]
-fn r1_what_was_blocked_survives_a_reload() {
+fn r1_blocked_entries_survive_a_reload() {
     let daemon = Daemon::start(&Config::example());
     daemon.get("http://one.test/");
     daemon.reload_with(&Config::new());
@@ -336,7 +322,7 @@ fn r1_what_was_blocked_survives_a_reload() {
 }
 
 #[test]
-fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
+fn c5_a_smaller_blocked_buffer_applies_after_a_reload() {
     let daemon = Daemon::start(&Config::example());
     for number in 0..5 {
         daemon.get(&format!("http://n{number}.test/"));
@@ -352,13 +338,13 @@ fn c5_a_smaller_blocked_buffer_holds_after_a_reload() {
 }
 
 #[test]
-fn c5_a_changed_log_filter_is_applied_or_warned_of() {
+fn c5_a_changed_log_filter_is_applied_or_a_warning() {
     let daemon = Daemon::start(&Config::example());
     let quiet = Config::example().set("daemon", "log", r#""error""#);
     daemon.reload_with(&quiet);
     daemon.get("http://blocked.test/");
     assert_eq!(daemon.blocked().len(), 1);
-    // An error passes every filter, and comes after everything logged before.
+    // An error passes every filter, and is logged after all earlier lines.
     daemon.rewrite_config_text("broken");
     assert_eq!(daemon.reload().status, 500);
     daemon.wait_for_log(|line| line.level() == Some("ERROR"));

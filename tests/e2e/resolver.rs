@@ -42,7 +42,7 @@ fn ips<const N: usize>(addresses: [&str; N]) -> Vec<IpAddr> {
 }
 
 #[tokio::test]
-async fn both_families_are_merged_ipv6_first() {
+async fn p4_both_families_are_merged_ipv6_first() {
     let dns = StubResolver::start();
     dns.answer(
         "api.test",
@@ -56,7 +56,7 @@ async fn both_families_are_merged_ipv6_first() {
 }
 
 #[tokio::test]
-async fn a_name_with_one_family_resolves_to_it() {
+async fn p4_a_name_with_one_family_resolves_to_it() {
     let dns = StubResolver::start();
     dns.answer("four.test", ips(["192.0.2.1"]));
     dns.answer("six.test", ips(["2001:db8::1"]));
@@ -66,7 +66,7 @@ async fn a_name_with_one_family_resolves_to_it() {
 }
 
 #[tokio::test]
-async fn answers_are_kept_for_their_ttl_and_asked_for_once() {
+async fn p4_answers_are_cached_for_their_ttl() {
     let dns = StubResolver::start();
     dns.answer("api.test", ips(["192.0.2.1", "2001:db8::1"]));
     let resolver = resolver(&[&dns]);
@@ -77,9 +77,9 @@ async fn answers_are_kept_for_their_ttl_and_asked_for_once() {
     assert_eq!(dns.queries("api.test"), queries);
 }
 
-/// The rebinding case: the second answer differs, and is seen because the first one was not kept.
+/// DNS rebinding: the second answer differs, and is used because the first one was not cached.
 #[tokio::test]
-async fn answers_with_a_ttl_of_zero_are_not_kept() {
+async fn p4_answers_with_a_ttl_of_zero_are_not_cached() {
     let dns = StubResolver::start();
     dns.answer_sequence("rebind.test", vec![ips(["192.0.2.1"]), ips(["127.0.0.1"])]);
     let resolver = resolver(&[&dns]);
@@ -98,7 +98,7 @@ async fn answers_with_a_ttl_of_zero_are_not_kept() {
 }
 
 #[tokio::test]
-async fn kept_answers_end_with_their_ttl() {
+async fn p4_cached_answers_expire_with_their_ttl() {
     let dns = StubResolver::start();
     dns.answer_with_ttl("short.test", ips(["192.0.2.1"]), 1);
     let resolver = resolver(&[&dns]);
@@ -115,7 +115,7 @@ async fn kept_answers_end_with_their_ttl() {
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_exist_is_not_found_and_that_is_kept() {
+async fn p4_a_name_that_does_not_exist_is_not_found_and_cached() {
     let dns = StubResolver::start();
     let resolver = resolver(&[&dns]);
     assert_eq!(
@@ -131,7 +131,7 @@ async fn a_name_that_does_not_exist_is_not_found_and_that_is_kept() {
 }
 
 #[tokio::test]
-async fn a_name_without_addresses_is_not_found() {
+async fn p4_a_name_without_addresses_is_not_found() {
     let dns = StubResolver::start();
     dns.answer("empty.test", []);
     assert_eq!(
@@ -141,7 +141,7 @@ async fn a_name_without_addresses_is_not_found() {
 }
 
 #[tokio::test]
-async fn names_are_asked_for_as_they_stand() {
+async fn p4_names_are_queried_without_search_domains() {
     let dns = StubResolver::start();
     let resolver = resolver(&[&dns]);
     let names = [
@@ -157,7 +157,7 @@ async fn names_are_asked_for_as_they_stand() {
 }
 
 #[tokio::test]
-async fn aliases_are_followed() {
+async fn p4_aliases_are_followed() {
     let dns = StubResolver::start();
     dns.alias("www.test", "cdn.test");
     dns.alias("cdn.test", "edge.test");
@@ -173,7 +173,7 @@ async fn aliases_are_followed() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_is_fetched_over_tcp() {
+async fn p4_a_truncated_answer_is_fetched_over_tcp() {
     let dns = StubResolver::start();
     let many: Vec<IpAddr> = (0..200)
         .map(|last| IpAddr::from([192, 0, 2, last]))
@@ -185,7 +185,7 @@ async fn an_answer_that_does_not_fit_is_fetched_over_tcp() {
 }
 
 #[tokio::test]
-async fn the_limit_ends_a_lookup_that_nobody_answers() {
+async fn p4_an_unanswered_lookup_times_out() {
     let dns = StubResolver::start();
     dns.silent("silent.test");
     // Long enough to send the query on a loaded machine.
@@ -198,7 +198,7 @@ async fn the_limit_ends_a_lookup_that_nobody_answers() {
 
 /// Some name servers drop AAAA queries. They must not cost every connection the whole limit.
 #[tokio::test]
-async fn ipv4_addresses_do_not_wait_for_an_answer_about_ipv6_that_never_comes() {
+async fn p4_ipv4_addresses_do_not_wait_for_a_missing_ipv6_answer() {
     let dns = StubResolver::start();
     dns.answer("half.test", ips(["192.0.2.1", "2001:db8::1"]));
     dns.silent_family("half.test", Family::Ipv6);
@@ -209,7 +209,7 @@ async fn ipv4_addresses_do_not_wait_for_an_answer_about_ipv6_that_never_comes() 
 }
 
 #[tokio::test]
-async fn ipv6_addresses_wait_for_ipv4_up_to_the_limit_and_are_then_enough() {
+async fn p4_ipv6_addresses_wait_for_ipv4_until_the_timeout() {
     let dns = StubResolver::start();
     dns.answer("half.test", ips(["192.0.2.1", "2001:db8::1"]));
     dns.silent_family("half.test", Family::Ipv4);
@@ -221,7 +221,7 @@ async fn ipv6_addresses_wait_for_ipv4_up_to_the_limit_and_are_then_enough() {
 }
 
 #[tokio::test]
-async fn one_family_that_fails_does_not_spoil_the_other() {
+async fn p4_a_failure_of_one_family_leaves_the_other() {
     let dns = StubResolver::start();
     for (name, family) in [
         ("no-six.test", Family::Ipv6),
@@ -250,7 +250,7 @@ async fn one_family_that_fails_does_not_spoil_the_other() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_is_unavailable_with_its_address_in_the_detail_and_that_is_not_kept() {
+async fn p4_a_failing_server_is_named_and_its_failure_is_not_cached() {
     let dns = StubResolver::start();
     dns.servfail("broken.test");
     let resolver = resolver(&[&dns]);
@@ -269,7 +269,7 @@ async fn a_server_that_fails_is_unavailable_with_its_address_in_the_detail_and_t
 /// Split DNS: the first server's answer holds, even if it is negative, and no other server gets the
 /// query.
 #[tokio::test]
-async fn servers_are_asked_in_order_and_the_second_only_when_the_first_fails() {
+async fn p4_the_second_server_is_asked_only_if_the_first_fails() {
     let (first, second) = (StubResolver::start(), StubResolver::start());
     first.answer("intranet.test", ips(["192.0.2.1"]));
     first.servfail("broken.test");
@@ -293,7 +293,7 @@ async fn servers_are_asked_in_order_and_the_second_only_when_the_first_fails() {
 }
 
 #[tokio::test]
-async fn a_silent_server_leaves_time_for_the_next_one_and_is_then_asked_last() {
+async fn p4_a_silent_server_leaves_time_for_the_next_and_is_then_asked_last() {
     let (first, second) = (StubResolver::start(), StubResolver::start());
     first.fall_silent();
     second.answer("api.test", ips(["192.0.2.1"]));
@@ -328,9 +328,9 @@ async fn p4_one_silent_name_does_not_reorder_the_servers_for_other_names() {
     assert_eq!(second.names_asked(), ["silent.test"]);
 }
 
-/// The opposite case: a server that answers another question meanwhile is not silent.
+/// The opposite case: a server that meanwhile answers another query is not silent.
 #[tokio::test]
-async fn p4_silence_about_many_names_at_once_does_not_reorder_the_servers() {
+async fn p4_many_silent_names_at_once_do_not_reorder_the_servers() {
     let (first, second) = (StubResolver::start(), StubResolver::start());
     first.answer("intranet.test", ips(["192.0.2.1"]));
     second.answer("intranet.test", ips(["198.51.100.1"]));
@@ -358,8 +358,7 @@ async fn p4_silence_about_many_names_at_once_does_not_reorder_the_servers() {
 }
 
 #[tokio::test]
-async fn p4_an_answer_with_more_addresses_than_are_vetted_is_a_failure_and_the_largest_one_is_kept()
-{
+async fn p4_too_many_addresses_are_a_failure_and_the_largest_answer_is_cached() {
     let dns = StubResolver::start();
     let numbered = |count: u16| {
         (0..count).map(|number| {
@@ -382,7 +381,7 @@ async fn p4_an_answer_with_more_addresses_than_are_vetted_is_a_failure_and_the_l
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_passed_over() {
+async fn p4_an_unreachable_server_is_skipped() {
     let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap(); // bound, and never read
     let second = StubResolver::start();
     second.answer("api.test", ips(["192.0.2.1"]));
@@ -399,7 +398,7 @@ async fn a_server_that_is_not_there_is_passed_over() {
 }
 
 #[tokio::test]
-async fn the_hosts_file_wins_for_both_families_and_causes_no_query() {
+async fn p4_the_hosts_file_wins_for_both_families_and_causes_no_query() {
     let dns = StubResolver::start();
     dns.answer("api.test", ips(["192.0.2.99", "2001:db8::99"]));
     let resolver = resolver_with(&[&dns], AMPLE, "192.0.2.1 api.test");
@@ -412,7 +411,7 @@ async fn the_hosts_file_wins_for_both_families_and_causes_no_query() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_lookups_at_once_all_succeed() {
+async fn p4_many_concurrent_lookups_succeed() {
     let dns = StubResolver::start();
     let resolver = std::sync::Arc::new(resolver(&[&dns]));
     let mut lookups = tokio::task::JoinSet::new();
@@ -438,7 +437,7 @@ async fn many_lookups_at_once_all_succeed() {
 }
 
 #[test]
-fn the_stub_serves_tests_without_a_runtime_and_frees_its_port_when_dropped() {
+fn p4_the_stub_resolver_needs_no_runtime_and_frees_its_port() {
     let dns = StubResolver::start();
     let address: SocketAddr = dns.address();
     assert!(address.ip().is_loopback());

@@ -15,14 +15,9 @@ use nix::unistd::Pid;
 
 /// Makes the configuration a pipe, and starts a reload: its loader waits until the pipe is opened.
 fn start_a_loader_that_waits(daemon: &Daemon) -> PathBuf {
-    let pipe = daemon.config_path().to_owned();
-    std::fs::remove_file(&pipe).expect("the test's own file");
-    e2e::program::Program::new("mkfifo")
-        .arg(&pipe)
-        .run()
-        .succeeded();
+    let pipe = daemon.replace_config_by_pipe();
     daemon.signal(Signal::SIGHUP);
-    pipe
+    pipe.to_owned()
 }
 
 #[test]
@@ -43,7 +38,7 @@ fn l5_the_worker_has_no_privilege_and_cannot_get_any() {
         assert_eq!(status_field(worker, "CapBnd"), "0000000000000000");
         assert!(
             uids.iter().all(|uid| uid != "0"),
-            "root's worker is somebody else: {uids:?}"
+            "root's worker runs as another user: {uids:?}"
         );
         assert_eq!(status_field(worker, "Groups").trim(), "");
     } else {
@@ -100,7 +95,7 @@ fn l5_an_unknown_user_is_one_clear_error() {
 }
 
 #[test]
-fn l5_root_is_no_user_for_a_worker() {
+fn l5_the_worker_cannot_run_as_root() {
     // For others the key has no effect.
     if !machine::has(Need::Root) {
         return;
@@ -122,7 +117,7 @@ fn l5_root_is_no_user_for_a_worker() {
 }
 
 #[test]
-fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
+fn l5_clients_wait_for_the_next_worker() {
     let origin = Origin::start(|_| Answer::text("here"));
     let daemon = Daemon::start(&Config::example());
     let first = daemon.worker();
@@ -133,16 +128,18 @@ fn l5_clients_wait_for_the_next_worker_and_none_is_refused() {
         assert_eq!(answer.status, 200);
     }
     assert_ne!(daemon.worker(), first);
-    let told = daemon.wait_for_log(|line| line.message_starts_with("the worker is gone"));
+    let reported = daemon.wait_for_log(|line| line.message_starts_with("the worker is gone"));
     assert_eq!(
-        told.field("restarts").and_then(serde_json::Value::as_u64),
+        reported
+            .field("restarts")
+            .and_then(serde_json::Value::as_u64),
         Some(1)
     );
 }
 
-/// Signals, reloads and the end belong to the monitor, whatever a worker does.
+/// The monitor handles signals, reloads and the end, whatever a worker does.
 #[test]
-fn l5_a_stuck_worker_is_replaced_and_does_not_hold_the_monitor_up() {
+fn l5_a_stuck_worker_is_replaced_without_blocking_the_monitor() {
     let daemon = Daemon::launch()
         .config(&Config::example())
         // The monitor pings its worker at an interval that it derives from the watchdog. A stuck
@@ -184,8 +181,8 @@ fn l15_a_stop_ends_a_worker_that_does_not_drain() {
     daemon.signal(Signal::SIGTERM);
     let exit = daemon.wait_exit();
     assert_eq!(exit.code, Some(0));
-    let told = exit.text().matches("did not end in time").count();
-    assert_eq!(told, 1);
+    let reported = exit.text().matches("did not end in time").count();
+    assert_eq!(reported, 1);
     poll(TIMEOUT, || has_ended(stuck).then_some(())).expect("no worker is left");
 }
 
@@ -217,7 +214,7 @@ fn l15_a_handover_that_fails_or_is_confirmed_late_becomes_a_stop() {
 }
 
 #[test]
-fn l5_a_new_worker_has_the_settings_in_force_and_not_those_of_the_start() {
+fn l5_a_new_worker_gets_the_settings_in_force() {
     let origin = Origin::start(|_| Answer::text("here"));
     let daemon = Daemon::start(&Config::example());
     daemon.reload_with(&Config::example().allow("blocked.test"));
@@ -227,7 +224,7 @@ fn l5_a_new_worker_has_the_settings_in_force_and_not_those_of_the_start() {
 }
 
 #[test]
-fn l5_nothing_serves_when_the_monitor_is_gone() {
+fn l5_the_worker_ends_with_the_monitor() {
     let daemon = Daemon::start(&Config::example());
     let worker = daemon.worker();
     kill_process(daemon.pid());
@@ -263,7 +260,7 @@ fn p11_a_tunnel_does_not_outlive_its_worker() {
 fn c7_a_reload_while_no_worker_lives_is_not_lost() {
     let origin = Origin::start(|_| Answer::text("here"));
     let daemon = Daemon::start(&Config::example());
-    // Each death in a row makes the wait for the next worker longer.
+    // Each further death lengthens the wait for the next worker.
     for _ in 0..4 {
         kill_process(daemon.worker());
     }
@@ -275,7 +272,7 @@ fn c7_a_reload_while_no_worker_lives_is_not_lost() {
 }
 
 #[test]
-fn c7_a_reload_that_its_worker_does_not_survive_is_not_lost() {
+fn c7_a_reload_survives_the_death_of_its_worker() {
     let origin = Origin::start(|_| Answer::text("here"));
     let daemon = Daemon::start(&Config::example());
     let first = daemon.worker();
@@ -290,10 +287,10 @@ fn c7_a_reload_that_its_worker_does_not_survive_is_not_lost() {
 }
 
 #[test]
-fn l5_the_roles_are_of_one_build_even_when_an_upgrade_replaces_the_file() {
+fn l5_all_roles_run_the_same_build_after_an_upgrade_of_the_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let copy = directory.path().join("codex-network-proxy");
-    // Not written by this process, which may be forking at this moment: see ETXTBSY.
+    // Another program writes the file: this process may be forking at this moment (ETXTBSY).
     e2e::program::Program::new("cp")
         .arg(e2e::shipped::proxy())
         .arg(&copy)

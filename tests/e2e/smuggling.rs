@@ -29,7 +29,7 @@ fn assert_answered(setup: &PlainSetup, what: &str, bytes: impl AsRef<[u8]>, stat
     client.local_addr().to_string()
 }
 
-/// The same, and checks that the log tells the operator in one line.
+/// The same, and checks that one log line reports it.
 fn assert_refused(setup: &PlainSetup, what: &str, bytes: impl AsRef<[u8]>, status: u16) {
     let me = assert_answered(setup, what, bytes, status);
     let line = setup
@@ -46,7 +46,7 @@ fn assert_unharmed(setup: &PlainSetup) {
     assert_eq!(answer.status, 200);
 }
 
-/// A request with these lines after `Host`, and another one behind it.
+/// A request with these lines after `Host`, followed by another one.
 fn with_lines(setup: &PlainSetup, version: &str, lines: &str) -> String {
     let authority = setup.authority("allowed.test");
     format!(
@@ -146,7 +146,7 @@ fn h4_a_field_line_that_two_parsers_could_read_differently_is_refused() {
 }
 
 #[test]
-fn h4_a_request_line_that_is_not_exactly_one_is_refused() {
+fn h4_a_malformed_request_line_is_refused() {
     let setup = PlainSetup::echoing();
     let url = format!("http://{}{SMUGGLED}", setup.authority("allowed.test"));
     for (line, status) in [
@@ -192,7 +192,7 @@ const NO_URIS: [&str; 5] = [
 ];
 
 #[test]
-fn h4_a_target_that_is_no_uri_is_refused() {
+fn h4_an_invalid_target_is_refused() {
     let setup = PlainSetup::echoing();
     for target in NO_URIS {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
@@ -203,7 +203,7 @@ fn h4_a_target_that_is_no_uri_is_refused() {
 
 /// Heads that only a larger limit than the default permits, and numbers that hyper rejects.
 #[test]
-fn h4_what_hyper_would_refuse_itself_is_refused_in_words() {
+fn h4_requests_that_hyper_would_refuse_get_an_explanation() {
     let config = Config::example().set("daemon.limits", "max_header_bytes", "300000");
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let authority = setup.authority("allowed.test");
@@ -235,7 +235,7 @@ fn h4_what_hyper_would_refuse_itself_is_refused_in_words() {
 
 /// "Bad input": a request refused for its target is logged like one refused for its framing.
 #[test]
-fn h4_a_target_that_is_no_uri_is_logged() {
+fn h4_an_invalid_target_is_logged() {
     let setup = PlainSetup::echoing();
     for target in NO_URIS {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
@@ -258,7 +258,7 @@ fn h2_a_request_that_contradicts_itself_is_logged() {
 }
 
 #[test]
-fn h4_other_protocols_are_told_that_this_is_http_1() {
+fn h4_clients_of_other_protocols_are_answered_that_this_is_http_1() {
     let setup = PlainSetup::echoing();
     let hello = [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -310,7 +310,7 @@ fn h4_other_protocols_are_told_that_this_is_http_1() {
 }
 
 #[test]
-fn h4_too_much_is_refused_as_what_it_is() {
+fn h4_requests_beyond_a_limit_get_the_status_of_that_limit() {
     let config = Config::example().set("daemon.limits", "max_header_bytes", "8192");
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let authority = setup.authority("allowed.test");
@@ -332,7 +332,7 @@ fn h4_too_much_is_refused_as_what_it_is() {
     assert_refused(&setup, "many fields", format!("{begin}{many}\r\n"), 431);
     let target = format!("GET http://{authority}/{long} HTTP/1.1\r\n\r\n");
     assert_refused(&setup, "a long target", target, 414);
-    // The rest of it need not be sent.
+    // The rest of the request need not be sent.
     assert_refused(
         &setup,
         "a value without an end",
@@ -353,7 +353,7 @@ fn h4_too_much_is_refused_as_what_it_is() {
 }
 
 #[test]
-fn h4_content_that_does_not_keep_to_its_chunks_never_completes_a_request() {
+fn h4_malformed_chunks_never_complete_a_request() {
     let setup = PlainSetup::echoing();
     let authority = setup.authority("allowed.test");
     let next = format!("GET http://{authority}{SMUGGLED} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -405,13 +405,13 @@ fn h4_broken_content_gets_one_answer() {
     for content in ["zz\r\n", "2\r\nabc\r\n0\r\n\r\n", "0\r\nX : 1\r\n\r\n"] {
         let mut client = setup.client();
         client.send(format!("{head}{content}"));
-        let said = String::from_utf8(client.read_to_end()).expect("text");
-        assert_eq!(said.matches("HTTP/1.1 ").count(), 1, "{said}");
+        let output = String::from_utf8(client.read_to_end()).expect("text");
+        assert_eq!(output.matches("HTTP/1.1 ").count(), 1, "{output}");
     }
 }
 
 #[test]
-fn h4_what_is_pipelined_behind_a_good_request_is_refused_all_the_same() {
+fn h4_a_bad_request_pipelined_after_a_good_one_is_refused() {
     let setup = PlainSetup::echoing();
     let authority = setup.authority("allowed.test");
     let good = setup.get("allowed.test", "/good");
@@ -427,23 +427,23 @@ fn h4_what_is_pipelined_behind_a_good_request_is_refused_all_the_same() {
     ] {
         let mut client = setup.client();
         client.send(good.clone() + &bad);
-        // The first may have been answered already, or no longer.
-        let said = String::from_utf8(client.read_to_end()).expect("text");
-        let answers = said.matches("HTTP/1.1 ").count();
-        let good_ones = said.matches("HTTP/1.1 200 OK").count();
-        let bad_ones = said.matches("HTTP/1.1 400 Bad Request").count();
-        assert_eq!(answers, good_ones + bad_ones, "{said}");
+        // The first request may or may not have been answered.
+        let output = String::from_utf8(client.read_to_end()).expect("text");
+        let answers = output.matches("HTTP/1.1 ").count();
+        let good_ones = output.matches("HTTP/1.1 200 OK").count();
+        let bad_ones = output.matches("HTTP/1.1 400 Bad Request").count();
+        assert_eq!(answers, good_ones + bad_ones, "{output}");
         assert!(
             good_ones <= 1 && bad_ones <= 1 && answers > 0,
-            "{bad:?}: {said:?}"
+            "{bad:?}: {output:?}"
         );
     }
     assert!(setup.paths().iter().all(|path| path == "/good"));
 }
 
-/// An answered request does not vouch for the next one.
+/// Each request of a connection is checked.
 #[test]
-fn h4_a_flaw_later_on_a_connection_is_found_too() {
+fn h4_a_bad_request_later_on_a_connection_is_refused() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     for _ in 0..3 {
@@ -464,7 +464,7 @@ fn h4_a_flaw_later_on_a_connection_is_found_too() {
 
 /// A method may be any token; a record of it must not be as large as a head.
 #[test]
-fn r1_what_is_recorded_of_a_request_is_bounded() {
+fn r1_the_recorded_part_of_a_request_is_bounded() {
     let setup = PlainSetup::echoing();
     let method = "M".repeat(50_000);
     let answer = setup.ask(&method, "blocked.test", "/", &[]);
@@ -493,7 +493,7 @@ fn r2_bytes_from_outside_are_escaped_and_stay_on_one_line() {
         client.send([&[5, 1, 0, 3, length], name, &[0, 80]].concat());
         assert_eq!(client.socks5_reply().reply, 2);
     }
-    // By HTTP: everything that a request line can hold.
+    // HTTP: all bytes that a request line can hold.
     for host in ["a%0ab", "a\"b", "a$(b)`c`"] {
         let mut client = setup.client();
         client.send(format!("GET http://{host}/ HTTP/1.1\r\nHost: x\r\n\r\n"));

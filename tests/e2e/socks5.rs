@@ -1,4 +1,4 @@
-//! The SOCKS5 door, byte by byte (SPEC section 5).
+//! SOCKS5, byte by byte (SPEC section 5).
 
 mod carrying;
 mod handshake;
@@ -11,12 +11,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::Daemon;
 
-/// A new connection to the door.
+/// A new connection to the SOCKS5 listener.
 fn client(daemon: &Daemon) -> Connection {
     Connection::open(daemon.socks_addr())
 }
 
-/// The reply to a request for a connection on a connection of its own.
+/// The reply to CONNECT, on a connection of its own.
 fn reply(daemon: &Daemon, target: &Socks5Target) -> u8 {
     let mut client = client(daemon);
     let bound = client.socks5_connect(target);

@@ -64,22 +64,22 @@ fn generation(daemon: &Daemon) -> Value {
     daemon.admin("GET", "/config", None).json()["generation"].clone()
 }
 
-/// How often the log says that files were taken over with these words.
+/// How often the log reports new system files with this text.
 fn times(daemon: &Daemon, words: &str) -> usize {
     let logs = daemon.logs();
-    let said = |line: &&LogLine| line.message_contains(&format!("{TAKEN_OVER}{words}"));
-    logs.iter().filter(said).count()
+    let is_one = |line: &&LogLine| line.message_contains(&format!("{TAKEN_OVER}{words}"));
+    logs.iter().filter(is_one).count()
 }
 
 #[track_caller]
 fn wait_for_times(daemon: &Daemon, words: &str, count: usize) {
-    let said = poll(TIMEOUT, || (times(daemon, words) >= count).then_some(()));
-    said.unwrap_or_else(|| panic!("{words:?} is logged {} times", times(daemon, words)));
+    let logged = poll(TIMEOUT, || (times(daemon, words) >= count).then_some(()));
+    logged.unwrap_or_else(|| panic!("{words:?} is logged {} times", times(daemon, words)));
 }
 
 #[test]
-fn l14_changed_name_servers_are_asked_without_a_reload_and_an_open_tunnel_goes_on() {
-    let name = "system_files::l14_changed_name_servers_are_asked_without_a_reload_and_an_open_tunnel_goes_on";
+fn l14_changed_name_servers_are_used_without_a_reload() {
+    let name = "system_files::l14_changed_name_servers_are_used_without_a_reload";
     if !is_inside(name, Namespace::NetworkAndEtc, "true") {
         return;
     }
@@ -103,7 +103,7 @@ fn l14_changed_name_servers_are_asked_without_a_reload_and_an_open_tunnel_goes_o
     replace(RESOLV_CONF, &two);
     wait_until_reached(&daemon, &origin, "second.test");
     wait_for_times(&daemon, there, 1);
-    // What the first server said does not count any more.
+    // The answers of the first server are no longer used.
     assert_eq!(daemon.get(&origin.url("first.test", "/")).status, 502);
     // In place.
     write(RESOLV_CONF, &one);
@@ -147,14 +147,14 @@ fn l14_changed_name_servers_are_asked_without_a_reload_and_an_open_tunnel_goes_o
 }
 
 #[test]
-fn l14_without_a_name_server_names_fail_with_words_and_work_when_there_is_one() {
+fn l14_without_a_name_server_lookups_fail_with_a_reason_until_one_appears() {
     let name =
-        "system_files::l14_without_a_name_server_names_fail_with_words_and_work_when_there_is_one";
+        "system_files::l14_without_a_name_server_lookups_fail_with_a_reason_until_one_appears";
     if !is_inside(name, Namespace::NetworkAndEtc, "true") {
         return;
     }
     let _server = name_server([127, 0, 0, 2], "first.test");
-    // It is not asked, though resolver(3) would: no file names it.
+    // It is not asked, unlike by resolver(3): no file names it.
     let local = name_server([127, 0, 0, 1], "first.test");
     let origin = Origin::start(|_| Answer::text("here"));
     let config = Config::new().allow("*").system_names();
@@ -175,7 +175,7 @@ fn l14_without_a_name_server_names_fail_with_words_and_work_when_there_is_one() 
         replace(RESOLV_CONF, &names(&["127.0.0.2"]));
         wait_until_reached(&daemon, &origin, "first.test");
         wait_for_times(&daemon, "name servers none -> 127.0.0.2:53", 1);
-        // And the other way round.
+        // The reverse.
         write(RESOLV_CONF, "");
         daemon.wait_for_message("name servers 127.0.0.2:53 -> none");
         assert_eq!(daemon.get(&origin.url("first.test", "/")).status, 502);
@@ -184,8 +184,9 @@ fn l14_without_a_name_server_names_fail_with_words_and_work_when_there_is_one() 
 }
 
 #[test]
-fn l14_the_systems_hosts_file_is_followed_and_a_new_worker_and_a_reload_have_the_newest() {
-    let name = "system_files::l14_the_systems_hosts_file_is_followed_and_a_new_worker_and_a_reload_have_the_newest";
+fn l14_the_systems_hosts_file_is_followed_by_new_workers_and_reloads_too() {
+    let name =
+        "system_files::l14_the_systems_hosts_file_is_followed_by_new_workers_and_reloads_too";
     if !is_inside(name, Namespace::NetworkAndEtc, "true") {
         return;
     }
@@ -209,7 +210,7 @@ fn l14_the_systems_hosts_file_is_followed_and_a_new_worker_and_a_reload_have_the
     daemon.wait_for_message("the worker is gone");
     wait_until_reached(&daemon, &origin, "first.test");
     wait_until_reached(&daemon, &origin, "listed.test");
-    // Both at once, and a reload that fails between them.
+    // Both files at once, and a failed reload between them.
     write("/etc/hosts", "");
     daemon.rewrite_config_text("[network]\nmode = 3\n");
     assert_eq!(daemon.reload().status, 500);
@@ -224,7 +225,7 @@ fn l14_the_systems_hosts_file_is_followed_and_a_new_worker_and_a_reload_have_the
 }
 
 #[test]
-fn l14_a_hosts_file_of_the_settings_is_followed_and_kept_connections_follow_too() {
+fn l14_a_configured_hosts_file_is_followed_and_kept_connections_are_not_reused() {
     let origin = Origin::start(|_| Answer::text("one"));
     let there = IpAddr::from([127, 0, 0, 1]);
     let config = Config::new().allow("*").host("moved.test", there);
@@ -250,7 +251,7 @@ fn l14_a_hosts_file_of_the_settings_is_followed_and_kept_connections_follow_too(
 }
 
 #[test]
-fn l14_a_root_that_is_added_is_trusted_and_one_that_is_removed_is_not() {
+fn l14_added_roots_become_trusted_and_removed_roots_do_not_stay() {
     let (other, ca) = (TestCa::new(), TestCa::new());
     let tls = Server::of(&ca, &["allowed.test"]).alpn(&["http/1.1"]);
     let origin = Origin::answering(|_| Answer::text("secret"))
@@ -301,8 +302,8 @@ fn doctor(daemon: &Daemon) -> Value {
 }
 
 #[test]
-fn l14_status_and_doctor_say_how_the_name_servers_do() {
-    let name = "system_files::l14_status_and_doctor_say_how_the_name_servers_do";
+fn l14_status_and_doctor_report_the_state_of_the_name_servers() {
+    let name = "system_files::l14_status_and_doctor_report_the_state_of_the_name_servers";
     if !is_inside(name, Namespace::NetworkAndEtc, "true") {
         return;
     }
@@ -343,13 +344,13 @@ fn l14_status_and_doctor_say_how_the_name_servers_do() {
     assert!(status()["servers"][0]["last_error"].is_string());
     let line = doctor(&daemon);
     assert_eq!(line["verdict"], "problem", "{line}");
-    // The name that does not exist is an answer.
+    // "No such name" is an answer.
     assert_eq!(daemon.get(&origin.url("missing.test", "/")).status, 502);
     assert_eq!(status()["servers"][0]["failures"], 0);
 }
 
 #[test]
-fn l14_a_change_while_the_proxy_stops_is_left_alone() {
+fn l14_a_change_while_the_proxy_stops_is_ignored() {
     let bytes = Origin::echoing_bytes().start();
     let config = Config::example();
     let daemon = Daemon::start(&config);
@@ -364,9 +365,9 @@ fn l14_a_change_while_the_proxy_stops_is_left_alone() {
     drop(tunnel);
     let exit = daemon.wait_exit();
     assert_eq!(exit.code, Some(0), "{}", exit.text());
-    let said = exit.text();
+    let output = exit.text();
     assert!(
-        !said.contains(TAKEN_OVER) && !said.contains("panicked"),
-        "{said}"
+        !output.contains(TAKEN_OVER) && !output.contains("panicked"),
+        "{output}"
     );
 }

@@ -1,6 +1,6 @@
 //! Requests to unix sockets on a platform that does not serve them (SPEC H10): the daemon's
-//! answers, their order, and the records. The engine's tests cover platforms that serve them; no
-//! user of the daemon can reach the engine's switch.
+//! answers, their order, and the records. The engine's tests cover platforms that serve them:
+//! the daemon has no setting for it.
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon};
@@ -44,7 +44,7 @@ fn h10_a_request_to_a_unix_socket_is_501_whatever_is_allowed() {
                 )
             );
         }
-        // The host is not the destination of such a request, and the next request is judged by
+        // The host is not the destination of such a request, and the next request is decided by
         // itself.
         assert_eq!(ask(&daemon, "GET", &url, "").text(), "hello");
     }
@@ -90,7 +90,7 @@ fn r3_a_unix_socket_is_recorded_without_its_path() {
 }
 
 #[test]
-fn h10_switch_method_and_platform_are_judged_in_this_order() {
+fn h10_switch_method_and_platform_are_checked_in_this_order() {
     let limited = Config::example()
         .set("network", "mode", r#""limited""#)
         .set("network", "mitm", "false");
@@ -133,7 +133,7 @@ fn h10_switch_method_and_platform_are_judged_in_this_order() {
 }
 
 #[test]
-fn h10_a_field_that_names_no_path_is_400_and_no_decision() {
+fn h10_a_field_without_a_path_is_400_and_no_decision() {
     let daemon = Daemon::start(&Config::example());
     for fields in [SOCKET.repeat(2), "x-unix-socket:\r\n".to_owned()] {
         let answer = ask(&daemon, "GET", "http://localhost/", &fields);
@@ -144,7 +144,7 @@ fn h10_a_field_that_names_no_path_is_400_and_no_decision() {
 }
 
 #[test]
-fn h10_check_says_that_this_platform_serves_none() {
+fn h10_check_warns_that_this_platform_has_no_unix_sockets() {
     let run =
         check("[network]\nmode = \"full\"\nallow_unix_sockets = [\"/var/run/docker.sock\"]\n");
     run.succeeded()

@@ -38,7 +38,7 @@ fn output(daemon: &Daemon, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn h12_what_is_allowed_goes_through_the_proxy_of_the_environment() {
+fn h12_allowed_requests_use_the_proxy_of_the_environment() {
     let origin = Origin::start(|_| Answer::text("far"));
     let proxy = UpstreamProxy::start(origin.addr());
     let daemon = with_proxy(&proxy);
@@ -73,7 +73,7 @@ fn h12_what_is_allowed_goes_through_the_proxy_of_the_environment() {
 }
 
 #[test]
-fn h12_policy_refuses_before_the_proxy_hears_of_it_and_local_targets_go_direct() {
+fn h12_refused_and_local_targets_do_not_reach_the_upstream_proxy() {
     let origin = Origin::start(|_| Answer::text("near"));
     let proxy = UpstreamProxy::start(origin.addr());
     let daemon = with_proxy(&proxy);
@@ -118,15 +118,15 @@ fn h12_the_proxys_credentials_are_shown_nowhere() {
         let message = line.message().unwrap_or_default();
         message.starts_with("NO_PROXY: \"*.b.test\" covers nothing")
     });
-    let mut told = config.to_string();
+    let mut reported = config.to_string();
     for command in [&["config"][..], &["status"], &["status", "--json"]] {
-        told += &output(&daemon, command);
+        reported += &output(&daemon, command);
     }
     for line in daemon.logs().iter().chain(&daemon.stdout()) {
-        told += &line.raw;
+        reported += &line.raw;
     }
     for secret in ["s3cret", "agent", "YWdlbnQ6czNjcmV0"] {
-        assert!(!told.contains(secret), "{secret} in {told}");
+        assert!(!reported.contains(secret), "{secret} in {reported}");
     }
 }
 
@@ -151,7 +151,7 @@ fn h12_a_proxy_that_cannot_be_used_is_an_error_at_the_start() {
 }
 
 #[test]
-fn h12_a_proxy_that_is_this_proxy_is_told_and_never_used() {
+fn h12_an_upstream_proxy_that_is_this_proxy_is_reported_and_not_used() {
     let place = Reserved::open();
     let own = place.address();
     let config = config().set("network", "proxy_url", &place.url());
@@ -178,7 +178,7 @@ fn h12_a_proxy_that_is_this_proxy_is_told_and_never_used() {
 }
 
 #[test]
-fn h12_a_proxy_in_tls_is_verified_whether_or_not_anything_is_intercepted() {
+fn h12_the_certificate_of_an_upstream_proxy_is_always_verified() {
     let ca = TestCa::new();
     // For plain HTTP, an origin that reads whole URLs is a proxy.
     let far = Origin::answering(|_| Answer::text("far"))

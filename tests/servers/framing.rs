@@ -12,7 +12,7 @@ use crate::start::Server;
 
 /// This must never be read as a request.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: allowed.test\r\n\r\n";
-/// A request behind each other one.
+/// The request that follows each other one.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: allowed.test\r\nConnection: close\r\n\r\n";
 
 #[derive(Deserialize)]
@@ -100,9 +100,9 @@ fn check(server: &Server) {
         let reports: Vec<_> = readings.iter().map(Reading::report).collect();
         let first = reports.first().cloned().flatten();
         let first = first.unwrap_or_else(|| panic!("{name}: {readings:?}"));
-        let told = (first["path"].as_str(), first["content"].as_u64());
+        let reported = (first["path"].as_str(), first["content"].as_u64());
         let length = row.passes.and_then(|length| length.try_into().ok());
-        assert_eq!(told, (Some("/framed"), length), "{name}: {first}");
+        assert_eq!(reported, (Some("/framed"), length), "{name}: {first}");
         let is_next =
             |report: &Option<Value>| matches!(report, Some(report) if report["path"] == "/next");
         match &reports[1..] {
@@ -114,6 +114,6 @@ fn check(server: &Server) {
     assert!(SENT.len() > 10);
 }
 
-mod h4_what_the_proxy_lets_through_is_one_request {
+mod h4_servers_read_a_passed_request_as_one_request {
     crate::each_server!(super::check);
 }

@@ -40,7 +40,7 @@ name = "x-api-key"
 secret_env_var = "TOKEN"
 "#;
 
-/// Fields, by their CGI names, that no program may get from a client whose requests are judged.
+/// Fields, by their CGI names, that must never reach a program behind a hook.
 const FORBIDDEN: [&str; 14] = [
     "HTTP_X_HTTP_METHOD_OVERRIDE",
     "HTTP_X_HTTP_METHOD",
@@ -229,6 +229,6 @@ fn one(server: &Server, bytes: &[u8], name: &str) -> Option<Value> {
     answer.as_ref().and_then(Reading::report)
 }
 
-mod m10_no_server_reads_otherwise_what_a_hook_lets_through {
+mod m10_servers_read_a_permitted_request_as_the_hook_does {
     crate::each_server!(super::check);
 }

@@ -31,7 +31,7 @@ impl Recorder {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (recorder, tls) = (served.clone(), tls.clone());
-                // A client that breaks off leaves no request here.
+                // An incomplete request is not recorded.
                 thread::spawn(move || recorder.accept(stream, tls));
             }
         });

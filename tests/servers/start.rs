@@ -86,7 +86,7 @@ http {{
         .arg("-c")
         .arg(at.join("nginx.conf"))
         .args(["-e", "stderr"])
-        // Sockets that it need not open, as after an exchange of the program.
+        // Sockets that it need not open, as after an upgrade of the program.
         .env("NGINX", "0;")
         .stdin(OwnedFd::from(listener));
     let processes = vec![spawn(fastcgi), spawn(nginx)];

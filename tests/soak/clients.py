@@ -1,4 +1,4 @@
-"""The load: clients of each kind, paced, with a tally of what came of every request."""
+"""The load: clients of each kind, paced, with a tally of the result of every request."""
 
 import collections
 import socket

@@ -109,7 +109,7 @@ class Service:
         return self.process.poll() is None
 
     def roles(self):
-        """The monitor and the worker that is there at this moment."""
+        """The monitor and its current worker."""
         found = [("monitor", self.process.pid)]
         worker = self._worker()
         return found + ([("worker", worker)] if worker else [])

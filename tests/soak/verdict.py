@@ -19,7 +19,7 @@ MAX_WARNINGS = 20
 
 
 class Samples:
-    """What was measured, also as a CSV file."""
+    """The measured values, also as a CSV file."""
 
     def __init__(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ class Samples:
 
 
 def measure(pid):
-    """What `/proc` tells of a process. Only root reads PSS and descriptors: the roles are not dumpable."""
+    """The values in `/proc` of a process. Only root reads PSS and descriptors: the roles are not dumpable."""
     process = pathlib.Path("/proc", str(pid))
     try:
         status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)

@@ -117,8 +117,8 @@ impl Connection {
 
     /// The same in TLS: `close_notify`, and the socket stays as it is.
     pub fn close_notify(&mut self) {
-        let said = self.wire.stream().finish();
-        said.expect("the connection is still open");
+        let finished = self.wire.stream().finish();
+        finished.expect("the connection is still open");
     }
 
     /// Ends the connection with a reset.

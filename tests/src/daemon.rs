@@ -28,6 +28,7 @@ pub use self::config::Config;
 use self::log::Log;
 pub use self::log::LogLine;
 pub use self::start_script::StartScript;
+use crate::program::Program;
 use crate::tls::TestCa;
 use crate::wait::{TIMEOUT, poll};
 use crate::{process, shipped};
@@ -193,6 +194,25 @@ impl Daemon {
         })
     }
 
+    /// Waits until stderr has this many lines with this message, and returns all of them.
+    #[track_caller]
+    pub fn wait_for_messages(&self, count: usize, message: &str) -> Vec<LogLine> {
+        self.wait_for_logs(count, |line| line.message() == Some(message))
+    }
+
+    /// Replaces the configuration file by a pipe, and returns its path: a reload then waits until the
+    /// pipe is opened for writing and closed.
+    pub fn replace_config_by_pipe(&self) -> &Path {
+        let path = self.config_path();
+        std::fs::remove_file(path).expect("the test's own file can be removed");
+        Program::new("mkfifo")
+            .args(["-m", "666"])
+            .arg(path)
+            .run()
+            .succeeded();
+        path
+    }
+
     /// Replaces the configuration file; nothing reads it before a reload.
     pub fn rewrite_config(&self, config: &Config) {
         self.rewrite_config_text(&config.write(self.directory.path()));
@@ -229,7 +249,7 @@ impl Daemon {
 }
 
 impl Exit {
-    /// Everything on stderr, to compare with a person's view.
+    /// Everything on stderr, as a person reads it.
     pub fn text(&self) -> String {
         let raw = |line: &LogLine| line.raw.clone();
         self.logs.iter().map(raw).collect::<Vec<_>>().join("\n")

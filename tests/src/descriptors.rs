@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::machine::{self, Need};
 use crate::wait::Watched;
 
-/// The share of tests that reserve nothing.
+/// The descriptors left for tests that reserve none.
 const SHARE_OF_OTHERS: u64 = 256;
 
 /// How many a test can reserve.
@@ -31,7 +31,7 @@ pub fn limit() -> u64 {
 
 impl Descriptors {
     /// Reserves descriptors of this process; those of a daemon do not count. Waits until other
-    /// tests have released enough. `None`, and a line that says so, if there will never be that
+    /// tests have released enough. `None`, and a line about it, if there will never be that
     /// many.
     #[must_use]
     pub fn reserve(count: u64) -> Option<Self> {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_waits_until_enough_is_given_back() {
+    fn a_reservation_waits_until_enough_is_released() {
         let all = Descriptors::reserve(limit()).expect("no more than there is");
         assert_eq!(*RESERVED.lock(), limit());
         let next = std::thread::spawn(|| Descriptors::reserve(1));

@@ -128,7 +128,7 @@ mod tests {
     const CI: &str = include_str!("../../.ci/tests");
 
     #[test]
-    fn what_is_missing_is_one_line_that_ci_counts() {
+    fn a_missing_need_is_one_line_that_ci_counts() {
         assert_eq!(
             line("roles::l5_a_test", Need::Root),
             "cannot run here: roles::l5_a_test: needs root\n"
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn ci_knows_the_needs_by_the_words_of_these_lines() {
+    fn ci_matches_the_text_of_these_lines() {
         let (_, settings) = CI.split_once("case $setting in").expect("the settings");
         let (settings, _) = settings.split_once("esac").expect("their end");
         let needs = [
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_may_open_fewer_lacks_descriptors_and_one_that_may_open_as_many_does_not() {
+    fn the_descriptor_limit_decides_whether_descriptors_are_missing() {
         let limit = crate::descriptors::limit();
         let more = Need::Descriptors(limit + 1);
         assert_eq!(missing(more), Some(more));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_root_is_missing_for_those_who_are_not_root() {
+    fn without_root_only_root_is_reported_missing() {
         let missing = [Need::Root, Need::Mounts, Need::Ptrace].map(missing);
         if is_root() {
             assert_eq!(missing[0], None);

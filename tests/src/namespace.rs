@@ -18,7 +18,7 @@ pub enum Namespace {
 }
 
 /// Runs this test again in a namespace, after the shell commands `prepare`. Returns whether this is
-/// that run. If no such namespace can be made, says so and runs nothing.
+/// that run. If no such namespace can be made, writes a line about it and runs nothing.
 ///
 /// A user's own namespace would need a user namespace, in which the daemon would be root without an
 /// account to drop to. So this needs root.
@@ -44,10 +44,10 @@ pub fn is_inside(test: &str, namespace: Namespace, prepare: &str) -> bool {
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "yes")
         .output();
-    let said = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
+    let shown = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
     match ran {
-        Ok(ran) if ran.status.success() => assert!(said(&ran.stdout).contains("1 passed")),
-        Ok(ran) => panic!("{}{}", said(&ran.stdout), said(&ran.stderr)),
+        Ok(ran) if ran.status.success() => assert!(shown(&ran.stdout).contains("1 passed")),
+        Ok(ran) => panic!("{}{}", shown(&ran.stdout), shown(&ran.stderr)),
         Err(error) => panic!("unshare does not start: {error}"),
     }
     false

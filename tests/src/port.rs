@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_refusing_port_refuses_at_once() {
         let port = RefusingPort::open();
-        let error = TcpStream::connect(port.addr()).expect_err("nobody listens");
+        let error = TcpStream::connect(port.addr()).expect_err("the port refuses");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
 

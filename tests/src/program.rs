@@ -282,8 +282,8 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "run .ci/clients")]
-    fn a_missing_client_fails_loudly_and_says_what_to_do() {
-        run("a-client-that-nobody-has", &[]);
+    fn a_missing_client_fails_the_test_and_names_the_remedy() {
+        run("a-client-that-is-not-installed", &[]);
     }
 
     #[test]

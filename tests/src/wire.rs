@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_pipelined_messages_one_by_one_however_they_arrive() {
+    fn pipelined_messages_are_read_one_by_one() {
         let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nx:2\r\n\r\n\
             POST /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
             3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\nT: end\r\n\r\n";

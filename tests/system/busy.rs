@@ -13,7 +13,7 @@ const MISSING: &str = "there is no http listener, since something else listens o
 /// A service in which this process, in the machine's network, has the HTTP listener's address.
 fn taken() -> (Service, TcpListener) {
     let service = Service::new();
-    let holder = TcpListener::bind(HTTP).expect("nobody has the port");
+    let holder = TcpListener::bind(HTTP).expect("the port is free");
     service.systemctl(&["start", SOCKETS[0]]).failed();
     service.edit(SERVICE, "[Service]\nWatchdogSec=3\n");
     service.start();
@@ -29,23 +29,26 @@ fn status(service: &Service) -> String {
 }
 
 #[test]
-fn l9_a_port_that_is_taken_costs_one_listener_and_not_the_service() {
+fn l9_a_port_in_use_disables_only_its_listener() {
     let (service, _holder) = taken();
-    let said = service.wait_for_message("cannot listen on 127.0.0.1:3128 for http");
+    let entry = service.wait_for_message("cannot listen on 127.0.0.1:3128 for http");
     assert!(
-        said.message().contains("running without it"),
+        entry.message().contains("running without it"),
         "{}",
-        said.message()
+        entry.message()
     );
-    assert_eq!(said.field("PRIORITY"), Some("3"));
+    assert_eq!(entry.field("PRIORITY"), Some("3"));
     service.wait_for("StatusText", |text| {
         text.ends_with(", http missing (127.0.0.1:3128 is in use)")
     });
-    let told = status(&service);
-    assert!(told.contains(MISSING), "{told}");
-    assert!(told.contains("set proxy_url to another port"), "{told}");
+    let reported = status(&service);
+    assert!(reported.contains(MISSING), "{reported}");
+    assert!(
+        reported.contains("set proxy_url to another port"),
+        "{reported}"
+    );
 
-    // The other doors are served.
+    // The other listeners are served.
     let curl = service.machine().run([
         "curl",
         "-s",
@@ -61,25 +64,25 @@ fn l9_a_port_that_is_taken_costs_one_listener_and_not_the_service() {
 }
 
 #[test]
-fn c7_a_reload_does_not_fail_for_a_port_that_was_taken_before() {
+fn c7_a_port_in_use_since_the_start_does_not_fail_a_reload() {
     let (service, holder) = taken();
     service.configure(&Config::example().allow("*.other.test"));
     service.systemctl(&["reload", SERVICE]).succeeded();
-    let told = status(&service);
-    assert!(told.contains("2 allow rules"), "{told}");
-    assert!(told.contains(MISSING), "{told}");
+    let reported = status(&service);
+    assert!(reported.contains("2 allow rules"), "{reported}");
+    assert!(reported.contains(MISSING), "{reported}");
 
     // It takes the address when it is free.
     drop(holder);
     service.systemctl(&["reload", SERVICE]).succeeded();
     assert_eq!(service.get("http://blocked.test/").0, 403);
-    let told = status(&service);
-    assert!(!told.contains(MISSING), "{told}");
+    let reported = status(&service);
+    assert!(!reported.contains(MISSING), "{reported}");
     service.wait_for("StatusText", |text| text.ends_with(" connections"));
 }
 
 #[test]
-fn l9_a_worker_that_takes_anothers_place_knows_what_is_missing() {
+fn l9_a_replacement_worker_reports_the_missing_listeners() {
     let (service, _holder) = taken();
     let before = service.wait_for_worker(None);
     service.kill("KILL", before);
@@ -87,12 +90,12 @@ fn l9_a_worker_that_takes_anothers_place_knows_what_is_missing() {
     service.wait_for("StatusText", |text| {
         text.contains("worker restarted") && text.contains(", http missing (")
     });
-    let told = status(&service);
-    assert!(told.contains(MISSING), "{told}");
+    let reported = status(&service);
+    assert!(reported.contains(MISSING), "{reported}");
 }
 
 #[test]
-fn c7_a_reload_that_moves_a_listener_to_a_taken_port_changes_nothing() {
+fn c7_a_reload_that_moves_a_listener_to_a_port_in_use_changes_nothing() {
     let service = Service::new();
     service.mask(&SOCKETS[..1]);
     service.start();
@@ -122,10 +125,10 @@ fn c7_a_reload_that_moves_a_listener_to_a_taken_port_changes_nothing() {
 }
 
 #[test]
-fn l9_without_a_socket_of_the_service_manager_a_taken_port_ends_the_start() {
+fn l9_without_socket_units_a_port_in_use_fails_the_start() {
     let service = Service::new();
     service.mask(&SOCKETS);
-    let _holder = TcpListener::bind(HTTP).expect("nobody has the port");
+    let _holder = TcpListener::bind(HTTP).expect("the port is free");
     service.start_in_vain();
     service.wait_for_message("cannot listen on 127.0.0.1:3128 for http");
 }

@@ -1,17 +1,17 @@
-//! The CA as the units keep it, and the system's trust in it (SPEC M3, M5, L5).
+//! The CA of an installed service, and the system's trust in it (SPEC M3, M5, L5).
 
 use crate::service::{SERVICE, Service};
 
 const STATE: &str = "/var/lib/codex-network-proxy";
 
 /// The fingerprint in the output of a command.
-fn fingerprint(said: &str) -> &str {
-    let (_, rest) = said.split_once("SHA-256 ").expect("a fingerprint");
+fn fingerprint(output: &str) -> &str {
+    let (_, rest) = output.split_once("SHA-256 ").expect("a fingerprint");
     rest.lines().next().expect("a line").trim()
 }
 
 #[test]
-fn m3_root_keeps_a_ca_that_the_service_takes_up_and_nobody_else_can_read() {
+fn m3_init_stores_a_ca_for_the_service_that_only_root_can_read() {
     let service = Service::new();
     service.start();
     let first = service.proxyctl("root", &["ca", "show"]);
@@ -84,11 +84,11 @@ fn k1_ca_install_makes_debian_trust_it_and_uninstall_undoes_exactly_that() {
         service.machine().run(["sh", "-c", &verify])
     };
     verify().failed();
-    for said in ["installed: ", "was there already: "] {
+    for output in ["installed: ", "was there already: "] {
         let installed = service.proxyctl("root", &["ca", "install"]);
         installed
             .succeeded()
-            .says(said)
+            .says(output)
             .says("/usr/local/share/ca-certificates/codex-network-proxy-ca-");
         verify().succeeded();
     }

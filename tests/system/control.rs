@@ -15,7 +15,7 @@ fn with_users() -> Service {
 }
 
 #[test]
-fn l4_the_control_socket_has_its_mode_and_group_before_anybody_can_connect() {
+fn l4_the_control_socket_has_its_mode_and_group_from_the_start() {
     let service = Service::new();
     // Without the service: the service manager has made the socket.
     service.systemctl(&["start", SOCKETS[3]]).succeeded();
@@ -48,7 +48,7 @@ fn k3_a_stranger_is_refused_and_a_member_of_the_group_is_not() {
 }
 
 #[test]
-fn k3_a_member_of_the_group_whom_the_configuration_does_not_admit_is_refused() {
+fn k3_a_group_member_that_is_not_configured_is_refused() {
     let service = with_users();
     service.start();
     assert_eq!(
@@ -58,7 +58,7 @@ fn k3_a_member_of_the_group_whom_the_configuration_does_not_admit_is_refused() {
 }
 
 #[test]
-fn k1_the_mode_changes_what_the_running_proxy_does() {
+fn k1_a_change_of_mode_applies_to_the_running_proxy() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
@@ -87,7 +87,7 @@ fn k1_the_mode_changes_what_the_running_proxy_does() {
 }
 
 #[test]
-fn k1_nobody_to_talk_to_is_an_exit_code_of_its_own() {
+fn k1_no_running_proxy_has_its_own_exit_code() {
     let service = Service::new();
     let run = service.proxyctl("root", &["status"]);
     assert_eq!(run.failed().code, Some(3), "{run:#?}");
@@ -95,7 +95,7 @@ fn k1_nobody_to_talk_to_is_an_exit_code_of_its_own() {
 }
 
 #[test]
-fn k1_status_tells_what_the_kernel_holds_against_each_role() {
+fn k1_status_shows_the_confinement_of_each_role() {
     let service = Service::new();
     service.start();
     let run = service.proxyctl("root", &["status", "--json"]);
@@ -116,7 +116,7 @@ fn k1_status_tells_what_the_kernel_holds_against_each_role() {
 }
 
 #[test]
-fn l4_the_service_manages_without_the_control_units_group() {
+fn l4_the_service_works_without_the_control_units_group() {
     let service = Service::new();
     let members = "[\"@codex-network-proxy\"]";
     service.configure(&Config::example().set("daemon.control", "administrators", members));

@@ -9,7 +9,7 @@ use crate::load::{Load, failures, refused, served_again};
 use crate::service::{HTTP, ONE_SECOND, SERVICE, SOCKETS, Service};
 
 #[test]
-fn l9_a_killed_worker_is_replaced_within_a_second_and_nobody_is_refused() {
+fn l9_a_killed_worker_is_replaced_within_a_second_and_no_client_is_refused() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
@@ -29,8 +29,8 @@ fn l9_a_killed_worker_is_replaced_within_a_second_and_nobody_is_refused() {
     assert!(lost.len() <= 4, "{lost:#?}");
     assert_ne!(other, worker);
     assert_eq!(service.monitor(), monitor);
-    let said = service.wait_for_message("the worker is gone");
-    assert_eq!(said.field("RESTARTS"), Some("1"), "{}", said.message());
+    let entry = service.wait_for_message("the worker is gone");
+    assert_eq!(entry.field("RESTARTS"), Some("1"), "{}", entry.message());
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn l9_the_status_shows_that_a_worker_was_replaced() {
 }
 
 #[test]
-fn l9_a_killed_monitor_takes_its_worker_along_and_nobody_is_refused() {
+fn l9_a_killed_monitor_ends_its_worker_and_no_client_is_refused() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
@@ -71,9 +71,9 @@ fn l9_a_killed_monitor_takes_its_worker_along_and_nobody_is_refused() {
 }
 
 #[test]
-fn l9_a_worker_does_not_outlive_its_monitor_even_where_nobody_cleans_up() {
+fn l9_a_worker_ends_with_its_monitor_without_systemds_help() {
     let service = Service::new();
-    // The service manager leaves everything but the main process alone.
+    // The service manager ends only the main process.
     service.edit(SERVICE, "[Service]\nKillMode=process\nRestart=no\n");
     service.start();
     let (monitor, worker) = (service.monitor(), service.wait_for_worker(None));
@@ -84,14 +84,14 @@ fn l9_a_worker_does_not_outlive_its_monitor_even_where_nobody_cleans_up() {
 }
 
 #[test]
-fn l9_a_restart_under_load_refuses_nobody_with_socket_units() {
+fn l9_a_restart_under_load_refuses_no_client_with_socket_units() {
     let service = Service::new();
     restart_under_load(&service);
     assert_eq!(service.show("NFileDescriptorStore"), "0");
 }
 
 #[test]
-fn l9_a_restart_under_load_refuses_nobody_with_stored_sockets() {
+fn l9_a_restart_under_load_refuses_no_client_with_stored_sockets() {
     let service = Service::new();
     service.mask(&SOCKETS);
     restart_under_load(&service);
@@ -116,7 +116,7 @@ fn l9_stored_sockets_survive_a_killed_monitor() {
 }
 
 #[test]
-fn l9_a_stored_socket_is_let_go_when_the_address_moves() {
+fn l9_a_stored_socket_is_closed_when_the_address_moves() {
     let service = Service::new();
     service.mask(&SOCKETS);
     service.start();
@@ -158,7 +158,7 @@ fn restart_under_load(service: &Service) {
     load.wait_for(50);
     let attempts = load.finish();
     assert_eq!(refused(&attempts), 0);
-    // Open requests were completed. At most a client that had connected and not yet asked is lost.
+    // Open requests were completed. At most a client that had connected and sent nothing is lost.
     let lost = failures(&attempts);
     assert!(lost.len() <= 4, "{lost:#?}");
 }

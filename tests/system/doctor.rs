@@ -41,7 +41,7 @@ fn advice(lines: &[Value]) -> String {
 }
 
 #[test]
-fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
+fn k1_doctor_finds_nothing_wrong_with_a_healthy_service() {
     let service = Service::new();
     service.systemctl(&["preset", SERVICE]).succeeded();
     service.start();
@@ -80,7 +80,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
     );
     says(&lines, "permissions", "ok", "only root may change");
     says(&lines, "version", "ok", env!("CARGO_PKG_VERSION"));
-    // A user whom the proxy does not serve is told so, and nothing more. That is not a problem.
+    // A user that the proxy does not serve gets only a note about it, and no problem.
     let (code, lines) = examine(&service, "nobody", &[]);
     assert_eq!(code, Some(0), "{lines:#?}");
     says(&lines, "control", "note", "this user may not connect to it");
@@ -88,7 +88,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_service_that_is_well() {
 }
 
 #[test]
-fn k1_doctor_tells_a_masked_socket_from_one_that_is_down() {
+fn k1_doctor_distinguishes_masked_sockets_from_stopped_ones() {
     let service = Service::new();
     service.mask(&[SOCKETS[1]]);
     service.start();
@@ -115,13 +115,13 @@ fn k1_doctor_tells_a_masked_socket_from_one_that_is_down() {
         "problem",
         &format!("{} is inactive", SOCKETS[2]),
     );
-    // The advice brings it up, though the service runs.
+    // The advice starts it, while the service runs.
     let anew = "systemctl stop codex-network-proxy; systemctl start codex-network-proxy";
     assert_eq!(
         advice(&lines),
         format!("systemctl enable {}; {anew}", SOCKETS[2])
     );
-    // Also when the proxy has bound the address itself meanwhile.
+    // The same if the proxy has meanwhile bound the address itself.
     service.proxyctl("root", &["reload"]).succeeded();
     service.machine().run(["sh", "-c", anew]).succeeded();
     assert_eq!(examine(&service, "root", &["sockets"]).0, Some(0));
@@ -201,7 +201,7 @@ fn k1_doctor_starts_no_service_to_look_at_its_ports() {
 }
 
 #[test]
-fn k1_doctor_says_how_a_service_that_does_not_run_is_started() {
+fn k1_doctor_names_the_command_that_starts_the_service() {
     let service = Service::new();
     let (code, lines) = examine(&service, "root", &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
@@ -216,7 +216,7 @@ fn k1_doctor_says_how_a_service_that_does_not_run_is_started() {
 }
 
 #[test]
-fn l16_doctor_says_that_the_service_refuses_everything_for_its_configuration() {
+fn l16_doctor_reports_a_service_that_refuses_everything() {
     let service = Service::new();
     service.configure_text("[network]\nmode = 3\n");
     service.start();
@@ -231,7 +231,7 @@ fn l16_doctor_says_that_the_service_refuses_everything_for_its_configuration() {
 }
 
 #[test]
-fn k1_doctor_warns_of_files_on_which_a_running_service_would_not_start_again() {
+fn k1_doctor_warns_of_files_that_would_fail_the_next_start() {
     let service = Service::new();
     service.start();
     assert_eq!(examine(&service, "root", &["settings"]).0, Some(0));
@@ -248,7 +248,7 @@ fn k1_doctor_warns_of_files_on_which_a_running_service_would_not_start_again() {
 }
 
 #[test]
-fn c6_doctor_finds_files_that_are_not_roots() {
+fn c6_doctor_finds_files_that_root_does_not_own() {
     let service = Service::new();
     let write = |path: &str| service.machine().write(path, "[experimental_network]\n");
     write("/etc/codex-network-proxy/requirements.toml");
@@ -295,7 +295,7 @@ fn c5_doctor_finds_a_user_who_can_log_in() {
 }
 
 #[test]
-fn k1_doctor_wants_a_restart_after_an_upgrade() {
+fn k1_doctor_asks_for_a_restart_after_an_upgrade() {
     let service = Service::new();
     service.start();
     // As dpkg does it, with the same content.
@@ -315,7 +315,7 @@ fn k1_doctor_wants_a_restart_after_an_upgrade() {
 }
 
 #[test]
-fn m1_doctor_leads_to_a_ca_that_this_system_trusts() {
+fn m1_doctors_advice_leads_to_a_trusted_ca() {
     let service = Service::new();
     service.configure(&Config::example().set("network", "mode", "\"limited\""));
     service.start();

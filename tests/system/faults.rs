@@ -1,5 +1,5 @@
-//! Faults around the service and in it, under load (SPEC L9, L14, L15, L16, R4, C7): nothing opens, nothing is
-//! lost that was promised, and the service serves again by itself.
+//! Faults around the service and in it, under load (SPEC L9, L14, L15, L16, R4, C7): no blocked host
+//! opens, no promise is broken, and the service recovers by itself.
 //!
 //! The machine is a container without `CAP_SYS_TIME`, so its clock cannot be set. The parts that use the
 //! clock have tests of their own.
@@ -21,7 +21,7 @@ use e2e::wait::{TIMEOUT, poll};
 use crate::load::{Attempt, Load, Outcome, refused};
 use crate::service::{HTTP, NO_STALL, SOCKETS, Service};
 
-/// Clients of an allowed host and of a blocked one, which do not stop while something fails.
+/// Clients of an allowed host and of a blocked one, which keep sending during a fault.
 struct Traffic {
     url: String,
     allowed: Load,
@@ -67,8 +67,8 @@ impl Traffic {
         assert!(took < NO_STALL, "{took:?}\n{}", service.log());
     }
 
-    /// Ends the clients. No client met a closed port, the sockets are open, and the blocked host was
-    /// neither answered for nor reached. Returns what came of the allowed requests.
+    /// Ends the clients. No client was refused by a closed port, the sockets are open, and the blocked
+    /// host was never served or reached. Returns the results of the allowed requests.
     #[track_caller]
     fn finish(self, service: &Service) -> Vec<Attempt> {
         let (allowed, blocked) = (self.allowed.finish(), self.blocked.finish());
@@ -113,7 +113,7 @@ fn other_processes(service: &Service) -> Vec<u32> {
         .collect()
 }
 
-/// Waits until one worker is all that the monitor has beside it, and nothing waits for a next start.
+/// Waits until the monitor has one worker and no other process, and nothing is stored for a next start.
 #[track_caller]
 fn leaves_nothing_behind(service: &Service) {
     let alone = || {

@@ -40,7 +40,7 @@ impl<'s> Far<'s> {
         sh(CABLE).succeeded();
         let network = File::open(service.machine().path("/run/netns/far")).expect("it was made");
         let (sender, opened) = mpsc::channel();
-        // Only this thread is over there, and those that it starts.
+        // Only this thread, and those that it starts, are in that network.
         thread::spawn(move || {
             setns(network, CloneFlags::CLONE_NEWNET).expect("root enters any network");
             let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a free port");
@@ -58,7 +58,7 @@ impl<'s> Far<'s> {
         }
     }
 
-    /// Whether a user reaches it with curl.
+    /// Whether a user reaches the other machine with curl.
     fn is_reached(&self, user: &str, address: &str, options: &[&str]) -> bool {
         let url = format!("http://{address}:{}/", self.http);
         let curl = [
@@ -123,7 +123,7 @@ fn rules() -> Vec<u8> {
 }
 
 #[test]
-fn behind_the_fence_only_the_proxy_reaches_other_machines() {
+fn d1_behind_the_fence_only_the_proxy_reaches_other_machines() {
     let service = Service::new();
     let far = Far::connect(&service);
     let far_http: SocketAddr = format!("{FAR}:{}", far.http).parse().expect("an address");
@@ -162,7 +162,7 @@ fn behind_the_fence_only_the_proxy_reaches_other_machines() {
         );
     }
     far.send_datagram();
-    // What is forbidden by policy stays so.
+    // The policy still applies.
     service.configure(&Config::example());
     service
         .systemctl(&["reload", crate::service::SERVICE])
@@ -175,7 +175,7 @@ fn behind_the_fence_only_the_proxy_reaches_other_machines() {
 }
 
 #[test]
-fn the_rules_of_the_fence_are_understood_by_nft() {
+fn d1_nft_accepts_the_rules_of_the_fence() {
     let service = Service::new();
     service.machine().write("/etc/nftables.conf", rules());
     service

@@ -35,7 +35,7 @@ fn yaml(name: &str) -> Value {
     read_by("yaml", "yaml.safe_load(file)", name)
 }
 
-/// Runs a tool, if there is one here.
+/// Runs a tool, if it is installed.
 fn run_if_there(program: &str, arguments: &[&str], name: &str) -> Option<Run> {
     let path = std::env::var_os("PATH")?;
     let is_there = std::env::split_paths(&path).any(|folder| folder.join(program).exists());
@@ -43,7 +43,7 @@ fn run_if_there(program: &str, arguments: &[&str], name: &str) -> Option<Run> {
 }
 
 #[test]
-fn cloud_init_is_given_what_it_understands() {
+fn d1_cloud_init_accepts_its_example() {
     let config = yaml("cloud-init.yaml");
     for file in config["write_files"].as_array().expect("a list") {
         assert_eq!(file["owner"], "root:root", "{file}");
@@ -69,7 +69,7 @@ fn cloud_init_is_given_what_it_understands() {
 }
 
 #[test]
-fn the_playbook_judges_before_it_puts_in_force_and_is_understood() {
+fn d1_ansible_accepts_the_playbook_which_checks_before_it_applies() {
     let plays = yaml("ansible/playbook.yml");
     let tasks = plays[0]["tasks"].as_array().expect("tasks");
     let at = |name: &str| {
@@ -103,7 +103,7 @@ fn the_playbook_judges_before_it_puts_in_force_and_is_understood() {
 }
 
 #[test]
-fn the_profile_carries_a_certificate_and_names_launchds_job() {
+fn d1_the_profile_has_a_certificate_and_names_launchds_job() {
     let profile = read_by(
         "plistlib",
         "plistlib.load(file)",
@@ -161,7 +161,7 @@ fn the_profile_carries_a_certificate_and_names_launchds_job() {
 }
 
 #[test]
-fn c1_a_machine_with_the_fleets_files_has_the_policy_that_its_readme_shows() {
+fn c1_a_machine_with_the_fleets_files_has_the_policy_of_its_readme() {
     let service = Service::new();
     let machine = service.machine();
     let put = |name: &str, place: &str| machine.write(place, example(name));
@@ -176,7 +176,7 @@ fn c1_a_machine_with_the_fleets_files_has_the_policy_that_its_readme_shows() {
         "/etc/profile.d/codex-network-proxy.sh",
     );
     put("requirements.toml", "/etc/codex/requirements.toml");
-    // In the state that a package leaves.
+    // The state after the installation of the package.
     service.configure_text("# Nothing yet.\n");
     machine.run(["codex-network-proxy", "check"]).succeeded();
     service.systemctl(&["preset", SERVICE]).succeeded();

@@ -56,11 +56,11 @@ impl Handed {
             .expect("there is a shell");
         let mut pipe = child.stderr.take().expect("a piped stderr");
         let stderr = std::sync::Arc::new(Watched::new(String::new()));
-        let said = std::sync::Arc::clone(&stderr);
+        let logged = std::sync::Arc::clone(&stderr);
         thread::spawn(move || {
             let mut part = [0; 4096];
             while let Ok(count @ 1..) = pipe.read(&mut part) {
-                said.update(|said| said.push_str(&String::from_utf8_lossy(&part[..count])));
+                logged.update(|logged| logged.push_str(&String::from_utf8_lossy(&part[..count])));
             }
         });
         Self {
@@ -76,7 +76,7 @@ impl Handed {
     fn wait_for(&self, text: &str) {
         let seen = self
             .stderr
-            .wait(TIMEOUT, |said| said.contains(text).then_some(()));
+            .wait(TIMEOUT, |logged| logged.contains(text).then_some(()));
         assert!(seen.is_some(), "not {text:?}, but: {}", self.stderr.lock());
     }
 
@@ -92,8 +92,8 @@ impl Handed {
     /// Waits for its end, which must be a failure, and returns its output.
     fn fails(mut self) -> String {
         let status = poll(TIMEOUT, || self.child.try_wait().expect("our own child"));
-        let said = self.stderr.lock().clone();
-        assert_eq!(status.and_then(|s| s.code()), Some(1), "{said}");
+        let logged = self.stderr.lock().clone();
+        assert_eq!(status.and_then(|s| s.code()), Some(1), "{logged}");
         self.wait_for("error");
         self.stderr.lock().clone()
     }
@@ -138,7 +138,7 @@ fn is_the_http_door(address: SocketAddr) {
 }
 
 #[test]
-fn l9_sockets_are_served_by_their_names_whatever_their_order() {
+fn l9_sockets_are_served_by_name_in_any_order() {
     for (names, http) in [("http:admin", 0), ("admin:http", 1)] {
         let (first, second) = (listener(), listener());
         let addresses = [first.1, second.1];
@@ -163,23 +163,23 @@ fn l9_the_name_of_a_socket_must_be_known() {
         "stored-web",
     ] {
         let (socket, _) = listener();
-        let said = Handed::start(name, vec![socket], &Config::example()).fails();
-        assert!(said.contains("http, socks5"), "{name:?}: {said}");
-        assert_eq!(said.trim().lines().count(), 1, "{name:?}: {said}");
+        let logged = Handed::start(name, vec![socket], &Config::example()).fails();
+        assert!(logged.contains("http, socks5"), "{name:?}: {logged}");
+        assert_eq!(logged.trim().lines().count(), 1, "{name:?}: {logged}");
     }
 }
 
 #[test]
 fn l9_two_sockets_of_one_name_are_refused_in_one_sentence() {
     let sockets = vec![listener().0, listener().0];
-    let said = Handed::start("http:http", sockets, &Config::example()).fails();
-    assert!(said.contains("two sockets called \"http\""), "{said}");
-    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    let logged = Handed::start("http:http", sockets, &Config::example()).fails();
+    assert!(logged.contains("two sockets called \"http\""), "{logged}");
+    assert_eq!(logged.trim().lines().count(), 1, "{logged}");
 }
 
 /// Clients would wait in the queue of a socket that is not served.
 #[test]
-fn l6_a_disabled_proxy_says_so_at_the_sockets_that_were_handed_over_and_binds_nothing() {
+fn l6_a_disabled_proxy_answers_so_on_passed_sockets_and_binds_nothing() {
     let (http, socks5) = (listener(), listener());
     let off = Config::example().set("network", "enabled", "false");
     let handed = Handed::start("http:socks5", vec![http.0, socks5.0], &off);
@@ -193,15 +193,15 @@ fn l6_a_disabled_proxy_says_so_at_the_sockets_that_were_handed_over_and_binds_no
     let target = Socks5Target::name("allowed.test", 80);
     let refused = Connection::open(socks5.1).socks5_connect(&target);
     assert_eq!(refused.reply, 2);
-    let said = handed.stderr.lock().clone();
+    let logged = handed.stderr.lock().clone();
     assert!(
-        !said.contains("\"admin\""),
-        "the third is not bound: {said}"
+        !logged.contains("\"admin\""),
+        "the third is not bound: {logged}"
     );
 }
 
 #[test]
-fn l6_the_socket_of_a_listener_that_is_switched_off_hangs_up() {
+fn l6_the_passed_socket_of_a_disabled_listener_closes_connections() {
     for (name, table, key) in [
         ("socks5", "network", "enable_socks5"),
         ("admin", "daemon.admin", "enabled"),
@@ -229,7 +229,7 @@ fn l6_the_socket_of_a_listener_that_is_switched_off_hangs_up() {
     }
 }
 
-/// Whether this door answers in its protocol.
+/// Whether this listener answers in its protocol.
 fn is_served(name: &str, address: SocketAddr) -> bool {
     let mut client = Connection::open(address);
     let question: &[u8] = match name {
@@ -260,39 +260,39 @@ fn l9_a_socket_of_the_wrong_kind_is_refused_in_one_sentence() {
         (OwnedFd::from(connected), "does not listen (Accept=no"),
         (OwnedFd::from(file), "the socket \"http\""),
     ] {
-        let said = Handed::start("http", vec![socket], &Config::example()).fails();
-        assert!(said.contains(wanted), "{wanted}: {said}");
-        assert_eq!(said.trim().lines().count(), 1, "{said}");
+        let logged = Handed::start("http", vec![socket], &Config::example()).fails();
+        assert!(logged.contains(wanted), "{wanted}: {logged}");
+        assert_eq!(logged.trim().lines().count(), 1, "{logged}");
     }
 }
 
 #[test]
-fn l8_an_inherited_socket_beyond_loopback_is_refused() {
+fn l8_a_passed_socket_that_is_not_loopback_is_refused() {
     let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
-    let said = Handed::start("http", vec![socket.into()], &Config::example()).fails();
-    assert!(said.contains("not a loopback address"), "{said}");
+    let logged = Handed::start("http", vec![socket.into()], &Config::example()).fails();
+    assert!(logged.contains("not a loopback address"), "{logged}");
     assert!(
-        said.contains("dangerously_allow_non_loopback_proxy"),
-        "{said}"
+        logged.contains("dangerously_allow_non_loopback_proxy"),
+        "{logged}"
     );
 
     let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
-    let said = Handed::start("admin", vec![socket.into()], &Config::example()).fails();
+    let logged = Handed::start("admin", vec![socket.into()], &Config::example()).fails();
     assert!(
-        said.contains("dangerously_allow_non_loopback_admin"),
-        "{said}"
+        logged.contains("dangerously_allow_non_loopback_admin"),
+        "{logged}"
     );
 
     let socket = TcpListener::bind("0.0.0.0:0").expect("a free port");
     let config = Config::example()
         .set("network", "dangerously_allow_non_loopback_proxy", "true")
         .set("network", "dangerously_allow_all_unix_sockets", "true");
-    let said = Handed::start("http", vec![socket.into()], &config).fails();
-    assert!(said.contains("without unix sockets"), "{said}");
+    let logged = Handed::start("http", vec![socket.into()], &config).fails();
+    assert!(logged.contains("without unix sockets"), "{logged}");
 }
 
 #[test]
-fn l9_sockets_that_are_meant_for_somebody_else_are_left_alone() {
+fn l9_sockets_for_another_process_are_ignored() {
     // As after a fork: LISTEN_PID names another process.
     let daemon = Daemon::launch()
         .config(&Config::example())
@@ -315,7 +315,7 @@ fn l9_a_client_that_waited_in_the_queue_is_served() {
 
 /// In the machine's network, where every port is free.
 #[test]
-fn l9_systemd_socket_activate_hands_its_socket_over() {
+fn l9_systemd_socket_activate_passes_its_socket() {
     let _service = Service::new();
     let folder = open_folder();
     let config = Config::example();
@@ -398,7 +398,7 @@ fn notifying(notified: &Notified, watchdog: Option<Duration>) -> Daemon {
 }
 
 #[test]
-fn l9_ready_is_said_when_the_worker_serves_and_the_status_follows() {
+fn l9_ready_is_sent_when_the_worker_serves_and_then_the_status() {
     let notified = Notified::new();
     let daemon = notifying(&notified, None);
     notified.next("READY=1");
@@ -413,7 +413,7 @@ fn l9_ready_is_said_when_the_worker_serves_and_the_status_follows() {
 }
 
 #[test]
-fn l9_a_reload_is_announced_with_its_time_and_ends_in_ready_whatever_came_of_it() {
+fn l9_every_reload_is_announced_with_its_time_and_ends_in_ready() {
     let notified = Notified::new();
     let daemon = notifying(&notified, None);
     notified.next("READY=1");
@@ -435,7 +435,7 @@ fn l9_a_reload_is_announced_with_its_time_and_ends_in_ready_whatever_came_of_it(
 }
 
 #[test]
-fn l9_stopping_is_said_before_the_end() {
+fn l9_stopping_is_sent_before_the_end() {
     let notified = Notified::new();
     let daemon = notifying(&notified, None);
     notified.next("READY=1");
@@ -445,7 +445,7 @@ fn l9_stopping_is_said_before_the_end() {
 }
 
 #[test]
-fn l9_the_watchdog_is_fed_while_the_worker_answers_and_not_when_it_is_stuck() {
+fn l9_the_watchdog_is_notified_only_while_the_worker_answers() {
     let notified = Notified::new();
     let watchdog = Duration::from_secs(2);
     let daemon = notifying(&notified, Some(watchdog));
@@ -467,7 +467,7 @@ fn l9_the_watchdog_is_fed_while_the_worker_answers_and_not_when_it_is_stuck() {
 }
 
 #[test]
-fn l9_own_sockets_are_left_with_the_service_manager() {
+fn l9_own_sockets_are_stored_with_the_service_manager() {
     let notified = Notified::new();
     let _daemon = notifying(&notified, None);
     for name in ["http", "socks5", "admin"] {
@@ -479,9 +479,9 @@ fn l9_own_sockets_are_left_with_the_service_manager() {
     }
 }
 
-/// Systemd would keep listening there, and clients would wait.
+/// Otherwise systemd would keep listening there, and clients would wait.
 #[test]
-fn l2_the_socket_of_a_listener_that_a_reload_closes_is_taken_back() {
+fn l2_a_reload_that_closes_a_listener_removes_its_stored_socket() {
     let notified = Notified::new();
     let daemon = notifying(&notified, None);
     while !notified
@@ -498,7 +498,7 @@ fn l2_the_socket_of_a_listener_that_a_reload_closes_is_taken_back() {
 }
 
 #[test]
-fn l9_a_service_manager_that_is_gone_is_no_error() {
+fn l9_a_missing_service_manager_is_no_error() {
     let nobody = Path::new("/nonexistent/notify");
     let daemon = Daemon::launch()
         .config(&Config::example())

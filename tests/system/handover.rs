@@ -1,5 +1,5 @@
-//! Restarts beside open connections: the next worker serves at once, and the last one finishes what
-//! it has (SPEC L15).
+//! Restarts with open connections: the next worker serves at once, and the previous one finishes the
+//! connections it has (SPEC L15).
 
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ fn wait_for_end(service: &Service, pid: u32) {
 }
 
 #[test]
-fn l15_a_restart_beside_a_held_tunnel_makes_no_client_wait() {
+fn l15_a_restart_with_an_open_tunnel_delays_no_client() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
@@ -49,7 +49,7 @@ fn l15_a_restart_beside_a_held_tunnel_makes_no_client_wait() {
     assert!(service.is_alive(worker), "{}", service.log());
     assert_ne!(service.wait_for_worker(None), worker);
 
-    // It ends with its last connection, and nothing stays behind.
+    // It ends with its last connection, and no process is left.
     use_tunnel(&mut tunnel);
     drop(tunnel);
     wait_for_end(&service, worker);
@@ -124,7 +124,7 @@ fn l15_a_stop_waits_for_open_connections_and_a_restart_before_it_changes_nothing
 }
 
 #[test]
-fn l15_at_most_one_worker_drains_beside_the_one_that_serves() {
+fn l15_at_most_one_worker_drains_beside_the_serving_one() {
     let service = Service::new();
     let (origin, mut first, oldest) = restart_beside_a_tunnel(&service);
     let mut second = service.tunnel("allowed.test", &origin);
@@ -147,7 +147,7 @@ fn l15_a_worker_that_does_not_finish_in_time_is_ended() {
     service.systemctl(&["restart", SERVICE]).succeeded();
     tunnel.expect_closed();
     wait_for_end(&service, worker);
-    // One that is stuck too.
+    // A stuck one is ended too.
     let mut tunnel = service.tunnel("allowed.test", &origin);
     let worker = service.wait_for_worker(None);
     service.systemctl(&["restart", SERVICE]).succeeded();
@@ -169,7 +169,7 @@ fn l15_a_draining_worker_does_not_outlive_a_killed_monitor() {
     service.wait_for("ActiveState", |state| state == "active");
 }
 
-/// A worker that has been taken over does not end with its channel. One that is stuck stands for it.
+/// A compromised worker does not end with its channel. Here a stuck worker stands for it.
 #[test]
 fn l15_a_stuck_draining_worker_does_not_outlive_a_killed_monitor() {
     let service = Service::new();
@@ -183,7 +183,7 @@ fn l15_a_stuck_draining_worker_does_not_outlive_a_killed_monitor() {
 }
 
 #[test]
-fn l15_the_control_socket_is_served_by_the_worker_that_serves() {
+fn l15_the_control_socket_belongs_to_the_serving_worker() {
     let service = Service::new();
     let _held = restart_beside_a_tunnel(&service);
     let worker = service.wait_for_worker(None);

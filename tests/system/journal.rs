@@ -1,4 +1,4 @@
-//! What an operator sees in the journal (SPEC R2, R4).
+//! The entries in the journal (SPEC R2, R4).
 
 use e2e::client::Connection;
 use e2e::port::RefusingPort;
@@ -6,11 +6,11 @@ use e2e::wait::{TIMEOUT, poll};
 
 use crate::service::{HTTP, SERVICE, Service};
 
-/// More than the journal's socket and the queue before it hold, an entry each.
+/// The number of requests, with an entry each: more than the journal's socket and the queue before it hold.
 const REQUESTS: usize = 8000;
 
 #[test]
-fn r4_the_journal_has_the_life_of_the_service_and_its_refusals() {
+fn r4_the_journal_has_the_services_events_and_refusals() {
     let service = Service::new();
     service.start();
     // A reader of messages sees the fields too.
@@ -26,7 +26,7 @@ fn r4_the_journal_has_the_life_of_the_service_and_its_refusals() {
     assert_eq!(entry.field("_PID"), Some(worker.as_str()));
 }
 
-/// `journalctl -u codex-network-proxy NETWORK_POLICY_DECISION=deny` is how an operator asks.
+/// As by `journalctl -u codex-network-proxy NETWORK_POLICY_DECISION=deny`.
 #[test]
 fn r4_a_refusal_is_found_by_its_fields() {
     let service = Service::new();
@@ -138,7 +138,7 @@ fn allow(service: &Service, requests: usize) {
 }
 
 #[test]
-fn r4_a_stuck_journal_holds_up_neither_requests_nor_the_end() {
+fn r4_a_stuck_journal_blocks_neither_requests_nor_shutdown() {
     let service = Service::new();
     service.start();
     let _stuck = Stuck::new(&service);
@@ -148,7 +148,7 @@ fn r4_a_stuck_journal_holds_up_neither_requests_nor_the_end() {
 }
 
 #[test]
-fn r4_entries_that_a_stuck_journal_did_not_take_are_counted_in_it() {
+fn r4_entries_lost_to_a_stuck_journal_are_counted_in_it() {
     let service = Service::new();
     // The journal itself must not drop entries.
     service.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
@@ -162,7 +162,7 @@ fn r4_entries_that_a_stuck_journal_did_not_take_are_counted_in_it() {
 
 /// The journal's socket is connected once: moving its name does not matter.
 #[test]
-fn r4_entries_reach_the_journal_while_its_name_is_away() {
+fn r4_entries_reach_the_journal_while_its_socket_is_renamed() {
     let service = Service::new();
     service.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
     service.start();

@@ -28,7 +28,7 @@ fn read(path: &str) -> Value {
 }
 
 #[test]
-fn l9_launchd_hands_over_the_sockets_that_the_code_asks_for() {
+fn l9_launchd_passes_the_sockets_that_the_code_requests() {
     let plist = plist();
     let sockets = plist["Sockets"].as_object().expect("a dictionary");
     let names: BTreeSet<String> = sockets.keys().cloned().collect();
@@ -52,7 +52,7 @@ fn l9_launchd_hands_over_the_sockets_that_the_code_asks_for() {
 }
 
 #[test]
-fn launchd_keeps_the_service_alive_with_room_and_a_log() {
+fn l9_launchd_restarts_the_service_with_limits_and_a_log() {
     let plist = plist();
     assert_eq!(
         format!("launchd/{}.plist", plist["Label"].as_str().expect("a text")),

@@ -37,7 +37,7 @@ pub(crate) enum Outcome {
 }
 
 impl Load {
-    /// Starts clients that ask the proxy at `door` for this URL.
+    /// Starts clients that request this URL from the proxy at `door`.
     pub(crate) fn start(clients: usize, door: &str, url: &str) -> Self {
         let door: SocketAddr = door.parse().expect("an address");
         let (stop, done) = (
@@ -120,13 +120,13 @@ fn ask(mut stream: TcpStream, request: &str) -> io::Result<Outcome> {
     Ok(Outcome::Answered(status, answer))
 }
 
-/// Those that were refused by a closed port.
+/// The requests that were refused by a closed port.
 pub(crate) fn refused(attempts: &[Attempt]) -> usize {
     let refused = |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Refused);
     attempts.iter().filter(refused).count()
 }
 
-/// Those that were not answered with 200, for messages.
+/// The requests that were not answered with 200, for messages.
 pub(crate) fn failures(attempts: &[Attempt]) -> Vec<&Attempt> {
     attempts
         .iter()

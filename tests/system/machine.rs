@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use e2e::process::find_field;
 use e2e::program::{Program, Run};
 use e2e::wait::{TIMEOUT, poll};
 use nix::sched::{CloneFlags, setns};
@@ -64,8 +65,8 @@ impl Machine {
             leader(starter.id()).map(Some)
         });
         let trouble = |what: &str| {
-            let said = fs::read_to_string(&console).unwrap_or_default();
-            format!("{what}; run .ci/system if something is missing; it said:\n{said}")
+            let logged = fs::read_to_string(&console).unwrap_or_default();
+            format!("{what}; run .ci/system if something is missing; it said:\n{logged}")
         };
         let leader = leader
             .flatten()
@@ -211,13 +212,5 @@ fn processes() -> impl Iterator<Item = u32> {
 /// A field of a process's status, as in `proc_pid_status(5)`.
 fn field(pid: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status_field(&status, name).map(str::to_owned)
-}
-
-/// A field out of a text in the form of `proc_pid_status(5)`.
-pub(crate) fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    Some(line.trim())
+    find_field(&status, name).map(str::to_owned)
 }

@@ -1,5 +1,5 @@
 //! The Debian package on a booted machine: what installing, upgrading, removing and purging do,
-//! also when something is in the way (issue 6).
+//! also if something interferes (issue 6).
 
 mod installing;
 mod trouble;
@@ -42,7 +42,7 @@ const FILES: &str = "find /etc /usr /var /run/codex-network-proxy /home /root -x
     -not -path '/var/lib/apt/*' -not -path '/var/tmp*' -not -name '*-' -not -name .pwd.lock \
     -not -path '/var/lib/systemd/random-seed' -printf '%p %u\\n' 2>/dev/null | sort";
 
-/// A turn on the machine without the service, and with the package. Afterwards everything is as
+/// The machine with the package instead of the service. Afterwards everything is as
 /// other tests expect it.
 pub(super) struct Bare {
     service: Service,

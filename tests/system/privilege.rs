@@ -1,4 +1,4 @@
-//! Privileges: the monitor has those that its unit grants, the worker has none (`ARCHITECTURE.md`,
+//! Privileges: the monitor has those of its unit, the worker has none (`ARCHITECTURE.md`,
 //! "Three roles, one program").
 
 use std::fmt::Write as _;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use e2e::program::Program;
 use nix::libc;
 
-use crate::machine::status_field;
 use crate::service::{SERVICE, Service};
 
 /// `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID` and `CAP_SETPCAP`.
@@ -112,7 +111,7 @@ fn c5_the_monitor_has_the_capabilities_of_its_unit_and_no_more() {
 struct Call {
     what: &'static str,
     number: libc::c_long,
-    /// In C, each after a comma.
+    /// The arguments in C, each after a comma.
     arguments: String,
     /// The expected error number; 0 for success.
     error: i32,
@@ -174,7 +173,7 @@ fn attempts(monitor: u32) -> Vec<Call> {
 /// The worker with an attacker in control: a debugger makes calls from its main thread, so they get
 /// the restrictions of this very process.
 #[test]
-fn c5_a_worker_that_was_taken_over_can_do_nothing() {
+fn c5_a_compromised_worker_can_do_nothing() {
     let service = Service::new();
     service.start();
     service.wait_for_message("ready");
@@ -204,7 +203,7 @@ fn c5_a_worker_that_was_taken_over_can_do_nothing() {
             error => assert_eq!(result, [-1, i64::from(error)], "{what}"),
         }
     }
-    // None of that did it any harm.
+    // The worker still serves.
     assert_eq!(service.get("http://blocked.test/").0, 403);
     assert_eq!(service.worker(), Some(worker));
     assert_eq!(service.monitor(), monitor);
@@ -212,7 +211,7 @@ fn c5_a_worker_that_was_taken_over_can_do_nothing() {
 
 /// The one unix datagram socket of a worker reaches only the journal.
 #[test]
-fn c5_the_workers_way_to_the_journal_leads_nowhere_else() {
+fn c5_the_workers_journal_socket_reaches_only_the_journal() {
     let service = Service::new();
     service.start();
     service.wait_for_message("ready");
@@ -250,7 +249,7 @@ fn c5_the_workers_way_to_the_journal_leads_nowhere_else() {
 
 /// The unit's own limits, for a program that it runs beside the monitor.
 #[test]
-fn l9_the_unit_lets_nobody_in_it_send_to_many_or_see_other_files() {
+fn l9_the_unit_forbids_broadcasts_and_other_files() {
     let service = Service::new();
     let probe = "/bin/bash -c '\
         ! ls /srv && ! ls /boot && ! touch /etc/x && ! touch /usr/x && \
@@ -262,7 +261,7 @@ fn l9_the_unit_lets_nobody_in_it_send_to_many_or_see_other_files() {
 }
 
 #[test]
-fn c5_a_worker_without_its_sandbox_says_so() {
+fn c5_a_worker_without_its_sandbox_logs_it() {
     let service = Service::new();
     let config = e2e::daemon::Config::example().set("daemon", "sandbox", "\"off\"");
     service.configure(&config);
@@ -272,11 +271,11 @@ fn c5_a_worker_without_its_sandbox_says_so() {
     // Still no privilege.
     assert_eq!(service.status(worker, "CapEff"), NONE);
     let status = service.process(worker, "status").expect("it is there");
-    assert_ne!(status_field(&status, "Uid"), Some("0\t0\t0\t0"));
+    assert_ne!(e2e::process::find_field(&status, "Uid"), Some("0\t0\t0\t0"));
 }
 
 #[test]
-fn c5_a_required_sandbox_is_there_or_the_service_is_not() {
+fn c5_a_missing_required_sandbox_fails_the_start() {
     let service = Service::new();
     let config = e2e::daemon::Config::example().set("daemon", "sandbox", "\"require\"");
     service.configure(&config);

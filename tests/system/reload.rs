@@ -41,7 +41,7 @@ fn c7_systemctl_reload_fails_with_a_broken_file_and_the_old_policy_stays() {
 }
 
 #[test]
-fn c7_sighup_with_a_broken_file_leaves_the_old_policy_and_says_where() {
+fn c7_sighup_with_a_broken_file_keeps_the_old_policy_and_logs_the_position() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
@@ -57,9 +57,9 @@ fn c7_sighup_with_a_broken_file_leaves_the_old_policy_and_says_where() {
     assert_eq!(service.get(&origin.url("blocked.test", "/")).0, 200);
 }
 
-/// SPEC C6: the service reads requirements before anything is confined, and nothing avoids them.
+/// SPEC C6: the service reads requirements before it is confined, and no setting overrides them.
 #[test]
-fn c6_the_service_is_held_to_the_requirements_of_the_machine() {
+fn c6_the_machines_requirements_bind_the_service() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
@@ -91,7 +91,7 @@ fn c6_the_service_is_held_to_the_requirements_of_the_machine() {
 /// One policy allows the host, the other denies it. A mixture of the two lists would find it on
 /// neither, and report `not_allowed`.
 #[test]
-fn c7_a_thousand_requests_across_twenty_reloads_are_each_judged_by_one_policy() {
+fn c7_each_request_during_reloads_is_decided_by_one_policy() {
     let service = Service::new();
     let origin = service.origin();
     let resolving = || {

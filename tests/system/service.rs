@@ -7,11 +7,12 @@ use std::time::Duration;
 use e2e::client::Connection;
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Origin};
+use e2e::process::find_field;
 use e2e::program::Run;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::Value;
 
-use crate::machine::{Machine, machine, status_field};
+use crate::machine::{Machine, machine};
 
 pub(crate) const SERVICE: &str = "codex-network-proxy.service";
 pub(crate) const SOCKETS: [&str; 4] = [
@@ -27,7 +28,7 @@ pub(crate) const ADMIN: &str = "127.0.0.1:8080";
 pub(crate) const CONTROL: &str = "/run/codex-network-proxy/control.sock";
 
 const CONFIG: &str = "/etc/codex-network-proxy/config.toml";
-/// Removes the traces of the test before, and of its service.
+/// Removes the traces of the previous test and its service.
 const CLEAN: &str = "
     systemctl stop --no-block codex-network-proxy-http.socket codex-network-proxy-socks5.socket \
         codex-network-proxy-admin.socket codex-network-proxy-control.socket codex-network-proxy.service
@@ -190,9 +191,8 @@ impl Service {
 
     /// Whether a process exists and is not a zombie.
     pub(crate) fn is_alive(&self, pid: u32) -> bool {
-        self.process(pid, "status").is_some_and(|status| {
-            status_field(&status, "State").is_some_and(|s| !s.starts_with('Z'))
-        })
+        self.process(pid, "status")
+            .is_some_and(|status| find_field(&status, "State").is_some_and(|s| !s.starts_with('Z')))
     }
 
     /// A file of a process's `/proc`.
@@ -203,7 +203,7 @@ impl Service {
     /// A field of a process's status.
     pub(crate) fn status(&self, pid: u32, field: &str) -> String {
         let status = self.process(pid, "status").expect("the process is there");
-        let found = status_field(&status, field);
+        let found = find_field(&status, field);
         found
             .unwrap_or_else(|| panic!("no {field} in {status}"))
             .to_owned()
@@ -256,14 +256,14 @@ impl Service {
         Origin::start(|_| Answer::text("here"))
     }
 
-    /// The status code that the HTTP door answers with for this URL, and the body.
+    /// The status code of the proxy's answer for this URL, and the body.
     pub(crate) fn get(&self, url: &str) -> (u16, String) {
         let mut connection = Connection::open(HTTP.parse().expect("an address"));
         let response = connection.exchange(&request(url));
         (response.status, response.text())
     }
 
-    /// A tunnel to an origin through the HTTP door.
+    /// A tunnel to an origin through the proxy.
     pub(crate) fn tunnel(&self, host: &str, origin: &Origin) -> Connection {
         let mut connection = Connection::open(HTTP.parse().expect("an address"));
         let response = connection.connect(&format!("{host}:{}", origin.addr().port()));
@@ -293,7 +293,7 @@ pub(crate) fn request(url: &str) -> String {
 /// How long clients may wait after a worker is killed (issue 3).
 pub(crate) const ONE_SECOND: Duration = Duration::from_secs(1);
 
-/// The longest wait of a client that nothing holds up, on a slow and noisy machine too. The stalls that
+/// The longest wait of a client without a stall, on a slow and noisy machine too. The stalls that
 /// the tests look for last for 30 s (`drain_timeout`) or without end.
 pub(crate) const NO_STALL: Duration = Duration::from_secs(10);
 

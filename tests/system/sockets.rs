@@ -1,18 +1,18 @@
-//! Socket units that do not fit: each is refused with a sentence that says what to change (SPEC L8,
+//! Unsuitable socket units: each is refused with a sentence that names the remedy (SPEC L8,
 //! L9).
 
 use crate::service::{SOCKETS, Service};
 
 #[test]
-fn l9_an_unknown_name_is_an_error_that_says_which_names_there_are() {
+fn l9_the_error_for_an_unknown_socket_name_lists_the_valid_ones() {
     let service = Service::new();
     service.edit(SOCKETS[0], "[Socket]\nFileDescriptorName=web\n");
     service.start_in_vain();
-    let said = service.wait_for_message("a socket called \"web\"");
+    let entry = service.wait_for_message("a socket called \"web\"");
     assert!(
-        said.message().contains("http, socks5"),
+        entry.message().contains("http, socks5"),
         "{}",
-        said.message()
+        entry.message()
     );
 }
 
@@ -24,16 +24,16 @@ fn l8_a_socket_that_others_can_reach_is_refused() {
         "[Socket]\nListenStream=\nListenStream=0.0.0.0:3128\n",
     );
     service.start_in_vain();
-    let said = service.wait_for_message("listens on 0.0.0.0:3128");
-    let said = said.message();
+    let entry = service.wait_for_message("listens on 0.0.0.0:3128");
+    let message = entry.message();
     assert!(
-        said.contains("dangerously_allow_non_loopback_proxy"),
-        "{said}"
+        message.contains("dangerously_allow_non_loopback_proxy"),
+        "{message}"
     );
 }
 
 #[test]
-fn l8_a_socket_that_others_can_reach_is_taken_where_that_is_allowed() {
+fn l8_a_socket_that_others_can_reach_is_accepted_if_opted_in() {
     let service = Service::new();
     service.edit(
         SOCKETS[0],
@@ -43,7 +43,7 @@ fn l8_a_socket_that_others_can_reach_is_taken_where_that_is_allowed() {
     service.configure(&e2e::daemon::Config::example().set("network", key, "true"));
     service.start();
     assert_eq!(service.get("http://blocked.test/").0, 403);
-    // P6: the proxy knows every address that leads back to it.
+    // P6: the proxy knows all of its own addresses.
     let (_, body) = service.get("http://127.0.0.9:3128/");
     assert!(body.contains("loop_detected"), "{body}");
     let (_, body) = service.get("http://blocked.test:3128/");
@@ -83,7 +83,7 @@ fn l9_socket_units_and_own_sockets_mix() {
 }
 
 #[test]
-fn p6_an_address_of_another_machine_is_not_taken_for_our_own() {
+fn p6_an_address_of_another_machine_is_not_own() {
     let service = Service::new();
     service.edit(
         SOCKETS[0],

@@ -9,7 +9,7 @@ use crate::service::{ADMIN, HTTP, SERVICE, SOCKETS, SOCKS5, Service};
 const BROKEN: &str = "[network]\nallowed_domains = [\"https://x\"]\n";
 const COPY: &str = "/var/lib/codex-network-proxy/last-good";
 
-/// Stops the service and nothing else: its sockets stay.
+/// Stops only the service: its sockets stay open.
 fn stop(service: &Service) {
     service.systemctl(&["stop", SERVICE]).succeeded();
 }
@@ -29,7 +29,7 @@ fn sockets_are_open(service: &Service) {
 }
 
 #[test]
-fn l16_a_broken_configuration_leaves_the_last_good_one_in_force_until_it_is_mended() {
+fn l16_the_last_good_configuration_stays_in_force_until_the_repair() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
@@ -39,7 +39,7 @@ fn l16_a_broken_configuration_leaves_the_last_good_one_in_force_until_it_is_mend
     let (status, _) = service.get(&origin.url("allowed.test", "/"));
     assert_eq!(status, 200, "{}", service.log());
     assert_eq!(service.get("http://blocked.test/").0, 403);
-    // Everything that tells of the service tells of this.
+    // Every report about the service contains it.
     service.wait_for_message("the configuration cannot be used: the last good one is in force");
     service.wait_for_message("config.toml:2:");
     service.wait_for("StatusText", |text| {
@@ -72,7 +72,7 @@ fn l16_a_broken_configuration_leaves_the_last_good_one_in_force_until_it_is_mend
 }
 
 #[test]
-fn l16_without_an_earlier_configuration_every_door_refuses_and_says_why() {
+fn l16_without_a_last_good_configuration_every_listener_refuses_with_a_reason() {
     let service = Service::new();
     let origin = service.origin();
     service.configure_text(BROKEN);
@@ -104,7 +104,7 @@ fn l16_without_an_earlier_configuration_every_door_refuses_and_says_why() {
 
 /// The service binds its addresses itself, and systemd keeps the sockets over a restart.
 #[test]
-fn l16_without_socket_units_every_door_refuses_too() {
+fn l16_without_socket_units_every_listener_refuses_too() {
     let service = Service::new();
     service.mask(&SOCKETS[..3]);
     let refuses = |address: &str| {
@@ -122,7 +122,7 @@ fn l16_without_socket_units_every_door_refuses_too() {
     service.systemctl(&["restart", SERVICE]).succeeded();
     refuses(moved);
     service.wait_for_message("ready to refuse everything");
-    // No socket is left, and no address is known.
+    // Without sockets, no address is known.
     stop(&service);
     service.systemctl(&["start", SERVICE]).succeeded();
     refuses(HTTP);
@@ -130,7 +130,7 @@ fn l16_without_socket_units_every_door_refuses_too() {
 }
 
 #[test]
-fn l16_proxyctl_reload_puts_the_mended_configuration_in_force_at_once() {
+fn l16_proxyctl_reload_applies_the_repaired_configuration_at_once() {
     let service = Service::new();
     let origin = service.origin();
     service.configure_text(BROKEN);
@@ -145,7 +145,7 @@ fn l16_proxyctl_reload_puts_the_mended_configuration_in_force_at_once() {
 }
 
 #[test]
-fn l16_a_copy_that_is_not_whole_or_not_roots_is_not_used() {
+fn l16_a_copy_that_is_damaged_or_not_roots_is_not_used() {
     for spoil in [
         "truncate --size=-1 last-good",
         "chmod 0666 last-good",
@@ -184,7 +184,7 @@ fn l16_a_configuration_that_could_not_be_copied_is_not_replaced_by_an_older_one(
 }
 
 #[test]
-fn l16_the_copy_holds_no_secret_and_only_root_reads_it() {
+fn l16_the_copy_contains_no_secret_and_only_root_may_read_it() {
     let service = Service::new();
     service.edit(
         SERVICE,
@@ -216,7 +216,7 @@ fn l16_the_copy_holds_no_secret_and_only_root_reads_it() {
 
 /// Clients that wait at the sockets start the service again and again.
 #[test]
-fn l16_a_service_that_cannot_start_costs_no_socket_and_starts_once_it_can() {
+fn l16_a_failing_start_keeps_the_sockets_and_is_retried() {
     let service = Service::new();
     let origin = service.origin();
     // A kernel without Landlock, from the service's point of view.

@@ -7,7 +7,7 @@ use crate::load::{Load, failures};
 use crate::service::{ADMIN, CONTROL, HTTP, SERVICE, SOCKETS, SOCKS5, Service};
 
 #[test]
-fn l9_systemd_holds_the_sockets_and_the_service_serves_them() {
+fn l9_systemd_owns_the_sockets_and_the_service_serves_them() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
@@ -25,7 +25,7 @@ fn l9_systemd_holds_the_sockets_and_the_service_serves_them() {
     );
     for address in [HTTP, SOCKS5, ADMIN] {
         let line = held.stdout.lines().find(|line| line.contains(address));
-        let line = line.unwrap_or_else(|| panic!("nobody listens on {address}: {held:#?}"));
+        let line = line.unwrap_or_else(|| panic!("no process listens on {address}: {held:#?}"));
         assert!(line.contains("(\"systemd\",pid=1,"), "{line}");
     }
 
@@ -75,10 +75,10 @@ fn l7_without_a_configuration_everything_is_refused() {
 }
 
 #[test]
-fn l9_the_status_line_says_mode_rules_and_connections() {
+fn l9_the_status_line_shows_mode_rules_and_connections() {
     let service = Service::new();
     service.configure(&Config::example().allow("*.other.test"));
-    // Often enough to see a change soon.
+    // A short interval, to see a change soon.
     service.edit(SERVICE, "[Service]\nWatchdogSec=3\n");
     let origin = service.origin();
     service.start();
@@ -112,18 +112,18 @@ fn l6_a_disabled_proxy_stays_active_and_binds_nothing() {
 }
 
 #[test]
-fn c5_a_missing_user_is_one_clear_sentence() {
+fn c5_a_missing_user_is_one_clear_error() {
     let service = Service::new();
     service.configure(&Config::example().set("daemon", "user", "\"nobody-has-this\""));
     service.start();
-    let said = service
+    let output = service
         .wait_for_message("there is no user \"nobody-has-this\"")
         .message();
-    assert!(said.contains("set [daemon] user"), "{said}");
+    assert!(output.contains("set [daemon] user"), "{output}");
 }
 
 #[test]
-fn c5_the_configured_user_is_whom_the_worker_becomes() {
+fn c5_the_worker_runs_as_the_configured_user() {
     let service = Service::new();
     let config = Config::example()
         .set("daemon", "user", "\"daemon\"")
@@ -136,7 +136,7 @@ fn c5_the_configured_user_is_whom_the_worker_becomes() {
 }
 
 #[test]
-fn l5_a_broken_configuration_is_told_with_file_and_line() {
+fn l5_a_broken_configuration_is_logged_with_file_and_line() {
     let service = Service::new();
     service.configure_text("[network]\nallowed_domains = [\"https://x\"]\n");
     service.start();
@@ -144,7 +144,7 @@ fn l5_a_broken_configuration_is_told_with_file_and_line() {
 }
 
 #[test]
-fn l5_stopping_finishes_what_is_in_hand() {
+fn l5_stopping_finishes_open_requests() {
     let service = Service::new();
     service.start();
     let origin = service.origin();
@@ -173,7 +173,7 @@ fn l9_enabled_by_the_preset_it_starts_at_boot() {
 }
 
 #[test]
-fn l9_nothing_is_lost_while_the_service_starts() {
+fn l9_requests_during_the_start_are_served() {
     let service = Service::new();
     let origin = service.origin();
     let sockets: Vec<&str> = ["start"].into_iter().chain(SOCKETS).collect();
@@ -186,7 +186,7 @@ fn l9_nothing_is_lost_while_the_service_starts() {
 
 /// Apart from the installation by `.ci/system`, the tests need nothing of this machine.
 #[test]
-fn the_tools_are_there() {
+fn l9_the_tools_for_these_tests_are_installed() {
     for tool in [
         "nsenter",
         "systemd-nspawn",
@@ -205,7 +205,7 @@ fn the_tools_are_there() {
 
 /// A past bug: the unit hides the file that the time of the boot was read from.
 #[test]
-fn r1_the_service_writes_down_how_long_the_machine_has_been_up() {
+fn r1_the_service_records_the_uptime_of_the_machine() {
     let service = Service::new();
     service.start();
     let file = service

@@ -42,7 +42,7 @@ fn doctor(service: &Service) -> Vec<Value> {
 }
 
 #[test]
-fn l14_the_service_starts_before_the_network_and_follows_each_change_of_it() {
+fn l14_the_service_follows_a_network_that_comes_after_it() {
     let service = service("rm -f /etc/resolv.conf && : >/etc/resolv.conf");
     let servers = [2, 3].map(name_server);
     let origin = service.origin();
@@ -76,7 +76,7 @@ fn l14_the_service_starts_before_the_network_and_follows_each_change_of_it() {
 
 /// Like systemd-resolved, whose directory is there when the proxy starts: its unit is ordered first.
 #[test]
-fn l14_a_link_into_run_is_followed_where_the_unit_binds_it_and_doctor_finds_where_it_cannot() {
+fn l14_a_link_into_run_is_followed_or_reported_by_doctor() {
     let link = "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf";
     let service = service(&format!("mkdir -p /run/systemd/resolve && {link}"));
     let _server = name_server(2);
@@ -94,7 +94,7 @@ fn l14_a_link_into_run_is_followed_where_the_unit_binds_it_and_doctor_finds_wher
     run(&service, "rm -r /run/systemd/resolve");
     service.start();
     assert_eq!(service.get(&url).0, 502);
-    // Long ago, so that `doctor` does not take it for a change that is under way.
+    // Long ago, so that `doctor` does not treat it as a change in progress.
     run(
         &service,
         &format!("{written} && touch -h -d yesterday stub-resolv.conf /etc/resolv.conf"),

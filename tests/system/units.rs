@@ -36,7 +36,7 @@ fn l9_the_exposure_is_at_most_two() {
 }
 
 #[test]
-fn every_remaining_point_of_exposure_is_explained_in_the_unit() {
+fn l9_every_remaining_point_of_exposure_is_explained_in_the_unit() {
     let service = Service::new();
     let run = service
         .machine()
@@ -59,7 +59,7 @@ fn every_remaining_point_of_exposure_is_explained_in_the_unit() {
 }
 
 #[test]
-fn l9_the_names_of_the_sockets_are_those_that_the_code_asks_for() {
+fn l9_the_units_socket_names_are_those_of_the_code() {
     let mut named = BTreeSet::new();
     for file in fs::read_dir(tree().join("systemd"))
         .expect("the units")
@@ -99,7 +99,7 @@ fn l9_the_names_of_the_sockets_are_those_that_the_code_asks_for() {
 }
 
 #[test]
-fn l9_the_service_stops_no_sooner_than_a_drain_may_take() {
+fn l9_the_units_stop_timeout_is_longer_than_a_drain() {
     let unit = shipped(SERVICE);
     let [stop] = values(&unit, "TimeoutStopSec")[..] else {
         panic!("one TimeoutStopSec=");
@@ -112,7 +112,7 @@ fn l9_the_service_stops_no_sooner_than_a_drain_may_take() {
 }
 
 #[test]
-fn c5_sysusers_makes_the_user_that_the_loader_looks_for() {
+fn c5_sysusers_creates_the_user_that_the_loader_expects() {
     let sysusers = shipped("codex-network-proxy.sysusers");
     let loader = fs::read_to_string(tree().join("daemon/src/loader.rs")).expect("the loader");
     assert!(

@@ -1,9 +1,9 @@
-//! Processes that hang: the monitor replaces a stuck worker, and systemd a stuck monitor.
+//! Processes that hang: the monitor replaces a stuck worker, and systemd replaces a stuck monitor.
 
 use crate::service::{SERVICE, Service};
 
 #[test]
-fn l9_a_stuck_worker_is_replaced_by_the_monitor_before_systemd_loses_patience() {
+fn l9_the_monitor_replaces_a_stuck_worker_before_the_watchdog_expires() {
     let service = Service::new();
     service.edit(SERVICE, "[Service]\nWatchdogSec=4\n");
     service.start();
@@ -18,7 +18,7 @@ fn l9_a_stuck_worker_is_replaced_by_the_monitor_before_systemd_loses_patience() 
 }
 
 #[test]
-fn l9_a_stuck_monitor_is_replaced_by_systemd() {
+fn l9_systemd_replaces_a_stuck_monitor() {
     let service = Service::new();
     service.edit(SERVICE, "[Service]\nWatchdogSec=1\n");
     service.start();

@@ -1,4 +1,4 @@
-"""Asks URL through PROXY (if any) with aiohttp: HTTP proxies as aiohttp reads them
+"""Requests URL through PROXY (if any) with aiohttp: HTTP proxies as aiohttp reads them
 from the environment, SOCKS5 by aiohttp-socks."""
 
 import asyncio

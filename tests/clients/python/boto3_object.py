@@ -1,5 +1,5 @@
 """Puts an object to S3 at URL by boto3, with content that is sent in aws-chunked coding with a checksum
-behind it, or with "get" as the second argument, reads it. Proxy and trust are the environment's."""
+after it, or with "get" as the second argument, reads it. Proxy and trust are the environment's."""
 
 import io
 import sys

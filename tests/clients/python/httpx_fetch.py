@@ -1,5 +1,5 @@
-"""Asks URL through PROXY (if any) with httpx, told by the environment; over HTTP/2
-where --http2 is given and the other side speaks it."""
+"""Requests URL through PROXY (if any) with httpx, by the environment; over HTTP/2
+if --http2 is given and the other side supports it."""
 
 import argparse
 import os

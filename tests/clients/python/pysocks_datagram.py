@@ -1,5 +1,5 @@
-"""Sends TEXT as a datagram to HOST and PORT over a UDP association that PySocks asks
-PROXY (host:port) for, and writes the answer."""
+"""Sends TEXT as a datagram to HOST and PORT over a UDP association that PySocks opens
+at PROXY (host:port), and writes the answer."""
 
 import sys
 

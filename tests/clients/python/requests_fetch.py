@@ -1,4 +1,4 @@
-"""Asks URL through PROXY (if any) with requests, told by the environment."""
+"""Requests URL through PROXY (if any) with requests, by the environment."""
 
 import os
 import sys

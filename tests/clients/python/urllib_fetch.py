@@ -1,4 +1,4 @@
-"""Asks URL through PROXY (if any) with the standard library, told by the environment."""
+"""Requests URL through PROXY (if any) with the standard library, by the environment."""
 
 import os
 import sys

@@ -35,7 +35,7 @@ fn a1_nothing_blocked_is_an_empty_list() {
 }
 
 #[test]
-fn a1_entries_are_kept_and_listed_from_a_sequence_number_on() {
+fn a1_entries_are_listed_from_a_sequence_number_on() {
     let daemon = Daemon::start(&Config::example());
     refuse(&daemon, 3);
     for _ in 0..2 {
@@ -58,7 +58,7 @@ fn a1_entries_are_kept_and_listed_from_a_sequence_number_on() {
 }
 
 #[test]
-fn a1_drain_hands_the_entries_out_once_and_the_numbers_go_on() {
+fn a1_drain_returns_each_entry_once_and_numbers_continue() {
     let daemon = Daemon::start(&Config::example());
     refuse(&daemon, 2);
     let second = sequences(&daemon)[1];
@@ -69,7 +69,7 @@ fn a1_drain_hands_the_entries_out_once_and_the_numbers_go_on() {
 }
 
 #[test]
-fn a1_a_query_that_is_not_understood_is_400_and_drains_nothing() {
+fn a1_a_bad_query_is_400_and_drains_nothing() {
     let daemon = Daemon::start(&Config::example());
     refuse(&daemon, 1);
     for query in [

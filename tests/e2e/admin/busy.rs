@@ -1,4 +1,4 @@
-//! The API and the doors do not block each other.
+//! The admin API and the other listeners do not block each other.
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon};
@@ -6,11 +6,11 @@ use e2e::origin::{Answer, Origin};
 
 use super::through;
 
-/// As many as the API serves at once.
+/// The number of connections that the API serves at once.
 const MANY: usize = 64;
 
 #[test]
-fn a1_it_answers_while_the_doors_are_full() {
+fn a1_the_admin_api_answers_while_the_other_listeners_are_full() {
     let daemon = Daemon::start(&Config::example().set("daemon.limits", "max_connections", "1"));
     let _held = Connection::open(daemon.socks_addr());
     daemon.wait_for_log(|line| line.message_starts_with("at the limit of connections"));
@@ -21,7 +21,7 @@ fn a1_it_answers_while_the_doors_are_full() {
 }
 
 #[test]
-fn a1_idle_connections_to_it_do_not_block_the_doors_and_are_ended_in_time() {
+fn a1_idle_admin_connections_block_no_other_listener_and_time_out() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let mut idle: Vec<_> = (0..MANY)

@@ -41,8 +41,8 @@ fn a2_a_page_cannot_change_the_mode_with_a_simple_request() {
          Content-Type: text/plain\r\n{length}\r\n\r\n{body}"
     ));
     assert_eq!(connection.read_final_response().status, 403);
-    let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!(told["mode"], "full");
+    let reported = daemon.admin("GET", "/config", None).json();
+    assert_eq!(reported["mode"], "full");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a2_only_a_loopback_host_is_served() {
 }
 
 #[test]
-fn a2_a_refusal_is_logged_with_what_stands_against_it() {
+fn a2_a_refusal_is_logged_with_its_reason() {
     let daemon = Daemon::start(&Config::example());
     status(&daemon, &["Host: rebound.example"]);
     daemon.wait_for_log(|line| {

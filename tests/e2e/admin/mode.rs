@@ -17,8 +17,8 @@ fn post(daemon: &Daemon, head: &str, body: impl AsRef<[u8]>) -> Response {
 }
 
 fn mode(daemon: &Daemon) -> String {
-    let told = daemon.admin("GET", "/config", None).json();
-    told["mode"].as_str().expect("a mode").to_owned()
+    let reported = daemon.admin("GET", "/config", None).json();
+    reported["mode"].as_str().expect("a mode").to_owned()
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a2_the_log_names_the_user_of_each_change() {
 }
 
 #[test]
-fn a1_a_change_of_mode_acts_on_connections_that_are_open() {
+fn a1_a_change_of_mode_applies_to_open_connections() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let authority = format!("allowed.test:{}", origin.addr().port());
@@ -162,7 +162,7 @@ fn a1_a_body_that_is_missing_or_wrong_is_400_and_changes_nothing() {
 }
 
 #[test]
-fn a1_an_unknown_mode_is_told_which_ones_there_are() {
+fn a1_the_error_for_an_unknown_mode_names_the_valid_ones() {
     let daemon = Daemon::start(&Config::example());
     let answer = daemon.admin("POST", "/mode", Some(r#"{"mode":"strict"}"#));
     let text = answer.text();

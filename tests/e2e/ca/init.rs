@@ -17,7 +17,7 @@ fn files(state: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// The fingerprint in the output of `init`.
-fn told(run: &Run) -> String {
+fn reported(run: &Run) -> String {
     let (_, rest) = run
         .succeeded()
         .stdout
@@ -27,7 +27,7 @@ fn told(run: &Run) -> String {
 }
 
 #[test]
-fn l5_init_makes_a_ca_whatever_the_umask_and_says_where_it_is_and_what_comes_next() {
+fn l5_init_creates_a_ca_under_any_umask_and_prints_the_next_steps() {
     for umask in ["077", "000", "022"] {
         let directory = tempfile::tempdir().expect("a directory");
         let state = directory.path().join("state");
@@ -51,16 +51,16 @@ fn l5_init_makes_a_ca_whatever_the_umask_and_says_where_it_is_and_what_comes_nex
 }
 
 #[test]
-fn l5_init_again_changes_nothing_and_is_no_failure() {
+fn l5_a_second_init_changes_nothing_and_succeeds() {
     let directory = tempfile::tempdir().expect("a directory");
     let first = init(directory.path());
     let again = init(directory.path());
     again.succeeded().says("a valid CA exists already");
-    assert_eq!(told(&first), told(&again));
+    assert_eq!(reported(&first), reported(&again));
 }
 
 #[test]
-fn m3_what_cannot_be_trusted_is_refused_by_init_and_by_the_daemon_in_one_sentence() {
+fn m3_init_and_the_daemon_refuse_an_unusable_ca_with_the_same_message() {
     type Bend = fn(&Path, &Path);
     let cases: [(Bend, &str); 6] = [
         (
@@ -130,7 +130,7 @@ fn elsewhere(directory: &Path) -> (Config, PathBuf, PathBuf) {
 }
 
 #[test]
-fn m3_configured_files_that_do_not_exist_yet_are_made_at_the_start_and_kept() {
+fn m3_missing_configured_ca_files_are_created_at_the_start() {
     let directory = tempfile::tempdir().expect("a directory");
     let (config, certificate, key) = elsewhere(directory.path());
     let daemon = Daemon::start(&config);
@@ -149,7 +149,7 @@ fn m3_configured_files_that_do_not_exist_yet_are_made_at_the_start_and_kept() {
 }
 
 #[test]
-fn m3_half_a_pair_and_a_place_that_cannot_be_written_stay_errors() {
+fn m3_half_a_pair_and_an_unwritable_directory_are_errors() {
     type Bend = fn(&Path);
     let cases: [(Bend, &str); 2] = [
         (
@@ -179,7 +179,7 @@ fn m3_half_a_pair_and_a_place_that_cannot_be_written_stay_errors() {
 }
 
 #[test]
-fn m3_init_makes_the_configured_files_too() {
+fn m3_init_creates_the_configured_files() {
     let directory = tempfile::tempdir().expect("a directory");
     let (config, certificate, key) = elsewhere(directory.path());
     let file = directory.path().join("config.toml");
@@ -190,12 +190,12 @@ fn m3_init_makes_the_configured_files_too() {
         .run();
     assert_eq!(mode(&key), 0o600);
     let daemon = Daemon::start(&config);
-    assert_eq!(fingerprint(&daemon), told(&run));
+    assert_eq!(fingerprint(&daemon), reported(&run));
     assert_eq!(shown(&daemon)["kept_at"], serde_json::json!(certificate));
 }
 
 #[test]
-fn m3_a_kept_ca_survives_restarts_and_one_that_is_not_kept_does_not() {
+fn m3_a_stored_ca_survives_restarts_and_a_temporary_one_does_not() {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path();
     let first = fingerprint(&daemon_in(state));
@@ -204,7 +204,7 @@ fn m3_a_kept_ca_survives_restarts_and_one_that_is_not_kept_does_not() {
     let run = init(state);
     for _ in 0..2 {
         let daemon = daemon_in(state);
-        assert_eq!(fingerprint(&daemon), told(&run));
+        assert_eq!(fingerprint(&daemon), reported(&run));
         assert_eq!(shown(&daemon)["subject"], subject(&run));
     }
 }
@@ -215,7 +215,7 @@ fn subject(run: &Run) -> &str {
 }
 
 #[test]
-fn m3_a_ca_of_the_start_survives_workers_and_reloads_and_goes_when_one_is_kept() {
+fn m3_a_temporary_ca_survives_workers_and_reloads_until_one_is_stored() {
     let directory = tempfile::tempdir().expect("a directory");
     let daemon = daemon_in(directory.path());
     let first = fingerprint(&daemon);
@@ -229,7 +229,7 @@ fn m3_a_ca_of_the_start_survives_workers_and_reloads_and_goes_when_one_is_kept()
     let run = init(directory.path());
     assert_eq!(fingerprint(&daemon), first, "nothing was reloaded");
     assert_eq!(daemon.reload().status, 200);
-    assert_eq!(fingerprint(&daemon), told(&run), "the kept one");
+    assert_eq!(fingerprint(&daemon), reported(&run), "the kept one");
     // A bad pair leaves the good one in force.
     let (_, key) = files(directory.path());
     std::fs::remove_file(key).expect("it is ours");
@@ -240,5 +240,5 @@ fn m3_a_ca_of_the_start_survives_workers_and_reloads_and_goes_when_one_is_kept()
         "{}",
         answer.text()
     );
-    assert_eq!(fingerprint(&daemon), told(&run));
+    assert_eq!(fingerprint(&daemon), reported(&run));
 }

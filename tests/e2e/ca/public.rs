@@ -60,7 +60,7 @@ fn public_files(state: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn m5_a_ca_of_the_start_writes_no_file_while_nothing_can_be_intercepted() {
+fn m5_a_temporary_ca_writes_no_file_while_nothing_can_be_intercepted() {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("state");
     for _ in 0..2 {
@@ -71,7 +71,7 @@ fn m5_a_ca_of_the_start_writes_no_file_while_nothing_can_be_intercepted() {
         ca(&daemon, &["show"])
             .succeeded()
             .says("written when something can be intercepted");
-        // The certificate can be had all the same.
+        // The certificate can still be exported.
         ca(&daemon, &["export", "--bundle"])
             .succeeded()
             .says("BEGIN CERTIFICATE");
@@ -80,7 +80,7 @@ fn m5_a_ca_of_the_start_writes_no_file_while_nothing_can_be_intercepted() {
 }
 
 #[test]
-fn m5_the_files_are_there_when_a_reload_makes_interception_possible() {
+fn m5_the_files_appear_when_a_reload_makes_interception_possible() {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("state");
     let daemon = daemon_in(&state);
@@ -96,7 +96,7 @@ fn m5_the_files_are_there_when_a_reload_makes_interception_possible() {
 }
 
 #[test]
-fn m5_the_files_of_limited_mode_set_at_run_time_stay_known() {
+fn m5_files_written_for_limited_mode_at_run_time_stay_known() {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("state");
     let daemon = daemon_in(&state);
@@ -119,7 +119,7 @@ fn m5_the_files_of_limited_mode_set_at_run_time_stay_known() {
 }
 
 #[test]
-fn m5_the_certificate_and_the_bundle_are_files_that_everybody_may_read() {
+fn m5_everyone_may_read_the_certificate_and_the_bundle() {
     let directory = tempfile::tempdir().expect("a directory");
     let (path, roots) = roots(directory.path());
     let daemon = with_roots(&directory.path().join("state"), &path);
@@ -162,7 +162,7 @@ fn m6_our_own_ca_is_never_a_root() {
 }
 
 #[test]
-fn m5_without_roots_the_proxy_runs_and_says_so() {
+fn m5_without_roots_the_proxy_runs_and_logs_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let empty = directory.path().join("empty.pem");
     std::fs::write(&empty, "").expect("a new file");
@@ -192,7 +192,7 @@ fn m5_a_state_directory_that_cannot_be_written_is_a_warning() {
 }
 
 #[test]
-fn k1_ca_show_tells_fingerprint_validity_files_and_how_to_trust_it() {
+fn k1_ca_show_prints_fingerprint_validity_files_and_how_to_trust_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let daemon = daemon_in(directory.path());
     let run = ca(&daemon, &["show"]);
@@ -217,7 +217,7 @@ fn k1_ca_show_tells_fingerprint_validity_files_and_how_to_trust_it() {
 }
 
 #[test]
-fn k1_ca_export_writes_a_new_file_and_never_over_one() {
+fn k1_ca_export_never_overwrites_a_file() {
     let directory = tempfile::tempdir().expect("a directory");
     let daemon = daemon_in(directory.path());
     let out = directory.path().join("out.pem");
@@ -233,7 +233,7 @@ fn k1_ca_export_writes_a_new_file_and_never_over_one() {
 }
 
 #[test]
-fn k1_ca_install_refuses_a_ca_that_goes_with_the_process() {
+fn k1_ca_install_refuses_a_temporary_ca() {
     let directory = tempfile::tempdir().expect("a directory");
     let daemon = daemon_in(directory.path());
     let run = ca(&daemon, &["install"]);
@@ -289,6 +289,6 @@ fn m3_openssl_takes_the_certificate_for_a_cas() {
 #[test]
 fn k2_ca_without_a_proxy_says_how_to_start_one() {
     let directory = tempfile::tempdir().expect("a directory");
-    let run = proxyctl_at(&directory.path().join("nobody.sock"), &["ca", "show"]);
+    let run = proxyctl_at(&directory.path().join("missing.sock"), &["ca", "show"]);
     assert_eq!(run.code, Some(3), "{run:?}");
 }

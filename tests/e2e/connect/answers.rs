@@ -10,7 +10,7 @@ use e2e::resolver::StubResolver;
 use e2e::setup::PlainSetup;
 
 #[test]
-fn h8_200_means_that_the_other_end_is_there() {
+fn h8_200_is_sent_after_the_connection_is_made() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     let answer = client.connect(&setup.authority("allowed.test"));
@@ -40,7 +40,7 @@ fn h8_an_http_1_0_client_gets_a_tunnel_too() {
 }
 
 #[test]
-fn h5_a_block_of_connect_is_a_decision_and_a_sentence() {
+fn h5_a_block_of_connect_has_the_decision_and_a_sentence() {
     let setup = PlainSetup::echoing();
     let port = setup.origin.addr().port();
     for (host, reason, error, sentence) in [
@@ -71,7 +71,7 @@ fn h5_a_block_of_connect_is_a_decision_and_a_sentence() {
         assert_eq!(lines[0], format!("CODEX_NETWORK_POLICY_DECISION {json}"));
         assert!(lines[1].starts_with(sentence), "{text}");
         assert_eq!(lines.len(), 2, "{text}");
-        // Bytes behind the CONNECT were not meant for the proxy.
+        // Bytes after the CONNECT were not meant for the proxy.
         client.expect_closed();
         let entry = setup.daemon.wait_for_blocked(|entry| entry["host"] == host);
         assert_eq!(
@@ -84,7 +84,7 @@ fn h5_a_block_of_connect_is_a_decision_and_a_sentence() {
 
 /// A client that does not wait for the answer must still be able to read it.
 #[test]
-fn h5_a_block_is_read_though_more_was_sent_behind_the_connect() {
+fn h5_a_block_arrives_although_more_was_sent_after_the_connect() {
     let setup = PlainSetup::echoing();
     let authority = setup.authority("blocked.test");
     for _ in 0..10 {
@@ -99,9 +99,9 @@ fn h5_a_block_is_read_though_more_was_sent_behind_the_connect() {
     assert_eq!(setup.origin.connections(), 0);
 }
 
-/// Bytes behind a refused CONNECT are not a request.
+/// Bytes after a refused CONNECT are not a request.
 #[test]
-fn h4_what_follows_a_refused_connect_is_not_taken_for_a_request() {
+fn h4_bytes_after_a_refused_connect_are_not_a_request() {
     let setup = PlainSetup::echoing();
     let authority = setup.authority("blocked.test");
     let mut client = setup.client();
@@ -115,7 +115,7 @@ fn h4_what_follows_a_refused_connect_is_not_taken_for_a_request() {
 }
 
 #[test]
-fn h8_upstream_trouble_is_told_with_whose_fault_it_is() {
+fn h8_upstream_failures_name_whose_fault_they_are() {
     let (refusing, stalled) = (RefusingPort::open(), StalledPort::open());
     let dns = StubResolver::start();
     dns.silent("silent.test");
@@ -167,7 +167,7 @@ fn h8_upstream_trouble_is_told_with_whose_fault_it_is() {
 }
 
 #[test]
-fn h2_connect_takes_a_host_and_a_port_and_nothing_else() {
+fn h2_the_target_of_connect_is_a_host_and_a_port() {
     let setup = PlainSetup::echoing();
     let port = setup.origin.addr().port();
     for target in [
@@ -249,13 +249,13 @@ fn h2_a_host_field_of_connect_may_name_the_proxy() {
         client.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_eq!(client.read_head().status, 200, "{host}");
     }
-    // A request is for the host in its request-target.
+    // The request-target decides the host of a request.
     let head = format!("GET http://{target}/ HTTP/1.1\r\nHost: {door}\r\n\r\n");
     assert_eq!(setup.client().exchange(&head).status, 400);
 }
 
 #[test]
-fn h4_connect_may_say_that_it_has_no_content_but_not_have_any() {
+fn h4_connect_may_declare_empty_content_but_have_none() {
     let setup = PlainSetup::new(Origin::echoing_bytes().start());
     let target = setup.authority("allowed.test");
     for field in [

@@ -12,7 +12,7 @@ use e2e::tls::{Client, Server, TestCa};
 use e2e::wire::noise;
 
 #[test]
-fn h8_bytes_go_both_ways_as_they_come() {
+fn h8_bytes_pass_both_ways_unchanged() {
     let setup = PlainSetup::new(Origin::echoing_bytes().start());
     let mut client = setup.tunnel("allowed.test");
     let every: Vec<u8> = (0..=255).collect();
@@ -24,7 +24,7 @@ fn h8_bytes_go_both_ways_as_they_come() {
 
 /// A `ClientHello` in the same packet as the CONNECT, or bytes that come before the answer.
 #[test]
-fn h8_bytes_sent_right_behind_connect_reach_the_other_end() {
+fn h8_bytes_sent_right_after_connect_reach_the_origin() {
     let setup = PlainSetup::new(Origin::echoing_bytes().start());
     let target = setup.authority("allowed.test");
     let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
@@ -32,7 +32,7 @@ fn h8_bytes_sent_right_behind_connect_reach_the_other_end() {
         let early = noise(7, size);
         let mut client = setup.client();
         let all = [connect.as_bytes(), &early].concat();
-        // The first piece holds the head and some of what follows it.
+        // The first piece holds the head and some bytes after it.
         let (first, rest) = all.split_at(all.len().min(connect.len() + 16_000));
         client.send(first);
         assert_eq!(client.read_head().status, 200);
@@ -69,8 +69,8 @@ fn h8_megabytes_go_both_ways_at_once_unchanged() {
         client.send(part);
         received.extend(client.read_exact(part.len()));
     }
-    assert!(received == back, "what came back differs");
-    assert_eq!(client.read_exact(1), [1], "what went there differs");
+    assert!(received == back, "the received bytes differ");
+    assert_eq!(client.read_exact(1), [1], "the sent bytes differ");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn h8_many_tunnels_stay_apart() {
 }
 
 #[test]
-fn h8_an_end_of_sending_goes_through_and_the_other_way_stays_open() {
+fn h8_a_half_close_of_the_client_leaves_the_other_direction_open() {
     let (upstream, daemon) = (
         serve_one(|mut stream| {
             let mut all = Vec::new();
@@ -110,7 +110,7 @@ fn h8_an_end_of_sending_goes_through_and_the_other_way_stays_open() {
 }
 
 #[test]
-fn h8_an_end_of_sending_upstream_leaves_the_way_there_open() {
+fn h8_a_half_close_of_the_origin_leaves_the_other_direction_open() {
     let (report, received) = std::sync::mpsc::channel();
     let upstream = serve_one(move |mut stream| {
         stream.write_all(b"goodbye")?;
@@ -131,7 +131,7 @@ fn h8_an_end_of_sending_upstream_leaves_the_way_there_open() {
 }
 
 #[test]
-fn m1_tls_through_a_tunnel_is_the_origins_own() {
+fn m1_tls_in_a_tunnel_is_untouched() {
     let ca = TestCa::new();
     let origin = Origin::answering(|_| Answer::Echo).tls(&ca, &["allowed.test"]);
     let setup = PlainSetup::new(origin.start());
@@ -141,14 +141,14 @@ fn m1_tls_through_a_tunnel_is_the_origins_own() {
     let answer = client.exchange(&format!("GET /inside HTTP/1.1\r\n{fields}\r\n"));
     assert_eq!(answer.json()["target"], "/inside");
     let seen = &setup.origin.requests()[0];
-    assert_eq!(seen.header("via"), Some("mine"), "nobody looked inside");
+    assert_eq!(seen.header("via"), Some("mine"), "the field is unchanged");
     for line in setup.daemon.logs() {
         assert!(!line.raw.contains("/inside"), "{}", line.raw);
     }
 }
 
 #[test]
-fn m1_http2_through_a_tunnel_is_the_origins_own() {
+fn m1_http2_in_a_tunnel_is_untouched() {
     let ca = TestCa::new();
     let server = Server::of(&ca, &["allowed.test"]).alpn(&["h2", "http/1.1"]);
     let setup = PlainSetup::new(Origin::answering(|_| Answer::Echo).tls_as(&server).start());
@@ -158,7 +158,7 @@ fn m1_http2_through_a_tunnel_is_the_origins_own() {
         .into_http2(&client, "allowed.test");
     let answer = http2.request("POST", "https://allowed.test/inside", &[], b"body");
     assert_eq!(answer.json()["body"], "body");
-    // Exactly the session that the origin began, with its hello.
+    // The client's session is the origin's own.
     let handshake = &setup.origin.handshakes()[0];
     assert_eq!(handshake.server_name.as_deref(), Some("allowed.test"));
     assert_eq!(handshake.offered, ["h2"]);

@@ -13,7 +13,7 @@ fn echoing(config: &Config) -> PlainSetup {
     PlainSetup::with(config, Origin::echoing_bytes().start())
 }
 
-/// A tunnel that has been seen to work.
+/// A tunnel that works: bytes were echoed.
 fn tunnel(setup: &PlainSetup, host: &str) -> Connection {
     let mut client = setup.client();
     let answer = client.connect(&setup.authority(host));
@@ -28,7 +28,7 @@ fn assert_alive(client: &mut Connection) {
 }
 
 #[test]
-fn h8_a_client_that_hangs_up_ends_the_connection_upstream() {
+fn h8_a_client_that_disconnects_ends_the_upstream_connection() {
     let setup = echoing(&Config::example());
     drop(tunnel(&setup, "allowed.test"));
     setup.origin.wait_until_idle();
@@ -47,7 +47,7 @@ fn h8_a_reset_upstream_is_a_reset_for_the_client() {
 }
 
 #[test]
-fn c5_a_tunnel_in_which_nothing_flows_ends_after_idle_timeout() {
+fn c5_an_idle_tunnel_ends_after_idle_timeout() {
     let config = Config::example().set("daemon.limits", "idle_timeout", r#""500ms""#);
     let setup = echoing(&config);
     let begun = Instant::now();
@@ -58,7 +58,7 @@ fn c5_a_tunnel_in_which_nothing_flows_ends_after_idle_timeout() {
 }
 
 #[test]
-fn c5_a_tunnel_in_which_something_flows_now_and_then_goes_on() {
+fn c5_a_tunnel_with_occasional_bytes_stays_open() {
     let config = Config::example().set("daemon.limits", "idle_timeout", r#""1s""#);
     let setup = echoing(&config);
     let mut client = tunnel(&setup, "allowed.test");
@@ -125,7 +125,7 @@ fn p11_a_change_of_mode_ends_tunnels_too() {
 }
 
 #[test]
-fn p11_a_tunnel_that_sends_and_never_reads_ends_as_well() {
+fn p11_a_tunnel_whose_client_never_reads_ends_too() {
     let setup = echoing(&Config::example());
     let mut client = tunnel(&setup, "allowed.test");
     setup
@@ -142,7 +142,7 @@ fn p11_a_tunnel_that_sends_and_never_reads_ends_as_well() {
     assert_eq!(setup.daemon.reload().status, 200);
     let begun = Instant::now();
     let ended = sender.join().expect("the sender");
-    // It did not end because one end gave up waiting for the other to read.
+    // The tunnel did not end by a timeout of one side.
     assert!(begun.elapsed() < TIMEOUT / 3);
     let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(closed.contains(&ended), "{ended}");
@@ -150,7 +150,7 @@ fn p11_a_tunnel_that_sends_and_never_reads_ends_as_well() {
 }
 
 #[test]
-fn p11_a_reload_that_still_allows_it_leaves_a_tunnel_alone() {
+fn p11_a_reload_that_still_allows_a_tunnel_keeps_it_open() {
     let setup = echoing(&Config::example());
     let mut client = tunnel(&setup, "allowed.test");
     for config in [
@@ -170,7 +170,7 @@ fn p11_a_reload_that_still_allows_it_leaves_a_tunnel_alone() {
 }
 
 #[test]
-fn p11_a_request_under_way_ends_when_the_policy_no_longer_permits_it() {
+fn p11_a_running_request_ends_when_the_policy_forbids_it() {
     let (_gate, body) = e2e::origin::Gate::new();
     let body = std::sync::Mutex::new(Some(body));
     let origin = Origin::start(move |_| {

@@ -1,4 +1,4 @@
-//! The proxy cannot be talked into connecting to itself (SPEC P6).
+//! No request makes the proxy connect to itself (SPEC P6).
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -41,7 +41,7 @@ const SPELLINGS: [&str; 16] = [
 ];
 
 #[test]
-fn p6_no_spelling_leads_to_an_own_listener() {
+fn p6_no_spelling_reaches_an_own_listener() {
     let daemon = permissive();
     let mut asked = 0;
     for port in [
@@ -82,7 +82,7 @@ fn p6_no_spelling_leads_to_an_own_listener() {
 /// A past bug: of a thousand requests that waited for a worker to start, a hundred reached the
 /// admin API, since the first door accepted before the last listener was registered.
 #[test]
-fn p6_requests_that_wait_for_a_worker_do_not_reach_the_listeners_that_open_last() {
+fn p6_requests_queued_before_the_worker_do_not_reach_own_listeners() {
     let daemon = permissive();
     let admin = daemon.admin_addr();
     let worker = daemon.worker();
@@ -108,7 +108,7 @@ fn p6_requests_that_wait_for_a_worker_do_not_reach_the_listeners_that_open_last(
 
 /// A past bug: while a process drained, its requests reached the next one's admin API.
 #[test]
-fn p6_what_listens_in_the_place_of_a_draining_proxy_is_not_reached_through_it() {
+fn p6_a_draining_proxy_does_not_reach_its_successor() {
     let daemon = permissive();
     let doors = [daemon.http_addr(), daemon.socks_addr(), daemon.admin_addr()];
     let open = || {
@@ -137,7 +137,7 @@ fn p6_what_listens_in_the_place_of_a_draining_proxy_is_not_reached_through_it() 
 }
 
 #[test]
-fn p6_other_ports_of_this_machine_are_no_loop() {
+fn p6_other_ports_of_this_machine_are_reachable() {
     let daemon = permissive();
     let origin = e2e::origin::Origin::echoing_bytes().start();
     for host in ["127.0.0.1", "localhost", "me.test", "0.0.0.0"] {

@@ -53,7 +53,7 @@ action = ["token"]
 }
 
 #[test]
-fn p7_limited_mode_refuses_content_inside_too() {
+fn p7_limited_mode_refuses_content_inside_tls() {
     let write = hidden("POST", "/written", 0);
     for protocol in BOTH {
         let setup = TlsSetup::with(&Config::limited(), &[protocol], careless());
@@ -70,8 +70,8 @@ fn p7_limited_mode_refuses_content_inside_too() {
             let kind = answer.header("x-proxy-error");
             assert_eq!(kind, Some("blocked-by-method-policy"));
             if method != "HEAD" {
-                let said = answer.text();
-                assert!(said.contains("without content"), "{said}");
+                let output = answer.text();
+                assert!(output.contains("without content"), "{output}");
             }
         }
         assert_eq!(setup.origin.requests().len(), 0);
@@ -83,7 +83,7 @@ fn p7_limited_mode_refuses_content_inside_too() {
 
 /// HEADERS that do not end the stream announce content, whatever comes next.
 #[test]
-fn p7_limited_mode_refuses_a_stream_that_headers_do_not_end() {
+fn p7_limited_mode_refuses_a_stream_that_its_headers_do_not_end() {
     let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
     let client = setup.http2("allowed.test");
     let mut exchange = client.open("GET", &setup.url("allowed.test", "/"), &[]);
@@ -95,7 +95,7 @@ fn p7_limited_mode_refuses_a_stream_that_headers_do_not_end() {
 }
 
 #[test]
-fn m10_a_hook_lets_no_content_through_that_its_method_does_not_define() {
+fn m10_a_hook_permits_no_content_that_its_method_does_not_define() {
     for protocol in BOTH {
         let (_directory, setup) = hooked_setup(protocol, careless());
         for method in ["GET", "HEAD", "OPTIONS", "DELETE", "OWN"] {
@@ -110,8 +110,8 @@ fn m10_a_hook_lets_no_content_through_that_its_method_does_not_define() {
             assert_eq!(answer.status, 403, "{protocol} {method}");
             assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-mitm-hook"));
             if method != "HEAD" {
-                let said = answer.text();
-                assert!(said.contains("without content"), "{said}");
+                let output = answer.text();
+                assert!(output.contains("without content"), "{output}");
             }
         }
         assert_eq!(setup.origin.requests().len(), 0);
@@ -126,7 +126,7 @@ fn m10_a_hook_lets_no_content_through_that_its_method_does_not_define() {
 /// The attack: the origin leaves the content of a `POST` unread. That content is a request, whose
 /// own content is the next request with its secret.
 #[test]
-fn m9_no_injected_secret_follows_content_on_a_connection() {
+fn m9_injected_secrets_are_not_sent_after_unexpected_content() {
     let (_directory, setup) = hooked_setup("http/1.1", careless());
     let trap = hidden("POST", "/api/kept", 88);
     let mut mine = setup.http1("hooked.test");
@@ -166,7 +166,7 @@ fn m6_requests_without_content_share_connections_to_a_hooked_host() {
     );
 }
 
-/// Bytes behind a CONNECT were meant for a tunnel, and their framing was not checked.
+/// Bytes after a CONNECT were meant for a tunnel, and their framing was not checked.
 #[test]
 fn m7_a_connect_inside_is_the_last_request_of_its_connection() {
     let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);

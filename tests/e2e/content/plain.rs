@@ -45,8 +45,8 @@ fn p7_limited_mode_refuses_content_that_an_origin_could_take_for_a_request() {
     client.send(old.replace("HTTP/1.1", "HTTP/1.0") + &write);
     assert_eq!(client.read_head().status, 403, "HTTP/1.0");
     let answer = ask(&setup, "GET", "/", &write);
-    let said = answer.json()["message"].to_string();
-    assert!(said.contains("without content"), "{said}");
+    let output = answer.json()["message"].to_string();
+    assert!(output.contains("without content"), "{output}");
     assert_eq!(setup.origin.connections(), 0);
     let entry = &setup.daemon.blocked()[0];
     assert_eq!(entry["reason"], "method_not_allowed");
@@ -55,7 +55,7 @@ fn p7_limited_mode_refuses_content_that_an_origin_could_take_for_a_request() {
 }
 
 #[test]
-fn p7_a_length_of_zero_is_no_content() {
+fn p7_a_length_of_zero_is_not_content() {
     let setup = PlainSetup::with(&Config::limited(), careless().start());
     for method in READING {
         assert_eq!(ask(&setup, method, "/", "").status, 200, "{method}");
@@ -65,7 +65,7 @@ fn p7_a_length_of_zero_is_no_content() {
 }
 
 #[test]
-fn h1_content_that_a_method_does_not_define_ends_its_connection_in_full_mode() {
+fn h1_unexpected_content_closes_the_upstream_connection_in_full_mode() {
     let setup = PlainSetup::new(careless().start());
     for method in ["GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "get", "OWN"] {
         let answer = ask(&setup, method, "/first", &hidden("POST", "/written", 0));
@@ -109,7 +109,7 @@ fn h1_chunked_content_and_te_keep_their_fields_beside_the_close() {
 }
 
 #[test]
-fn h1_content_that_a_method_defines_leaves_the_connection_to_the_next_request() {
+fn h1_expected_content_leaves_the_upstream_connection_open() {
     let setup = PlainSetup::echoing();
     for method in ["POST", "PUT", "PATCH", "PROPFIND"] {
         assert_eq!(ask(&setup, method, "/", "content").status, 200);
@@ -125,7 +125,7 @@ fn h1_content_that_a_method_defines_leaves_the_connection_to_the_next_request() 
 
 /// Each request to such a proxy gets the operator's credentials.
 #[test]
-fn h12_no_credentials_for_an_upstream_proxy_follow_content() {
+fn h12_proxy_credentials_are_not_sent_after_unexpected_content() {
     let nowhere = Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1);
     let config = Config::example()
         .allow("far.test")

@@ -59,7 +59,7 @@ fn with_control(key: &str, names: &str) -> Daemon {
 }
 
 #[test]
-fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
+fn k3_strangers_are_disconnected_and_told_how_to_get_access() {
     let daemon = with_control("observers", r#"["daemon"]"#);
     if !machine::has(Need::Root) {
         // Only root can become another user. Without root, the test checks the file's permissions.
@@ -78,7 +78,7 @@ fn k3_strangers_are_hung_up_on_and_told_how_to_be_admitted() {
 }
 
 #[test]
-fn k3_without_anybody_named_the_file_keeps_others_out() {
+fn k3_without_observers_only_the_owner_may_use_the_socket() {
     let daemon = Daemon::start(&Config::example());
     let mode = fs::metadata(daemon.control_socket()).expect("it is there");
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
@@ -90,11 +90,11 @@ fn k3_without_anybody_named_the_file_keeps_others_out() {
 }
 
 #[test]
-fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
+fn k3_c7_a_reload_changes_who_may_use_the_socket() {
     let daemon = Daemon::start(&Config::example());
     let mode_with = |key: &str, names: &str, wanted: (u32, Option<u32>)| {
         daemon.reload_with(&Config::example().set("daemon.control", key, names));
-        // They follow when the monitor knows that the settings are in force.
+        // Mode and owner change when the monitor knows that the settings are in force.
         let followed = e2e::wait::poll(TIMEOUT, || {
             let file = fs::metadata(daemon.control_socket()).expect("it is there");
             let mode = file.permissions().mode() & 0o777 == wanted.0;
@@ -125,7 +125,7 @@ fn k3_c7_a_reload_lets_others_at_the_socket_and_keeps_them_out_again() {
 }
 
 #[test]
-fn k3_callers_of_one_user_wait_for_a_place() {
+fn k3_callers_of_one_user_wait_at_the_limit() {
     let daemon = Daemon::start(&Config::example());
     let path = daemon.control_socket();
     std::thread::scope(|scope| {
@@ -136,7 +136,7 @@ fn k3_callers_of_one_user_wait_for_a_place() {
             call.join().expect("no panic").succeeded();
         }
     });
-    // One that has a place only after a while is served as well.
+    // A caller that had to wait is served too.
     let mut held: Vec<UnixStream> = (0..16).map(|_| raw(&path)).collect();
     for stream in &mut held {
         send(stream, 0, &hello(1)).expect("it reads");
@@ -150,7 +150,7 @@ fn k3_callers_of_one_user_wait_for_a_place() {
 }
 
 #[test]
-fn k3_one_caller_too_many_is_told_what_the_matter_is() {
+fn k3_a_caller_beyond_the_limit_is_told_why() {
     let daemon = Daemon::start(&Config::example());
     let path = daemon.control_socket();
     let mut held: Vec<UnixStream> = (0..16).map(|_| raw(&path)).collect();
@@ -170,9 +170,9 @@ fn k3_one_caller_too_many_is_told_what_the_matter_is() {
 }
 
 #[test]
-fn k3_observers_look_and_administrators_change() {
+fn k3_observers_may_read_and_administrators_may_change() {
     if !machine::has(Need::Root) {
-        // Our own user administers, whether it is named or not.
+        // The daemon's own user may always administer.
         let daemon = with_control("observers", r#"["nobody"]"#);
         proxyctl(&daemon, &["mode", "limited"]).succeeded();
         return;
@@ -230,7 +230,7 @@ fn k3_a_supplementary_group_of_the_process_admits_it() {
         let all = [&[group.gid.to_string()], &further[..]].concat();
         ["--groups".to_owned(), all.join(",")]
     };
-    // With more groups than the first question has room for, too.
+    // The same with more groups than fit into the first answer of the kernel.
     for further in [0, 1, 63, 64, 500] {
         let groups = in_it(further);
         as_nobody_in(&daemon, &groups, &["status"]).succeeded();
@@ -244,11 +244,11 @@ fn k3_a_supplementary_group_of_the_process_admits_it() {
 }
 
 #[test]
-fn k3_a_name_that_nobody_has_is_told_in_the_log_and_in_status() {
+fn k3_an_unknown_user_name_is_in_the_log_and_in_status() {
     let daemon = with_control("administrators", r#"["no-such-user"]"#);
-    let told = "[daemon.control] administrators has \"no-such-user\", which admits nobody: this system does not know that name";
-    daemon.wait_for_log(|line| line.message() == Some(told));
-    proxyctl(&daemon, &["status"]).succeeded().says(told);
+    let reported = "[daemon.control] administrators has \"no-such-user\", which admits nobody: this system does not know that name";
+    daemon.wait_for_log(|line| line.message() == Some(reported));
+    proxyctl(&daemon, &["status"]).succeeded().says(reported);
 }
 
 /// A caller that sends raw bytes.
@@ -280,7 +280,7 @@ fn receive(stream: &mut UnixStream) -> String {
 }
 
 #[test]
-fn k4_a_version_that_cannot_talk_is_told_on_both_sides() {
+fn k4_a_version_mismatch_is_reported_on_both_sides() {
     let daemon = Daemon::start(&Config::example());
     let mut caller = raw(&daemon.control_socket());
     send(&mut caller, 0, &hello(99)).expect("it reads");
@@ -295,7 +295,7 @@ fn k4_a_version_that_cannot_talk_is_told_on_both_sides() {
 }
 
 #[test]
-fn k3_bad_callers_end_alone_with_a_reason_in_the_log() {
+fn k3_only_bad_callers_are_disconnected_with_a_reason_in_the_log() {
     let daemon = Daemon::start(&Config::example());
     let path = daemon.control_socket();
     let giant = [0x7f; 4];
@@ -316,7 +316,7 @@ fn k3_bad_callers_end_alone_with_a_reason_in_the_log() {
 }
 
 #[test]
-fn k3_callers_that_never_read_or_say_nothing_keep_nobody_waiting() {
+fn k3_silent_callers_and_slow_readers_delay_no_one() {
     let daemon = Daemon::start(&Config::example());
     let path = daemon.control_socket();
     let silent: Vec<UnixStream> = (0..4).map(|_| raw(&path)).collect();

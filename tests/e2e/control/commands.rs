@@ -12,7 +12,7 @@ use serde_json::json;
 use super::be_refused;
 
 #[test]
-fn k1_status_tells_what_runs_where_and_since_when() {
+fn k1_status_shows_what_runs_where_and_since_when() {
     let daemon = Daemon::start(&Config::example());
     be_refused(&daemon, "blocked.test");
     let status = proxyctl_json(&daemon, &["status"]);
@@ -126,7 +126,7 @@ fn k1_mode_is_shown_and_changed() {
 }
 
 #[test]
-fn k1_reload_applies_the_files_and_names_what_is_in_force() {
+fn k1_reload_applies_the_files_and_prints_what_is_in_force() {
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("more.test"));
     let reloaded = proxyctl(&daemon, &["reload"]);
@@ -144,7 +144,7 @@ fn k1_reload_applies_the_files_and_names_what_is_in_force() {
 }
 
 #[test]
-fn k1_c7_a_reload_that_fails_gives_every_problem_back_and_changes_nothing() {
+fn k1_c7_a_failed_reload_returns_every_problem_and_changes_nothing() {
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config_text("[network]\nmode = 3\nallowed_domans = []\n");
     let failed = proxyctl(&daemon, &["reload"]);
@@ -156,9 +156,9 @@ fn k1_c7_a_reload_that_fails_gives_every_problem_back_and_changes_nothing() {
         .says("the reload failed; the old settings stay in force");
     let failed = proxyctl(&daemon, &["reload", "--json"]);
     assert_eq!(failed.code, Some(1));
-    let told: serde_json::Value = serde_json::from_str(&failed.stdout).expect("JSON");
-    assert_eq!(told["status"], "failed");
-    assert_eq!(told["problems"][0]["line"], 2);
+    let reported: serde_json::Value = serde_json::from_str(&failed.stdout).expect("JSON");
+    assert_eq!(reported["status"], "failed");
+    assert_eq!(reported["problems"][0]["line"], 2);
     let status = proxyctl_json(&daemon, &["status"]);
     assert_eq!(status["allow_rules"], 1);
     assert_eq!(status["last_reload"]["outcome"], "failed");
@@ -217,7 +217,7 @@ fn k1_patterns_and_config_show_what_is_in_force() {
 }
 
 #[test]
-fn k1_explain_says_the_verdict_the_rule_its_place_and_the_remedy() {
+fn k1_explain_prints_verdict_rule_position_and_remedy() {
     let daemon = Daemon::start(&Config::example());
     let config = daemon.config_path().display().to_string();
     proxyctl(&daemon, &["explain", "https://allowed.test/x"])
@@ -268,7 +268,7 @@ fn k1_explain_agrees_with_what_the_proxy_does() {
 }
 
 #[test]
-fn k1_a_command_line_that_is_not_understood_is_2() {
+fn k1_a_bad_command_line_is_exit_code_2() {
     for arguments in [
         &[][..],
         &["statsu"],
@@ -282,7 +282,7 @@ fn k1_a_command_line_that_is_not_understood_is_2() {
 }
 
 #[test]
-fn k1_a_reader_who_has_heard_enough_is_no_failure() {
+fn k1_a_closed_output_is_no_failure() {
     let daemon = Daemon::start(&Config::example());
     Program::new("bash")
         .args([

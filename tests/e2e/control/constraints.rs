@@ -1,4 +1,4 @@
-//! Managed constraints hold for a running proxy, for every caller and every way of asking (SPEC
+//! Managed constraints bind a running proxy, for every caller and every interface (SPEC
 //! C6). The requirements are in an `/etc` of the proxy's own, which needs root to make.
 
 use std::fs;
@@ -57,11 +57,11 @@ fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
         return;
     };
     let daemon = machine.start(&Config::example());
-    let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!(told["mode"], "limited");
+    let reported = daemon.admin("GET", "/config", None).json();
+    assert_eq!(reported["mode"], "limited");
     let place = format!("{REQUIREMENTS}:2");
     assert_eq!(
-        (&told["pinned"]["mode"], &told["sources"]["mode"]),
+        (&reported["pinned"]["mode"], &reported["sources"]["mode"]),
         (&json!({ "allowed": "limited", "by": place }), &json!(place))
     );
     let why = format!(
@@ -80,8 +80,8 @@ fn c6_a_mode_beyond_the_requirement_is_403_and_exit_code_4() {
     let same = daemon.admin("POST", "/mode", Some(r#"{"mode":"limited"}"#));
     assert_eq!(same.status, 200);
     daemon.wait_for_log(|line| {
-        line.message().is_some_and(|told| {
-            told.starts_with("refused a change of the mode through the control")
+        line.message().is_some_and(|reported| {
+            reported.starts_with("refused a change of the mode through the control")
         })
     });
 }
@@ -95,8 +95,10 @@ fn c6_config_shows_who_set_each_value_and_what_bounds_it() {
     };
     let daemon = machine.start(&Config::example());
     let file = daemon.config_path().display().to_string();
-    let told = proxyctl_json(&daemon, &["config"]);
-    let denied = told["sources"]["denied_domains"].as_str().expect("places");
+    let reported = proxyctl_json(&daemon, &["config"]);
+    let denied = reported["sources"]["denied_domains"]
+        .as_str()
+        .expect("places");
     assert!(
         denied.starts_with(&file) && denied.ends_with(&format!(", {REQUIREMENTS}:3")),
         "{denied}"
@@ -148,10 +150,10 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
     let reloaded = daemon.reload();
     assert_eq!(reloaded.status, 200, "{}", reloaded.text());
     let refused = daemon.get("http://allowed.test:1/");
-    let told = refused.json();
-    assert_eq!(told["reason"], "not_allowed");
-    // It says who can help, and not where the file is (SPEC H7).
-    let message = told["message"].as_str().expect("a sentence");
+    let reported = refused.json();
+    assert_eq!(reported["reason"], "not_allowed");
+    // It names who can help, and not the path of the file (SPEC H7).
+    let message = reported["message"].as_str().expect("a sentence");
     assert!(
         message.contains("the administrator of requirements.toml") && !message.contains("/etc"),
         "{message}"
@@ -180,7 +182,7 @@ fn c6_a_reload_brings_a_requirement_or_fails_on_it() {
 /// The resolver decides where an allowed name leads, so a resolver of the user could lead a managed
 /// name to any server.
 #[test]
-fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
+fn c6_a_users_resolver_cannot_redirect_managed_names() {
     let only = "allowed_domains = [\"managed.test\"]\nmanaged_allowed_domains_only = true";
     let Some(machine) = Machine::requiring(only) else {
         return;
@@ -196,11 +198,11 @@ fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
     };
     assert_eq!(exit.code, Some(78), "{}", exit.text());
     for key in ["nameservers", "hosts_file"] {
-        let said = format!("invalid value for daemon.resolver.{key}: ");
-        assert!(exit.text().contains(&said), "{}", exit.text());
+        let text = format!("invalid value for daemon.resolver.{key}: ");
+        assert!(exit.text().contains(&text), "{}", exit.text());
     }
 
-    // The requirements' own resolver counts where the configuration is silent.
+    // Without a resolver in the configuration, that of the requirements applies.
     let hosts = "127.0.0.1 managed.test\n";
     fs::write(machine.etc.path().join("codex/hosts"), hosts).expect("our own file");
     let own = "[experimental_network.daemon.resolver]\nnameservers = [\"127.0.0.1:9\"]\nhosts_file = \"/etc/codex/hosts\"";
@@ -234,7 +236,7 @@ fn c6_a_resolver_of_the_configurations_own_leads_no_managed_name_elsewhere() {
 }
 
 #[test]
-fn c6_check_and_a_start_judge_requirements_whatever_the_flags_say() {
+fn c6_check_and_a_start_apply_requirements_whatever_the_flags() {
     let Some(machine) = Machine::requiring("enabled = true\nmode = \"limited\"") else {
         return;
     };

@@ -62,7 +62,7 @@ fn advice(lines: &[Value]) -> &str {
 }
 
 #[test]
-fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
+fn k1_doctor_finds_nothing_wrong_with_a_healthy_proxy() {
     let daemon = Daemon::start(&Config::example());
     let http = format!("http://{}", daemon.http_addr());
     let variables = ["http_proxy", "https_proxy"].map(|name| (name, http.as_str()));
@@ -94,7 +94,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
     let known = [
         "the worker runs as nobody",
         "every program on this machine may change the mode",
-        // Where the limit of the machine is low.
+        // On a machine with a low limit.
         "the worker may have ",
     ];
     for (verdict, found) in &settings[1..] {
@@ -104,14 +104,14 @@ fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
             "{found}"
         );
     }
-    // The visits leave nothing behind for an operator to wonder about. The malformed request comes
+    // The checks leave no warnings in the daemon's log. The malformed request comes
     // after them in the log.
     Connection::open(daemon.http_addr()).exchange("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
     let malformed = "refused a malformed request";
     daemon.wait_for_message("carries no ftp URLs");
     let logs = daemon.logs();
-    let said = logs.iter().filter(|line| line.message_contains(malformed));
-    assert_eq!(said.count(), 1, "{logs:#?}");
+    let entries = logs.iter().filter(|line| line.message_contains(malformed));
+    assert_eq!(entries.count(), 1, "{logs:#?}");
     // Each line has all fields, whatever it found.
     for line in &lines {
         let keys: Vec<&String> = line.as_object().expect("an object").keys().collect();
@@ -122,7 +122,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_proxy_that_is_well() {
 }
 
 #[test]
-fn k1_doctor_tells_people_in_columns_and_without_colour_in_a_pipe() {
+fn k1_doctor_prints_columns_and_no_colour_into_a_pipe() {
     let daemon = Daemon::start(&Config::example());
     let run = Program::new(shipped::proxyctl())
         .args(["doctor", "control", "environment"])
@@ -130,7 +130,7 @@ fn k1_doctor_tells_people_in_columns_and_without_colour_in_a_pipe() {
         .env("NO_PROXY", "a\u{1b}[2Jb.example")
         .run();
     assert_eq!(run.code, Some(1), "{run:#?}");
-    assert_eq!(run.stderr, "", "everything was told");
+    assert_eq!(run.stderr, "", "all problems are in the output");
     let lines: Vec<&str> = run.stdout.lines().collect();
     let [control, environment, advice, no_proxy, unset, count] = lines[..] else {
         panic!("{lines:#?}");
@@ -153,7 +153,7 @@ fn k1_doctor_tells_people_in_columns_and_without_colour_in_a_pipe() {
 }
 
 #[test]
-fn k1_doctor_is_for_proxies_that_do_not_answer() {
+fn k1_doctor_works_without_a_running_proxy() {
     let daemon = Daemon::start(&Config::example());
     let socket = daemon.control_socket();
     daemon.signal(Signal::SIGTERM);
@@ -179,11 +179,11 @@ fn k1_doctor_is_for_proxies_that_do_not_answer() {
 }
 
 #[test]
-fn k1_doctor_says_that_something_else_is_behind_the_control_socket() {
+fn k1_doctor_reports_a_foreign_process_at_the_control_socket() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("mute.sock");
     let _mute = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
-    // It accepts the connection and never answers. The check ends all the same.
+    // It accepts the connection and never answers. The check still ends.
     let (code, lines) = examine(&path, &["control"], &[]);
     assert_eq!(code, Some(1));
     assert_eq!(the(&lines, "control").0, "problem", "{lines:#?}");
@@ -234,7 +234,7 @@ fn k1_doctor_names_the_process_that_holds_a_port() {
 }
 
 #[test]
-fn c6_doctor_finds_what_others_may_change() {
+fn c6_doctor_finds_files_that_others_may_change() {
     let daemon = Daemon::start(&Config::example());
     let config = daemon.config_path();
     let directory = config.parent().expect("it is in one");
@@ -263,10 +263,10 @@ fn c6_doctor_finds_what_others_may_change() {
 }
 
 #[test]
-fn m3_doctor_finds_a_key_that_others_may_read_and_a_ca_that_nobody_trusts() {
+fn m3_doctor_finds_a_readable_key_and_an_untrusted_ca() {
     let config = Config::example().set("network", "mode", "\"limited\"");
     let daemon = Daemon::start(&config);
-    // In use, and lost with the process.
+    // The CA is in use, and is lost when the process ends.
     let (code, lines) = examine(&daemon.control_socket(), &["ca"], &[]);
     assert_eq!(code, Some(1), "{lines:#?}");
     assert!(
@@ -294,7 +294,7 @@ fn m3_doctor_finds_a_key_that_others_may_read_and_a_ca_that_nobody_trusts() {
 }
 
 #[test]
-fn b1_doctor_looks_at_the_shell_that_it_is_called_from() {
+fn b1_doctor_checks_the_environment_of_its_shell() {
     let daemon = Daemon::start(&Config::example());
     let (http, socks5) = (daemon.http_addr(), daemon.socks_addr());
     let right = format!("http://{http}");
@@ -345,7 +345,7 @@ fn b1_doctor_looks_at_the_shell_that_it_is_called_from() {
 }
 
 #[test]
-fn a2_doctor_tells_that_the_admin_api_changes_things() {
+fn a2_doctor_reports_a_writable_admin_api() {
     let daemon = Daemon::start(&Config::example());
     let may_change = |lines: &[Value]| {
         let found = of(lines, "settings");
@@ -362,7 +362,7 @@ fn a2_doctor_tells_that_the_admin_api_changes_things() {
 }
 
 #[test]
-fn c5_doctor_tells_of_too_few_descriptors_and_of_a_worker_that_is_not_confined() {
+fn c5_doctor_reports_too_few_descriptors_and_an_unconfined_worker() {
     let config = Config::example().set("daemon", "sandbox", r#""off""#).set(
         "daemon.limits",
         "max_connections",
@@ -385,8 +385,8 @@ fn c5_doctor_tells_of_too_few_descriptors_and_of_a_worker_that_is_not_confined()
     let (_, lines) = examine(&socket, &["settings", "confinement"], &[]);
     assert!(!is_short(&lines), "{lines:#?}");
     if cfg!(target_os = "linux") {
-        let told = ("note", "the worker runs without Landlock");
-        assert!(of(&lines, "confinement").contains(&told), "{lines:#?}");
+        let reported = ("note", "the worker runs without Landlock");
+        assert!(of(&lines, "confinement").contains(&reported), "{lines:#?}");
     }
     daemon.reload_with(&config.set("daemon.limits", "max_connections", "101"));
     let (code, lines) = examine(&socket, &["settings"], &[]);
@@ -394,7 +394,7 @@ fn c5_doctor_tells_of_too_few_descriptors_and_of_a_worker_that_is_not_confined()
 }
 
 #[test]
-fn c7_doctor_tells_that_the_last_reload_failed() {
+fn c7_doctor_reports_that_the_last_reload_failed() {
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config_text("[network]\nmode = 3\n");
     assert_eq!(daemon.reload().status, 500);

@@ -1,4 +1,4 @@
-//! `explain` says what the doors do (SPEC K1): each table asks for the same thing at a door and of
+//! `explain` agrees with the listeners (SPEC K1): each table requests the same by a protocol and of
 //! `proxyctl explain`.
 
 use std::net::Ipv4Addr;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::interception::hooks::{hooked, secret};
 use crate::policy::doors::{DOORS, ask};
 
-/// The URL that stands for a destination at a door.
+/// The URL of a destination requested by a protocol.
 fn url(door: &str, authority: &str) -> String {
     match door {
         "http" => format!("http://{authority}/"),
@@ -33,7 +33,8 @@ fn reason(explained: &Value) -> Option<String> {
     }
 }
 
-/// Asks at a door and of `explain`, which must agree. Returns the reason of a refusal.
+/// Requests a destination by a protocol, and asks `explain`, which must agree. Returns the reason of a
+/// refusal.
 fn both(setup: &PlainSetup, door: &str, host: &str, port: u16) -> Option<String> {
     let got = ask(setup, door, host, port);
     let url = url(door, &format!("{host}:{port}"));
@@ -63,7 +64,7 @@ fn add_content(message: &mut String, fields: &[(&str, &str)]) {
 }
 
 #[test]
-fn k5_p9_explain_agrees_with_every_door_in_full_mode() {
+fn k5_p9_explain_agrees_with_every_protocol_in_full_mode() {
     let here = Ipv4Addr::LOCALHOST;
     let config = Config::new()
         .unset("network", "allow_local_binding")
@@ -101,7 +102,7 @@ fn k5_p9_explain_agrees_with_every_door_in_full_mode() {
 }
 
 #[test]
-fn k5_p6_explain_knows_every_way_to_the_proxys_own_listeners() {
+fn k5_p6_explain_knows_every_spelling_of_the_proxys_own_listeners() {
     let config = Config::new()
         .allow("own.test")
         .allow("127.0.0.1")
@@ -131,7 +132,7 @@ fn k5_p6_explain_knows_every_way_to_the_proxys_own_listeners() {
 }
 
 #[test]
-fn k5_p7_explain_agrees_with_every_door_in_limited_mode() {
+fn k5_p7_explain_agrees_with_every_protocol_in_limited_mode() {
     for mitm in ["true", "false"] {
         let config = Config::example()
             .set("network", "mode", r#""limited""#)
@@ -164,7 +165,7 @@ fn k5_p7_explain_agrees_with_every_door_in_limited_mode() {
 }
 
 /// The reason that an answer of the proxy names; `None` if it is the origin's.
-fn told(answer: &Response) -> Option<String> {
+fn reported(answer: &Response) -> Option<String> {
     let decision: Value = serde_json::from_str(answer.header("x-network-policy-decision")?)
         .expect("a decision in JSON");
     decision["reason"].as_str().map(str::to_owned)
@@ -229,7 +230,7 @@ fn k5_h9_h10_explain_judges_the_fields_of_a_plain_request() {
         let mut message = setup.message(method, "allowed.test", path, &lines);
         add_content(&mut message, fields);
         let answer = setup.client().exchange(&message);
-        assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
+        assert_eq!(reported(&answer).as_deref(), *wanted, "{message}");
         let url = format!("http://allowed.test:{port}{path}");
         let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(reason(&explained).as_deref(), *wanted, "{explained}");
@@ -295,7 +296,7 @@ action = ["clean"]
             message = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         }
         let answer = setup.http1("hooked.test").exchange(&message);
-        assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
+        assert_eq!(reported(&answer).as_deref(), *wanted, "{message}");
         let url = setup.url("hooked.test", path);
         let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(
@@ -310,7 +311,7 @@ action = ["clean"]
             }
         }
     }
-    // Every protocol upgrade but WebSocket is left out, so the hook is asked about the rest.
+    // Upgrades other than WebSocket are removed, so the hook applies to the rest.
     let spdy = [("Connection", "upgrade"), ("Upgrade", "spdy/3.1")];
     let url = setup.url("hooked.test", "/api/x");
     assert_eq!(reason(&explained(&setup.daemon, "GET", &url, &spdy)), None);
@@ -404,7 +405,7 @@ action = ["clean"]
 }
 
 #[test]
-fn k5_p4_explain_resolves_only_when_told_and_only_permitted_names() {
+fn k5_p4_explain_resolves_only_on_request_and_only_permitted_names() {
     let dns = StubResolver::start();
     let [here, public] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(93, 184, 215, 14)];
     dns.answer("mixed.test", [public.into(), here.into()]);
@@ -454,7 +455,7 @@ fn k5_p4_explain_resolves_only_when_told_and_only_permitted_names() {
         .says("is allowed")
         .says("93.184.215.14 is public: allowed");
 
-    // The same words as at the door.
+    // The same text as in the answer to the request.
     let explained = proxyctl_json(daemon, &["explain", "http://gone.test/", "--resolve"]);
     assert_eq!(explained["reason"], "dns_failure");
     assert_eq!(explained["source"], "proxy_state");
@@ -472,7 +473,7 @@ fn k5_p4_explain_resolves_only_when_told_and_only_permitted_names() {
 }
 
 #[test]
-fn k5_explain_refuses_a_request_that_no_door_would_judge_in_one_line() {
+fn k5_explain_refuses_an_impossible_request_in_one_line() {
     let config = Config::example();
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let url = "http://allowed.test/";
@@ -511,7 +512,7 @@ fn k5_explain_refuses_a_request_that_no_door_would_judge_in_one_line() {
 }
 
 #[test]
-fn k5_l6_explain_says_that_the_proxy_is_off() {
+fn k5_l6_explain_reports_that_the_proxy_is_off() {
     let config = Config::example().set("network", "enabled", "false");
     let daemon = Daemon::launch().config(&config).start();
     for url in [
@@ -528,7 +529,7 @@ fn k5_l6_explain_says_that_the_proxy_is_off() {
 
 /// In limited mode every request inside is judged, for hosts without hooks too.
 #[test]
-fn k5_p7_explain_agrees_with_what_is_inside_in_limited_mode() {
+fn k5_p7_explain_agrees_with_requests_inside_tls_in_limited_mode() {
     let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     let websocket = [("Connection", "upgrade"), ("Upgrade", "websocket")];
     let refused = Some("method_not_allowed");
@@ -544,7 +545,7 @@ fn k5_p7_explain_agrees_with_what_is_inside_in_limited_mode() {
             message.push_str("1\r\nx\r\n0\r\n\r\n");
         }
         let answer = setup.http1("allowed.test").exchange(&message);
-        assert_eq!(told(&answer).as_deref(), *wanted, "{message}");
+        assert_eq!(reported(&answer).as_deref(), *wanted, "{message}");
         let url = setup.url("allowed.test", path);
         let explained = explained(&setup.daemon, method, &url, fields);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `proxyctl blocked --follow`: live, until one of the two ends.
+//! `proxyctl blocked --follow`: live output until the proxy or `proxyctl` ends.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -60,7 +60,7 @@ impl Drop for Follower {
 }
 
 #[test]
-fn k1_follow_tells_what_was_refused_and_then_each_refusal_as_it_happens() {
+fn k1_follow_prints_past_refusals_and_then_each_new_one() {
     let daemon = Daemon::start(&Config::example());
     be_refused(&daemon, "blocked.test");
     let follower = Follower::start(&daemon, &["--json"]);
@@ -76,7 +76,7 @@ fn k1_follow_tells_what_was_refused_and_then_each_refusal_as_it_happens() {
 }
 
 #[test]
-fn k1_follow_for_people_starts_where_it_is_told() {
+fn k1_follow_in_columns_starts_at_the_given_number() {
     let daemon = Daemon::start(&Config::example());
     be_refused(&daemon, "blocked.test");
     let first = daemon.blocked()[0]["sequence"].as_u64().expect("a number");
@@ -92,7 +92,7 @@ fn k1_follow_for_people_starts_where_it_is_told() {
 }
 
 #[test]
-fn r1_numbers_never_go_back_and_follow_goes_on_when_a_worker_is_replaced() {
+fn r1_numbers_and_follow_continue_when_a_worker_is_replaced() {
     let daemon = Daemon::start(&Config::example());
     be_refused(&daemon, "blocked.test");
     be_refused(&daemon, "denied.test");
@@ -112,8 +112,8 @@ fn r1_numbers_never_go_back_and_follow_goes_on_when_a_worker_is_replaced() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL)
             .expect("the worker is there");
         be_refused(&daemon, host);
-        let (told, sequence) = next();
-        assert_eq!(told, host);
+        let (reported, sequence) = next();
+        assert_eq!(reported, host);
         assert!(sequence > last, "{sequence} after {last}");
         // A crash loses the list. A client that asks from an old number on still gets everything
         // newer.

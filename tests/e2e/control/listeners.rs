@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const VARIABLE: &str = "CODEX_NETWORK_PROXY_CONTROL";
 
-/// A proxy of `nobody`, at the place where that user's `XDG_RUNTIME_DIR` leads.
+/// A proxy of `nobody`, in that user's runtime directory.
 struct UsersProxy {
     runtime: TempDir,
     _program: StartScript,
@@ -25,9 +25,9 @@ struct UsersProxy {
     socket: PathBuf,
 }
 
-/// The place of its control socket.
+/// The directory of its control socket.
 #[derive(Clone, Copy)]
-enum Place {
+enum SocketDirectory {
     /// Below the runtime directory, as the configuration says.
     Runtime,
     /// In the state directory, by default: there is no runtime directory.
@@ -42,10 +42,10 @@ fn account(name: &str) -> User {
 impl UsersProxy {
     /// `None` without root.
     fn start() -> Option<Self> {
-        Self::start_at(Place::Runtime)
+        Self::start_at(SocketDirectory::Runtime)
     }
 
-    fn start_at(place: Place) -> Option<Self> {
+    fn start_at(place: SocketDirectory) -> Option<Self> {
         if !machine::has(Need::Root) {
             return None;
         }
@@ -65,19 +65,19 @@ impl UsersProxy {
         let name = copies[0].file_name().expect("a program");
         let copy = runtime.path().join(name);
         let program = match place {
-            Place::Runtime => StartScript::as_account(&owner, &copy),
-            Place::State => StartScript::with_default_socket(&owner, &copy),
+            SocketDirectory::Runtime => StartScript::as_account(&owner, &copy),
+            SocketDirectory::State => StartScript::with_default_socket(&owner, &copy),
         };
         let launch = Daemon::launch().program(program.path());
         let config = Config::example().set("daemon.control", "observers", r#"["daemon"]"#);
         let launch = launch.config(&config);
         let (place, launch) = match place {
-            Place::Runtime => {
+            SocketDirectory::Runtime => {
                 let place = Self::place(runtime.path());
                 let launch = launch.args_of(&place, runtime.path());
                 (place, launch)
             }
-            Place::State => {
+            SocketDirectory::State => {
                 let home = runtime.path();
                 let place = home.join(".local/state/codex-network-proxy/control.sock");
                 let state = home.join("elsewhere");
@@ -132,7 +132,7 @@ trait ArgsOf {
 }
 
 impl ArgsOf for e2e::daemon::Launch {
-    /// Where that user may write.
+    /// A directory that this user may write to.
     fn args_of(self, socket: &Path, state: &Path) -> Self {
         let set = |key: &str, path: &Path| format!("{key}={}", Value::from(path.to_string_lossy()));
         self.arg("-c")
@@ -144,7 +144,7 @@ impl ArgsOf for e2e::daemon::Launch {
 
 /// Variables survive `su`; a user's proxy could give root a CA of its own.
 #[test]
-fn k2_root_talks_to_a_users_proxy_only_where_the_flag_names_it() {
+fn k2_root_talks_to_a_users_proxy_only_if_the_flag_names_it() {
     let Some(users) = UsersProxy::start() else {
         return;
     };
@@ -177,16 +177,16 @@ fn k2_root_talks_to_a_users_proxy_only_where_the_flag_names_it() {
         .arg("status")
         .env("XDG_RUNTIME_DIR", users.runtime.path())
         .run();
-    // The system's place comes next.
+    // The system's default path comes next.
     if !Path::new("/run/codex-network-proxy/control.sock").exists() {
         says(&run);
         run.says("/run/codex-network-proxy/control.sock: there is no such socket");
     }
-    let told = Program::new(shipped::proxyctl())
+    let reported = Program::new(shipped::proxyctl())
         .args(["doctor", "control", "--json"])
         .env(VARIABLE, &path)
         .run();
-    told.failed().says("nobody (uid ").says("\"problem\"");
+    reported.failed().says("nobody (uid ").says("\"problem\"");
 
     // The flag is explicit, and the answer names the owner.
     let status = proxyctl_json(&users.daemon, &["status"]);
@@ -199,7 +199,7 @@ fn k2_root_talks_to_a_users_proxy_only_where_the_flag_names_it() {
 }
 
 #[test]
-fn k2_ca_install_trusts_roots_proxy_alone() {
+fn k2_ca_install_trusts_only_roots_proxy() {
     let Some(users) = UsersProxy::start() else {
         return;
     };
@@ -234,7 +234,7 @@ fn k2_users_talk_to_their_own_proxy_and_to_roots() {
     };
     let theirs: &[(&str, &Path)] = &[("XDG_RUNTIME_DIR", users.runtime.path())];
     users.run_as(&users.owner, theirs, &["status"]).succeeded();
-    // An observer of that proxy, who may look at it and must name it.
+    // An observer of that proxy may look at it, and must name it.
     let other = account("daemon");
     let path = users.socket();
     let run = users.run_as(&other, &[(VARIABLE, &path)], &["status"]);
@@ -246,7 +246,7 @@ fn k2_users_talk_to_their_own_proxy_and_to_roots() {
 
 #[test]
 fn k2_without_a_runtime_directory_the_socket_is_in_the_state_directory() {
-    let Some(users) = UsersProxy::start_at(Place::State) else {
+    let Some(users) = UsersProxy::start_at(SocketDirectory::State) else {
         return;
     };
     assert_eq!(users.daemon.control_socket(), users.socket());

@@ -1,4 +1,4 @@
-//! Addresses of this machine are local at every door and in `explain`, where the confined worker
+//! Addresses of this machine are local for every protocol and in `explain`, where the confined worker
 //! asks the kernel (SPEC P3, P4, P9). In a network of the test's own.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
@@ -14,9 +14,8 @@ const ADDRESSES: &str =
     "ip addr add 93.184.216.34/32 dev lo && ip -6 addr add 2606:2800::1/128 dev lo";
 
 #[test]
-fn p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain() {
-    let name =
-        "control::machine::p9_an_address_of_this_machine_is_local_at_every_door_and_in_explain";
+fn p9_an_address_of_this_machine_is_local_for_every_protocol_and_in_explain() {
+    let name = "control::machine::p9_an_address_of_this_machine_is_local_for_every_protocol_and_in_explain";
     if !is_inside(name, Namespace::Network, ADDRESSES) {
         return;
     }

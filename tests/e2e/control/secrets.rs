@@ -54,8 +54,8 @@ fn b4_hooks_are_shown_and_their_secrets_are_not() {
         .config(&config(&key))
         .env("API_TOKEN", TOKEN)
         .start();
-    let told = daemon.admin("GET", "/config", None);
-    let mitm = &told.json()["mitm"];
+    let reported = daemon.admin("GET", "/config", None);
+    let mitm = &reported.json()["mitm"];
     assert_eq!(
         mitm["hooks"],
         json!({ "api": {
@@ -77,7 +77,7 @@ fn b4_hooks_are_shown_and_their_secrets_are_not() {
             ],
         }})
     );
-    assert_concealed("/config", &told.text());
+    assert_concealed("/config", &reported.text());
     let run = proxyctl(&daemon, &["config"]);
     run.succeeded().says("mitm.hooks.api.host");
     run.says("<secret>");
@@ -108,7 +108,7 @@ fn b4_hooks_are_shown_and_their_secrets_are_not() {
 }
 
 #[test]
-fn m9_without_its_secrets_nothing_starts() {
+fn m9_a_missing_secret_prevents_the_start() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let key = directory.path().join("key");
     let started = Daemon::launch().config(&config(&key)).try_start();

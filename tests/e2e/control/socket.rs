@@ -45,7 +45,7 @@ fn k2_the_variable_and_the_runtime_directory_lead_to_the_socket() {
 }
 
 #[test]
-fn k2_when_nobody_answers_it_says_what_was_tried_and_how_to_start() {
+fn k2_without_an_answer_proxyctl_prints_what_was_tried_and_how_to_start() {
     let directory = tempfile::tempdir().expect("a directory");
     let stale = directory.path().join("stale.sock");
     drop(UnixListener::bind(&stale).expect("a socket"));
@@ -65,7 +65,7 @@ fn k2_when_nobody_answers_it_says_what_was_tried_and_how_to_start() {
 }
 
 #[test]
-fn l4_the_sockets_directory_is_made_and_the_socket_goes_with_the_proxy() {
+fn l4_the_sockets_directory_is_created_and_the_socket_is_removed_at_exit() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path().join("made/control.sock");
     let daemon = launch_at(&place).start();
@@ -88,7 +88,7 @@ fn l4_a_stale_socket_is_replaced() {
 }
 
 #[test]
-fn l4_a_second_instance_is_refused_and_the_first_goes_on() {
+fn l4_a_second_instance_is_refused_and_the_first_keeps_running() {
     let first = Daemon::start(&Config::example());
     let exit = refused_at(&first.control_socket());
     let wanted = format!(
@@ -105,7 +105,7 @@ fn l4_a_second_instance_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn l4_what_is_no_socket_is_never_touched() {
+fn l4_a_file_that_is_not_a_socket_is_never_touched() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path().join("control.sock");
     fs::write(&place, "precious").expect("a file");
@@ -124,7 +124,7 @@ fn l4_what_is_no_socket_is_never_touched() {
 }
 
 #[test]
-fn l4_a_socket_of_somebody_else_is_left_at_exit() {
+fn l4_a_socket_that_another_process_made_is_left_at_exit() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path().join("control.sock");
     let daemon = launch_at(&place).start();
@@ -138,7 +138,7 @@ fn l4_a_socket_of_somebody_else_is_left_at_exit() {
 }
 
 #[test]
-fn l4_a_configured_place_that_cannot_be_made_is_an_error() {
+fn l4_a_configured_path_that_cannot_be_created_is_an_error() {
     let directory = tempfile::tempdir().expect("a directory");
     let place = directory.path().join("a/b/control.sock");
     let exit = refused_at(&place);
@@ -148,21 +148,21 @@ fn l4_a_configured_place_that_cannot_be_made_is_an_error() {
         exit.text()
     );
     let long = directory.path().join("x".repeat(120));
-    let told = refused_at(&long).text();
+    let reported = refused_at(&long).text();
     assert!(
-        told.contains("the path of the control socket is too long ("),
-        "{told}"
+        reported.contains("the path of the control socket is too long ("),
+        "{reported}"
     );
-    assert!(told.contains("and the system takes 10"), "{told}");
+    assert!(reported.contains("and the system takes 10"), "{reported}");
     assert!(
-        told.contains("set [daemon.control] socket to a shorter one"),
-        "{told}"
+        reported.contains("set [daemon.control] socket to a shorter one"),
+        "{reported}"
     );
     proxyctl_at(&long, &["status"]).says("the path is too long for a unix socket");
 }
 
 #[test]
-fn l4_the_mode_says_who_has_to_be_able_to_connect() {
+fn l4_the_sockets_mode_follows_the_configured_access() {
     for (key, names, wanted) in [
         ("observers", r#"["root"]"#, 0o666),
         ("administrators", r#"["@root", "@daemon"]"#, 0o666),

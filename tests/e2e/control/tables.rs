@@ -87,7 +87,7 @@ fn k1_output_fits_a_terminal_of_40_and_of_80_columns() {
             let lines = on_terminal(&daemon.control_socket(), columns, command);
             assert!(lines.len() > 3, "{command:?}: {lines:#?}");
             let wide = lines.iter().find(|line| {
-                // Commands to copy are whole.
+                // Commands to copy are not cut.
                 let is_command = line.starts_with("  -> ") || line.starts_with("    ");
                 line.chars().count() > usize::from(columns) && !is_command
             });
@@ -97,7 +97,7 @@ fn k1_output_fits_a_terminal_of_40_and_of_80_columns() {
 }
 
 #[test]
-fn k1_a_narrow_terminal_loses_no_pattern_no_value_and_no_destination() {
+fn k1_a_narrow_terminal_cuts_no_pattern_value_or_destination() {
     let daemon = daemon();
     let squeezed = |columns, command: &[&str], cells: &dyn Fn(&str) -> String| {
         let lines = on_terminal(&daemon.control_socket(), columns, command);
@@ -136,7 +136,7 @@ fn k1_a_pipe_gets_one_record_per_line() {
 }
 
 #[test]
-fn k1_people_read_capabilities_by_name_and_programs_as_the_kernel_prints_them() {
+fn k1_capabilities_are_names_on_a_terminal_and_kernel_text_in_json() {
     let daemon = daemon();
     proxyctl(&daemon, &["status"])
         .succeeded()
@@ -146,7 +146,7 @@ fn k1_people_read_capabilities_by_name_and_programs_as_the_kernel_prints_them() 
 }
 
 #[test]
-fn k1_sequence_numbers_are_short_for_people_and_since_takes_the_short_form() {
+fn k1_columns_show_short_sequence_numbers_that_since_accepts() {
     let daemon = daemon();
     let blocked = proxyctl_json(&daemon, &["blocked"]);
     let first = blocked["blocked"][0]["sequence"]

@@ -1,4 +1,4 @@
-//! Attempts that are under way at a door, and the ways to end them.
+//! Running attempts of every kind, and the ways to end them.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -13,9 +13,9 @@ use e2e::raw_origin::{read_head, serve_each};
 use e2e::tls::{Client, Server, TestCa};
 use e2e::wait::TIMEOUT;
 
-/// Where an attempt comes in, or what it becomes.
+/// The protocol of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum Kind {
     Http,
     /// A plain request that changes protocols.
     Upgrade,
@@ -27,19 +27,19 @@ pub(super) enum Door {
     Inside2,
 }
 
-pub(super) const ALL: [Door; 7] = [
-    Door::Http,
-    Door::Upgrade,
-    Door::Connect,
-    Door::Socks5,
-    Door::Datagrams,
-    Door::Inside1,
-    Door::Inside2,
+pub(super) const ALL: [Kind; 7] = [
+    Kind::Http,
+    Kind::Upgrade,
+    Kind::Connect,
+    Kind::Socks5,
+    Kind::Datagrams,
+    Kind::Inside1,
+    Kind::Inside2,
 ];
 
 /// What ends an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Ending {
     Completed,
     ClientGone,
     UpstreamFailed,
@@ -48,10 +48,10 @@ pub(super) enum Way {
     Drained,
 }
 
-/// An attempt of which 4 bytes went to the origin, where its door allows that, and at least 4 came
+/// A running attempt: 4 bytes were sent to the origin, if its kind permits that, and at least 4 came
 /// back.
 pub(super) struct Attempt {
-    client: Option<Held>,
+    client: Option<ClientEnd>,
     /// Dropped before the daemon, so that the daemon has nothing to wait for.
     upstream: Upstream,
     daemon: Option<Daemon>,
@@ -60,7 +60,7 @@ pub(super) struct Attempt {
     pub(super) port: u16,
 }
 
-enum Held {
+enum ClientEnd {
     Stream(Connection),
     Http2(Http2, Box<e2e::client::Exchange>),
     Datagrams(Association),
@@ -69,7 +69,7 @@ enum Held {
 enum Upstream {
     /// An HTTP origin whose answer waits.
     Http(Option<(Origin, Option<Gate>)>),
-    /// Echoes bytes, and resets the connection when it is told to.
+    /// Echoes bytes, and resets the connection after [`RESET`].
     Bytes,
     Datagrams(UdpSocket),
 }
@@ -78,7 +78,7 @@ const HOST: &str = "allowed.test";
 /// Makes the origin of [`Upstream::Bytes`] reset the connection.
 const RESET: &[u8; 4] = b"die!";
 
-impl Door {
+impl Kind {
     /// `network.transport.protocol` of its event.
     pub(super) fn protocol(self) -> &'static str {
         match self {
@@ -91,10 +91,10 @@ impl Door {
     }
 
     /// How much the client sends in all.
-    pub(super) fn sent(self, way: Way) -> u64 {
-        match (self, way) {
+    pub(super) fn sent(self, ending: Ending) -> u64 {
+        match (self, ending) {
             (Self::Inside1 | Self::Inside2, _) => 0,
-            (Self::Upgrade | Self::Connect | Self::Socks5, Way::UpstreamFailed) => 8,
+            (Self::Upgrade | Self::Connect | Self::Socks5, Ending::UpstreamFailed) => 8,
             _ => 4,
         }
     }
@@ -104,16 +104,16 @@ impl Door {
     }
 }
 
-fn config(door: Door, way: Way) -> Config {
+fn config(kind: Kind, ending: Ending) -> Config {
     let mut config = Config::example().set("daemon", "log_flows", "true").set(
         "daemon.limits",
         "drain_timeout",
         r#""300ms""#,
     );
-    if door.is_inside() {
+    if kind.is_inside() {
         config = config.set("network", "mode", r#""limited""#);
     }
-    if way == Way::Idle {
+    if ending == Ending::Idle {
         config = config
             .set("daemon.limits", "idle_timeout", r#""300ms""#)
             .set("daemon.limits", "header_timeout", r#""2s""#);
@@ -145,7 +145,7 @@ fn bytes(upgrades: bool) -> SocketAddr {
     })
 }
 
-/// An origin whose one answer has begun, and goes on through the gate.
+/// An origin with one answer, whose body the gate releases.
 fn http(ca: Option<(&TestCa, &str)>) -> (Origin, Gate) {
     let (gate, body) = Gate::new();
     let answer = Mutex::new(Some(Answer::Reply(Reply::new(200, body))));
@@ -161,26 +161,26 @@ fn http(ca: Option<(&TestCa, &str)>) -> (Origin, Gate) {
 }
 
 impl Attempt {
-    /// Begins an attempt that will end in this way.
-    pub(super) fn begin(door: Door, way: Way) -> Self {
+    /// Begins an attempt, prepared for this ending.
+    pub(super) fn begin(kind: Kind, ending: Ending) -> Self {
         let ca = TestCa::new();
-        let config = config(door, way);
+        let config = config(kind, ending);
         let daemon = Daemon::launch().config(&config).trusting(&ca).start();
-        let tls = match door {
-            Door::Inside1 => Some((&ca, "http/1.1")),
-            Door::Inside2 => Some((&ca, "h2")),
+        let tls = match kind {
+            Kind::Inside1 => Some((&ca, "http/1.1")),
+            Kind::Inside2 => Some((&ca, "h2")),
             _ => None,
         };
-        let (upstream, port) = match door {
-            Door::Http | Door::Inside1 | Door::Inside2 => {
+        let (upstream, port) = match kind {
+            Kind::Http | Kind::Inside1 | Kind::Inside2 => {
                 let (origin, gate) = http(tls);
                 let port = origin.addr().port();
                 (Upstream::Http(Some((origin, Some(gate)))), port)
             }
-            Door::Upgrade | Door::Connect | Door::Socks5 => {
-                (Upstream::Bytes, bytes(door == Door::Upgrade).port())
+            Kind::Upgrade | Kind::Connect | Kind::Socks5 => {
+                (Upstream::Bytes, bytes(kind == Kind::Upgrade).port())
             }
-            Door::Datagrams => {
+            Kind::Datagrams => {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
                 let patience = socket.set_read_timeout(Some(TIMEOUT));
                 patience.expect("a fresh socket takes options");
@@ -196,7 +196,7 @@ impl Attempt {
             authority: format!("{HOST}:{port}"),
             port,
         };
-        attempt.client = Some(attempt.client(door));
+        attempt.client = Some(attempt.client(kind));
         attempt
     }
 
@@ -204,8 +204,8 @@ impl Attempt {
         self.daemon.as_ref().expect("it runs")
     }
 
-    /// A client of which something went there and back.
-    fn client(&self, door: Door) -> Held {
+    /// A client that has sent and received something.
+    fn client(&self, kind: Kind) -> ClientEnd {
         let daemon = self.daemon();
         let authority = &self.authority;
         let target = Socks5Target::name(HOST, self.port);
@@ -216,11 +216,11 @@ impl Attempt {
         };
         let pong = |mut client: Connection| {
             client.send(b"ping");
-            assert_eq!(client.read_exact(4), b"ping", "{door:?}");
-            Held::Stream(client)
+            assert_eq!(client.read_exact(4), b"ping", "{kind:?}");
+            ClientEnd::Stream(client)
         };
-        match door {
-            Door::Http => {
+        match kind {
+            Kind::Http => {
                 let mut client = Connection::open(daemon.http_addr());
                 client.send(format!(
                     "POST http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 4\r\n\r\nping"
@@ -228,9 +228,9 @@ impl Attempt {
                 release();
                 assert_eq!(client.read_head().status, 200);
                 assert!(!client.read_some().is_empty());
-                Held::Stream(client)
+                ClientEnd::Stream(client)
             }
-            Door::Upgrade => {
+            Kind::Upgrade => {
                 let mut client = Connection::open(daemon.http_addr());
                 client.send(format!(
                     "GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -238,17 +238,17 @@ impl Attempt {
                 assert_eq!(client.read_head().status, 101);
                 pong(client)
             }
-            Door::Connect => {
+            Kind::Connect => {
                 let mut client = Connection::open(daemon.http_addr());
                 assert_eq!(client.connect(authority).status, 200);
                 pong(client)
             }
-            Door::Socks5 => {
+            Kind::Socks5 => {
                 let mut client = Connection::open(daemon.socks_addr());
                 assert_eq!(client.socks5_connect(&target).reply, 0);
                 pong(client)
             }
-            Door::Datagrams => {
+            Kind::Datagrams => {
                 let association = Association::open(daemon.socks_addr());
                 association.send(&target, b"ping");
                 let Upstream::Datagrams(server) = &self.upstream else {
@@ -258,23 +258,23 @@ impl Attempt {
                 let (length, from) = server.recv_from(&mut got).expect("a datagram");
                 server.send_to(&got[..length], from).expect("an answer");
                 assert_eq!(association.receive().1, b"ping");
-                Held::Datagrams(association)
+                ClientEnd::Datagrams(association)
             }
-            Door::Inside1 => {
+            Kind::Inside1 => {
                 let mut client = self.tunnel().secure(&self.trusting("http/1.1"), HOST).0;
                 client.send(format!("GET / HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
                 release();
                 assert_eq!(client.read_head().status, 200);
                 assert!(!client.read_some().is_empty());
-                Held::Stream(client)
+                ClientEnd::Stream(client)
             }
-            Door::Inside2 => {
+            Kind::Inside2 => {
                 let client = self.tunnel().into_http2(&self.trusting("h2"), HOST);
                 let mut exchange = client.begin("GET", &format!("https://{authority}/"), &[]);
                 release();
                 assert_eq!(exchange.head().status, 200);
                 assert!(!exchange.read_some().is_empty());
-                Held::Http2(client, Box::new(exchange))
+                ClientEnd::Http2(client, Box::new(exchange))
             }
         }
     }
@@ -291,29 +291,29 @@ impl Attempt {
         Client::trusting_pem(&run.succeeded().stdout).alpn(&[protocol])
     }
 
-    pub(super) fn end(&mut self, way: Way) {
-        match way {
-            Way::Completed => self.complete(),
-            Way::ClientGone => match self.client.take() {
-                Some(Held::Stream(client)) => client.reset(),
+    pub(super) fn end(&mut self, ending: Ending) {
+        match ending {
+            Ending::Completed => self.complete(),
+            Ending::ClientGone => match self.client.take() {
+                Some(ClientEnd::Stream(client)) => client.reset(),
                 client => drop(client),
             },
-            Way::UpstreamFailed => match (&mut self.upstream, &mut self.client) {
+            Ending::UpstreamFailed => match (&mut self.upstream, &mut self.client) {
                 (Upstream::Http(origin), _) => {
                     // The gate stays open: the answer is not complete.
                     let (origin, gate) = origin.take().expect("an origin");
                     drop(origin);
                     std::mem::forget(gate);
                 }
-                (Upstream::Bytes, Some(Held::Stream(client))) => client.send(RESET),
+                (Upstream::Bytes, Some(ClientEnd::Stream(client))) => client.send(RESET),
                 _ => unreachable!("datagrams have no connection that breaks"),
             },
-            Way::Forbidden => {
+            Ending::Forbidden => {
                 let denied = self.config.clone().deny(HOST);
                 self.daemon().reload_with(&denied);
             }
-            Way::Idle => {}
-            Way::Drained => self.daemon().signal(Signal::SIGTERM),
+            Ending::Idle => {}
+            Ending::Drained => self.daemon().signal(Signal::SIGTERM),
         }
     }
 
@@ -322,7 +322,7 @@ impl Attempt {
             drop(gate.take());
         }
         match self.client.take() {
-            Some(Held::Stream(mut client)) => {
+            Some(ClientEnd::Stream(mut client)) => {
                 if let Upstream::Bytes = self.upstream {
                     client.finish_sending();
                     client.expect_closed();
@@ -334,19 +334,19 @@ impl Attempt {
                     }
                 }
             }
-            Some(Held::Http2(client, mut exchange)) => {
+            Some(ClientEnd::Http2(client, mut exchange)) => {
                 while !exchange.read_some().is_empty() {}
                 drop((exchange, client));
             }
-            Some(Held::Datagrams(association)) => drop(association),
+            Some(ClientEnd::Datagrams(association)) => drop(association),
             None => unreachable!("the attempt has begun"),
         }
     }
 
     /// The whole log, once the event was written and the daemon has ended.
-    pub(super) fn logs(&mut self, way: Way) -> Vec<LogLine> {
+    pub(super) fn logs(&mut self, ending: Ending) -> Vec<LogLine> {
         let daemon = self.daemon.take().expect("it runs");
-        if way != Way::Drained {
+        if ending != Ending::Drained {
             daemon.wait_for_log(|line| line.flow().is_some());
             daemon.signal(Signal::SIGTERM);
         }

@@ -90,7 +90,7 @@ fn h6_each_kind_of_block_has_its_name() {
 }
 
 #[test]
-fn h7_sentences_tell_a_miss_from_a_deny_and_what_to_do() {
+fn h7_texts_distinguish_a_miss_from_a_deny_and_name_the_remedy() {
     let setup = PlainSetup::echoing();
     let message = |host| {
         let answer = setup.ask("GET", host, "/", &[]);
@@ -113,7 +113,7 @@ fn h7_sentences_tell_a_miss_from_a_deny_and_what_to_do() {
 }
 
 #[test]
-fn h7_answers_hold_no_paths_rules_or_addresses() {
+fn h7_answers_contain_no_paths_rules_or_addresses() {
     let config = Config::example()
         .allow("inside.test")
         .host("inside.test", std::net::Ipv4Addr::new(10, 11, 12, 13))
@@ -169,7 +169,7 @@ fn h5_a_block_leaves_the_connection_usable() {
 
 /// The client sends before it reads, as most do. The answer must survive until then.
 #[test]
-fn h5_a_block_is_read_by_a_client_that_is_still_sending_a_large_body() {
+fn h5_a_block_reaches_a_client_that_is_still_sending() {
     const PART: usize = 64 * 1024;
     const PARTS: usize = 512;
     let setup = PlainSetup::echoing();
@@ -201,7 +201,7 @@ fn h5_a_block_arrives_before_the_body_has_been_sent() {
 }
 
 #[test]
-fn p7_limited_mode_lets_exactly_get_head_and_options_through() {
+fn p7_limited_mode_permits_only_get_head_and_options() {
     let config = Config::example().set("network", "mode", r#""limited""#);
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for (method, status) in [
@@ -235,7 +235,7 @@ fn p7_limited_mode_lets_exactly_get_head_and_options_through() {
 }
 
 #[test]
-fn p7_the_mode_can_change_under_an_open_connection() {
+fn p7_a_change_of_mode_applies_to_open_connections() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     for (mode, status) in [("limited", 403), ("full", 200)] {

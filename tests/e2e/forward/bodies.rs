@@ -1,4 +1,5 @@
-//! Bodies stream both ways, with backpressure and trailers, and a broken one stays broken (SPEC H1).
+//! Bodies stream both ways, with backpressure and trailers, and an incomplete one stays incomplete
+//! (SPEC H1).
 
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,7 +49,7 @@ fn h1_a_chunk_reaches_the_origin_while_the_body_is_being_sent() {
 }
 
 #[test]
-fn h1_an_answer_reaches_the_client_while_it_is_being_made() {
+fn h1_an_answer_is_streamed_to_the_client() {
     let (gate, body) = Gate::new();
     let body = Mutex::new(Some(body));
     let setup = PlainSetup::new(Origin::start(move |_| {
@@ -68,7 +69,7 @@ fn h1_an_answer_reaches_the_client_while_it_is_being_made() {
 }
 
 #[test]
-fn h1_a_large_body_is_neither_changed_nor_held() {
+fn h1_a_large_body_is_streamed_unchanged() {
     let setup = PlainSetup::new(Origin::start(|request| {
         Answer::bytes("application/octet-stream", &request.body)
     }));
@@ -84,7 +85,7 @@ fn h1_a_large_body_is_neither_changed_nor_held() {
 /// The origin reads nothing and the client sends all it can: the kernel's buffers fill up, but the
 /// daemon's memory must not.
 #[test]
-fn h1_an_origin_that_does_not_read_holds_the_client_back() {
+fn h1_an_origin_that_does_not_read_stops_the_client() {
     const PART: usize = 1024 * 1024;
     const PARTS: usize = 96;
     let (go, wait) = mpsc::channel::<()>();
@@ -111,7 +112,7 @@ fn h1_an_origin_that_does_not_read_holds_the_client_back() {
             client
         }
     });
-    // Until nothing moves any more.
+    // Until no more bytes are accepted.
     let (mut last, mut since) = (0, Instant::now());
     poll(TIMEOUT, || {
         let now = progress.load(Ordering::SeqCst);
@@ -167,9 +168,9 @@ fn h1_trailers_of_an_answer_reach_a_client_that_takes_them() {
     assert_eq!(seen.header("te"), Some("trailers"));
 }
 
-/// Fields that may not be in the header section may not follow the body either.
+/// Fields that are removed from the header section are removed from trailers too.
 #[test]
-fn h3_trailers_cannot_carry_what_ends_here() {
+fn h3_hop_by_hop_fields_are_removed_from_trailers() {
     let setup = PlainSetup::echoing();
     let names = "Proxy-Authorization, X-Forwarded-For, Via, X-Unix-Socket, Forwarded, X-Good";
     let fields = ["Transfer-Encoding: chunked", &format!("Trailer: {names}")];
@@ -186,7 +187,7 @@ fn h3_trailers_cannot_carry_what_ends_here() {
 }
 
 #[test]
-fn p7_trailers_cannot_carry_a_method_override() {
+fn p7_limited_mode_removes_method_overrides_from_trailers() {
     let config = Config::example().set("network", "mode", r#""limited""#);
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let fields = [
@@ -197,7 +198,7 @@ fn p7_trailers_cannot_carry_a_method_override() {
     let answer = setup.client().exchange(&format!(
         "{request}0\r\nX-HTTP-Method-Override: DELETE\r\n\r\n"
     ));
-    // Where limited mode would have to remove it, there is no content for it to follow.
+    // Limited mode permits no content, and so no trailers.
     assert_eq!(answer.status, 403);
     assert_eq!(setup.origin.connections(), 0);
 }
@@ -243,7 +244,7 @@ fn cut_short(answer: &'static str) -> PlainSetup {
 }
 
 #[test]
-fn h1_a_sized_answer_that_breaks_off_is_not_completed() {
+fn h1_an_incomplete_sized_answer_stays_incomplete() {
     let setup = cut_short("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
     let mut client = setup.client();
     client.send(setup.get("allowed.test", "/"));
@@ -253,7 +254,7 @@ fn h1_a_sized_answer_that_breaks_off_is_not_completed() {
 }
 
 #[test]
-fn h1_a_chunked_answer_that_breaks_off_is_not_completed() {
+fn h1_an_incomplete_chunked_answer_stays_incomplete() {
     let setup = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
     let mut client = setup.client();
     client.send(setup.get("allowed.test", "/"));
@@ -265,7 +266,7 @@ fn h1_a_chunked_answer_that_breaks_off_is_not_completed() {
 /// For HTTP/1.0 the end of the connection is the end of the body, so only a reset can show that the
 /// body was cut.
 #[test]
-fn h1_an_answer_that_breaks_off_is_not_completed_towards_http_1_0_either() {
+fn h1_an_incomplete_answer_stays_incomplete_for_http_1_0() {
     let setup = cut_short("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
     let mut client = setup.client();
     let authority = setup.authority("allowed.test");
@@ -278,7 +279,7 @@ fn h1_an_answer_that_breaks_off_is_not_completed_towards_http_1_0_either() {
 
 /// RFC 9112 section 6.3: the transfer coding overrides the length, which must not be passed on.
 #[test]
-fn h1_an_answer_with_both_framings_is_not_cut_to_the_wrong_one() {
+fn h1_an_answer_with_both_framings_is_never_cut_by_its_length() {
     let setup = cut_short(
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
          6\r\nabcdef\r\n0\r\n\r\n",
@@ -299,7 +300,7 @@ fn h1_an_answer_with_two_lengths_is_the_origins_fault() {
 }
 
 #[test]
-fn h1_a_request_body_that_breaks_off_is_not_completed() {
+fn h1_an_incomplete_request_body_stays_incomplete() {
     let setup = PlainSetup::echoing();
     for (field, body) in [
         ("Content-Length: 10", "half"),
@@ -319,7 +320,7 @@ fn h1_a_request_body_that_breaks_off_is_not_completed() {
 }
 
 #[test]
-fn h1_a_client_that_hangs_up_in_the_answer_ends_it_upstream() {
+fn h1_a_client_that_disconnects_ends_the_answer_upstream() {
     let (ended, end) = mpsc::channel();
     let origin = serve_one(move |mut stream| {
         read_head(&mut stream)?;
@@ -345,7 +346,7 @@ fn impatient() -> Config {
 /// The limit is for silence, not for size. The test is about time: each pause is shorter than the
 /// limit, and all together are longer.
 #[test]
-fn h1_a_slow_download_that_goes_on_is_not_idle() {
+fn h1_a_slow_download_is_not_idle() {
     let origin = serve_one(|mut stream| {
         read_head(&mut stream)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")?;
@@ -364,7 +365,7 @@ fn h1_a_slow_download_that_goes_on_is_not_idle() {
 
 /// The test is about time, as above.
 #[test]
-fn h1_a_slow_upload_that_goes_on_is_not_idle() {
+fn h1_a_slow_upload_is_not_idle() {
     let origin = serve_one(|mut stream| {
         read_head(&mut stream)?;
         stream.read_exact(&mut [0; 8])?;
@@ -388,7 +389,7 @@ fn h1_a_slow_upload_that_goes_on_is_not_idle() {
 }
 
 #[test]
-fn h8_an_origin_that_never_answers_is_given_up_after_idle_timeout() {
+fn h8_an_origin_that_never_answers_times_out_after_idle_timeout() {
     let setup = PlainSetup::with(&impatient(), Origin::start(|_| Answer::Silence));
     for _ in 0..3 {
         let answer = setup.ask("GET", "allowed.test", "/", &[]);

@@ -1,4 +1,4 @@
-//! A permitted request that fails: the client and the log get the same words for the cause (SPEC
+//! A permitted request that fails: the client and the log get the same text for the cause (SPEC
 //! H8).
 
 use std::io::{self, Write as _};
@@ -44,7 +44,7 @@ fn failed(daemon: &Daemon, client: &Connection) -> e2e::daemon::LogLine {
     })
 }
 
-/// Asks for `/` and expects a 502 with these words, and the same words in the log.
+/// Requests `/` and expects a 502 with this text, and the same text in the log.
 fn assert_cause(daemon: &Daemon, origin: SocketAddr, words: &str) {
     let authority = format!("allowed.test:{}", origin.port());
     let mut client = Connection::open(daemon.http_addr());
@@ -114,9 +114,9 @@ fn h8_every_unusable_answer_names_its_cause_to_the_client_and_in_the_log() {
     assert_cause(&daemon, large, words);
 }
 
-/// The client cannot get an error any more: its answer has begun.
+/// The client can no longer get an error: its answer has begun.
 #[test]
-fn h8_an_answer_that_breaks_off_names_its_cause_in_the_log() {
+fn h8_an_incomplete_answer_is_logged_with_its_cause() {
     let daemon = Daemon::start(&Config::example());
     for (bytes, words) in [
         (
@@ -140,7 +140,7 @@ fn h8_an_answer_that_breaks_off_names_its_cause_in_the_log() {
 }
 
 #[test]
-fn h8_s2_a_tunnel_that_cannot_be_opened_leaves_one_line() {
+fn h8_s2_a_failed_tunnel_is_one_log_line() {
     let daemon = Daemon::start(&Config::example());
     let refusing = RefusingPort::open();
     let port = refusing.addr().port();
@@ -168,9 +168,9 @@ fn h8_s2_a_tunnel_that_cannot_be_opened_leaves_one_line() {
     assert_eq!(daemon.logs().iter().filter(failures).count(), 2);
 }
 
-/// The length that stands beside `identity` says when the content is complete.
+/// With `identity`, the length decides when the content is complete.
 #[test]
-fn h8_content_that_ends_before_its_length_beside_identity_is_logged() {
+fn h8_identity_content_shorter_than_its_length_is_logged() {
     let origin =
         saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 9\r\n\r\nshort");
     let daemon = Daemon::start(&Config::example());
@@ -181,10 +181,10 @@ fn h8_content_that_ends_before_its_length_beside_identity_is_logged() {
     assert_eq!(failed(&daemon, &client).flow_cause(), Some(wanted));
 }
 
-/// An origin that answers has read the request: even one that may be sent twice is not.
+/// An origin that answers has read the request. So even an idempotent one is not sent again.
 #[test]
-fn h1_a_malformed_answer_on_a_kept_connection_is_not_asked_for_again() {
-    let (told, asked) = mpsc::channel();
+fn h1_a_malformed_answer_on_a_kept_connection_is_not_retried() {
+    let (sender, asked) = mpsc::channel();
     let origin = serve_each(move |number, mut stream| {
         let answers: [&[u8]; 2] = [
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -192,7 +192,7 @@ fn h1_a_malformed_answer_on_a_kept_connection_is_not_asked_for_again() {
         ];
         for answer in answers {
             read_head(&mut stream)?;
-            let _ = told.send(number);
+            let _ = sender.send(number);
             stream.write_all(answer)?;
         }
         io::copy(&mut stream, &mut io::sink()).map(|_| ())

@@ -36,7 +36,7 @@ pub(crate) fn upload(client: &mut Connection, size: usize) {
 }
 
 #[test]
-fn h1_an_answer_that_lies_in_the_socket_is_read_though_writing_the_body_broke() {
+fn h1_an_early_answer_is_read_after_writing_the_body_failed() {
     let (origin, asked) = hasty();
     let daemon = Daemon::start(&Config::example());
     let authority = format!("allowed.test:{}", origin.port());
@@ -69,7 +69,7 @@ fn h1_after_an_early_answer_both_connections_end() {
         let answer = client.read_final_response();
         assert_eq!((answer.status, &*answer.text()), (200, "whole"));
         assert!(answer.headers.closes(), "{:?}", answer.headers);
-        // Late bytes belong to no request.
+        // Bytes after the answer belong to no request.
         let _ = client.try_send("GET /late ");
         drop(client);
         let answer = setup.ask("POST", "allowed.test", "/", &["Content-Length: 0"]);

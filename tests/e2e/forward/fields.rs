@@ -22,7 +22,7 @@ fn pairs<const N: usize>(fields: [(&str, &str); N]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn h3_what_concerns_this_hop_ends_here() {
+fn h3_hop_by_hop_fields_are_removed() {
     let setup = PlainSetup::echoing();
     for field in [
         "Keep-Alive: timeout=5",
@@ -31,7 +31,7 @@ fn h3_what_concerns_this_hop_ends_here() {
         "Proxy-Authenticate: Basic",
         "TE: gzip",
         "Upgrade: h2c",
-        // With dashes it is for the proxy: `unix_sockets`.
+        // With dashes the field is for the proxy: see `unix_sockets`.
         "x_unix_socket: /var/run/docker.sock",
         "Forwarded: for=192.0.2.1",
         "X-Forwarded-For: 192.0.2.1",
@@ -39,14 +39,14 @@ fn h3_what_concerns_this_hop_ends_here() {
         "X-Forwarded-Proto: https",
         "X-FORWARDED-ANYTHING: 1",
         "X-Real-IP: 192.0.2.1",
-        "Via: 1.1 somebody",
+        "Via: 1.1 upstream",
     ] {
         assert_eq!(sent(&setup, &[field]), [], "{field}");
     }
 }
 
 #[test]
-fn h3_what_connection_names_ends_here() {
+fn h3_fields_named_by_connection_are_removed() {
     let setup = PlainSetup::echoing();
     let fields = [
         "Connection: X-One, keep-alive",
@@ -59,9 +59,9 @@ fn h3_what_connection_names_ends_here() {
     assert_eq!(sent(&setup, &fields), pairs([("X-Three", "stays")]));
 }
 
-/// Without them the message would be another one, or would be sent elsewhere.
+/// Without these fields the message would have another meaning or destination.
 #[test]
-fn h3_connection_cannot_take_away_what_routes_and_frames() {
+fn h3_connection_cannot_remove_routing_and_framing_fields() {
     let setup = PlainSetup::echoing();
     let fields = ["Connection: Host, Content-Length", "Content-Length: 5"];
     let request = setup.message("POST", "allowed.test", "/", &fields);
@@ -73,7 +73,7 @@ fn h3_connection_cannot_take_away_what_routes_and_frames() {
 }
 
 #[test]
-fn h3_everything_else_goes_through_as_it_is_and_nothing_is_added() {
+fn h3_all_other_fields_pass_unchanged_and_none_is_added() {
     let setup = PlainSetup::echoing();
     let fields = [
         "User-Agent: a/1 (b; c)",
@@ -132,7 +132,7 @@ fn h3_the_values_of_one_name_stay_in_their_order() {
 }
 
 #[test]
-fn h3_bytes_beyond_ascii_in_a_value_go_through() {
+fn h3_bytes_beyond_ascii_in_a_value_pass() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     let request = setup.message("GET", "allowed.test", "/", &["X-Name: caf\u{1}"]);
@@ -147,7 +147,7 @@ fn h3_bytes_beyond_ascii_in_a_value_go_through() {
 }
 
 #[test]
-fn h3_an_answer_keeps_its_fields_but_for_those_of_the_hop() {
+fn h3_an_answer_loses_only_its_hop_by_hop_fields() {
     let setup = PlainSetup::new(Origin::start(|_| {
         let reply = Reply::new(200, Body::Sized(b"ok".to_vec()))
             .header("Set-Cookie", "b=1")
@@ -181,7 +181,7 @@ fn h3_an_answer_keeps_its_fields_but_for_those_of_the_hop() {
 
 /// HTTP/2 without TLS is never carried; the client that offers it is served in HTTP/1.1.
 #[test]
-fn h9_an_upgrade_to_h2c_is_not_asked_for() {
+fn h9_an_upgrade_to_h2c_is_not_forwarded() {
     let setup = PlainSetup::echoing();
     let fields = [
         "Connection: Upgrade, HTTP2-Settings",
@@ -194,14 +194,14 @@ fn h9_an_upgrade_to_h2c_is_not_asked_for() {
 
 /// RFC 9110 section 7.8: without the connection option the field means nothing.
 #[test]
-fn h9_an_upgrade_field_alone_asks_for_nothing() {
+fn h9_an_upgrade_field_without_connection_is_ignored() {
     let setup = PlainSetup::echoing();
     let fields = ["Upgrade: websocket", "X-Kept: 1"];
     assert_eq!(sent(&setup, &fields), pairs([("X-Kept", "1")]));
 }
 
 #[test]
-fn p7_limited_mode_takes_method_overrides_away() {
+fn p7_limited_mode_removes_method_overrides() {
     let config = Config::example().set("network", "mode", r#""limited""#);
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let fields = [
@@ -213,7 +213,7 @@ fn p7_limited_mode_takes_method_overrides_away() {
     assert_eq!(sent(&setup, &fields), pairs([("X-Kept", "1")]));
 }
 
-/// Nothing could judge the bytes of an upgraded connection.
+/// The bytes of an upgraded connection cannot be checked.
 #[test]
 fn p7_limited_mode_refuses_an_upgrade() {
     let config = Config::example().set("network", "mode", r#""limited""#);
@@ -235,7 +235,7 @@ fn p7_limited_mode_refuses_an_upgrade() {
 }
 
 #[test]
-fn p7_full_mode_leaves_method_overrides_alone() {
+fn p7_full_mode_keeps_method_overrides() {
     let setup = PlainSetup::echoing();
     let fields = ["X-HTTP-Method-Override: DELETE"];
     assert_eq!(
@@ -245,7 +245,7 @@ fn p7_full_mode_leaves_method_overrides_alone() {
 }
 
 #[test]
-fn h11_an_attempt_id_marks_records_and_goes_no_further() {
+fn h11_an_attempt_id_marks_records_and_is_not_forwarded() {
     let setup = PlainSetup::echoing();
     // codex-net-attempt-a1.B:secret
     let credentials = "Proxy-Authorization: Basic Y29kZXgtbmV0LWF0dGVtcHQtYTEuQjpzZWNyZXQ=";
@@ -262,7 +262,7 @@ fn h11_an_attempt_id_marks_records_and_goes_no_further() {
 }
 
 #[test]
-fn h11_other_credentials_are_neither_needed_nor_used() {
+fn h11_other_credentials_are_ignored() {
     let setup = PlainSetup::echoing();
     for field in [
         "Proxy-Authorization: Basic YWxpY2U6c2VjcmV0",

@@ -1,5 +1,5 @@
-//! Clients that close their sending side behind a request and wait for the answer, like `nc -N`
-//! (SPEC H1), and how the proxy notices one that is gone altogether.
+//! Clients that close their sending side after a request and wait for the answer, like `nc -N`
+//! (SPEC H1), and how the proxy notices a client that is gone.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
@@ -49,7 +49,7 @@ fn kernel_says(daemon: &Daemon, client: &Connection) -> Option<(String, String)>
 }
 
 #[test]
-fn h1_a_client_that_ends_its_side_behind_a_request_gets_its_answer() {
+fn h1_a_client_that_half_closes_after_a_request_gets_its_answer() {
     let (setup, let_answer) = held(Answer::Echo);
     let authority = setup.authority("allowed.test");
     for (number, (request, body)) in [
@@ -81,7 +81,7 @@ fn h1_a_client_that_ends_its_side_behind_a_request_gets_its_answer() {
 }
 
 #[test]
-fn h1_every_request_in_front_of_the_end_is_answered() {
+fn h1_every_request_before_a_half_close_is_answered() {
     let (setup, let_answer) = held(Answer::Echo);
     let mut client = setup.client();
     client.send(setup.get("allowed.test", "/1") + &setup.get("allowed.test", "/2"));
@@ -98,7 +98,7 @@ fn h1_every_request_in_front_of_the_end_is_answered() {
 /// The end of the client's side must not be taken for the end of the connection while the answer
 /// still waits for room.
 #[test]
-fn h1_a_large_answer_behind_the_end_arrives_whole() {
+fn h1_a_large_answer_after_a_half_close_arrives_whole() {
     let sent = noise(7, 16 * 1024 * 1024);
     let (setup, let_answer) = held(Answer::bytes("application/octet-stream", &sent));
     let mut client = setup.client();
@@ -114,7 +114,7 @@ fn h1_a_large_answer_behind_the_end_arrives_whole() {
 }
 
 #[test]
-fn h8_bytes_behind_a_connect_and_the_end_go_through_the_tunnel() {
+fn h8_bytes_and_a_half_close_right_after_connect_pass_the_tunnel() {
     let setup = PlainSetup::new(Origin::echoing_bytes().start());
     let authority = setup.authority("allowed.test");
     for behind in ["quit\r\n", ""] {
@@ -127,7 +127,7 @@ fn h8_bytes_behind_a_connect_and_the_end_go_through_the_tunnel() {
 }
 
 #[test]
-fn a1_the_admin_api_answers_a_client_that_ends_its_side() {
+fn a1_the_admin_api_answers_a_client_that_half_closes() {
     let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.admin_addr());
     client.send("POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -136,11 +136,11 @@ fn a1_the_admin_api_answers_a_client_that_ends_its_side() {
     client.expect_closed();
 }
 
-/// Nothing is read behind such a request until it has its answer.
+/// The bytes after such a request are not read until it is answered.
 const UPGRADE: &str = "Connection: upgrade\r\nUpgrade: tcp\r\n";
 
 #[test]
-fn h1_a_client_that_resets_takes_its_request_back() {
+fn h1_a_client_reset_cancels_its_request() {
     for (ends_first, offer) in [(true, ""), (false, ""), (false, UPGRADE)] {
         let setup = PlainSetup::new(Origin::start(|_| Answer::Silence));
         let mut client = setup.client();
@@ -159,7 +159,7 @@ fn h1_a_client_that_resets_takes_its_request_back() {
 /// connection. Then the kernel's probe gets a reset.
 #[cfg(target_os = "linux")]
 #[test]
-fn h1_a_client_that_ended_its_side_is_asked_whether_it_is_still_there() {
+fn h1_a_half_closed_client_gets_tcp_keepalive() {
     const CLOSE_WAIT: &str = "08";
     const KEEPALIVE: &str = "02";
     let setup = PlainSetup::new(Origin::start(|_| Answer::Silence));

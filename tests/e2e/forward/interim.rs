@@ -15,15 +15,15 @@ use e2e::wait::TIMEOUT;
 const EXPECTING: [&str; 2] = ["Expect: 100-continue", "Content-Length: 4"];
 
 #[test]
-fn h1_the_client_is_told_to_continue_when_the_origin_says_so() {
-    let said = Arc::new(AtomicBool::new(false));
+fn h1_100_continue_of_the_origin_reaches_the_client() {
+    let continued = Arc::new(AtomicBool::new(false));
     let origin = Origin::answering(|request| Answer::text(&request.text()));
     let setup = PlainSetup::new(
         origin
             .before_body({
-                let said = Arc::clone(&said);
+                let continued = Arc::clone(&continued);
                 move |_| {
-                    said.store(true, Ordering::SeqCst);
+                    continued.store(true, Ordering::SeqCst);
                     None
                 }
             })
@@ -31,18 +31,21 @@ fn h1_the_client_is_told_to_continue_when_the_origin_says_so() {
     );
     let mut client = setup.client();
     for _ in 0..3 {
-        said.store(false, Ordering::SeqCst);
+        continued.store(false, Ordering::SeqCst);
         client.send(setup.message("POST", "allowed.test", "/", &EXPECTING));
         let interim = client.read_response();
         assert_eq!(interim.status, 100);
-        assert!(said.load(Ordering::SeqCst), "before the origin had said so");
+        assert!(
+            continued.load(Ordering::SeqCst),
+            "the 100 is not the origin's"
+        );
         client.send("body");
         assert_eq!(client.read_response().text(), "body");
     }
 }
 
 #[test]
-fn h1_an_answer_without_100_means_that_the_body_is_not_wanted() {
+fn h1_a_final_answer_before_100_stops_the_body() {
     for status in [417, 403] {
         let origin = Origin::answering(|_| panic!("the body was read"));
         let setup = PlainSetup::new(
@@ -60,14 +63,14 @@ fn h1_an_answer_without_100_means_that_the_body_is_not_wanted() {
 }
 
 #[test]
-fn h1_a_refused_request_is_not_asked_for_its_body() {
+fn h1_a_refused_request_gets_no_100_continue() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     client.send(setup.message("POST", "blocked.test", "/", &EXPECTING));
     assert_eq!(client.read_response().status, 403);
 }
 
-/// An origin that does not know the expectation waits for the body, and the client for the origin.
+/// An origin that does not know `Expect` waits for the body, and the client waits for the origin.
 #[test]
 fn h1_a_silent_origin_gets_the_body_after_about_a_second() {
     let (go, wait) = mpsc::channel::<()>();
@@ -100,7 +103,7 @@ fn h1_a_client_that_does_not_wait_may_send_its_body_at_once() {
 }
 
 #[test]
-fn h1_early_hints_arrive_before_the_answer_is_there() {
+fn h1_early_hints_arrive_before_the_final_answer() {
     let (go, wait) = mpsc::channel::<()>();
     let origin = serve_one(move |mut stream| {
         read_head(&mut stream)?;
@@ -126,7 +129,7 @@ fn h1_early_hints_arrive_before_the_answer_is_there() {
 
 /// Even in one piece with the final answer they must come before it.
 #[test]
-fn h1_interim_answers_come_before_the_final_one_however_they_arrive() {
+fn h1_interim_answers_precede_the_final_one() {
     const ANSWER: &str = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
                           HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let setup = PlainSetup::new(Origin::start(|_| Answer::Raw(ANSWER.into())));
@@ -146,7 +149,7 @@ fn h1_interim_answers_come_before_the_final_one_however_they_arrive() {
     }
 }
 
-/// RFC 9110 section 15.2: such a client would take it for the final answer.
+/// RFC 9110 section 15.2: an HTTP/1.0 client would take it for the final answer.
 #[test]
 fn h1_an_http_1_0_client_gets_no_interim_answer() {
     let setup = PlainSetup::new(Origin::start(|_| {
@@ -164,7 +167,7 @@ fn h1_an_http_1_0_client_gets_no_interim_answer() {
 }
 
 #[test]
-fn h1_an_origin_that_switches_protocols_unasked_is_at_fault() {
+fn h1_an_unrequested_101_is_the_origins_fault() {
     let upgrade = vec![("Upgrade".to_owned(), "irc".to_owned())];
     let setup = PlainSetup::new(Origin::start(move |_| Answer::Upgrade(upgrade.clone())));
     let fields = ["Connection: Upgrade", "Upgrade: websocket"];
@@ -182,13 +185,13 @@ fn h1_an_origin_that_switches_protocols_unasked_is_at_fault() {
 }
 
 #[test]
-fn h1_an_origin_that_sends_interim_answers_without_end_is_given_up() {
-    let (told, ended) = mpsc::channel();
+fn h1_endless_interim_answers_are_the_origins_fault() {
+    let (sender, ended) = mpsc::channel();
     let address = serve_one(move |mut stream| {
         read_head(&mut stream)?;
         let batch = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100);
         let broken = std::iter::repeat_with(|| stream.write_all(&batch)).find_map(Result::err);
-        let _ = told.send(broken);
+        let _ = sender.send(broken);
         Ok(())
     });
     let daemon = Daemon::start(&Config::example());
@@ -202,7 +205,7 @@ fn h1_an_origin_that_sends_interim_answers_without_end_is_given_up() {
 }
 
 #[test]
-fn h1_many_interim_answers_are_no_flood() {
+fn h1_many_interim_answers_are_permitted() {
     let reply = (0..200).fold(
         Reply::new(200, Body::Sized(b"late".to_vec())),
         |reply, _| reply.interim(102, &[]),

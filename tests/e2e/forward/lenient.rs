@@ -45,7 +45,7 @@ fn h4_more_fields_than_an_answer_may_have_are_the_origins_fault() {
 }
 
 #[test]
-fn h4_odd_lines_of_an_answer_are_mended() {
+fn h4_odd_lines_of_an_answer_are_repaired() {
     for (line, wanted) in [
         ("X-Odd : 1", Some("1")),
         ("X-Odd \t : 1", Some("1")),
@@ -76,7 +76,7 @@ fn h4_odd_lines_of_an_answer_are_mended() {
 }
 
 #[test]
-fn h4_white_space_does_not_hide_what_frames_an_answer() {
+fn h4_white_space_does_not_hide_the_framing_of_an_answer() {
     for (line, body) in [
         ("Content-Length : 2", "ok"),
         ("Content-Length:\r\n 2", "ok"),
@@ -89,14 +89,14 @@ fn h4_white_space_does_not_hide_what_frames_an_answer() {
         let answer = setup.ask("GET", "allowed.test", "/", &[]);
         assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{line:?}");
         assert_eq!(answer.headers.len(), 1, "{line:?}: {:?}", answer.headers);
-        // Bytes behind the answer are not the beginning of the next one.
+        // Bytes after the answer are not the beginning of the next one.
         let answer = setup.ask("GET", "allowed.test", "/", &[]);
         assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{line:?}");
     }
 }
 
 #[test]
-fn h4_what_could_end_an_answer_elsewhere_for_the_client_is_refused() {
+fn h4_ambiguous_framing_of_an_answer_is_refused() {
     for head in [
         "1.1 200 OK\r\nX-Odd: a\0b\r\nContent-Length: 2",
         "1.1 200 OK\r\nX-Odd: a\rContent-Length: 3\r\nContent-Length: 2",
@@ -127,7 +127,7 @@ fn h4_what_could_end_an_answer_elsewhere_for_the_client_is_refused() {
 
 /// The coding stays on the content, and its name is passed to the client.
 #[test]
-fn h4_another_transfer_coding_goes_on_by_its_name() {
+fn h4_another_transfer_coding_keeps_its_name() {
     for (coding, body, wanted) in [
         (
             "gzip, chunked",
@@ -177,7 +177,7 @@ fn h4_beside_identity_a_length_ends_the_content() {
 /// HTTP/1.0 has no transfer codings, and without the name of its coding the content would be
 /// meaningless.
 #[test]
-fn h4_a_client_that_cannot_be_told_of_a_transfer_coding_hears_so() {
+fn h4_a_transfer_coding_that_http_1_0_cannot_carry_is_explained() {
     let setup = answering(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
     );
@@ -209,7 +209,7 @@ fn h4_codings_of_an_answer_without_content_do_not_matter() {
 
 /// RFC 9110 section 8.6.
 #[test]
-fn h4_a_length_that_is_given_as_a_list_of_equal_ones_goes_on_once() {
+fn h4_equal_repeated_lengths_are_merged() {
     let raw = b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok";
     let answer = answering(raw).ask("GET", "allowed.test", "/", &[]);
     assert_eq!((answer.status, &*answer.text()), (200, "ok"));

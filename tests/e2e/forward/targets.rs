@@ -69,7 +69,7 @@ fn h2_a_host_field_may_spell_the_same_host_differently() {
 }
 
 #[test]
-fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
+fn h2_a_target_without_a_plain_host_and_port_is_refused() {
     let setup = PlainSetup::echoing();
     let port = setup.origin.addr().port();
     for target in [
@@ -108,7 +108,7 @@ fn h2_a_target_that_is_not_plainly_a_host_and_a_port_is_refused() {
 }
 
 #[test]
-fn h2_other_schemes_are_refused_in_words() {
+fn h2_other_schemes_are_refused_with_an_explanation() {
     let setup = PlainSetup::echoing();
     for (scheme, words) in [
         (
@@ -133,7 +133,7 @@ fn h2_other_schemes_are_refused_in_words() {
 }
 
 #[test]
-fn h2_an_ipv6_address_without_brackets_is_refused_in_words() {
+fn h2_an_ipv6_address_without_brackets_is_refused_with_an_explanation() {
     let setup = PlainSetup::echoing();
     for head in [
         "GET http://::1/ HTTP/1.1\r\n\r\n",
@@ -147,7 +147,7 @@ fn h2_an_ipv6_address_without_brackets_is_refused_in_words() {
     assert_eq!(setup.origin.connections(), 0);
 }
 
-/// RFC 6874: the zone is behind `%25`.
+/// RFC 6874: the zone follows `%25`.
 #[test]
 fn p1_an_empty_ipv6_zone_is_invalid() {
     let setup = PlainSetup::echoing();
@@ -167,7 +167,7 @@ fn p1_an_empty_ipv6_zone_is_invalid() {
 
 /// RFC 9112 section 3.2.4, pipelined too.
 #[test]
-fn h1_options_for_a_url_without_a_path_asks_about_the_whole_server() {
+fn h1_options_for_a_url_without_a_path_becomes_an_asterisk() {
     let setup = PlainSetup::echoing();
     let authority = setup.authority("allowed.test");
     let mut client = setup.client();
@@ -192,7 +192,7 @@ fn h2_a_fragment_never_reaches_the_origin() {
 }
 
 #[test]
-fn h2_a_path_goes_through_as_it_is_spelled() {
+fn h2_a_path_passes_unchanged() {
     let setup = PlainSetup::echoing();
     let paths = [
         "/a%2Fb/../c/./d//e",
@@ -210,7 +210,7 @@ fn h2_a_path_goes_through_as_it_is_spelled() {
 
 /// Spellings of a name that mean the same host.
 #[test]
-fn p1_a_name_is_the_same_host_however_it_is_spelled() {
+fn p1_every_spelling_of_a_name_is_the_same_host() {
     let setup = PlainSetup::echoing();
     for (host, status) in [
         ("ALLOWED.TEST", 200),
@@ -247,7 +247,7 @@ const LOOPBACK: [&str; 14] = [
 ];
 
 #[test]
-fn p1_an_address_is_denied_however_it_is_spelled() {
+fn p1_every_spelling_of_a_denied_address_is_denied() {
     let config = Config::new().allow("*").deny("127.0.0.1");
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for host in LOOPBACK {
@@ -264,7 +264,7 @@ fn p1_an_address_is_denied_however_it_is_spelled() {
 }
 
 #[test]
-fn p1_an_address_is_allowed_however_it_is_spelled() {
+fn p1_every_spelling_of_an_allowed_address_is_allowed() {
     let config = Config::new().allow("127.0.0.1");
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for host in LOOPBACK {
@@ -299,7 +299,7 @@ fn h1_an_ipv6_literal_is_reached() {
 }
 
 #[test]
-fn p1_what_no_host_can_be_spelled_like_is_refused_and_recorded() {
+fn p1_an_invalid_host_is_refused_and_recorded() {
     let setup = PlainSetup::echoing();
     let port = setup.origin.addr().port();
     let hosts = [
@@ -341,7 +341,7 @@ fn p1_what_no_host_can_be_spelled_like_is_refused_and_recorded() {
 }
 
 #[test]
-fn p1_a_name_is_judged_by_its_a_labels() {
+fn p1_a_name_is_matched_by_its_a_labels() {
     let config = Config::new()
         .allow("b\u{fc}cher.test")
         .host("xn--bcher-kva.test", std::net::Ipv4Addr::LOCALHOST);

@@ -40,13 +40,13 @@ fn attached(setup: &PlainSetup) -> Connection {
 }
 
 fn assert_alive(client: &mut Connection) {
-    let said = "\0 not HTTP \u{ff}";
-    client.send(said);
-    assert_eq!(client.read_exact(said.len()), said.as_bytes());
+    let bytes = "\0 not HTTP \u{ff}";
+    client.send(bytes);
+    assert_eq!(client.read_exact(bytes.len()), bytes.as_bytes());
 }
 
 #[test]
-fn h9_any_protocol_that_both_ends_agree_on_is_carried() {
+fn h9_any_protocol_that_both_sides_agree_on_passes() {
     let setup = setup(&Config::example());
     for (method, offered, taken, fields, body) in [
         // kubectl exec
@@ -103,7 +103,7 @@ fn h9_any_protocol_that_both_ends_agree_on_is_carried() {
 }
 
 #[test]
-fn h9_an_offer_that_the_origin_passes_over_is_an_ordinary_request() {
+fn h9_an_offer_that_the_origin_ignores_is_an_ordinary_request() {
     let setup = setup(&Config::example());
     let mut client = setup.client();
     for (method, offered, fields, body) in [
@@ -126,7 +126,7 @@ fn h9_an_offer_that_the_origin_passes_over_is_an_ordinary_request() {
 }
 
 #[test]
-fn h9_an_origin_that_changes_to_what_was_not_offered_is_a_502() {
+fn h9_a_switch_to_a_protocol_that_was_not_offered_is_a_502() {
     let setup = setup(&Config::example());
     for (offered, path) in [
         ("tcp", "/to/websocket"),
@@ -141,9 +141,9 @@ fn h9_an_origin_that_changes_to_what_was_not_offered_is_a_502() {
     }
 }
 
-/// The rest of the request would be taken for the other protocol.
+/// The rest of the request would be read as the other protocol.
 #[test]
-fn h9_an_origin_that_changes_before_it_has_the_whole_request_is_a_502() {
+fn h9_a_switch_before_the_end_of_the_request_is_a_502() {
     let origin = Origin::answering(|_| Answer::Echo)
         .before_body(|_| Some(Answer::Upgrade(vec![("Upgrade".into(), "tcp".into())])))
         .start();
@@ -153,9 +153,9 @@ fn h9_an_origin_that_changes_before_it_has_the_whole_request_is_a_502() {
     assert_eq!(client.read_final_response().status, 502);
 }
 
-/// They were read as HTTP before the origin agreed.
+/// The proxy has read them as HTTP, before the origin agreed.
 #[test]
-fn h9_bytes_of_the_protocol_in_front_of_the_answer_are_never_lost_silently() {
+fn h9_bytes_sent_before_the_switch_end_with_a_reset() {
     let setup = setup(&Config::example());
     let mut client = setup.client();
     client.send(offer(&setup, "GET", "/to/websocket", "websocket", &[]) + "\0early");
@@ -193,7 +193,7 @@ fn h9_a_reset_upstream_is_a_reset_for_the_client() {
 }
 
 #[test]
-fn p11_a_policy_that_tightens_ends_any_upgraded_connection() {
+fn p11_a_stricter_policy_ends_upgraded_connections() {
     let config = Config::example();
     let setup = setup(&config);
     let mut client = attached(&setup);

@@ -1,4 +1,5 @@
-//! Connections to origins: kept, dropped, retried, and the answer when there is none (SPEC H8, C7).
+//! Connections to origins: reuse, expiry, retries, and the answer if there is no connection (SPEC H8,
+//! C7).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use e2e::setup::PlainSetup;
 use e2e::wait::{TIMEOUT, poll};
 
 #[test]
-fn h1_a_connection_to_an_origin_is_used_again() {
+fn h1_a_connection_to_an_origin_is_reused() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     for _ in 0..5 {
@@ -26,7 +27,7 @@ fn h1_a_connection_to_an_origin_is_used_again() {
 }
 
 #[test]
-fn h1_a_connection_is_not_used_for_another_name_of_the_same_address() {
+fn h1_a_connection_is_not_reused_for_another_name_of_the_same_address() {
     let config = Config::example()
         .allow("other.test")
         .host("other.test", std::net::Ipv4Addr::LOCALHOST);
@@ -38,7 +39,7 @@ fn h1_a_connection_is_not_used_for_another_name_of_the_same_address() {
 }
 
 #[test]
-fn c7_connections_kept_under_old_settings_are_not_used_after_a_reload() {
+fn c7_kept_connections_are_not_reused_after_a_reload() {
     let setup = PlainSetup::echoing();
     let mut client = setup.client();
     for connection in 0..3 {
@@ -53,7 +54,7 @@ fn c7_connections_kept_under_old_settings_are_not_used_after_a_reload() {
 }
 
 #[test]
-fn h1_an_origin_that_closes_its_connection_gets_a_new_one() {
+fn h1_a_closed_upstream_connection_is_replaced() {
     let setup = PlainSetup::new(Origin::start(|request| match &*request.target {
         "/says-so" => Answer::Reply(Reply::new(200, Body::UntilClose(b"ok".to_vec()))),
         _ => Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()),
@@ -81,7 +82,7 @@ fn forgetful(ending: Answer) -> PlainSetup {
 }
 
 #[test]
-fn h1_a_request_that_a_closing_connection_swallowed_is_sent_again() {
+fn h1_a_request_lost_on_a_closing_connection_is_sent_again() {
     for ending in [Answer::Close, Answer::Reset] {
         let setup = forgetful(ending);
         let mut client = setup.client();
@@ -99,7 +100,7 @@ fn h1_a_request_that_a_closing_connection_swallowed_is_sent_again() {
 }
 
 #[test]
-fn h1_a_request_that_may_have_been_carried_out_is_not_sent_again() {
+fn h1_a_request_that_may_have_been_processed_is_not_sent_again() {
     let setup = forgetful(Answer::Close);
     let mut client = setup.client();
     for (method, fields, body) in [
@@ -138,7 +139,7 @@ fn connections(hint: &'static str, pause: Duration) -> usize {
 }
 
 #[test]
-fn h1_a_connection_is_not_used_when_its_origin_is_about_to_close_it() {
+fn h1_a_connection_is_not_reused_shortly_before_its_keep_alive_ends() {
     let pause = Duration::from_millis(600);
     assert_eq!(connections("timeout=1, max=100", pause), 2);
     assert_eq!(connections("Timeout=2", pause * 2), 2);
@@ -155,7 +156,7 @@ fn kept(setup: &PlainSetup) -> u64 {
 }
 
 #[test]
-fn h1_a_kept_connection_is_closed_when_its_time_is_over_without_another_request() {
+fn h1_a_kept_connection_is_closed_when_it_expires() {
     let setup = PlainSetup::new(Origin::start(|_| {
         let reply = Reply::new(200, Body::Sized(b"ok".to_vec()));
         Answer::Reply(reply.header("Keep-Alive", "timeout=1"))
@@ -174,7 +175,7 @@ fn h1_a_kept_connection_is_closed_when_its_time_is_over_without_another_request(
 }
 
 #[test]
-fn h1_a_kept_connection_that_its_origin_closes_is_forgotten_at_once() {
+fn h1_a_kept_connection_closed_by_its_origin_is_dropped_at_once() {
     let setup = PlainSetup::new(Origin::start(|_| Answer::text("ok")));
     let mut client = setup.client();
     let answer = client.exchange(&setup.get("allowed.test", "/"));
@@ -188,7 +189,7 @@ fn h1_a_kept_connection_that_its_origin_closes_is_forgotten_at_once() {
 }
 
 #[test]
-fn h8_an_answer_that_is_none_is_the_origins_fault() {
+fn h8_a_malformed_answer_is_the_origins_fault() {
     for answer in [
         Answer::Close,
         Answer::Reset,
@@ -249,7 +250,7 @@ fn h8_a_connection_that_stalls_is_504_after_connect_timeout() {
 }
 
 #[test]
-fn p4_a_name_that_does_not_resolve_is_an_outcome_and_no_block() {
+fn p4_a_name_that_does_not_resolve_is_a_failure_and_no_block() {
     let dns = StubResolver::start();
     dns.servfail("broken.test");
     dns.silent("silent.test");
@@ -276,9 +277,9 @@ fn p4_a_name_that_does_not_resolve_is_an_outcome_and_no_block() {
     assert_eq!(setup.origin.connections(), 0);
 }
 
-/// An idle connection to an origin is not a request in hand.
+/// An idle connection to an origin is not a running request.
 #[test]
-fn h1_kept_connections_do_not_hold_up_the_end_of_the_proxy() {
+fn h1_kept_connections_do_not_delay_shutdown() {
     let PlainSetup { origin, daemon } = PlainSetup::echoing();
     let authority = format!("allowed.test:{}", origin.addr().port());
     let mut client = Connection::open(daemon.http_addr());

@@ -1,5 +1,5 @@
 //! Hosts with hooks: requests that servers read in different ways are refused, and fields that
-//! would make a server act on another request than the judged one do not reach it (SPEC M10).
+//! would make a server act on another request than the checked one do not reach it (SPEC M10).
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ fn explained(setup: &TlsSetup, method: &str, path: &str) -> Value {
 }
 
 #[test]
-fn m10_an_ambiguous_request_is_refused_and_refusal_record_and_explain_say_why() {
+fn m10_an_ambiguous_request_is_refused_with_the_reason_everywhere() {
     let (_directory, file) = secret();
     for protocol in BOTH {
         let setup = TlsSetup::echoing(&hooked(&file), &[protocol]);
@@ -49,7 +49,7 @@ fn m10_an_ambiguous_request_is_refused_and_refusal_record_and_explain_say_why() 
             setup.daemon.wait_for_blocked(is_told);
         }
         assert_eq!(setup.origin.requests().len(), 0);
-        // Another refusal does not say so.
+        // Other refusals have another text.
         let answer = setup.ask(protocol, "DELETE", "hooked.test", "/api/x", &[]);
         assert!(
             !answer.text().contains("in different ways"),
@@ -61,7 +61,7 @@ fn m10_an_ambiguous_request_is_refused_and_refusal_record_and_explain_say_why() 
 }
 
 #[test]
-fn m10_fields_that_change_what_was_judged_do_not_reach_a_hooked_host_in_any_mode() {
+fn m10_override_fields_never_reach_a_hooked_host() {
     const FIELDS: [&str; 22] = [
         "x-http-method-override",
         "x_http_method_override",

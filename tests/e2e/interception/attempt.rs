@@ -12,7 +12,7 @@ const BASIC: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYWJjLjE6c2VjcmV0";
 /// The same with the id `b2`.
 const OTHER: &str = "Basic Y29kZXgtbmV0LWF0dGVtcHQtYjI6c2VjcmV0";
 
-/// A tunnel that was asked for with credentials.
+/// A tunnel that was requested with credentials.
 fn marked(setup: &TlsSetup) -> Connection {
     let authority = setup.authority("allowed.test");
     let mut client = Connection::open(setup.daemon.http_addr());
@@ -29,7 +29,7 @@ fn h11_the_credentials_of_the_connect_mark_every_record_inside() {
         let setup = TlsSetup::echoing(&Config::limited(), &BOTH);
         let tunnel = marked(&setup);
         let tls = setup.client(&[protocol]);
-        // Fields inside are for the origin: they name no attempt.
+        // Fields inside TLS are for the origin: they name no attempt.
         let fields = [("proxy-authorization", OTHER)];
         let asked = [
             ("GET", "allowed.test", 200),

@@ -1,5 +1,5 @@
-//! Bodies inside: streaming both ways, with trailers, in HTTP/1.1 and HTTP/2, and the effect on one
-//! side when the other gives up (SPEC M6, H1).
+//! Bodies inside TLS: streaming both ways, with trailers, in HTTP/1.1 and HTTP/2, and the effect on one
+//! side when the other disconnects (SPEC M6, H1).
 
 use std::sync::Mutex;
 
@@ -110,7 +110,7 @@ fn m6_an_event_arrives_before_the_next_is_sent() {
 }
 
 #[test]
-fn m6_a_request_body_goes_on_as_it_comes() {
+fn m6_a_request_body_is_streamed() {
     let setup = writable("http/1.1", Origin::answering(|_| Answer::Echo));
     let mut client = upload(&setup, &[]);
     client.send("3\r\none\r\n");
@@ -170,7 +170,7 @@ fn m6_trailers_go_both_ways() {
     assert_eq!(trailers, [("x-sum", "1")]);
 }
 
-/// As gRPC does it: each message is answered while the request goes on.
+/// Like gRPC: each message is answered before the request has ended.
 #[test]
 fn m6_both_bodies_stream_at_once_over_http2() {
     let mirror = Origin::answering(|_| Answer::Echo).before_body(|_| Some(Answer::Mirror));
@@ -204,7 +204,7 @@ fn m6_both_bodies_stream_at_once_over_http2() {
 }
 
 #[test]
-fn m6_answers_without_content_stay_without() {
+fn m6_answers_without_content_gain_none() {
     for protocol in BOTH {
         let setup = TlsSetup::new(&Config::limited(), &[protocol], |request| {
             match request.target.as_str() {
@@ -291,7 +291,7 @@ fn m6_big_bodies_arrive_as_they_were_sent() {
 }
 
 #[test]
-fn m6_a_client_that_does_not_read_holds_the_origin_up_and_not_our_memory() {
+fn m6_a_client_that_does_not_read_stops_the_origin_and_costs_bounded_memory() {
     const SIZE: usize = 96 << 20;
     for protocol in BOTH {
         let body = noise(3, SIZE);
@@ -327,7 +327,7 @@ fn m6_a_client_that_does_not_read_holds_the_origin_up_and_not_our_memory() {
 }
 
 #[test]
-fn m6_a_client_that_gives_up_ends_the_request_upstream() {
+fn m6_a_client_that_disconnects_ends_the_request_upstream() {
     let setup = writable("http/1.1", Origin::answering(|_| Answer::Echo));
     let mut client = upload(&setup, &[]);
     client.send("3\r\none\r\n");
@@ -342,7 +342,7 @@ fn m6_a_client_that_gives_up_ends_the_request_upstream() {
     client.send(setup.message("GET", "allowed.test", "/", &[]));
     assert_eq!(client.read_head().status, 200);
     drop(client);
-    // An origin notices it when it goes on writing.
+    // An origin notices it at its next write.
     let writing = std::thread::spawn(move || {
         for _ in 0..1000 {
             gate.release(&[0; 16 * 1024]);
@@ -354,7 +354,7 @@ fn m6_a_client_that_gives_up_ends_the_request_upstream() {
 
 /// An orderly end would tell the client that it has received everything.
 #[test]
-fn m6_an_answer_that_breaks_off_is_no_orderly_end() {
+fn m6_an_incomplete_answer_does_not_end_orderly() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort";
     let setup = TlsSetup::new(&Config::limited(), &["http/1.1"], move |_| {
         Answer::Raw(head.into())

@@ -1,4 +1,4 @@
-//! Origins inside interception that do not answer: the client and the log get the same words for
+//! Origins inside interception that do not answer: the client and the log get the same text for
 //! the cause (SPEC H8, M6).
 
 use std::io::{self, Read as _, Write as _};
@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use e2e::daemon::Config;
 use e2e::raw_origin::{serve_each, serve_one};
-use e2e::setup::TlsSetup;
+use e2e::setup::{RawTlsSetup, TlsSetup};
 use e2e::tls::{Server, TLS12, TLS13, TestCa};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::BOTH;
 use super::frames::{END_HEADERS, GOAWAY, HEADERS, RST_STREAM, frame};
-use super::origins::Odd;
+use super::origins::raw_setup;
 use super::resets::Http2Origin;
 
-/// Asks for `/` and expects a 502 with these words, and the same words in the log.
-fn assert_cause(setup: &Odd, protocol: &str, words: &str) {
-    let (status, text) = setup.ask(protocol);
+/// Requests `/` and expects a 502 with this text, and the same text in the log.
+fn assert_cause(setup: &RawTlsSetup, protocol: &str, words: &str) {
+    let answer = setup.get(protocol);
+    let (status, text) = (answer.status, answer.text());
     assert_eq!(status, 502, "{protocol}: {text}");
     let wanted = format!(
         "{}: {words}. The proxy allowed the request; ",
@@ -46,7 +47,7 @@ fn in_tls(
 
 /// TLS 1.3 refuses after the handshake, TLS 1.2 in it.
 #[test]
-fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
+fn m6_a_request_for_a_client_certificate_is_named_as_the_cause() {
     for protocol in BOTH {
         for (version, ended) in [
             (&TLS12, "and ended the TLS handshake"),
@@ -64,8 +65,9 @@ fn m6_an_origin_that_wants_a_client_certificate_is_told_as_such() {
                 let _ = stream.conn.write_tls(&mut stream.sock);
                 read.map(|_| ())
             });
-            let setup = Odd::at(address, &ca);
-            let (status, text) = setup.ask(protocol);
+            let setup = raw_setup(address, &ca);
+            let answer = setup.get(protocol);
+            let (status, text) = (answer.status, answer.text());
             assert_eq!(status, 502, "{text}");
             let words = "asked for a client certificate, which this proxy does not have, ";
             assert!(text.contains(words), "{protocol}: {text}");
@@ -113,7 +115,7 @@ fn m6_a_tls_handshake_that_fails_names_its_cause() {
             ),
         ] {
             let words = format!("no TLS session with the host: {words}");
-            assert_cause(&Odd::at(address, &TestCa::new()), protocol, &words);
+            assert_cause(&raw_setup(address, &TestCa::new()), protocol, &words);
         }
     }
 }
@@ -129,16 +131,16 @@ fn m6_an_origin_that_ends_a_session_names_its_cause() {
             stream.flush()
         });
         let words = "the host closed the connection without an answer";
-        assert_cause(&Odd::at(closed, &ca), protocol, words);
+        assert_cause(&raw_setup(closed, &ca), protocol, words);
     }
 }
 
-fn http2(serve: impl Fn(Http2Origin) -> io::Result<()> + Send + Sync + 'static) -> Odd {
+fn http2(serve: impl Fn(Http2Origin) -> io::Result<()> + Send + Sync + 'static) -> RawTlsSetup {
     let ca = TestCa::new();
     let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
     let address =
         serve_each(move |_, stream| serve(Http2Origin::accept(stream, Arc::clone(&config))?));
-    Odd::at(address, &ca)
+    raw_setup(address, &ca)
 }
 
 #[test]
@@ -162,7 +164,7 @@ fn m6_an_http2_origin_that_gives_up_names_its_cause() {
 
 /// Go's server answers like this where HTTP/2 was negotiated by mistake.
 #[test]
-fn m6_an_answer_in_http_1_where_http_2_was_agreed_on_is_told_as_such() {
+fn m6_an_http_1_answer_on_an_http_2_connection_is_named_as_the_cause() {
     let ca = TestCa::new();
     let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
     let address = in_tls(config, |mut stream| {
@@ -172,11 +174,11 @@ fn m6_an_answer_in_http_1_where_http_2_was_agreed_on_is_told_as_such() {
         io::copy(&mut stream, &mut io::sink()).map(|_| ())
     });
     let words = "the host answered in a version of HTTP that was not agreed on";
-    assert_cause(&Odd::at(address, &ca), "h2", words);
+    assert_cause(&raw_setup(address, &ca), "h2", words);
 }
 
 #[test]
-fn m6_an_answer_inside_that_breaks_off_names_its_cause_in_the_log() {
+fn m6_an_incomplete_answer_is_logged_with_its_cause() {
     let (go, seen) = mpsc::channel::<()>();
     let setup = super::resets::setup(move |mut origin| {
         let stream = origin.answer(b"first", 0)?;
@@ -185,7 +187,7 @@ fn m6_an_answer_inside_that_breaks_off_names_its_cause_in_the_log() {
         origin.next(GOAWAY).map(|_| ())
     });
     let client = setup.http2();
-    let mut exchange = client.begin("GET", &format!("https://{}/", setup.authority), &[]);
+    let mut exchange = client.begin("GET", &setup.url("/"), &[]);
     assert_eq!(exchange.head().status, 200);
     assert_eq!(exchange.read_some(), b"first");
     go.send(()).expect("the origin");
@@ -219,9 +221,9 @@ fn m7_a_request_over_http_1_1_without_host_is_a_400() {
     assert_eq!(line.field("door"), Some(&"https".into()));
 }
 
-/// hyper would answer with a head and no text.
+/// hyper alone would answer without a body.
 #[test]
-fn h4_a_target_that_is_no_uri_is_answered_in_words_inside_too() {
+fn h4_an_invalid_target_is_explained_inside_tls_too() {
     let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     let authority = setup.authority("allowed.test");
     let head = format!("GET /<x> HTTP/1.1\r\nHost: {authority}\r\n\r\n");

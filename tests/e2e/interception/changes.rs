@@ -13,26 +13,26 @@ use e2e::tls::{Client, Server};
 use e2e::wait::TIMEOUT;
 
 use super::BOTH;
-use super::frames::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw, SETTINGS, frame};
+use super::frames::{END_HEADERS, END_STREAM, FrameConnection, GOAWAY, HEADERS, SETTINGS, frame};
 use super::hooks::{hooked, secret, unhooked};
 
-/// An intercepted connection that has been seen to work.
-enum Inside {
+/// An intercepted connection that works: a request was answered.
+enum Intercepted {
     Http1(Connection),
     Http2(Http2),
 }
 
-fn inside(setup: &TlsSetup, protocol: &str, host: &str) -> Inside {
+fn inside(setup: &TlsSetup, protocol: &str, host: &str) -> Intercepted {
     let mut inside = if protocol == "h2" {
-        Inside::Http2(setup.http2(host))
+        Intercepted::Http2(setup.http2(host))
     } else {
-        Inside::Http1(setup.http1(host))
+        Intercepted::Http1(setup.http1(host))
     };
     assert_eq!(inside.get(setup, host, "/api/x"), 200);
     inside
 }
 
-impl Inside {
+impl Intercepted {
     fn get(&mut self, setup: &TlsSetup, host: &str, path: &str) -> u16 {
         match self {
             Self::Http1(client) => {
@@ -87,7 +87,7 @@ fn m3_a_reload_keeps_the_ca_and_the_connections_and_the_sessions() {
 }
 
 #[test]
-fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
+fn p11_connections_that_a_reload_forbids_end_within_a_second_and_are_logged() {
     let here = std::net::Ipv4Addr::LOCALHOST;
     for (what, tighter) in [
         ("denied", Config::limited().deny("allowed.test")),
@@ -122,9 +122,9 @@ fn p11_what_a_reload_no_longer_permits_ends_within_a_second_and_is_logged() {
     }
 }
 
-/// Before there is a session, while the client or the origin is silent.
+/// Before the handshake has ended, while the client or the origin is silent.
 #[test]
-fn p11_what_is_no_longer_permitted_ends_before_its_handshake_too() {
+fn p11_a_forbidden_connection_ends_during_its_handshake_too() {
     let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     let hello = setup.client(&["http/1.1"]).hello("allowed.test");
     let mut silent = setup.tunnel("allowed.test");
@@ -188,7 +188,7 @@ fn assert_finished(
 /// A connection that no longer needs interception may end its request, but only while that request
 /// is permitted.
 #[test]
-fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
+fn p11_an_unneeded_interception_ends_when_its_host_is_denied() {
     let (_directory, file) = secret();
     for protocol in BOTH {
         let (gate, origin) = endless();
@@ -218,7 +218,7 @@ fn p11_a_needless_interception_ends_when_its_host_is_denied_after_all() {
 
 /// The mode through the admin API, back and forth.
 #[test]
-fn m1_the_mode_changes_what_is_intercepted_at_once() {
+fn m1_a_change_of_mode_changes_interception_at_once() {
     for protocol in BOTH {
         let setup = TlsSetup::echoing(&Config::example(), &[protocol]);
         let theirs = Client::trusting(&setup.ca);
@@ -231,7 +231,7 @@ fn m1_the_mode_changes_what_is_intercepted_at_once() {
             let (mut tunnel, _) = opaque().expect("the origin itself");
             setup.daemon.set_mode("limited");
             within_a_second(|| tunnel.expect_closed());
-            assert!(opaque().is_err(), "nobody's certificate but ours");
+            assert!(opaque().is_err(), "the proxy's certificate is not trusted");
             let mut intercepted = inside(&setup, protocol, "allowed.test");
             setup.daemon.set_mode("full");
             within_a_second(|| intercepted.expect_closed());
@@ -239,9 +239,9 @@ fn m1_the_mode_changes_what_is_intercepted_at_once() {
     }
 }
 
-/// A hook is removed while a request is in hand: that request ends under it.
+/// A hook is removed during a request: that request still ends under it.
 #[test]
-fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
+fn m1_a_connection_that_needs_no_interception_ends_after_its_current_request() {
     let (_directory, file) = secret();
     for protocol in BOTH {
         let (gate, origin) = endless();
@@ -256,12 +256,12 @@ fn m1_a_connection_that_needs_no_interception_ends_after_the_request_in_hand() {
 fn m4_after_a_worker_was_killed_the_next_intercepts_with_the_same_ca() {
     for protocol in BOTH {
         let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
-        let mut doomed: Vec<Inside> = (0..8)
+        let mut doomed: Vec<Intercepted> = (0..8)
             .map(|_| inside(&setup, protocol, "allowed.test"))
             .collect();
         let first = setup.daemon.worker();
         e2e::process::kill_process(first);
-        within_a_second(|| doomed.iter_mut().for_each(Inside::expect_closed));
+        within_a_second(|| doomed.iter_mut().for_each(Intercepted::expect_closed));
         let answer = setup.ask(protocol, "GET", "allowed.test", "/", &[]);
         assert_eq!(answer.status, 200);
         let answer = setup.ask(protocol, "POST", "allowed.test", "/", &[]);
@@ -273,7 +273,7 @@ fn m4_after_a_worker_was_killed_the_next_intercepts_with_the_same_ca() {
 
 /// The monitor issues for one public key of each worker, whatever CA is in force.
 #[test]
-fn m4_a_worker_intercepts_with_another_ca_after_a_reload_and_is_not_replaced() {
+fn m4_a_reload_changes_the_ca_without_replacing_the_worker() {
     let mut setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     let worker = setup.daemon.worker();
     let get = |setup: &TlsSetup| {
@@ -307,7 +307,7 @@ fn m4_hosts_below_wildcards_are_intercepted() {
 }
 
 #[test]
-fn h1_a_drain_lets_the_request_in_hand_finish() {
+fn h1_a_drain_lets_current_requests_finish() {
     for protocol in BOTH {
         let (gate, origin) = endless();
         let setup = TlsSetup::with(&Config::limited(), &[protocol], origin);
@@ -317,19 +317,22 @@ fn h1_a_drain_lets_the_request_in_hand_finish() {
         });
         let begun = Instant::now();
         assert_eq!(setup.daemon.wait_exit().code, Some(0));
-        assert!(begun.elapsed() < TIMEOUT / 3, "it waits for nobody else");
+        assert!(
+            begun.elapsed() < TIMEOUT / 3,
+            "it waits for no other client"
+        );
     }
 }
 
 /// The client answers neither GOAWAY nor PING. The daemon does not wait for it until
 /// `drain_timeout`.
 #[test]
-fn h1_a_drain_does_not_wait_for_an_http2_client_that_says_nothing() {
+fn h1_a_drain_does_not_wait_for_a_silent_http2_client() {
     let setup = TlsSetup::echoing(
         &Config::limited().set("daemon.limits", "header_timeout", r#""1s""#),
         &["h2"],
     );
-    let mut raw = Raw::open(&setup, "allowed.test", &[]);
+    let mut raw = FrameConnection::open(&setup, "allowed.test", &[]);
     let block = raw.request("GET", "/", &[]);
     raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
     raw.until(|frame| frame.kind == HEADERS).expect("an answer");
@@ -341,9 +344,9 @@ fn h1_a_drain_does_not_wait_for_an_http2_client_that_says_nothing() {
     drop(raw);
 }
 
-/// A client that has a session and sends nothing in it, or not a whole preface.
+/// A client that sends nothing, or half a preface, after its handshake.
 #[test]
-fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
+fn c5_an_http2_connection_without_a_request_ends_after_the_idle_timeout() {
     let config = Config::limited()
         .set("daemon.limits", "header_timeout", r#""500ms""#)
         .set("daemon.limits", "idle_timeout", r#""1s""#);
@@ -356,10 +359,10 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
         while !client.read_some().is_empty() {}
         assert!(begun.elapsed() < TIMEOUT / 3);
     }
-    // One that began a header and does not end it; and one that is idle and does not close.
+    // A client that does not finish its headers, and one that is idle and does not close.
     for begin in [true, false] {
         let setup = TlsSetup::echoing(&config, &["h2"]);
-        let mut raw = Raw::open(&setup, "allowed.test", &[]);
+        let mut raw = FrameConnection::open(&setup, "allowed.test", &[]);
         raw.until(|frame| frame.kind == SETTINGS).expect("settings");
         if begin {
             let block = raw.request("GET", "/", &[]);
@@ -371,15 +374,15 @@ fn c5_an_http2_connection_without_a_request_ends_like_any_other() {
     }
 }
 
-/// A client that opens a stream and never a window is not kept for ever.
+/// A client that opens a stream but no window is disconnected in time.
 #[test]
-fn c5_an_http2_connection_on_which_no_message_moves_ends() {
+fn c5_an_http2_connection_without_progress_ends() {
     let config = Config::limited()
         .set("daemon.limits", "header_timeout", r#""500ms""#)
         .set("daemon.limits", "idle_timeout", r#""1s""#);
     let setup = TlsSetup::echoing(&config, &["h2"]);
     // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.5.2).
-    let mut raw = Raw::open(&setup, "allowed.test", &[(4, 0)]);
+    let mut raw = FrameConnection::open(&setup, "allowed.test", &[(4, 0)]);
     let block = raw.request("GET", "/", &[]);
     raw.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
     raw.until(|frame| frame.kind == HEADERS).expect("an answer");
@@ -389,9 +392,9 @@ fn c5_an_http2_connection_on_which_no_message_moves_ends() {
     while raw.next().is_some() {}
 }
 
-/// The answer for the same destination, by every way there.
+/// The answers for the same destination by every protocol.
 #[test]
-fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
+fn p9_a_request_inside_tls_gets_the_same_verdict_as_outside() {
     let config = Config::limited().allow("127.0.0.1");
     let setup = TlsSetup::echoing(&config, &["http/1.1"]);
     let plain = Origin::start(|_| Answer::Echo);
@@ -414,17 +417,17 @@ fn p9_the_verdict_inside_is_the_verdict_at_the_doors() {
                 (wanted, wanted),
                 "{method} {host}"
             );
-            let told = |answer: &e2e::client::Response| {
+            let reported = |answer: &e2e::client::Response| {
                 let json = answer.header("x-network-policy-decision")?;
                 let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
                 Some([json["reason"].clone(), json["source"].clone()])
             };
-            assert_eq!(told(&outside), told(&inside));
-            let told = told(&inside).map(|[reason, _]| reason);
-            assert_eq!(told, reason.map(Into::into));
+            assert_eq!(reported(&outside), reported(&inside));
+            let reported = reported(&inside).map(|[reason, _]| reason);
+            assert_eq!(reported, reason.map(Into::into));
         }
     }
-    // A reload has its effect inside too, at the next request.
+    // A reload affects the next request inside TLS too.
     let mut kept = inside(&setup, "http/1.1", "allowed.test");
     let (_directory, file) = secret();
     let hooks = hooked(&file)

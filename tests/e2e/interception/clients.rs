@@ -21,7 +21,7 @@ fn hasty() -> TlsSetup {
 }
 
 #[test]
-fn m2_what_is_neither_tls_nor_http_is_reset_and_recorded() {
+fn m2_bytes_that_are_neither_tls_nor_http_are_reset_and_recorded() {
     for first in [
         &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
         b"EHLO client.test\r\n",
@@ -43,7 +43,7 @@ fn m2_what_is_neither_tls_nor_http_is_reset_and_recorded() {
     }
 }
 
-/// Both sides wait for the other. A protocol that may not be carried is refused as soon as it is
+/// Both sides wait for the other. A forbidden protocol is refused as soon as it is
 /// recognised.
 #[test]
 fn m2_a_client_that_waits_for_the_server_is_refused_after_header_timeout() {
@@ -57,7 +57,7 @@ fn m2_a_client_that_waits_for_the_server_is_refused_after_header_timeout() {
 }
 
 #[test]
-fn m2_a_hello_that_breaks_off_is_no_session() {
+fn m2_an_incomplete_hello_makes_no_session() {
     let setup = setup();
     let hello = setup.client(&["http/1.1"]).hello("allowed.test");
     for length in [1, 4, 5, 6, 9, 43, 80, hello.len() - 1] {
@@ -73,7 +73,7 @@ fn m2_a_hello_that_breaks_off_is_no_session() {
 }
 
 #[test]
-fn m2_a_slow_hello_is_given_up_after_header_timeout() {
+fn m2_a_slow_hello_times_out_after_header_timeout() {
     let setup = hasty();
     let hello = setup.client(&["http/1.1"]).hello("allowed.test");
     let mut client = setup.tunnel("allowed.test");
@@ -114,7 +114,7 @@ fn m2_bytes_behind_connect_are_the_beginning_of_tls() {
     assert_eq!(client.read_exact(2), [22, 3], "a server's hello");
 }
 
-/// Each is refused with an alert, and leaves no trace.
+/// Each is refused with an alert and without a record.
 #[test]
 fn m2_garbage_in_records_gets_an_alert() {
     let setup = setup();
@@ -163,7 +163,7 @@ fn m6_tls_1_0_is_refused_with_an_alert() {
 }
 
 #[test]
-fn m2_many_broken_clients_leave_room_for_good_ones() {
+fn m2_many_broken_clients_do_not_block_good_ones() {
     let Some(_reserved) = Descriptors::reserve(430) else {
         return;
     };
@@ -181,7 +181,7 @@ fn m2_many_broken_clients_leave_room_for_good_ones() {
 }
 
 #[test]
-fn m4_a_client_that_does_not_trust_the_ca_is_told_of_once_per_host_and_minute() {
+fn m4_distrust_of_the_ca_is_logged_once_per_host_and_minute() {
     let setup = TlsSetup::echoing(&Config::limited().allow("127.0.0.1"), &["http/1.1"]);
     let stranger = e2e::tls::Client::trusting(&TestCa::new());
     for host in ["allowed.test", "127.0.0.1"] {
@@ -191,19 +191,20 @@ fn m4_a_client_that_does_not_trust_the_ca_is_told_of_once_per_host_and_minute() 
         }
     }
     assert_eq!(setup.status("allowed.test"), 200);
-    let told = |line: &e2e::daemon::LogLine| line.message_contains("does not trust the proxy's CA");
-    setup
-        .daemon
-        .wait_for_log(|line| told(line) && line.field("host").is_some_and(|it| it == "127.0.0.1"));
+    let reported =
+        |line: &e2e::daemon::LogLine| line.message_contains("does not trust the proxy's CA");
+    setup.daemon.wait_for_log(|line| {
+        reported(line) && line.field("host").is_some_and(|it| it == "127.0.0.1")
+    });
     assert_eq!(setup.daemon.reload().status, 200);
     setup.daemon.wait_for_message("reloaded");
     let lines = setup.daemon.logs();
-    let lines: Vec<_> = lines.iter().filter(|line| told(line)).collect();
+    let lines: Vec<_> = lines.iter().filter(|line| reported(line)).collect();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     for line in lines {
         assert_eq!(line.level(), Some("WARN"));
-        let said = line.message().unwrap_or_default();
-        assert!(said.contains("proxyctl ca show"), "{said}");
+        let output = line.message().unwrap_or_default();
+        assert!(output.contains("proxyctl ca show"), "{output}");
     }
     assert_eq!(setup.daemon.blocked().len(), 0, "nothing was refused");
 }

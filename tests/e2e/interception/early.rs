@@ -1,14 +1,13 @@
 //! Answers inside that come before the request is complete (SPEC M6).
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 
-use e2e::client::{Connection, Http2};
-use e2e::daemon::Daemon;
-use e2e::proxyctl::exported_ca;
 use e2e::raw_origin::{read_head, serve_each};
-use e2e::setup::TlsSetup;
-use e2e::tls::{Client, Server, TestCa};
+use e2e::setup::{RawTlsSetup, TlsSetup};
+use e2e::tls::{Server, TestCa};
 use rustls::{ServerConnection, StreamOwned};
+use tempfile::TempDir;
 
 use super::frames::{END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame};
 use super::hooks::{hooked, secret};
@@ -18,45 +17,15 @@ use crate::forward::early::upload;
 /// `:status: 413` (RFC 7541 section 6.2.2, with the name of the static table's entry 8).
 const TOO_MUCH: &[u8] = b"\x08\x03413";
 
-/// A daemon with a host that may be written to.
-pub(super) struct Writable {
-    daemon: Daemon,
-    client: Client,
-    authority: String,
-    _secret: tempfile::TempDir,
-}
-
-impl Writable {
-    pub(super) fn new(port: u16, ca: &TestCa) -> Self {
-        let (directory, file) = secret();
-        let daemon = Daemon::start_trusting(&hooked(&file), ca);
-        Self {
-            client: Client::trusting_pem(&exported_ca(&daemon)),
-            daemon,
-            authority: format!("hooked.test:{port}"),
-            _secret: directory,
-        }
-    }
-
-    fn tunnel(&self) -> Connection {
-        let mut tunnel = Connection::open(self.daemon.http_addr());
-        assert_eq!(tunnel.connect(&self.authority).status, 200);
-        tunnel
-    }
-
-    /// HTTP/2 inside intercepted TLS.
-    pub(super) fn http2(&self) -> Http2 {
-        let client = self.client.clone().alpn(&["h2"]);
-        self.tunnel().into_http2(&client, "hooked.test")
-    }
-
-    pub(super) fn url(&self) -> String {
-        format!("https://{}/api/x", self.authority)
-    }
+/// An origin at this address whose host has a hook and may be written to; and the hook's secret.
+pub(super) fn writable_setup(address: SocketAddr, ca: &TestCa) -> (TempDir, RawTlsSetup) {
+    let (directory, file) = secret();
+    let setup = RawTlsSetup::new(&hooked(&file), "hooked.test", address, ca);
+    (directory, setup)
 }
 
 #[test]
-fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
+fn m6_an_early_answer_is_read_after_writing_the_body_failed() {
     let ca = TestCa::new();
     let config = Server::of(&ca, &TlsSetup::NAMES)
         .alpn(&["http/1.1"])
@@ -69,12 +38,11 @@ fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
         stream.conn.send_close_notify();
         stream.flush()
     });
-    let setup = Writable::new(origin.port(), &ca);
-    // This client cannot read any more after a failed write, so the proxy must read everything.
+    let (_secret, setup) = writable_setup(origin, &ca);
+    // This client cannot read after a failed write, so the proxy must read everything.
     for size in [1024, 64 * 1024, 192 * 1024] {
         for _ in 0..15 {
-            let client = setup.client.clone().alpn(&["http/1.1"]);
-            let (mut client, _) = setup.tunnel().secure(&client, "hooked.test");
+            let mut client = setup.http1();
             client.send(format!(
                 "POST /api/x HTTP/1.1\r\nHost: {}\r\nContent-Length: {size}\r\n\r\n",
                 setup.authority
@@ -88,7 +56,7 @@ fn m6_an_answer_is_read_inside_though_writing_the_body_broke() {
 
 /// RFC 9113 section 8.1: a whole answer, and then a reset without an error.
 #[test]
-fn m6_an_answer_over_http2_is_read_though_the_stream_is_reset_behind_it() {
+fn m6_an_early_http2_answer_is_read_before_the_reset_after_it() {
     let ca = TestCa::new();
     let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
     let origin = serve_each(move |_, stream| {
@@ -100,9 +68,9 @@ fn m6_an_answer_over_http2_is_read_though_the_stream_is_reset_behind_it() {
             origin.send(&frames)?;
         }
     });
-    let setup = Writable::new(origin.port(), &ca);
+    let (_secret, setup) = writable_setup(origin, &ca);
     let client = setup.http2();
-    let url = setup.url();
+    let url = setup.url("/api/x");
     for size in [1024, 64 * 1024, 1 << 20] {
         for _ in 0..10 {
             let mut exchange = client.open("POST", &url, &[]);

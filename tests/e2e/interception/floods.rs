@@ -1,4 +1,4 @@
-//! Hostile HTTP/2 clients: whatever they send, the connection ends or is bounded, other clients are
+//! Hostile HTTP/2 clients: the connection ends or its cost is bounded, other clients are
 //! served, and the memory stays the same (SPEC M6; RFC 9113 section 10.5).
 
 use e2e::daemon::Config;
@@ -7,8 +7,8 @@ use e2e::process::memory;
 use e2e::setup::TlsSetup;
 
 use super::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw,
-    SETTINGS, WINDOW_UPDATE, field, frame,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameConnection, GOAWAY, HEADERS, PING, PRIORITY,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, field, frame,
 };
 
 /// Permitted growth of the worker, in KiB.
@@ -20,11 +20,11 @@ const GROWTH: u64 = 48 * 1024;
 const UNREAD_GROWTH: u64 = 160 * 1024;
 
 /// Runs an attack and checks that the proxy survives it.
-fn survives(attack: impl FnOnce(&TlsSetup, &mut Raw)) {
+fn survives(attack: impl FnOnce(&TlsSetup, &mut FrameConnection)) {
     survives_within(GROWTH, attack);
 }
 
-fn survives_within(growth: u64, attack: impl FnOnce(&TlsSetup, &mut Raw)) {
+fn survives_within(growth: u64, attack: impl FnOnce(&TlsSetup, &mut FrameConnection)) {
     let setup = TlsSetup::new(
         &Config::limited(),
         &["h2", "http/1.1"],
@@ -36,7 +36,7 @@ fn survives_within(growth: u64, attack: impl FnOnce(&TlsSetup, &mut Raw)) {
     );
     assert_eq!(setup.status("allowed.test"), 200);
     let before = memory(setup.daemon.worker()).resident;
-    let mut raw = Raw::open(&setup, "allowed.test", &[]);
+    let mut raw = FrameConnection::open(&setup, "allowed.test", &[]);
     attack(&setup, &mut raw);
     assert_eq!(setup.status("allowed.test"), 200, "others are served");
     let get = setup.http2("allowed.test");
@@ -48,7 +48,7 @@ fn survives_within(growth: u64, attack: impl FnOnce(&TlsSetup, &mut Raw)) {
 }
 
 /// Sends until the other end closes, or this many times.
-fn flood(raw: &mut Raw, times: usize, mut part: impl FnMut(usize) -> Vec<u8>) -> bool {
+fn flood(raw: &mut FrameConnection, times: usize, mut part: impl FnMut(usize) -> Vec<u8>) -> bool {
     (0..times).any(|number| raw.try_send(part(number)).is_err())
 }
 
@@ -58,7 +58,7 @@ fn stream(number: usize) -> u32 {
 
 /// CVE-2023-44487.
 #[test]
-fn m6_rapid_reset_ends_or_is_bounded() {
+fn m6_a_rapid_reset_attack_is_ended_or_bounded() {
     for path in ["/", "/silent"] {
         survives(|_, raw| {
             let block = raw.request("GET", path, &[]);
@@ -73,7 +73,7 @@ fn m6_rapid_reset_ends_or_is_bounded() {
 
 /// CVE-2025-8671: resets that the server is provoked to send.
 #[test]
-fn m6_resets_that_are_provoked_end_or_are_bounded() {
+fn m6_provoked_resets_are_ended_or_bounded() {
     survives(|_, raw| {
         let block = raw.request("GET", "/silent", &[]);
         let ended = flood(raw, 4000, |number| {
@@ -113,7 +113,7 @@ fn m6_floods_of_settings_and_pings_are_bounded() {
 /// Floods by a client that reads, and so never blocks the other end: CVE-2019-9512, CVE-2019-9513,
 /// CVE-2019-9515, and frames of no known kind.
 #[test]
-fn m6_frames_that_carry_nothing_end_the_connection() {
+fn m6_many_empty_frames_end_the_connection() {
     let number = |number: u32| number.to_be_bytes();
     for part in [
         frame(SETTINGS, 0, 0, &[]),
@@ -138,7 +138,7 @@ fn m6_frames_that_carry_nothing_end_the_connection() {
 
 /// CVE-2023-44487 again: resets after the requests have gone upstream.
 #[test]
-fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
+fn m6_many_requests_reset_before_their_answer_end_the_connection() {
     const BATCH: usize = 100;
     survives(|setup, raw| {
         let block = raw.request("GET", "/silent", &[]);
@@ -169,7 +169,7 @@ fn m6_requests_that_are_reset_before_their_answer_end_the_connection() {
 
 /// CVE-2019-9518.
 #[test]
-fn m6_a_flood_of_empty_data_frames_ends_or_is_bounded() {
+fn m6_a_flood_of_empty_data_frames_is_ended_or_bounded() {
     for path in ["/", "/silent"] {
         survives(|_, raw| {
             let block = raw.request("GET", path, &[]);
@@ -207,7 +207,7 @@ fn m6_a_header_bomb_is_refused() {
 
 /// CVE-2024-27316.
 #[test]
-fn m6_a_flood_of_continuations_ends() {
+fn m6_a_flood_of_continuations_ends_the_connection() {
     survives(|_, raw| {
         let block = raw.request("GET", "/", &[]);
         raw.send(frame(HEADERS, 0, 1, &block));
@@ -224,7 +224,7 @@ fn m6_a_flood_of_continuations_ends() {
 }
 
 #[test]
-fn m6_a_client_that_opens_streams_and_no_windows_holds_no_more_than_its_windows() {
+fn m6_a_client_that_opens_no_windows_costs_bounded_memory() {
     survives_within(UNREAD_GROWTH, |_, raw| {
         let block = raw.request("GET", "/big", &[]);
         for number in 0..120 {
@@ -239,18 +239,18 @@ fn m6_a_client_that_opens_streams_and_no_windows_holds_no_more_than_its_windows(
 }
 
 #[test]
-fn m6_no_more_streams_at_once_than_were_told() {
+fn m6_streams_beyond_the_announced_limit_are_refused() {
     survives(|_, raw| {
         let settings = raw
             .until(|frame| frame.kind == SETTINGS && frame.flags == 0)
             .expect("settings");
-        let told = settings
+        let reported = settings
             .payload
             .chunks(6)
             .find(|setting| setting[..2] == [0, 3])
             .map(|setting| u32::from_be_bytes(setting[2..].try_into().expect("four bytes")));
-        let told = told.expect("MAX_CONCURRENT_STREAMS");
-        assert!((1..=1000).contains(&told), "{told}");
+        let reported = reported.expect("MAX_CONCURRENT_STREAMS");
+        assert!((1..=1000).contains(&reported), "{reported}");
         let block = raw.request("GET", "/silent", &[]);
         let more = (0..1000).any(|number| {
             let begun = frame(HEADERS, END_STREAM | END_HEADERS, stream(number), &block);
@@ -304,7 +304,7 @@ fn m7_connect_on_a_stream_is_refused() {
 
 /// A malformed request is an error of the stream or the connection, and never reaches the origin.
 #[test]
-fn m6_malformed_requests_reach_nobody() {
+fn m6_malformed_requests_never_reach_the_origin() {
     type Field = (&'static str, &'static str);
     let cases: [&[Field]; 9] = [
         &[("Upper", "case")],
@@ -331,13 +331,13 @@ fn m6_malformed_requests_reach_nobody() {
     }
 }
 
-/// The resources of one client are its own.
+/// One client cannot use up the resources of another.
 #[test]
 fn m6_clients_of_one_origin_do_not_starve_each_other() {
     survives(|setup, raw| {
         let block = raw.request("GET", "/silent", &[]);
-        let mut greedy: Vec<Raw> = (0..3)
-            .map(|_| Raw::open(setup, "allowed.test", &[]))
+        let mut greedy: Vec<FrameConnection> = (0..3)
+            .map(|_| FrameConnection::open(setup, "allowed.test", &[]))
             .collect();
         for raw in &mut greedy {
             for number in 0..100 {

@@ -20,8 +20,8 @@ pub(super) const END_HEADERS: u8 = 4;
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A connection on which frames are written and read by hand.
-pub(super) struct Raw {
+/// A connection on which a test writes and reads single frames.
+pub(super) struct FrameConnection {
     connection: Connection,
     /// `host:port`, for request headers.
     authority: String,
@@ -46,7 +46,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     bytes
 }
 
-/// A frame without its payload, and the length of that.
+/// A frame without its payload, and the payload's length.
 pub(super) fn header(bytes: [u8; 9]) -> (Frame, usize) {
     let number = |bytes: &[u8]| {
         bytes
@@ -87,7 +87,7 @@ fn integer(bytes: &mut Vec<u8>, mut number: usize, most: usize) {
     bytes.push(byte(number));
 }
 
-impl Raw {
+impl FrameConnection {
     /// HTTP/2 inside intercepted TLS, with these settings (identifiers and values).
     pub(super) fn open(setup: &TlsSetup, host: &str, settings: &[(u16, u32)]) -> Self {
         let client = setup.client(&["h2"]);

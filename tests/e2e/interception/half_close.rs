@@ -1,4 +1,4 @@
-//! Clients that close their sending side of TLS behind a request and wait for the answer (SPEC H1,
+//! Clients that close their sending side of TLS after a request and wait for the answer (SPEC H1,
 //! M6).
 
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use e2e::setup::TlsSetup;
 use e2e::wait::TIMEOUT;
 
 #[test]
-fn m6_a_client_that_ends_its_side_of_tls_gets_its_answer() {
+fn m6_a_client_that_sends_close_notify_gets_its_answer() {
     for says_so in [true, false] {
         let (let_answer, held) = mpsc::channel();
         let held = Mutex::new(held);
@@ -39,7 +39,7 @@ fn m6_a_client_that_ends_its_side_of_tls_gets_its_answer() {
 }
 
 #[test]
-fn m6_a_client_that_resets_takes_its_request_back() {
+fn m6_a_client_reset_cancels_its_request() {
     let setup = TlsSetup::new(&Config::limited(), &["http/1.1"], |_| Answer::Silence);
     let mut client = setup.http1("allowed.test");
     client.send(setup.message("GET", "allowed.test", "/", &[]));

@@ -1,4 +1,4 @@
-//! Full mode: only hosts with hooks are decrypted, and hooks judge requests there (SPEC M1, M9,
+//! Full mode: only hosts with hooks are decrypted, and hooks decide about their requests (SPEC M1, M9,
 //! M10, B4).
 
 use std::path::Path;
@@ -95,7 +95,7 @@ fn m1_only_the_hooked_host_is_intercepted() {
 }
 
 #[test]
-fn m9_a_hook_strips_and_injects_however_fields_are_spelt() {
+fn m9_a_hook_strips_and_injects_fields_in_any_case() {
     for protocol in BOTH {
         let (_directory, setup) = hooked_setup(&[protocol]);
         for name in ["x-api-key", "x_api_key", "x-api_key"] {
@@ -121,7 +121,7 @@ fn m9_a_hook_strips_and_injects_however_fields_are_spelt() {
 }
 
 #[test]
-fn m9_what_a_hook_strips_is_stripped_from_trailers_too() {
+fn m9_a_hook_strips_fields_from_trailers_too() {
     let (_directory, setup) = hooked_setup(&["http/1.1"]);
     let mut client = setup.http1("hooked.test");
     let fields = [
@@ -143,7 +143,7 @@ fn m9_what_a_hook_strips_is_stripped_from_trailers_too() {
 }
 
 #[test]
-fn m10_what_no_hook_is_for_is_refused_in_full_mode_too() {
+fn m10_requests_without_a_matching_hook_are_refused_in_full_mode_too() {
     for protocol in BOTH {
         let (_directory, setup) = hooked_setup(&[protocol]);
         for (method, path) in [
@@ -180,7 +180,7 @@ fn m10_what_no_hook_is_for_is_refused_in_full_mode_too() {
 }
 
 #[test]
-fn m10_a_hooked_host_is_reached_by_intercepted_tls_alone() {
+fn m10_a_hooked_host_is_reachable_only_by_intercepted_tls() {
     let (_directory, setup) = hooked_setup(&["http/1.1"]);
     let mut client = Connection::open(setup.daemon.http_addr());
     let authority = setup.authority("hooked.test");
@@ -216,7 +216,7 @@ fn m10_a_hook_does_not_lift_limited_mode() {
 }
 
 #[test]
-fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
+fn m9_b4_only_the_origin_sees_the_secret() {
     for protocol in BOTH {
         let (_directory, file) = secret();
         let config = hooked(&file).set("daemon", "log", r#""trace""#);
@@ -246,8 +246,8 @@ fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
                 .all(|request| request.header("authorization").is_some())
         );
         for target in ["/config", "/blocked", "/patterns"] {
-            let told = setup.daemon.admin("GET", target, None).text();
-            assert!(!told.contains("hunter2"), "{target}: {told}");
+            let reported = setup.daemon.admin("GET", target, None).text();
+            assert!(!reported.contains("hunter2"), "{target}: {reported}");
         }
         // After everything that was logged before.
         assert_eq!(setup.daemon.reload().status, 200);
@@ -261,7 +261,7 @@ fn m9_b4_the_secret_is_told_to_the_origin_and_to_nobody_else() {
 }
 
 #[test]
-fn m9_a_secret_is_read_again_on_reload_and_a_missing_one_changes_nothing() {
+fn m9_a_reload_reads_secrets_again_and_fails_if_one_is_missing() {
     let (_directory, file) = secret();
     let setup = TlsSetup::echoing(&hooked(&file), &["http/1.1"]);
     let injected = |setup: &TlsSetup| -> String {

@@ -11,9 +11,8 @@ use e2e::wait::TIMEOUT;
 use rustls::ServerConfig;
 
 use super::BOTH;
-use super::early::Writable;
+use super::early::writable_setup;
 use super::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, field, frame};
-use super::origins::Odd;
 use super::resets::{Http2Origin, OK, setup};
 
 /// A status that has no entry in the static table (RFC 7541 section 6.2.2, with the name of
@@ -26,12 +25,8 @@ fn head(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | flags, stream, block)
 }
 
-fn url(setup: &Odd) -> String {
-    format!("https://{}/", setup.authority)
-}
-
 #[test]
-fn m6_early_hints_arrive_before_the_answer_is_there() {
+fn m6_early_hints_arrive_before_the_final_answer() {
     let (go, wait) = mpsc::channel::<()>();
     let setup = setup(move |mut origin| {
         let stream = origin.next(HEADERS)?.stream;
@@ -48,7 +43,7 @@ fn m6_early_hints_arrive_before_the_answer_is_there() {
         origin.next(RST_STREAM).map(|_| ())
     });
     let client = setup.http2();
-    let mut exchange = client.begin("GET", &url(&setup), &[]);
+    let mut exchange = client.begin("GET", &setup.url("/"), &[]);
     let (code, fields) = exchange.interim().expect("the hints");
     assert_eq!(code, 103);
     assert_eq!(fields.all("link"), ["</a.css>; rel=preload", "</b>"]);
@@ -59,7 +54,7 @@ fn m6_early_hints_arrive_before_the_answer_is_there() {
 }
 
 #[test]
-fn m6_interim_answers_come_before_the_final_one_however_they_arrive() {
+fn m6_interim_answers_precede_the_final_one() {
     let setup = setup(move |mut origin| {
         loop {
             let stream = origin.next(HEADERS)?.stream;
@@ -73,7 +68,7 @@ fn m6_interim_answers_come_before_the_final_one_however_they_arrive() {
     });
     let client = setup.http2();
     for round in 0..20 {
-        let mut exchange = client.begin("GET", &url(&setup), &[]);
+        let mut exchange = client.begin("GET", &setup.url("/"), &[]);
         let seen: Vec<u16> = std::iter::from_fn(|| exchange.interim())
             .map(|(code, _)| code)
             .collect();
@@ -82,10 +77,10 @@ fn m6_interim_answers_come_before_the_final_one_however_they_arrive() {
     }
 }
 
-/// The client holds its content back until the origin asks for it, and the origin has nothing else to
+/// The client sends no content before `100 Continue`, and the origin has nothing else to
 /// wait for.
 #[test]
-fn m6_content_that_is_held_back_is_sent_when_the_origin_asks_for_it() {
+fn m6_content_is_sent_when_the_origin_continues() {
     for protocol in BOTH {
         let ca = TestCa::new();
         let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&[protocol]).config();
@@ -94,10 +89,10 @@ fn m6_content_that_is_held_back_is_sent_when_the_origin_asks_for_it() {
             "h2" => ask_over_http2(stream, Arc::clone(&config)),
             _ => ask_over_http1(stream, Arc::clone(&config)),
         });
-        let setup = Writable::new(origin.port(), &ca);
+        let (_secret, setup) = writable_setup(origin, &ca);
         let client = setup.http2();
         let fields = [("expect", "100-continue"), ("content-length", "4")];
-        let mut exchange = client.open("POST", &setup.url(), &fields);
+        let mut exchange = client.open("POST", &setup.url("/api/x"), &fields);
         assert_eq!(exchange.interim().expect("to go on").0, 100, "{protocol}");
         exchange.send(b"body");
         exchange.finish(&[]);
@@ -133,29 +128,29 @@ fn ask_over_http1(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()
 /// An answer in place of `100` means that the origin does not want the content. When the client resets
 /// its stream, the stream to the origin ends too.
 #[test]
-fn m6_content_that_is_not_wanted_is_not_sent() {
+fn m6_content_is_not_sent_after_a_final_answer() {
     let ca = TestCa::new();
     let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
-    let (told, next) = mpsc::channel();
+    let (sender, next) = mpsc::channel();
     let origin = serve_one(move |stream| {
         let mut origin = Http2Origin::accept(stream, config)?;
         let stream = origin.next(HEADERS)?.stream;
         origin.send(&head(END_STREAM, stream, &status("417")))?;
         let next = origin.find(|frame| frame.stream == stream)?;
-        let _ = told.send(next.kind);
+        let _ = sender.send(next.kind);
         Ok(())
     });
-    let setup = Writable::new(origin.port(), &ca);
+    let (_secret, setup) = writable_setup(origin, &ca);
     let client = setup.http2();
     let fields = [("expect", "100-continue"), ("content-length", "4")];
-    let mut exchange = client.open("POST", &setup.url(), &fields);
+    let mut exchange = client.open("POST", &setup.url("/api/x"), &fields);
     assert_eq!(exchange.interim(), None);
     assert_eq!(exchange.head().status, 417);
     drop(exchange);
     assert_eq!(next.recv_timeout(TIMEOUT), Ok(RST_STREAM));
 }
 
-/// RFC 9113 section 8.6: over HTTP/2 nothing switches protocols.
+/// RFC 9113 section 8.6: HTTP/2 has no 101.
 #[test]
 fn h9_an_origin_that_switches_protocols_over_http2_is_a_502() {
     let setup = setup(move |mut origin| {
@@ -163,7 +158,7 @@ fn h9_an_origin_that_switches_protocols_over_http2_is_a_502() {
         origin.send(&head(0, stream, &status("101")))?;
         origin.next(RST_STREAM).map(|_| ())
     });
-    let answer = setup.http2().request("GET", &url(&setup), &[], b"");
+    let answer = setup.http2().request("GET", &setup.url("/"), &[], b"");
     assert_eq!(answer.status, 502);
     let text = answer.text();
     assert!(text.contains("switched protocols"), "{text}");
@@ -188,9 +183,9 @@ fn h1_an_interim_answer_has_no_length() {
         stream.flush()?;
         stream.read_exact(&mut [0])
     });
-    let setup = Writable::new(origin.port(), &ca);
+    let (_secret, setup) = writable_setup(origin, &ca);
     let client = setup.http2();
-    let mut exchange = client.open("POST", &setup.url(), &[]);
+    let mut exchange = client.open("POST", &setup.url("/api/x"), &[]);
     exchange.finish(&[]);
     let (code, fields) = exchange.interim().expect("the hints");
     assert_eq!((code, fields.get("content-length")), (103, None));
@@ -213,7 +208,7 @@ fn m6_interim_answers_to_one_request_are_bounded() {
         origin.next(RST_STREAM).map(|_| ())
     });
     let client = setup.http2();
-    let mut exchange = client.begin("GET", &url(&setup), &[]);
+    let mut exchange = client.begin("GET", &setup.url("/"), &[]);
     let seen = std::iter::from_fn(|| exchange.interim()).count();
     assert!((1..=16).contains(&seen), "{seen}");
     assert_eq!(exchange.head().status, 200);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::BOTH;
 
 #[test]
-fn p7_get_head_and_options_go_through_and_the_rest_is_refused() {
+fn p7_only_get_head_and_options_pass() {
     for protocol in BOTH {
         let setup = TlsSetup::new(&Config::limited(), &[protocol], |_| Answer::text("read"));
         for method in ["GET", "HEAD", "OPTIONS"] {
@@ -29,7 +29,7 @@ fn p7_get_head_and_options_go_through_and_the_rest_is_refused() {
 }
 
 #[test]
-fn h5_a_block_inside_is_told_like_a_block_of_connect() {
+fn h5_a_block_inside_tls_looks_like_a_block_of_connect() {
     for protocol in BOTH {
         let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
         let answer = setup.ask(protocol, "POST", "allowed.test", "/secret?token=x", &[]);
@@ -53,7 +53,7 @@ fn h5_a_block_inside_is_told_like_a_block_of_connect() {
 }
 
 #[test]
-fn r1_r3_requests_inside_are_recorded_each() {
+fn r1_r3_every_request_inside_tls_is_recorded() {
     for protocol in BOTH {
         let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
         setup.ask(protocol, "GET", "allowed.test", "/s3cret", &[]);
@@ -122,7 +122,7 @@ fn p7_a_websocket_is_refused_in_limited_mode() {
 }
 
 #[test]
-fn p7_method_overrides_are_removed_inside() {
+fn p7_method_overrides_are_removed_inside_tls() {
     for protocol in BOTH {
         let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
         let fields = [
@@ -143,7 +143,7 @@ fn p7_method_overrides_are_removed_inside() {
 
 /// A host that policy refuses is refused at the CONNECT, and so is any host without interception.
 #[test]
-fn m1_without_interception_limited_mode_lets_no_connection_through() {
+fn m1_limited_mode_without_interception_permits_no_tunnel() {
     let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     for (host, reason) in [("denied.test", "denied"), ("blocked.test", "not_allowed")] {
         let mut client = Connection::open(setup.daemon.http_addr());

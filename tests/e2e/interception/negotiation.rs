@@ -46,9 +46,9 @@ fn m6_the_client_is_offered_what_the_origin_speaks() {
     }
 }
 
-/// Such as a gRPC program, or `curl --http2-prior-knowledge`.
+/// For example a gRPC program, or `curl --http2-prior-knowledge`.
 #[test]
-fn m6_a_client_of_http2_alone_is_served_where_the_origin_has_http_1_1_alone() {
+fn m6_an_http2_only_client_is_served_from_an_http_1_1_only_origin() {
     for origin in [&["http/1.1"][..], &[]] {
         let setup = TlsSetup::echoing(&Config::limited(), origin);
         let client = setup.http2("allowed.test");
@@ -75,7 +75,7 @@ fn m6_a_client_of_http2_alone_is_served_where_the_origin_has_http_1_1_alone() {
 
 /// Client and origin have no protocol in common, and the client gets the error in its own.
 #[test]
-fn m6_an_origin_that_speaks_nothing_of_the_clients_is_a_502() {
+fn m6_an_origin_without_a_common_protocol_is_a_502() {
     let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
     let answer = setup.ask("http/1.1", "GET", "allowed.test", "/", &[]);
     assert_eq!(answer.status, 502, "{}", answer.text());
@@ -83,7 +83,7 @@ fn m6_an_origin_that_speaks_nothing_of_the_clients_is_a_502() {
 }
 
 #[test]
-fn m6_either_side_may_have_but_one_version_of_tls() {
+fn m6_either_side_may_support_only_one_version_of_tls() {
     for origin in [&TLS12, &TLS13] {
         for client in [&TLS12, &TLS13] {
             for protocol in BOTH {
@@ -114,7 +114,7 @@ fn m6_either_side_may_have_but_one_version_of_tls() {
 }
 
 #[test]
-fn m6_clients_resume_their_sessions_and_so_do_we() {
+fn m6_tls_sessions_are_resumed_on_both_sides() {
     for version in [&TLS12, &TLS13] {
         for protocol in BOTH {
             let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
@@ -142,7 +142,7 @@ fn m6_clients_resume_their_sessions_and_so_do_we() {
     }
 }
 
-/// A session is not a permission: each request of a resumed one is judged like any other.
+/// A session is not a permission: each request of a resumed one is decided like any other.
 #[test]
 fn p7_a_resumed_session_is_judged_like_any_other() {
     let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
@@ -166,11 +166,11 @@ fn assert_is_for(certificate: &[u8], name: &str) {
         rustls::client::verify_server_name(&parsed, &name)
     };
     verify(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-    verify("another.test").expect_err("for nobody else");
+    verify("another.test").expect_err("the leaf is for one name");
 }
 
 #[test]
-fn m7_without_a_server_name_the_authority_names_the_leaf() {
+fn m7_without_a_server_name_the_leaf_is_for_the_authority() {
     let setup = TlsSetup::echoing(&Config::limited().allow("127.0.0.1"), &["http/1.1"]);
     let client = setup.client(&["http/1.1"]).without_server_name();
     for host in ["allowed.test", "127.0.0.1"] {
@@ -186,7 +186,7 @@ fn m7_without_a_server_name_the_authority_names_the_leaf() {
 
 /// The leaf has only the properties that clients require.
 #[test]
-fn m4_a_leaf_is_for_one_name_and_soon_over_and_no_two_have_one_number() {
+fn m4_a_leaf_has_one_name_a_short_validity_and_its_own_serial_number() {
     let setup = TlsSetup::echoing(&Config::limited().allow("127.0.0.1"), &["http/1.1"]);
     let client = setup.client(&["http/1.1"]);
     let leaf = |host: &str| {
@@ -202,7 +202,7 @@ fn m4_a_leaf_is_for_one_name_and_soon_over_and_no_two_have_one_number() {
 }
 
 #[test]
-fn m7_a_hello_for_somebody_else_gets_an_alert_and_is_recorded() {
+fn m7_a_server_name_that_differs_from_connect_gets_an_alert_and_is_recorded() {
     let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     for (host, sni) in [
         ("allowed.test", "hooked.test"),
@@ -222,11 +222,15 @@ fn m7_a_hello_for_somebody_else_gets_an_alert_and_is_recorded() {
         assert_eq!(entry["detail"], "sni_mismatch");
         assert_eq!(entry["host"], "allowed.test");
     }
-    assert_eq!(setup.origin.handshakes().len(), 0, "nobody is asked");
+    assert_eq!(
+        setup.origin.handshakes().len(),
+        0,
+        "the origin is not contacted"
+    );
 }
 
 #[test]
-fn m7_a_server_name_for_an_address_is_somebody_else() {
+fn m7_a_server_name_in_a_tunnel_to_an_address_is_a_mismatch() {
     let setup = TlsSetup::echoing(&Config::limited().allow("127.0.0.1"), &["http/1.1"]);
     let refused = setup
         .tunnel("127.0.0.1")

@@ -3,13 +3,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
-use e2e::client::{Connection, Http2};
+use e2e::client::Response;
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::proxyctl::exported_ca;
 use e2e::raw_origin::serve_one;
-use e2e::setup::TlsSetup;
-use e2e::tls::{Client, Server, TestCa};
+use e2e::setup::{RawTlsSetup, TlsSetup};
+use e2e::tls::{Server, TestCa};
 
 use super::BOTH;
 
@@ -18,7 +18,7 @@ fn origin() -> Builder {
 }
 
 #[test]
-fn m6_a_certificate_that_does_not_hold_is_a_502_that_names_the_reason() {
+fn m6_an_invalid_certificate_is_a_502_with_the_reason() {
     type Make = fn(Server<'_>) -> Server<'_>;
     let stranger = TestCa::new();
     let cases: [(&str, &[&str], Make); 3] = [
@@ -87,52 +87,15 @@ fn m6_every_request_of_a_session_with_a_bad_origin_is_a_502() {
     }
 }
 
-/// A daemon, and a broken origin at this address.
-pub(super) struct Odd {
-    pub(super) daemon: Daemon,
-    pub(super) authority: String,
-    client: Client,
+/// An origin at this address that the test plays itself, with a short limit for connecting.
+pub(super) fn raw_setup(address: SocketAddr, ca: &TestCa) -> RawTlsSetup {
+    let config = Config::limited().set("daemon.limits", "connect_timeout", r#""500ms""#);
+    RawTlsSetup::new(&config, "allowed.test", address, ca)
 }
 
-fn odd(address: SocketAddr) -> Odd {
-    Odd::at(address, &TestCa::new())
-}
-
-impl Odd {
-    /// A daemon that trusts this authority, and a client of it.
-    pub(super) fn at(address: SocketAddr, ca: &TestCa) -> Self {
-        let config = Config::limited().set("daemon.limits", "connect_timeout", r#""500ms""#);
-        let daemon = Daemon::start_trusting(&config, ca);
-        Self {
-            authority: format!("allowed.test:{}", address.port()),
-            client: Client::trusting_pem(&exported_ca(&daemon)),
-            daemon,
-        }
-    }
-
-    /// HTTP/2 inside intercepted TLS.
-    pub(super) fn http2(&self) -> Http2 {
-        let mut tunnel = Connection::open(self.daemon.http_addr());
-        assert_eq!(tunnel.connect(&self.authority).status, 200);
-        tunnel.into_http2(&self.client.clone().alpn(&["h2"]), "allowed.test")
-    }
-
-    pub(super) fn ask(&self, protocol: &str) -> (u16, String) {
-        let answer = if protocol == "h2" {
-            let url = format!("https://{}/", self.authority);
-            self.http2().request("GET", &url, &[], b"")
-        } else {
-            let mut tunnel = Connection::open(self.daemon.http_addr());
-            assert_eq!(tunnel.connect(&self.authority).status, 200);
-            let client = self.client.clone().alpn(&[protocol]);
-            let (mut client, _) = tunnel.secure(&client, "allowed.test");
-            client.exchange(&format!(
-                "GET / HTTP/1.1\r\nHost: {}\r\n\r\n",
-                self.authority
-            ))
-        };
-        (answer.status, answer.text())
-    }
+/// The answer to `GET /` from an origin at this address that the daemon does not trust.
+fn answer_from(address: SocketAddr, protocol: &str) -> Response {
+    raw_setup(address, &TestCa::new()).get(protocol)
 }
 
 #[test]
@@ -142,11 +105,12 @@ fn m6_an_origin_without_tls_is_a_502() {
             stream.read_exact(&mut [0; 5])?;
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
         });
-        let (status, text) = odd(plain).ask(protocol);
+        let answer = answer_from(plain, protocol);
+        let (status, text) = (answer.status, answer.text());
         assert_eq!(status, 502, "{text}");
         assert!(text.contains("TLS handshake"), "{text}");
         let address = serve_one(|mut stream| stream.write_all(b"220 mail.test ESMTP\r\n"));
-        assert_eq!(odd(address).ask(protocol).0, 502);
+        assert_eq!(answer_from(address, protocol).status, 502);
     }
 }
 
@@ -154,12 +118,12 @@ fn m6_an_origin_without_tls_is_a_502() {
 fn m6_an_origin_that_hangs_up_is_a_502() {
     for protocol in BOTH {
         let address = serve_one(|_| Ok(()));
-        assert_eq!(odd(address).ask(protocol).0, 502);
+        assert_eq!(answer_from(address, protocol).status, 502);
         let reset = serve_one(|mut stream| {
             stream.read_exact(&mut [0; 5])?;
             socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO))
         });
-        assert_eq!(odd(reset).ask(protocol).0, 502);
+        assert_eq!(answer_from(reset, protocol).status, 502);
     }
 }
 
@@ -170,7 +134,8 @@ fn m6_an_origin_that_never_answers_is_a_504() {
             std::io::copy(&mut stream, &mut std::io::sink())?;
             Ok(())
         });
-        let (status, text) = odd(address).ask(protocol);
+        let answer = answer_from(address, protocol);
+        let (status, text) = (answer.status, answer.text());
         assert_eq!(status, 504, "{text}");
         assert!(text.contains("timed out"), "{text}");
     }
@@ -178,7 +143,7 @@ fn m6_an_origin_that_never_answers_is_a_504() {
 
 /// Origins with good TLS and broken HTTP.
 #[test]
-fn m6_an_origin_that_hangs_up_inside_is_a_502_and_is_asked_no_more_than_twice() {
+fn m6_an_origin_that_closes_without_an_answer_is_a_502_after_two_tries() {
     for (protocol, method) in [
         ("http/1.1", "GET"),
         ("h2", "GET"),

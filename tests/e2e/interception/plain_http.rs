@@ -1,5 +1,5 @@
-//! Plain HTTP behind a CONNECT that is intercepted, as older undici and `curl -p` send it: the
-//! rules of the HTTP door apply, and a hook's secret is never sent (SPEC M2, M7, M10, P7, P9).
+//! Plain HTTP in an intercepted tunnel, as older undici and `curl -p` send it: the
+//! rules of plain HTTP apply, and a hook's secret is never sent (SPEC M2, M7, M10, P7, P9).
 
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Origin, Reply};
@@ -18,7 +18,7 @@ fn message(setup: &PlainSetup, method: &str, path: &str, fields: &str) -> String
 }
 
 #[test]
-fn m2_reads_go_through_and_the_connection_stays() {
+fn m2_reads_pass_and_the_connection_stays_open() {
     let setup = setup(&Config::limited());
     let mut client = setup.tunnel("allowed.test");
     for path in ["/1", "/2?q"] {
@@ -56,7 +56,7 @@ fn m2_a_request_may_arrive_byte_by_byte_and_with_the_connect() {
 }
 
 #[test]
-fn p7_writes_are_refused_in_http_and_the_connection_stays() {
+fn p7_writes_are_refused_in_http_and_the_connection_stays_open() {
     let setup = setup(&Config::limited());
     let mut client = setup.tunnel("allowed.test");
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
@@ -115,7 +115,7 @@ fn m7_a_request_for_another_authority_is_misdirected() {
 }
 
 #[test]
-fn m2_what_is_malformed_is_refused_in_http() {
+fn m2_malformed_requests_are_refused_in_http() {
     let setup = setup(&Config::limited());
     for request in [
         "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -130,7 +130,7 @@ fn m2_what_is_malformed_is_refused_in_http() {
 }
 
 #[test]
-fn m10_a_hooked_host_gets_no_plain_request_and_no_secret() {
+fn m10_a_hooked_host_gets_neither_plain_requests_nor_secrets() {
     let (_directory, file) = secret();
     let setup = setup(&hooked(&file));
     let authority = setup.authority("hooked.test");
@@ -158,7 +158,7 @@ fn m1_in_full_mode_plain_http_goes_through_unseen() {
 }
 
 #[test]
-fn p11_a_policy_that_tightens_ends_it() {
+fn p11_a_stricter_policy_ends_plain_http_in_a_tunnel() {
     let config = Config::limited();
     let setup = setup(&config);
     let mut client = setup.tunnel("allowed.test");
@@ -172,7 +172,7 @@ fn p11_a_policy_that_tightens_ends_it() {
 
 /// A close in the middle of an answer without a length would make the answer look complete.
 #[test]
-fn p11_an_answer_under_way_that_is_forbidden_ends_with_a_reset() {
+fn p11_a_forbidden_answer_ends_with_a_reset() {
     let config = Config::limited();
     let (gate, body) = e2e::origin::Gate::new();
     let body = std::sync::Mutex::new(Some(body));

@@ -96,19 +96,19 @@ fn m7_a_later_request_of_a_good_connection_cannot_switch_the_authority() {
 }
 
 #[test]
-fn m7_connect_inside_is_no_method() {
+fn m7_connect_inside_tls_is_refused() {
     let setup = TlsSetup::echoing(&Config::limited(), &["http/1.1"]);
     let mut client = setup.http1("allowed.test");
     let answer = client.connect(&setup.authority("allowed.test"));
     assert_eq!(answer.status, 405);
-    let allowed = answer.header("allow").expect("what may be asked");
+    let allowed = answer.header("allow").expect("the allowed methods");
     assert!(!allowed.contains("CONNECT"), "{allowed}");
     assert_eq!(setup.origin.requests().len(), 0);
 }
 
 /// Request smuggling fails inside as it does over plain HTTP (SPEC H4).
 #[test]
-fn h4_ambiguous_framing_is_refused_inside() {
+fn h4_ambiguous_framing_is_refused_inside_tls() {
     for fields in [
         &[("Content-Length", "1"), ("Transfer-Encoding", "chunked")][..],
         &[("Content-Length", "1"), ("Content-Length", "2")],
@@ -127,7 +127,7 @@ fn h4_ambiguous_framing_is_refused_inside() {
 
 /// Fields that belong to one hop, or to the proxy, end here (SPEC H3).
 #[test]
-fn h3_fields_of_one_hop_end_inside_too() {
+fn h3_hop_by_hop_fields_are_removed_inside_tls() {
     for protocol in BOTH {
         let setup = TlsSetup::echoing(&Config::limited(), &[protocol]);
         let fields = [
@@ -162,7 +162,7 @@ fn h3_fields_of_one_hop_end_inside_too() {
 
 /// Cookies may come in pieces over HTTP/2 (RFC 9113 section 8.2.3), and are passed on in pieces.
 #[test]
-fn h3_cookie_pieces_go_on_over_http2() {
+fn h3_cookie_crumbs_stay_separate_over_http2() {
     let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
     let fields = [("cookie", "a=1"), ("cookie", "b=2")];
     setup.ask("h2", "GET", "allowed.test", "/", &fields);

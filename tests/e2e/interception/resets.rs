@@ -1,4 +1,4 @@
-//! Streams that break off: the other side gets a break too, and the rest of the connection goes on
+//! Streams that are reset: the other side gets a reset too, and the rest of the connection goes on
 //! (RFC 9113 section 5.4.2).
 
 use std::io::{self, Read as _, Write as _};
@@ -7,17 +7,17 @@ use std::sync::{Arc, mpsc};
 
 use e2e::client::Exchange;
 use e2e::raw_origin::serve_one;
-use e2e::setup::TlsSetup;
+use e2e::setup::{RawTlsSetup, TlsSetup};
 use e2e::tls::{Server, TestCa};
 use e2e::wait::TIMEOUT;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::early::Writable;
+use super::early::writable_setup;
 use super::frames::{
     DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame,
     header,
 };
-use super::origins::Odd;
+use super::origins::raw_setup;
 
 /// `:status: 200`, of the static table (RFC 7541 appendix A).
 pub(super) const OK: &[u8] = &[0x88];
@@ -71,31 +71,33 @@ impl Http2Origin {
     }
 }
 
-pub(super) fn setup(serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static) -> Odd {
+pub(super) fn setup(
+    serve: impl FnOnce(Http2Origin) -> io::Result<()> + Send + 'static,
+) -> RawTlsSetup {
     let ca = TestCa::new();
     let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
     let address = serve_one(move |stream| serve(Http2Origin::accept(stream, config)?));
-    Odd::at(address, &ca)
+    raw_setup(address, &ca)
 }
 
 /// A request with this much of its answer.
-fn begun(client: &e2e::client::Http2, setup: &Odd, body: &[u8]) -> Exchange {
-    let mut exchange = client.begin("GET", &format!("https://{}/", setup.authority), &[]);
+fn begun(client: &e2e::client::Http2, setup: &RawTlsSetup, body: &[u8]) -> Exchange {
+    let mut exchange = client.begin("GET", &setup.url("/"), &[]);
     assert_eq!(exchange.head().status, 200);
     assert_eq!(exchange.read_some(), body);
     exchange
 }
 
 #[test]
-fn m6_a_stream_that_the_client_resets_is_reset_upstream_and_the_others_go_on() {
-    let (told, reset) = mpsc::channel();
+fn m6_a_client_reset_of_a_stream_is_passed_upstream_alone() {
+    let (sender, reset) = mpsc::channel();
     let setup = setup(move |mut origin| {
         let first = origin.answer(b"first", 0)?;
         let second = origin.answer(b"second", 0)?;
         let reset = origin.next(RST_STREAM)?;
         origin.send(&frame(DATA, END_STREAM, second, b"rest"))?;
         let code = u32::from_be_bytes(reset.payload.try_into().expect("four bytes"));
-        let _ = told.send((reset.stream == first, code));
+        let _ = sender.send((reset.stream == first, code));
         origin.next(RST_STREAM).map(|_| ())
     });
     let client = setup.http2();
@@ -109,7 +111,7 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_and_the_others_go_on() {
 }
 
 #[test]
-fn m6_a_stream_that_the_origin_resets_is_reset_for_the_client_and_the_others_go_on() {
+fn m6_an_origin_reset_of_a_stream_is_passed_to_the_client_alone() {
     let setup = setup(|mut origin| {
         let first = origin.answer(b"first", 0)?;
         let second = origin.answer(b"second", 0)?;
@@ -129,30 +131,30 @@ fn m6_a_stream_that_the_origin_resets_is_reset_for_the_client_and_the_others_go_
     assert_eq!(third.read_some(), b"");
 }
 
-/// The origin may have answered, and may take no more of the request: it hears of the reset all the same.
+/// The origin gets the reset even if it has answered and reads no more of the request.
 #[test]
-fn m6_a_stream_that_the_client_resets_is_reset_upstream_while_the_origin_takes_nothing() {
+fn m6_a_client_reset_is_passed_upstream_while_the_origin_reads_nothing() {
     for ends in [0, END_STREAM] {
         let ca = TestCa::new();
         let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
-        let (told, reset) = mpsc::channel();
+        let (sender, reset) = mpsc::channel();
         let origin = serve_one(move |stream| {
             let mut origin = Http2Origin::accept(stream, config)?;
             let stream = origin.next(HEADERS)?.stream;
             let mut taken = 0;
-            // All that its window allows.
+            // As much as its window permits.
             while taken < 65_535 {
                 taken += origin.next(DATA)?.payload.len();
             }
             origin.send(&frame(HEADERS, END_HEADERS | ends, stream, OK))?;
             let reset = origin.next(RST_STREAM)?;
             let code = u32::from_be_bytes(reset.payload.try_into().expect("four bytes"));
-            let _ = told.send((reset.stream == stream, code));
+            let _ = sender.send((reset.stream == stream, code));
             Ok(())
         });
-        let setup = Writable::new(origin.port(), &ca);
+        let (_secret, setup) = writable_setup(origin, &ca);
         let client = setup.http2();
-        let mut exchange = client.open("POST", &setup.url(), &[]);
+        let mut exchange = client.open("POST", &setup.url("/api/x"), &[]);
         exchange.send(&vec![0; 200_000]);
         assert_eq!(exchange.head().status, 200);
         drop(exchange);
@@ -162,7 +164,7 @@ fn m6_a_stream_that_the_client_resets_is_reset_upstream_while_the_origin_takes_n
 
 /// `NO_ERROR` does not make content complete.
 #[test]
-fn m6_content_that_a_reset_without_an_error_cuts_short_is_a_break() {
+fn m6_content_cut_by_a_reset_without_error_is_incomplete() {
     // A reset overtakes what a connection has not sent yet, so it waits until the client has the head.
     let (go, gone) = mpsc::channel::<()>();
     let setup = setup(move |mut origin| {
@@ -172,7 +174,7 @@ fn m6_content_that_a_reset_without_an_error_cuts_short_is_a_break() {
         origin.next(RST_STREAM).map(|_| ())
     });
     let client = setup.http2();
-    let mut exchange = client.begin("GET", &format!("https://{}/", setup.authority), &[]);
+    let mut exchange = client.begin("GET", &setup.url("/"), &[]);
     assert_eq!(exchange.head().status, 200);
     go.send(()).expect("the origin");
     let error = loop {
@@ -185,7 +187,7 @@ fn m6_content_that_a_reset_without_an_error_cuts_short_is_a_break() {
 }
 
 #[test]
-fn m6_an_origin_that_goes_away_breaks_bodies_off_and_does_not_end_them() {
+fn m6_a_closing_origin_leaves_bodies_incomplete() {
     let (go, gone) = mpsc::channel::<()>();
     let setup = setup(move |mut origin| {
         origin.answer(b"first", 0)?;
@@ -197,27 +199,27 @@ fn m6_an_origin_that_goes_away_breaks_bodies_off_and_does_not_end_them() {
     first.try_read_some().expect_err("a break, and no end");
 }
 
-/// The work that an origin can cause for free is limited too: interim answers without end (a
+/// The work that an origin can cause at no cost is limited too: endless interim answers (a
 /// HEADERS frame each), SETTINGS, PING.
 #[test]
-fn m6_frames_of_an_origin_that_carry_nothing_end_its_connection() {
+fn m6_many_empty_frames_of_an_origin_end_its_connection() {
     for part in [
         // `:status: 103` (RFC 7541 section 6.2.2, with the name of the static table's entry 8).
         None,
         Some(frame(SETTINGS, 0, 0, &[])),
         Some(frame(PING, 0, 0, &[0; 8])),
     ] {
-        let (told, ended) = mpsc::channel();
+        let (sender, ended) = mpsc::channel();
         let setup = setup(move |mut origin| {
             let stream = origin.next(HEADERS)?.stream;
             let interim = frame(HEADERS, END_HEADERS, stream, b"\x08\x03103");
             let batch = part.unwrap_or(interim).repeat(100);
             let broken = std::iter::repeat_with(|| origin.send(&batch)).find_map(Result::err);
-            let _ = told.send(broken.is_some());
+            let _ = sender.send(broken.is_some());
             Ok(())
         });
         let client = setup.http2();
-        let mut exchange = client.begin("GET", &format!("https://{}/", setup.authority), &[]);
+        let mut exchange = client.begin("GET", &setup.url("/"), &[]);
         assert_eq!(exchange.head().status, 502);
         assert!(ended.recv_timeout(TIMEOUT).expect("the connection ends"));
     }

@@ -6,30 +6,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
-use e2e::client::{Connection, Exchange, Http2};
-use e2e::daemon::{Daemon, LogLine};
-use e2e::proxyctl::exported_ca;
+use e2e::client::{Exchange, Http2};
+use e2e::daemon::LogLine;
 use e2e::raw_origin::serve_each;
-use e2e::setup::TlsSetup;
-use e2e::tls::{Client, Server, TestCa};
+use e2e::setup::{RawTlsSetup, TlsSetup};
+use e2e::tls::{Server, TestCa};
 use e2e::wait::{TIMEOUT, poll};
 
+use super::early::writable_setup;
 use super::frames::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
 };
-use super::hooks::{hooked, secret};
 use super::resets::{Http2Origin, OK};
 
 /// `REFUSED_STREAM` (RFC 9113 section 7).
 const REFUSED: u32 = 7;
 
 /// An origin's end of HTTP/2 that counts requests.
-struct Counting {
+struct CountingOrigin {
     origin: Http2Origin,
     requests: Arc<AtomicUsize>,
 }
 
-impl Counting {
+impl CountingOrigin {
     /// The next request: its stream, and whether the stream has ended.
     fn request(&mut self) -> io::Result<(u32, bool)> {
         let head = self.origin.next(HEADERS)?;
@@ -76,37 +75,33 @@ impl Counting {
     }
 }
 
-struct Scene {
-    daemon: Daemon,
-    client: Client,
+struct CountingSetup {
+    tls: RawTlsSetup,
     url: String,
-    authority: String,
     requests: Arc<AtomicUsize>,
     _secret: tempfile::TempDir,
 }
 
-impl Scene {
+impl CountingSetup {
     /// With an origin that serves each of its connections like this.
-    fn new(serve: impl Fn(usize, &mut Counting) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    fn new(
+        serve: impl Fn(usize, &mut CountingOrigin) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let ca = TestCa::new();
         let config = Server::of(&ca, &TlsSetup::NAMES).alpn(&["h2"]).config();
         let requests = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&requests);
         let origin = serve_each(move |number, stream| {
-            let mut origin = Counting {
+            let mut origin = CountingOrigin {
                 origin: Http2Origin::accept(stream, Arc::clone(&config))?,
                 requests: Arc::clone(&counter),
             };
             serve(number, &mut origin)
         });
-        let (directory, file) = secret();
-        let daemon = Daemon::start_trusting(&hooked(&file), &ca);
-        let authority = format!("hooked.test:{}", origin.port());
+        let (directory, tls) = writable_setup(origin, &ca);
         Self {
-            client: Client::trusting_pem(&exported_ca(&daemon)).alpn(&["h2"]),
-            daemon,
-            url: format!("https://{authority}/api/x"),
-            authority,
+            url: tls.url("/api/x"),
+            tls,
             requests,
             _secret: directory,
         }
@@ -115,7 +110,7 @@ impl Scene {
     /// With an origin that serves its first connection like this, which may wait there for the test to send
     /// something, and answers one request on each later one.
     fn held(
-        serve: impl Fn(&mut Counting, &Receiver<()>) -> io::Result<()> + Send + 'static,
+        serve: impl Fn(&mut CountingOrigin, &Receiver<()>) -> io::Result<()> + Send + 'static,
     ) -> (Sender<()>, Self) {
         let (go, gone) = mpsc::channel();
         let first = Mutex::new((serve, gone));
@@ -131,9 +126,7 @@ impl Scene {
     }
 
     fn http2(&self) -> Http2 {
-        let mut tunnel = Connection::open(self.daemon.http_addr());
-        assert_eq!(tunnel.connect(&self.authority).status, 200);
-        tunnel.into_http2(&self.client, "hooked.test")
+        self.tls.http2()
     }
 
     fn requests(&self) -> usize {
@@ -144,10 +137,10 @@ impl Scene {
         poll(TIMEOUT, || (self.requests() == count).then_some(())).expect("the requests come");
     }
 
-    /// Waits until the proxy has judged this many `POST` requests.
+    /// Waits until the proxy has decided about this many `POST` requests.
     fn wait_for_decisions(&self, count: usize) {
         let judged = || {
-            let lines = self.daemon.logs();
+            let lines = self.tls.daemon.logs();
             let is_post = |line: &&LogLine| {
                 line.target() == Some("codex_otel.network_proxy") && line.raw.contains("\"POST\"")
             };
@@ -169,7 +162,7 @@ const REQUESTS: [(&str, &[u8]); 3] = [("GET", b""), ("POST", b""), ("POST", b"co
 #[test]
 fn m6_a_stream_that_the_origin_refuses_is_sent_again() {
     for (method, content) in REQUESTS {
-        let setup = Scene::new(|_, origin| {
+        let setup = CountingSetup::new(|_, origin| {
             origin.refuse_next()?;
             origin.echo()?;
             origin.linger()
@@ -182,9 +175,9 @@ fn m6_a_stream_that_the_origin_refuses_is_sent_again() {
 }
 
 #[test]
-fn m6_a_request_behind_a_goodbye_is_sent_again_over_a_new_connection() {
+fn m6_a_request_after_goaway_is_sent_again_on_a_new_connection() {
     for (method, content) in REQUESTS {
-        let setup = Scene::new(|number, origin| {
+        let setup = CountingSetup::new(|number, origin| {
             if number == 0 {
                 origin.request()?;
                 return origin.say_goodbye(0);
@@ -205,8 +198,8 @@ fn m6_a_request_behind_a_goodbye_is_sent_again_over_a_new_connection() {
 
 /// The origin keeps the old connection open for the streams that it has accepted.
 #[test]
-fn m6_a_goodbye_leaves_the_streams_before_it_alone() {
-    let (go, setup) = Scene::held(|origin, gone| {
+fn m6_goaway_does_not_affect_earlier_streams() {
+    let (go, setup) = CountingSetup::held(|origin, gone| {
         let (first, _) = origin.request()?;
         origin.request()?;
         origin.say_goodbye(first)?;
@@ -227,9 +220,9 @@ fn m6_a_goodbye_leaves_the_streams_before_it_alone() {
 }
 
 #[test]
-fn m6_a_stream_that_stays_refused_is_refused_for_the_client() {
+fn m6_a_stream_refused_again_is_refused_to_the_client() {
     for (method, content) in REQUESTS {
-        let setup = Scene::new(|_, origin| {
+        let setup = CountingSetup::new(|_, origin| {
             for _ in 0..4 {
                 origin.refuse_next()?;
             }
@@ -247,14 +240,14 @@ fn m6_a_stream_that_stays_refused_is_refused_for_the_client() {
         };
         assert_refused(&mut exchange);
         assert_eq!(setup.requests(), 4, "{method}");
-        // It concerned one stream only.
+        // The refusal affected one stream only.
         assert_eq!(client.request("GET", &setup.url, &[], b"").status, 200);
     }
 }
 
 #[test]
-fn m6_content_that_is_too_much_to_remember_is_refused_for_the_client() {
-    let setup = Scene::new(|_, origin| {
+fn m6_content_too_large_to_keep_is_refused_to_the_client() {
+    let setup = CountingSetup::new(|_, origin| {
         // SETTINGS_INITIAL_WINDOW_SIZE, and as much for the connection.
         origin
             .origin
@@ -278,9 +271,9 @@ fn m6_content_that_is_too_much_to_remember_is_refused_for_the_client() {
 }
 
 #[test]
-fn m6_what_the_origin_may_have_processed_is_not_sent_again() {
+fn m6_requests_that_may_have_been_processed_are_not_sent_again() {
     for content in [&b""[..], b"content"] {
-        let setup = Scene::new(|_, origin| {
+        let setup = CountingSetup::new(|_, origin| {
             let (stream, _) = origin.request()?;
             origin.say_goodbye(stream)
         });
@@ -292,8 +285,8 @@ fn m6_what_the_origin_may_have_processed_is_not_sent_again() {
 
 /// It waits in the proxy for the one stream that the origin permits.
 #[test]
-fn m6_a_request_that_waits_for_a_stream_is_not_lost_with_the_connection() {
-    let (go, setup) = Scene::held(|origin, gone| {
+fn m6_a_request_that_waits_for_a_stream_survives_its_connection() {
+    let (go, setup) = CountingSetup::held(|origin, gone| {
         // SETTINGS_MAX_CONCURRENT_STREAMS.
         origin
             .origin

@@ -31,8 +31,8 @@ fn origin() -> e2e::origin::Builder {
     })
 }
 
-/// One way to an origin, over plain HTTP or inside TLS.
-struct Way {
+/// A route to an origin, over plain HTTP or inside TLS.
+struct Route {
     daemon: Daemon,
     config: Config,
     origin: Origin,
@@ -41,10 +41,10 @@ struct Way {
     _secret: tempfile::TempDir,
 }
 
-fn ways() -> [Way; 2] {
+fn routes() -> [Route; 2] {
     let (plain_secret, file) = secret();
     let config = hooked(&file);
-    let plain = Way {
+    let plain = Route {
         daemon: Daemon::start_trusting(&config, &TestCa::new()),
         config,
         origin: origin().start(),
@@ -54,7 +54,7 @@ fn ways() -> [Way; 2] {
     let (inner_secret, file) = secret();
     let config = hooked(&file);
     let setup = TlsSetup::with(&config, &["http/1.1"], origin());
-    let inside = Way {
+    let inside = Route {
         daemon: setup.daemon,
         config,
         origin: setup.origin,
@@ -64,7 +64,7 @@ fn ways() -> [Way; 2] {
     [plain, inside]
 }
 
-impl Way {
+impl Route {
     fn host(&self) -> &'static str {
         if self.proxy_ca.is_some() {
             "hooked.test"
@@ -110,8 +110,8 @@ impl Way {
 
 #[test]
 fn h9_bytes_go_both_ways_and_the_handshake_is_untouched() {
-    for way in ways() {
-        let (mut client, head) = way.switched();
+    for route in routes() {
+        let (mut client, head) = route.switched();
         assert_eq!(head.header("upgrade"), Some("websocket"));
         assert_eq!(
             head.header("sec-websocket-accept"),
@@ -121,7 +121,7 @@ fn h9_bytes_go_both_ways_and_the_handshake_is_untouched() {
             head.header("sec-websocket-extensions"),
             Some("permessage-deflate; server_no_context_takeover")
         );
-        let seen = way.origin.requests().pop().expect("a request");
+        let seen = route.origin.requests().pop().expect("a request");
         assert_eq!(seen.header("sec-websocket-extensions"), Some(EXTENSIONS));
         assert_eq!(seen.header("sec-websocket-protocol"), Some("chat"));
         assert_eq!(seen.header("upgrade"), Some("websocket"));
@@ -138,30 +138,30 @@ fn h9_bytes_go_both_ways_and_the_handshake_is_untouched() {
 }
 
 #[test]
-fn h9_bytes_right_behind_the_handshake_are_not_lost_and_are_no_request() {
-    for way in ways() {
-        let mut client = way.client();
+fn h9_bytes_right_after_the_handshake_reach_the_origin_as_data() {
+    for route in routes() {
+        let mut client = route.client();
         let behind = "POST /api/x HTTP/1.1\r\nHost: denied.test\r\n\r\n";
-        client.send(way.handshake("/socket") + behind);
+        client.send(route.handshake("/socket") + behind);
         assert_eq!(client.read_head().status, 101);
         assert_eq!(client.read_exact(behind.len()), behind.as_bytes());
-        assert_eq!(way.origin.requests().len(), 1);
+        assert_eq!(route.origin.requests().len(), 1);
     }
 }
 
 #[test]
-fn h9_an_origin_that_does_not_switch_answers_and_the_connection_goes_on() {
-    for way in ways() {
-        let mut client = way.client();
+fn h9_a_declined_upgrade_leaves_the_connection_usable() {
+    for route in routes() {
+        let mut client = route.client();
         for (path, status, text) in [
             ("/socket/400", 400, "400"),
             ("/socket/200", 200, "just a page"),
         ] {
-            client.send(way.handshake(path));
+            client.send(route.handshake(path));
             let answer = client.read_final_response();
             assert_eq!((answer.status, &*answer.text()), (status, text));
         }
-        client.send(way.handshake("/socket/other"));
+        client.send(route.handshake("/socket/other"));
         assert_eq!(
             client.read_final_response().status,
             502,
@@ -170,13 +170,13 @@ fn h9_an_origin_that_does_not_switch_answers_and_the_connection_goes_on() {
     }
 }
 
-/// A request behind a refused handshake is an ordinary request, and is judged as one.
+/// A request after a refused handshake is an ordinary request, and is decided as one.
 #[test]
-fn h9_a_request_behind_a_refused_handshake_is_judged() {
-    for way in ways() {
-        let mut client = way.client();
-        let handshake = way.handshake("/socket/200");
-        let hidden = if way.proxy_ca.is_some() {
+fn h9_a_request_after_a_refused_handshake_is_decided() {
+    for route in routes() {
+        let mut client = route.client();
+        let handshake = route.handshake("/socket/200");
+        let hidden = if route.proxy_ca.is_some() {
             handshake.replace("GET", "DELETE")
         } else {
             handshake.replace("allowed.test", "denied.test")
@@ -184,82 +184,82 @@ fn h9_a_request_behind_a_refused_handshake_is_judged() {
         client.send(handshake + &hidden);
         assert_eq!(client.read_final_response().status, 200);
         assert_eq!(client.read_final_response().status, 403);
-        assert_eq!(way.origin.requests().len(), 1);
+        assert_eq!(route.origin.requests().len(), 1);
     }
 }
 
 #[test]
-fn h9_hooks_judge_a_handshake_like_any_request() {
-    let [_, way] = ways();
-    let mut client = way.client();
-    client.send(way.handshake("/elsewhere"));
+fn h9_hooks_apply_to_a_handshake_as_to_any_request() {
+    let [_, route] = routes();
+    let mut client = route.client();
+    client.send(route.handshake("/elsewhere"));
     assert_eq!(client.read_final_response().status, 403);
-    assert_eq!(way.origin.requests().len(), 0);
-    let handshake = way
+    assert_eq!(route.origin.requests().len(), 0);
+    let handshake = route
         .handshake("/socket")
         .replace("Sec-WebSocket-Version", "Cookie");
     client.send(handshake);
     assert_eq!(client.read_head().status, 101);
-    let seen = way.origin.requests().pop().expect("a request");
+    let seen = route.origin.requests().pop().expect("a request");
     assert_eq!(seen.header("cookie"), None, "stripped");
 }
 
 #[test]
-fn h9_a_close_of_either_end_ends_the_other() {
-    for way in ways() {
-        let (client, _) = way.switched();
+fn h9_a_close_on_either_side_closes_the_other() {
+    for route in routes() {
+        let (client, _) = route.switched();
         drop(client);
-        way.origin.wait_until_idle();
-        let (mut client, _) = way.switched();
-        drop(way.origin);
+        route.origin.wait_until_idle();
+        let (mut client, _) = route.switched();
+        drop(route.origin);
         client.expect_closed();
     }
 }
 
 #[test]
-fn p11_a_policy_that_tightens_ends_a_websocket() {
-    for way in ways() {
-        let (mut client, _) = way.switched();
-        let denied = way.config.clone().deny(way.host());
-        way.daemon.reload_with(&denied);
+fn p11_a_stricter_policy_ends_a_websocket() {
+    for route in routes() {
+        let (mut client, _) = route.switched();
+        let denied = route.config.clone().deny(route.host());
+        route.daemon.reload_with(&denied);
         client.expect_closed();
-        way.origin.wait_until_idle();
-        way.daemon.wait_for_message("no longer permits");
+        route.origin.wait_until_idle();
+        route.daemon.wait_for_message("no longer permits");
     }
 }
 
 #[test]
 fn p11_limited_mode_ends_a_websocket() {
-    for way in ways() {
-        let (mut client, _) = way.switched();
-        way.daemon.set_mode("limited");
+    for route in routes() {
+        let (mut client, _) = route.switched();
+        route.daemon.set_mode("limited");
         client.expect_closed();
     }
 }
 
-/// Not even when the settings meanwhile made the interception unnecessary.
+/// Even if a reload meanwhile made the interception unnecessary.
 #[test]
-fn p11_a_websocket_inside_outlives_its_hooks_and_not_its_permission() {
-    let [_, way] = ways();
-    let (mut client, _) = way.switched();
-    way.daemon.reload_with(&unhooked());
+fn p11_a_websocket_inside_tls_ends_with_its_permission_and_not_with_its_hook() {
+    let [_, route] = routes();
+    let (mut client, _) = route.switched();
+    route.daemon.reload_with(&unhooked());
     client.send("still");
     assert_eq!(client.read_exact(5), b"still");
-    way.daemon.reload_with(&unhooked().deny("hooked.test"));
+    route.daemon.reload_with(&unhooked().deny("hooked.test"));
     client.expect_closed();
 }
 
-/// The permitted request is gone, so other hooks cannot judge it.
+/// The handshake is over, so changed hooks cannot be applied to it.
 #[test]
-fn p11_other_hooks_end_a_websocket_inside() {
-    let [_, way] = ways();
-    let (mut client, _) = way.switched();
-    let other = way
+fn p11_changed_hooks_end_a_websocket_inside_tls() {
+    let [_, route] = routes();
+    let (mut client, _) = route.switched();
+    let other = route
         .config
         .clone()
         .hook("last", "hooked.test", &["GET"], "/last")
         .set("network.mitm.hooks.last", "action", r#"["clean"]"#);
-    way.daemon.reload_with(&other);
+    route.daemon.reload_with(&other);
     client.expect_closed();
 }
 
@@ -279,9 +279,9 @@ fn h9_wss_through_connect_is_a_tunnel_in_full_mode() {
     assert_eq!(client.read_exact(4), b"ping");
 }
 
-/// Another protocol than WebSocket could carry requests that no hook judges.
+/// A protocol other than WebSocket could carry requests that no hook checks.
 #[test]
-fn h9_where_hooks_judge_other_protocols_are_passed_over() {
+fn h9_hooked_hosts_upgrade_to_websocket_only() {
     let (_secret, file) = secret();
     let answering = Origin::answering(|request| match request.header("upgrade") {
         Some(offered) => Answer::Upgrade(vec![("Upgrade".into(), offered.to_owned())]),

@@ -6,7 +6,8 @@ use e2e::setup::TlsSetup;
 
 use super::bodies::writable;
 use super::frames::{
-    DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame,
+    DATA, END_HEADERS, END_STREAM, FrameConnection, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+    frame,
 };
 
 /// More than any window of a stream, in bytes.
@@ -23,7 +24,7 @@ fn stream(number: usize) -> u32 {
 }
 
 #[test]
-fn m6_answers_that_a_client_leaves_unread_do_not_hold_up_others() {
+fn m6_unread_answers_do_not_block_other_streams() {
     let setup = TlsSetup::new(&Config::limited(), &["h2"], |request| {
         let length = if request.target == "/big" {
             BIG
@@ -32,7 +33,7 @@ fn m6_answers_that_a_client_leaves_unread_do_not_hold_up_others() {
         };
         Answer::bytes("text/plain", &vec![b'x'; length])
     });
-    let mut raw = Raw::open(&setup, "allowed.test", &[]);
+    let mut raw = FrameConnection::open(&setup, "allowed.test", &[]);
     // The connection's window is not the cause of the stall.
     let much = 0x3fff_ffff_u32.to_be_bytes();
     raw.send(frame(WINDOW_UPDATE, 0, 0, &much));
@@ -53,7 +54,7 @@ fn m6_answers_that_a_client_leaves_unread_do_not_hold_up_others() {
 }
 
 #[test]
-fn m6_uploads_that_an_origin_leaves_unread_do_not_hold_up_others() {
+fn m6_unread_uploads_do_not_block_other_streams() {
     let origin = Origin::answering(|request| Answer::text(&request.body.len().to_string()))
         .before_body(|request| (request.target == "/api/slow").then_some(Answer::Silence));
     let setup = writable("h2", origin);
@@ -74,7 +75,7 @@ fn m6_uploads_that_an_origin_leaves_unread_do_not_hold_up_others() {
 }
 
 /// The settings in the first SETTINGS of this connection.
-fn settings(raw: &mut Raw) -> Vec<(u16, u32)> {
+fn settings(raw: &mut FrameConnection) -> Vec<(u16, u32)> {
     let settings = raw
         .until(|frame| frame.kind == SETTINGS && frame.flags == 0)
         .expect("settings");
@@ -91,16 +92,16 @@ fn settings(raw: &mut Raw) -> Vec<(u16, u32)> {
 
 /// RFC 9113 section 6.9.2: the connection's window is 65535 bytes until it is opened further.
 #[test]
-fn m6_the_window_of_a_connection_is_that_of_all_its_streams() {
+fn m6_the_connection_window_covers_all_streams() {
     let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
-    let mut raw = Raw::open(&setup, "allowed.test", &[]);
+    let mut raw = FrameConnection::open(&setup, "allowed.test", &[]);
     let settings = settings(&mut raw);
-    let told = |id: u16| {
+    let reported = |id: u16| {
         let found = settings.iter().find(|setting| setting.0 == id);
         found.map(|setting| u64::from(setting.1))
     };
-    let streams = told(3).expect("MAX_CONCURRENT_STREAMS");
-    let stream_window = told(4).expect("INITIAL_WINDOW_SIZE");
+    let streams = reported(3).expect("MAX_CONCURRENT_STREAMS");
+    let stream_window = reported(4).expect("INITIAL_WINDOW_SIZE");
     let opened = raw
         .until(|frame| frame.kind == WINDOW_UPDATE && frame.stream == 0)
         .expect("a larger window");
@@ -110,7 +111,7 @@ fn m6_the_window_of_a_connection_is_that_of_all_its_streams() {
 
 /// More requests than one connection to an origin carries at once.
 #[test]
-fn m6_a_client_with_many_requests_in_hand_gets_further_connections() {
+fn m6_many_concurrent_requests_use_further_connections() {
     const IN_HAND: usize = 40;
     let setup = TlsSetup::new(&Config::limited(), &["h2"], |request| {
         match request.target.as_str() {
@@ -118,7 +119,7 @@ fn m6_a_client_with_many_requests_in_hand_gets_further_connections() {
             _ => Answer::text("here"),
         }
     });
-    let mut raw = Raw::open(&setup, "allowed.test", &[]);
+    let mut raw = FrameConnection::open(&setup, "allowed.test", &[]);
     let silent = raw.request("GET", "/silent", &[]);
     for number in 0..IN_HAND {
         let stream = stream(number);
@@ -135,7 +136,7 @@ fn m6_a_client_with_many_requests_in_hand_gets_further_connections() {
     };
     let carried = setup.origin.wait_for("all requests", all);
     assert_eq!(carried, [16, 16, 8]);
-    // Freed places are used again.
+    // Streams that have ended make room for new ones.
     for number in 0..IN_HAND {
         raw.send(frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()));
     }

@@ -1,4 +1,4 @@
-//! A shortage of file descriptors passes, and does not end the proxy.
+//! The proxy survives a shortage of file descriptors.
 
 use e2e::client::{Connection, Socks5Target};
 use e2e::daemon::{Config, Daemon, StartScript};
@@ -18,7 +18,7 @@ fn start() -> Daemon {
         .start()
 }
 
-/// Opens connections until the door says that it cannot accept another one.
+/// Opens connections until the listener logs that it cannot accept another one.
 fn exhaust(daemon: &Daemon) -> Vec<Connection> {
     let clients = (0..FEW)
         .map(|_| Connection::open(daemon.http_addr()))
@@ -35,7 +35,7 @@ fn count(daemon: &Daemon, beginning: &str) -> usize {
 }
 
 #[test]
-fn c5_a_door_out_of_descriptors_says_so_once_waits_and_works_again() {
+fn c5_a_listener_without_descriptors_logs_it_once_and_recovers() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = start();
     let fillers = exhaust(&daemon);
@@ -56,7 +56,7 @@ fn c5_a_door_out_of_descriptors_says_so_once_waits_and_works_again() {
 }
 
 #[test]
-fn c5_a_dial_without_a_descriptor_is_503_and_names_the_proxy_as_the_one_at_fault() {
+fn c5_a_dial_without_a_descriptor_is_503_and_the_proxys_fault() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = start();
     let mut early = Connection::open(daemon.http_addr());

@@ -13,7 +13,7 @@ use super::limited;
 /// A user that no other process belongs to.
 const OTHER: u32 = 54_321;
 
-/// Runs in a thread whose sockets belong to another user. Only root can.
+/// Runs in a thread whose sockets belong to another user. Needs root.
 #[cfg(target_os = "linux")]
 fn as_other<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
@@ -29,7 +29,7 @@ fn echoes(tunnel: &mut Connection) -> bool {
     tunnel.try_send("still").is_ok() && tunnel.read_some() == b"still"
 }
 
-/// The line about connections that ended for others.
+/// The log line about connections that were ended to admit others.
 fn ended(daemon: &Daemon) -> LogLine {
     daemon.wait_for_log(|line| line.message_starts_with("all places are taken: ended"))
 }
@@ -50,7 +50,7 @@ fn owner(daemon: &Daemon, uid: Uid) -> Value {
 }
 
 #[test]
-fn c5_an_idle_tunnel_gives_way_and_the_log_says_whose_it_was() {
+fn c5_an_idle_tunnel_ends_for_a_waiting_client_and_the_log_names_its_user() {
     let origin = Origin::echoing_bytes().start();
     let config = limited(2).set("daemon.limits", "header_timeout", r#""300ms""#);
     let daemon = Daemon::start(&config);
@@ -70,7 +70,7 @@ fn c5_an_idle_tunnel_gives_way_and_the_log_says_whose_it_was() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
+fn c5_a_user_with_many_connections_does_not_block_other_users() {
     if !machine::has(Need::Root) {
         return;
     }
@@ -97,11 +97,11 @@ fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn c5_a_user_who_holds_the_admin_api_keeps_no_other_user_out() {
+fn c5_a_user_with_many_admin_connections_does_not_block_other_users() {
     if !machine::has(Need::Root) {
         return;
     }
-    // So that only the shares let another client in.
+    // Without timeouts, only the shares of users admit another client.
     let config = Config::example().set("daemon.limits", "header_timeout", r#""1h""#);
     let daemon = Daemon::start(&config);
     assert!(!cannot_ask(&daemon), "root may ask the kernel");
@@ -120,12 +120,12 @@ fn c5_a_user_who_holds_the_admin_api_keeps_no_other_user_out() {
     let whose = Value::from(format!("uid {OTHER}"));
     assert_eq!(line.field("client"), Some(&whose));
     assert_eq!(line.field("door"), Some(&Value::from("admin")));
-    // One of those with a place has ended.
+    // One of the admitted connections has ended.
     held[0].read_to_end();
 }
 
 #[test]
-fn a1_a_request_that_does_not_arrive_in_time_is_cut_by_the_header_timeout() {
+fn a1_a_slow_request_is_ended_by_the_header_timeout() {
     let config = Config::example().set("daemon.limits", "header_timeout", r#""200ms""#);
     let daemon = Daemon::start(&config);
     let mut slow: Vec<_> = (0..70)

@@ -1,4 +1,4 @@
-//! Tables of destinations, each asked for at every door (SPEC P3, P4, P5, P9, P10).
+//! Tables of destinations, each requested by every protocol (SPEC P3, P4, P5, P9, P10).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -8,7 +8,7 @@ use e2e::origin::{Answer, Origin};
 use e2e::setup::PlainSetup;
 use serde_json::Value;
 
-/// A way in, by its name in records.
+/// The protocols, by their names in records.
 pub(crate) const DOORS: [&str; 4] = ["http", "http-connect", "socks5", "socks5-udp"];
 
 /// The result for a destination: `None` if it was permitted, else the reason.
@@ -81,7 +81,8 @@ fn last_blocked(setup: &PlainSetup) -> Value {
     setup.daemon.blocked().pop().expect("a blocked request")
 }
 
-/// Asks at every door. `wanted` is "allow", or a reason followed by the rule's pattern, if any.
+/// Requests each destination by every protocol. The expected result is "allow", or a reason followed by
+/// the rule's pattern, if any.
 fn check(setup: &PlainSetup, table: &[(&str, &str)]) {
     let config = std::fs::read_to_string(setup.daemon.config_path()).expect("the configuration");
     let port = setup.origin.addr().port();
@@ -122,7 +123,7 @@ fn written(config: &str, setup: &PlainSetup, rule: &str) -> String {
 }
 
 #[test]
-fn p9_every_door_gives_the_same_verdict_reason_and_rule() {
+fn p9_every_protocol_gets_the_same_verdict_reason_and_rule() {
     let here = Ipv4Addr::LOCALHOST;
     let config = Config::new()
         .allow("allowed.test")
@@ -187,7 +188,7 @@ fn p9_every_door_gives_the_same_verdict_reason_and_rule() {
 }
 
 #[test]
-fn p3_without_local_binding_only_explicit_entries_lead_to_local_addresses() {
+fn p3_without_local_binding_only_explicit_entries_reach_local_addresses() {
     let here = Ipv4Addr::LOCALHOST;
     let config = Config::new()
         .unset("network", "allow_local_binding")
@@ -306,7 +307,7 @@ fn p5_a_name_that_leads_to_a_special_purpose_address_is_refused() {
 }
 
 #[test]
-fn p10_every_decision_is_audited_the_same_way_at_every_door() {
+fn p10_every_decision_is_audited_the_same_way_for_every_protocol() {
     let setup = PlainSetup::echoing();
     let port = setup.origin.addr().port();
     for (door, protocol, method) in [
@@ -348,7 +349,7 @@ fn p10_every_decision_is_audited_the_same_way_at_every_door() {
 }
 
 #[test]
-fn p9_limited_mode_without_interception_holds_at_every_door() {
+fn p9_limited_mode_without_interception_applies_to_every_protocol() {
     let config = Config::example()
         .allow("127.0.0.1")
         .set("network", "mode", r#""limited""#)

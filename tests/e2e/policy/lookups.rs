@@ -1,4 +1,4 @@
-//! Which names are looked up, how often, and how the returned addresses are judged (SPEC P4).
+//! Which names are looked up, how often, and how the returned addresses are checked (SPEC P4).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -43,7 +43,7 @@ fn p4_a_refused_name_causes_no_query() {
 }
 
 #[test]
-fn p4_limited_mode_refuses_before_it_looks_up() {
+fn p4_limited_mode_refuses_before_the_lookup() {
     let dns = StubResolver::start();
     dns.answer("allowed.test", [HERE]);
     let config = Config::new()
@@ -74,7 +74,7 @@ fn p4_a_connection_costs_one_lookup() {
 
 /// The second answer differs: it is vetted like the first, and only vetted addresses are dialled.
 #[test]
-fn p4_a_name_that_changes_its_address_is_judged_anew() {
+fn p4_a_changed_address_of_a_name_is_checked_again() {
     for door in DOORS {
         let dns = StubResolver::start();
         dns.answer_sequence("rebind.test", vec![vec![HERE], vec![ELSEWHERE]]);
@@ -93,7 +93,7 @@ fn p4_a_name_that_changes_its_address_is_judged_anew() {
 }
 
 #[test]
-fn p4_one_bad_address_among_good_ones_is_enough() {
+fn p4_one_forbidden_address_among_good_ones_refuses_the_request() {
     let dns = StubResolver::start();
     dns.answer("mixed.test", [HERE, ELSEWHERE]);
     dns.answer(
@@ -122,7 +122,7 @@ fn p4_one_bad_address_among_good_ones_is_enough() {
 /// An alias is not the requested name: the name that the client gave is judged, and the addresses
 /// that it leads to.
 #[test]
-fn p4_an_alias_of_a_denied_name_is_judged_by_its_own_name_and_address() {
+fn p4_an_alias_is_decided_by_its_own_name_and_address() {
     let dns = StubResolver::start();
     dns.alias("www.test", "denied.test");
     dns.answer("denied.test", [HERE]);

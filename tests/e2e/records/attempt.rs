@@ -1,4 +1,4 @@
-//! Attempt ids (SPEC H11) in the records of each door: the audit event, the violation line and `GET
+//! Attempt ids (SPEC H11) in the records of each protocol: the audit event, the violation line and `GET
 //! /blocked`. `interception::attempt` covers requests inside interception.
 
 use e2e::client::{Association, Connection, Socks5Target};
@@ -104,7 +104,7 @@ fn h11_a_user_name_marks_the_records_of_a_socks5_connection_and_of_its_datagrams
 }
 
 #[test]
-fn h11_an_attempt_that_was_named_once_marks_the_rest_of_the_connection() {
+fn h11_an_attempt_id_marks_the_rest_of_its_connection() {
     let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     // codex-net-attempt-b2 and alice, each with the password `secret`.
@@ -114,8 +114,8 @@ fn h11_an_attempt_that_was_named_once_marks_the_rest_of_the_connection() {
         let answer = http(&mut client, "GET", "http://blocked.test/", field);
         assert_eq!(answer.status, 403);
     }
-    let told = client.connect("blocked.test:443");
-    assert_eq!(told.status, 403);
+    let reported = client.connect("blocked.test:443");
+    assert_eq!(reported.status, 403);
     let row = |id: Value| json!(["http", "blocked.test", id]);
     let mut rows = vec![
         row(Value::Null),

@@ -45,7 +45,7 @@ fn subject(event: &LogLine) -> Value {
 }
 
 #[test]
-fn r3_every_decision_at_every_door_is_one_event() {
+fn r3_every_decision_at_every_listener_is_one_event() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
@@ -147,7 +147,7 @@ fn r3_requests_on_a_kept_upstream_connection_are_events_of_their_own() {
 }
 
 #[test]
-fn r3_an_allowed_request_that_fails_beyond_policy_is_one_allow() {
+fn r3_an_allowed_request_that_fails_upstream_is_one_allow() {
     let port = e2e::port::RefusingPort::open();
     let daemon = Daemon::start(&Config::example());
     let url = format!("http://allowed.test:{}/", port.addr().port());
@@ -157,7 +157,7 @@ fn r3_an_allowed_request_that_fails_beyond_policy_is_one_allow() {
 }
 
 #[test]
-fn r3_what_the_addresses_decide_is_one_event_and_not_an_allow_and_a_deny() {
+fn r3_a_refusal_by_address_is_one_deny_and_no_allow() {
     let daemon = Daemon::start(&Config::example().unset("network", "allow_local_binding"));
     assert_eq!(daemon.get("http://allowed.test/").status, 403);
     let event = &audit_events(&daemon, 1)[0];
@@ -168,7 +168,7 @@ fn r3_what_the_addresses_decide_is_one_event_and_not_an_allow_and_a_deny() {
 }
 
 #[test]
-fn r3_the_mode_and_the_proxy_itself_decide_outside_the_domain() {
+fn r3_decisions_by_mode_and_for_the_proxy_itself_are_not_of_the_domain() {
     let config = Config::example()
         .set("network", "mode", r#""limited""#)
         .set("network", "mitm", "false");
@@ -203,7 +203,7 @@ fn r3_a_disabled_proxy_audits_its_refusals_too() {
 }
 
 #[test]
-fn r3_requests_that_are_none_are_no_decisions() {
+fn r3_malformed_requests_are_no_decisions() {
     let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     client.send("GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n");

@@ -63,18 +63,18 @@ fn r1_an_entry_has_every_field_under_its_name_and_in_its_order() {
 }
 
 #[test]
-fn r1_each_door_has_its_protocol_and_method() {
+fn r1_each_listener_records_its_protocol_and_method() {
     let daemon = Daemon::start(&Config::example());
     daemon.get("http://blocked.test/");
     Connection::open(daemon.http_addr()).connect("blocked.test:443");
     socks5(&daemon, "blocked.test", 22);
-    let told: Vec<_> = daemon
+    let reported: Vec<_> = daemon
         .blocked()
         .iter()
         .map(|entry| json!([entry["protocol"], entry["method"], entry["port"]]))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             json!(["http", "GET", 80]),
             json!(["http-connect", "CONNECT", 443]),
@@ -84,7 +84,7 @@ fn r1_each_door_has_its_protocol_and_method() {
 }
 
 #[test]
-fn r1_the_buffer_holds_the_last_ones_and_counts_all() {
+fn r1_the_buffer_keeps_the_latest_entries_and_counts_all() {
     let daemon = Daemon::start(&Config::example().set("daemon.limits", "blocked_buffer", "3"));
     let mut client = Connection::open(daemon.http_addr());
     for number in 1..=10 {
@@ -92,16 +92,16 @@ fn r1_the_buffer_holds_the_last_ones_and_counts_all() {
     }
     let entries = daemon.blocked();
     let first = entries[0]["sequence"].as_u64().expect("a number");
-    let told: Vec<_> = entries
+    let reported: Vec<_> = entries
         .iter()
         .map(|entry| json!([entry["host"], entry["sequence"]]))
         .collect();
     let wanted = [8, 9, 10].map(|number| json!([format!("n{number}.test"), first + number - 8]));
-    assert_eq!(told, wanted);
+    assert_eq!(reported, wanted);
 }
 
 #[test]
-fn r1_it_holds_200_entries_unless_told_otherwise() {
+fn r1_the_buffer_holds_200_entries_by_default() {
     let daemon = Daemon::start(&Config::example());
     let mut client = Connection::open(daemon.http_addr());
     for number in 1..=205 {
@@ -113,7 +113,7 @@ fn r1_it_holds_200_entries_unless_told_otherwise() {
 }
 
 #[test]
-fn r1_r5_a_name_that_does_not_resolve_is_allowed_and_failed_and_no_block() {
+fn r1_r5_a_name_that_does_not_resolve_is_an_allowed_attempt_that_failed() {
     let dns = StubResolver::start();
     let config = Config::new()
         .allow("missing.test")
@@ -140,12 +140,12 @@ fn r1_r5_a_name_that_does_not_resolve_is_allowed_and_failed_and_no_block() {
         assert_eq!(flow.level(), Some("INFO"));
     }
     assert!(daemon.blocked().is_empty());
-    let said = |line: &e2e::daemon::LogLine| line.message_starts_with(VIOLATION);
-    assert!(!daemon.logs().iter().any(said));
+    let is_violation = |line: &e2e::daemon::LogLine| line.message_starts_with(VIOLATION);
+    assert!(!daemon.logs().iter().any(is_violation));
 }
 
 #[test]
-fn r1_a_host_that_is_none_is_recorded_as_it_was_given_and_escaped() {
+fn r1_an_invalid_host_is_recorded_escaped() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();
@@ -159,7 +159,7 @@ fn r1_a_host_that_is_none_is_recorded_as_it_was_given_and_escaped() {
 
 /// As when the service starts again after the clock was set back by a year.
 #[test]
-fn r1_numbers_go_on_behind_those_of_a_start_with_a_later_clock() {
+fn r1_numbers_stay_above_those_of_a_start_with_a_later_clock() {
     let place = tempfile::tempdir().expect("a directory");
     let kept = place.path().join("sequence");
     let now = SystemTime::now().duration_since(UNIX_EPOCH);

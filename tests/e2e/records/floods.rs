@@ -1,4 +1,4 @@
-//! One client that is refused again and again: the log has its count, and the lines of the others.
+//! Repeated refusals of one client are counted in the log, and those of other clients are logged.
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Exit, LogLine, Signal};
@@ -8,7 +8,7 @@ use super::{AUDIT, VIOLATION};
 
 const MANY: u64 = 20_000;
 
-/// Asks for hosts that are not allowed, on one connection.
+/// Requests hosts that are not allowed, on one connection.
 fn flood(daemon: &Daemon, host: impl Fn(u64) -> String) {
     let request = |number| {
         let host = host(number);
@@ -46,7 +46,7 @@ fn refused(violations: &[Value], host: &str) -> u64 {
 }
 
 #[test]
-fn r2_a_client_that_is_refused_again_and_again_is_counted_and_others_are_in_the_log() {
+fn r2_repeated_refusals_of_one_client_are_counted_and_others_are_logged() {
     let daemon = Daemon::start(&Config::example());
     flood(&daemon, |_| "blocked.test".to_owned());
     daemon.get("http://denied.test/");
@@ -69,7 +69,7 @@ fn r2_a_client_that_is_refused_again_and_again_is_counted_and_others_are_in_the_
 }
 
 #[test]
-fn r3_every_decision_is_in_one_audit_event_of_its_own_or_in_a_count() {
+fn r3_every_decision_is_one_audit_event_or_counted() {
     let daemon = Daemon::start(&Config::example());
     flood(&daemon, |_| "blocked.test".to_owned());
     let exit = stop(daemon);
@@ -90,7 +90,7 @@ fn r3_every_decision_is_in_one_audit_event_of_its_own_or_in_a_count() {
 }
 
 #[test]
-fn r2_a_client_that_asks_for_a_host_of_its_own_each_time_is_counted_too() {
+fn r2_refusals_of_one_client_are_counted_across_hosts() {
     let daemon = Daemon::start(&Config::example());
     flood(&daemon, |number| format!("h{number}.test"));
     let exit = stop(daemon);
@@ -104,23 +104,23 @@ fn r2_a_client_that_asks_for_a_host_of_its_own_each_time_is_counted_too() {
         .filter_map(|line| line.field("count")?.as_u64())
         .sum();
     let counts = violations.iter();
-    let told: u64 = counts
+    let reported: u64 = counts
         .map(|entry| entry["count"].as_u64().unwrap_or(1))
         .sum();
-    assert_eq!(told + further, MANY);
+    assert_eq!(reported + further, MANY);
 }
 
 #[test]
-fn r2_every_malformed_request_is_a_line_or_in_a_count() {
+fn r2_every_malformed_request_is_logged_or_counted() {
     const TIMES: u64 = 2000;
     let daemon = Daemon::start(&Config::example());
     for _ in 0..TIMES {
         Connection::open(daemon.http_addr()).send("nonsense\r\n\r\n");
     }
-    // Clients are accepted in order, and those inside are answered before the end.
+    // Clients are accepted in order, and admitted ones are answered before the end.
     assert_eq!(daemon.get("http://denied.test/").status, 403);
     let exit = stop(daemon);
-    let said = exit
+    let logged = exit
         .logs
         .iter()
         .filter(|line| line.message_starts_with("refused a malformed request"));
@@ -130,6 +130,6 @@ fn r2_every_malformed_request_is_a_line_or_in_a_count() {
     let further: u64 = further
         .filter_map(|line| line.field("count")?.as_u64())
         .sum();
-    let said = said.count() as u64;
-    assert_eq!(said + further, TIMES);
+    let logged = logged.count() as u64;
+    assert_eq!(logged + further, TIMES);
 }

@@ -28,34 +28,36 @@ fn l6_a_proxy_that_starts_disabled_binds_nothing_and_a_reload_enables_it() {
     }
     // Another reload that keeps it disabled changes nothing.
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_logs(1, |line| line.message() == Some("reloaded"));
+    daemon.wait_for_messages(1, "reloaded");
     assert!(!accepts(http.address()));
     daemon.rewrite_config(&config);
     daemon.signal(Signal::SIGHUP);
     poll(TIMEOUT, || accepts(http.address()).then_some(())).expect("the door opens");
     let answer = get(http.address(), "allowed.test", origin.addr().port());
     assert_eq!(answer.text(), "hello");
-    daemon.wait_for_logs(2, |line| line.message() == Some("reloaded"));
+    daemon.wait_for_messages(2, "reloaded");
     let health = e2e::client::request(admin.address(), "GET", "/health", None);
     assert_eq!(health.text(), "ok");
 }
 
 #[test]
-fn l6_a_reload_that_enables_says_what_listens_where() {
+fn l6_a_reload_that_enables_logs_the_listeners() {
     let daemon = Daemon::start(&Config::example().set("network", "enabled", "false"));
     daemon.rewrite_config(&Config::example());
     daemon.signal(Signal::SIGHUP);
     for name in ["http", "socks5", "admin"] {
         daemon.wait_for_log(|line| {
             line.message() == Some("listening")
-                && line.field("listener").is_some_and(|told| told == name)
+                && line
+                    .field("listener")
+                    .is_some_and(|reported| reported == name)
         });
     }
     assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
 }
 
 #[test]
-fn l6_a_proxy_that_is_disabled_at_run_time_says_so_at_every_door() {
+fn l6_a_disabled_proxy_answers_so_on_every_listener() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let port = origin.addr().port();

@@ -5,7 +5,7 @@ use e2e::origin::{Answer, Origin};
 
 const OLD: &str = "the old settings stay in force";
 
-/// Fails unless the daemon serves by [`Config::example`] in its first generation.
+/// Fails unless [`Config::example`] is in force, in its first generation.
 fn is_as_before(daemon: &Daemon, origin: &Origin) {
     let port = origin.addr().port();
     assert_eq!(
@@ -16,8 +16,8 @@ fn is_as_before(daemon: &Daemon, origin: &Origin) {
         daemon.get(&format!("http://blocked.test:{port}/")).status,
         403
     );
-    let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!(told["generation"], 1);
+    let reported = daemon.admin("GET", "/config", None).json();
+    assert_eq!(reported["generation"], 1);
 }
 
 fn broken() -> Config {
@@ -30,7 +30,7 @@ fn broken() -> Config {
 }
 
 #[test]
-fn c7_every_problem_of_a_broken_file_comes_back_with_its_place() {
+fn c7_every_problem_of_a_broken_file_is_returned_with_its_position() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&broken());
@@ -49,7 +49,7 @@ fn c7_every_problem_of_a_broken_file_comes_back_with_its_place() {
         assert!(text.contains(&place), "{place} is not in\n{text}");
     }
     assert!(text.contains("did you mean `mode`?"), "{text}");
-    // Places and our own words, and nothing of the file: every user of the machine can ask.
+    // Positions and texts of our own, and nothing of the file: every user can request this.
     for part in ["bad.test", "*.*", "= \"limited\"", " | "] {
         assert!(!text.contains(part), "{part} is in\n{text}");
     }
@@ -57,27 +57,25 @@ fn c7_every_problem_of_a_broken_file_comes_back_with_its_place() {
 }
 
 #[test]
-fn c7_a_broken_file_at_sighup_is_told_in_the_log_line_by_line() {
+fn c7_problems_after_sighup_are_logged_line_by_line() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&broken());
     daemon.signal(Signal::SIGHUP);
-    let failed = &daemon.wait_for_logs(1, |line| {
-        line.message() == Some(&*format!("the reload failed: {OLD}"))
-    })[0];
+    let failed = &daemon.wait_for_messages(1, &format!("the reload failed: {OLD}"))[0];
     assert_eq!(failed.level(), Some("ERROR"));
     let place = format!("{}:", daemon.config_path().display());
-    let told = daemon
+    let reported = daemon
         .logs()
         .iter()
         .filter(|line| line.message_contains(&place))
         .count();
-    assert_eq!(told, 4);
+    assert_eq!(reported, 4);
     is_as_before(&daemon, &origin);
 }
 
 #[test]
-fn c7_a_file_that_is_gone_or_unreadable_or_no_toml_changes_nothing() {
+fn c7_a_missing_unreadable_or_malformed_file_changes_nothing() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let path = daemon.config_path();
@@ -103,7 +101,7 @@ fn c7_a_file_that_is_gone_or_unreadable_or_no_toml_changes_nothing() {
 }
 
 #[test]
-fn c7_settings_that_are_sound_and_cannot_be_put_in_force_change_nothing() {
+fn c7_valid_settings_that_cannot_be_applied_change_nothing() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     let path = daemon.config_path();
@@ -138,8 +136,8 @@ fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
         assert_eq!(answer.status, 500, "{text}");
         assert!(!answer.text().contains(WORD), "{}", answer.text());
         assert!(answer.text().contains("error: "), "{}", answer.text());
-        let told = daemon.admin("GET", "/config", None).text();
-        assert!(!told.contains(WORD), "{told}");
+        let reported = daemon.admin("GET", "/config", None).text();
+        assert!(!reported.contains(WORD), "{reported}");
         // An administrator sees the line.
         let run = e2e::proxyctl::proxyctl(&daemon, &["reload"]);
         run.failed().says(WORD);
@@ -150,7 +148,7 @@ fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
 
 /// A replacement worker could not start with it.
 #[test]
-fn c7_a_log_filter_that_is_none_fails_the_reload() {
+fn c7_an_invalid_log_filter_fails_the_reload() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().set("daemon", "log", r#""==[""#));

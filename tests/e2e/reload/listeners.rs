@@ -19,7 +19,7 @@ fn closes(address: SocketAddr) {
 }
 
 #[test]
-fn c7_a_listener_that_moves_accepts_at_the_new_place_before_the_old_one_closes() {
+fn c7_a_moved_listener_accepts_before_the_old_one_closes() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let places = [Reserved::open(), Reserved::open()];
     let [old, new] = [places[0].address(), places[1].address()];
@@ -39,14 +39,17 @@ fn c7_a_listener_that_moves_accepts_at_the_new_place_before_the_old_one_closes()
             .join()
             .expect("the watcher")
             .expect("the old one closes");
-        assert!(moved, "nobody accepted when the old one had closed");
+        assert!(
+            moved,
+            "the new listener did not accept before the old one closed"
+        );
     });
     let answer = get(new, "allowed.test", origin.addr().port());
     assert_eq!(answer.text(), "hello");
 }
 
 #[test]
-fn c7_connections_that_came_in_at_the_old_place_go_on() {
+fn c7_connections_to_a_moved_listener_stay_open() {
     let origin = Origin::echoing_bytes().start();
     let places = [Reserved::open(), Reserved::open(), Reserved::open()];
     let first = Config::example().set("network", "socks_url", &places[2].url());
@@ -70,7 +73,7 @@ fn c7_connections_that_came_in_at_the_old_place_go_on() {
 }
 
 #[test]
-fn c7_the_admin_api_can_move_and_answers_the_one_who_moved_it() {
+fn c7_the_admin_api_can_move_and_answers_the_request_that_moved_it() {
     let (first, place) = (Reserved::open(), Reserved::open());
     let at = |place: &Reserved| Config::example().set("network", "admin_url", &place.url());
     let daemon = Daemon::start(&at(&first));
@@ -83,7 +86,7 @@ fn c7_the_admin_api_can_move_and_answers_the_one_who_moved_it() {
 }
 
 #[test]
-fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
+fn p6_a_moved_listener_is_own_at_its_new_address_only() {
     let (first, place) = (Reserved::open(), Reserved::open());
     let config = Config::example()
         .allow("127.0.0.1")
@@ -104,7 +107,7 @@ fn p6_the_new_place_of_a_listener_is_the_proxy_and_the_old_one_is_not() {
 /// A past bug: a request between the binding of a new listener and its opening waited in the
 /// listener's queue, and was served as if it came from outside.
 #[test]
-fn p6_no_request_gets_into_the_queue_of_a_listener_that_a_reload_opens() {
+fn p6_no_request_reaches_a_listener_that_a_reload_opens() {
     let config = Config::example().allow("127.0.0.1");
     let daemon = Daemon::start(&config);
     let http = daemon.http_addr();
@@ -144,7 +147,7 @@ fn p6_no_request_gets_into_the_queue_of_a_listener_that_a_reload_opens() {
 }
 
 #[test]
-fn c7_a_reload_that_moves_listeners_says_where_they_are() {
+fn c7_a_reload_that_moves_listeners_logs_their_addresses() {
     let place = Reserved::open();
     let daemon = Daemon::start(&Config::example());
     daemon.reload_with(&Config::example().set("network", "proxy_url", &place.url()));
@@ -152,12 +155,14 @@ fn c7_a_reload_that_moves_listeners_says_where_they_are() {
     daemon.wait_for_log(|line| {
         line.message() == Some("listening")
             && line.field("listener").is_some_and(|name| name == "http")
-            && line.field("address").is_some_and(|told| *told == *address)
+            && line
+                .field("address")
+                .is_some_and(|reported| *reported == *address)
     });
 }
 
 #[test]
-fn c7_an_address_that_is_taken_fails_the_reload_and_nothing_has_changed() {
+fn c7_an_address_in_use_fails_the_reload_without_changes() {
     // Without it the proxy cannot see which process with more capabilities holds a port.
     if !machine::has(Need::Ptrace) {
         return;

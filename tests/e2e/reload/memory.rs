@@ -1,11 +1,11 @@
-//! The memory of a large policy goes back when the policy shrinks (SPEC C7).
+//! The memory of a large policy is released when the policy shrinks (SPEC C7).
 
 use e2e::daemon::{Config, Daemon};
 use e2e::wait::{TIMEOUT, poll};
 
 /// Rules of the large policy. Each takes far more than this many bytes, in either process.
 const RULES: usize = 200_000;
-/// What a process may keep, in KiB: a part of what the large policy takes.
+/// The memory that a process may keep, in KiB: a part of the large policy's.
 const KEPT: u64 = 10 * 1024;
 
 fn large() -> Config {
@@ -18,12 +18,12 @@ fn own_memory(pid: u32) -> u64 {
 }
 
 #[test]
-fn c7_the_memory_of_a_large_policy_goes_back_when_it_shrinks() {
+fn c7_the_memory_of_a_large_policy_is_released() {
     let daemon = Daemon::start(&Config::example());
     let roles = [daemon.pid(), daemon.worker()];
     let before = roles.map(own_memory);
     let large = large();
-    // Freed memory may be kept in another way after the first time.
+    // The allocator may behave differently after the first time.
     for round in ["the first", "the second"] {
         daemon.reload_with(&large);
         let most = roles.map(own_memory);

@@ -18,7 +18,7 @@ fn quick_headers() -> PlainSetup {
 }
 
 #[test]
-fn c5_a_head_that_does_not_come_to_its_end_is_408() {
+fn c5_an_incomplete_head_is_408() {
     let setup = quick_headers();
     let mut client = setup.client();
     let begun = Instant::now();
@@ -35,7 +35,7 @@ fn c5_a_head_that_does_not_come_to_its_end_is_408() {
 /// The limit is for the whole head: a byte now and then does not extend it. The test is about time:
 /// the bytes must come slowly.
 #[test]
-fn c5_a_head_that_drips_is_408_as_well() {
+fn c5_a_head_that_arrives_too_slowly_is_408() {
     let setup = quick_headers();
     let mut client = setup.client();
     let begun = Instant::now();
@@ -48,11 +48,11 @@ fn c5_a_head_that_drips_is_408_as_well() {
 }
 
 #[test]
-fn c5_a_later_request_has_the_same_time() {
+fn c5_every_later_request_has_the_same_timeout() {
     let setup = quick_headers();
     let mut client = setup.client();
     assert_eq!(client.exchange(&setup.get("allowed.test", "/")).status, 200);
-    // The test is about time: between two requests there is more of it than for a head.
+    // The test is about time: an idle connection has more of it than a head.
     thread::sleep(Duration::from_millis(600));
     assert_eq!(client.exchange(&setup.get("allowed.test", "/")).status, 200);
     client.send("GET ");
@@ -61,7 +61,7 @@ fn c5_a_later_request_has_the_same_time() {
 }
 
 #[test]
-fn c5_a_connection_that_says_nothing_is_closed() {
+fn c5_a_silent_connection_is_closed() {
     let setup = quick_headers();
     setup.client().expect_closed();
 }
@@ -69,7 +69,7 @@ fn c5_a_connection_that_says_nothing_is_closed() {
 /// Empty lines are not a request: they do not extend the limit (RFC 9112 section 2.2 requires them
 /// to be skipped).
 #[test]
-fn c5_empty_lines_do_not_lift_the_limit_of_the_first_head() {
+fn c5_empty_lines_do_not_extend_the_header_timeout() {
     let setup = quick_headers();
     for lines in ["\r\n", "\r\n\r\n", "\r\n\r\n\r"] {
         let mut client = setup.client();
@@ -82,9 +82,9 @@ fn c5_empty_lines_do_not_lift_the_limit_of_the_first_head() {
     assert_unharmed(&setup);
 }
 
-/// Many of them do not delay other clients.
+/// Many slow clients do not delay other clients.
 #[test]
-fn c5_slow_clients_do_not_keep_others_waiting() {
+fn c5_slow_clients_do_not_delay_others() {
     let Some(_reserved) = Descriptors::reserve(230) else {
         return;
     };

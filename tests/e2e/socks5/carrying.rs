@@ -1,4 +1,4 @@
-//! What a tunnel carries: the three address types, early data, half-closes, many bytes.
+//! Tunnels: the three address types, early data, half-closes, many bytes.
 
 use std::io::Write as _;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -84,7 +84,7 @@ fn s1_a_name_may_lead_to_ipv6() {
 }
 
 #[test]
-fn s2_the_bound_address_is_where_the_origin_sees_the_connection_come_from() {
+fn s2_the_bound_address_is_the_source_that_the_origin_sees() {
     let (address, accepted) = accept_one("127.0.0.1");
     let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
@@ -93,7 +93,7 @@ fn s2_the_bound_address_is_where_the_origin_sees_the_connection_come_from() {
 }
 
 #[test]
-fn s1_a_user_name_and_password_are_taken_whatever_they_are() {
+fn s1_any_user_name_and_password_are_accepted() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
@@ -108,7 +108,7 @@ fn s1_a_user_name_and_password_are_taken_whatever_they_are() {
 }
 
 #[test]
-fn s1_everything_may_arrive_byte_by_byte() {
+fn s1_a_handshake_may_arrive_byte_by_byte() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
@@ -128,7 +128,7 @@ fn s1_everything_may_arrive_byte_by_byte() {
 }
 
 #[test]
-fn s1_everything_may_arrive_at_once_and_what_follows_is_carried() {
+fn s1_a_handshake_and_the_first_bytes_may_arrive_at_once() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
@@ -147,7 +147,7 @@ fn s1_everything_may_arrive_at_once_and_what_follows_is_carried() {
 }
 
 #[test]
-fn s1_half_a_tunnel_goes_on_after_the_other_half_is_closed() {
+fn s1_one_direction_of_a_tunnel_stays_open_after_the_other_closes() {
     let origin = Origin::start(|request| Answer::text(&request.text()));
     let daemon = Daemon::start(&Config::example());
     let mut client = daemon.socks5_tunnel("allowed.test", origin.addr().port());
@@ -213,7 +213,7 @@ fn s1_http2_goes_through_untouched() {
 }
 
 #[test]
-fn c5_a_tunnel_in_which_nothing_flows_ends_after_the_idle_timeout() {
+fn c5_an_idle_tunnel_ends_after_the_idle_timeout() {
     let origin = Origin::echoing_bytes().start();
     let daemon =
         Daemon::start(&Config::example().set("daemon.limits", "idle_timeout", r#""300ms""#));
@@ -224,7 +224,7 @@ fn c5_a_tunnel_in_which_nothing_flows_ends_after_the_idle_timeout() {
 }
 
 #[test]
-fn p11_a_tunnel_ends_when_its_host_is_no_longer_allowed_and_others_go_on() {
+fn p11_only_tunnels_whose_host_is_no_longer_allowed_end() {
     let origin = Origin::echoing_bytes().start();
     let config = Config::example().host("other.test", std::net::Ipv4Addr::LOCALHOST);
     let daemon = Daemon::start(&config.clone().allow("other.test"));

@@ -1,4 +1,4 @@
-//! Clients that speak another protocol, nothing, or too slowly.
+//! Clients of another protocol, silent clients, and slow clients.
 
 use e2e::client::Socks5Target;
 use e2e::daemon::{Config, Daemon};
@@ -62,7 +62,7 @@ fn s1_a_tls_client_is_named_in_the_log() {
 }
 
 #[test]
-fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() {
+fn s1_clients_of_other_protocols_are_disconnected_with_one_log_line() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::example());
     let before = daemon.logs().len();
@@ -74,21 +74,21 @@ fn s1_clients_that_speak_something_else_are_hung_up_on_and_logged_in_one_line() 
     for bytes in others {
         is_hung_up_on(&daemon, bytes);
     }
-    // After all of them in the log, since one thread asks.
+    // This request is logged after the others.
     daemon.socks5_tunnel("allowed.test", origin.addr().port());
     let refused = |number: usize| {
         let logs = daemon.logs();
-        let told = logs[before..]
+        let reported = logs[before..]
             .iter()
             .filter(|line| line.message_starts_with("refused a malformed request"));
-        (told.count() >= number).then_some(())
+        (reported.count() >= number).then_some(())
     };
     e2e::wait::poll(e2e::wait::TIMEOUT, || refused(others.len())).expect("a line for each");
     assert!(daemon.blocked().is_empty(), "nothing was judged");
 }
 
 #[test]
-fn s1_a_client_without_an_acceptable_method_is_told_0xff() {
+fn s1_a_client_without_an_acceptable_method_gets_0xff() {
     let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
     assert_eq!(client.socks5_greet(&[1, 0x80]), 0xff);
@@ -97,7 +97,7 @@ fn s1_a_client_without_an_acceptable_method_is_told_0xff() {
 }
 
 #[test]
-fn s1_a_wrong_version_further_on_ends_the_connection() {
+fn s1_a_wrong_version_in_the_request_ends_the_connection() {
     let daemon = Daemon::start(&Config::example());
     let mut client = client(&daemon);
     assert_eq!(client.socks5_greet(&[2]), 2);
@@ -110,7 +110,7 @@ fn s1_a_wrong_version_further_on_ends_the_connection() {
 }
 
 #[test]
-fn s1_clients_that_go_away_in_the_middle_harm_nobody() {
+fn s1_clients_that_disconnect_during_the_handshake_do_no_harm() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", origin.addr().port());
@@ -136,7 +136,7 @@ fn s1_clients_that_go_away_in_the_middle_harm_nobody() {
 }
 
 #[test]
-fn c5_a_handshake_that_takes_too_long_ends_however_busy_the_client_is() {
+fn c5_a_slow_handshake_times_out_even_if_bytes_keep_coming() {
     let daemon =
         Daemon::start(&Config::example().set("daemon.limits", "header_timeout", r#""300ms""#));
     let mut silent = client(&daemon);

@@ -17,7 +17,7 @@ const LOOPBACK: [&str; 6] = [
 ];
 
 #[test]
-fn p1_an_address_in_any_spelling_is_that_address() {
+fn p1_every_spelling_of_an_address_is_that_address() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::new().allow("127.0.0.1"));
     for name in LOOPBACK {
@@ -27,7 +27,7 @@ fn p1_an_address_in_any_spelling_is_that_address() {
 }
 
 #[test]
-fn p1_a_local_address_in_any_spelling_is_refused_as_one() {
+fn p1_every_spelling_of_a_local_address_is_refused() {
     let origin = Origin::echoing_bytes().start();
     let config = Config::new()
         .allow("*")
@@ -50,7 +50,7 @@ fn p1_a_local_address_in_any_spelling_is_refused_as_one() {
 }
 
 #[test]
-fn p1_what_no_name_can_hold_is_refused_and_recorded_escaped() {
+fn p1_bytes_that_are_no_name_are_refused_and_recorded_escaped() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::new().allow("*").allow("**.allowed.test"));
     let long = [&[b'a'; 64][..], b".test"].concat();

@@ -21,7 +21,7 @@ const COMMAND_NOT_SUPPORTED: u8 = 0x07;
 const ADDRESS_TYPE_NOT_SUPPORTED: u8 = 0x08;
 
 #[test]
-fn s2_what_the_policy_refuses_gets_0x02_and_the_origin_sees_nobody() {
+fn s2_a_refused_request_gets_0x02_and_never_reaches_the_origin() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&Config::example());
     for (name, reason) in [
@@ -77,7 +77,7 @@ fn s2_p6_the_proxy_itself_gets_0x02() {
 }
 
 #[test]
-fn s2_a_port_where_nobody_listens_gets_0x05() {
+fn s2_a_closed_port_gets_0x05() {
     let port = RefusingPort::open();
     let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", port.addr().port());
@@ -169,7 +169,7 @@ fn s2_an_empty_name_port_0_and_a_reserved_byte_get_0x01() {
 }
 
 #[test]
-fn s2_an_address_that_is_refused_beside_one_that_answers_is_no_failure() {
+fn s2_one_refused_address_beside_one_that_answers_is_no_failure() {
     if !machine::has(Need::Ipv6) {
         return;
     }

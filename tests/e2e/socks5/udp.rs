@@ -68,7 +68,7 @@ fn query(id: u8, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn s3_a_dns_query_is_answered_where_allowed_and_dropped_and_recorded_where_not() {
+fn s3_a_dns_query_is_answered_if_allowed_and_else_dropped_and_recorded() {
     let dns = StubResolver::start();
     dns.answer("wanted.example", [Ipv4Addr::new(192, 0, 2, 7).into()]);
     let daemon = Daemon::start(&Config::example());
@@ -100,7 +100,7 @@ fn s3_a_dns_query_is_answered_where_allowed_and_dropped_and_recorded_where_not()
 }
 
 #[test]
-fn s3_names_and_literals_of_both_families_are_reached_and_answer_as_they_are() {
+fn s3_names_and_literals_of_both_families_are_reached() {
     if !machine::has(Need::Ipv6) {
         return;
     }
@@ -128,7 +128,7 @@ fn s3_names_and_literals_of_both_families_are_reached_and_answer_as_they_are() {
 }
 
 #[test]
-fn s3_a_datagram_of_any_size_that_fits_goes_through_whole() {
+fn s3_datagrams_of_every_size_arrive_whole() {
     const LARGEST: usize = 65507;
     let server = here();
     let daemon = Daemon::start(&Config::example());
@@ -149,7 +149,7 @@ fn s3_a_datagram_of_any_size_that_fits_goes_through_whole() {
 }
 
 #[test]
-fn s3_every_answer_of_a_server_comes_and_many_servers_at_once() {
+fn s3_all_answers_of_many_servers_at_once_arrive() {
     let servers: Vec<UdpSocket> = (0..20).map(|_| here()).collect();
     let daemon = Daemon::start(&Config::example().allow("127.0.0.1"));
     let association = associate(&daemon);

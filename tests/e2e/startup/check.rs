@@ -1,4 +1,4 @@
-//! `check`: good and bad configurations, exit codes, and the places in messages.
+//! `check`: good and bad configurations, exit codes, and the positions in messages.
 
 mod diff;
 mod report;
@@ -52,7 +52,7 @@ fn l1_l2_l3_the_default_addresses_are_those_of_the_manual() {
 }
 
 #[test]
-fn l5_check_judges_what_the_proxy_would_start_with_when_no_file_is_named() {
+fn l5_check_without_a_file_checks_what_a_start_would_read() {
     assert_nothing_in_etc();
     let run = run(&["check"]);
     assert!(
@@ -73,7 +73,7 @@ fn l5_check_judges_what_the_proxy_would_start_with_when_no_file_is_named() {
 }
 
 #[test]
-fn l5_check_of_a_file_and_config_together_is_not_understood() {
+fn l5_check_takes_a_file_or_config_and_not_both() {
     for arguments in [
         &["check", "a.toml", "--config", "b.toml"][..],
         &["--config", "b.toml", "check", "a.toml"],
@@ -85,7 +85,7 @@ fn l5_check_of_a_file_and_config_together_is_not_understood() {
 }
 
 #[test]
-fn l5_check_of_a_file_that_is_missing_does_not_speak_of_config() {
+fn l5_check_of_a_missing_file_does_not_mention_config() {
     let run = run(&["check", "missing.toml"]);
     assert_eq!(run.code, Some(1), "{run:?}");
     run.says("missing.toml: cannot be read: No such file")
@@ -102,7 +102,7 @@ fn c2_the_older_form_is_noted_of_files_and_not_of_the_command_line() {
 }
 
 #[test]
-fn c5_check_looks_for_the_hosts_file_and_says_what_the_system_said() {
+fn c5_check_reads_the_hosts_file_and_reports_the_systems_error() {
     let run = check("[daemon.resolver]\nhosts_file = \"/nowhere/hosts\"\n");
     assert_eq!(run.code, Some(1), "{run:?}");
     run.says("hosts_file: cannot read /nowhere/hosts: No such file or directory");
@@ -121,7 +121,7 @@ fn l5_check_counts_rules_and_names_mode_and_state() {
 }
 
 #[test]
-fn c4_every_problem_is_told_at_once_with_file_line_and_column_and_exit_code_1() {
+fn c4_all_problems_are_reported_at_once_with_file_line_and_column() {
     let run = check(
         "[network]\nallowed_domains = [\"ok.example\", \"*.\"]\n  modee = \"full\"\n\
          enabled = \"yes\"\n[daemon.limits]\nidle_timeout = \"10\"\n",
@@ -142,14 +142,14 @@ fn c4_every_problem_is_told_at_once_with_file_line_and_column_and_exit_code_1() 
 }
 
 #[test]
-fn c4_a_syntax_error_is_told_with_its_place() {
+fn c4_a_syntax_error_is_reported_with_its_position() {
     let run = check("[network]\nmode = \"full\n");
     run.failed().says("error: policy.toml:2:");
     assert_eq!(run.code, Some(1));
 }
 
 #[test]
-fn c4_tables_of_others_are_left_alone_and_an_unknown_key_of_ours_is_not() {
+fn c4_foreign_tables_are_ignored_and_unknown_keys_of_ours_are_errors() {
     check("model = \"x\"\n[tui]\ntheme = 1\n[network]\nmode = \"full\"\n").succeeded();
     check("[daemon.limit]\nmax_connections = 1\n")
         .failed()
@@ -157,7 +157,7 @@ fn c4_tables_of_others_are_left_alone_and_an_unknown_key_of_ours_is_not() {
 }
 
 #[test]
-fn c2_all_four_generations_are_understood_and_the_newest_form_is_mentioned() {
+fn c2_all_four_dialects_are_read_and_the_newest_form_is_suggested() {
     let newest = "default_permissions = \"p\"\n[permissions.p.network]\nenabled = true\n\
                   [permissions.p.network.domains]\n\"a.example\" = \"allow\"\n\"b.example\" = \"deny\"\n";
     let older = [
@@ -176,7 +176,7 @@ fn c2_all_four_generations_are_understood_and_the_newest_form_is_mentioned() {
 }
 
 #[test]
-fn c4_a_file_that_cannot_be_read_is_told_by_name_with_exit_code_1() {
+fn c4_a_file_that_cannot_be_read_is_named_with_exit_code_1() {
     let program = Program::new(e2e::shipped::proxy());
     let home = program.home().to_owned();
     let write = |name: &str, bytes: &[u8]| std::fs::write(home.join(name), bytes).expect(name);
@@ -204,14 +204,14 @@ fn c4_a_file_that_cannot_be_read_is_told_by_name_with_exit_code_1() {
 }
 
 #[test]
-fn c4_a_file_that_lies_about_its_size_costs_little() {
+fn c4_a_file_with_a_false_size_costs_little_memory() {
     let run = check(&"x = [".repeat(200_000));
     assert_eq!(run.failed().code, Some(1));
     assert!(run.stderr.len() < 10_000, "{} bytes", run.stderr.len());
 }
 
 #[test]
-fn l8_a_bind_that_is_not_loopback_is_clamped_with_a_warning_unless_asked_for() {
+fn l8_a_bind_that_is_not_loopback_is_clamped_unless_opted_in() {
     let clamped = check(
         "[network]\nproxy_url = \"http://0.0.0.0:3128\"\nsocks_url = \"10.1.2.3:9\"\n\
          admin_url = \"[::]:8080\"\n",
@@ -242,7 +242,7 @@ fn l11_listen_addresses_are_urls_or_bare() {
 }
 
 #[test]
-fn c5_check_judges_the_log_filter_too() {
+fn c5_check_checks_the_log_filter() {
     // The proxy does not start with it.
     check("[daemon]\nlog = \"==[\"\n")
         .failed()
@@ -250,7 +250,7 @@ fn c5_check_judges_the_log_filter_too() {
 }
 
 #[test]
-fn l5_a_reader_that_has_gone_does_not_change_the_verdict() {
+fn l5_a_closed_output_does_not_change_the_exit_code() {
     let text = format!("{} check policy.toml | true", e2e::shipped::proxy());
     let program = Program::new("sh");
     std::fs::write(program.home().join("policy.toml"), "").expect("a new file");

@@ -1,4 +1,4 @@
-//! Ends: SIGTERM and SIGINT drain, and a second one ends at once.
+//! Shutdown: SIGTERM and SIGINT drain, and a second one ends at once.
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Signal};
@@ -27,7 +27,7 @@ fn l5_without_connections_a_signal_ends_it_at_once_with_exit_code_0() {
 }
 
 #[test]
-fn l5_an_open_tunnel_goes_on_while_nobody_new_gets_in_and_its_end_ends_the_proxy() {
+fn l5_a_draining_proxy_serves_open_tunnels_only_and_ends_with_the_last() {
     for signal in ENDS {
         let origin = Origin::echoing_bytes().start();
         let places = [(); 3].map(|()| Reserved::open());
@@ -41,7 +41,7 @@ fn l5_an_open_tunnel_goes_on_while_nobody_new_gets_in_and_its_end_ends_the_proxy
         daemon.signal(signal);
         is_stopping(&daemon);
         for door in doors {
-            poll(TIMEOUT, || (!accepts(door)).then_some(())).expect("nobody new gets in");
+            poll(TIMEOUT, || (!accepts(door)).then_some(())).expect("no new client is accepted");
         }
         tunnel.send("still");
         assert_eq!(tunnel.read_exact(5), b"still");
@@ -52,7 +52,7 @@ fn l5_an_open_tunnel_goes_on_while_nobody_new_gets_in_and_its_end_ends_the_proxy
 }
 
 #[test]
-fn c5_the_drain_timeout_cuts_what_is_left() {
+fn c5_connections_left_after_the_drain_timeout_are_closed() {
     let origin = Origin::echoing_bytes().start();
     let daemon =
         Daemon::start(&Config::example().set("daemon.limits", "drain_timeout", r#""300ms""#));
@@ -132,7 +132,7 @@ fn l5_a_response_on_its_way_is_finished_and_kept_connections_end() {
 }
 
 #[test]
-fn l5_a_killed_proxy_can_be_started_again_on_the_same_port_at_once() {
+fn l5_a_killed_proxy_can_be_restarted_on_the_same_port_at_once() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let first = Daemon::start(&Config::example());
     let address = first.http_addr();

@@ -34,15 +34,15 @@ fn l7_without_any_file_it_starts_on_built_in_defaults_and_says_how_to_allow_a_ho
         launch = launch.arg(argument);
     }
     let daemon = launch.start();
-    let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!(told["files"], json!([]));
+    let reported = daemon.admin("GET", "/config", None).json();
+    assert_eq!(reported["files"], json!([]));
     for (key, value) in [
         ("enabled", json!(true)),
         ("mode", json!("full")),
         ("allowed_domains", json!([])),
         ("allow_local_binding", json!(false)),
     ] {
-        assert_eq!(told[key], value, "{key}");
+        assert_eq!(reported[key], value, "{key}");
     }
     let refused = Connection::open(daemon.http_addr())
         .exchange("GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n");
@@ -70,8 +70,8 @@ fn c1_config_replaces_every_other_file() {
         .config(&Config::example())
         .env("CODEX_HOME", home.path())
         .start();
-    let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!(told["files"], json!([daemon.config_path()]));
+    let reported = daemon.admin("GET", "/config", None).json();
+    assert_eq!(reported["files"], json!([daemon.config_path()]));
 }
 
 #[test]
@@ -99,13 +99,13 @@ fn c1_an_override_survives_a_reload() {
         .arg("network.mode=limited")
         .start();
     daemon.reload_with(&Config::example().set("network", "mode", r#""full""#));
-    let told = daemon.admin("GET", "/config", None).json();
-    assert_eq!(told["mode"], "limited");
+    let reported = daemon.admin("GET", "/config", None).json();
+    assert_eq!(reported["mode"], "limited");
 }
 
 #[test]
-fn c1_a_bad_override_is_told_with_its_place() {
-    for (assignment, told) in [
+fn c1_a_bad_override_is_reported_with_its_position() {
+    for (assignment, reported) in [
         ("network", "an override needs a key and a value"),
         ("network.mod=full", "did you mean `mode`?"),
         ("network.mode=fast", "-c:1:"),
@@ -113,12 +113,12 @@ fn c1_a_bad_override_is_told_with_its_place() {
     ] {
         let run = run(&["check", "-c", assignment]);
         assert_eq!(run.failed().code, Some(1), "{assignment}");
-        run.says(told);
+        run.says(reported);
     }
 }
 
 #[test]
-fn c2_a_proxy_runs_on_the_newest_generation() {
+fn c2_the_proxy_runs_on_the_newest_dialect() {
     let origin = e2e::origin::Origin::start(|_| e2e::origin::Answer::text("hello"));
     let mute = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let text = format!(

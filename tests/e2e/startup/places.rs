@@ -1,4 +1,4 @@
-//! Places that other users may change: root refuses them, and other users are warned (SPEC C1).
+//! Paths that other users may change: root refuses them, and other users are warned (SPEC C1).
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -54,14 +54,14 @@ fn warned(daemon: &Daemon, words: &[&str]) {
 }
 
 #[test]
-fn l4_root_keeps_no_control_socket_or_state_below_a_directory_of_another_user() {
+fn l4_root_puts_no_socket_or_state_below_another_users_directory() {
     let (_directory, theirs) = theirs();
     let theirs_named = theirs.display().to_string();
     for (key, path) in [
         ("daemon.control.socket", theirs.join("ours/control.sock")),
         ("daemon.state_dir", theirs.join("state")),
     ] {
-        // Our files are in it: only the directory above decides who may move them.
+        // Our files are in it: the permissions of the directory above decide who may move them.
         fs::create_dir_all(path.parent().expect("a parent")).expect("it may be made");
         if machine::is_root() {
             let exit = refused(launch(key, &path));
@@ -78,7 +78,7 @@ fn l4_root_keeps_no_control_socket_or_state_below_a_directory_of_another_user() 
 }
 
 #[test]
-fn l4_a_reload_changes_no_mode_but_the_sockets() {
+fn l4_a_reload_changes_only_the_mode_of_the_socket() {
     if !machine::has(Need::Root) {
         return;
     }
@@ -88,7 +88,7 @@ fn l4_a_reload_changes_no_mode_but_the_sockets() {
     fs::set_permissions(&precious, Permissions::from_mode(0o600)).expect("ours");
     let place = directory.path().join("control.sock");
     let daemon = launch("daemon.control.socket", &place).start();
-    // As a user could who may write there, if it were permitted.
+    // A user with write permission there could do this.
     let moved = directory.path().join("moved.sock");
     fs::rename(&place, moved).expect("it is there");
     std::os::unix::fs::symlink(&precious, &place).expect("a link");
@@ -165,7 +165,7 @@ fn m9_root_injects_no_secret_that_another_user_may_change() {
 }
 
 #[test]
-fn c7_a_reload_refuses_a_place_that_others_may_change_by_now_and_the_policy_stays() {
+fn c7_a_reload_refuses_a_path_that_others_may_change_and_keeps_the_policy() {
     if !machine::has(Need::Root) {
         return;
     }
@@ -187,7 +187,7 @@ fn c5_a_hosts_file_that_never_ends_is_refused_at_once() {
 }
 
 #[test]
-fn l4_a_lock_on_the_sockets_directory_which_every_user_can_take_holds_no_start_up() {
+fn l4_a_lock_on_the_sockets_directory_does_not_block_a_start() {
     let directory = TempDir::new().expect("a temporary directory");
     let held = File::open(directory.path()).expect("a directory");
     let _held = Flock::lock(held, FlockArg::LockExclusive).expect("a lock");
@@ -202,7 +202,7 @@ fn l4_a_lock_on_the_sockets_directory_which_every_user_can_take_holds_no_start_u
 }
 
 #[test]
-fn c5_a_worker_that_runs_as_nobody_is_told_in_the_log() {
+fn c5_a_worker_that_runs_as_nobody_is_logged() {
     if !machine::has(Need::Root) || !machine::has(Need::NoServiceAccount) {
         return;
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::run;
 
 #[test]
-fn l5_help_names_the_commands_the_signals_and_what_no_configuration_means() {
+fn l5_help_names_the_commands_the_signals_and_the_defaults() {
     let run = run(&["--help"]);
     for part in [
         "proxy",
@@ -30,7 +30,7 @@ fn l5_help_names_the_commands_the_signals_and_what_no_configuration_means() {
 }
 
 #[test]
-fn l5_a_command_line_that_is_not_understood_is_exit_code_2() {
+fn l5_a_bad_command_line_is_exit_code_2() {
     for arguments in [
         &["bogus"][..],
         &["--bogus"],
@@ -57,7 +57,7 @@ fn l5_proxy_is_the_same_as_no_command() {
 }
 
 #[test]
-fn l5_a_start_says_what_listens_the_mode_the_rules_and_how_to_try_it() {
+fn l5_a_start_logs_listeners_mode_rules_and_how_to_try_it() {
     let daemon = Daemon::start(&Config::example().set("network", "mode", r#""limited""#));
     let ready = daemon.wait_for_log(|line| line.message() == Some("ready"));
     let http = daemon.http_addr();
@@ -80,7 +80,7 @@ fn l5_a_start_says_what_listens_the_mode_the_rules_and_how_to_try_it() {
 }
 
 #[test]
-fn c4_a_bad_configuration_is_told_in_full_with_exit_code_78() {
+fn c4_all_problems_of_a_configuration_are_reported_with_exit_code_78() {
     let config = Config::example()
         .set("network", "modee", r#""limited""#)
         .set("daemon.limits", "max_connections", "0");
@@ -141,7 +141,7 @@ fn l1_l2_l3_a_port_in_use_is_one_line_with_the_address_and_who_holds_it() {
 }
 
 #[test]
-fn l8_a_start_on_an_address_that_is_not_loopback_is_clamped_and_warned_of() {
+fn l8_a_listen_address_that_is_not_loopback_is_clamped_with_a_warning() {
     let daemon =
         Daemon::start(&Config::example().set("network", "proxy_url", r#""http://0.0.0.0:0""#));
     assert!(daemon.http_addr().ip().is_loopback());
@@ -181,7 +181,7 @@ fn c5_a_text_log_is_one_plain_line_per_event() {
 }
 
 #[test]
-fn c5_a_log_filter_that_is_none_is_exit_code_78() {
+fn c5_an_invalid_log_filter_is_exit_code_78() {
     let config = Config::example().set("daemon", "log", r#""==[""#);
     let exit = Daemon::launch()
         .config(&config)
@@ -206,7 +206,7 @@ fn l5_two_proxies_run_beside_each_other() {
 /// A container's manager may have no file for its socket (`sd_notify(3)`).
 #[cfg(target_os = "linux")]
 #[test]
-fn l9_a_service_manager_in_the_abstract_namespace_is_told() {
+fn l9_readiness_reaches_a_service_manager_in_the_abstract_namespace() {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
 

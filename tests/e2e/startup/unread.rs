@@ -1,4 +1,4 @@
-//! A log that is not read: it is lost in part, and nothing else is (SPEC R4; `ARCHITECTURE.md`,
+//! A log that is not read: only lines are lost (SPEC R4; `ARCHITECTURE.md`,
 //! "Three roles, one program").
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -19,7 +19,7 @@ use crate::reload::Reserved;
 /// Each allowed request writes a line: together far more than a pipe and the queue before it hold.
 const REQUESTS: u64 = 10_000;
 
-/// A proxy whose log the test reads when it wants to, or never.
+/// A proxy whose log is read only by the test.
 struct Unread {
     child: Child,
     http: Reserved,
@@ -104,7 +104,7 @@ impl Drop for Unread {
 }
 
 #[test]
-fn r4_a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+fn r4_a_log_that_is_not_read_blocks_neither_requests_nor_shutdown() {
     let mut unread = Unread::start("", Stdio::piped());
     // Held open, and not read.
     let _pipe = unread.child.stderr.take().expect("a piped stderr");
@@ -114,7 +114,7 @@ fn r4_a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
 }
 
 #[test]
-fn r4_lines_that_were_lost_are_counted_in_the_log_when_it_is_read_again() {
+fn r4_lost_lines_are_counted_in_the_log_when_it_is_read_again() {
     let mut unread = Unread::start("", Stdio::piped());
     let pipe = unread.child.stderr.take().expect("a piped stderr");
     unread.allow(REQUESTS);
@@ -139,7 +139,7 @@ fn r4_lines_that_were_lost_are_counted_in_the_log_when_it_is_read_again() {
     assert!(written + lost >= all, "{written} + {lost}");
     assert!(written + lost < all + 20, "{written} + {lost}");
     assert!(lost > 0 && written > 1000, "{written} + {lost}");
-    // Later lines are there again, to the very end.
+    // All later lines are in the log again.
     unread.refuse(1);
     unread.terminate();
     let rest: Vec<String> = lines.map(|line| line.expect("a line")).collect();
@@ -158,7 +158,7 @@ fn r4_a_proxy_without_standard_error_starts_and_serves() {
 }
 
 #[test]
-fn r4_a_log_whose_reader_has_gone_holds_nobody_up() {
+fn r4_a_log_whose_reader_has_gone_blocks_no_request() {
     let mut unread = Unread::start("", Stdio::piped());
     let mut pipe = unread.child.stderr.take().expect("a piped stderr");
     let mut some = [0; 1];

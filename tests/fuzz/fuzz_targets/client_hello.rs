@@ -28,7 +28,7 @@ fuzz_target!(|stream: &[u8]| {
     }
 });
 
-/// The name that rustls reads, if it reads a hello at all.
+/// The name that rustls reads; `None` if it reads no hello.
 fn name_by_rustls(mut stream: &[u8]) -> Option<Option<String>> {
     let mut acceptor = Acceptor::default();
     while !stream.is_empty() {

@@ -28,7 +28,7 @@ fuzz_target!(|text: &str| {
     }
 });
 
-/// A finding stands in the text, and shows a line of it.
+/// The position of a finding is in the text, and the finding shows that line.
 fn check(errors: &Diagnostics, text: &str) {
     let lines = text.split('\n').count();
     for found in errors {

@@ -12,7 +12,7 @@ fuzz_target!(|text: &str| {
     match load(&sources) {
         Err(errors) => assert!(errors.error_count() > 0),
         Ok(loaded) => {
-            // Everything that was set, was set by the assignment, whose value stands behind its `=`.
+            // The assignment set everything that is set, and its value follows its `=`.
             assert!(text.contains('='));
             for (key, places) in loaded.settings.origins.iter() {
                 assert!(places.iter().all(|place| &*place.file == "-c"), "{key}");

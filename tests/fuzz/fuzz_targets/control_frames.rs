@@ -10,7 +10,7 @@ use codex_network_control::Access;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    // The toy service fails where it is told to.
+    // The toy service fails at the calls that the input names.
     if bytes.windows(5).any(|word| word == b"panic") {
         return;
     }

@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(datagram) = read(bytes) else { return };
     assert!(bytes.ends_with(datagram.data));
     assert_ne!(datagram.port, 0);
-    // Every shorter header is the beginning of one.
+    // Every prefix of a header is incomplete.
     let header = bytes.len() - datagram.data.len();
     for end in 0..header {
         assert_eq!(read(&bytes[..end]), Err(Flaw::Truncated));

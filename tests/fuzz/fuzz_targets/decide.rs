@@ -1,6 +1,6 @@
 //! The decision equals that of the naive interpreter, for any lists and any host (SPEC P2, P3).
 //!
-//! The input is lines: first a host, then patterns, those behind a `!` on the deny list; an empty
+//! The input is lines: first a host, then patterns, those after a `!` for the deny list; an empty
 //! first line stands for local binding.
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! However the bytes of a client are split, they are framed in the same way, and a strict reader
+//! The bytes of a client are framed in the same way however they are split, and a strict reader
 //! reads every whole head that passes in the same way (SPEC H4).
 #![no_main]
 
@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The accepted bytes of a stream in parts of this size, the flaw behind them, and the position of
+/// The accepted bytes of a stream in parts of this size, the parse error after them, and the position of
 /// the stream.
 fn scan(stream: &[u8], part: usize) -> ((usize, Option<Flaw>), Position) {
     let mut framing = Framing::new(MAX_HEAD_BYTES);

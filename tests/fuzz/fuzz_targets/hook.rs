@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
         target: line(),
         field: line(),
     };
-    // The twin tries everything: its time grows with every star.
+    // The twin tries all combinations: its time grows with every star.
     let stars = |text: &String| text.matches('*').count();
     let slow = [&scene.path, &scene.query, &scene.header]
         .into_iter()

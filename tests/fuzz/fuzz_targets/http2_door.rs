@@ -1,4 +1,4 @@
-//! HTTP/2 through the whole door: a client and an origin that send any frames end their own connections
+//! HTTP/2 through the whole proxy: a client and an origin that send any frames end their own connections
 //! at most, and the injected secret never reaches the client (SPEC M6, M9).
 //!
 //! Two bytes are the length of the client's part; the origin's follows it. Both sides of TLS are real.
@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-/// What the proxy injects.
+/// The field that the proxy injects.
 const SECRET: &[u8] = b"hunter2";
 const POLICY: &str = r#"
 [network]
@@ -41,7 +41,7 @@ secret_env_var = "TOKEN"
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-/// How long each side waits for reactions to its frames.
+/// How long each side waits for answers to its frames.
 const LISTENS: Duration = Duration::from_millis(20);
 /// No connection outlives its client for longer.
 const ENDS: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ async fn run(scene: &Scene, frames: &[u8]) {
     ended.await.expect("the connection ends with its client");
 }
 
-/// What arrives until the other side ends or falls silent.
+/// The bytes that arrive until the other side ends or is silent.
 async fn listen(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut heard = Vec::new();
     while let Ok(Ok(count)) = timeout(LISTENS, stream.read_buf(&mut heard)).await {

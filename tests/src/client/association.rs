@@ -84,10 +84,10 @@ impl Association {
         probe.connect(self.relay).expect("a route on loopback");
         let gone = crate::wait::poll(TIMEOUT, || {
             // The second of the two gets the kernel's report that nothing received the first.
-            let told = |result: std::io::Result<usize>| {
+            let reported = |result: std::io::Result<usize>| {
                 result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
             };
-            (told(probe.send(b"")) || told(probe.send(b""))).then_some(())
+            (reported(probe.send(b"")) || reported(probe.send(b""))).then_some(())
         });
         assert!(gone.is_some(), "the relay is still there");
     }

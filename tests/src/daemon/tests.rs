@@ -23,7 +23,7 @@ fn a_start_waits_until_ready_and_knows_where_everything_listens() {
 }
 
 #[test]
-fn a_listener_that_moved_is_found_where_it_is_now() {
+fn a_moved_listener_is_found_at_its_new_address() {
     let daemon = start();
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_log(|line| {
@@ -44,7 +44,7 @@ fn an_end_gives_the_exit_code_and_the_whole_log() {
 }
 
 #[test]
-fn a_daemon_that_gives_up_is_told_apart_from_one_that_is_ready() {
+fn try_start_distinguishes_a_failed_start_from_a_ready_daemon() {
     let exit = Daemon::launch()
         .program(STAND_IN)
         .config_text("unheard_of = 1")

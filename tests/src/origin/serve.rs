@@ -120,7 +120,7 @@ impl Stream for Tls {
 
 impl Drop for Tls {
     fn drop(&mut self) {
-        // The peer may be gone already and needs no goodbye.
+        // The peer may already be gone.
         let _: io::Result<()> = self.finish();
     }
 }

@@ -6,7 +6,7 @@ use crate::client::Connection;
 const GET: &str = "GET / HTTP/1.1\r\nHost: o\r\n\r\n";
 
 #[test]
-fn an_echo_tells_the_request_in_its_own_spelling_and_order() {
+fn an_echo_keeps_the_spelling_and_order_of_the_request() {
     let origin = Origin::start(|_| Answer::Echo);
     let mut client = Connection::open(origin.addr());
     let response = client.exchange(
@@ -23,7 +23,7 @@ fn an_echo_tells_the_request_in_its_own_spelling_and_order() {
 }
 
 #[test]
-fn connections_are_counted_without_those_that_count() {
+fn connections_are_counted_without_the_origins_own_probes() {
     let origin = Origin::start(|_| Answer::text("here"));
     assert_eq!(origin.connections(), 0);
     let mut one = Connection::open(origin.addr());
@@ -58,7 +58,7 @@ fn chunks_trailers_and_interim_responses_arrive_as_scripted() {
 }
 
 #[test]
-fn a_stepped_body_comes_only_as_it_is_released() {
+fn a_stepped_body_arrives_as_it_is_released() {
     let (gate, body) = Gate::new();
     let origin = Origin::start(move |_| Answer::Reply(Reply::new(200, body.clone())));
     let mut client = Connection::open(origin.addr());
@@ -90,7 +90,7 @@ fn an_upload_is_seen_while_it_is_under_way() {
 }
 
 #[test]
-fn an_expectation_is_met_or_refused_before_the_body() {
+fn an_expectation_is_answered_before_the_body() {
     let origin = Origin::answering(|_| Answer::text("done"))
         .before_body(|request| (request.target == "/no").then(|| Answer::status(417)))
         .start();
@@ -106,7 +106,7 @@ fn an_expectation_is_met_or_refused_before_the_body() {
 }
 
 #[test]
-fn raw_bytes_silence_a_close_and_a_reset_are_what_they_say() {
+fn raw_bytes_silence_a_close_and_a_reset_behave_as_named() {
     let origin = Origin::start(|request| match request.target.as_str() {
         "/raw" => Answer::Raw(b"not HTTP".to_vec()),
         "/silence" => Answer::Silence,

@@ -1,5 +1,7 @@
 //! Intercepted TLS.
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 
 use crate::client::{Connection, Http2, Response};
@@ -149,6 +151,60 @@ impl TlsSetup {
             let raw = &line.raw;
             assert!(!raw.contains("panicked"), "{raw}");
             assert!(!raw.contains("the worker is gone"), "{raw}");
+        }
+    }
+}
+
+/// A daemon that intercepts, an origin that the test plays itself, and clients that trust only the
+/// daemon's authority.
+pub struct RawTlsSetup {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// The origin's host and port.
+    pub authority: String,
+    host: String,
+    client: Client,
+}
+
+impl RawTlsSetup {
+    /// An origin at `address` that clients call `host`. The daemon trusts `ca` for it.
+    pub fn new(config: &Config, host: &str, address: SocketAddr, ca: &TestCa) -> Self {
+        let daemon = Daemon::start_trusting(config, ca);
+        Self {
+            client: Client::trusting_pem(&exported_ca(&daemon)),
+            daemon,
+            authority: format!("{host}:{}", address.port()),
+            host: host.to_owned(),
+        }
+    }
+
+    /// HTTP/1.1 inside intercepted TLS.
+    pub fn http1(&self) -> Connection {
+        let client = self.client.clone().alpn(&["http/1.1"]);
+        let tunnel = self.daemon.tunnel(&self.authority);
+        tunnel.secure(&client, &self.host).0
+    }
+
+    /// HTTP/2 inside intercepted TLS.
+    pub fn http2(&self) -> Http2 {
+        let client = self.client.clone().alpn(&["h2"]);
+        let tunnel = self.daemon.tunnel(&self.authority);
+        tunnel.into_http2(&client, &self.host)
+    }
+
+    /// The URL of a path at the origin.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.authority)
+    }
+
+    /// Requests `/` on a connection of its own that speaks `protocol`.
+    pub fn get(&self, protocol: &str) -> Response {
+        if protocol == "h2" {
+            self.http2().request("GET", &self.url("/"), &[], b"")
+        } else {
+            let host = &self.authority;
+            self.http1()
+                .exchange(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
         }
     }
 }

@@ -23,7 +23,7 @@ fn refusal(server: &Server<'_>, client: &Client, name: &str) -> String {
 }
 
 #[test]
-fn the_origin_records_what_the_client_said_and_what_came_of_it() {
+fn the_origin_records_each_handshake_and_its_result() {
     let ca = TestCa::new();
     let origin = origin(&Server::of(&ca, &["a.test"]).alpn(&["http/1.1"]));
     let client = Client::trusting(&ca).alpn(&["h2", "http/1.1"]);
@@ -111,7 +111,7 @@ fn the_server_name_is_sent_only_if_wanted() {
 }
 
 #[test]
-fn a_hello_may_come_byte_by_byte_and_be_the_only_thing_that_comes() {
+fn a_hello_may_arrive_alone_and_byte_by_byte() {
     let ca = TestCa::new();
     let origin = origin(&Server::of(&ca, &["a.test"]));
     let client = Client::trusting(&ca).trickling();

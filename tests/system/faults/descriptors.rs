@@ -1,4 +1,4 @@
-//! No descriptor is left.
+//! A shortage of descriptors.
 
 use std::net::TcpStream;
 use std::time::Instant;
@@ -9,11 +9,11 @@ use super::Traffic;
 use crate::load::failures;
 use crate::service::{HTTP, SERVICE, Service, use_tunnel};
 
-/// Few, but more than the roles need for themselves.
+/// Few descriptors, but more than the roles need to start.
 const DESCRIPTORS: usize = 96;
 
 #[test]
-fn l9_clients_wait_while_no_descriptor_is_left_and_are_served_afterwards() {
+fn l9_clients_wait_during_a_shortage_of_descriptors() {
     let service = Service::new();
     service.edit(SERVICE, &format!("[Service]\nLimitNOFILE={DESCRIPTORS}\n"));
     let origin = service.origin();
@@ -37,7 +37,7 @@ fn l9_clients_wait_while_no_descriptor_is_left_and_are_served_afterwards() {
     traffic.continues();
     use_tunnel(&mut tunnel);
     let attempts = traffic.finish(&service);
-    // A client that had a place when the last descriptor was taken is told so.
+    // A client that was admitted when the last descriptor was taken gets an error.
     let lost = failures(&attempts);
     assert!(lost.len() <= 50, "{lost:#?}");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! No room is left on the disk: for the state directory, and for the journal.
+//! A full disk: for the state directory, and for the journal.
 
 use std::time::Instant;
 
@@ -53,7 +53,7 @@ fn l16_without_room_for_its_state_the_service_starts_reloads_and_restarts() {
 }
 
 #[test]
-fn l16_a_copy_for_which_there_was_no_room_is_not_used() {
+fn l16_an_incomplete_copy_is_not_used() {
     let service = Service::new();
     let _undo = Undo(&service, UNMOUNT);
     let (origin, traffic) = start_on_a_full_disk(&service);
@@ -72,7 +72,7 @@ fn l16_a_copy_for_which_there_was_no_room_is_not_used() {
 
 /// The journal keeps its files on a file system that is full.
 #[test]
-fn r4_a_journal_without_room_holds_up_no_request() {
+fn r4_a_full_journal_blocks_no_request() {
     let service = Service::new();
     let restart = "systemctl reset-failed systemd-journald.service; systemctl restart systemd-journald.service";
     let _undo = Undo(

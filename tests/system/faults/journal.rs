@@ -1,4 +1,4 @@
-//! The journal ends, and comes back with other sockets.
+//! The journal ends, and starts again with other sockets.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ const START: &str = "systemctl start systemd-journald.socket systemd-journald-de
     systemd-journald.service";
 
 #[test]
-fn r4_a_journal_that_is_stopped_holds_up_no_request() {
+fn r4_a_stopped_journal_blocks_no_request() {
     let service = Service::new();
     let undo = Undo(&service, START);
     let origin = service.origin();
@@ -37,9 +37,9 @@ fn r4_a_journal_that_is_stopped_holds_up_no_request() {
     service.wait_for_message("deny http denied.test:80");
 }
 
-/// Its socket stays: the service manager holds it.
+/// Its socket stays open: the service manager owns it.
 #[test]
-fn r4_a_journal_that_is_killed_holds_up_no_request_and_gets_the_entries() {
+fn r4_a_killed_journal_blocks_no_request_and_gets_the_entries() {
     let service = Service::new();
     service.edit(SERVICE, "[Service]\nLogRateLimitIntervalSec=0\n");
     let origin = service.origin();
@@ -53,10 +53,11 @@ fn r4_a_journal_that_is_killed_holds_up_no_request_and_gets_the_entries() {
     let attempts = traffic.finish(&service);
     assert!(failures(&attempts).is_empty(), "{:#?}", failures(&attempts));
     // All, without those that the log reports as lost, and those that the journal took and never wrote.
-    let told = || {
+    let reported = || {
         let entries = service.journal().into_iter();
         let allowed = entries.filter(|entry| entry.message().starts_with("allow http"));
         (allowed.count() * 10 >= attempts.len() * 9).then_some(())
     };
-    poll(TIMEOUT, told).unwrap_or_else(|| panic!("{} requests\n{}", attempts.len(), service.log()));
+    poll(TIMEOUT, reported)
+        .unwrap_or_else(|| panic!("{} requests\n{}", attempts.len(), service.log()));
 }

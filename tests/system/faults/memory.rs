@@ -1,4 +1,4 @@
-//! The kernel kills a worker because the memory is used up.
+//! The kernel kills a worker for lack of memory.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use super::{Traffic, leaves_nothing_behind};
 use crate::load::failures;
 use crate::service::Service;
 
-/// Less than a worker takes for its next connections.
+/// Less than a worker needs for its next connections.
 const LIMIT: &str = "16384";
 
 /// A group of processes with little memory, which ends with this value.
@@ -45,11 +45,11 @@ impl Drop for Group {
 }
 
 #[test]
-fn l9_a_worker_that_the_kernel_kills_for_its_memory_is_replaced() {
+fn l9_a_worker_killed_for_lack_of_memory_is_replaced() {
     let service = Service::new();
     let origin = service.origin();
     service.start();
-    // The service manager must not stop the whole service for it.
+    // The service manager must not stop the whole service because of it.
     assert_eq!(service.show("OOMPolicy"), "continue");
     let monitor = service.monitor();
     let traffic = Traffic::start(&service, &origin);

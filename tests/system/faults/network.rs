@@ -11,7 +11,7 @@ use e2e::wait::{TIMEOUT, poll};
 use super::{Traffic, Undo, run};
 use crate::service::{Service, use_tunnel};
 
-/// A name server in the machine's network. Its answers are not kept.
+/// A name server in the machine's network. Its answers are not cached.
 fn name_server(last: u8) -> StubResolver {
     let dns = StubResolver::start_on(SocketAddr::from(([127, 0, 0, last], 53)));
     for name in ["allowed.test", "blocked.test"] {
@@ -30,7 +30,7 @@ fn fails(service: &Service, url: &str) {
 }
 
 #[test]
-fn l14_a_name_server_dies_is_replaced_and_comes_back() {
+fn l14_requests_recover_when_a_name_server_is_replaced_or_comes_back() {
     let service = Service::new();
     let _undo = Undo(&service, "rm -f /etc/resolv.conf");
     let config = Config::new().allow("allowed.test").system_names();
@@ -50,7 +50,7 @@ fn l14_a_name_server_dies_is_replaced_and_comes_back() {
     let worker = service.wait_for_worker(None);
     let traffic = Traffic::start(&service, &origin);
 
-    // It is silent, and then its port is closed.
+    // First it is silent, then its port is closed.
     let url = origin.url("allowed.test", "/");
     first.fall_silent();
     fails(&service, &url);
@@ -79,7 +79,7 @@ fn l14_a_name_server_dies_is_replaced_and_comes_back() {
 }
 
 #[test]
-fn l9_the_network_goes_down_and_comes_back() {
+fn l9_requests_recover_when_the_network_comes_back() {
     let service = Service::new();
     let _undo = Undo(&service, "ip link set lo up");
     let origin = service.origin();
@@ -89,7 +89,7 @@ fn l9_the_network_goes_down_and_comes_back() {
     let traffic = Traffic::start(&service, &origin);
     for _ in 0..3 {
         run(&service, "ip link set lo down");
-        // Unix sockets do without a network.
+        // Unix sockets need no network.
         service.proxyctl("root", &["status"]).succeeded();
         service.proxyctl("root", &["reload"]).succeeded();
         run(&service, "ip link set lo up");

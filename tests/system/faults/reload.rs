@@ -9,9 +9,9 @@ use e2e::wait::{TIMEOUT, poll};
 use super::{Traffic, leaves_nothing_behind};
 use crate::service::{SERVICE, Service};
 
-/// How long after the request for a reload a process is killed: the loader starts, reads, writes, ends; the
-/// worker takes the settings, and confirms them. That takes some 30 ms. Six, because the monitor waits longer
-/// before each further worker in a row.
+/// How long after the request for a reload a process is killed: the loader starts, reads, writes, ends;
+/// the worker takes the settings, and confirms them. That takes some 30 ms. Six, because the monitor
+/// waits longer before each further worker in a row.
 const STEPS_MS: [u64; 6] = [0, 4, 8, 16, 32, 64];
 
 /// The configuration of a step: it denies a host of its own, and allows another.
@@ -21,9 +21,9 @@ fn of_step(step: usize) -> Config {
         .allow(&format!("new-{step}.test"))
 }
 
-/// Kills one process at each step of reloads under load. Afterwards the old policy is in force or the new one,
-/// as the caller of the reload was told; the next reload puts the new one in force.
-/// `request` returns whether the caller was told that the new policy is in force.
+/// Kills one process at each step of reloads under load. Afterwards the old policy is in force or the
+/// new one, as the answer to the reload said; the next reload puts the new one in force. `request`
+/// returns whether the caller was told that the new policy is in force.
 fn kill_at_each_step(
     victim: impl Fn(&Service) -> Option<u32>,
     request: impl Fn(&Service) -> bool + Sync,
@@ -39,7 +39,7 @@ fn kill_at_each_step(
         service.configure(&of_step(step));
         let was_told = thread::scope(|scope| {
             let reload = scope.spawn(|| request(&service));
-            // Not to wait for something: this is the moment of the fault.
+            // This sleep waits for nothing: it chooses the moment of the fault.
             thread::sleep(Duration::from_millis(20 + delay));
             service
                 .machine()
@@ -67,14 +67,14 @@ fn kill_at_each_step(
 }
 
 #[test]
-fn c7_a_worker_that_dies_at_any_step_of_a_reload_leaves_one_whole_policy() {
+fn c7_the_death_of_a_worker_during_a_reload_leaves_one_whole_policy() {
     kill_at_each_step(Service::worker, |service| {
         service.systemctl(&["reload", SERVICE]).code == Some(0)
     });
 }
 
 #[test]
-fn c7_a_monitor_that_dies_at_any_step_of_a_reload_leaves_one_whole_policy() {
+fn c7_the_death_of_a_monitor_during_a_reload_leaves_one_whole_policy() {
     // By signal: systemd starts a killed monitor again only when the `proxyctl reload` of the unit has ended.
     let request = |service: &Service| {
         service.systemctl(&["kill", "--kill-who=main", "--signal=HUP", SERVICE]);

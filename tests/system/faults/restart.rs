@@ -7,7 +7,8 @@ use super::{Traffic, leaves_nothing_behind};
 use crate::service::{SERVICE, Service, use_tunnel};
 
 /// How long after the request for a restart a process is killed: the monitor hands its worker over and
-/// ends, the next one starts, loads, starts its worker, which takes the sockets. A restart takes some 300 ms.
+/// ends, the next one starts, loads, starts its worker, which takes the sockets. A restart takes some
+/// 300 ms.
 const STEPS_MS: [u64; 7] = [0, 25, 50, 100, 150, 250, 400];
 
 /// Which process dies.
@@ -15,9 +16,9 @@ const STEPS_MS: [u64; 7] = [0, 25, 50, 100, 150, 250, 400];
 enum Victim {
     /// The worker that serves when the restart begins, and drains.
     FirstWorker,
-    /// The worker that the monitor of that moment has; none, if it has none yet.
+    /// The current monitor's worker, if it has one already.
     WorkerOfTheMoment,
-    /// The monitor of that moment.
+    /// The current monitor.
     MonitorOfTheMoment,
 }
 
@@ -32,7 +33,7 @@ fn kill_at_each_step(victim: Victim) {
         let mut tunnel = service.tunnel("allowed.test", &origin);
         thread::scope(|scope| {
             let restart = scope.spawn(|| service.systemctl(&["restart", SERVICE]));
-            // Not to wait for something: this is the moment of the fault.
+            // This sleep waits for nothing: it chooses the moment of the fault.
             thread::sleep(Duration::from_millis(delay));
             let pid = match victim {
                 Victim::FirstWorker => Some(first),
@@ -66,16 +67,16 @@ fn kill_at_each_step(victim: Victim) {
 }
 
 #[test]
-fn l15_a_draining_worker_that_dies_at_any_step_of_a_restart_costs_no_new_client() {
+fn l15_the_death_of_a_draining_worker_affects_no_new_client() {
     kill_at_each_step(Victim::FirstWorker);
 }
 
 #[test]
-fn l15_a_worker_that_dies_at_any_step_of_a_restart_is_replaced() {
+fn l15_a_worker_that_dies_during_a_restart_is_replaced() {
     kill_at_each_step(Victim::WorkerOfTheMoment);
 }
 
 #[test]
-fn l15_a_monitor_that_dies_at_any_step_of_a_restart_is_started_again() {
+fn l15_a_monitor_that_dies_during_a_restart_is_started_again() {
     kill_at_each_step(Victim::MonitorOfTheMoment);
 }

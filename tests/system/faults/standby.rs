@@ -10,7 +10,7 @@ use crate::service::{SERVICE, Service};
 
 const BROKEN: &str = "[network]\nallowed_domains = [\"https://x\"]\n";
 
-/// What dies.
+/// The process that dies.
 #[derive(Clone, Copy, Debug)]
 enum Victim {
     Worker,
@@ -58,7 +58,7 @@ fn l16_the_last_good_configuration_stays_in_force_when_processes_die() {
 }
 
 #[test]
-fn l16_everything_stays_refused_when_processes_die_and_the_repair_is_found() {
+fn l16_everything_stays_refused_when_processes_die_until_the_repair() {
     let service = Service::new();
     let origin = service.origin();
     service.configure_text(BROKEN);

@@ -1,4 +1,4 @@
-//! Installing, removing and purging, with nothing in the way.
+//! Installing, removing and purging without trouble.
 
 use e2e::daemon::Config;
 
@@ -37,7 +37,7 @@ fn l9_a_fresh_install_serves_on_sockets_that_systemd_holds() {
     let doctor = bare.shell("proxyctl doctor");
     doctor.succeeded().says("no problems");
 
-    // The policy is the administrator's.
+    // The policy belongs to the administrator.
     let origin = bare.service.origin();
     let url = origin.url("allowed.test", "/");
     let curl = |url: &str| {
@@ -75,7 +75,7 @@ fn l5_k1_manuals_render_and_completions_complete() {
     ] {
         let run = bare.shell(&format!("MANPAGER=cat man --warnings {page} 2>&1"));
         assert!(run.succeeded().stdout.contains(words), "{page}: {run:#?}");
-        // As troff says it; the pages speak of warnings themselves.
+        // In troff's form: the pages themselves contain the word "warning".
         assert!(!run.stdout.contains(": warning"), "{page}: {run:#?}");
     }
     let complete = |program: &str, word: &str| {
@@ -95,7 +95,7 @@ fn l5_k1_manuals_render_and_completions_complete() {
 }
 
 #[test]
-fn removing_keeps_configuration_and_state_and_purging_leaves_nothing() {
+fn d1_removing_keeps_configuration_and_state_and_purging_leaves_nothing() {
     let bare = Bare::new();
     let before = bare.files();
     bare.install(PACKAGE).succeeded();
@@ -139,7 +139,7 @@ fn removing_keeps_configuration_and_state_and_purging_leaves_nothing() {
 }
 
 #[test]
-fn without_systemd_it_is_installed_and_says_how_to_start() {
+fn d1_without_systemd_the_package_installs_and_prints_how_to_start() {
     let bare = Bare::new();
     // /run/systemd/system shows that systemd runs (sd_booted(3)).
     let run = bare.shell(&format!(
@@ -153,7 +153,7 @@ fn without_systemd_it_is_installed_and_says_how_to_start() {
 }
 
 #[test]
-fn installing_it_again_changes_nothing() {
+fn d1_reinstalling_changes_nothing() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     // A temporary CA differs after each start.

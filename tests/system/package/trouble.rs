@@ -1,4 +1,4 @@
-//! Installing where something is in the way.
+//! Installing while something interferes.
 
 use std::net::TcpListener;
 
@@ -6,7 +6,7 @@ use super::{Bare, PACKAGE};
 use crate::service::{HTTP, SERVICE, SOCKETS};
 
 #[test]
-fn l9_ports_that_are_taken_cost_their_listeners_and_are_told_with_their_holders() {
+fn l9_ports_in_use_are_reported_with_their_processes() {
     let bare = Bare::new();
     // A process of the machine, so that the package can find it there.
     bare.shell(
@@ -53,7 +53,7 @@ fn l9_ports_that_are_taken_cost_their_listeners_and_are_told_with_their_holders(
 }
 
 #[test]
-fn c5_a_user_that_somebody_else_made_is_taken_only_if_nothing_belongs_to_it() {
+fn c5_an_existing_user_is_accepted_only_if_it_owns_nothing() {
     let bare = Bare::new();
     for (user, trouble) in [
         (
@@ -98,7 +98,7 @@ fn c5_a_user_that_somebody_else_made_is_taken_only_if_nothing_belongs_to_it() {
 }
 
 #[test]
-fn c4_a_broken_configuration_is_no_reason_to_fail() {
+fn c4_a_broken_configuration_does_not_fail_the_installation() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     bare.shell("apt-get -qq remove -y codex-network-proxy 2>&1")
@@ -118,7 +118,7 @@ fn c4_a_broken_configuration_is_no_reason_to_fail() {
 }
 
 #[test]
-fn a_listener_that_an_administrator_has_disabled_stays_so() {
+fn l9_a_listener_disabled_by_an_administrator_stays_disabled() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     bare.shell(&format!("systemctl disable --now {} 2>&1", SOCKETS[2]))

@@ -39,7 +39,7 @@ impl Keeper {
                     connections += 1;
                     let mut requests = 0;
                     let stream = TcpStream::connect_timeout(&door, TIMEOUT);
-                    let stream = stream.expect("somebody listens");
+                    let stream = stream.expect("the proxy accepts");
                     stream
                         .set_read_timeout(Some(TIMEOUT))
                         .expect("a socket takes options");
@@ -110,7 +110,7 @@ fn ask(stream: &mut BufReader<TcpStream>, request: &str) -> bool {
 }
 
 #[test]
-fn d1_l15_an_upgrade_and_a_rollback_under_load_refuse_break_and_delay_nothing() {
+fn d1_l15_an_upgrade_and_a_rollback_under_load_affect_no_client() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     bare.service.configure(&Config::example());
@@ -159,7 +159,7 @@ fn d1_l15_an_upgrade_and_a_rollback_under_load_refuse_break_and_delay_nothing() 
 }
 
 #[test]
-fn c7_an_upgrade_over_a_broken_configuration_leaves_the_running_service_alone() {
+fn c7_an_upgrade_with_a_broken_configuration_keeps_the_running_service() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     bare.service.configure(&Config::example());
@@ -183,13 +183,13 @@ fn c7_an_upgrade_over_a_broken_configuration_leaves_the_running_service_alone() 
 }
 
 #[test]
-fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
+fn c7_an_upgrade_with_an_unreachable_link_keeps_the_running_service() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     let monitor = bare.service.monitor();
     let link = "mkdir -p /opt/site && cd /etc/codex-network-proxy && rmdir conf.d && ln -s /opt/site conf.d";
     bare.service.machine().run(["sh", "-c", link]).succeeded();
-    // Seen from outside the service's root, nothing is wrong.
+    // Outside the service's root the link is valid.
     let check = bare.service.machine().run(["codex-network-proxy", "check"]);
     check.succeeded();
 
@@ -201,7 +201,7 @@ fn c7_an_upgrade_over_a_link_that_the_service_cannot_follow_leaves_it_alone() {
 }
 
 #[test]
-fn m9_what_the_running_service_has_in_its_environment_counts_for_an_upgrade() {
+fn m9_an_upgrade_checks_with_the_environment_of_the_running_service() {
     let bare = Bare::new();
     bare.install(PACKAGE).succeeded();
     bare.service.edit(

@@ -17,7 +17,7 @@ fn s3_an_association_ends_with_its_control_connection() {
     let target = Socks5Target::name("allowed.test", port(&server));
     let mut association = associate(&daemon);
     echoes(&association, &target, &server, b"mine");
-    association.control.send(b"nobody listens to this");
+    association.control.send(b"ignored bytes");
     echoes(&association, &target, &server, b"still mine");
     association.control.finish_sending();
     association.expect_gone();
@@ -35,7 +35,7 @@ fn s3_an_association_ends_with_its_control_connection() {
 }
 
 #[test]
-fn c5_an_association_in_which_nothing_flows_ends_after_the_idle_timeout() {
+fn c5_an_idle_association_ends_after_the_idle_timeout() {
     let server = here();
     let daemon =
         Daemon::start(&Config::example().set("daemon.limits", "idle_timeout", r#""300ms""#));
@@ -47,7 +47,7 @@ fn c5_an_association_in_which_nothing_flows_ends_after_the_idle_timeout() {
 }
 
 #[test]
-fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on() {
+fn p11_only_destinations_that_are_no_longer_permitted_are_closed() {
     let (kept, closed) = (here(), here());
     let config = Config::example().host("other.test", Ipv4Addr::LOCALHOST);
     let daemon = Daemon::start(&config.clone().allow("other.test"));
@@ -63,7 +63,7 @@ fn p11_a_destination_that_is_no_longer_permitted_is_closed_and_the_others_go_on(
     assert_eq!(reason, Some(&json!("not_allowed")));
     let authority = format!("other.test:{}", port(&closed));
     assert_eq!(line.server(), Some(authority));
-    // It is not sent to, and it may not answer.
+    // It gets no datagram, and its answers are dropped.
     closed.send_to(b"late", outlet).expect("a datagram");
     association.send(&no_more, b"no");
     echoes(&association, &still, &kept, b"still");
@@ -85,7 +85,7 @@ fn p11_limited_mode_ends_associations() {
 }
 
 #[test]
-fn p11_switching_udp_off_ends_associations_and_on_again_lets_new_ones_in() {
+fn p11_switching_udp_off_ends_associations_and_on_permits_new_ones() {
     let server = here();
     let daemon = Daemon::start(&Config::example());
     let mut association = associate(&daemon);
@@ -102,7 +102,7 @@ fn p11_switching_udp_off_ends_associations_and_on_again_lets_new_ones_in() {
 }
 
 #[test]
-fn c5_a_drain_lets_associations_go_on_until_its_limit() {
+fn c5_associations_continue_during_a_drain_until_its_timeout() {
     let server = here();
     let daemon = Daemon::start(&Config::example().set("daemon.limits", "drain_timeout", r#""1s""#));
     let association = associate(&daemon);

@@ -65,7 +65,7 @@ fn s3_the_port_that_the_request_names_is_the_only_one() {
 }
 
 #[test]
-fn s3_an_answer_of_somebody_who_was_not_asked_is_dropped() {
+fn s3_an_answer_from_an_unexpected_sender_is_dropped() {
     let server = here();
     let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
@@ -82,7 +82,7 @@ fn s3_an_answer_of_somebody_who_was_not_asked_is_dropped() {
 }
 
 #[test]
-fn s3_fragments_and_what_is_not_well_formed_are_dropped_and_the_association_lives() {
+fn s3_fragments_and_malformed_datagrams_are_dropped_and_the_association_stays() {
     let server = here();
     let daemon = Daemon::start(&Config::example().allow("127.0.0.1"));
     let association = associate(&daemon);
@@ -108,13 +108,13 @@ fn s3_fragments_and_what_is_not_well_formed_are_dropped_and_the_association_live
     let malformed = logged
         .iter()
         .filter(|line| line.message_starts_with("dropped a malformed datagram"));
-    assert_eq!(malformed.count(), 1, "said once");
+    assert_eq!(malformed.count(), 1, "logged once");
     assert!(daemon.blocked().is_empty(), "they name nothing to judge");
 }
 
 /// The first well-formed datagram fixes the client's port; a malformed one does not.
 #[test]
-fn s3_a_malformed_datagram_pins_nobody() {
+fn s3_a_malformed_datagram_does_not_fix_the_clients_address() {
     let server = here();
     let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
@@ -159,7 +159,7 @@ fn s3_p6_the_sockets_of_associations_and_our_listeners_are_refused() {
 }
 
 #[test]
-fn s3_thousands_of_destinations_are_judged_and_the_association_lives() {
+fn s3_an_association_survives_thousands_of_destinations() {
     let server = here();
     let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);

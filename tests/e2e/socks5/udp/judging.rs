@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use e2e::client::{Association, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine};
 use e2e::resolver::StubResolver;
-use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
 
 use super::{address, associate, client, echoes, here, next, port};
@@ -16,21 +15,16 @@ const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// The audit events of datagrams. There must be this many once all are read.
 fn audited(daemon: &Daemon, count: usize) -> Vec<LogLine> {
-    let read = || {
-        let mut lines = daemon.logs();
-        lines.retain(|line| {
-            line.target() == Some("codex_otel.network_proxy")
-                && line.field("network.transport.protocol") == Some(&json!("socks5_udp"))
-        });
-        (lines.len() >= count).then_some(lines)
-    };
-    let lines = poll(TIMEOUT, read).expect("as many audit events");
+    let lines = daemon.wait_for_logs(count, |line| {
+        line.target() == Some("codex_otel.network_proxy")
+            && line.field("network.transport.protocol") == Some(&json!("socks5_udp"))
+    });
     assert_eq!(lines.len(), count, "{lines:#?}");
     lines
 }
 
 #[test]
-fn s3_r3_a_decision_is_recorded_once_and_what_it_drops_is_counted() {
+fn s3_r3_a_decision_is_recorded_once_and_dropped_datagrams_are_counted() {
     let server = here();
     let daemon = Daemon::start(&Config::example());
     let association = associate(&daemon);
@@ -67,7 +61,7 @@ fn s3_r3_a_decision_is_recorded_once_and_what_it_drops_is_counted() {
 }
 
 #[test]
-fn s3_other_associations_and_other_settings_are_other_decisions() {
+fn s3_each_association_and_each_reload_decides_anew() {
     let server = here();
     let daemon = Daemon::start(&Config::example());
     let target = Socks5Target::name("allowed.test", port(&server));
@@ -84,7 +78,7 @@ fn s3_other_associations_and_other_settings_are_other_decisions() {
 }
 
 #[test]
-fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept() {
+fn s3_p4_an_association_looks_a_name_up_once() {
     let server = here();
     let dns = StubResolver::start();
     dns.answer_sequence("rebind.test", vec![vec![HERE], vec![ELSEWHERE]]);
@@ -95,13 +89,13 @@ fn s3_p4_a_name_is_looked_up_once_in_an_association_and_the_addresses_are_kept()
     for data in [b"one", b"two"] {
         echoes(&association, &target, &server, data);
     }
-    // Other settings judge the same addresses.
+    // Other settings decide about the same addresses.
     assert_eq!(daemon.reload().status, 200);
     echoes(&association, &target, &server, b"three");
     assert_eq!(dns.queries("rebind.test"), 2, "one for each family");
     let config = config.deny("127.0.0.1");
     daemon.reload_with(&config);
-    // That closes the destination. The next datagram is looked up and judged like a new one.
+    // That closes the destination. The next datagram is looked up and decided like a new one.
     let line = daemon.wait_for_log(|line| line.flow() == Some("forbidden"));
     let reason = line.field("network.flow.reason");
     assert_eq!(reason, Some(&json!("denied")));
@@ -122,7 +116,7 @@ fn s3_p4_a_name_that_leads_to_a_local_address_is_refused() {
 }
 
 #[test]
-fn s3_what_comes_during_a_lookup_is_sent_after_it_and_others_do_not_wait() {
+fn s3_datagrams_wait_for_the_lookup_of_their_own_name_only() {
     let server = here();
     let dns = StubResolver::start();
     dns.answer("late.test", [HERE]);

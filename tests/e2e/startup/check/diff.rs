@@ -30,10 +30,13 @@ fn l13_a_diff_has_rules_mode_and_listeners() {
 #[test]
 fn l13_a_diff_in_json_names_each_change() {
     let run = with_files(&FILES).args(DIFF).arg("--json").run();
-    let told: Value = serde_json::from_str(&run.succeeded().stdout).expect("JSON");
-    assert_eq!(told["ok"], json!(true));
-    assert_eq!((&told["forbids"], &told["allows"]), (&json!(1), &json!(3)));
-    let changes = told["changes"].as_array().expect("a list");
+    let reported: Value = serde_json::from_str(&run.succeeded().stdout).expect("JSON");
+    assert_eq!(reported["ok"], json!(true));
+    assert_eq!(
+        (&reported["forbids"], &reported["allows"]),
+        (&json!(1), &json!(3))
+    );
+    let changes = reported["changes"].as_array().expect("a list");
     for change in [
         json!({"key": "allowed_domains", "added": ["e.example", "f.example"], "removed": ["a.example"]}),
         json!({"key": "denied_domains", "added": [], "removed": ["c.example"]}),
@@ -89,7 +92,7 @@ fn l13_a_diff_fails_for_an_error_on_either_side_and_for_warnings_of_the_new_one_
 }
 
 #[test]
-fn l13_a_diff_has_two_sides() {
+fn l13_a_diff_needs_two_configurations() {
     for words in [
         &["check", "--diff", "old.toml"][..],
         &["check", "--diff", "-", "-"],

@@ -16,9 +16,9 @@ fn l12_json_has_the_problems_with_their_places() {
     let program = with_files(&[("policy.toml", wrong)]);
     let run = program.args(["check", "policy.toml", "--json"]).run();
     assert_eq!(run.code, Some(1), "{run:?}");
-    let told = json_of(&run);
-    assert_eq!(told["ok"], json!(false));
-    let problems = told["problems"].as_array().expect("a list");
+    let reported = json_of(&run);
+    assert_eq!(reported["ok"], json!(false));
+    let problems = reported["problems"].as_array().expect("a list");
     let mut error = problems[0].clone();
     let text = error.as_object_mut().and_then(|error| error.remove("text"));
     assert_eq!(
@@ -45,9 +45,9 @@ fn l12_json_of_a_good_configuration_is_ok_and_has_its_warnings() {
     let clamped = "[network]\nproxy_url = \"http://0.0.0.0:3128\"\n";
     let program = with_files(&[("policy.toml", clamped)]);
     let run = program.args(["check", "policy.toml", "--json"]).run();
-    let told = json_of(run.succeeded());
-    assert_eq!(told["ok"], json!(true));
-    let severities: Vec<&Value> = told["problems"]
+    let reported = json_of(run.succeeded());
+    assert_eq!(reported["ok"], json!(true));
+    let severities: Vec<&Value> = reported["problems"]
         .as_array()
         .into_iter()
         .flatten()
@@ -68,8 +68,8 @@ fn l12_json_counts_the_problems_that_it_does_not_list() {
     let many: Vec<String> = (0..150).map(|index| format!("x{index} = 1\n")).collect();
     let program = with_files(&[("policy.toml", &format!("[network]\n{}", many.concat()))]);
     let run = program.args(["check", "policy.toml", "--json"]).run();
-    let told = json_of(run.failed());
-    let problems = told["problems"].as_array().expect("a list");
+    let reported = json_of(run.failed());
+    let problems = reported["problems"].as_array().expect("a list");
     assert_eq!(problems.len(), 101);
     assert_eq!(problems[100]["message"], json!("50 more errors"));
     assert_eq!(problems[100]["text"], json!("and 50 more errors"));

@@ -44,7 +44,7 @@ fn l12_the_summary_of_requirements_names_every_bound() {
 }
 
 #[test]
-fn l12_requirements_that_bound_nothing_are_warned_about() {
+fn l12_requirements_without_effect_are_a_warning() {
     for (text, warning) in [
         (
             "mode = \"limited\"\n",

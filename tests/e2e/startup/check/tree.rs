@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use super::{run, with_files};
 
 #[test]
-fn l12_a_tree_is_read_as_the_service_on_its_machine_reads_it() {
+fn l12_a_tree_is_read_as_the_service_would_read_it() {
     let own = "tree/etc/codex-network-proxy";
     let mode = |mode: &str| format!("[network]\nmode = \"{mode}\"\n");
     let files = [
@@ -19,8 +19,8 @@ fn l12_a_tree_is_read_as_the_service_on_its_machine_reads_it() {
         ),
         (".codex/config.toml", &*mode("wrong")),
     ];
-    let told = with_files(&files).args(["check", "--root", "tree"]).run();
-    told.succeeded().says(&format!(
+    let reported = with_files(&files).args(["check", "--root", "tree"]).run();
+    reported.succeeded().says(&format!(
         "read tree/etc/codex/config.toml\nread {own}/config.toml\nread {own}/conf.d/10.toml\n\
          read {own}/conf.d/20.toml\nread tree/etc/codex/requirements.toml\n\
          ok: disabled, limited mode, 0 allow rules, 1 deny rule\n"
@@ -28,17 +28,18 @@ fn l12_a_tree_is_read_as_the_service_on_its_machine_reads_it() {
     let bounds = "[experimental_network]\nenabled = false\nmode = \"limited\"\n";
     let mut bounded = files.to_vec();
     bounded.push(("tree/etc/codex-network-proxy/requirements.toml", bounds));
-    let told = with_files(&bounded).args(["check", "--root", "tree"]).run();
+    let reported = with_files(&bounded).args(["check", "--root", "tree"]).run();
     // The last layer wins, and is within the bounds.
-    told.succeeded();
+    reported.succeeded();
     let option = ["check", "--root", "tree", "-c", "network.mode=full"];
-    let told = with_files(&bounded).args(option).run();
-    told.failed()
+    let reported = with_files(&bounded).args(option).run();
+    reported
+        .failed()
         .says("tree/etc/codex-network-proxy/requirements.toml:3 has `mode");
 }
 
 #[test]
-fn l12_files_that_a_tree_names_are_looked_for_in_it() {
+fn l12_files_named_in_a_tree_are_looked_up_in_it() {
     let policy = "default_permissions = \"p\"\n[permissions.p.network]\n\
                   [permissions.p.network.mitm.hooks.h]\nhost = \"a.example\"\nmethods = [\"GET\"]\n\
                   path_prefixes = [\"/\"]\naction = [\"t\"]\n\
@@ -62,7 +63,7 @@ fn l12_files_that_a_tree_names_are_looked_for_in_it() {
 }
 
 #[test]
-fn l12_a_tree_that_is_not_one_is_told() {
+fn l12_a_folder_that_is_not_a_tree_is_reported() {
     let missing = run(&["check", "--root", "missing"]);
     assert_eq!(missing.code, Some(1), "{missing:?}");
     missing.says("error: --root missing: there is no such directory");

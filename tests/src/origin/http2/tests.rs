@@ -16,7 +16,7 @@ fn connected(builder: Builder) -> (Origin, Http2) {
 }
 
 #[test]
-fn one_port_speaks_what_alpn_chooses() {
+fn alpn_chooses_the_protocol_of_an_origin() {
     let ca = TestCa::new();
     let origin = Origin::answering(|_| Answer::Echo)
         .tls_as(&Server::of(&ca, &["a.test"]).alpn(&["h2", "http/1.1"]))
@@ -53,7 +53,7 @@ fn one_port_speaks_what_alpn_chooses() {
 }
 
 #[test]
-fn a_call_like_grpc_streams_both_ways_and_ends_with_trailers() {
+fn a_grpc_call_streams_both_ways_and_ends_with_trailers() {
     let mirror = Origin::answering(|_| Answer::Close).before_body(|_| Some(Answer::Mirror));
     let (origin, http2) = connected(mirror);
     let mut call = http2.open(
@@ -75,7 +75,7 @@ fn a_call_like_grpc_streams_both_ways_and_ends_with_trailers() {
 }
 
 #[test]
-fn trailers_follow_a_whole_answer_too() {
+fn a_sized_answer_may_have_trailers() {
     let (_origin, http2) = connected(Origin::answering(|_| {
         Answer::Reply(Reply::new(
             200,
@@ -91,7 +91,7 @@ fn trailers_follow_a_whole_answer_too() {
 }
 
 #[test]
-fn streams_are_served_beside_each_other_and_events_as_they_are_released() {
+fn streams_are_served_concurrently() {
     let (gate, body) = Gate::new();
     let (origin, http2) = connected(Origin::answering(move |request| {
         if request.target != "/events" {
@@ -131,7 +131,7 @@ fn big_bodies_pass_both_ways() {
 }
 
 #[test]
-fn a_stream_can_be_reset_from_either_side_and_the_connection_lives() {
+fn a_stream_can_be_reset_from_either_side_alone() {
     let (origin, http2) = connected(Origin::answering(|request| match request.target.as_str() {
         "/reset" => Answer::Reset,
         "/silence" => Answer::Silence,
