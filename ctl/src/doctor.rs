@@ -38,7 +38,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 use facts::Facts;
-use finding::{Finding, Line};
+use finding::{CheckResult, Finding};
 
 /// Time limit of all checks together. It starts when the facts are there.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ pub(crate) fn run(
 }
 
 /// Makes the checks, each in a thread of its own, and returns the results in the requested order.
-fn examine(facts: Facts, checks: &[Check]) -> Vec<Line> {
+fn examine(facts: Facts, checks: &[Check]) -> Vec<CheckResult> {
     let facts = Arc::new(facts);
     let running: Vec<_> = checks
         .iter()
@@ -79,7 +79,11 @@ fn examine(facts: Facts, checks: &[Check]) -> Vec<Line> {
         let found = found
             .recv_timeout(left)
             .unwrap_or_else(|error| vec![unfinished(error)]);
-        lines.extend(found.into_iter().map(|finding| Line { check, finding }));
+        lines.extend(
+            found
+                .into_iter()
+                .map(|finding| CheckResult { check, finding }),
+        );
     }
     lines
 }

@@ -1,6 +1,6 @@
-//! Finds the proxy (SPEC K2): the flag, the variable, the user's sockets, the system's; and decides
-//! which listeners to trust. Variables survive `su`. So unless the flag names the socket, root
-//! trusts only root's proxy, and other users trust their own or root's.
+//! Finds the control socket (SPEC K2): from the flag, the variable, the user's directories, or the
+//! system's path. Decides which listeners to trust: variables survive `su`, so unless the flag names
+//! the socket, root trusts only root's proxy, and other users trust their own or root's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,9 @@ pub(crate) async fn first(
 pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
     let again = lost.reconnect(PROGRAM).await;
     again.map_err(|error| {
-        Failure::Unreachable(format!("the proxy hung up and does not come back: {error}"))
+        Failure::Unreachable(format!(
+            "the proxy closed the connection, and connecting again failed: {error}"
+        ))
     })
 }
 
@@ -137,11 +139,11 @@ fn refusal(tried: &[ConnectError], wanted: ProxyTrust) -> Option<String> {
     }
     let advice = match wanted {
         ProxyTrust::RootOnly => "Nothing was sent. This command changes the system, so it trusts a proxy that root started and \
-                          no other, whatever --socket says. `proxyctl ca show`, as the user whose proxy it \
-                          is, tells how to install that CA by hand."
+                          no other, even with --socket. `proxyctl ca show`, as the user of that proxy, \
+                          says how to install its CA by hand."
             .to_owned(),
         ProxyTrust::ByFlag => format!(
-            "Nothing was sent. To talk to it all the same, name it: --socket {}",
+            "Nothing was sent. To use it anyway, name its socket: --socket {}",
             untrusted.socket().display()
         ),
     };

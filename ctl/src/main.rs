@@ -31,12 +31,16 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::Args;
-use output::{Form, Output};
+use output::{Output, OutputFormat};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let form = if args.json { Form::Json } else { Form::Text };
-    let output = Output::new(form);
+    let format = if args.json {
+        OutputFormat::Json
+    } else {
+        OutputFormat::Text
+    };
+    let output = Output::new(format);
     match commands::run(args, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&output),

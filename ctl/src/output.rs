@@ -17,21 +17,21 @@ pub(crate) use self::quantity::{
     SHORT_SEQUENCE, ago, counted, grouped, short_sequence, size, span, utc,
 };
 
-/// Columns of a terminal that does not tell its width.
-const USUAL_COLUMNS: usize = 80;
+/// The width of a terminal that does not report it.
+const DEFAULT_COLUMNS: usize = 80;
 /// The least columns for text beside a label. A narrower terminal breaks lines itself.
-const MIN_TEXT: usize = 16;
+const MIN_TEXT_COLUMNS: usize = 16;
 
-/// The audience of the output.
+/// The format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum OutputFormat {
     /// For people.
     Text,
     /// For programs.
     Json,
 }
 
-/// Why a word is emphasised.
+/// The meaning of an emphasis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Good,
@@ -44,7 +44,7 @@ pub(crate) enum Tone {
 /// Standard output and error.
 #[derive(Debug)]
 pub(crate) struct Output {
-    form: Form,
+    format: OutputFormat,
     out: io::Stdout,
     error: io::Stderr,
     colour: Colour,
@@ -85,10 +85,10 @@ impl Colour {
 }
 
 impl Output {
-    pub(crate) fn new(form: Form) -> Self {
+    pub(crate) fn new(format: OutputFormat) -> Self {
         let (out, error) = (io::stdout(), io::stderr());
         Self {
-            form,
+            format,
             colour: Colour::for_stream(out.is_terminal()),
             colour_of_errors: Colour::for_stream(error.is_terminal()),
             columns: out.is_terminal().then(|| columns(&out)),
@@ -97,8 +97,8 @@ impl Output {
         }
     }
 
-    pub(crate) fn form(&self) -> Form {
-        self.form
+    pub(crate) fn format(&self) -> OutputFormat {
+        self.format
     }
 
     /// Emphasised text, if colour is used.
@@ -135,7 +135,7 @@ impl Output {
         };
         let room = columns.saturating_sub(width(beginning).max(width(blanks)));
         let mut beginning = beginning;
-        for part in wrapped(text, room.max(MIN_TEXT)) {
+        for part in wrapped(text, room.max(MIN_TEXT_COLUMNS)) {
             self.line(&format!("{beginning}{part}"))?;
             beginning = blanks;
         }
@@ -279,15 +279,16 @@ fn natural<'r, const N: usize>(
     least
 }
 
-/// The width of the terminal; where it tells none, as a serial line, `COLUMNS`.
+/// The width of the terminal; if it reports none, as a serial line, that of `COLUMNS`.
 fn columns(out: &io::Stdout) -> usize {
     let named = || std::env::var("COLUMNS").ok()?.parse().ok();
-    let told = rustix::termios::tcgetwinsize(out).map(|size| usize::from(size.ws_col));
-    told.ok()
+    let reported = rustix::termios::tcgetwinsize(out).map(|size| usize::from(size.ws_col));
+    reported
+        .ok()
         .filter(|columns| *columns > 0)
         .or_else(named)
         .filter(|columns| *columns > 0)
-        .unwrap_or(USUAL_COLUMNS)
+        .unwrap_or(DEFAULT_COLUMNS)
 }
 
 /// Text without characters that a terminal would interpret, except for line ends.
@@ -317,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn k1_control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\tc\nd"), "a\\u{1b}[2Jb\\tc\nd");
     }
 }

@@ -17,25 +17,25 @@ use sha2::{Digest as _, Sha256};
 
 const PREFIX: &str = "codex-network-proxy-ca-";
 const SUFFIX: &str = ".crt";
-/// Bytes of the fingerprint in a name.
-const MARK: usize = 8;
-/// Longest certificate that is read.
-const MAX_BYTES: u64 = 64 * 1024;
-/// Longest list of a system's trusted certificates that is read.
-const MAX_LIST: u64 = 16 << 20;
+/// How many bytes of the fingerprint are in a file name.
+const NAME_BYTES: usize = 8;
+/// The longest certificate that is read.
+const MAX_CERTIFICATE_BYTES: u64 = 64 * 1024;
+/// The longest list of trusted certificates that is read.
+const MAX_LIST_BYTES: u64 = 16 << 20;
 /// The store of macOS.
 const KEYCHAIN: &str = "/Library/Keychains/System.keychain";
 
 /// A store, below a root that is `/` except in tests.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
+pub(crate) struct TrustStore {
     root: PathBuf,
-    kind: Kind,
+    kind: StoreKind,
 }
 
 /// The kind of the system's tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum StoreKind {
     /// `update-ca-certificates(8)`: Debian, Ubuntu, Alpine and others.
     Debian,
     /// `update-ca-trust(8)`: Fedora, RHEL and others.
@@ -44,19 +44,19 @@ enum Kind {
     Macos,
 }
 
-/// A tool to run.
+/// A tool and its arguments.
 #[derive(Debug)]
-pub(crate) struct Tool<'a> {
+pub(crate) struct ToolCall<'a> {
     pub(crate) program: &'a Path,
     pub(crate) arguments: Vec<OsString>,
 }
 
 /// Runs a tool, or says why it failed.
-type Run<'a> = dyn FnMut(&Tool<'_>) -> Result<(), String> + 'a;
+type Run<'a> = dyn FnMut(&ToolCall<'_>) -> Result<(), String> + 'a;
 
 /// Whether a system trusts a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
+pub(crate) enum CaTrust {
     Yes,
     No,
     /// It cannot be determined.
@@ -65,27 +65,27 @@ pub(crate) enum Trust {
 
 /// The changed files.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Changed {
-    /// Nothing was changed: these files existed, or none did.
+pub(crate) enum StoreChange {
+    /// Nothing was changed. On installing, these files existed already; on uninstalling, none existed.
     Nothing(Vec<PathBuf>),
     Files(Vec<PathBuf>),
 }
 
-impl Changed {
+impl StoreChange {
     pub(crate) fn files(&self) -> &[PathBuf] {
         let (Self::Nothing(files) | Self::Files(files)) = self;
         files
     }
 }
 
-impl Store {
+impl TrustStore {
     /// The store of the system below this root; `None` if it is of no known kind.
     pub(crate) fn of(root: &Path) -> Option<Self> {
         let kind = if cfg!(target_os = "macos") {
-            Kind::Macos
+            StoreKind::Macos
         } else {
             // Either system may have the directories of the other, but not its tool.
-            [Kind::Debian, Kind::Fedora]
+            [StoreKind::Debian, StoreKind::Fedora]
                 .into_iter()
                 .find(|kind| root.join(kind.program()).exists())?
         };
@@ -100,8 +100,8 @@ impl Store {
     /// # Errors
     ///
     /// A sentence, when it cannot. Then no file is left behind.
-    pub(crate) fn install(&self, pem: &str, run: &mut Run<'_>) -> Result<Changed, String> {
-        let mark = mark(pem.as_bytes()).ok_or("the proxy's CA cannot be read")?;
+    pub(crate) fn install(&self, pem: &str, run: &mut Run<'_>) -> Result<StoreChange, String> {
+        let mark = name_part(pem.as_bytes()).ok_or("the proxy's CA cannot be read")?;
         let path = self.directory().join(format!("{PREFIX}{mark}{SUFFIX}"));
         let is_new = match write_new(&path, pem.as_bytes()) {
             Ok(()) => true,
@@ -126,9 +126,9 @@ impl Store {
             return Err(why);
         }
         Ok(if is_new {
-            Changed::Files(vec![path])
+            StoreChange::Files(vec![path])
         } else {
-            Changed::Nothing(vec![path])
+            StoreChange::Nothing(vec![path])
         })
     }
 
@@ -137,10 +137,10 @@ impl Store {
     /// # Errors
     ///
     /// A sentence, when a file could not be removed.
-    pub(crate) fn uninstall(&self, run: &mut Run<'_>) -> Result<Changed, String> {
+    pub(crate) fn uninstall(&self, run: &mut Run<'_>) -> Result<StoreChange, String> {
         let mut removed = Vec::new();
         for path in self.ours() {
-            if self.kind == Kind::Macos {
+            if self.kind == StoreKind::Macos {
                 let distrust = [
                     "remove-trusted-cert".into(),
                     "-d".into(),
@@ -164,57 +164,57 @@ impl Store {
             removed.push(path);
         }
         if removed.is_empty() {
-            return Ok(Changed::Nothing(removed));
+            return Ok(StoreChange::Nothing(removed));
         }
         match self.kind {
             // Otherwise links to removed files stay in /etc/ssl/certs.
-            Kind::Debian => self.run(&["--fresh".into()], run)?,
-            Kind::Fedora => self.run(&["extract".into()], run)?,
-            Kind::Macos => {}
+            StoreKind::Debian => self.run(&["--fresh".into()], run)?,
+            StoreKind::Fedora => self.run(&["extract".into()], run)?,
+            StoreKind::Macos => {}
         }
-        Ok(Changed::Files(removed))
+        Ok(StoreChange::Files(removed))
     }
 
     /// Whether the system trusts a certificate, by any means.
-    pub(crate) fn trust(&self, pem: &str, run: &mut Run<'_>) -> Trust {
+    pub(crate) fn trust(&self, pem: &str, run: &mut Run<'_>) -> CaTrust {
         let list = match self.kind {
-            Kind::Debian => "etc/ssl/certs/ca-certificates.crt",
-            Kind::Fedora => "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-            Kind::Macos => return self.verify(pem, run),
+            StoreKind::Debian => "etc/ssl/certs/ca-certificates.crt",
+            StoreKind::Fedora => "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+            StoreKind::Macos => return self.verify(pem, run),
         };
         // Far longer than a certificate, because it is a list.
-        let Ok(list) = Reading::up_to(MAX_LIST).read(&self.root.join(list)) else {
-            return Trust::Unknown;
+        let Ok(list) = Reading::up_to(MAX_LIST_BYTES).read(&self.root.join(list)) else {
+            return CaTrust::Unknown;
         };
         let Ok(wanted) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
-            return Trust::Unknown;
+            return CaTrust::Unknown;
         };
         let mut trusted = CertificateDer::pem_slice_iter(&list).flatten();
         if trusted.any(|trusted| trusted == wanted) {
-            Trust::Yes
+            CaTrust::Yes
         } else {
-            Trust::No
+            CaTrust::No
         }
     }
 
     /// Lets the tool verify our file, which exists only after `install`.
-    fn verify(&self, pem: &str, run: &mut Run<'_>) -> Trust {
-        let mark = mark(pem.as_bytes());
+    fn verify(&self, pem: &str, run: &mut Run<'_>) -> CaTrust {
+        let mark = name_part(pem.as_bytes());
         let ours = self
             .ours()
             .into_iter()
-            .find(|path| read(path).and_then(|held| self::mark(&held)) == mark);
+            .find(|path| read(path).and_then(|content| name_part(&content)) == mark);
         let Some(path) = ours else {
             // A profile may have added it; then the keychain has it under its own name.
-            return Trust::Unknown;
+            return CaTrust::Unknown;
         };
         // The certificate is that of a CA, and verifying it must not fetch anything.
         let verify = ["verify-cert", "-c"].map(OsString::from).into_iter();
         let options = ["-p", "basic", "-l", "-L", "-q"].map(OsString::from);
         let arguments: Vec<OsString> = verify.chain([path.into()]).chain(options).collect();
         match self.run(&arguments, run) {
-            Ok(()) => Trust::Yes,
-            Err(_) => Trust::No,
+            Ok(()) => CaTrust::Yes,
+            Err(_) => CaTrust::No,
         }
     }
 
@@ -230,8 +230,8 @@ impl Store {
                 let named = name
                     .to_str()
                     .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-                let held = read(&entry.path()).and_then(|pem| mark(&pem));
-                named.is_some() && named == held.as_deref()
+                let content = read(&entry.path()).and_then(|pem| name_part(&pem));
+                named.is_some() && named == content.as_deref()
             })
             .map(|entry| entry.path())
             .collect();
@@ -241,19 +241,19 @@ impl Store {
 
     fn directory(&self) -> PathBuf {
         self.root.join(match self.kind {
-            Kind::Debian => "usr/local/share/ca-certificates",
-            Kind::Fedora => "etc/pki/ca-trust/source/anchors",
+            StoreKind::Debian => "usr/local/share/ca-certificates",
+            StoreKind::Fedora => "etc/pki/ca-trust/source/anchors",
             // The keychain has a copy; this file shows that we added it.
-            Kind::Macos => "Library/Application Support/codex-network-proxy",
+            StoreKind::Macos => "Library/Application Support/codex-network-proxy",
         })
     }
 
     /// The arguments that make the tool read the directory, or this file.
     fn arguments_to_trust(&self, path: &Path) -> Vec<OsString> {
         match self.kind {
-            Kind::Debian => Vec::new(),
-            Kind::Fedora => vec!["extract".into()],
-            Kind::Macos => ["add-trusted-cert", "-d", "-r", "trustRoot", "-k", KEYCHAIN]
+            StoreKind::Debian => Vec::new(),
+            StoreKind::Fedora => vec!["extract".into()],
+            StoreKind::Macos => ["add-trusted-cert", "-d", "-r", "trustRoot", "-k", KEYCHAIN]
                 .map(OsString::from)
                 .into_iter()
                 .chain([path.into()])
@@ -262,14 +262,14 @@ impl Store {
     }
 
     fn run(&self, arguments: &[OsString], run: &mut Run<'_>) -> Result<(), String> {
-        run(&Tool {
+        run(&ToolCall {
             program: &self.root.join(self.kind.program()),
             arguments: arguments.to_vec(),
         })
     }
 }
 
-impl Kind {
+impl StoreKind {
     fn program(self) -> &'static str {
         match self {
             Self::Debian => "usr/sbin/update-ca-certificates",
@@ -280,9 +280,9 @@ impl Kind {
 }
 
 /// The fingerprint's first bytes; `None` for a text that is not exactly one certificate.
-fn mark(pem: &[u8]) -> Option<String> {
+fn name_part(pem: &[u8]) -> Option<String> {
     let fingerprint = fingerprint(pem)?;
-    Some(fingerprint[..2 * MARK].to_owned())
+    Some(fingerprint[..2 * NAME_BYTES].to_owned())
 }
 
 /// SHA-256 of a certificate, in lower-case hexadecimal.
@@ -298,7 +298,10 @@ fn fingerprint(pem: &[u8]) -> Option<String> {
 
 /// A small regular file, also through a link.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    let mut content = Reading::up_to(MAX_BYTES).without_links().read(path).ok()?;
+    let mut content = Reading::up_to(MAX_CERTIFICATE_BYTES)
+        .without_links()
+        .read(path)
+        .ok()?;
     Some(std::mem::take(&mut *content))
 }
 

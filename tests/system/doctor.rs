@@ -70,7 +70,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_healthy_service() {
         &lines,
         "ports",
         "ok",
-        &format!("http {HTTP} is held by the proxy"),
+        &format!("http {HTTP} is in use by the proxy"),
     );
     says(
         &lines,
@@ -152,7 +152,7 @@ fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
         &lines,
         "ports",
         "problem",
-        &format!("http {HTTP} is held by process {pid} (systemd-socket-"),
+        &format!("http {HTTP} is in use by process {pid} (systemd-socket-"),
     );
     says(
         &lines,
@@ -171,7 +171,7 @@ fn k1_doctor_names_the_process_that_holds_a_port_before_the_first_start() {
         &lines,
         "ports",
         "problem",
-        "held by a process of root that only root can name",
+        "in use by a process of root that only root can name",
     );
     assert_eq!(advice(&lines), "sudo proxyctl doctor ports");
     service.systemctl(&["stop", "holder.service"]).succeeded();
@@ -189,7 +189,7 @@ fn k1_doctor_starts_no_service_to_look_at_its_ports() {
         &lines,
         "ports",
         "ok",
-        &format!("http {HTTP} is held by systemd for the proxy"),
+        &format!("http {HTTP} is in use by systemd for the proxy"),
     );
     says(
         &lines,

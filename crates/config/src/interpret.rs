@@ -51,6 +51,7 @@ pub(crate) fn interpret(
         local_exceptions,
         denied,
         intercepted: hooked.map(|(_, hook)| hook.host.clone()).collect(),
+        unlisted: requirements.unlisted(),
         ..draft.policy
     };
     let sockets = &settings.unix_sockets;

@@ -7,7 +7,7 @@ use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MAX_WA
 use crate::failure::Failure;
 use crate::find;
 use crate::output::{
-    Cells, Column, Form, Output, SHORT_SEQUENCE, bracketed, counted, grouped, printable,
+    Cells, Column, Output, OutputFormat, SHORT_SEQUENCE, bracketed, counted, grouped, printable,
     short_sequence, utc,
 };
 
@@ -34,7 +34,7 @@ const fn column(heading: &'static str, usual: usize, cells: Cells, dispensable: 
 pub(super) async fn list(client: &Client, output: &Output, since: u64) -> Result<(), Failure> {
     let since = whole(client, since).await?;
     let found = client.blocked(BlockedQuery { since, wait: 0 }).await?;
-    if output.form() == Form::Json {
+    if output.format() == OutputFormat::Json {
         return Ok(output.json(&found)?);
     }
     if found.blocked.is_empty() {
@@ -70,7 +70,7 @@ fn newest(last: u64, digits: u64) -> u64 {
 pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> Result<(), Failure> {
     let since = whole(&client, since).await?;
     let mut query = BlockedQuery { since, wait: 0 };
-    if output.form() == Form::Text {
+    if output.format() == OutputFormat::Text {
         output.open_table(&COLUMNS)?;
     }
     loop {
@@ -84,13 +84,13 @@ pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> R
             }
             found => found?,
         };
-        match output.form() {
-            Form::Json => {
+        match output.format() {
+            OutputFormat::Json => {
                 for entry in &found.blocked {
                     output.json_line(entry)?;
                 }
             }
-            Form::Text => {
+            OutputFormat::Text => {
                 remark_dropped(output, &found);
                 let rows: Vec<_> = found.blocked.iter().map(row).collect();
                 output.further_rows(&COLUMNS, &rows)?;

@@ -20,12 +20,12 @@ pub(super) async fn run(
     match command {
         CaCommand::Show => show::run(client, output).await,
         CaCommand::Export { bundle, out } => {
-            let what = if bundle {
-                export::What::Bundle
+            let export = if bundle {
+                export::Export::Bundle
             } else {
-                export::What::Certificate
+                export::Export::Certificate
             };
-            export::run(client, output, what, out.as_deref()).await
+            export::run(client, output, export, out.as_deref()).await
         }
         CaCommand::Install => install::install(client, output).await,
         CaCommand::Uninstall => uninstall(output),

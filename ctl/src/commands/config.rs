@@ -4,7 +4,7 @@ use codex_network_control::Client;
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::output::{Cells, Column, Form, Output, Tone, printable, size};
+use crate::output::{Cells, Column, Output, OutputFormat, Tone, printable, size};
 
 /// The values come last, since lists may be long.
 const COLUMNS: [Column; 3] = [
@@ -24,7 +24,7 @@ const fn column(heading: &'static str, least: usize, dispensable: u8) -> Column 
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let config = client.config().await?;
-    if output.form() == Form::Json {
+    if output.format() == OutputFormat::Json {
         return Ok(output.json(&config.settings)?);
     }
     match config.files.as_slice() {

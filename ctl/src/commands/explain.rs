@@ -4,7 +4,7 @@ use codex_network_control::Client;
 use codex_network_control::message::{ExplainQuery, Explained, ExplainedAddress, MissedHook};
 
 use crate::failure::Failure;
-use crate::output::{Form, Output, Tone, bracketed, printable};
+use crate::output::{Output, OutputFormat, Tone, bracketed, printable};
 
 pub(super) async fn run(
     client: &Client,
@@ -12,7 +12,7 @@ pub(super) async fn run(
     query: ExplainQuery,
 ) -> Result<(), Failure> {
     let explained = client.explain(query).await?;
-    if output.form() == Form::Json {
+    if output.format() == OutputFormat::Json {
         return Ok(output.json(&explained)?);
     }
     let verdict = match explained.decision.as_str() {

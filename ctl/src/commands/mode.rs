@@ -5,7 +5,7 @@ use codex_network_control::message::ModeChange;
 use codex_network_policy::Mode;
 
 use crate::failure::Failure;
-use crate::output::{Form, Output, printable};
+use crate::output::{Output, OutputFormat, printable};
 
 pub(super) async fn run(
     client: &Client,
@@ -16,7 +16,7 @@ pub(super) async fn run(
         None => client.mode().await?,
         Some(mode) => client.set_mode(ModeChange::to(mode)).await?,
     };
-    if output.form() == Form::Json {
+    if output.format() == OutputFormat::Json {
         return Ok(output.json(&mode)?);
     }
     let now = printable(&mode.mode);

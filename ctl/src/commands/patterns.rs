@@ -4,7 +4,7 @@ use codex_network_control::Client;
 use codex_network_control::message::Rule;
 
 use crate::failure::Failure;
-use crate::output::{Cells, Column, Form, Output, Tone, printable};
+use crate::output::{Cells, Column, Output, OutputFormat, Tone, printable};
 
 /// A pattern, and where it is written.
 const COLUMNS: [Column; 2] = [column(18), column(14)];
@@ -20,7 +20,7 @@ const fn column(least: usize) -> Column {
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let patterns = client.patterns().await?;
-    if output.form() == Form::Json {
+    if output.format() == OutputFormat::Json {
         return Ok(output.json(&patterns)?);
     }
     list(output, "allow", &patterns.allowed)?;

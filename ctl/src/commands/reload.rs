@@ -6,7 +6,7 @@ use codex_network_control::{Client, ControlError, ReloadProblem};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{Form, Output, counted, printable};
+use crate::output::{Output, OutputFormat, counted, printable};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     match client.reload().await {
@@ -19,7 +19,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
 }
 
 fn done(output: &Output, reloaded: &Reloaded) -> Result<(), Failure> {
-    if output.form() == Form::Json {
+    if output.format() == OutputFormat::Json {
         return Ok(output.json(&json!({
             "status": "reloaded",
             "generation": reloaded.generation,
@@ -42,7 +42,7 @@ fn done(output: &Output, reloaded: &Reloaded) -> Result<(), Failure> {
 
 /// Every problem in full, as from `codex-network-proxy check`.
 fn failed(output: &Output, problems: &[ReloadProblem]) -> Result<(), Failure> {
-    if output.form() == Form::Json {
+    if output.format() == OutputFormat::Json {
         output.json(&json!({ "status": "failed", "problems": problems }))?;
         return Err(Failure::AlreadyReported);
     }

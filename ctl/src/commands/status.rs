@@ -6,18 +6,18 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::listener::AnsweringProxy;
-use crate::output::{Form, Output, Tone, ago, counted, grouped, printable, span, utc};
+use crate::output::{Output, OutputFormat, Tone, ago, counted, grouped, printable, span, utc};
 use crate::{capabilities, name_servers};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let status = client.status().await?;
     let proxy = AnsweringProxy::of(client);
-    if output.form() == Form::Json {
-        let told = Told {
+    if output.format() == OutputFormat::Json {
+        let answer = StatusAnswer {
             status: &status,
             answered_by: &proxy,
         };
-        return Ok(output.json(&told)?);
+        return Ok(output.json(&answer)?);
     }
     let title = format!("codex-network-proxy {}", printable(&status.version));
     let title = output.paint(Tone::Heading, &title);
@@ -73,12 +73,12 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     Ok(output.labelled(&rows)?)
 }
 
-/// How often connections ran short.
+/// How many connections ended or were refused because there were too many.
 fn shortages(status: &Status) -> Option<String> {
     let counters = status.counters;
     (counters.ended_for_others > 0 || counters.turned_away > 0).then(|| {
         format!(
-            "{} ended for others, {} turned away, since places ran short",
+            "{} ended to make room, {} refused for lack of room",
             grouped(counters.ended_for_others),
             grouped(counters.turned_away)
         )
@@ -87,13 +87,13 @@ fn shortages(status: &Status) -> Option<String> {
 
 /// The proxy's report, and its owner as the kernel reports it.
 #[derive(Serialize)]
-struct Told<'a> {
+struct StatusAnswer<'a> {
     #[serde(flatten)]
     status: &'a Status,
     answered_by: &'a AnsweringProxy,
 }
 
-/// How many connections took which way.
+/// How many connections were direct, and how many went through an upstream proxy.
 fn upstream(status: &Status) -> Vec<String> {
     let counters = status.counters;
     let direct = format!("{} direct", grouped(counters.upstream_direct));
@@ -117,13 +117,13 @@ fn upstream(status: &Status) -> Vec<String> {
 
 /// The kernel's facts about a process.
 fn describe_role(role: &Role) -> String {
-    let mut told = vec![
+    let mut parts = vec![
         format!("{} {}", printable(&role.name), role.pid),
         format!("uid {}", role.uid),
     ];
     let mut add = |label: &str, value: Option<String>| {
         if let Some(value) = value {
-            told.push(format!("{label}{}", printable(&value)));
+            parts.push(format!("{label}{}", printable(&value)));
         }
     };
     let capabilities = role.capabilities.as_deref();
@@ -140,7 +140,7 @@ fn describe_role(role: &Role) -> String {
             more => format!("{} times", grouped(more)),
         }),
     );
-    told.join(", ")
+    parts.join(", ")
 }
 
 fn policy(output: &Output, status: &Status) -> String {

@@ -1,5 +1,5 @@
-//! The CA: where connections are decrypted, programs must trust it, and the upstreams' roots must
-//! exist.
+//! The CA: whether this system trusts it, how long it is valid, and whether there are root
+//! certificates for servers.
 
 use std::ffi::OsStr;
 
@@ -10,23 +10,23 @@ use super::facts::Facts;
 use super::finding::Finding;
 use super::tool::{self, Success};
 use crate::output::{span, utc};
-use crate::trust_store::{Store, Trust};
+use crate::trust_store::{CaTrust, TrustStore};
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let Some(answers) = facts.proxy.answers() else {
+    let Some(answers) = facts.proxy.running() else {
         return vec![Finding::skipped("no proxy reports which CA it uses")];
     };
-    let use_of_it = if answers.intercepts() {
-        Use::Intercepts
+    let interception = if answers.intercepts() {
+        Interception::Active
     } else {
-        Use::Nothing
+        Interception::Inactive
     };
     let Some(ca) = &answers.ca else {
         return vec![Finding::ok(
             "there is none, since interception is forbidden (mitm = false)",
         )];
     };
-    let trust = Store::of("/".as_ref()).map(|store| {
+    let trust = TrustStore::of("/".as_ref()).map(|store| {
         store.trust(&ca.pem, &mut |tool| {
             let program = tool.program.to_string_lossy();
             let arguments: Vec<_> = tool
@@ -37,7 +37,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
             match tool::run(&program, &arguments)? {
                 (_, Success::Yes) => Ok(()),
-                (_, Success::No) => Err(format!("{program} says no")),
+                (_, Success::No) => Err(format!("{program} fails")),
             }
         })
     });
@@ -47,75 +47,87 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     } else {
         &OF_A_USER
     };
-    judge(ca, use_of_it, trust.unwrap_or(Trust::Unknown), advice, now)
+    judge(
+        ca,
+        interception,
+        trust.unwrap_or(CaTrust::Unknown),
+        advice,
+        now,
+    )
 }
 
-/// What to do about a temporary CA, about one that is not trusted, and about an old one.
-struct Advice {
+/// Remedies for a CA that exists only in memory, for one that is not trusted, and for an old one.
+struct CaAdvice {
     keep: &'static str,
     install: &'static str,
     renew: &'static str,
 }
 
-const OF_ROOT: Advice = Advice {
+const OF_ROOT: CaAdvice = CaAdvice {
     keep: "sudo codex-network-proxy init, proxyctl reload, then sudo proxyctl ca install",
     install: "sudo proxyctl ca install",
     renew: "remove its certificate and key, sudo codex-network-proxy init, proxyctl reload, then sudo proxyctl ca install",
 };
 
 /// `ca install` trusts only root's proxy, and `init` as root makes the CA of the system's proxy.
-const OF_A_USER: Advice = Advice {
+const OF_A_USER: CaAdvice = CaAdvice {
     keep: "codex-network-proxy init, as the proxy's user and with its --config and -c, then proxyctl reload; proxyctl ca show says how programs trust the CA",
     install: "set SSL_CERT_FILE to the bundle for the programs that use this proxy: proxyctl ca show",
     renew: "remove its certificate and key, codex-network-proxy init, as the proxy's user and with its --config and -c, then proxyctl reload; proxyctl ca show says how programs trust the CA",
 };
 
-/// Whether the CA is used.
+/// Whether any connection is intercepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
-    Intercepts,
-    Nothing,
+enum Interception {
+    Active,
+    Inactive,
 }
 
-fn judge(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice, now: i64) -> Vec<Finding> {
-    let mut found = vec![judge_trust(ca, use_of_it, trust, advice)];
+fn judge(
+    ca: &Ca,
+    interception: Interception,
+    trust: CaTrust,
+    advice: &CaAdvice,
+    now: i64,
+) -> Vec<Finding> {
+    let mut found = vec![judge_trust(ca, interception, trust, advice)];
     found.extend(judge_time(ca, advice, now));
     if ca.roots == 0 {
         found.push(Finding::problem(
-            "this system has no root certificates, so no server inside TLS can be verified",
+            "this system has no root certificates, so the proxy cannot verify any TLS server",
             "install ca-certificates; the proxy notices it",
         ));
     }
     found
 }
 
-fn judge_trust(ca: &Ca, use_of_it: Use, trust: Trust, advice: &Advice) -> Finding {
-    match (use_of_it, trust, ca.kept_at.is_some()) {
-        (Use::Nothing, Trust::Yes, _) => {
+fn judge_trust(ca: &Ca, interception: Interception, trust: CaTrust, advice: &CaAdvice) -> Finding {
+    match (interception, trust, ca.kept_at.is_some()) {
+        (Interception::Inactive, CaTrust::Yes, _) => {
             Finding::ok("this system trusts it; nothing is intercepted at present")
         }
-        (Use::Nothing, _, _) => {
+        (Interception::Inactive, _, _) => {
             Finding::ok("not in use: full mode and no hooks, so nothing is intercepted")
         }
-        (Use::Intercepts, Trust::Yes, _) => {
+        (Interception::Active, CaTrust::Yes, _) => {
             Finding::ok("this system trusts the CA with which connections are intercepted")
         }
-        (Use::Intercepts, _, false) => Finding::problem(
+        (Interception::Active, _, false) => Finding::problem(
             "connections are intercepted with a CA that is lost when the proxy stops, so no program can trust it for long",
             advice.keep,
         ),
-        (Use::Intercepts, Trust::No, true) => Finding::problem(
+        (Interception::Active, CaTrust::No, true) => Finding::problem(
             "connections are intercepted, and this system does not trust the CA",
             advice.install,
         ),
-        (Use::Intercepts, Trust::Unknown, true) => Finding::note(
+        (Interception::Active, CaTrust::Unknown, true) => Finding::note(
             "connections are intercepted; whether this system trusts the CA cannot be determined",
         )
         .advise("proxyctl ca show"),
     }
 }
 
-fn judge_time(ca: &Ca, advice: &Advice, now: i64) -> Option<Finding> {
+fn judge_time(ca: &Ca, advice: &CaAdvice, now: i64) -> Option<Finding> {
     let left = ca.not_after - now;
     if now < ca.not_before {
         let found = format!(
@@ -161,16 +173,16 @@ mod tests {
 
     #[test]
     fn m1_trust_matters_where_something_is_intercepted() {
-        use Use::{Intercepts, Nothing};
+        use Interception::{Active, Inactive};
         for (used, trust, kept, verdict) in [
-            (Nothing, Trust::No, false, Ok),
-            (Nothing, Trust::Unknown, true, Ok),
-            (Nothing, Trust::Yes, true, Ok),
-            (Intercepts, Trust::Yes, true, Ok),
-            (Intercepts, Trust::No, true, Problem),
-            (Intercepts, Trust::No, false, Problem),
-            (Intercepts, Trust::Unknown, true, Note),
-            (Intercepts, Trust::Unknown, false, Problem),
+            (Inactive, CaTrust::No, false, Ok),
+            (Inactive, CaTrust::Unknown, true, Ok),
+            (Inactive, CaTrust::Yes, true, Ok),
+            (Active, CaTrust::Yes, true, Ok),
+            (Active, CaTrust::No, true, Problem),
+            (Active, CaTrust::No, false, Problem),
+            (Active, CaTrust::Unknown, true, Note),
+            (Active, CaTrust::Unknown, false, Problem),
         ] {
             for advice in [&OF_ROOT, &OF_A_USER] {
                 let found = judge(&ca(kept), used, trust, advice, 2_000);
@@ -181,9 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn m3_root_is_not_told_to_make_the_ca_of_a_users_proxy() {
-        let advised = |advice: &Advice, is_kept: bool, now: i64| {
-            let found = judge(&ca(is_kept), Use::Intercepts, Trust::No, advice, now);
+    fn m3_the_advice_for_a_users_proxy_needs_no_root() {
+        let advised = |advice: &CaAdvice, is_kept: bool, now: i64| {
+            let found = judge(&ca(is_kept), Interception::Active, CaTrust::No, advice, now);
             let told = found.into_iter().filter_map(|found| found.advice);
             told.collect::<Vec<_>>().join("; ")
         };
@@ -196,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn m3_the_time_of_the_ca_and_the_roots_are_looked_at() {
+    fn m3_the_validity_of_the_ca_and_the_roots_are_checked() {
         for (now, verdict) in [
             (999, Some(Problem)),
             (1_000, None),
@@ -213,7 +225,14 @@ mod tests {
             ..ca(true)
         };
         assert_eq!(
-            judge(&rootless, Use::Nothing, Trust::No, &OF_ROOT, 2_000)[1].verdict,
+            judge(
+                &rootless,
+                Interception::Inactive,
+                CaTrust::No,
+                &OF_ROOT,
+                2_000
+            )[1]
+            .verdict,
             Problem
         );
     }

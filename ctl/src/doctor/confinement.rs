@@ -6,7 +6,7 @@ use super::facts::Facts;
 use super::finding::Finding;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let answers = facts.proxy.answers();
+    let answers = facts.proxy.running();
     match answers.and_then(|answers| answers.role("worker")) {
         Some(worker) => judge(worker),
         None => vec![Finding::skipped(
@@ -18,12 +18,12 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 fn judge(worker: &Role) -> Vec<Finding> {
     let Some(seccomp) = worker.seccomp.as_deref() else {
         return vec![Finding::skipped(
-            "this system does not report how a process is confined",
+            "this system does not report how it confines a process",
         )];
     };
     let missing = |what: &str| {
         Finding::note(format!("the worker runs without {what}"))
-            .advise("the kernel lacks it, or [daemon] sandbox is \"off\": the log says which when the proxy starts")
+            .advise("the kernel does not support it, or [daemon] sandbox is \"off\"; the proxy logs which when it starts")
     };
     let mut found = Vec::new();
     match worker.landlock.as_deref() {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c5_what_does_not_confine_the_worker_is_told() {
+    fn c5_a_missing_confinement_is_a_note() {
         for (seccomp, landlock, verdicts, said) in [
             (
                 Some("filter"),

@@ -13,14 +13,14 @@ use crate::listener::user_or_uid;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     vec![match &facts.proxy {
-        Proxy::NotAsked => Finding::skipped("the proxy was not asked"),
-        Proxy::Silent(tried) => Finding::problem(
+        Proxy::NotAsked => Finding::skipped("the proxy was not contacted"),
+        Proxy::NotFound(tried) => Finding::problem(
             format!("no proxy answers; tried {}", tried.join("; ")),
             facts.init_system.start(),
         ),
-        Proxy::TurnsAway(why) => Finding::note(why).advise(find::how_to_be_admitted()),
-        Proxy::Strange(why) => Finding::problem(why, facts.init_system.restart()),
-        Proxy::Answers(answers) => {
+        Proxy::Refuses(why) => Finding::note(why).advise(find::how_to_be_admitted()),
+        Proxy::Invalid(why) => Finding::problem(why, facts.init_system.restart()),
+        Proxy::Running(answers) => {
             let path = &answers.socket;
             let owners = answers.monitor().map(|monitor| monitor.uid);
             match std::fs::symlink_metadata(path) {
@@ -41,8 +41,12 @@ fn judge(path: &Path, (uid, gid, mode): (u32, u32, u32), proxy: Option<u32>) -> 
     let owner = user_or_uid(uid);
     if uid != 0 && Some(uid) != proxy {
         return Finding::problem(
-            format!("{path} answers, but belongs to {owner}, but the proxy runs as another user"),
-            format!("ls -l {path}: find out who made it, remove it, and start the proxy again"),
+            format!(
+                "{path} answers, but its file belongs to {owner}, and the proxy runs as another user"
+            ),
+            format!(
+                "ls -l {path}: find out which program made it, remove it, and start the proxy again"
+            ),
         );
     }
     let mode = mode & 0o777;
@@ -66,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k3_the_socket_belongs_to_root_or_to_whom_the_proxy_runs_as() {
+    fn k3_the_socket_belongs_to_root_or_to_the_user_of_the_proxy() {
         let path = Path::new("/s");
         for (uid, proxy, verdict) in [
             (0, Some(0), Ok),

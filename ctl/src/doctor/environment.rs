@@ -1,5 +1,5 @@
-//! The environment of the calling shell: do programs started from it use the proxy, all of them,
-//! and do they trust its CA?
+//! The environment of the calling shell: whether programs started from it use the proxy and trust its
+//! CA.
 
 mod address;
 
@@ -16,35 +16,36 @@ use serde_json::Value;
 
 use super::facts::Facts;
 use super::finding::Finding;
-use super::proxy::Answers;
-use address::{Leads, lead};
+use super::proxy::RunningProxy;
+use address::{ProxyTarget, target};
 
 /// The variables that most programs read, in upper case; each exists in lower case too.
 const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
-const PAST: &str = "NO_PROXY";
-/// The largest list of certificates that is read.
-const LARGEST: u64 = 16 << 20;
+/// The variable with the hosts that bypass the proxy.
+const NO_PROXY: &str = "NO_PROXY";
+/// The longest list of certificates that is read.
+const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// Names and values; an empty value counts as unset, as in most programs.
 type Variables = BTreeMap<String, String>;
 
-/// The proxy that the variables should lead to.
+/// The addresses of the proxy, which the variables should name.
 #[derive(Clone, Copy, Debug)]
-struct Doors {
+struct ProxyAddresses {
     http: SocketAddr,
     socks5: Option<SocketAddr>,
 }
 
-/// Whether clients may reach local addresses past the proxy (SPEC B1).
+/// Whether local addresses may bypass the proxy (SPEC B1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Local {
-    Direct,
+enum LocalAddresses {
+    MayBypass,
     Judged,
 }
 
 /// A file of certificates that a variable names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Bundle {
+enum CertificateFile {
     HasCa,
     LacksCa,
     Unreadable(String),
@@ -63,33 +64,33 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
             Some((name.into_string().ok()?, value)).filter(|(_, value)| !value.is_empty())
         })
         .collect();
-    let answers = facts.proxy.answers();
-    let doors = doors(facts);
+    let answers = facts.proxy.running();
+    let proxy = addresses(facts);
     let local = match answers.and_then(|answers| answers.setting(&["allow_local_binding"])) {
-        Some(Value::Bool(true)) => Local::Direct,
-        _ => Local::Judged,
+        Some(Value::Bool(true)) => LocalAddresses::MayBypass,
+        _ => LocalAddresses::Judged,
     };
-    let mut found = proxies(&variables, doors);
-    found.extend(twins(&variables));
-    found.extend(past(&variables, local));
+    let mut found = proxies(&variables, proxy);
+    found.extend(case_conflicts(&variables));
+    found.extend(bypassing(&variables, local));
     found.extend(certificates(&variables, answers));
     found
 }
 
 /// The addresses of the proxy, or those that it will have.
-fn doors(facts: &Facts) -> Doors {
+fn addresses(facts: &Facts) -> ProxyAddresses {
     let listen = facts.configured().listen();
-    let configured = Doors {
+    let configured = ProxyAddresses {
         http: listen.http,
         socks5: listen.socks5,
     };
-    facts.proxy.answers().map_or(configured, |answers| {
-        let open = answers.doors();
+    facts.proxy.running().map_or(configured, |answers| {
+        let open = answers.listener_addresses();
         let address = |wanted: &str| {
             let mut open = open.iter();
             open.find_map(|(name, address)| (*name == wanted).then_some(*address))
         };
-        Doors {
+        ProxyAddresses {
             http: address("http").unwrap_or(configured.http),
             socks5: address("socks5"),
         }
@@ -103,8 +104,8 @@ fn either<'v>(variables: &'v Variables, upper: &str) -> Option<&'v String> {
         .or_else(|| variables.get(upper))
 }
 
-fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
-    let http = format!("http://{}", doors.http);
+fn proxies(variables: &Variables, proxy: ProxyAddresses) -> Vec<Finding> {
+    let http = format!("http://{}", proxy.http);
     let set = |names: &[&str]| {
         let each: Vec<String> = names.iter().map(|name| format!("{name}={http}")).collect();
         format!("export {}", each.join(" "))
@@ -118,20 +119,20 @@ fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
             continue;
         };
         let shown = address::shown(value);
-        match lead(value, doors.http, doors.socks5) {
-            Leads::Here => right.push(name),
-            Leads::HereButResolves => found.push(
+        match target(value, proxy.http, proxy.socks5) {
+            ProxyTarget::ThisProxy => right.push(name),
+            ProxyTarget::ThisProxyByAddress => found.push(
                 Finding::note(format!(
-                    "{name}={shown} makes some programs look names up themselves"
+                    "{name}={shown} makes some programs resolve names themselves"
                 ))
                 // The shell inserts the rest, which may hold a password.
                 .advise(format!("export {name}=\"socks5h://${{{name}#*://}}\"")),
             ),
-            Leads::Elsewhere => found.push(Finding::problem(
-                format!("{name}={shown} does not lead to this proxy"),
+            ProxyTarget::Elsewhere => found.push(Finding::problem(
+                format!("{name}={shown} does not name this proxy"),
                 set(&[name]),
             )),
-            Leads::WrongDoor(why) => found.push(Finding::problem(
+            ProxyTarget::WrongProtocol(why) => found.push(Finding::problem(
                 format!("{name}={shown} {why}"),
                 set(&[name]),
             )),
@@ -140,7 +141,7 @@ fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
     if !right.is_empty() {
         found.insert(
             0,
-            Finding::ok(format!("{} lead to this proxy", right.join(", "))),
+            Finding::ok(format!("{} name this proxy", right.join(", "))),
         );
     }
     let is_covered = |upper: &str| {
@@ -162,11 +163,11 @@ fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
             ])),
         ),
         (true, false) => found.push(
-            Finding::note("HTTPS_PROXY is not set: https:// goes past the proxy")
+            Finding::note("HTTPS_PROXY is not set: https:// requests bypass the proxy")
                 .advise(set(&["HTTPS_PROXY", "https_proxy"])),
         ),
         (false, true) => found.push(
-            Finding::note("HTTP_PROXY is not set: http:// goes past the proxy")
+            Finding::note("HTTP_PROXY is not set: http:// requests bypass the proxy")
                 .advise(set(&["HTTP_PROXY", "http_proxy"])),
         ),
     }
@@ -181,9 +182,9 @@ fn proxies(variables: &Variables, doors: Doors) -> Vec<Finding> {
     found
 }
 
-/// Variables whose upper and lower case differ: programs disagree about which one counts.
-fn twins(variables: &Variables) -> Vec<Finding> {
-    let names = PROXIES.into_iter().chain([PAST]);
+/// Variables that differ between upper and lower case. Programs differ in which one they read.
+fn case_conflicts(variables: &Variables) -> Vec<Finding> {
+    let names = PROXIES.into_iter().chain([NO_PROXY]);
     names
         .filter_map(|upper| {
             let lower = upper.to_lowercase();
@@ -202,17 +203,19 @@ fn twins(variables: &Variables) -> Vec<Finding> {
         .collect()
 }
 
-/// The hosts that go past the proxy, besides this machine itself.
-fn past(variables: &Variables, local: Local) -> Vec<Finding> {
-    let lower = PAST.to_lowercase();
-    [PAST, lower.as_str()]
+/// The hosts that bypass the proxy, except this machine itself.
+fn bypassing(variables: &Variables, local: LocalAddresses) -> Vec<Finding> {
+    let lower = NO_PROXY.to_lowercase();
+    [NO_PROXY, lower.as_str()]
         .into_iter()
         .filter_map(|name| {
             let value = variables.get(name)?;
             let entries = value.split([',', ' ']).map(str::trim);
             let wide: Vec<&str> = entries
                 .filter(|entry| !entry.is_empty() && !address::is_loopback(entry))
-                .filter(|entry| local == Local::Judged || !address::PRIVATE.contains(entry))
+                .filter(|entry| {
+                    local == LocalAddresses::Judged || !address::PRIVATE.contains(entry)
+                })
                 .collect();
             if wide.is_empty() {
                 return None;
@@ -230,7 +233,7 @@ fn past(variables: &Variables, local: Local) -> Vec<Finding> {
         .collect()
 }
 
-fn certificates(variables: &Variables, answers: Option<&Answers>) -> Vec<Finding> {
+fn certificates(variables: &Variables, answers: Option<&RunningProxy>) -> Vec<Finding> {
     let ca = answers.and_then(|answers| answers.ca.as_ref().filter(|_| answers.intercepts()));
     let bundle = ca.and_then(|ca| ca.bundle_file.as_deref());
     let ca = ca.and_then(|ca| CertificateDer::from_pem_slice(ca.pem.as_bytes()).ok());
@@ -244,35 +247,39 @@ fn certificates(variables: &Variables, answers: Option<&Answers>) -> Vec<Finding
 }
 
 /// Without a CA in use every file is fine.
-fn look_into(path: &Path, ca: Option<&CertificateDer<'_>>) -> Bundle {
-    let content = Reading::up_to(LARGEST).read(path);
+fn look_into(path: &Path, ca: Option<&CertificateDer<'_>>) -> CertificateFile {
+    let content = Reading::up_to(MAX_LIST_BYTES).read(path);
     let content = match content {
         Ok(content) => content,
-        Err(error) => return Bundle::Unreadable(error.to_string()),
+        Err(error) => return CertificateFile::Unreadable(error.to_string()),
     };
     let Some(ca) = ca else {
-        return Bundle::HasCa;
+        return CertificateFile::HasCa;
     };
     let mut listed = CertificateDer::pem_slice_iter(&content).flatten();
     if listed.any(|listed| listed == *ca) {
-        Bundle::HasCa
+        CertificateFile::HasCa
     } else {
-        Bundle::LacksCa
+        CertificateFile::LacksCa
     }
 }
 
-fn judge_certificates(name: &str, state: &Bundle, bundle: Option<&str>) -> Option<Finding> {
+fn judge_certificates(
+    name: &str,
+    state: &CertificateFile,
+    bundle: Option<&str>,
+) -> Option<Finding> {
     let advice = bundle.map_or_else(
         || format!("unset {name}"),
         |bundle| format!("export {name}={bundle}"),
     );
     match state {
-        Bundle::HasCa => None,
-        Bundle::LacksCa => Some(Finding::problem(
+        CertificateFile::HasCa => None,
+        CertificateFile::LacksCa => Some(Finding::problem(
             format!("{name} names a file without the CA for intercepted connections"),
             advice,
         )),
-        Bundle::Unreadable(why) => Some(Finding::problem(
+        CertificateFile::Unreadable(why) => Some(Finding::problem(
             format!("{name} names a file that cannot be read: {why}"),
             advice,
         )),

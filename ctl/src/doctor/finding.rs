@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::args::Check;
 use crate::failure::Failure;
-use crate::output::{Form, Output, Tone, counted, padded, printable};
+use crate::output::{Output, OutputFormat, Tone, counted, padded, printable};
 
 /// One result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,7 +28,7 @@ pub(super) enum Verdict {
 
 /// A finding and the check that made it.
 #[derive(Debug, Serialize)]
-pub(super) struct Line {
+pub(super) struct CheckResult {
     pub(super) check: Check,
     #[serde(flatten)]
     pub(super) finding: Finding,
@@ -91,8 +91,8 @@ impl Verdict {
 }
 
 /// Writes all results. Fails, without another message, if there is a problem.
-pub(super) fn report(output: &Output, lines: &[Line]) -> Result<(), Failure> {
-    if output.form() == Form::Json {
+pub(super) fn report(output: &Output, lines: &[CheckResult]) -> Result<(), Failure> {
+    if output.format() == OutputFormat::Json {
         output.json(&lines)?;
     } else {
         table(output, lines)?;
@@ -103,8 +103,8 @@ pub(super) fn report(output: &Output, lines: &[Line]) -> Result<(), Failure> {
     }
 }
 
-fn table(output: &Output, lines: &[Line]) -> std::io::Result<()> {
-    let name = |line: &Line| line.check.to_string();
+fn table(output: &Output, lines: &[CheckResult]) -> std::io::Result<()> {
+    let name = |line: &CheckResult| line.check.to_string();
     let width = lines.iter().map(|line| name(line).len()).max().unwrap_or(0);
     let verdicts = Verdict::Problem.word().len();
     for line in lines {
@@ -135,7 +135,7 @@ fn table(output: &Output, lines: &[Line]) -> std::io::Result<()> {
     }
 }
 
-fn count(lines: &[Line], verdict: Verdict) -> usize {
+fn count(lines: &[CheckResult], verdict: Verdict) -> usize {
     let of_it = lines.iter().filter(|line| line.finding.verdict == verdict);
     of_it.count()
 }

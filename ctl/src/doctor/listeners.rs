@@ -1,4 +1,4 @@
-//! The doors of the running proxy: connects to each, at its own address only.
+//! The listeners of the running proxy: connects to each, if its address is one of this machine.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,11 +10,11 @@ use codex_network_control::message::Listener;
 use super::facts::Facts;
 use super::finding::Finding;
 
-/// How long a door may take to accept, and then to answer.
+/// How long a listener may take to accept, and then to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let Some(answers) = facts.proxy.answers() else {
+    let Some(answers) = facts.proxy.running() else {
         return vec![Finding::skipped(
             "no proxy answers, so its listeners are not known",
         )];
@@ -28,51 +28,54 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         );
     }
     // The control socket has answered already.
-    let doors = status
+    let listeners = status
         .listeners
         .iter()
-        .filter(|door| door.name != "control");
-    let asked = doors.map(|door| {
+        .filter(|listener| listener.name != "control");
+    let asked = listeners.map(|listener| {
         judge(
-            door,
-            door.address
+            listener,
+            listener
+                .address
                 .parse()
-                .map(|address| ask(&door.name, address))
+                .map(|address| probe(&listener.name, address))
                 .ok(),
         )
     });
     found.extend(asked);
-    found.extend(answers.missing_doors().into_iter().map(missing));
+    found.extend(answers.missing_listeners().into_iter().map(missing));
     if found.is_empty() {
         found.push(Finding::problem(
-            "the proxy listens nowhere",
+            "the proxy has no listener",
             "proxyctl status",
         ));
     }
     found
 }
 
-/// The result of connecting to a door.
+/// The result of connecting to a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Outcome {
+enum ProbeResult {
     Answers,
     /// The address is not one of this machine, so nothing was sent.
     Elsewhere,
     Fails(String),
 }
 
-fn judge(door: &Listener, outcome: Option<Outcome>) -> Finding {
-    let what = format!("{} {}", door.name, door.address);
+fn judge(listener: &Listener, outcome: Option<ProbeResult>) -> Finding {
+    let what = format!("{} {}", listener.name, listener.address);
     match outcome {
-        Some(Outcome::Answers) => Finding::ok(format!("{what} answers ({})", door.origin)),
-        Some(Outcome::Elsewhere) => Finding::note(format!(
+        Some(ProbeResult::Answers) => Finding::ok(format!("{what} answers ({})", listener.origin)),
+        Some(ProbeResult::Elsewhere) => Finding::note(format!(
             "{what} is not an address of this machine, and was not tried"
         )),
-        Some(Outcome::Fails(why)) => Finding::problem(
+        Some(ProbeResult::Fails(why)) => Finding::problem(
             format!("{what} {why}"),
             "proxyctl status (connections, max_connections), and the proxy's log",
         ),
-        None => Finding::note(format!("{what} is not an address that could be tried")),
+        None => Finding::note(format!(
+            "{what} is not an address that proxyctl can connect to"
+        )),
     }
 }
 
@@ -83,15 +86,15 @@ fn missing((name, address): (&str, SocketAddr)) -> Finding {
     )
 }
 
-fn ask(name: &str, address: SocketAddr) -> Outcome {
+fn probe(name: &str, address: SocketAddr) -> ProbeResult {
     let address = SocketAddr::new(reachable(address.ip()), address.port());
     // Only addresses of this machine can be bound.
     if !address.ip().is_loopback() && TcpListener::bind((address.ip(), 0)).is_err() {
-        return Outcome::Elsewhere;
+        return ProbeResult::Elsewhere;
     }
-    match speak(name, address) {
-        Ok(()) => Outcome::Answers,
-        Err(why) => Outcome::Fails(why),
+    match exchange(name, address) {
+        Ok(()) => ProbeResult::Answers,
+        Err(why) => ProbeResult::Fails(why),
     }
 }
 
@@ -104,15 +107,15 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Sends a message that a door answers by itself: nothing is judged, recorded or dialled.
-fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
+/// Sends a message that a listener answers by itself: nothing is judged, recorded or dialled.
+fn exchange(name: &str, address: SocketAddr) -> Result<(), String> {
     #[expect(
         clippy::disallowed_methods,
         reason = "a client of the proxy, and to an address of this machine"
     )]
     let connected = TcpStream::connect_timeout(&address, PROBE_TIMEOUT);
     let mut stream = connected.map_err(|error| format!("takes no connections: {error}"))?;
-    // The HTTP door answers a ping (RFC 9110 section 9.3.7) without a line in its log, and the admin
+    // The HTTP listener answers a ping (RFC 9110 section 9.3.7) without a line in its log, and the admin
     // API says that it is healthy.
     let line = if name == "admin" {
         "GET /health"
@@ -120,20 +123,20 @@ fn speak(name: &str, address: SocketAddr) -> Result<(), String> {
         "OPTIONS *"
     };
     let request = format!("{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    let (say, hear): (&[u8], &[u8]) = if name == "socks5" {
+    let (message, expected): (&[u8], &[u8]) = if name == "socks5" {
         // No authentication, which is accepted (RFC 1928 section 3).
         (&[5, 1, 0], &[5, 0])
     } else {
         (request.as_bytes(), b"HTTP/1.1 ")
     };
-    let mut heard = vec![0; hear.len()];
-    let spoken = stream
+    let mut received = vec![0; expected.len()];
+    let exchanged = stream
         .set_read_timeout(Some(PROBE_TIMEOUT))
         .and_then(|()| stream.set_write_timeout(Some(PROBE_TIMEOUT)))
-        .and_then(|()| stream.write_all(say))
-        .and_then(|()| stream.read_exact(&mut heard));
-    match spoken {
-        Ok(()) if heard == hear => Ok(()),
+        .and_then(|()| stream.write_all(message))
+        .and_then(|()| stream.read_exact(&mut received));
+    match exchanged {
+        Ok(()) if received == expected => Ok(()),
         Ok(()) => Err("is answered by another program".to_owned()),
         Err(error) => Err(format!(
             "takes connections and does not answer within {} ({})",
@@ -151,19 +154,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k1_what_came_of_speaking_to_a_door_is_judged() {
-        let door = Listener {
+    fn k1_the_result_of_a_probe_is_judged() {
+        let listener = Listener {
             name: "http".to_owned(),
             address: "127.0.0.1:3128".to_owned(),
             origin: "bound".to_owned(),
         };
         for (outcome, verdict) in [
-            (Some(Outcome::Answers), Good),
-            (Some(Outcome::Elsewhere), Note),
-            (Some(Outcome::Fails("is mute".to_owned())), Problem),
+            (Some(ProbeResult::Answers), Good),
+            (Some(ProbeResult::Elsewhere), Note),
+            (
+                Some(ProbeResult::Fails("does not answer".to_owned())),
+                Problem,
+            ),
             (None, Note),
         ] {
-            let found = judge(&door, outcome);
+            let found = judge(&listener, outcome);
             assert_eq!(found.verdict, verdict, "{found:?}");
             assert!(found.found.starts_with("http 127.0.0.1:3128 "), "{found:?}");
         }
@@ -172,23 +178,23 @@ mod tests {
     #[test]
     fn k1_nothing_is_sent_to_another_machine() {
         let documentation = "192.0.2.1:3128".parse().expect("an address");
-        assert_eq!(ask("http", documentation), Outcome::Elsewhere);
+        assert_eq!(probe("http", documentation), ProbeResult::Elsewhere);
     }
 
     #[expect(clippy::disallowed_methods, reason = "to the test's own listener")]
     #[test]
-    fn k1_a_stranger_and_a_closed_port_are_told_from_a_door() {
-        let stranger = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = stranger.local_addr().expect("an address");
+    fn k1_another_program_and_a_closed_port_are_problems() {
+        let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = other.local_addr().expect("an address");
         let server = thread::spawn(move || {
-            let (mut stream, _) = stranger.accept().expect("a connection");
+            let (mut stream, _) = other.accept().expect("a connection");
             stream.write_all(b"220 mail").expect("a reader");
             // Until the other side has closed, so that nothing is reset.
             let _ = stream.read(&mut [0; 64]);
         });
         assert_eq!(
-            ask("socks5", address),
-            Outcome::Fails("is answered by another program".to_owned())
+            probe("socks5", address),
+            ProbeResult::Fails("is answered by another program".to_owned())
         );
         server.join().expect("it ends");
         // A connected socket holds its port: nothing listens there, and no other test gets it.
@@ -196,7 +202,7 @@ mod tests {
         let client = listener.local_addr().and_then(TcpStream::connect);
         let client = client.expect("a connection");
         let closed = client.local_addr().expect("an address");
-        let Outcome::Fails(why) = ask("socks5", closed) else {
+        let ProbeResult::Fails(why) = probe("socks5", closed) else {
             panic!("nothing listens on {closed}");
         };
         assert!(why.contains("takes no connections"), "{why}");

@@ -1,5 +1,5 @@
-//! Name servers: whether the proxy knows one, whether they answer, and whether they are the ones
-//! that this system names now.
+//! Name servers: whether the proxy has any, whether they answer, and whether `/etc/resolv.conf` names
+//! the same.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -17,15 +17,15 @@ use crate::output::printable;
 
 const RESOLV_CONF: &str = ResolvConf::PATH;
 /// A file that changed a moment ago may not have reached the proxy yet.
-const SETTLING: Duration = Duration::from_secs(10);
+const RECENT: Duration = Duration::from_secs(10);
 
-/// Failures in a row after which a name server does not work. A name whose own servers are broken
-/// causes a failure too.
+/// From this many failures in a row on, a name server counts as broken. Fewer may come from a name
+/// whose own servers are broken.
 const MIN_FAILURES: u32 = 3;
 
 /// The name servers of `/etc/resolv.conf` now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum System {
+enum SystemServers {
     Names(Vec<IpAddr>),
     /// It has changed a moment ago.
     Changing,
@@ -33,23 +33,23 @@ enum System {
 }
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let answers = facts.proxy.answers();
+    let answers = facts.proxy.running();
     match answers.and_then(|answers| answers.status.names.as_ref()) {
         None => vec![Finding::skipped(
-            "no proxy reports which name servers it asks",
+            "no proxy reports which name servers it uses",
         )],
-        Some(names) => judge(names, &System::look()),
+        Some(names) => judge(names, &SystemServers::read()),
     }
 }
 
-impl System {
-    fn look() -> Self {
+impl SystemServers {
+    fn read() -> Self {
         let path = Path::new(RESOLV_CONF);
         let changes = [path.symlink_metadata(), path.metadata()];
         let has_changed = changes.into_iter().flatten().any(|metadata| {
             let at = metadata.modified().ok();
             let age = at.and_then(|at| SystemTime::now().duration_since(at).ok());
-            age.is_some_and(|age| age < SETTLING)
+            age.is_some_and(|age| age < RECENT)
         });
         if has_changed {
             return Self::Changing;
@@ -64,7 +64,7 @@ impl System {
     }
 }
 
-fn judge(names: &Names, system: &System) -> Vec<Finding> {
+fn judge(names: &Names, system: &SystemServers) -> Vec<Finding> {
     let is_of_system = names.from == Names::SYSTEM;
     let mut found = Vec::new();
     if names.servers.is_empty() {
@@ -74,7 +74,7 @@ fn judge(names: &Names, system: &System) -> Vec<Finding> {
             why.unwrap_or_default()
         );
         return vec![match system {
-            System::Names(now) if !now.is_empty() => differs(&found, now),
+            SystemServers::Names(now) if !now.is_empty() => differs(&found, now),
             _ => Finding::note(found).advise(format!(
                 "connect this machine to its network; the proxy notices when {RESOLV_CONF} names a server"
             )),
@@ -82,14 +82,14 @@ fn judge(names: &Names, system: &System) -> Vec<Finding> {
     }
     let servers = names.servers.iter();
     let failing: Vec<_> = servers.filter(|server| server.failures > 0).collect();
-    let told: Vec<String> = failing
+    let failures: Vec<String> = failing
         .iter()
         .map(|server| format!("{}: {}", printable(&server.address), health(server)))
         .collect();
     let advice = if is_of_system {
-        "see whether this machine reaches them: resolvectl status, or cat /etc/resolv.conf"
+        "check whether this machine reaches them: resolvectl status, or cat /etc/resolv.conf"
     } else {
-        "see whether [daemon.resolver] nameservers are right and reached"
+        "check [daemon.resolver] nameservers, and whether this machine reaches them"
     };
     if failing.is_empty() {
         let all: Vec<String> = names
@@ -100,13 +100,16 @@ fn judge(names: &Names, system: &System) -> Vec<Finding> {
         found.push(Finding::ok(format!("name server {}", all.join(", "))));
     } else if names.servers.iter().all(|it| it.failures >= MIN_FAILURES) {
         found.push(Finding::problem(
-            format!("no name server answers: {}", told.join("; ")),
+            format!("no name server answers: {}", failures.join("; ")),
             advice,
         ));
     } else {
         found.push(
-            Finding::note(format!("not every lookup is answered: {}", told.join("; ")))
-                .advise(advice),
+            Finding::note(format!(
+                "not every lookup is answered: {}",
+                failures.join("; ")
+            ))
+            .advise(advice),
         );
     }
     if is_of_system {
@@ -116,18 +119,20 @@ fn judge(names: &Names, system: &System) -> Vec<Finding> {
 }
 
 /// Whether the proxy asks the servers that the system names now.
-fn compare(names: &Names, system: &System) -> Option<Finding> {
+fn compare(names: &Names, system: &SystemServers) -> Option<Finding> {
     let in_use = names.servers.iter();
     let in_use: Vec<IpAddr> = in_use
         .filter_map(|server| Some(server.address.parse::<SocketAddr>().ok()?.ip()))
         .collect();
     match system {
-        System::Names(now) if *now == in_use => None,
-        System::Names(now) => Some(differs("the proxy asks other name servers", now)),
-        System::Changing => Some(Finding::note(format!(
+        SystemServers::Names(now) if *now == in_use => None,
+        SystemServers::Names(now) => Some(differs("the proxy uses other name servers", now)),
+        SystemServers::Changing => Some(Finding::note(format!(
             "{RESOLV_CONF} has just changed; whether the proxy has noticed is not known yet"
         ))),
-        System::Unreadable(why) => Some(Finding::note(format!("cannot read {RESOLV_CONF}: {why}"))),
+        SystemServers::Unreadable(why) => {
+            Some(Finding::note(format!("cannot read {RESOLV_CONF}: {why}")))
+        }
     }
 }
 
@@ -163,12 +168,12 @@ mod tests {
         }
     }
 
-    fn system(servers: &[&str]) -> System {
+    fn system(servers: &[&str]) -> SystemServers {
         let servers = servers.iter().map(|text| text.parse().expect("an address"));
-        System::Names(servers.collect())
+        SystemServers::Names(servers.collect())
     }
 
-    fn verdicts(names: &Names, system: &System) -> Vec<Verdict> {
+    fn verdicts(names: &Names, system: &SystemServers) -> Vec<Verdict> {
         let found = judge(names, system);
         found.iter().map(|found| found.verdict).collect()
     }
@@ -190,7 +195,7 @@ mod tests {
                 &[Ok, Problem],
             ),
             (of_system(&[(one, 0)]), system(&[]), &[Ok, Problem]),
-            (of_system(&[(one, 0)]), System::Changing, &[Ok, Note]),
+            (of_system(&[(one, 0)]), SystemServers::Changing, &[Ok, Note]),
             (of_system(&[]), system(&[]), &[Note]),
             (of_system(&[]), now.clone(), &[Problem]),
             // The settings name them, whatever the system says.

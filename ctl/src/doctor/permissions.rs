@@ -16,32 +16,32 @@ use super::finding::Finding;
 use crate::listener::user_or_uid;
 use crate::output::counted;
 
-/// How strict the check is.
+/// How strictly a file is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Keep {
-    /// Other users may not write.
-    Unchanged,
-    /// Only root may write, because it binds all other users.
-    Roots,
-    /// Other users may not read either.
+enum Protection {
+    /// Only its owner may write.
+    OwnerWrites,
+    /// Only root may write: it binds all other users.
+    RootWrites,
+    /// Only its owner may write or read.
     Secret,
 }
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let answers = facts.proxy.answers();
+    let answers = facts.proxy.running();
     // The service's files belong to root; those of a user's own proxy may belong to that user.
     let owner = match answers.and_then(|answers| answers.monitor()) {
         Some(monitor) => monitor.uid,
         None if facts.init_system.has_service() => 0,
         None => Uid::effective().as_raw(),
     };
-    let mut wanted: BTreeMap<PathBuf, Keep> = BTreeMap::new();
-    let mut add = |path: PathBuf, keep: Keep| {
-        let strictest = wanted.entry(path).or_insert(keep);
-        *strictest = keep.max(*strictest);
+    let mut wanted: BTreeMap<PathBuf, Protection> = BTreeMap::new();
+    let mut add = |path: PathBuf, protection: Protection| {
+        let strictest = wanted.entry(path).or_insert(protection);
+        *strictest = protection.max(*strictest);
     };
     let mut found = Vec::new();
-    let from = started_in(facts);
+    let from = working_directory(facts);
     let mut lost = |path: &Path| {
         found.push(Finding::skipped(&format!(
             "{} is relative to the proxy's working directory, which this user may not see",
@@ -49,27 +49,31 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         )));
     };
     for path in files(facts) {
-        let keep = if path.ends_with("requirements.toml") {
-            Keep::Roots
+        let protection = if path.ends_with("requirements.toml") {
+            Protection::RootWrites
         } else {
-            Keep::Unchanged
+            Protection::OwnerWrites
         };
         let Some(path) = absolute(&path, from.as_deref()) else {
             lost(&path);
             continue;
         };
-        add(path, keep);
+        add(path, protection);
     }
-    for (path, keep) in authority(facts) {
+    for (path, protection) in authority(facts) {
         match absolute(&path, from.as_deref()) {
-            Some(path) => add(path, keep),
+            Some(path) => add(path, protection),
             None => lost(&path),
         }
     }
     let mut good = BTreeSet::new();
     let mut bad = BTreeSet::new();
-    for (path, keep) in &wanted {
-        let trusted = if *keep == Keep::Roots { 0 } else { owner };
+    for (path, protection) in &wanted {
+        let trusted = if *protection == Protection::RootWrites {
+            0
+        } else {
+            owner
+        };
         // The proxy's own rule, with links and directories above.
         match Trust::of_user(trusted).inspect(path) {
             Ok(way) => {
@@ -82,7 +86,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
                         None => drop(good.insert(place.path)),
                     }
                 }
-                if *keep == Keep::Secret {
+                if *protection == Protection::Secret {
                     found.extend(readable(path));
                 }
             }
@@ -104,8 +108,8 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 }
 
 /// The directory that relative paths start from: that of the running proxy, else our own.
-fn started_in(facts: &Facts) -> Option<PathBuf> {
-    match facts.proxy.answers() {
+fn working_directory(facts: &Facts) -> Option<PathBuf> {
+    match facts.proxy.running() {
         Some(answers) => {
             let pid = answers.monitor()?.pid;
             std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
@@ -125,7 +129,7 @@ fn absolute(path: &Path, from: Option<&Path>) -> Option<PathBuf> {
 /// The configuration files: those that the proxy has read, else those that it would read.
 fn files(facts: &Facts) -> BTreeSet<PathBuf> {
     let mut files: BTreeSet<PathBuf> = SYSTEM_FILES.into_iter().map(PathBuf::from).collect();
-    if let Some(answers) = facts.proxy.answers() {
+    if let Some(answers) = facts.proxy.running() {
         files.extend(answers.status.files.iter().map(PathBuf::from));
     } else {
         let settings = facts.configured().settings().into_iter();
@@ -136,8 +140,8 @@ fn files(facts: &Facts) -> BTreeSet<PathBuf> {
 
 /// The CA's files, the state directory and the directory of the control socket, if the proxy
 /// reports them.
-fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
-    let Some(answers) = facts.proxy.answers() else {
+fn authority(facts: &Facts) -> Vec<(PathBuf, Protection)> {
+    let Some(answers) = facts.proxy.running() else {
         return Vec::new();
     };
     let path = |path: &[&str]| {
@@ -163,8 +167,8 @@ fn authority(facts: &Facts) -> Vec<(PathBuf, Keep)> {
     [state, public, kept, control]
         .into_iter()
         .flatten()
-        .map(|path| (path, Keep::Unchanged))
-        .chain(key.map(|key| (key, Keep::Secret)))
+        .map(|path| (path, Protection::OwnerWrites))
+        .chain(key.map(|key| (key, Protection::Secret)))
         .collect()
 }
 
@@ -176,9 +180,9 @@ fn changeable(fault: &Fault) -> Finding {
             user_or_uid(other)
         ),
         Writer::Group(group) => {
-            format!("{path} can be changed by others, those of group {group} (mode {mode:04o})")
+            format!("{path} can be changed by the members of group {group} (mode {mode:04o})")
         }
-        Writer::Everyone => format!("{path} can be changed by others (mode {mode:04o})"),
+        Writer::Everyone => format!("{path} can be changed by every user (mode {mode:04o})"),
     };
     Finding::problem(found, format!("sudo {}", fault.repair()))
 }
@@ -191,7 +195,7 @@ fn readable(path: &Path) -> Option<Finding> {
         Finding::problem(
             format!("{path}, the CA's key, has mode {mode:04o}"),
             format!(
-                "sudo chmod 0600 {typed}; if others may have read it: remove both files of the CA, codex-network-proxy init"
+                "sudo chmod 0600 {typed}; if another user may have read it, remove the certificate and the key, then codex-network-proxy init"
             ),
         )
     })
@@ -202,7 +206,7 @@ mod tests {
     use codex_network_control::message::{Role, Status};
 
     use super::super::init_system::InitSystem;
-    use super::super::proxy::{Answers, Proxy};
+    use super::super::proxy::{Proxy, RunningProxy};
     use super::*;
 
     #[cfg(target_os = "linux")]
@@ -222,7 +226,7 @@ mod tests {
             .spawn()
             .expect("a process");
         let facts = |pid: u32| {
-            let answers = Answers {
+            let answers = RunningProxy {
                 is_of_root: true,
                 socket: directory.path().join("control.sock"),
                 status: Status {
@@ -240,7 +244,7 @@ mod tests {
             };
             Facts {
                 init_system: InitSystem::None,
-                proxy: Proxy::Answers(Box::new(answers)),
+                proxy: Proxy::Running(Box::new(answers)),
                 configured: std::sync::OnceLock::new(),
             }
         };

@@ -19,8 +19,8 @@ use crate::listener::AnsweringProxy;
 /// Time limit for all answers of the proxy.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The doors, and the settings that say where each is.
-const DOORS: [(&str, &str); 3] = [
+/// The listeners by name, each with the key of its address in the settings.
+const LISTENERS: [(&str, &str); 3] = [
     ("http", "proxy_url"),
     ("socks5", "socks_url"),
     ("admin", "admin_url"),
@@ -31,18 +31,18 @@ const DOORS: [(&str, &str); 3] = [
 pub(super) enum Proxy {
     /// No check needs it.
     NotAsked,
-    Answers(Box<Answers>),
-    /// It exists, and refuses this user.
-    TurnsAway(String),
-    /// Something is there that gives no valid answer.
-    Strange(String),
-    /// There is no trusted proxy. The sockets that were tried.
-    Silent(Vec<String>),
+    Running(Box<RunningProxy>),
+    /// It runs, and refuses this user.
+    Refuses(String),
+    /// A process answers, but not as a proxy does.
+    Invalid(String),
+    /// No trusted proxy answers. The sockets that were tried, and why each failed.
+    NotFound(Vec<String>),
 }
 
-/// The proxy's answers.
+/// A proxy that answers, and what it reports.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct RunningProxy {
     /// The control socket.
     pub(super) socket: PathBuf,
     /// Whether it is a proxy of root.
@@ -55,15 +55,15 @@ pub(super) struct Answers {
 }
 
 impl Proxy {
-    pub(super) fn answers(&self) -> Option<&Answers> {
+    pub(super) fn running(&self) -> Option<&RunningProxy> {
         match self {
-            Self::Answers(answers) => Some(answers),
+            Self::Running(answers) => Some(answers),
             _ => None,
         }
     }
 }
 
-impl Answers {
+impl RunningProxy {
     /// The process that keeps the sockets.
     pub(super) fn monitor(&self) -> Option<&Role> {
         self.role("monitor")
@@ -79,9 +79,9 @@ impl Answers {
         path.iter().try_fold(settings, |value, key| value.get(key))
     }
 
-    /// The addresses of the listeners, by the name of the door.
-    pub(super) fn doors(&self) -> Vec<(&'static str, SocketAddr)> {
-        DOORS
+    /// The addresses of its TCP listeners, by name.
+    pub(super) fn listener_addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        LISTENERS
             .iter()
             .filter_map(|(name, _)| {
                 let mut listeners = self.status.listeners.iter();
@@ -91,11 +91,11 @@ impl Answers {
             .collect()
     }
 
-    /// The doors that are on but have no listener: the proxy runs without a door whose address
-    /// another program has.
-    pub(super) fn missing_doors(&self) -> Vec<(&'static str, SocketAddr)> {
-        let open = self.doors();
-        DOORS
+    /// The listeners that the settings ask for and that the proxy does not have: it runs without a
+    /// listener whose address another program has.
+    pub(super) fn missing_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let open = self.listener_addresses();
+        LISTENERS
             .iter()
             .filter(|_| self.status.enabled)
             .filter(|(name, _)| open.iter().all(|(open, _)| open != name))
@@ -126,22 +126,22 @@ pub(super) fn ask(socket: Option<PathBuf>) -> Result<Proxy, Failure> {
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     Ok(runtime.block_on(async {
         match tokio::time::timeout(ANSWER_TIMEOUT, find::first(socket, ProxyTrust::ByFlag)).await {
-            Ok(Ok(client)) => question(&client).await,
-            Ok(Err(tried)) => nobody(&tried),
-            Err(_) => Proxy::Strange("the proxy does not answer in time".to_owned()),
+            Ok(Ok(client)) => query(&client).await,
+            Ok(Err(tried)) => not_running(&tried),
+            Err(_) => Proxy::Invalid("the proxy does not answer in time".to_owned()),
         }
     }))
 }
 
-async fn question(client: &Client) -> Proxy {
+async fn query(client: &Client) -> Proxy {
     let status = match in_time(client.status()).await {
         Ok(status) => status,
-        Err(error) => return Proxy::Strange(error.to_string()),
+        Err(error) => return Proxy::Invalid(error.to_string()),
     };
     // An older proxy does not know every call.
     let config = in_time(client.config()).await.ok();
     let ca = in_time(client.ca(CaQuery::default())).await.ok();
-    Proxy::Answers(Box::new(Answers {
+    Proxy::Running(Box::new(RunningProxy {
         socket: client.path().to_owned(),
         is_of_root: AnsweringProxy::of(client).is_of_root(),
         status,
@@ -155,18 +155,21 @@ async fn in_time<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<
     answer.unwrap_or(Err(CallError::TimedOut))
 }
 
-fn nobody(tried: &[ConnectError]) -> Proxy {
+fn not_running(tried: &[ConnectError]) -> Proxy {
     match tried.iter().find(|error| find::is_refusal(error)) {
         // Root is never refused, but systemd closes the connection when the service behind its
         // socket fails.
-        Some(ConnectError::Disconnected { path }) if Uid::effective().is_root() => Proxy::Strange(
-            format!("{}: the proxy hung up before it answered", path.display()),
-        ),
+        Some(ConnectError::Disconnected { path }) if Uid::effective().is_root() => {
+            Proxy::Invalid(format!(
+                "{}: the proxy closed the connection before it answered",
+                path.display()
+            ))
+        }
         Some(
-            turned @ (ConnectError::PermissionDenied { .. } | ConnectError::Disconnected { .. }),
-        ) => Proxy::TurnsAway(turned.to_string()),
-        Some(strange) => Proxy::Strange(strange.to_string()),
-        None => Proxy::Silent(tried.iter().map(find::described).collect()),
+            refusal @ (ConnectError::PermissionDenied { .. } | ConnectError::Disconnected { .. }),
+        ) => Proxy::Refuses(refusal.to_string()),
+        Some(other) => Proxy::Invalid(other.to_string()),
+        None => Proxy::NotFound(tried.iter().map(find::described).collect()),
     }
 }
 
@@ -178,8 +181,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn l9_a_door_that_is_on_and_not_open_is_missed() {
-        let mut answers = Answers {
+    fn l9_a_listener_that_is_on_and_not_open_is_missing() {
+        let mut answers = RunningProxy {
             socket: PathBuf::new(),
             is_of_root: true,
             status: Status {
@@ -202,12 +205,15 @@ mod tests {
             ca: None,
         };
         let address = |text: &str| text.parse().expect("an address");
-        assert_eq!(answers.doors(), [("http", address("127.0.0.1:3128"))]);
         assert_eq!(
-            answers.missing_doors(),
+            answers.listener_addresses(),
+            [("http", address("127.0.0.1:3128"))]
+        );
+        assert_eq!(
+            answers.missing_listeners(),
             [("socks5", address("127.0.0.1:8081"))]
         );
         answers.status.enabled = false;
-        assert!(answers.missing_doors().is_empty());
+        assert!(answers.missing_listeners().is_empty());
     }
 }

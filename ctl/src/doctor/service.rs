@@ -1,11 +1,11 @@
-//! The service: does it exist, does it run, and will it run after the next boot?
+//! The service: whether it exists, runs, and starts at boot.
 
 use super::facts::Facts;
 use super::finding::Finding;
 use super::init_system::{InitSystem, Job, SERVICE, SOCKETS, Unit};
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let proxy = facts.proxy.answers().and_then(|answers| answers.monitor());
+    let proxy = facts.proxy.running().and_then(|answers| answers.monitor());
     let proxy = proxy.map(|monitor| monitor.pid);
     vec![match &facts.init_system {
         InitSystem::None => not_a_service("this system was not booted with systemd", proxy),
@@ -17,9 +17,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
                 .filter_map(|(_, unit)| units.named(unit))
                 .any(Unit::is_active);
             let sockets = if waits {
-                Waiting::Sockets
+                Activation::Sockets
             } else {
-                Waiting::Nothing
+                Activation::Nothing
             };
             let none = Unit::default();
             systemd(units.service().unwrap_or(&none), sockets, proxy)
@@ -27,9 +27,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     }]
 }
 
-/// What is open while the service does not run.
+/// Whether a client can start the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
+enum Activation {
     Sockets,
     Nothing,
 }
@@ -42,7 +42,7 @@ fn not_a_service(why: &str, proxy: Option<u32>) -> Finding {
 }
 
 /// `proxy` is the process of the proxy that answers, if one does.
-fn systemd(unit: &Unit, waiting: Waiting, proxy: Option<u32>) -> Finding {
+fn systemd(unit: &Unit, waiting: Activation, proxy: Option<u32>) -> Finding {
     let journal = "journalctl -u codex-network-proxy -e";
     if !unit.is_installed() {
         return not_a_service(&format!("there is no {SERVICE}"), proxy);
@@ -73,10 +73,10 @@ fn systemd(unit: &Unit, waiting: Waiting, proxy: Option<u32>) -> Finding {
             (Some(pid), _) => Finding::note(format!(
                 "{SERVICE} does not run; the proxy that answers is process {pid}"
             )),
-            (None, Waiting::Sockets) => Finding::note(format!(
+            (None, Activation::Sockets) => Finding::note(format!(
                 "{SERVICE} does not run; the first client of its sockets starts it"
             )),
-            (None, Waiting::Nothing) => Finding::problem(
+            (None, Activation::Nothing) => Finding::problem(
                 format!("{SERVICE} does not run"),
                 "systemctl start codex-network-proxy",
             ),
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn k1_the_state_of_the_unit_is_judged() {
-        use Waiting::{Nothing, Sockets};
+        use Activation::{Nothing, Sockets};
         let running = Unit { main_pid: Some(7), ..unit("loaded", "active", "running") };
         let by_hand = Unit { file: "disabled".to_owned(), ..running.clone() };
         let stale = Unit { is_stale: true, ..running.clone() };

@@ -8,24 +8,24 @@ use nix::unistd::Uid;
 use super::configured::{Configured, SYSTEM_FILES};
 use super::facts::Facts;
 use super::finding::Finding;
-use super::proxy::{Answers, Proxy};
+use super::proxy::{Proxy, RunningProxy};
 use crate::output::counted;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     match &facts.proxy {
-        Proxy::Answers(answers) => {
+        Proxy::Running(answers) => {
             let mut found = judge(&answers.status);
             found.extend(admin(answers));
             found.extend(descriptors(answers));
             found.extend(next_start(facts, answers));
             found
         }
-        Proxy::TurnsAway(_) | Proxy::NotAsked => {
+        Proxy::Refuses(_) | Proxy::NotAsked => {
             vec![Finding::skipped(
                 "the proxy does not show them to this user",
             )]
         }
-        Proxy::Silent(_) | Proxy::Strange(_) => vec![match facts.configured() {
+        Proxy::NotFound(_) | Proxy::Invalid(_) => vec![match facts.configured() {
             Configured::Settings(_) => Finding::ok("the files are valid; no proxy runs on them"),
             Configured::Unusable(why) => unusable(why, Uid::effective().is_root()),
         }],
@@ -58,7 +58,7 @@ fn judge(status: &Status) -> Vec<Finding> {
 }
 
 /// The admin API asks for no credentials, so the programs that the proxy fences in can use it too.
-fn admin(answers: &Answers) -> Option<Finding> {
+fn admin(answers: &RunningProxy) -> Option<Finding> {
     let is_open = answers.setting(&["admin_url"])?.is_string();
     let is_read_only = answers
         .setting(&["daemon", "admin", "read_only"])?
@@ -70,7 +70,7 @@ fn admin(answers: &Answers) -> Option<Finding> {
 }
 
 /// A client and its server take a descriptor each.
-fn descriptors(answers: &Answers) -> Option<Finding> {
+fn descriptors(answers: &RunningProxy) -> Option<Finding> {
     let limit = answers.role("worker")?.descriptor_limit?;
     let path = ["daemon", "limits", "max_connections"];
     let connections = answers.setting(&path)?.as_u64()?;
@@ -85,13 +85,13 @@ fn descriptors(answers: &Answers) -> Option<Finding> {
 
 /// What would happen at a restart of the service: it starts with the current files, or on the last good
 /// configuration (SPEC L16).
-fn next_start(facts: &Facts, answers: &Answers) -> Option<Finding> {
+fn next_start(facts: &Facts, answers: &RunningProxy) -> Option<Finding> {
     let pid = answers.monitor().map(|monitor| monitor.pid);
     let is_the_service = pid.is_some() && pid == facts.init_system.main_pid();
-    let has_told = answers.status.last_reload.as_ref();
-    let has_told = has_told.is_some_and(|last| last.outcome == ReloadOutcome::Failed);
+    let is_reported = answers.status.last_reload.as_ref();
+    let is_reported = is_reported.is_some_and(|last| last.outcome == ReloadOutcome::Failed);
     // Users other than root may not be able to read all of them.
-    if !is_the_service || has_told || !Uid::effective().is_root() {
+    if !is_the_service || is_reported || !Uid::effective().is_root() {
         return None;
     }
     match facts.configured() {
@@ -199,8 +199,8 @@ mod tests {
         }
     }
 
-    fn answers(settings: Value, descriptor_limit: Option<u64>) -> Answers {
-        Answers {
+    fn answers(settings: Value, descriptor_limit: Option<u64>) -> RunningProxy {
+        RunningProxy {
             socket: PathBuf::new(),
             is_of_root: true,
             status: Status {

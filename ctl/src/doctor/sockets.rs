@@ -1,13 +1,14 @@
-//! The socket units: while they are up no client is refused, whatever the service does.
+//! The socket units. While they are active, clients can connect even if the service does not run.
 
 use super::facts::Facts;
 use super::finding::Finding;
 use super::init_system::{InitSystem, SOCKETS, Unit, Units};
 
-/// systemd does not start a socket unit whose service runs, and a service that starts starts all of
-/// them. A restart is not enough: systemd keeps a listener that the proxy has bound itself, which
-/// blocks the unit.
-const ANEW: &str = "systemctl stop codex-network-proxy; systemctl start codex-network-proxy";
+/// systemd does not start a socket unit while its service runs, but a service that starts also starts
+/// all of them. A restart is not enough: systemd would keep a listener that the proxy has bound
+/// itself, and that listener would block the unit.
+const RESTART_WITH_SOCKETS: &str =
+    "systemctl stop codex-network-proxy; systemctl start codex-network-proxy";
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     match &facts.init_system {
@@ -15,7 +16,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         InitSystem::Systemd(_) => vec![Finding::skipped(
             "there is no service, and so no socket unit",
         )],
-        InitSystem::Launchd(_) => vec![Finding::ok("launchd keeps them with the job")],
+        InitSystem::Launchd(_) => vec![Finding::ok("launchd holds the sockets of the job")],
         InitSystem::None => vec![Finding::skipped("this system was not booted with systemd")],
         InitSystem::Unanswered(why) => vec![Finding::skipped(why)],
     }
@@ -47,11 +48,11 @@ fn judge_down(id: &str, unit: &Unit) -> Finding {
         )),
         (_, "failed") => Finding::problem(
             format!("{id} has failed ({})", unit.result),
-            format!("proxyctl doctor ports, then {ANEW}"),
+            format!("proxyctl doctor ports, then {RESTART_WITH_SOCKETS}"),
         ),
         ("loaded", state) => Finding::problem(
             format!("{id} is {state}"),
-            format!("systemctl enable {id}; {ANEW}"),
+            format!("systemctl enable {id}; {RESTART_WITH_SOCKETS}"),
         ),
         (load, _) => Finding::problem(
             format!("{id} cannot be used ({load})"),
@@ -99,7 +100,7 @@ mod tests {
             assert!(found[1].found.contains(SOCKETS[1].1), "{found:?}");
             // The advice must work while the service runs.
             let advice = found[1].advice.clone().unwrap_or_default();
-            let restarts = advice.ends_with(ANEW);
+            let restarts = advice.ends_with(RESTART_WITH_SOCKETS);
             assert_eq!(
                 restarts,
                 matches!(active, "failed" | "inactive") && load == "loaded"

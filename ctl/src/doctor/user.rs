@@ -1,4 +1,4 @@
-//! The worker's user: it exists, has no other use, and the worker really runs as it.
+//! The worker's user: whether it exists and has no other use, and whether the worker runs as it.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use super::finding::Finding;
 use crate::listener::user_or_uid;
 
 /// The worker's user, unless `[daemon] user` names another.
-const DEFAULT: &str = if cfg!(target_os = "macos") {
+const DEFAULT_USER: &str = if cfg!(target_os = "macos") {
     "_codexnetproxy"
 } else {
     "codex-network-proxy"
 };
 /// The worker's user if that one does not exist.
-const FALLBACK: &str = "nobody";
-/// Users of the system have a number below this one (`SYS_UID_MAX` of login.defs; macOS).
-const FIRST_PERSON: u32 = if cfg!(target_os = "macos") { 500 } else { 1000 };
+const FALLBACK_USER: &str = "nobody";
+/// System users have a uid below this one (`SYS_UID_MAX` of login.defs; macOS).
+const MIN_REGULAR_UID: u32 = if cfg!(target_os = "macos") { 500 } else { 1000 };
 
 /// Facts about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +30,10 @@ struct Account {
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let has_service = facts.init_system.has_service();
-    let Some(answers) = facts.proxy.answers() else {
+    let Some(answers) = facts.proxy.running() else {
         let settings = facts.configured().settings();
         let name = settings.and_then(|settings| settings.daemon.user.as_deref());
-        let name = name.unwrap_or(DEFAULT);
+        let name = name.unwrap_or(DEFAULT_USER);
         let user = User::from_name(name).ok().flatten().map(account);
         return vec![absent(name, user.as_ref(), has_service)];
     };
@@ -65,7 +65,7 @@ fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option
     if worker == 0 {
         return Finding::problem(
             "the worker runs as root",
-            "stop the proxy: this must not happen, and is worth a report",
+            "stop the proxy and report this bug: it must never happen",
         );
     }
     let Some(user) = user else {
@@ -74,20 +74,20 @@ fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option
             "systemctl restart codex-network-proxy",
         );
     };
-    if configured.is_none() && user.name == FALLBACK {
+    if configured.is_none() && user.name == FALLBACK_USER {
         return Finding::note(format!(
-            "the worker runs as {FALLBACK}, which other services may share, since there was no user {DEFAULT} when the proxy started"
+            "the worker runs as {FALLBACK_USER}, which other services may share, since there was no user {DEFAULT_USER} when the proxy started"
         ))
         .advise("systemd-sysusers, or useradd --system --no-create-home --shell /usr/sbin/nologin codex-network-proxy, then restart the proxy");
     }
-    let wanted = configured.unwrap_or(DEFAULT);
+    let wanted = configured.unwrap_or(DEFAULT_USER);
     if user.name != wanted {
         return Finding::problem(
             format!("the worker runs as {}, not as {wanted}", user.name),
             format!("make the user {wanted}, then restart the proxy"),
         );
     }
-    fitness(user).unwrap_or_else(|| {
+    unfitness(user).unwrap_or_else(|| {
         Finding::ok(format!(
             "the worker runs as {} (uid {})",
             user.name, user.uid
@@ -98,7 +98,7 @@ fn running(monitor: u32, worker: u32, user: Option<&Account>, configured: Option
 /// The user of the next proxy's worker.
 fn absent(name: &str, user: Option<&Account>, has_service: bool) -> Finding {
     match user {
-        Some(user) => fitness(user)
+        Some(user) => unfitness(user)
             .unwrap_or_else(|| Finding::ok(format!("{name} exists (uid {})", user.uid))),
         None if has_service => Finding::problem(
             format!("there is no user {name}, which the worker should run as"),
@@ -110,12 +110,12 @@ fn absent(name: &str, user: Option<&Account>, has_service: bool) -> Finding {
     }
 }
 
-/// What is wrong with a user who should own nothing and never log in.
-fn fitness(user: &Account) -> Option<Finding> {
+/// The problem of a user who can log in, or is not a system user.
+fn unfitness(user: &Account) -> Option<Finding> {
     let name = &user.name;
     let shell = user.shell.to_string_lossy();
-    let is_none = shell.ends_with("/nologin") || shell.ends_with("/false");
-    if !is_none {
+    let cannot_log_in = shell.ends_with("/nologin") || shell.ends_with("/false");
+    if !cannot_log_in {
         let shell = if shell.is_empty() { "/bin/sh" } else { &shell };
         return Some(Finding::problem(
             format!(
@@ -128,9 +128,9 @@ fn fitness(user: &Account) -> Option<Finding> {
             },
         ));
     }
-    (user.uid >= FIRST_PERSON).then(|| {
+    (user.uid >= MIN_REGULAR_UID).then(|| {
         Finding::note(format!(
-            "{name} (uid {}) has the number of a person; it should be a user of the system that owns nothing else",
+            "{name} (uid {}) has the uid of a regular user; the worker should run as a system user that owns nothing else",
             user.uid
         ))
     })
@@ -151,10 +151,10 @@ mod tests {
 
     #[test]
     fn c5_the_workers_user_is_judged() {
-        let good = user(DEFAULT, 100, "/usr/sbin/nologin");
-        let bash = user(DEFAULT, 100, "/bin/bash");
-        let silent = user(DEFAULT, 100, "");
-        let person = user(DEFAULT, 1001, "/bin/false");
+        let good = user(DEFAULT_USER, 100, "/usr/sbin/nologin");
+        let bash = user(DEFAULT_USER, 100, "/bin/bash");
+        let silent = user(DEFAULT_USER, 100, "");
+        let person = user(DEFAULT_USER, 1001, "/bin/false");
         let other = user("other", 7, "/usr/sbin/nologin");
         let nobody = user("nobody", 65534, "/usr/sbin/nologin");
         for (monitor, worker, user, verdict, said) in [
@@ -164,7 +164,7 @@ mod tests {
             (0, 100, Some(&good), Ok, "uid 100"),
             (0, 100, Some(&bash), Problem, "/bin/bash"),
             (0, 100, Some(&silent), Problem, "/bin/sh"),
-            (0, 1001, Some(&person), Note, "the number of a person"),
+            (0, 1001, Some(&person), Note, "the uid of a regular user"),
             (0, 65534, Some(&nobody), Note, "as nobody"),
             (
                 0,
@@ -178,9 +178,9 @@ mod tests {
             assert_eq!(found.verdict, verdict, "{found:?}");
             assert!(found.found.contains(said), "{said}: {found:?}");
         }
-        assert_eq!(absent(DEFAULT, Some(&good), true).verdict, Ok);
-        assert_eq!(absent(DEFAULT, Some(&bash), false).verdict, Problem);
-        assert_eq!(absent(DEFAULT, None, true).verdict, Problem);
-        assert_eq!(absent(DEFAULT, None, false).verdict, Note);
+        assert_eq!(absent(DEFAULT_USER, Some(&good), true).verdict, Ok);
+        assert_eq!(absent(DEFAULT_USER, Some(&bash), false).verdict, Problem);
+        assert_eq!(absent(DEFAULT_USER, None, true).verdict, Problem);
+        assert_eq!(absent(DEFAULT_USER, None, false).verdict, Note);
     }
 }

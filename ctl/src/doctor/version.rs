@@ -4,19 +4,19 @@
 use super::facts::Facts;
 use super::finding::Finding;
 
-const OWN: &str = env!("CARGO_PKG_VERSION");
+const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let Some(answers) = facts.proxy.answers() else {
+    let Some(answers) = facts.proxy.running() else {
         return vec![Finding::skipped(&format!(
-            "proxyctl is {OWN}, and no proxy reports its version"
+            "proxyctl is {OWN_VERSION}, and no proxy reports its version"
         ))];
     };
     let program = answers
         .monitor()
-        .map_or(Program::Unknown, |monitor| program(monitor.pid));
+        .map_or(ProgramFile::Unknown, |monitor| program(monitor.pid));
     vec![judge(
-        OWN,
+        OWN_VERSION,
         &answers.status.version,
         program,
         facts.init_system.restart(),
@@ -25,7 +25,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 
 /// The file that the proxy was started from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Program {
+enum ProgramFile {
     InPlace,
     /// It has been replaced or removed.
     Replaced,
@@ -34,15 +34,15 @@ enum Program {
 }
 
 /// The kernel marks a process whose program has been replaced or removed (`proc_pid_exe(5)`).
-fn program(pid: u32) -> Program {
+fn program(pid: u32) -> ProgramFile {
     match std::fs::read_link(format!("/proc/{pid}/exe")) {
-        Ok(path) if path.to_string_lossy().ends_with(" (deleted)") => Program::Replaced,
-        Ok(_) => Program::InPlace,
-        Err(_) => Program::Unknown,
+        Ok(path) if path.to_string_lossy().ends_with(" (deleted)") => ProgramFile::Replaced,
+        Ok(_) => ProgramFile::InPlace,
+        Err(_) => ProgramFile::Unknown,
     }
 }
 
-fn judge(own: &str, proxy: &str, program: Program, restart: String) -> Finding {
+fn judge(own: &str, proxy: &str, program: ProgramFile, restart: String) -> Finding {
     if own != proxy {
         return Finding::problem(
             format!("proxyctl is {own}, the running proxy is {proxy}"),
@@ -50,13 +50,13 @@ fn judge(own: &str, proxy: &str, program: Program, restart: String) -> Finding {
         );
     }
     match program {
-        Program::Replaced => Finding::problem(
+        ProgramFile::Replaced => Finding::problem(
             format!(
                 "the running proxy is {proxy}, and its program has been replaced since it started"
             ),
             restart,
         ),
-        Program::InPlace | Program::Unknown => {
+        ProgramFile::InPlace | ProgramFile::Unknown => {
             Finding::ok(format!("proxyctl and the running proxy are {own}"))
         }
     }
@@ -68,12 +68,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k1_after_an_upgrade_the_proxy_wants_a_restart() {
+    fn k1_a_proxy_of_another_version_needs_a_restart() {
         for (proxy, program, verdict) in [
-            ("1.2.3", Program::InPlace, Ok),
-            ("1.2.3", Program::Unknown, Ok),
-            ("1.2.3", Program::Replaced, Problem),
-            ("1.2.2", Program::InPlace, Problem),
+            ("1.2.3", ProgramFile::InPlace, Ok),
+            ("1.2.3", ProgramFile::Unknown, Ok),
+            ("1.2.3", ProgramFile::Replaced, Problem),
+            ("1.2.2", ProgramFile::InPlace, Problem),
         ] {
             let found = judge("1.2.3", proxy, program, "restart it".to_owned());
             assert_eq!(found.verdict, verdict, "{found:?}");

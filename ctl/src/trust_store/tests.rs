@@ -13,17 +13,17 @@ fn pem(content: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
-fn system(kind: Kind) -> (TempDir, Store) {
+fn system(kind: StoreKind) -> (TempDir, TrustStore) {
     let root = tempfile::tempdir().unwrap();
     let program = root.path().join(kind.program());
     std::fs::create_dir_all(program.parent().unwrap()).unwrap();
     std::fs::write(program, "").unwrap();
     let store = match kind {
-        Kind::Macos => Store {
+        StoreKind::Macos => TrustStore {
             root: root.path().to_owned(),
             kind,
         },
-        Kind::Debian | Kind::Fedora => Store::of(root.path()).expect("a store"),
+        StoreKind::Debian | StoreKind::Fedora => TrustStore::of(root.path()).expect("a store"),
     };
     assert_eq!(store.kind, kind);
     (root, store)
@@ -38,7 +38,7 @@ impl Runs {
         clippy::unnecessary_wraps,
         reason = "replaces the function that runs tools"
     )]
-    fn note(&mut self, tool: &Tool<'_>) -> Result<(), String> {
+    fn note(&mut self, tool: &ToolCall<'_>) -> Result<(), String> {
         let words = tool.arguments.join(std::ffi::OsStr::new(" "));
         let program = tool.program.file_name().unwrap().to_string_lossy();
         self.0.push(
@@ -55,12 +55,12 @@ impl Runs {
 fn k1_ca_install_uses_the_systems_own_place_and_tool_and_uninstall_undoes_it() {
     for (kind, place, [trust, distrust]) in [
         (
-            Kind::Debian,
+            StoreKind::Debian,
             "usr/local/share/ca-certificates",
             ["update-ca-certificates", "update-ca-certificates --fresh"],
         ),
         (
-            Kind::Fedora,
+            StoreKind::Fedora,
             "etc/pki/ca-trust/source/anchors",
             ["update-ca-trust extract"; 2],
         ),
@@ -69,7 +69,7 @@ fn k1_ca_install_uses_the_systems_own_place_and_tool_and_uninstall_undoes_it() {
         let mut runs = Runs::default();
         let pem = pem(b"the CA of this test");
         let changed = store.install(&pem, &mut |tool| runs.note(tool)).unwrap();
-        let Changed::Files(files) = &changed else {
+        let StoreChange::Files(files) = &changed else {
             panic!("{changed:?}");
         };
         let [file] = files.as_slice() else {
@@ -77,28 +77,28 @@ fn k1_ca_install_uses_the_systems_own_place_and_tool_and_uninstall_undoes_it() {
         };
         assert_eq!(file.parent(), Some(root.path().join(place).as_path()));
         let name = file.file_name().unwrap().to_str().unwrap();
-        let mark = mark(pem.as_bytes()).unwrap();
+        let mark = name_part(pem.as_bytes()).unwrap();
         assert_eq!(name, format!("codex-network-proxy-ca-{mark}.crt"));
         assert_eq!(std::fs::read_to_string(file).unwrap(), pem);
         let mode = file.metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode, 0o644);
         // Again: nothing new, and the tool runs in case it did not before.
         let again = store.install(&pem, &mut |tool| runs.note(tool)).unwrap();
-        assert_eq!(again, Changed::Nothing(files.clone()));
+        assert_eq!(again, StoreChange::Nothing(files.clone()));
         assert_eq!(runs.0, [trust, trust]);
         let gone = store.uninstall(&mut |tool| runs.note(tool)).unwrap();
         assert_eq!(gone, changed);
         assert!(!file.exists());
         assert_eq!(runs.0, [trust, trust, distrust]);
         let again = store.uninstall(&mut |tool| runs.note(tool)).unwrap();
-        assert_eq!(again, Changed::Nothing(Vec::new()));
+        assert_eq!(again, StoreChange::Nothing(Vec::new()));
         assert_eq!(runs.0.len(), 3, "nothing to do");
     }
 }
 
 #[test]
 fn k1_ca_uninstall_leaves_what_is_not_ours() {
-    let (_root, store) = system(Kind::Debian);
+    let (_root, store) = system(StoreKind::Debian);
     let mut runs = Runs::default();
     let ours = pem(b"the CA of this test");
     store.install(&ours, &mut |tool| runs.note(tool)).unwrap();
@@ -108,7 +108,7 @@ fn k1_ca_uninstall_leaves_what_is_not_ours() {
         std::fs::write(&path, content).unwrap();
         path
     };
-    let mark = mark(ours.as_bytes()).unwrap();
+    let mark = name_part(ours.as_bytes()).unwrap();
     let left = [
         stranger("codex-network-proxy-ca-0000000000000000.crt", &ours),
         stranger("company.crt", &ours),
@@ -123,10 +123,10 @@ fn k1_ca_uninstall_leaves_what_is_not_ours() {
 
 #[test]
 fn k1_ca_install_does_not_replace_what_is_not_this_ca() {
-    let (_root, store) = system(Kind::Debian);
+    let (_root, store) = system(StoreKind::Debian);
     let mut runs = Runs::default();
     let ours = pem(b"the CA of this test");
-    let mark = mark(ours.as_bytes()).unwrap();
+    let mark = name_part(ours.as_bytes()).unwrap();
     let path = store
         .directory()
         .join(format!("codex-network-proxy-ca-{mark}.crt"));
@@ -146,7 +146,7 @@ fn k1_ca_install_does_not_replace_what_is_not_this_ca() {
 
 #[test]
 fn k1_ca_install_leaves_nothing_when_the_tool_fails() {
-    let (_root, store) = system(Kind::Debian);
+    let (_root, store) = system(StoreKind::Debian);
     let ours = pem(b"the CA of this test");
     let why = store
         .install(&ours, &mut |_| Err("it failed".to_owned()))
@@ -157,13 +157,13 @@ fn k1_ca_install_leaves_nothing_when_the_tool_fails() {
 
 #[test]
 fn k1_ca_install_on_macos_uses_the_keychain_and_uninstall_takes_it_out() {
-    let (_root, store) = system(Kind::Macos);
+    let (_root, store) = system(StoreKind::Macos);
     let mut runs = Runs::default();
     let ours = pem(b"the CA of this test");
     let changed = store.install(&ours, &mut |tool| runs.note(tool)).unwrap();
     let file = changed.files()[0].display().to_string();
     let trust = store.trust(&ours, &mut |tool| runs.note(tool));
-    assert_eq!(trust, Trust::Yes);
+    assert_eq!(trust, CaTrust::Yes);
     store.uninstall(&mut |tool| runs.note(tool)).unwrap();
     let hash = fingerprint(ours.as_bytes()).unwrap().to_ascii_uppercase();
     let keychain = "/Library/Keychains/System.keychain";
@@ -182,21 +182,21 @@ fn k1_ca_install_on_macos_uses_the_keychain_and_uninstall_takes_it_out() {
 #[test]
 fn k1_whether_a_system_trusts_the_ca_is_read_from_its_own_list() {
     for (kind, list) in [
-        (Kind::Debian, "etc/ssl/certs/ca-certificates.crt"),
+        (StoreKind::Debian, "etc/ssl/certs/ca-certificates.crt"),
         (
-            Kind::Fedora,
+            StoreKind::Fedora,
             "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
         ),
     ] {
         let (root, store) = system(kind);
         let (ours, other) = (pem(b"the CA of this test"), pem(b"somebody else's"));
         let trust = || store.trust(&ours, &mut |_| panic!("no tool is needed"));
-        assert_eq!(trust(), Trust::Unknown, "no list");
+        assert_eq!(trust(), CaTrust::Unknown, "no list");
         let list = root.path().join(list);
         std::fs::create_dir_all(list.parent().unwrap()).unwrap();
         std::fs::write(&list, &other).unwrap();
-        assert_eq!(trust(), Trust::No);
+        assert_eq!(trust(), CaTrust::No);
         std::fs::write(&list, format!("{other}{ours}")).unwrap();
-        assert_eq!(trust(), Trust::Yes);
+        assert_eq!(trust(), CaTrust::Yes);
     }
 }

@@ -76,7 +76,7 @@ fn k1_doctor_finds_nothing_wrong_with_a_healthy_proxy() {
     ] {
         let line = ("ok", format!("{name} {address} answers (bound)"));
         assert!(doors.contains(&(line.0, &line.1)), "{doors:?}");
-        let held = format!("{name} {address} is held by the proxy");
+        let held = format!("{name} {address} is in use by the proxy");
         let ports = of(&lines, "ports");
         assert!(
             ports
@@ -223,7 +223,10 @@ fn k1_doctor_names_the_process_that_holds_a_port() {
     let (code, lines) = examine(&system.socket, &["ports"], &variables);
     assert_eq!(code, Some(1), "{lines:#?}");
     let found = of(&lines, "ports");
-    let held = format!("http {address} is held by process {} (", std::process::id());
+    let held = format!(
+        "http {address} is in use by process {} (",
+        std::process::id()
+    );
     assert!(
         found[0].0 == "problem" && found[0].1.starts_with(&held),
         "{found:?}"
@@ -243,7 +246,7 @@ fn c6_doctor_finds_files_that_others_may_change() {
         let (code, lines) = examine(&daemon.control_socket(), &["permissions"], &[]);
         assert_eq!(code, Some(1), "{lines:#?}");
         let wanted = format!(
-            "{} can be changed by others (mode {bad:04o})",
+            "{} can be changed by every user (mode {bad:04o})",
             path.display()
         );
         assert!(
@@ -304,7 +307,7 @@ fn b1_doctor_checks_the_environment_of_its_shell() {
         (
             vec![("HTTPS_PROXY", elsewhere)],
             1,
-            "HTTPS_PROXY=http://***@192.0.2.1:3128 does not lead",
+            "HTTPS_PROXY=http://***@192.0.2.1:3128 does not name",
         ),
         (
             vec![("https_proxy", right.as_str()), ("HTTPS_PROXY", elsewhere)],
@@ -314,7 +317,7 @@ fn b1_doctor_checks_the_environment_of_its_shell() {
         (
             vec![("all_proxy", names.as_str())],
             0,
-            "look names up themselves",
+            "resolve names themselves",
         ),
         (
             vec![("NO_PROXY", "localhost,*.corp.example")],

@@ -32,9 +32,9 @@ fn l9_ports_in_use_are_reported_with_their_processes() {
         (SOCKETS[2], "admin 127.0.0.1:8080"),
     ] {
         assert!(!bare.is_active(unit), "{unit}");
-        run.says(&format!("{door} is held by process {holder} (systemd-"));
+        run.says(&format!("{door} is in use by process {holder} (systemd-"));
     }
-    run.says("socks5 127.0.0.1:8081 is held by");
+    run.says("socks5 127.0.0.1:8081 is in use by");
     for unit in [SOCKETS[1], SOCKETS[3], SERVICE] {
         assert!(bare.is_active(unit), "{unit}: {run:#?}");
     }

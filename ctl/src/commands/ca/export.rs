@@ -12,11 +12,11 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{Form, Output};
+use crate::output::{Output, OutputFormat};
 
-/// What to write.
+/// The certificates to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Export {
     Certificate,
     /// The system's roots and the certificate.
     Bundle,
@@ -25,10 +25,10 @@ pub(super) enum What {
 pub(super) async fn run(
     client: &Client,
     output: &Output,
-    what: What,
+    export: Export,
     out: Option<&Path>,
 ) -> Result<(), Failure> {
-    let bundle = what == What::Bundle;
+    let bundle = export == Export::Bundle;
     let ca = client.ca(CaQuery { bundle }).await?;
     let pem = if bundle {
         ca.bundle.unwrap_or_default()
@@ -46,7 +46,7 @@ pub(super) async fn run(
     }
     match out {
         Some(path) => write_new(path, pem.as_bytes()).map_err(|error| refused(path, &error)),
-        None if output.form() == Form::Json => Ok(output.json(&json!({ "pem": pem }))?),
+        None if output.format() == OutputFormat::Json => Ok(output.json(&json!({ "pem": pem }))?),
         None => Ok(output.line(pem.trim_end())?),
     }
 }

@@ -10,9 +10,9 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::listener::AnsweringProxy;
-use crate::output::{Form, Output, printable};
+use crate::output::{Output, OutputFormat, printable};
 use crate::system_tool;
-use crate::trust_store::{Changed, Store, Tool};
+use crate::trust_store::{StoreChange, ToolCall, TrustStore};
 
 /// Both the caller and the asked proxy must be root's.
 pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Failure> {
@@ -22,21 +22,21 @@ pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Fail
     }
     if ca.kept_at.is_none() {
         return Err(Failure::Failed(
-            "this CA is lost when the proxy stops, so trusting it would be worthless after a restart; make one that \
-             stays with `codex-network-proxy init`, then `proxyctl reload`, then install that"
+            "this CA is lost when the proxy stops, so trusting it would be worthless after a restart; make a permanent one with `codex-network-proxy init`, \
+             then `proxyctl reload`, then install that"
                 .to_owned(),
         ));
     }
     let store = find()?;
     let changed = store.install(&ca.pem, &mut run).map_err(Failure::Failed)?;
     let proxy = AnsweringProxy::of(client);
-    if output.form() == Form::Text {
+    if output.format() == OutputFormat::Text {
         let (subject, fingerprint) = (printable(&ca.subject), printable(&ca.fingerprint));
         output.line(&format!(
             "CA of the proxy of {proxy}: {subject}, SHA-256 {fingerprint}"
         ))?;
     }
-    tell(
+    report(
         output,
         "installed",
         "is installed already",
@@ -49,7 +49,7 @@ pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Fail
 pub(crate) fn uninstall(output: &Output) -> Result<(), Failure> {
     need_root("uninstall")?;
     let changed = find()?.uninstall(&mut run).map_err(Failure::Failed)?;
-    tell(output, "removed", "was not installed", &changed, None)
+    report(output, "removed", "was not installed", &changed, None)
 }
 
 pub(crate) fn need_root(what: &str) -> Result<(), Failure> {
@@ -61,8 +61,8 @@ pub(crate) fn need_root(what: &str) -> Result<(), Failure> {
     )))
 }
 
-fn find() -> Result<Store, Failure> {
-    Store::of(Path::new("/")).ok_or_else(|| {
+fn find() -> Result<TrustStore, Failure> {
+    TrustStore::of(Path::new("/")).ok_or_else(|| {
         Failure::Failed(
             "this system has neither update-ca-certificates nor update-ca-trust; install ca-certificates, or see \
              `proxyctl ca show` for other ways"
@@ -71,8 +71,8 @@ fn find() -> Result<Store, Failure> {
     })
 }
 
-/// Runs a tool of the system, which reports on standard error.
-fn run(tool: &Tool<'_>) -> Result<(), String> {
+/// Runs a tool of the system. Its output goes to standard error.
+fn run(tool: &ToolCall<'_>) -> Result<(), String> {
     let status = system_tool::command(tool.program)
         .args(&tool.arguments)
         .stdin(Stdio::null())
@@ -86,28 +86,28 @@ fn run(tool: &Tool<'_>) -> Result<(), String> {
     Err(format!("{} failed ({status})", tool.program.display()))
 }
 
-fn tell(
+fn report(
     output: &Output,
     done: &str,
     nothing: &str,
-    changed: &Changed,
+    changed: &StoreChange,
     proxy: Option<&AnsweringProxy>,
 ) -> Result<(), Failure> {
-    if output.form() == Form::Json {
-        let mut told = json!({ "status": done, "files": changed.files() });
+    if output.format() == OutputFormat::Json {
+        let mut answer = json!({ "status": done, "files": changed.files() });
         if let Some(proxy) = proxy {
-            told["answered_by"] = json!(proxy);
+            answer["answered_by"] = json!(proxy);
         }
-        return Ok(output.json(&told)?);
+        return Ok(output.json(&answer)?);
     }
     match changed {
-        Changed::Nothing(files) if files.is_empty() => {
+        StoreChange::Nothing(files) if files.is_empty() => {
             Ok(output.line(&format!("the CA {nothing}"))?)
         }
-        Changed::Nothing(files) | Changed::Files(files) => {
+        StoreChange::Nothing(files) | StoreChange::Files(files) => {
             let word = match changed {
-                Changed::Nothing(_) => "was there already",
-                Changed::Files(_) => done,
+                StoreChange::Nothing(_) => "was there already",
+                StoreChange::Files(_) => done,
             };
             for file in files {
                 output.line(&format!("{word}: {}", file.display()))?;

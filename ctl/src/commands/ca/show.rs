@@ -5,11 +5,11 @@ use codex_network_control::message::{Ca, CaQuery};
 
 use crate::failure::Failure;
 use crate::listener::AnsweringProxy;
-use crate::output::{Form, Output, Tone, grouped, printable, utc};
+use crate::output::{Output, OutputFormat, Tone, grouped, printable, utc};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure> {
     let ca = client.ca(CaQuery::default()).await?;
-    if output.form() == Form::Json {
+    if output.format() == OutputFormat::Json {
         return Ok(output.json(&ca)?);
     }
     if ca.subject.is_empty() {

@@ -5,18 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 /// The ranges that go direct when local binding is on (SPEC B1).
 pub(super) const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
 
-/// Where a value leads.
+/// The proxy that a value names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leads {
-    Here,
-    /// To the SOCKS5 door, but the program sends addresses instead of names.
-    HereButResolves,
+pub(super) enum ProxyTarget {
+    ThisProxy,
+    /// The SOCKS5 listener of this proxy, but the program resolves names itself and sends addresses.
+    ThisProxyByAddress,
     Elsewhere,
-    /// To this proxy, in a protocol that the door does not speak.
-    WrongDoor(&'static str),
+    /// This proxy, but in a protocol that the listener does not accept.
+    WrongProtocol(&'static str),
 }
 
-pub(super) fn lead(value: &str, http: SocketAddr, socks5: Option<SocketAddr>) -> Leads {
+pub(super) fn target(value: &str, http: SocketAddr, socks5: Option<SocketAddr>) -> ProxyTarget {
     let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
     let scheme = scheme.to_ascii_lowercase();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -24,34 +24,36 @@ pub(super) fn lead(value: &str, http: SocketAddr, socks5: Option<SocketAddr>) ->
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
     let is_http = is_at(authority, http);
-    let is_socks5 = socks5.is_some_and(|door| is_at(authority, door));
+    let is_socks5 = socks5.is_some_and(|listener| is_at(authority, listener));
     match scheme.as_str() {
-        "http" if is_http => Leads::Here,
-        "socks5h" if is_socks5 => Leads::Here,
-        "socks5" if is_socks5 => Leads::HereButResolves,
-        "https" if is_http => {
-            Leads::WrongDoor("asks for TLS to the proxy, which does not speak it (use http://)")
+        "http" if is_http => ProxyTarget::ThisProxy,
+        "socks5h" if is_socks5 => ProxyTarget::ThisProxy,
+        "socks5" if is_socks5 => ProxyTarget::ThisProxyByAddress,
+        "https" if is_http => ProxyTarget::WrongProtocol(
+            "asks for TLS to the proxy, which does not support it (use http://)",
+        ),
+        _ if is_http => ProxyTarget::WrongProtocol("is the address of the HTTP listener (http://)"),
+        _ if is_socks5 => {
+            ProxyTarget::WrongProtocol("is the address of the SOCKS5 listener (socks5h://)")
         }
-        _ if is_http => Leads::WrongDoor("is the address of the HTTP door (http://)"),
-        _ if is_socks5 => Leads::WrongDoor("is the address of the SOCKS5 door (socks5h://)"),
-        _ => Leads::Elsewhere,
+        _ => ProxyTarget::Elsewhere,
     }
 }
 
-/// Whether `host:port` is the address of a door.
-fn is_at(authority: &str, door: SocketAddr) -> bool {
+/// Whether `host:port` is the address of a listener.
+fn is_at(authority: &str, listener: SocketAddr) -> bool {
     let Some((host, port)) = authority.rsplit_once(':') else {
         return false;
     };
     let host = host.trim_matches(['[', ']']);
     let is_host = match host.parse::<IpAddr>() {
-        Ok(ip) => ip == door.ip() || (door.ip().is_unspecified() && ip.is_loopback()),
+        Ok(ip) => ip == listener.ip() || (listener.ip().is_unspecified() && ip.is_loopback()),
         Err(_) => {
             host.eq_ignore_ascii_case("localhost")
-                && (door.ip().is_loopback() || door.ip().is_unspecified())
+                && (listener.ip().is_loopback() || listener.ip().is_unspecified())
         }
     };
-    is_host && port.parse() == Ok(door.port())
+    is_host && port.parse() == Ok(listener.port())
 }
 
 /// A value for display: without credentials (SPEC B4).

@@ -3,7 +3,7 @@
 use super::super::finding::Verdict::{Note, Ok, Problem};
 use super::*;
 
-const DOORS: Doors = Doors {
+const DOORS: ProxyAddresses = ProxyAddresses {
     http: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3128),
     socks5: Some(SocketAddr::new(
         std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
@@ -20,22 +20,28 @@ fn variables(given: &[(&str, &str)]) -> Variables {
 fn b1_where_a_proxy_variable_leads_is_judged() {
     let http = DOORS.http;
     for (value, leads) in [
-        ("http://127.0.0.1:3128", Leads::Here),
-        ("http://127.0.0.1:3128/", Leads::Here),
-        ("HTTP://localhost:3128", Leads::Here),
-        ("127.0.0.1:3128", Leads::Here),
-        ("http://codex-net-attempt-7:x@127.0.0.1:3128", Leads::Here),
-        ("socks5h://127.0.0.1:8081", Leads::Here),
-        ("socks5://127.0.0.1:8081", Leads::HereButResolves),
-        ("http://127.0.0.1:3129", Leads::Elsewhere),
-        ("http://127.0.0.1", Leads::Elsewhere),
-        ("http://127.0.0.2:3128", Leads::Elsewhere),
-        ("http://proxy.example:3128", Leads::Elsewhere),
-        ("http://127.0.0.1:3128@proxy.example:3128", Leads::Elsewhere),
-        ("http://[::1]:3128", Leads::Elsewhere),
-        ("", Leads::Elsewhere),
+        ("http://127.0.0.1:3128", ProxyTarget::ThisProxy),
+        ("http://127.0.0.1:3128/", ProxyTarget::ThisProxy),
+        ("HTTP://localhost:3128", ProxyTarget::ThisProxy),
+        ("127.0.0.1:3128", ProxyTarget::ThisProxy),
+        (
+            "http://codex-net-attempt-7:x@127.0.0.1:3128",
+            ProxyTarget::ThisProxy,
+        ),
+        ("socks5h://127.0.0.1:8081", ProxyTarget::ThisProxy),
+        ("socks5://127.0.0.1:8081", ProxyTarget::ThisProxyByAddress),
+        ("http://127.0.0.1:3129", ProxyTarget::Elsewhere),
+        ("http://127.0.0.1", ProxyTarget::Elsewhere),
+        ("http://127.0.0.2:3128", ProxyTarget::Elsewhere),
+        ("http://proxy.example:3128", ProxyTarget::Elsewhere),
+        (
+            "http://127.0.0.1:3128@proxy.example:3128",
+            ProxyTarget::Elsewhere,
+        ),
+        ("http://[::1]:3128", ProxyTarget::Elsewhere),
+        ("", ProxyTarget::Elsewhere),
     ] {
-        assert_eq!(lead(value, http, DOORS.socks5), leads, "{value:?}");
+        assert_eq!(target(value, http, DOORS.socks5), leads, "{value:?}");
     }
     for value in [
         "https://127.0.0.1:3128",
@@ -43,14 +49,20 @@ fn b1_where_a_proxy_variable_leads_is_judged() {
         "http://127.0.0.1:8081",
         "socks4://127.0.0.1:8081",
     ] {
-        let found = lead(value, http, DOORS.socks5);
-        assert!(matches!(found, Leads::WrongDoor(_)), "{value}: {found:?}");
+        let found = target(value, http, DOORS.socks5);
+        assert!(
+            matches!(found, ProxyTarget::WrongProtocol(_)),
+            "{value}: {found:?}"
+        );
     }
     let anywhere = "0.0.0.0:3128".parse().expect("an address");
-    assert_eq!(lead("http://[::1]:3128", anywhere, None), Leads::Here);
     assert_eq!(
-        lead("socks5h://127.0.0.1:8081", http, None),
-        Leads::Elsewhere
+        target("http://[::1]:3128", anywhere, None),
+        ProxyTarget::ThisProxy
+    );
+    assert_eq!(
+        target("socks5h://127.0.0.1:8081", http, None),
+        ProxyTarget::Elsewhere
     );
 }
 
@@ -84,7 +96,7 @@ fn b1_a_shell_is_judged_as_a_whole() {
                 ("http_proxy", HERE),
                 ("https_proxy", "http://corp.example:8080"),
             ],
-            &[(Ok, "http_proxy lead"), (Problem, "does not lead")],
+            &[(Ok, "http_proxy name"), (Problem, "does not name")],
         ),
     ] {
         let found = proxies(&variables(given), DOORS);
@@ -102,7 +114,7 @@ fn b4_credentials_in_variables_are_never_shown() {
         ("HTTPS_PROXY", "http://me:hunter2@corp.example:8080"),
         ("https_proxy", "me:hunter2@other.example:8080"),
     ]);
-    let found = [proxies(&shell, DOORS), twins(&shell)].concat();
+    let found = [proxies(&shell, DOORS), case_conflicts(&shell)].concat();
     assert!(found.len() >= 3, "{found:?}");
     assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
     // Nor in the advice.
@@ -128,46 +140,51 @@ fn b1_a_client_that_resolves_is_told_how_not_to() {
 
 #[test]
 fn b1_upper_and_lower_case_have_to_agree() {
-    let disagree =
-        |one: &str, other: &str| twins(&variables(&[("NO_PROXY", one), ("no_proxy", other)])).len();
+    let disagree = |one: &str, other: &str| {
+        case_conflicts(&variables(&[("NO_PROXY", one), ("no_proxy", other)])).len()
+    };
     assert_eq!(disagree("localhost", "localhost"), 0);
     assert_eq!(disagree("localhost", "*"), 1);
-    assert!(twins(&variables(&[("NO_PROXY", "*")])).is_empty());
+    assert!(case_conflicts(&variables(&[("NO_PROXY", "*")])).is_empty());
 }
 
 #[test]
 fn b1_no_proxy_may_leave_out_this_machine_and_no_more() {
     for (value, local, wide) in [
-        ("localhost,127.0.0.1,::1", Local::Judged, None),
+        ("localhost,127.0.0.1,::1", LocalAddresses::Judged, None),
         (
             "localhost 127.0.0.1,.localhost,*.localhost,a.localhost",
-            Local::Judged,
+            LocalAddresses::Judged,
             None,
         ),
         (
             "127.0.0.0/8,[::1],::1/128,127.0.0.1:8080,localhost:80",
-            Local::Judged,
+            LocalAddresses::Judged,
             None,
         ),
-        ("*", Local::Judged, Some("everything")),
-        ("localhost,*", Local::Direct, Some("everything")),
-        ("127.0.0.0/7", Local::Judged, Some("127.0.0.0/7")),
-        ("::/0", Local::Direct, Some("::/0")),
+        ("*", LocalAddresses::Judged, Some("everything")),
+        ("localhost,*", LocalAddresses::MayBypass, Some("everything")),
+        ("127.0.0.0/7", LocalAddresses::Judged, Some("127.0.0.0/7")),
+        ("::/0", LocalAddresses::MayBypass, Some("::/0")),
         (
             "localhost,.corp.example",
-            Local::Direct,
+            LocalAddresses::MayBypass,
             Some(".corp.example"),
         ),
-        ("notlocalhost", Local::Judged, Some("notlocalhost")),
-        ("10.0.0.0/8,localhost", Local::Judged, Some("10.0.0.0/8")),
+        ("notlocalhost", LocalAddresses::Judged, Some("notlocalhost")),
+        (
+            "10.0.0.0/8,localhost",
+            LocalAddresses::Judged,
+            Some("10.0.0.0/8"),
+        ),
         (
             "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
-            Local::Direct,
+            LocalAddresses::MayBypass,
             None,
         ),
-        ("10.0.0.0/7", Local::Direct, Some("10.0.0.0/7")),
+        ("10.0.0.0/7", LocalAddresses::MayBypass, Some("10.0.0.0/7")),
     ] {
-        let found = past(&variables(&[("no_proxy", value)]), local);
+        let found = bypassing(&variables(&[("no_proxy", value)]), local);
         match wide {
             None => assert!(found.is_empty(), "{value}: {found:?}"),
             Some(wide) => {
@@ -192,18 +209,24 @@ fn b2_a_file_of_certificates_has_to_be_there_and_to_hold_the_ca_in_use() {
     std::fs::write(&with, pem("b3RoZXIK") + &pem("b3VycyEK")).expect("a file");
     std::fs::write(&without, pem("b3RoZXIK")).expect("a file");
     let ca = CertificateDer::from_pem_slice(pem("b3VycyEK").as_bytes()).expect("it is PEM");
-    assert_eq!(look_into(&with, Some(&ca)), Bundle::HasCa);
-    assert_eq!(look_into(&without, Some(&ca)), Bundle::LacksCa);
-    assert_eq!(look_into(&without, None), Bundle::HasCa);
+    assert_eq!(look_into(&with, Some(&ca)), CertificateFile::HasCa);
+    assert_eq!(look_into(&without, Some(&ca)), CertificateFile::LacksCa);
+    assert_eq!(look_into(&without, None), CertificateFile::HasCa);
     let missing = look_into(&directory.path().join("none"), None);
-    assert!(matches!(missing, Bundle::Unreadable(_)), "{missing:?}");
+    assert!(
+        matches!(missing, CertificateFile::Unreadable(_)),
+        "{missing:?}"
+    );
     assert!(matches!(
         look_into(directory.path(), None),
-        Bundle::Unreadable(_)
+        CertificateFile::Unreadable(_)
     ));
-    assert_eq!(judge_certificates("PIP_CERT", &Bundle::HasCa, None), None);
-    let lacks =
-        judge_certificates("PIP_CERT", &Bundle::LacksCa, Some("/b.pem")).expect("a finding");
+    assert_eq!(
+        judge_certificates("PIP_CERT", &CertificateFile::HasCa, None),
+        None
+    );
+    let lacks = judge_certificates("PIP_CERT", &CertificateFile::LacksCa, Some("/b.pem"))
+        .expect("a finding");
     assert_eq!(lacks.verdict, Problem);
     assert_eq!(lacks.advice.as_deref(), Some("export PIP_CERT=/b.pem"));
 }

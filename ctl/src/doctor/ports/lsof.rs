@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use codex_network_files::{ListeningSocket, SocketProcess};
+
 use super::super::tool;
-use super::{Held, Holder};
 
 /// The listening sockets on these ports.
-pub(super) fn listeners(ports: &[u16]) -> Result<Vec<Held>, String> {
+pub(super) fn listeners(ports: &[u16]) -> Result<Vec<ListeningSocket>, String> {
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let selection = format!("-iTCP:{}", ports.join(","));
     let arguments = ["-nP", &selection, "-sTCP:LISTEN", "+c15", "-Fpcun"];
@@ -16,9 +17,9 @@ pub(super) fn listeners(ports: &[u16]) -> Result<Vec<Held>, String> {
 }
 
 /// One field a line, marked by its first character: process, command, user, then each file's name.
-fn read(text: &str) -> Vec<Held> {
+fn read(text: &str) -> Vec<ListeningSocket> {
     let (mut pid, mut name, mut uid) = (None, String::new(), None);
-    let mut held: Vec<Held> = Vec::new();
+    let mut found: Vec<ListeningSocket> = Vec::new();
     for line in text.lines() {
         let Some((mark, value)) = line.split_at_checked(1) else {
             continue;
@@ -32,17 +33,20 @@ fn read(text: &str) -> Vec<Held> {
                     continue;
                 };
                 let name = name.clone();
-                let holders = pid.map(|pid| Holder { pid, name }).into_iter().collect();
-                held.push(Held {
+                let processes = pid
+                    .map(|pid| SocketProcess { pid, name })
+                    .into_iter()
+                    .collect();
+                found.push(ListeningSocket {
                     address,
                     uid,
-                    holders,
+                    processes,
                 });
             }
             _ => {}
         }
     }
-    held
+    found
 }
 
 /// `127.0.0.1:3128`, `[::1]:3128`, `*:3128`.
@@ -58,19 +62,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k1_what_lsof_says_is_understood() {
-        let held = read(
+    fn k1_the_output_of_lsof_is_parsed() {
+        let found = read(
             "p417\ncnginx\nu0\nf6\nn*:3128\nf7\nn[::1]:8080\np500\ncssh\nu501\nf3\nnodd\nf4\nn127.0.0.1:8081\n",
         );
-        let told: Vec<_> = held
+        let shown: Vec<_> = found
             .iter()
-            .map(|held| {
-                let holder = &held.holders[0];
+            .map(|socket| {
+                let process = &socket.processes[0];
                 (
-                    held.address.to_string(),
-                    holder.pid,
-                    holder.name.as_str(),
-                    held.uid,
+                    socket.address.to_string(),
+                    process.pid,
+                    process.name.as_str(),
+                    socket.uid,
                 )
             })
             .collect();
@@ -79,7 +83,7 @@ mod tests {
             ("[::1]:8080".to_owned(), 417, "nginx", Some(0)),
             ("127.0.0.1:8081".to_owned(), 500, "ssh", Some(501)),
         ];
-        assert_eq!(told, wanted);
+        assert_eq!(shown, wanted);
         assert!(read("").is_empty());
     }
 }

@@ -1,54 +1,76 @@
-//! Listening sockets on Linux: `/proc/net/tcp` and `/proc/net/tcp6` list them, and the descriptors
-//! of every process show which process has each (`proc_net_tcp(5)`, `proc_pid_fd(5)`).
+//! Which processes listen on a TCP port, on Linux.
+//!
+//! `/proc/net/tcp` and `/proc/net/tcp6` list the sockets, and the descriptors of every process show
+//! which process has each (`proc_net_tcp(5)`, `proc_pid_fd(5)`).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use codex_network_files::Reading;
-
-use super::{Held, Holder};
+use crate::Reading;
 
 /// The state of a socket that listens.
 const LISTEN: &str = "0A";
-/// Larger than any machine's socket table, and than a process's name.
+/// The limit is larger than any machine's socket table.
 const KERNEL_TABLE: Reading = Reading::up_to(64 << 20);
 
-/// The listening sockets on these ports.
-pub(super) fn listeners(ports: &[u16]) -> Result<Vec<Held>, String> {
+/// A listening TCP socket of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListeningSocket {
+    /// The address that it is bound to.
+    pub address: SocketAddr,
+    /// Its user id.
+    pub uid: Option<u32>,
+    /// The processes that have it open, as far as this user may see them.
+    pub processes: Vec<SocketProcess>,
+}
+
+/// A process that has a socket open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// Its name, which Linux cuts to 15 bytes. A process chooses its own name, so it may have any
+    /// characters.
+    pub name: String,
+}
+
+/// The listening TCP sockets on these ports, with the processes that have each. `None` on a system
+/// without `/proc/net/tcp`.
+pub fn listening_sockets(ports: &[u16]) -> Option<Vec<ListeningSocket>> {
     let tables: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
         .filter_map(|table| KERNEL_TABLE.read_text(Path::new(table)).ok())
         .collect();
     if tables.is_empty() {
-        return Err("this system has no /proc/net/tcp".to_owned());
+        return None;
     }
     let sockets = tables.iter().flat_map(|table| sockets(table));
-    let mut held: Vec<(u64, Held)> = sockets
-        .filter(|(_, held)| ports.contains(&held.address.port()))
+    let mut found: Vec<(u64, ListeningSocket)> = sockets
+        .filter(|(_, socket)| ports.contains(&socket.address.port()))
         .collect();
-    if !held.is_empty() {
-        let mut holders = holders();
-        for (inode, held) in &mut held {
-            held.holders = holders.remove(inode).unwrap_or_default();
+    if !found.is_empty() {
+        let mut processes = processes();
+        for (inode, socket) in &mut found {
+            socket.processes = processes.remove(inode).unwrap_or_default();
         }
     }
-    Ok(held.into_iter().map(|(_, held)| held).collect())
+    Some(found.into_iter().map(|(_, socket)| socket).collect())
 }
 
 /// The listening sockets of a table, and their inodes.
-fn sockets(table: &str) -> impl Iterator<Item = (u64, Held)> {
+fn sockets(table: &str) -> impl Iterator<Item = (u64, ListeningSocket)> {
     table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         if *fields.get(3)? != LISTEN {
             return None;
         }
-        let held = Held {
+        let socket = ListeningSocket {
             address: address(fields.get(1)?)?,
             uid: fields.get(7)?.parse().ok(),
-            holders: Vec::new(),
+            processes: Vec::new(),
         };
-        Some((fields.get(9)?.parse().ok()?, held))
+        Some((fields.get(9)?.parse().ok()?, socket))
     })
 }
 
@@ -68,11 +90,11 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Which process has which socket open, among those that this user may inspect.
-fn holders() -> HashMap<u64, Vec<Holder>> {
-    let mut holders: HashMap<u64, Vec<Holder>> = HashMap::new();
+/// The processes by the inodes of their sockets, as far as this user may see them.
+fn processes() -> HashMap<u64, Vec<SocketProcess>> {
+    let mut found: HashMap<u64, Vec<SocketProcess>> = HashMap::new();
     let Ok(processes) = std::fs::read_dir("/proc") else {
-        return holders;
+        return found;
     };
     for process in processes.flatten() {
         let name = process.file_name();
@@ -95,13 +117,13 @@ fn holders() -> HashMap<u64, Vec<Holder>> {
             .read_text(&process.path().join("comm"))
             .unwrap_or_default();
         for inode in inodes {
-            holders.entry(inode).or_default().push(Holder {
+            found.entry(inode).or_default().push(SocketProcess {
                 pid,
                 name: name.trim_end().to_owned(),
             });
         }
     }
-    holders
+    found
 }
 
 /// `socket:[4711]`.
@@ -120,23 +142,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k1_a_listener_of_ours_is_found_with_its_process() {
+    fn l1_k1_a_listening_socket_is_found_with_its_process() {
         // The second is in the table of IPv6, on a machine without ::1 too.
         for ip in ["127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"] {
             let ip: IpAddr = ip.parse().expect("an address");
             let listener = TcpListener::bind((ip, 0)).expect("a free port");
             let address = listener.local_addr().expect("an address");
-            let held = listeners(&[address.port()]).expect("there is a table");
-            let ours = held.iter().find(|held| held.address == address);
-            let ours = ours.unwrap_or_else(|| panic!("{address} is not in {held:?}"));
-            let pids: Vec<u32> = ours.holders.iter().map(|holder| holder.pid).collect();
+            let found = listening_sockets(&[address.port()]).expect("there is a table");
+            let ours = found.iter().find(|socket| socket.address == address);
+            let ours = ours.unwrap_or_else(|| panic!("{address} is not in {found:?}"));
+            let pids: Vec<u32> = ours.processes.iter().map(|process| process.pid).collect();
             assert!(pids.contains(&std::process::id()), "{ours:?}");
         }
     }
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn k1_connections_and_broken_lines_are_no_listeners() {
+    fn l1_k1_connections_and_malformed_lines_are_ignored() {
         let table = "  sl  local_address rem_address   st\n   \
             0: 0100007F:0C38 00000000:0000 0A 00000000:00000000 00:00000000 00000000    13        0 11 1\n   \
             1: 0100007F:0C38 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 12 1\n   \
