@@ -7,7 +7,10 @@ use std::fs;
 use std::path::Path;
 
 use codex_network_config::{Loaded, Settings, Sources, load};
-use codex_network_policy::{DomainSet, Mode};
+use codex_network_policy::{
+    DomainSet, Facts, Host, InterceptionSupport, Mode, NoLocalAddresses, NoProxyListeners, Reason,
+    Request, RequestKind,
+};
 
 const CODEX: &str = "etc/codex/requirements.toml";
 const OWN: &str = "etc/codex-network-proxy/requirements.toml";
@@ -258,6 +261,39 @@ fn c6_both_lists_are_managed_plus_the_users() {
         "{first}"
     );
     assert!(!settings.managed.allowed_domains_only);
+}
+
+#[test]
+fn c6_p8_with_managed_domains_only_nothing_is_left_to_a_decider() {
+    let host = Host::parse("other.example").expect("a host");
+    let kind = RequestKind::HttpConnect;
+    let facts = Facts {
+        machine: &NoLocalAddresses,
+        listeners: &NoProxyListeners,
+        interception: InterceptionSupport::Available,
+    };
+    for (requirements, is_left) in [
+        ("allowed_domains = [\"m.example\"]", true),
+        (
+            "allowed_domains = [\"m.example\"]\nmanaged_allowed_domains_only = true",
+            false,
+        ),
+    ] {
+        let policy = Root::requiring(requirements).settings("").policy;
+        let request = Request {
+            host: &host,
+            port: 443,
+            kind: &kind,
+            facts,
+        };
+        let decision = policy.decide(&request);
+        assert_eq!(decision.reason(), Reason::NotAllowed);
+        assert_eq!(
+            policy.leaves_to_decider(decision),
+            is_left,
+            "{requirements}"
+        );
+    }
 }
 
 #[test]
