@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, BoundsInForce, Entry, Slot};
+use crate::admission::{Admission, BoundsInForce, ConnectionSlot, Entry};
 use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
@@ -24,11 +24,11 @@ use crate::owner::ConnectionHandle;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Shortest time between two log lines that say that all places are taken.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How the loop reacts to an error of `accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+enum AcceptFailure {
     /// The client is gone: take the next one (`accept(2)`, "Error handling").
     Client,
     /// This process or machine is short of something: wait.
@@ -106,7 +106,7 @@ impl Accept {
                 }
                 Err(error) => {
                     let trouble = classify(&error);
-                    if trouble == Trouble::Client {
+                    if trouble == AcceptFailure::Client {
                         continue;
                     }
                     let (wait, failures) = backing_off.unwrap_or((BACK_OFF.0, 0));
@@ -124,7 +124,7 @@ impl Accept {
     async fn next(&self, told: &mut Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
         let limit = (self.bounds)().places;
         if self.admission.open() >= limit {
-            let quiet = told.is_some_and(|told| told.elapsed() < TELL_AGAIN);
+            let quiet = told.is_some_and(|told| told.elapsed() < LOG_INTERVAL);
             if !quiet {
                 *told = Some(Instant::now());
                 tracing::warn!(
@@ -150,7 +150,7 @@ impl Accept {
 }
 
 /// Waits for a place. `None`: the client is turned away.
-async fn wait(slot: oneshot::Receiver<Slot>, drain: &Drain) -> Option<Slot> {
+async fn wait(slot: oneshot::Receiver<ConnectionSlot>, drain: &Drain) -> Option<ConnectionSlot> {
     tokio::select! {
         biased;
         slot = slot => slot.ok(),
@@ -158,12 +158,14 @@ async fn wait(slot: oneshot::Receiver<Slot>, drain: &Drain) -> Option<Slot> {
     }
 }
 
-fn classify(error: &io::Error) -> Trouble {
+fn classify(error: &io::Error) -> AcceptFailure {
     match error.raw_os_error() {
-        Some(libc::ECONNABORTED | libc::EPROTO | libc::EINTR | libc::EPERM) => Trouble::Client,
-        Some(libc::ENOBUFS | libc::ENOMEM) => Trouble::Exhausted,
-        _ if descriptors::are_exhausted(error) => Trouble::Exhausted,
-        _ => Trouble::Other,
+        Some(libc::ECONNABORTED | libc::EPROTO | libc::EINTR | libc::EPERM) => {
+            AcceptFailure::Client
+        }
+        Some(libc::ENOBUFS | libc::ENOMEM) => AcceptFailure::Exhausted,
+        _ if descriptors::are_exhausted(error) => AcceptFailure::Exhausted,
+        _ => AcceptFailure::Other,
     }
 }
 
@@ -174,11 +176,11 @@ mod tests {
     #[test]
     fn accept_errors_are_told_apart() {
         for (code, wanted) in [
-            (libc::ECONNABORTED, Trouble::Client),
-            (libc::EMFILE, Trouble::Exhausted),
-            (libc::ENFILE, Trouble::Exhausted),
-            (libc::ENOMEM, Trouble::Exhausted),
-            (libc::EINVAL, Trouble::Other),
+            (libc::ECONNABORTED, AcceptFailure::Client),
+            (libc::EMFILE, AcceptFailure::Exhausted),
+            (libc::ENFILE, AcceptFailure::Exhausted),
+            (libc::ENOMEM, AcceptFailure::Exhausted),
+            (libc::EINVAL, AcceptFailure::Other),
         ] {
             assert_eq!(
                 classify(&io::Error::from_raw_os_error(code)),

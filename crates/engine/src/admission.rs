@@ -18,18 +18,18 @@ use tokio::time::{Instant, timeout};
 
 use crate::drain::Drain;
 use crate::owner::{ConnectionHandle, Owners};
-use crate::shares::{self, Held, Holder};
+use crate::shares::{self, AdmittedConnection, Holder};
 
 /// Size of the waiting room.
 const MAX_WAITING: usize = 128;
 /// Clients accepted beyond the waiting room while the kernel's queue is emptied.
-const SURPLUS: usize = 32;
+const MAX_SURPLUS: usize = 32;
 /// The kernel's queue is emptied when no place was freed for this long.
-const STUCK: Duration = Duration::from_secs(2);
+const STUCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the waiting clients are looked at again when no place is freed.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Shortest time between two log lines about connections that ended for others.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many places there are, and when a connection is idle.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ pub(crate) struct Admission {
     owners: Arc<Owners>,
     drain: Drain,
     shortages: Arc<Shortages>,
-    state: Mutex<State>,
+    state: Mutex<AdmissionState>,
     /// How many connections have a place.
     open: AtomicUsize,
     /// How many wait.
@@ -69,38 +69,38 @@ pub(crate) struct Admission {
     room: Notify,
 }
 
-struct State {
+struct AdmissionState {
     held: BTreeMap<u64, ConnectionHandle>,
     waiting: VecDeque<Newcomer>,
     last_number: u64,
     /// When a place was last freed or given.
     moved: Instant,
-    usher: Usher,
+    search: SlotSearch,
     /// When it was last logged that connections ended for others.
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 /// Whether the task that finds places runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Usher {
-    Away,
-    AtWork,
+enum SlotSearch {
+    Idle,
+    Running,
 }
 
 struct Newcomer {
     connection: ConnectionHandle,
-    admitted: oneshot::Sender<Slot>,
+    admitted: oneshot::Sender<ConnectionSlot>,
 }
 
 /// What a new connection gets.
 pub(crate) enum Entry {
-    Admitted(Slot),
+    Admitted(ConnectionSlot),
     /// A slot follows. If the sender is dropped, the client is turned away.
-    Waits(oneshot::Receiver<Slot>),
+    Waits(oneshot::Receiver<ConnectionSlot>),
 }
 
 /// One place; dropping it frees the place.
-pub(crate) struct Slot {
+pub(crate) struct ConnectionSlot {
     admission: Arc<Admission>,
     number: u64,
 }
@@ -113,7 +113,7 @@ struct Clients {
 
 /// What the next log line will say, by holder.
 #[derive(Default)]
-struct Untold {
+struct Unlogged {
     ended: BTreeMap<Holder, u64>,
     turned_away: BTreeMap<Holder, u64>,
 }
@@ -130,13 +130,13 @@ impl Admission {
             owners,
             drain,
             shortages,
-            state: Mutex::new(State {
+            state: Mutex::new(AdmissionState {
                 held: BTreeMap::new(),
                 waiting: VecDeque::new(),
                 last_number: 0,
                 moved: Instant::now(),
-                usher: Usher::Away,
-                told: None,
+                search: SlotSearch::Idle,
+                logged_at: None,
             }),
             open: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -174,10 +174,10 @@ impl Admission {
             admitted,
         });
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
-        let usher = std::mem::replace(&mut state.usher, Usher::AtWork);
+        let search = std::mem::replace(&mut state.search, SlotSearch::Running);
         drop(state);
         self.owners.note_shortage();
-        if usher == Usher::Away {
+        if search == SlotSearch::Idle {
             let (admission, bounds) = (Arc::clone(self), Arc::clone(bounds));
             self.drain
                 .spawn(async move { admission.find_places(&bounds).await });
@@ -189,26 +189,26 @@ impl Admission {
     /// Resolves when another client may be accepted.
     pub(crate) async fn may_accept(&self) {
         while !self.may_wait() {
-            let _ = timeout(LOOK_AGAIN, self.room.notified()).await;
+            let _ = timeout(RETRY_INTERVAL, self.room.notified()).await;
         }
     }
 
     fn may_wait(&self) -> bool {
         match self.waiting.load(Ordering::Relaxed) {
             0..MAX_WAITING => true,
-            waiting if waiting < MAX_WAITING + SURPLUS => self.is_stuck(),
+            waiting if waiting < MAX_WAITING + MAX_SURPLUS => self.is_stuck(),
             _ => false,
         }
     }
 
     fn is_stuck(&self) -> bool {
-        self.state().moved.elapsed() >= STUCK
+        self.state().moved.elapsed() >= STUCK_TIMEOUT
     }
 
     /// Finds places for those that wait until none does and all is told.
     async fn find_places(self: Arc<Self>, bounds: &BoundsInForce) {
-        let mut untold = Untold::default();
-        while let Some(Clients { held, waiting }) = self.look(&untold) {
+        let mut unlogged = Unlogged::default();
+        while let Some(Clients { held, waiting }) = self.look(&unlogged) {
             let mut pause = Duration::ZERO;
             if !waiting.is_empty() {
                 self.owners.note_shortage();
@@ -216,18 +216,18 @@ impl Admission {
                 let all: Vec<_> = all.chain(&waiting).cloned().collect();
                 self.owners.ask(&all).await;
                 let begun = Instant::now();
-                self.settle(bounds(), &held, &waiting, &mut untold);
+                self.settle(bounds(), &held, &waiting, &mut unlogged);
                 self.room.notify_waiters();
                 // The pause is three times the work: the search takes at most a quarter of a
                 // processor.
                 pause = begun.elapsed() * 3;
             }
-            self.tell(&mut untold);
+            self.log(&mut unlogged);
             tokio::select! {
                 () = self.drain.begun() => {}
                 () = async {
                     tokio::time::sleep(pause).await;
-                    let _ = timeout(LOOK_AGAIN, self.changed.notified()).await;
+                    let _ = timeout(RETRY_INTERVAL, self.changed.notified()).await;
                 } => {}
             }
         }
@@ -235,7 +235,7 @@ impl Admission {
     }
 
     /// Who has a place and who waits; `None` when there is nothing left to do.
-    fn look(&self, untold: &Untold) -> Option<Clients> {
+    fn look(&self, unlogged: &Unlogged) -> Option<Clients> {
         let mut state = self.state();
         // Those that have gone need no place.
         let is_there = |newcomer: &Newcomer| !newcomer.admitted.is_closed();
@@ -245,8 +245,8 @@ impl Admission {
         }
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
         if state.waiting.is_empty() {
-            if untold.is_empty() || self.drain.has_begun() {
-                state.usher = Usher::Away;
+            if unlogged.is_empty() || self.drain.has_begun() {
+                state.search = SlotSearch::Idle;
                 return None;
             }
             return Some(Clients {
@@ -273,11 +273,11 @@ impl Admission {
         bounds: Bounds,
         held: &[(u64, ConnectionHandle)],
         waiting: &[ConnectionHandle],
-        untold: &mut Untold,
+        unlogged: &mut Unlogged,
     ) {
         let rows: Vec<_> = held
             .iter()
-            .map(|(_, connection)| Held {
+            .map(|(_, connection)| AdmittedConnection {
                 holder: connection.holder(),
                 idle: connection.activity().idle(),
             })
@@ -290,19 +290,23 @@ impl Admission {
             if state.held.remove(number).is_some() {
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 self.shortages.ended.fetch_add(1, Ordering::Relaxed);
-                *untold.ended.entry(rows[at].holder).or_default() += 1;
+                *unlogged.ended.entry(rows[at].holder).or_default() += 1;
                 connection.give_way();
             }
         }
         // Only this task removes newcomers, and new ones are added at the end.
-        let mut leaving: Vec<(usize, Leaves)> = plan
+        let mut leaving: Vec<(usize, Departure)> = plan
             .admit
             .iter()
-            .map(|at| (*at, Leaves::Admitted))
+            .map(|at| (*at, Departure::Admitted))
             .collect();
-        if state.moved.elapsed() >= STUCK && plan.admit.is_empty() {
+        if state.moved.elapsed() >= STUCK_TIMEOUT && plan.admit.is_empty() {
             let turned_away = shares::surplus(MAX_WAITING, &holders);
-            leaving.extend(turned_away.into_iter().map(|at| (at, Leaves::TurnedAway)));
+            leaving.extend(
+                turned_away
+                    .into_iter()
+                    .map(|at| (at, Departure::TurnedAway)),
+            );
         }
         leaving.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         let mut admitted = Vec::new();
@@ -311,15 +315,15 @@ impl Admission {
                 continue;
             };
             match leaves {
-                Leaves::Admitted if state.held.len() < bounds.places => {
+                Departure::Admitted if state.held.len() < bounds.places => {
                     let number = self.take(&mut state, newcomer.connection);
                     admitted.push((newcomer.admitted, number));
                 }
                 // The plan was made for connections that have ended since; it is made anew.
-                Leaves::Admitted => state.waiting.insert(at, newcomer),
-                Leaves::TurnedAway => {
+                Departure::Admitted => state.waiting.insert(at, newcomer),
+                Departure::TurnedAway => {
                     self.shortages.turned_away.fetch_add(1, Ordering::Relaxed);
-                    *untold.turned_away.entry(holders[at]).or_default() += 1;
+                    *unlogged.turned_away.entry(holders[at]).or_default() += 1;
                 }
             }
         }
@@ -331,7 +335,7 @@ impl Admission {
         }
     }
 
-    fn take(&self, state: &mut State, connection: ConnectionHandle) -> u64 {
+    fn take(&self, state: &mut AdmissionState, connection: ConnectionHandle) -> u64 {
         state.last_number += 1;
         state.moved = Instant::now();
         state.held.insert(state.last_number, connection);
@@ -339,52 +343,54 @@ impl Admission {
         state.last_number
     }
 
-    fn slot(self: &Arc<Self>, number: u64) -> Slot {
-        Slot {
+    fn slot(self: &Arc<Self>, number: u64) -> ConnectionSlot {
+        ConnectionSlot {
             admission: Arc::clone(self),
             number,
         }
     }
 
-    /// Logs what has happened since the last line, at most every [`TELL_AGAIN`].
-    fn tell(&self, untold: &mut Untold) {
-        if untold.is_empty() {
+    /// Logs what has happened since the last line, at most every [`LOG_INTERVAL`].
+    fn log(&self, unlogged: &mut Unlogged) {
+        if unlogged.is_empty() {
             return;
         }
         let mut state = self.state();
-        let is_quiet = state.told.is_some_and(|told| told.elapsed() < TELL_AGAIN);
+        let is_quiet = state
+            .logged_at
+            .is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL);
         if is_quiet && !self.drain.has_begun() {
             return;
         }
-        state.told = Some(Instant::now());
+        state.logged_at = Some(Instant::now());
         drop(state);
-        for (holder, count) in std::mem::take(&mut untold.ended) {
+        for (holder, count) in std::mem::take(&mut unlogged.ended) {
             tracing::warn!(door = self.name, client = %holder, count, "all places are taken: ended connections of this client, the longest idle first, to let others in");
         }
-        for (holder, count) in std::mem::take(&mut untold.turned_away) {
+        for (holder, count) in std::mem::take(&mut unlogged.turned_away) {
             tracing::warn!(door = self.name, client = %holder, count, "all places are taken: turned connections of this client away");
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AdmissionState> {
         self.state.lock()
     }
 }
 
 /// How a client leaves the waiting room.
 #[derive(Clone, Copy)]
-enum Leaves {
+enum Departure {
     Admitted,
     TurnedAway,
 }
 
-impl Untold {
+impl Unlogged {
     fn is_empty(&self) -> bool {
         self.ended.is_empty() && self.turned_away.is_empty()
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.admission.state();
         if state.held.remove(&self.number).is_some() {

@@ -109,7 +109,7 @@ impl BlockedLog {
 
     /// Sends every entry to an observer too, while its channel has room. The log never waits for
     /// the observer, which sees missed entries as gaps in the numbers.
-    pub(crate) fn told_to(self, observer: Option<mpsc::Sender<BlockedEntry>>) -> Self {
+    pub(crate) fn with_observer(self, observer: Option<mpsc::Sender<BlockedEntry>>) -> Self {
         Self { observer, ..self }
     }
 

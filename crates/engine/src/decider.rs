@@ -90,12 +90,12 @@ impl NetworkDecision {
 #[derive(Clone)]
 pub(crate) struct Decider {
     decider: Arc<dyn NetworkPolicyDecider>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Decider {
-    pub(crate) fn new(decider: Arc<dyn NetworkPolicyDecider>, patience: Duration) -> Self {
-        Self { decider, patience }
+    pub(crate) fn new(decider: Arc<dyn NetworkPolicyDecider>, timeout: Duration) -> Self {
+        Self { decider, timeout }
     }
 
     /// Asks. Dropping the future ends the decider's task.
@@ -104,14 +104,14 @@ impl Decider {
         let (host, port) = (request.host.clone(), request.port);
         let task = tokio::spawn(async move { decider.decide(request).await });
         let task = AbortOnDropHandle::new(task);
-        match tokio::time::timeout(self.patience, task).await {
+        match tokio::time::timeout(self.timeout, task).await {
             Ok(Ok(decision)) => decision,
             Ok(Err(_)) => {
                 tracing::error!(%host, port, "the policy decider panicked, which refuses the request");
                 NetworkDecision::deny("")
             }
             Err(_) => {
-                let limit = duration_text(self.patience);
+                let limit = duration_text(self.timeout);
                 tracing::error!(%host, port, limit, "the policy decider did not answer in time, which refuses the request");
                 NetworkDecision::deny("")
             }
@@ -122,7 +122,7 @@ impl Decider {
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decider")
-            .field("patience", &self.patience)
+            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }

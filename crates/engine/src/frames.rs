@@ -14,7 +14,7 @@ pub(crate) use meter::{FrameMeter, Side};
 
 use std::time::Instant;
 
-use scanner::Head;
+use scanner::FrameHead;
 
 /// Largest credit of a peer, and its credit at the start.
 const MAX_CREDIT: u32 = 10_000;
@@ -55,7 +55,7 @@ impl Credit {
     }
 
     /// Charges the peer for a frame. `now` is called only when the credit is used up.
-    fn read(&mut self, frame: Head, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
+    fn read(&mut self, frame: FrameHead, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
         let cost = match frame.kind {
             // h2 itself counts small ones.
             DATA if frame.length > 0 => return Ok(()),
@@ -75,7 +75,7 @@ impl Credit {
     }
 
     /// Credits the peer for a frame that was sent to it.
-    fn written(&mut self, frame: Head) {
+    fn written(&mut self, frame: FrameHead) {
         match frame.kind {
             DATA if frame.length > 0 => self.gain(DATA_GAIN + frame.length / 1024),
             HEADERS => self.gain(HEADERS_GAIN),
@@ -89,7 +89,7 @@ impl Credit {
 }
 
 /// Whether a frame carries a part of a message.
-fn carries_message(frame: Head) -> bool {
+fn carries_message(frame: FrameHead) -> bool {
     frame.kind == HEADERS || (frame.kind == DATA && frame.length > 0)
 }
 
@@ -99,8 +99,8 @@ mod tests {
 
     use super::*;
 
-    fn frame(kind: u8, length: u32) -> Head {
-        Head {
+    fn frame(kind: u8, length: u32) -> FrameHead {
+        FrameHead {
             kind,
             length,
             stream: 1,
@@ -108,7 +108,7 @@ mod tests {
     }
 
     /// How many of these frames a peer may send at once.
-    fn most(credit: &mut Credit, frame: Head, now: Instant) -> usize {
+    fn most(credit: &mut Credit, frame: FrameHead, now: Instant) -> usize {
         (0..1_000_000)
             .take_while(|_| credit.read(frame, || now).is_ok())
             .count()

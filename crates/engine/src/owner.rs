@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 /// holder.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections in one question.
-const BATCH: usize = 64;
+const MAX_BATCH: usize = 64;
 /// How long after a shortage new connections are still asked about when they are accepted.
-const SHORTAGE: Duration = Duration::from_secs(10);
+const SHORTAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Tells which users the connections from this machine belong to. The service asks its monitor,
 /// which asks the kernel.
@@ -46,10 +46,10 @@ pub struct SocketPair {
 
 /// A client's connection as the limits see it. Cloning it gives another handle to the same one.
 #[derive(Clone, Debug)]
-pub struct ConnectionHandle(Arc<Inner>);
+pub struct ConnectionHandle(Arc<ConnectionState>);
 
 #[derive(Debug)]
-struct Inner {
+struct ConnectionState {
     ends: SocketPair,
     /// Set once the answer is there.
     user: OnceLock<Option<u32>>,
@@ -71,7 +71,7 @@ pub(crate) struct Owners {
 
 impl ConnectionHandle {
     pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ConnectionState {
             ends: SocketPair { client, local },
             user: OnceLock::new(),
             activity: Arc::new(Activity::new()),
@@ -160,7 +160,7 @@ impl Owners {
             .iter()
             .filter(|connection| connection.is_unasked())
             .collect();
-        for batch in unasked.chunks(BATCH) {
+        for batch in unasked.chunks(MAX_BATCH) {
             let ends: Vec<_> = batch.iter().map(|connection| connection.0.ends).collect();
             let answers = timeout(LOOKUP_TIMEOUT, owner.owners(&ends)).await;
             let answers = answers.unwrap_or_default();
@@ -188,7 +188,7 @@ impl Owners {
 
     /// Notes a shortage: for a while, connections are asked about when they are accepted.
     pub(crate) fn note_shortage(&self) {
-        let until = self.start.elapsed() + SHORTAGE;
+        let until = self.start.elapsed() + SHORTAGE_TIMEOUT;
         let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
         self.short_until.fetch_max(until, Ordering::Relaxed);
     }
@@ -269,16 +269,16 @@ mod tests {
         owners.note_shortage();
         owners.ask_in_shortage(&before).await;
         assert_eq!(before.holder(), Holder::User(5));
-        tokio::time::advance(SHORTAGE).await;
+        tokio::time::advance(SHORTAGE_TIMEOUT).await;
         let after = connection("127.0.0.1:6");
         owners.ask_in_shortage(&after).await;
         assert_eq!(after.holder(), Holder::at([127, 0, 0, 1].into()));
     }
 
     /// Never answers.
-    struct Silent;
+    struct NeverAnswers;
 
-    impl ClientOwner for Silent {
+    impl ClientOwner for NeverAnswers {
         fn owners<'a>(&'a self, _: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>> {
             Box::pin(std::future::pending())
         }
@@ -287,7 +287,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn c5_without_an_answer_a_client_of_this_machine_is_one_of_loopback() {
         let connection = connection("127.0.0.1:5");
-        Owners::new(Some(Arc::new(Silent)))
+        Owners::new(Some(Arc::new(NeverAnswers)))
             .ask(std::slice::from_ref(&connection))
             .await;
         assert_eq!(connection.holder(), Holder::at([127, 0, 0, 1].into()));

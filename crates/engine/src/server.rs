@@ -205,7 +205,7 @@ impl Engine {
         let recorder = Recorder::new(
             parts.audit,
             parts.clock,
-            BlockedLog::after(parts.blocked_base).told_to(parts.blocked_observer),
+            BlockedLog::after(parts.blocked_base).with_observer(parts.blocked_observer),
             parts.audit_metadata,
             Arc::clone(&owners),
             drain.clone(),

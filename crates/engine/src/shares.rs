@@ -30,7 +30,7 @@ pub(crate) enum Holder {
 
 /// A connection that has a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct AdmittedConnection {
     pub(crate) holder: Holder,
     /// For how long nothing has flowed; zero while a request is in hand.
     pub(crate) idle: Duration,
@@ -47,7 +47,7 @@ pub(crate) struct Plan {
 
 /// The connections of one holder.
 #[derive(Default)]
-struct Share {
+struct HolderShare {
     connections: usize,
     /// Its connections, sorted; the one that has been idle longest is last.
     by_idleness: Vec<usize>,
@@ -86,8 +86,13 @@ impl fmt::Display for Holder {
 
 /// Finds places for waiting clients, in order for each holder. `held` is in the order in which the
 /// connections were let in: of connections that are idle for the same time, the newest ends first.
-pub(crate) fn plan(limit: usize, min_idle: Duration, held: &[Held], waiting: &[Holder]) -> Plan {
-    let mut shares: BTreeMap<Holder, Share> = BTreeMap::new();
+pub(crate) fn plan(
+    limit: usize,
+    min_idle: Duration,
+    held: &[AdmittedConnection],
+    waiting: &[Holder],
+) -> Plan {
+    let mut shares: BTreeMap<Holder, HolderShare> = BTreeMap::new();
     for (position, connection) in held.iter().enumerate() {
         let share = shares.entry(connection.holder).or_default();
         share.connections += 1;
@@ -127,7 +132,7 @@ pub(crate) fn plan(limit: usize, min_idle: Duration, held: &[Held], waiting: &[H
 }
 
 /// The holder that gets the next place: the one with the fewest connections of those that wait.
-fn next(shares: &BTreeMap<Holder, Share>) -> Option<Holder> {
+fn next(shares: &BTreeMap<Holder, HolderShare>) -> Option<Holder> {
     shares
         .iter()
         .filter(|(_, share)| !share.is_stuck)
@@ -138,11 +143,11 @@ fn next(shares: &BTreeMap<Holder, Share>) -> Option<Holder> {
 
 /// The holder that loses a connection to another one of `newcomer`.
 fn gives_way(
-    shares: &BTreeMap<Holder, Share>,
+    shares: &BTreeMap<Holder, HolderShare>,
     newcomer: Holder,
     equal: usize,
     min_idle: Duration,
-    held: &[Held],
+    held: &[AdmittedConnection],
 ) -> Option<Holder> {
     let owed = equal.max(1);
     let is_owed = shares.get(&newcomer)?.connections < owed;
