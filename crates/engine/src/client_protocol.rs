@@ -1,5 +1,5 @@
-//! The protocol that a client speaks, by the first byte that it sends. A listener tells a client that
-//! speaks another one. The parser of the protocol then decides whether the bytes are valid.
+//! Guesses a client's protocol from its first byte, so that a listener can explain to a client which
+//! protocol it expects. The parser of the protocol decides whether the bytes are valid.
 
 /// The type of a TLS record that begins a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -18,7 +18,7 @@ pub(crate) enum ClientProtocol {
 }
 
 impl ClientProtocol {
-    /// The protocol that the first byte shows.
+    /// The protocol that begins with this byte.
     pub(crate) fn of_first_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             // All registered methods are in capitals.

@@ -1,11 +1,11 @@
-//! Limits the work that the peer of an HTTP/2 connection can cause for free (RFC 9113 section
+//! Limits the work that the peer of an HTTP/2 connection can cause at no cost to itself (RFC 9113 section
 //! 10.5).
 //!
 //! Frames that carry no part of a message are cheap to send, and this side must read, apply and
 //! often answer them: `PING`, `SETTINGS`, `WINDOW_UPDATE`, `PRIORITY`, `RST_STREAM`, unknown ones,
 //! header sections without an end, interim answers without end. A peer pays for them with credit.
 //! It earns credit with time and with the messages that this side sends. h2 bounds the memory that
-//! such frames can hold; this module bounds their number.
+//! such frames can occupy; this module bounds their number.
 
 mod meter;
 mod scanner;
@@ -54,10 +54,10 @@ impl Credit {
         }
     }
 
-    /// Charges the peer for a frame. `now` is called only when the credit is used up.
+    /// Charges the peer for a frame that was read. `now` is called only when the credit is used up.
     fn read(&mut self, frame: FrameHead, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
         let cost = match frame.kind {
-            // h2 itself counts small ones.
+            // h2 itself limits small ones.
             DATA if frame.length > 0 => return Ok(()),
             DATA | HEADERS => 1,
             RST_STREAM => RESET_COST,

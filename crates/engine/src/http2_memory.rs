@@ -1,11 +1,10 @@
-//! Bounds the memory that a peer which sends and does not read can make HTTP/2 connections hold:
-//! the windows that this side opens, and bodies that wait in streams.
+//! Bounds the memory of HTTP/2 connections whose peers send and do not read: the windows that this side
+//! opens, and the bodies that wait in streams.
 //!
-//! Each connection takes a share of what is left to its holder, so that all of them together stay
-//! bounded, however many there are. A holder may take at most half of what the other holders have left:
-//! one that stalls thousands of connections leaves enough for the next one. The first connections of a
-//! holder get all that they can use. Later ones get smaller windows and fewer streams. They are slower,
-//! and are served all the same.
+//! Each connection takes a share of the memory that is left to its holder, so the sum of all shares is
+//! bounded. A holder may take at most half of the memory that the other holders have left: a holder that
+//! stalls thousands of connections leaves enough for the next one. The first connections of a holder get
+//! all that they can use. Later connections get smaller windows and fewer streams, and are slower.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,21 +14,21 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
 
-/// Largest sum of all shares beyond the smallest ones, in KiB. It is potential memory: a peer that
-/// reads what it asked for leaves nearly all of it unused.
+/// Largest sum of all shares, in KiB. It is potential memory: a peer that reads its answers leaves nearly
+/// all of it unused. The smallest windows and buffers come on top.
 const MAX_TOTAL: u32 = 1024 * 1024;
-/// A holder has at most this part of what the other holders have left.
+/// A holder gets at most this part of the memory that the other holders have left.
 const HOLDER_DIVISOR: u32 = 2;
-/// A connection gets at most this part of what its holder has left.
+/// A connection gets at most this part of the memory that its holder has left.
 const CONNECTION_DIVISOR: u32 = 4;
 /// The whole of a share, for [`MemoryShare::of`].
 const WHOLE: u64 = 1024;
 
-/// What a connection needs for full speed, in KiB.
+/// The memory that a connection needs for full speed, in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryNeed(u32);
 
-/// Bytes of a frame that is read whole.
+/// Size of a frame, which is buffered whole.
 const FRAME_BYTES: u32 = 16 * 1024;
 
 /// The memory of all connections.
@@ -39,7 +38,7 @@ pub(crate) struct Http2Memory {
     taken: Mutex<Taken>,
 }
 
-/// How much is taken, in KiB.
+/// The memory that is taken, in KiB.
 #[derive(Debug, Default)]
 struct Taken {
     by_all: u32,
@@ -56,7 +55,7 @@ pub(crate) struct MemoryShare {
 }
 
 impl MemoryNeed {
-    /// In each of so many streams a window, a buffer for sending, both in bytes, and a frame.
+    /// The need of `streams` streams. Each has a window and a send buffer, both in bytes, and a frame.
     pub(crate) const fn new(streams: u32, window: u32, buffer: u32) -> Self {
         Self(streams * ((window + buffer + FRAME_BYTES) / 1024))
     }
@@ -79,10 +78,9 @@ impl Http2Memory {
         let holder = client.holder();
         let taken = self.lock().take(need, holder);
         if taken < need.0 {
-            // Users of this machine share its addresses: from now on the kernel is asked who they
-            // are.
+            // Users of this machine share its addresses, so the kernel is queried for users now.
             self.owners.note_shortage();
-            self.owners.ask_later(client);
+            self.owners.look_up_later(client);
         }
         MemoryShare {
             of: Arc::clone(self),
@@ -225,12 +223,12 @@ mod tests {
         let memory = Arc::new(Http2Memory::new(Arc::clone(&owners)));
         let modest = client("127.0.0.1:2");
         let first = memory.take(SERVER, &modest);
-        owners.ask_in_shortage(&modest).await;
+        owners.look_up_in_shortage(&modest).await;
         assert_eq!(modest.holder(), Holder::at([127, 0, 0, 1].into()));
         let greedy: Vec<_> = (0..10_000)
             .map(|_| memory.take(SERVER, &client("127.0.0.1:1")))
             .collect();
-        owners.ask_in_shortage(&modest).await;
+        owners.look_up_in_shortage(&modest).await;
         assert_eq!(modest.holder(), Holder::User(2));
         assert_eq!(granted(&memory.take(SERVER, &modest)), 1024);
         // What was taken is returned to the holder that it was counted for.

@@ -1,8 +1,8 @@
-//! Log lines of refusals by client: up to a rate they are written one by one, and further ones are counted
-//! (SPEC R2, R3).
+//! Limits the log lines that one client causes (SPEC R2, R3). Up to a rate they are written one by one;
+//! further ones are counted.
 //!
-//! The log's queue is bounded, so a client that causes a line a hundred thousand times would push out
-//! those of all others. Each client has a budget. Refusals beyond it are counted by destination and
+//! The log's queue is bounded, so a client that causes a hundred thousand lines would push out the lines
+//! of all other clients. Each client has a budget. Refusals beyond it are counted by destination and
 //! outcome, and [`COUNT_INTERVAL`] later one line with the count stands for all of them. So every refusal is
 //! in the log once: in a line of its own or in a count. Allowed decisions are never counted.
 
@@ -22,7 +22,7 @@ use crate::budget::{Budgets, Rate};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
 
-/// Refusals of one client that are written one by one. A refusal makes two lines at most; the queue
+/// Refusals of one client that are written one by one. A refusal writes at most two lines. The queue
 /// of the service holds 4096.
 const RATE: Rate = Rate {
     burst: 500,
@@ -30,15 +30,15 @@ const RATE: Rate = Rate {
 };
 /// How long refusals are counted before the counts are written.
 pub(crate) const COUNT_INTERVAL: Duration = Duration::from_secs(10);
-/// Outcomes that are counted separately for a client, and for all clients. Others are counted
-/// together.
-const MAX_OF_ONE: usize = 64;
-const MAX_OF_ALL: usize = 1024;
+/// Most outcomes that are counted separately for one client, and for all clients. Further outcomes are
+/// counted together.
+const MAX_COUNTS_PER_HOLDER: usize = 64;
+const MAX_COUNTS: usize = 1024;
 
-/// Stands for the holders that have no count of their own.
+/// Stands for the holders without a count of their own.
 const OTHER_HOLDERS: Holder = Holder::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
-/// How a line is logged.
+/// Whether a line is written or counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineChoice {
     /// It is written.
@@ -58,10 +58,10 @@ pub(crate) struct Lines {
 struct LineState {
     budgets: Budgets,
     counts: BTreeMap<CountKey, Count>,
-    of_one: BTreeMap<Holder, usize>,
+    per_holder: BTreeMap<Holder, usize>,
 }
 
-/// What is counted together.
+/// Lines with the same key are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CountKey {
     pub(crate) holder: Holder,
@@ -113,7 +113,7 @@ impl Lines {
             state: Mutex::new(LineState {
                 budgets: Budgets::new(RATE),
                 counts: BTreeMap::new(),
-                of_one: BTreeMap::new(),
+                per_holder: BTreeMap::new(),
             }),
         }
     }
@@ -125,9 +125,9 @@ impl Lines {
         if has_room {
             return LineChoice::Written;
         }
-        // From now on, clients that share an address are told apart.
+        // From now on, users that share an address have a budget each.
         self.owners.note_shortage();
-        self.owners.ask_later(client);
+        self.owners.look_up_later(client);
         LineChoice::Counted(holder)
     }
 
@@ -141,16 +141,16 @@ impl Lines {
             count.lines += 1;
             return is_first;
         }
-        let of_one = state.of_one.get(&holder).copied().unwrap_or(0);
-        if of_one < MAX_OF_ONE && state.counts.len() < MAX_OF_ALL {
-            *state.of_one.entry(holder).or_default() += 1;
+        let per_holder = state.per_holder.get(&holder).copied().unwrap_or(0);
+        if per_holder < MAX_COUNTS_PER_HOLDER && state.counts.len() < MAX_COUNTS {
+            *state.per_holder.entry(holder).or_default() += 1;
             state.counts.insert(key, Count { lines: 1, first });
             return is_first;
         }
         if let About::Decision { .. } = key.about {
             key.about = About::Decisions;
         }
-        if state.counts.len() >= 2 * MAX_OF_ALL {
+        if state.counts.len() >= 2 * MAX_COUNTS {
             key.holder = OTHER_HOLDERS;
         }
         let count = state.counts.entry(key).or_insert(Count {
@@ -164,7 +164,7 @@ impl Lines {
     /// Takes the counts, which start again from zero.
     pub(crate) fn drain(&self) -> BTreeMap<CountKey, Count> {
         let mut state = self.state();
-        state.of_one.clear();
+        state.per_holder.clear();
         std::mem::take(&mut state.counts)
     }
 
@@ -227,13 +227,13 @@ mod tests {
         for number in 0..10_000 {
             lines.count(Holder::User(7), about(number), None);
         }
-        let others = 10_000 - MAX_OF_ONE as u64;
+        let others = 10_000 - MAX_COUNTS_PER_HOLDER as u64;
         for uid in 100..10_000 {
             lines.count(Holder::User(uid), about(0), None);
             lines.count(Holder::User(uid), About::Message("m"), None);
         }
         let counts = lines.drain();
-        assert!(counts.len() <= 3 * MAX_OF_ALL, "{}", counts.len());
+        assert!(counts.len() <= 3 * MAX_COUNTS, "{}", counts.len());
         let total: u64 = counts.values().map(|count| count.lines).sum();
         assert_eq!(total, 10_000 + 2 * 9900);
         let key = CountKey {

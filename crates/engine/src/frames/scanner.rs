@@ -4,7 +4,7 @@
 /// Bytes of a frame before its payload (RFC 9113 section 4.1).
 const HEAD_LENGTH: usize = 9;
 
-/// What the beginning of a frame says.
+/// The header of a frame (RFC 9113 section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHead {
     pub(super) kind: u8,
@@ -32,8 +32,8 @@ impl Scanner {
         }
     }
 
-    /// The next frame that begins in the bytes. Takes the bytes up to its payload; `None` when all
-    /// of them are taken.
+    /// The next frame that begins in the bytes. Consumes the bytes up to its payload. `None`: all bytes
+    /// are consumed.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
         let skipped = self.skip.min(bytes.len());
         self.skip -= skipped;

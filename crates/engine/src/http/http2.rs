@@ -190,7 +190,7 @@ async fn answer(session: &Session, request: Request<RecvStream>, respond: SendRe
     let taken = CancellationToken::new();
     let (parts, content) = request.into_parts();
     let is_head = parts.method == Method::HEAD;
-    let content = Received::new(content, &parts.headers).telling(taken.clone());
+    let content = Received::new(content, &parts.headers).cancelling(taken.clone());
     let mut request = Request::from_parts(parts, Incoming::from(content));
     let stream = Stream::new(respond);
     request.extensions_mut().insert(stream.clone());

@@ -76,7 +76,7 @@ impl LeafBudget {
 
     async fn find_owner(&self, client: &ConnectionHandle) {
         self.owners.note_shortage();
-        self.owners.ask(std::slice::from_ref(client)).await;
+        self.owners.look_up(std::slice::from_ref(client)).await;
     }
 
     fn take(&self, holder: Holder) -> bool {
