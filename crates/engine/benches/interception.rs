@@ -7,9 +7,14 @@
 //! It ends with the resident memory of 500 idle intercepted connections, client and origin of this
 //! same process included, beside that of 500 idle opaque ones. Quote ratios.
 
-#[path = "../tests/interception/scene.rs"]
+#[path = "../tests/it"]
 #[expect(dead_code, reason = "the tests use more of it")]
-mod scene;
+mod it {
+    pub(crate) mod kit;
+    pub(crate) mod interception {
+        pub(crate) mod scene;
+    }
+}
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,10 +29,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
-use scene::{Scene, whole};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::client::TlsStream;
+
+use self::it::interception::scene::{Scene, whole};
 
 const POLICY: &str = "[network]\nallowed_domains = [\"**.test\"]\n";
 const IDLE: usize = 500;
@@ -57,13 +63,18 @@ fn handshakes(c: &mut Criterion) {
             .iter(|| async { scene.direct(Arc::clone(&of_origin)).await });
     });
     group.bench_function("tunnel", |b| {
-        scene.engine.set_mode(Mode::Full).expect("no requirements");
+        scene
+            .doors
+            .engine
+            .set_mode(Mode::Full)
+            .expect("no requirements");
         let client = &of_origin;
         b.to_async(&runtime)
             .iter(|| tls(&scene, "origin.test", Arc::clone(client)));
     });
     group.bench_function("intercepted", |b| {
         scene
+            .doors
             .engine
             .set_mode(Mode::Limited)
             .expect("no requirements");
@@ -72,6 +83,7 @@ fn handshakes(c: &mut Criterion) {
     });
     group.bench_function("intercepted_with_a_new_leaf", |b| {
         scene
+            .doors
             .engine
             .set_mode(Mode::Limited)
             .expect("no requirements");
@@ -142,6 +154,7 @@ fn requests(c: &mut Criterion) {
     for protocol in ["http/1.1", "h2"] {
         let scene = runtime.block_on(Scene::new(POLICY, &[protocol]));
         scene
+            .doors
             .engine
             .set_mode(Mode::Limited)
             .expect("no requirements");
@@ -181,7 +194,7 @@ fn memory(_: &mut Criterion) {
     for protocol in ["http/1.1", "h2"] {
         let scene = runtime.block_on(Scene::new(POLICY, &[protocol]));
         for (way, mode) in [("opaque", Mode::Full), ("intercepted", Mode::Limited)] {
-            scene.engine.set_mode(mode).expect("no requirements");
+            scene.doors.engine.set_mode(mode).expect("no requirements");
             let ca = match mode {
                 Mode::Full => &scene.origin_ca,
                 Mode::Limited => &scene.ca,

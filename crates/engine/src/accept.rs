@@ -1,4 +1,4 @@
-//! Accepting: one loop per listener. Nothing but the end of its listener stops a loop.
+//! Accepts clients: one loop for each listener. A loop ends only with its listener.
 //!
 //! A shortage of descriptors or memory is not fatal. The loop backs off, logs the shortage once,
 //! and logs again when it is over. At `max_connections`, clients are accepted into the waiting room
@@ -14,30 +14,31 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, BoundsInForce, Entry, Slot};
+use crate::admission::{Admission, BoundsInForce, ConnectionSlot, Entry};
 use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
 
-/// How long the loop waits after the first failure in a row, and at most.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// The loop waits this long after a first failure, and twice as long after each further one.
+const MIN_BACK_OFF: Duration = Duration::from_millis(20);
+const MAX_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// Shortest time between two log lines that say that all places are taken.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// Shortest time between two log lines about the limit of connections.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How the loop reacts to an error of `accept`.
+/// The kinds of errors of `accept`, by the reaction of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    /// The client is gone: take the next one (`accept(2)`, "Error handling").
+enum AcceptFailure {
+    /// The client is gone. The loop takes the next one (`accept(2)`, "Error handling").
     Client,
-    /// This process or machine is short of something: wait.
+    /// This process or machine lacks descriptors or memory. The loop waits.
     Exhausted,
-    /// Anything else: wait too. A proxy without listeners is useless.
+    /// Anything else. The loop waits too, since a proxy without listeners is useless.
     Other,
 }
 
-/// A listener and what bounds it.
+/// A listener, and the limits for its connections.
 pub(crate) struct Accept {
     pub(crate) listener: TcpListener,
     /// The listener's name in messages.
@@ -48,13 +49,13 @@ pub(crate) struct Accept {
     pub(crate) address: SocketAddr,
     pub(crate) admission: Arc<Admission>,
     pub(crate) bounds: BoundsInForce,
-    /// Marks the address as our own (SPEC P6) while any connection that came in by it is open.
+    /// Marks the address as our own (SPEC P6) while a connection that it accepted is open.
     pub(crate) own: Arc<OwnListener>,
 }
 
 impl Accept {
-    /// Accepts until it is stopped or the drain begins. Each connection that gets a place is served
-    /// in a task of its own.
+    /// Accepts until it is stopped or the drain begins. Serves each admitted connection in a task of
+    /// its own.
     pub(crate) async fn run<S, F>(self, serve: S)
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
@@ -62,20 +63,20 @@ impl Accept {
     {
         let serve = Arc::new(serve);
         let mut backing_off: Option<(Duration, u64)> = None;
-        let mut told = None;
+        let mut logged_at = None;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.drain.begun() => return,
-                accepted = self.next(&mut told) => accepted,
+                accepted = self.next(&mut logged_at) => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
                     if let Some((_, failures)) = backing_off.take() {
                         tracing::info!(door = self.door, failures, "accepting again");
                     }
-                    // Nagle's delay gains nothing here: the other end waits for small pieces.
+                    // Nagle's algorithm would only delay small pieces that the peer waits for.
                     let _ = stream.set_nodelay(true);
                     let connection = self.connection(&stream, address);
                     let entry = self.admission.enter(&connection, &self.bounds);
@@ -87,16 +88,16 @@ impl Accept {
                             Entry::Admitted(slot) => slot,
                             Entry::Waits(slot) => {
                                 let Some(slot) = wait(slot, &drain).await else {
-                                    // Turned away; an orderly close would look like an answer.
+                                    // Turned away. An orderly close would look like an empty answer.
                                     let _ = stream.set_zero_linger();
                                     return;
                                 };
                                 slot
                             }
                         };
-                        admission.owners().ask_in_shortage(&connection).await;
+                        admission.owners().look_up_in_shortage(&connection).await;
                         tokio::select! {
-                            // Polled first: it decides how the connection ends.
+                            // Polled first, since it chooses how the connection ends.
                             biased;
                             () = serve(stream, address, connection.clone()) => {}
                             () = connection.gives_way() => {}
@@ -105,28 +106,28 @@ impl Accept {
                     }));
                 }
                 Err(error) => {
-                    let trouble = classify(&error);
-                    if trouble == Trouble::Client {
+                    let failure = classify(&error);
+                    if failure == AcceptFailure::Client {
                         continue;
                     }
-                    let (wait, failures) = backing_off.unwrap_or((BACK_OFF.0, 0));
+                    let (wait, failures) = backing_off.unwrap_or((MIN_BACK_OFF, 0));
                     if failures == 0 {
-                        tracing::error!(door = self.door, %error, ?trouble, "cannot accept clients; trying again until it works");
+                        tracing::error!(door = self.door, %error, trouble = ?failure, "cannot accept clients; trying again until it works");
                     }
-                    backing_off = Some(((wait * 2).min(BACK_OFF.1), failures + 1));
+                    backing_off = Some(((wait * 2).min(MAX_BACK_OFF), failures + 1));
                     tokio::time::sleep(wait).await;
                 }
             }
         }
     }
 
-    /// Waits for a client, unless too many already wait for a place.
-    async fn next(&self, told: &mut Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
-        let limit = (self.bounds)().places;
+    /// Accepts the next client, as soon as the waiting room has room.
+    async fn next(&self, logged_at: &mut Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+        let limit = (self.bounds)().slots;
         if self.admission.open() >= limit {
-            let quiet = told.is_some_and(|told| told.elapsed() < TELL_AGAIN);
+            let quiet = logged_at.is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL);
             if !quiet {
-                *told = Some(Instant::now());
+                *logged_at = Some(Instant::now());
                 tracing::warn!(
                     door = self.door,
                     limit,
@@ -149,8 +150,8 @@ impl Accept {
     }
 }
 
-/// Waits for a place. `None`: the client is turned away.
-async fn wait(slot: oneshot::Receiver<Slot>, drain: &Drain) -> Option<Slot> {
+/// Waits for a slot. `None`: the client is turned away.
+async fn wait(slot: oneshot::Receiver<ConnectionSlot>, drain: &Drain) -> Option<ConnectionSlot> {
     tokio::select! {
         biased;
         slot = slot => slot.ok(),
@@ -158,12 +159,14 @@ async fn wait(slot: oneshot::Receiver<Slot>, drain: &Drain) -> Option<Slot> {
     }
 }
 
-fn classify(error: &io::Error) -> Trouble {
+fn classify(error: &io::Error) -> AcceptFailure {
     match error.raw_os_error() {
-        Some(libc::ECONNABORTED | libc::EPROTO | libc::EINTR | libc::EPERM) => Trouble::Client,
-        Some(libc::ENOBUFS | libc::ENOMEM) => Trouble::Exhausted,
-        _ if descriptors::are_exhausted(error) => Trouble::Exhausted,
-        _ => Trouble::Other,
+        Some(libc::ECONNABORTED | libc::EPROTO | libc::EINTR | libc::EPERM) => {
+            AcceptFailure::Client
+        }
+        Some(libc::ENOBUFS | libc::ENOMEM) => AcceptFailure::Exhausted,
+        _ if descriptors::are_exhausted(error) => AcceptFailure::Exhausted,
+        _ => AcceptFailure::Other,
     }
 }
 
@@ -172,13 +175,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accept_errors_are_told_apart() {
+    fn c5_accept_errors_are_classified() {
         for (code, wanted) in [
-            (libc::ECONNABORTED, Trouble::Client),
-            (libc::EMFILE, Trouble::Exhausted),
-            (libc::ENFILE, Trouble::Exhausted),
-            (libc::ENOMEM, Trouble::Exhausted),
-            (libc::EINVAL, Trouble::Other),
+            (libc::ECONNABORTED, AcceptFailure::Client),
+            (libc::EMFILE, AcceptFailure::Exhausted),
+            (libc::ENFILE, AcceptFailure::Exhausted),
+            (libc::ENOMEM, AcceptFailure::Exhausted),
+            (libc::EINVAL, AcceptFailure::Other),
         ] {
             assert_eq!(
                 classify(&io::Error::from_raw_os_error(code)),

@@ -1,4 +1,4 @@
-//! When something last flowed, for limits on silence.
+//! The time of the last transfer on a connection, for idle limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// When something last flowed, in either direction.
+/// The time of the last transfer, in either direction.
 #[derive(Debug)]
 pub(crate) struct Activity {
     start: Instant,
     /// Microseconds after `start`. Fine enough to tell which connection has been idle longest.
     last: AtomicU64,
-    /// How many requests are in hand. While there are any, the connection is not silent.
+    /// The number of requests in hand. The connection is not idle while there are any.
     busy: AtomicU64,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Activity {
 pub struct Busy(Arc<Activity>);
 
 impl Activity {
-    /// Something flows now.
+    /// Begins with a transfer now.
     pub(crate) fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -30,18 +30,19 @@ impl Activity {
         }
     }
 
-    /// Keeps the connection from being silent until the value is dropped.
+    /// Keeps the connection from being idle until the value is dropped.
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
     }
 
+    /// Notes a transfer.
     pub(crate) fn note(&self) {
         let elapsed = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
-    /// For how long nothing has flowed; zero while a request is in hand.
+    /// The time since the last transfer; zero while a request is in hand.
     pub(crate) fn idle(&self) -> Duration {
         if self.busy.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;
@@ -49,7 +50,7 @@ impl Activity {
         self.last().elapsed()
     }
 
-    /// Resolves when nothing has flowed for `limit`.
+    /// Resolves when the connection has been idle for `limit`.
     pub(crate) async fn silence(&self, limit: Duration) {
         loop {
             let mut until = self.last() + limit;

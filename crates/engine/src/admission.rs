@@ -1,9 +1,10 @@
-//! Places for clients (SPEC C5): a fixed number, taken at accept and given back at the end.
+//! Limits the number of connections (SPEC C5). Each connection takes a slot when it is accepted and
+//! frees it when it ends.
 //!
-//! While places are left, a connection costs one short lock. When none are left, clients are accepted
-//! into a waiting room. One task, which runs only while clients wait, finds places for them by the rules
-//! of [`shares`]. When the waiting room is full, clients wait in the kernel's queue. If no place is freed
-//! for a while, that queue is emptied too: clients of another holder may stand in it behind many of one.
+//! While slots are free, a connection costs one short lock. Otherwise clients are accepted into a waiting
+//! room. One task finds slots for them by the rules of [`shares`]; it runs only while clients wait. When
+//! the waiting room is full, clients wait in the kernel's queue. If no slot is freed for a while, that
+//! queue is emptied too: many clients of one holder may stand in it before a client of another one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,102 +19,102 @@ use tokio::time::{Instant, timeout};
 
 use crate::drain::Drain;
 use crate::owner::{ConnectionHandle, Owners};
-use crate::shares::{self, Held, Holder};
+use crate::shares::{self, AdmittedConnection, Holder};
 
 /// Size of the waiting room.
 const MAX_WAITING: usize = 128;
 /// Clients accepted beyond the waiting room while the kernel's queue is emptied.
-const SURPLUS: usize = 32;
-/// The kernel's queue is emptied when no place was freed for this long.
-const STUCK: Duration = Duration::from_secs(2);
-/// How often the waiting clients are looked at again when no place is freed.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Shortest time between two log lines about connections that ended for others.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
+const MAX_SURPLUS: usize = 32;
+/// The kernel's queue is emptied when no slot was freed for this long.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often slots are searched for again when none is freed.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Shortest time between two log lines about connections that ended to make room.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many places there are, and when a connection is idle.
+/// The number of slots, and when a connection is idle.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    pub(crate) places: usize,
-    /// A connection that was idle for less keeps its place, within its holder's share.
+    pub(crate) slots: usize,
+    /// A connection that was idle for less keeps its slot, within its holder's share.
     pub(crate) min_idle: Duration,
 }
 
 /// The bounds in force, which a reload changes.
 pub(crate) type BoundsInForce = Arc<dyn Fn() -> Bounds + Send + Sync>;
 
-/// How often places ran short, since the start.
+/// The effects of shortages of slots, counted since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Shortages {
-    /// Connections that ended for another one.
+    /// Connections that ended to make room for another one.
     pub(crate) ended: AtomicU64,
     /// Clients that were turned away.
     pub(crate) turned_away: AtomicU64,
 }
 
-/// The places of one kind of connection.
+/// The slots for one kind of connection.
 pub(crate) struct Admission {
-    /// The name in messages.
+    /// The name in log messages.
     name: &'static str,
     owners: Arc<Owners>,
     drain: Drain,
     shortages: Arc<Shortages>,
-    state: Mutex<State>,
-    /// How many connections have a place.
+    state: Mutex<AdmissionState>,
+    /// How many connections have a slot.
     open: AtomicUsize,
-    /// How many wait.
+    /// How many clients wait.
     waiting: AtomicUsize,
-    /// A place was freed, or a client waits.
+    /// A slot was freed, or another client waits.
     changed: Notify,
-    /// There may be room among those that wait.
+    /// The waiting room may have room.
     room: Notify,
 }
 
-struct State {
-    held: BTreeMap<u64, ConnectionHandle>,
+struct AdmissionState {
+    connected: BTreeMap<u64, ConnectionHandle>,
     waiting: VecDeque<Newcomer>,
     last_number: u64,
-    /// When a place was last freed or given.
-    moved: Instant,
-    usher: Usher,
-    /// When it was last logged that connections ended for others.
-    told: Option<Instant>,
+    /// When a slot was last freed or taken.
+    last_change: Instant,
+    search: SlotSearch,
+    /// When a shortage was last logged.
+    logged_at: Option<Instant>,
 }
 
-/// Whether the task that finds places runs.
+/// Whether the task that finds slots runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Usher {
-    Away,
-    AtWork,
+enum SlotSearch {
+    Idle,
+    Running,
 }
 
 struct Newcomer {
     connection: ConnectionHandle,
-    admitted: oneshot::Sender<Slot>,
+    admitted: oneshot::Sender<ConnectionSlot>,
 }
 
-/// What a new connection gets.
+/// The result of [`Admission::enter`].
 pub(crate) enum Entry {
-    Admitted(Slot),
+    Admitted(ConnectionSlot),
     /// A slot follows. If the sender is dropped, the client is turned away.
-    Waits(oneshot::Receiver<Slot>),
+    Waits(oneshot::Receiver<ConnectionSlot>),
 }
 
-/// One place; dropping it frees the place.
-pub(crate) struct Slot {
+/// The slot of one connection. Dropping it frees the slot.
+pub(crate) struct ConnectionSlot {
     admission: Arc<Admission>,
     number: u64,
 }
 
-/// Who has a place, by number, and who waits.
+/// The connections that have a slot, by number, and those that wait.
 struct Clients {
-    held: Vec<(u64, ConnectionHandle)>,
+    connected: Vec<(u64, ConnectionHandle)>,
     waiting: Vec<ConnectionHandle>,
 }
 
-/// What the next log line will say, by holder.
+/// Counts by holder that are not logged yet.
 #[derive(Default)]
-struct Untold {
+struct Unlogged {
     ended: BTreeMap<Holder, u64>,
     turned_away: BTreeMap<Holder, u64>,
 }
@@ -130,13 +131,13 @@ impl Admission {
             owners,
             drain,
             shortages,
-            state: Mutex::new(State {
-                held: BTreeMap::new(),
+            state: Mutex::new(AdmissionState {
+                connected: BTreeMap::new(),
                 waiting: VecDeque::new(),
                 last_number: 0,
-                moved: Instant::now(),
-                usher: Usher::Away,
-                told: None,
+                last_change: Instant::now(),
+                search: SlotSearch::Idle,
+                logged_at: None,
             }),
             open: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -145,25 +146,25 @@ impl Admission {
         })
     }
 
-    /// How many connections have a place.
+    /// How many connections have a slot.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// The holders of the connections.
+    /// Finds the users that connections belong to.
     pub(crate) fn owners(&self) -> &Owners {
         &self.owners
     }
 
-    /// Takes a place, or one among those that wait for one.
+    /// Takes a slot, or a position in the waiting room.
     pub(crate) fn enter(
         self: &Arc<Self>,
         connection: &ConnectionHandle,
         bounds: &BoundsInForce,
     ) -> Entry {
-        let places = bounds().places;
+        let slots = bounds().slots;
         let mut state = self.state();
-        if state.waiting.is_empty() && state.held.len() < places {
+        if state.waiting.is_empty() && state.connected.len() < slots {
             let number = self.take(&mut state, connection.clone());
             drop(state);
             return Entry::Admitted(self.slot(number));
@@ -174,13 +175,13 @@ impl Admission {
             admitted,
         });
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
-        let usher = std::mem::replace(&mut state.usher, Usher::AtWork);
+        let search = std::mem::replace(&mut state.search, SlotSearch::Running);
         drop(state);
         self.owners.note_shortage();
-        if usher == Usher::Away {
+        if search == SlotSearch::Idle {
             let (admission, bounds) = (Arc::clone(self), Arc::clone(bounds));
             self.drain
-                .spawn(async move { admission.find_places(&bounds).await });
+                .spawn(async move { admission.find_slots(&bounds).await });
         }
         self.changed.notify_one();
         Entry::Waits(slot)
@@ -189,55 +190,55 @@ impl Admission {
     /// Resolves when another client may be accepted.
     pub(crate) async fn may_accept(&self) {
         while !self.may_wait() {
-            let _ = timeout(LOOK_AGAIN, self.room.notified()).await;
+            let _ = timeout(RETRY_INTERVAL, self.room.notified()).await;
         }
     }
 
     fn may_wait(&self) -> bool {
         match self.waiting.load(Ordering::Relaxed) {
             0..MAX_WAITING => true,
-            waiting if waiting < MAX_WAITING + SURPLUS => self.is_stuck(),
+            waiting if waiting < MAX_WAITING + MAX_SURPLUS => self.is_stuck(),
             _ => false,
         }
     }
 
     fn is_stuck(&self) -> bool {
-        self.state().moved.elapsed() >= STUCK
+        self.state().last_change.elapsed() >= STUCK_TIMEOUT
     }
 
-    /// Finds places for those that wait until none does and all is told.
-    async fn find_places(self: Arc<Self>, bounds: &BoundsInForce) {
-        let mut untold = Untold::default();
-        while let Some(Clients { held, waiting }) = self.look(&untold) {
+    /// Finds slots for waiting clients until no client waits and everything is logged.
+    async fn find_slots(self: Arc<Self>, bounds: &BoundsInForce) {
+        let mut unlogged = Unlogged::default();
+        while let Some(Clients { connected, waiting }) = self.look(&unlogged) {
             let mut pause = Duration::ZERO;
             if !waiting.is_empty() {
                 self.owners.note_shortage();
-                let all = held.iter().map(|(_, connection)| connection);
+                let all = connected.iter().map(|(_, connection)| connection);
                 let all: Vec<_> = all.chain(&waiting).cloned().collect();
-                self.owners.ask(&all).await;
+                self.owners.look_up(&all).await;
                 let begun = Instant::now();
-                self.settle(bounds(), &held, &waiting, &mut untold);
+                self.settle(bounds(), &connected, &waiting, &mut unlogged);
                 self.room.notify_waiters();
                 // The pause is three times the work: the search takes at most a quarter of a
                 // processor.
                 pause = begun.elapsed() * 3;
             }
-            self.tell(&mut untold);
+            self.log(&mut unlogged);
             tokio::select! {
                 () = self.drain.begun() => {}
                 () = async {
                     tokio::time::sleep(pause).await;
-                    let _ = timeout(LOOK_AGAIN, self.changed.notified()).await;
+                    let _ = timeout(RETRY_INTERVAL, self.changed.notified()).await;
                 } => {}
             }
         }
         self.room.notify_waiters();
     }
 
-    /// Who has a place and who waits; `None` when there is nothing left to do.
-    fn look(&self, untold: &Untold) -> Option<Clients> {
+    /// The admitted and the waiting connections; `None` when there is nothing left to do.
+    fn look(&self, unlogged: &Unlogged) -> Option<Clients> {
         let mut state = self.state();
-        // Those that have gone need no place.
+        // A client that has gone needs no slot.
         let is_there = |newcomer: &Newcomer| !newcomer.admitted.is_closed();
         state.waiting.retain(is_there);
         if self.drain.has_begun() {
@@ -245,19 +246,19 @@ impl Admission {
         }
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
         if state.waiting.is_empty() {
-            if untold.is_empty() || self.drain.has_begun() {
-                state.usher = Usher::Away;
+            if unlogged.is_empty() || self.drain.has_begun() {
+                state.search = SlotSearch::Idle;
                 return None;
             }
             return Some(Clients {
-                held: Vec::new(),
+                connected: Vec::new(),
                 waiting: Vec::new(),
             });
         }
-        let held = state.held.iter();
+        let connected = state.connected.iter();
         let waiting = state.waiting.iter();
         Some(Clients {
-            held: held
+            connected: connected
                 .map(|(number, connection)| (*number, connection.clone()))
                 .collect(),
             waiting: waiting
@@ -266,43 +267,47 @@ impl Admission {
         })
     }
 
-    /// Carries a plan out. Its connections may have changed meanwhile: one that has ended has
-    /// already freed its place.
+    /// Makes a plan and carries it out. A connection that has ended meanwhile has already freed its
+    /// slot.
     fn settle(
         self: &Arc<Self>,
         bounds: Bounds,
-        held: &[(u64, ConnectionHandle)],
+        connected: &[(u64, ConnectionHandle)],
         waiting: &[ConnectionHandle],
-        untold: &mut Untold,
+        unlogged: &mut Unlogged,
     ) {
-        let rows: Vec<_> = held
+        let rows: Vec<_> = connected
             .iter()
-            .map(|(_, connection)| Held {
+            .map(|(_, connection)| AdmittedConnection {
                 holder: connection.holder(),
                 idle: connection.activity().idle(),
             })
             .collect();
         let holders: Vec<_> = waiting.iter().map(ConnectionHandle::holder).collect();
-        let plan = shares::plan(bounds.places, bounds.min_idle, &rows, &holders);
+        let plan = shares::plan(bounds.slots, bounds.min_idle, &rows, &holders);
         let mut state = self.state();
         for at in plan.end {
-            let (number, connection) = &held[at];
-            if state.held.remove(number).is_some() {
+            let (number, connection) = &connected[at];
+            if state.connected.remove(number).is_some() {
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 self.shortages.ended.fetch_add(1, Ordering::Relaxed);
-                *untold.ended.entry(rows[at].holder).or_default() += 1;
+                *unlogged.ended.entry(rows[at].holder).or_default() += 1;
                 connection.give_way();
             }
         }
         // Only this task removes newcomers, and new ones are added at the end.
-        let mut leaving: Vec<(usize, Leaves)> = plan
+        let mut leaving: Vec<(usize, Departure)> = plan
             .admit
             .iter()
-            .map(|at| (*at, Leaves::Admitted))
+            .map(|at| (*at, Departure::Admitted))
             .collect();
-        if state.moved.elapsed() >= STUCK && plan.admit.is_empty() {
+        if state.last_change.elapsed() >= STUCK_TIMEOUT && plan.admit.is_empty() {
             let turned_away = shares::surplus(MAX_WAITING, &holders);
-            leaving.extend(turned_away.into_iter().map(|at| (at, Leaves::TurnedAway)));
+            leaving.extend(
+                turned_away
+                    .into_iter()
+                    .map(|at| (at, Departure::TurnedAway)),
+            );
         }
         leaving.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         let mut admitted = Vec::new();
@@ -311,84 +316,86 @@ impl Admission {
                 continue;
             };
             match leaves {
-                Leaves::Admitted if state.held.len() < bounds.places => {
+                Departure::Admitted if state.connected.len() < bounds.slots => {
                     let number = self.take(&mut state, newcomer.connection);
                     admitted.push((newcomer.admitted, number));
                 }
-                // The plan was made for connections that have ended since; it is made anew.
-                Leaves::Admitted => state.waiting.insert(at, newcomer),
-                Leaves::TurnedAway => {
+                // More connections were admitted since the plan was made. The next plan decides.
+                Departure::Admitted => state.waiting.insert(at, newcomer),
+                Departure::TurnedAway => {
                     self.shortages.turned_away.fetch_add(1, Ordering::Relaxed);
-                    *untold.turned_away.entry(holders[at]).or_default() += 1;
+                    *unlogged.turned_away.entry(holders[at]).or_default() += 1;
                 }
             }
         }
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
         drop(state);
         for (newcomer, number) in admitted {
-            // A client that has gone drops the slot, which frees the place.
+            // If the client has gone, this drops the slot and so frees it.
             let _ = newcomer.send(self.slot(number));
         }
     }
 
-    fn take(&self, state: &mut State, connection: ConnectionHandle) -> u64 {
+    fn take(&self, state: &mut AdmissionState, connection: ConnectionHandle) -> u64 {
         state.last_number += 1;
-        state.moved = Instant::now();
-        state.held.insert(state.last_number, connection);
+        state.last_change = Instant::now();
+        state.connected.insert(state.last_number, connection);
         self.open.fetch_add(1, Ordering::Relaxed);
         state.last_number
     }
 
-    fn slot(self: &Arc<Self>, number: u64) -> Slot {
-        Slot {
+    fn slot(self: &Arc<Self>, number: u64) -> ConnectionSlot {
+        ConnectionSlot {
             admission: Arc::clone(self),
             number,
         }
     }
 
-    /// Logs what has happened since the last line, at most every [`TELL_AGAIN`].
-    fn tell(&self, untold: &mut Untold) {
-        if untold.is_empty() {
+    /// Logs the counts, at most every [`LOG_INTERVAL`].
+    fn log(&self, unlogged: &mut Unlogged) {
+        if unlogged.is_empty() {
             return;
         }
         let mut state = self.state();
-        let is_quiet = state.told.is_some_and(|told| told.elapsed() < TELL_AGAIN);
-        if is_quiet && !self.drain.has_begun() {
+        let was_logged = state
+            .logged_at
+            .is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL);
+        if was_logged && !self.drain.has_begun() {
             return;
         }
-        state.told = Some(Instant::now());
+        state.logged_at = Some(Instant::now());
         drop(state);
-        for (holder, count) in std::mem::take(&mut untold.ended) {
+        for (holder, count) in std::mem::take(&mut unlogged.ended) {
             tracing::warn!(door = self.name, client = %holder, count, "all places are taken: ended connections of this client, the longest idle first, to let others in");
         }
-        for (holder, count) in std::mem::take(&mut untold.turned_away) {
+        for (holder, count) in std::mem::take(&mut unlogged.turned_away) {
             tracing::warn!(door = self.name, client = %holder, count, "all places are taken: turned connections of this client away");
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AdmissionState> {
         self.state.lock()
     }
 }
 
 /// How a client leaves the waiting room.
 #[derive(Clone, Copy)]
-enum Leaves {
+enum Departure {
     Admitted,
     TurnedAway,
 }
 
-impl Untold {
+impl Unlogged {
     fn is_empty(&self) -> bool {
         self.ended.is_empty() && self.turned_away.is_empty()
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.admission.state();
-        if state.held.remove(&self.number).is_some() {
-            state.moved = Instant::now();
+        if state.connected.remove(&self.number).is_some() {
+            state.last_change = Instant::now();
             self.admission.open.fetch_sub(1, Ordering::Relaxed);
         }
         drop(state);

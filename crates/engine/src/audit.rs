@@ -2,8 +2,8 @@
 //!
 //! Events go to an [`AuditSink`]. The default sink emits a `tracing` event under the target
 //! `codex_otel.network_proxy`. An event never holds a URL, a path or a query. A log is bounded, so
-//! that sink gets every allowed decision one by one, but refusals of one client only up to a rate;
-//! further ones arrive as counts. Each decision is in exactly one event ([`Volume`]).
+//! that sink gets every allowed decision one by one, and the refusals of one client up to a rate;
+//! further refusals arrive as counts. Each decision is in exactly one event ([`Volume`]).
 
 use codex_network_policy::{Decision, Protocol};
 use time::OffsetDateTime;
@@ -14,8 +14,8 @@ use time::macros::format_description;
 const TIMESTAMP: StaticFormatDescription =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
-/// A `tracing` event with the fields of a decision, further fields, and a message. Every event about a
-/// decision has the same fields in this way.
+/// A `tracing` event with the fields of a decision, further fields, and a message. All events about
+/// decisions are made here, so they have the same fields.
 macro_rules! decided {
     ($target:expr, $level:expr, $name:literal, $event:expr, $($rest:tt)+) => {{
         let decided: &$crate::audit::AuditEvent<'_> = $event;
@@ -54,24 +54,24 @@ macro_rules! decided {
 
 pub(crate) mod flow;
 
-/// What is recorded of a decision.
+/// The record of a decision.
 #[derive(Clone, Debug)]
 pub struct AuditEvent<'a> {
     /// When the decision was made, in UTC.
     pub timestamp: OffsetDateTime,
-    /// Whether it was about a host.
+    /// Whether the decision is about a host.
     pub scope: Scope,
     /// The decision.
     pub decision: Decision,
     /// The decision's reason, or the reason that the decider gave.
     pub reason: &'a str,
-    /// Whether a decider overrode what the lists said.
+    /// Whether a decider overrode the lists.
     pub overridden: Override,
     /// The door.
     pub protocol: Protocol,
-    /// The host that was asked for, or `unix-socket`.
+    /// The requested host, or `unix-socket`.
     pub server_address: &'a str,
-    /// The port that was asked for; 0 when none could be read, and for a unix socket.
+    /// The requested port; 0 if it could not be read, and for a unix socket.
     pub server_port: u16,
     /// The HTTP method, where there is one.
     pub method: Option<&'a str>,
@@ -79,15 +79,15 @@ pub struct AuditEvent<'a> {
     pub client_address: Option<&'a str>,
     /// The attempt that the client belongs to.
     pub attempt_id: Option<&'a str>,
-    /// What the embedder says of itself.
+    /// The embedder's fields.
     pub metadata: &'a AuditMetadata,
-    /// How many decisions the event stands for. It is 1, or more where a [`Volume::Bounded`] sink
-    /// gets a count of similar decisions. A count has no method and no attempt, and its client is
-    /// `uid N` or an address without a port.
+    /// The number of decisions that the event stands for. It is more than 1 only for a
+    /// [`Volume::Bounded`] sink and similar decisions. Such an event has no method and no attempt, and
+    /// its client is `uid N` or an address without a port.
     pub count: u64,
 }
 
-/// What an embedder wants in every audit event. A field that is `None` is left out.
+/// Fields that an embedder adds to every audit event. A field that is `None` is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditMetadata {
     /// `conversation.id`.
@@ -110,7 +110,7 @@ pub struct AuditMetadata {
     pub slug: Option<String>,
 }
 
-/// What a decision was about.
+/// The subject of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// A host.
@@ -133,7 +133,7 @@ pub trait AuditSink: Send + Sync + 'static {
     /// Takes one event. Called on the request's path: it must not block for long.
     fn record(&self, event: &AuditEvent<'_>);
 
-    /// Whether it can take any number of events.
+    /// How many events the sink takes.
     fn volume(&self) -> Volume {
         Volume::Every
     }
@@ -142,7 +142,7 @@ pub trait AuditSink: Send + Sync + 'static {
 /// How many events a sink takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volume {
-    /// One event for each decision, however many there are.
+    /// One event for each decision.
     Every,
     /// One event for each allowed decision. Refusals of one client beyond a rate share one event
     /// with their count.
@@ -168,7 +168,7 @@ impl AuditSink for TracingAudit {
             tracing::Level::INFO,
             "codex.network_proxy.policy_decision",
             event,
-            // People see a journal entry without a message as an empty line.
+            // The journal shows an entry without a message as an empty line.
             "{} {} {}:{} ({}{})",
             event.decision.verdict(),
             event.protocol,
@@ -180,7 +180,7 @@ impl AuditSink for TracingAudit {
     }
 }
 
-/// `, 12 times`, where that is more than once.
+/// `, 12 times`, if the count is more than 1.
 struct Times(u64);
 
 impl std::fmt::Display for Times {

@@ -1,7 +1,7 @@
 //! The last refusals: a ring of entries in memory and a log line each (SPEC R1, R2).
 //!
-//! It answers people and tools that ask "why did that fail"; the audit events in `audit.rs` are the
-//! complete record. The ring belongs to the engine and not to the settings, so it survives a
+//! It shows people and tools why a request failed; the audit events in `audit.rs` are the complete
+//! record. The ring belongs to the engine and not to the settings, so it survives a
 //! reload. It does not survive the engine. An owner that starts another engine passes the last
 //! number on, so that "entries after number N" stays meaningful.
 
@@ -19,7 +19,7 @@ const MAX_COMPARED: usize = 64;
 /// One refused request, as clients of the admin API see it.
 #[derive(Clone, Debug, Serialize)]
 pub struct BlockedEntry {
-    /// The host that was asked for, in canonical form; unprintable bytes are escaped.
+    /// The requested host in canonical form; unprintable bytes are escaped.
     pub host: String,
     /// Why it was refused.
     pub reason: Cow<'static, str>,
@@ -33,11 +33,11 @@ pub struct BlockedEntry {
     pub protocol: &'static str,
     /// `deny` or `ask`.
     pub decision: &'static str,
-    /// What decided.
+    /// The source of the decision.
     pub source: &'static str,
-    /// The port that was asked for; absent where none could be read.
+    /// The requested port; absent if it could not be read.
     pub port: Option<u16>,
-    /// When, in seconds since 1970 (UTC).
+    /// The time, in seconds since 1970 (UTC).
     pub timestamp: i64,
     /// The attempt that the client belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,11 +45,11 @@ pub struct BlockedEntry {
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// More detail, where the reason alone does not say it.
+    /// More detail than the reason has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'static str>,
-    /// How many refusals the entry stands for, where that is more than one. Beyond a rate, similar
-    /// refusals of one client share an entry.
+    /// The number of refusals that the entry stands for. Beyond a rate, similar refusals of one client
+    /// share an entry.
     #[serde(skip_serializing_if = "is_one")]
     pub count: u64,
     /// Counts up by 1 from the engine's base, which is 0 by default. A gap within one engine's life
@@ -57,7 +57,7 @@ pub struct BlockedEntry {
     pub sequence: u64,
 }
 
-/// The ring.
+/// The last refusals, in a ring.
 #[derive(Debug, Default)]
 pub struct BlockedLog {
     ring: Mutex<Ring>,
@@ -109,7 +109,7 @@ impl BlockedLog {
 
     /// Sends every entry to an observer too, while its channel has room. The log never waits for
     /// the observer, which sees missed entries as gaps in the numbers.
-    pub(crate) fn told_to(self, observer: Option<mpsc::Sender<BlockedEntry>>) -> Self {
+    pub(crate) fn with_observer(self, observer: Option<mpsc::Sender<BlockedEntry>>) -> Self {
         Self { observer, ..self }
     }
 

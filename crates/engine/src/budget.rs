@@ -1,4 +1,4 @@
-//! Token buckets, one for each holder: a burst, and a rate per second in the long run.
+//! Token buckets, one for each holder: a burst, and a rate per second.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use crate::shares::Holder;
 
-/// Holders that are remembered. A full bucket carries no information, so it is forgotten.
+/// Most holders with a bucket of their own. A full bucket carries no information, so it is dropped.
 const MAX_HOLDERS: usize = 4096;
 
 /// How much a holder may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
-    /// At once, after a quiet time.
+    /// At once, with a full bucket.
     pub(crate) burst: u32,
-    /// In the long run.
+    /// Tokens that are added each second.
     pub(crate) per_second: u32,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Rate {
 pub(crate) struct Budgets {
     rate: Rate,
     buckets: HashMap<Holder, Bucket>,
-    /// Shared by the holders that have no bucket of their own.
+    /// Shared by the holders without a bucket of their own.
     rest: Bucket,
 }
 
@@ -43,7 +43,7 @@ impl Budgets {
         }
     }
 
-    /// Takes a token of this holder, if it has one left.
+    /// Takes a token of this holder. Returns whether it had one.
     pub(crate) fn take(&mut self, holder: Holder, now: Instant) -> bool {
         let rate = self.rate;
         if self.buckets.len() >= MAX_HOLDERS && !self.buckets.contains_key(&holder) {
@@ -85,7 +85,7 @@ impl Bucket {
             (self.tokens, self.refilled) = (rate.burst, now);
         } else {
             self.tokens = (self.tokens + due).min(rate.burst);
-            // The fraction of a token that is left counts towards the next one.
+            // The rest of the time counts towards the next token.
             self.refilled += every * due;
         }
     }

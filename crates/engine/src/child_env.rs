@@ -1,8 +1,8 @@
 //! The environment of a program that should use the proxy (SPEC B1, B2): which variables are set,
 //! and to what.
 //!
-//! Programs read many different variables, so all of them are set. A value that the caller had
-//! would lead past the proxy.
+//! Programs read many different variables, so all of them are set. An old value could lead past the
+//! proxy.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use codex_network_config::CERTIFICATE_VARIABLES;
 
 use crate::client::AttemptId;
 
-/// These take the URL of the HTTP door.
+/// Variables for the URL of the HTTP door.
 const HTTP: &[&str] = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -36,9 +36,9 @@ const HTTP: &[&str] = &[
     "DOCKER_HTTP_PROXY",
     "DOCKER_HTTPS_PROXY",
 ];
-/// These take the URL of the SOCKS5 door, if there is one.
+/// Variables for the URL of the SOCKS5 door, or of the HTTP door if there is no other.
 const ALL: &[&str] = &["ALL_PROXY", "all_proxy", "FTP_PROXY", "ftp_proxy"];
-/// These list the hosts that go past the proxy.
+/// Variables that list the hosts to reach without the proxy.
 const NONE: &[&str] = &[
     "NO_PROXY",
     "no_proxy",
@@ -47,16 +47,16 @@ const NONE: &[&str] = &[
     "YARN_NO_PROXY",
     "BUNDLE_NO_PROXY",
 ];
-/// What goes past the proxy when local binding is on.
+/// The destinations to reach without the proxy when local binding is on.
 const LOCAL: &str = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
 
 /// The values of the variables.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChildEnvironment {
-    /// Where the HTTP door is.
+    /// The address of the HTTP door.
     pub http: SocketAddr,
-    /// Where the SOCKS5 door is, if it is open.
+    /// The address of the SOCKS5 door, if it is open.
     pub socks5: Option<SocketAddr>,
     /// Whether the child may reach local and private addresses directly.
     pub allow_local_binding: bool,
@@ -69,7 +69,7 @@ pub struct ChildEnvironment {
 
 impl ChildEnvironment {
     /// The variables that name a bundle of certificates. They are overwritten, so the bundle must
-    /// include what a child trusted by them before (SPEC B2).
+    /// include the certificates of their old files (SPEC B2).
     pub const BUNDLE_VARIABLES: &'static [&'static str] = CERTIFICATE_VARIABLES;
 
     /// For a proxy that has only an HTTP door.
@@ -94,7 +94,7 @@ impl ChildEnvironment {
     /// Sets the variables and overwrites their old values.
     pub fn apply_to(&self, environment: &mut HashMap<String, String>) {
         let http = match &self.attempt {
-            // Some clients send no user name without a password, so there is an empty one.
+            // Some clients send a user name only with a password, so there is an empty one.
             Some(id) => format!("http://{}:@{}", id.user_name(), self.http),
             None => format!("http://{}", self.http),
         };

@@ -1,4 +1,4 @@
-//! Who is asking: the peer's address, and the attempt that it belongs to (SPEC H11).
+//! A client: its address, and the attempt that it belongs to (SPEC H11).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::owner::ConnectionHandle;
 
 /// The user name that carries an attempt id starts with this.
 const ATTEMPT_PREFIX: &str = "codex-net-attempt-";
-/// Longest attempt id; it goes into every record of the connection.
+/// Longest attempt id. The id is part of every record of the connection.
 const MAX_ATTEMPT: usize = 128;
 
 /// A client, for decisions and records.
@@ -18,18 +18,18 @@ const MAX_ATTEMPT: usize = 128;
 pub(crate) struct Client {
     /// The other end of the connection.
     pub(crate) address: SocketAddr,
-    /// The attempt that the client's environment was made for, when it says so.
+    /// The attempt that the client's environment was made for, if the client sent its id.
     pub(crate) attempt: Option<AttemptId>,
-    /// The connection as the limits see it.
+    /// The connection that limits count.
     pub(crate) connection: ConnectionHandle,
 }
 
-/// Marks the requests of one attempt. Not a secret and not a permission.
+/// Marks the requests of one attempt. It is neither a secret nor a permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AttemptId(Arc<str>);
 
 impl Client {
-    /// The client of a request that is described and not made.
+    /// The client of a request that is only described and never sent.
     pub(crate) fn unconnected() -> Self {
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
         Self {

@@ -62,7 +62,7 @@ pub(crate) enum FirstBytes {
     /// The first byte is not that of a TLS handshake record.
     NotTls,
     /// The beginning of a TLS record, but not of an acceptable `ClientHello`.
-    Malformed(Flaw),
+    Malformed(ClientHelloError),
 }
 
 /// What a client says about itself before anything is encrypted.
@@ -87,7 +87,7 @@ pub(crate) struct Alpn {
 
 /// Why a TLS record does not begin an acceptable `ClientHello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Flaw {
+pub(crate) enum ClientHelloError {
     /// Another record type between two fragments of the message.
     #[error("the records of the TLS ClientHello are interrupted by another type")]
     Interrupted,
@@ -131,7 +131,7 @@ pub(crate) enum Flaw {
 
 /// Reads the beginning of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct ClientHelloReader {
     /// Where the first incomplete record begins.
     record: usize,
     /// How many bytes of the message the records before it held.
@@ -140,10 +140,10 @@ pub(crate) struct Reader {
     header: [u8; MESSAGE_HEADER],
     /// How many records were looked at in all calls. The work is proportional to it.
     #[cfg(test)]
-    pub(super) looks: usize,
+    pub(super) records_read: usize,
 }
 
-impl Reader {
+impl ClientHelloReader {
     /// A reader at the first byte.
     pub(crate) fn new() -> Self {
         Self::default()
@@ -160,26 +160,26 @@ impl Reader {
             Some(&HANDSHAKE) => match self.advance(stream) {
                 Ok(None) => FirstBytes::Undecided,
                 Ok(Some(hello)) => FirstBytes::ClientHello(hello),
-                Err(flaw) => FirstBytes::Malformed(flaw),
+                Err(error) => FirstBytes::Malformed(error),
             },
             Some(_) => FirstBytes::NotTls,
         }
     }
 
     /// Goes on at the record that was incomplete.
-    fn advance(&mut self, stream: &[u8]) -> Result<Option<ClientHello>, Flaw> {
+    fn advance(&mut self, stream: &[u8]) -> Result<Option<ClientHello>, ClientHelloError> {
         while let Some(rest) = stream.get(self.record..)
             && let Some(length) = fragment_length(rest)?
         {
             #[cfg(test)]
             {
-                self.looks += 1;
+                self.records_read += 1;
             }
             let arrived = &rest[RECORD_HEADER..rest.len().min(RECORD_HEADER + length)];
             if let Some(message) = self.message_length(arrived)? {
                 let end = self.before + length;
                 if end > message {
-                    return Err(Flaw::Trailing);
+                    return Err(ClientHelloError::Trailing);
                 }
                 if end == message && arrived.len() == length {
                     return parse(&self.message(stream, arrived)).map(Some);
@@ -195,14 +195,14 @@ impl Reader {
     }
 
     /// The length of the message with its header, as soon as that is known.
-    fn message_length(&mut self, arrived: &[u8]) -> Result<Option<usize>, Flaw> {
+    fn message_length(&mut self, arrived: &[u8]) -> Result<Option<usize>, ClientHelloError> {
         for (at, byte) in (self.before..MESSAGE_HEADER).zip(arrived) {
             self.header[at] = *byte;
         }
         let known = self.before + arrived.len();
         let [kind, length @ ..] = self.header;
         if known >= 1 && kind != CLIENT_HELLO {
-            return Err(Flaw::NotClientHello);
+            return Err(ClientHelloError::NotClientHello);
         }
         if known < MESSAGE_HEADER {
             return Ok(None);
@@ -211,7 +211,7 @@ impl Reader {
             .into_iter()
             .fold(0, |length, byte| length << 8 | usize::from(byte));
         if length > MAX_MESSAGE {
-            return Err(Flaw::TooLong);
+            return Err(ClientHelloError::TooLong);
         }
         Ok(Some(MESSAGE_HEADER + length))
     }
@@ -237,12 +237,12 @@ impl Reader {
 
 /// Checks the bytes of a record's header that have arrived. Returns the length of its fragment when
 /// the header is complete.
-fn fragment_length(record: &[u8]) -> Result<Option<usize>, Flaw> {
+fn fragment_length(record: &[u8]) -> Result<Option<usize>, ClientHelloError> {
     if record.first().is_some_and(|kind| *kind != HANDSHAKE) {
-        return Err(Flaw::Interrupted);
+        return Err(ClientHelloError::Interrupted);
     }
     if !is_version(record.get(1), record.get(2)) {
-        return Err(Flaw::RecordVersion);
+        return Err(ClientHelloError::RecordVersion);
     }
     let Some(header) = record.first_chunk::<RECORD_HEADER>() else {
         return Ok(None);
@@ -251,7 +251,7 @@ fn fragment_length(record: &[u8]) -> Result<Option<usize>, Flaw> {
     if (1..=MAX_FRAGMENT).contains(&length) {
         Ok(Some(length))
     } else {
-        Err(Flaw::RecordLength)
+        Err(ClientHelloError::RecordLength)
     }
 }
 
@@ -261,22 +261,22 @@ fn is_version(major: Option<&u8>, minor: Option<&u8>) -> bool {
 }
 
 /// Parses the body of a `ClientHello` (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2).
-fn parse(message: &[u8]) -> Result<ClientHello, Flaw> {
+fn parse(message: &[u8]) -> Result<ClientHello, ClientHelloError> {
     let mut body = Input(message);
     let version = body.take(2)?;
     if !is_version(version.first(), version.get(1)) {
-        return Err(Flaw::Version);
+        return Err(ClientHelloError::Version);
     }
     body.take(32)?; // random
     if body.list8()?.0.len() > 32 {
-        return Err(Flaw::Length); // session id
+        return Err(ClientHelloError::Length); // session id
     }
     let cipher_suites = body.list16()?.0.len();
     if cipher_suites == 0 || cipher_suites % 2 != 0 {
-        return Err(Flaw::Length);
+        return Err(ClientHelloError::Length);
     }
     if !body.list8()?.0.contains(&0) {
-        return Err(Flaw::Compression);
+        return Err(ClientHelloError::Compression);
     }
     let mut hello = ClientHello {
         server_name: None,
@@ -292,7 +292,7 @@ fn parse(message: &[u8]) -> Result<ClientHello, Flaw> {
         let kind = extensions.number16()?;
         let content = extensions.list16()?;
         if !seen.insert(kind) {
-            return Err(Flaw::RepeatedExtension);
+            return Err(ClientHelloError::RepeatedExtension);
         }
         match kind {
             SERVER_NAME => hello.server_name = Some(server_name(content)?),
@@ -307,18 +307,18 @@ fn parse(message: &[u8]) -> Result<ClientHello, Flaw> {
 ///
 /// The parser of SPEC P1 forgives what people type. Here the name must already be in canonical
 /// form, except for case and a trailing dot.
-fn server_name(mut content: Input<'_>) -> Result<Host, Flaw> {
+fn server_name(mut content: Input<'_>) -> Result<Host, ClientHelloError> {
     let mut list = content.list16()?;
     content.end()?;
     let Some((0, rest)) = list.0.split_first() else {
-        return Err(Flaw::NameList); // empty, or another type of name
+        return Err(ClientHelloError::NameList); // empty, or another type of name
     };
     list = Input(rest);
     let name = list.list16()?.0;
     if !list.0.is_empty() || name.is_empty() {
-        return Err(Flaw::NameList);
+        return Err(ClientHelloError::NameList);
     }
-    let host = Host::parse_bytes(name).map_err(|_| Flaw::InvalidName)?;
+    let host = Host::parse_bytes(name).map_err(|_| ClientHelloError::InvalidName)?;
     match &host {
         Host::Name(canonical)
             if name
@@ -328,21 +328,21 @@ fn server_name(mut content: Input<'_>) -> Result<Host, Flaw> {
         {
             Ok(host)
         }
-        _ => Err(Flaw::InvalidName),
+        _ => Err(ClientHelloError::InvalidName),
     }
 }
 
 /// Reads the offered protocols (RFC 7301 section 3.1).
-fn application_protocols(mut content: Input<'_>) -> Result<Alpn, Flaw> {
+fn application_protocols(mut content: Input<'_>) -> Result<Alpn, ClientHelloError> {
     let mut list = content.list16()?;
     content.end()?;
     if list.0.is_empty() {
-        return Err(Flaw::Alpn);
+        return Err(ClientHelloError::Alpn);
     }
     let mut alpn = Alpn::default();
     while !list.0.is_empty() {
         match list.list8()?.0 {
-            [] => return Err(Flaw::Alpn),
+            [] => return Err(ClientHelloError::Alpn),
             b"h2" => alpn.h2 = true,
             b"http/1.1" => alpn.http11 = true,
             [first, second] if first == second && first & 0x0f == 0x0a => {} // GREASE (RFC 8701)
@@ -356,33 +356,39 @@ fn application_protocols(mut content: Input<'_>) -> Result<Alpn, Flaw> {
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Flaw> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(Flaw::Length)?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], ClientHelloError> {
+        let (taken, rest) = self
+            .0
+            .split_at_checked(count)
+            .ok_or(ClientHelloError::Length)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn number16(&mut self) -> Result<u16, Flaw> {
-        let (number, rest) = self.0.split_first_chunk().ok_or(Flaw::Length)?;
+    fn number16(&mut self) -> Result<u16, ClientHelloError> {
+        let (number, rest) = self.0.split_first_chunk().ok_or(ClientHelloError::Length)?;
         self.0 = rest;
         Ok(u16::from_be_bytes(*number))
     }
 
     /// A one-byte length and that many bytes.
-    fn list8(&mut self) -> Result<Self, Flaw> {
+    fn list8(&mut self) -> Result<Self, ClientHelloError> {
         let length = self.take(1)?[0];
         self.take(usize::from(length)).map(Input)
     }
 
     /// A two-byte length and that many bytes.
-    fn list16(&mut self) -> Result<Self, Flaw> {
+    fn list16(&mut self) -> Result<Self, ClientHelloError> {
         let length = self.number16()?;
         self.take(usize::from(length)).map(Input)
     }
 
     /// Nothing may be left.
-    fn end(&self) -> Result<(), Flaw> {
-        self.0.is_empty().then_some(()).ok_or(Flaw::Length)
+    fn end(&self) -> Result<(), ClientHelloError> {
+        self.0
+            .is_empty()
+            .then_some(())
+            .ok_or(ClientHelloError::Length)
     }
 }
 

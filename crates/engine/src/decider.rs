@@ -1,7 +1,7 @@
-//! The embedder's decider: asked about what the lists neither allow nor deny (SPEC P8).
+//! The embedder's decider, which decides about hosts that are on neither list (SPEC P8).
 //!
-//! It is the embedder's code on the way of a request, so it is not trusted to return. It runs in a
-//! task of its own, for a bounded time. One that hangs or panics refuses. `enforce.rs` decides what
+//! It is the embedder's code, and a request waits for it, so it is not trusted to return. It runs in a
+//! task of its own, for a bounded time. If it hangs or panics, the request is refused. `enforce.rs` decides what
 //! its answer may change.
 
 use std::fmt;
@@ -19,12 +19,12 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest reason that goes into records and answers, in bytes before escaping.
 const MAX_REASON: usize = 128;
 
-/// A host that is on neither list, and who wants to reach it how.
+/// A request to a host that is on neither list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NetworkPolicyRequest {
-    /// The door and what the client asked of it. Inside intercepted TLS it is [`Protocol::Https`],
-    /// and the decider is asked about every request.
+    /// The protocol of the request. Inside intercepted TLS it is [`Protocol::Https`], and the decider
+    /// decides about every request.
     pub protocol: Protocol,
     /// The host in canonical form: a name in lower case and A-labels, or an address.
     pub host: String,
@@ -32,25 +32,25 @@ pub struct NetworkPolicyRequest {
     pub port: u16,
     /// The client's end of its connection.
     pub client_addr: Option<SocketAddr>,
-    /// The HTTP method, `CONNECT` included, where there is one to see.
+    /// The HTTP method, `CONNECT` included, if it is known.
     pub method: Option<String>,
     /// The attempt that the client belongs to (SPEC H11).
     pub attempt_id: Option<String>,
-    /// The command that the client runs for, when that is known.
+    /// The command that started the client, if it is known.
     pub command: Option<String>,
-    /// The execution policy's hint about that command, when it is known.
+    /// The execution policy's hint about that command, if it is known.
     pub exec_policy_hint: Option<String>,
 }
 
 /// The answer of a decider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkDecision {
-    /// The host may be reached, as if it were on the allow list: addresses that are not public stay
-    /// out of reach, and limited mode and hooks still count.
+    /// The host may be reached, as if it were on the allow list. Addresses that are not public are
+    /// still refused, and limited mode and hooks still apply.
     Allow,
-    /// It may not.
+    /// The host may not be reached.
     Deny {
-        /// A word for records and answers; the default for an empty word is `policy_denied`.
+        /// The reason for records and answers. An empty reason becomes `policy_denied`.
         reason: String,
     },
     /// The user must be asked first. Until then the request is refused, and the record says `ask`.
@@ -60,8 +60,7 @@ pub enum NetworkDecision {
 /// Decides about hosts that are on neither list. Every async closure from a request to a decision
 /// is a decider.
 ///
-/// It is never asked about hosts on the deny list or about local and private addresses: those stay
-/// refused.
+/// Hosts on the deny list, and local and private addresses, stay refused without it.
 pub trait NetworkPolicyDecider: Send + Sync + 'static {
     /// Decides. A timeout or a panic refuses.
     fn decide(&self, request: NetworkPolicyRequest) -> BoxFuture<'_, NetworkDecision>;
@@ -90,28 +89,28 @@ impl NetworkDecision {
 #[derive(Clone)]
 pub(crate) struct Decider {
     decider: Arc<dyn NetworkPolicyDecider>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Decider {
-    pub(crate) fn new(decider: Arc<dyn NetworkPolicyDecider>, patience: Duration) -> Self {
-        Self { decider, patience }
+    pub(crate) fn new(decider: Arc<dyn NetworkPolicyDecider>, timeout: Duration) -> Self {
+        Self { decider, timeout }
     }
 
-    /// Asks. Dropping the future ends the decider's task.
+    /// Runs the decider. Dropping the future ends its task.
     pub(crate) async fn ask(&self, request: NetworkPolicyRequest) -> NetworkDecision {
         let decider = Arc::clone(&self.decider);
         let (host, port) = (request.host.clone(), request.port);
         let task = tokio::spawn(async move { decider.decide(request).await });
         let task = AbortOnDropHandle::new(task);
-        match tokio::time::timeout(self.patience, task).await {
+        match tokio::time::timeout(self.timeout, task).await {
             Ok(Ok(decision)) => decision,
             Ok(Err(_)) => {
                 tracing::error!(%host, port, "the policy decider panicked, which refuses the request");
                 NetworkDecision::deny("")
             }
             Err(_) => {
-                let limit = duration_text(self.patience);
+                let limit = duration_text(self.timeout);
                 tracing::error!(%host, port, limit, "the policy decider did not answer in time, which refuses the request");
                 NetworkDecision::deny("")
             }
@@ -122,7 +121,7 @@ impl Decider {
 impl fmt::Debug for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decider")
-            .field("patience", &self.patience)
+            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,6 @@
-//! Ending: first no new work, then no work at all.
-//!
-//! A drain has two steps. After [`Drain::begin`], listeners stop accepting, kept-alive connections
+//! Ends an engine in two steps. After [`Drain::begin`], listeners stop accepting, kept-alive connections
 //! end after the request in hand, and tunnels go on. [`Drain::cut`] ends everything that is left at
-//! once. Every task of an engine is tracked here, so that none outlives it.
+//! once. Every task of an engine is tracked here, so that no task outlives it.
 
 use std::time::Duration;
 
@@ -35,8 +33,8 @@ impl Drain {
         self.cut.cancel();
     }
 
-    /// Begins, waits until every task has ended or `limit` is over, then cuts. Returns the number
-    /// of tasks that were cut.
+    /// Begins the drain, waits until every task has ended or `limit` is over, and then cuts. Returns the
+    /// number of tasks that were cut.
     pub async fn finish(&self, limit: Duration) -> usize {
         self.begin();
         let left = match tokio::time::timeout(limit, self.tasks.wait()).await {
@@ -59,12 +57,12 @@ impl Drain {
         self.tasks.wait().await;
     }
 
-    /// How many tasks there are.
+    /// The number of tasks that run.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether every task that is left is being ended.
+    /// Whether the drain was cut.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.is_cancelled()
     }
@@ -85,7 +83,7 @@ impl Drain {
         });
     }
 
-    /// Runs a task that the drain waits for and cuts when its time is over.
+    /// Runs a task that the drain waits for, until it is cut.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();
         self.tasks.spawn(async move {

@@ -309,8 +309,8 @@ fn invalid_host<'g>(
 ) -> Result<ForeseenDecision<'g>, NotJudged> {
     let is_socks = matches!(protocol, Protocol::Socks5Tcp | Protocol::Socks5Udp);
     if !is_socks && !described::is_readable(text) {
-        let flaw = crate::http::framing::Flaw::Target;
-        return Err(Unreadable::Flaw(flaw).into());
+        let error = crate::http::framing::FramingError::Target;
+        return Err(Unreadable::Malformed(error).into());
     }
     let explanation = Explanation::without_host(generation.policy().decide_invalid_host());
     Ok(ForeseenDecision {

@@ -1,11 +1,11 @@
-//! Limits the work that the peer of an HTTP/2 connection can cause for free (RFC 9113 section
+//! Limits the work that the peer of an HTTP/2 connection can cause at no cost to itself (RFC 9113 section
 //! 10.5).
 //!
 //! Frames that carry no part of a message are cheap to send, and this side must read, apply and
 //! often answer them: `PING`, `SETTINGS`, `WINDOW_UPDATE`, `PRIORITY`, `RST_STREAM`, unknown ones,
 //! header sections without an end, interim answers without end. A peer pays for them with credit.
 //! It earns credit with time and with the messages that this side sends. h2 bounds the memory that
-//! such frames can hold; this module bounds their number.
+//! such frames can occupy; this module bounds their number.
 
 mod meter;
 mod scanner;
@@ -14,7 +14,7 @@ pub(crate) use meter::{FrameMeter, Side};
 
 use std::time::Instant;
 
-use scanner::Head;
+use scanner::FrameHead;
 
 /// Largest credit of a peer, and its credit at the start.
 const MAX_CREDIT: u32 = 10_000;
@@ -54,10 +54,10 @@ impl Credit {
         }
     }
 
-    /// Charges the peer for a frame. `now` is called only when the credit is used up.
-    fn read(&mut self, frame: Head, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
+    /// Charges the peer for a frame that was read. `now` is called only when the credit is used up.
+    fn read(&mut self, frame: FrameHead, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
         let cost = match frame.kind {
-            // h2 itself counts small ones.
+            // h2 itself limits small ones.
             DATA if frame.length > 0 => return Ok(()),
             DATA | HEADERS => 1,
             RST_STREAM => RESET_COST,
@@ -75,7 +75,7 @@ impl Credit {
     }
 
     /// Credits the peer for a frame that was sent to it.
-    fn written(&mut self, frame: Head) {
+    fn written(&mut self, frame: FrameHead) {
         match frame.kind {
             DATA if frame.length > 0 => self.gain(DATA_GAIN + frame.length / 1024),
             HEADERS => self.gain(HEADERS_GAIN),
@@ -89,7 +89,7 @@ impl Credit {
 }
 
 /// Whether a frame carries a part of a message.
-fn carries_message(frame: Head) -> bool {
+fn carries_message(frame: FrameHead) -> bool {
     frame.kind == HEADERS || (frame.kind == DATA && frame.length > 0)
 }
 
@@ -99,8 +99,8 @@ mod tests {
 
     use super::*;
 
-    fn frame(kind: u8, length: u32) -> Head {
-        Head {
+    fn frame(kind: u8, length: u32) -> FrameHead {
+        FrameHead {
             kind,
             length,
             stream: 1,
@@ -108,7 +108,7 @@ mod tests {
     }
 
     /// How many of these frames a peer may send at once.
-    fn most(credit: &mut Credit, frame: Head, now: Instant) -> usize {
+    fn most(credit: &mut Credit, frame: FrameHead, now: Instant) -> usize {
         (0..1_000_000)
             .take_while(|_| credit.read(frame, || now).is_ok())
             .count()

@@ -4,7 +4,7 @@
 //! Compiled only by `cargo fuzz`, which sets `cfg(fuzzing)`. Each function checks the properties that hold
 //! for any bytes, and panics where one does not hold.
 
-use crate::socks5::handshake::{Flaw, Parsed, greeting, request, user_name};
+use crate::socks5::handshake::{HandshakeError, ParsedMessage, greeting, request, user_name};
 use crate::upstream::connect_answer;
 
 /// Reads bytes as an upstream proxy's answer to CONNECT (SPEC H12).
@@ -30,26 +30,30 @@ pub fn read_socks5(bytes: &[u8]) {
     read_message(request, bytes);
 }
 
-fn read_message<T>(parse: fn(&[u8]) -> Result<Parsed<T>, Flaw>, bytes: &[u8])
+fn read_message<T>(parse: fn(&[u8]) -> Result<ParsedMessage<T>, HandshakeError>, bytes: &[u8])
 where
     T: std::fmt::Debug + PartialEq,
 {
     match parse(bytes) {
-        Ok(Parsed::Complete(message, length)) => {
+        Ok(ParsedMessage::Complete(message, length)) => {
             for end in 0..length {
-                assert_eq!(parse(&bytes[..end]), Ok(Parsed::Incomplete), "up to {end}");
+                assert_eq!(
+                    parse(&bytes[..end]),
+                    Ok(ParsedMessage::Incomplete),
+                    "up to {end}"
+                );
             }
             let alone = parse(&bytes[..length]);
-            assert_eq!(alone, Ok(Parsed::Complete(message, length)));
+            assert_eq!(alone, Ok(ParsedMessage::Complete(message, length)));
         }
         // A message has at most 262 bytes.
-        Ok(Parsed::Incomplete) => assert!(bytes.len() < 262),
-        Err(flaw) => {
+        Ok(ParsedMessage::Incomplete) => assert!(bytes.len() < 262),
+        Err(error) => {
             let mut longer = bytes.to_vec();
             longer.push(0);
             assert_eq!(
                 parse(&longer).err(),
-                Some(flaw),
+                Some(error),
                 "what follows is not looked at"
             );
         }

@@ -260,7 +260,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     let client = parts.io.into_inner();
     if let Some(next) = session.take_next() {
         let (stream, stop) = client.into_parts();
-        if matches!(stop, Some(Stop::Flaw(_))) {
+        if matches!(stop, Some(Stop::Malformed(_))) {
             // We took the bytes behind a request that changed the protocol for HTTP; they are lost.
             let _ = stream.socket().set_zero_linger();
             return None;
@@ -424,7 +424,7 @@ impl Session {
         let door = self.place.door();
         let answer = match stop {
             None | Some(Stop::Idle | Stop::Finished) => None,
-            Some(Stop::Flaw(flaw)) => {
+            Some(Stop::Malformed(flaw)) => {
                 self.say_malformed(&flaw);
                 Some(respond::malformed(flaw.status(), &flaw))
             }

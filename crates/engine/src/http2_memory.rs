@@ -1,11 +1,10 @@
-//! Bounds the memory that a peer which sends and does not read can make HTTP/2 connections hold:
-//! the windows that this side opens, and bodies that wait in streams.
+//! Bounds the memory of HTTP/2 connections whose peers send and do not read: the windows that this side
+//! opens, and the bodies that wait in streams.
 //!
-//! Each connection takes a share of what is left to its holder, so that all of them together stay
-//! bounded, however many there are. A holder may take at most half of what the other holders have left:
-//! one that stalls thousands of connections leaves enough for the next one. The first connections of a
-//! holder get all that they can use. Later ones get smaller windows and fewer streams. They are slower,
-//! and are served all the same.
+//! Each connection takes a share of the memory that is left to its holder, so the sum of all shares is
+//! bounded. A holder may take at most half of the memory that the other holders have left: a holder that
+//! stalls thousands of connections leaves enough for the next one. The first connections of a holder get
+//! all that they can use. Later connections get smaller windows and fewer streams, and are slower.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,22 +14,22 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
 
-/// Largest sum of all shares beyond the smallest ones, in KiB. It is potential memory: a peer that
-/// reads what it asked for leaves nearly all of it unused.
-const TOTAL: u32 = 1024 * 1024;
-/// A holder has at most this part of what the other holders have left.
+/// Largest sum of all shares, in KiB. It is potential memory: a peer that reads its answers leaves nearly
+/// all of it unused. The smallest windows and buffers come on top.
+const MAX_TOTAL: u32 = 1024 * 1024;
+/// A holder gets at most this part of the memory that the other holders have left.
 const HOLDER_DIVISOR: u32 = 2;
-/// A connection gets at most this part of what its holder has left.
-const DIVISOR: u32 = 4;
-/// The whole of a share, for [`Share::of`].
+/// A connection gets at most this part of the memory that its holder has left.
+const CONNECTION_DIVISOR: u32 = 4;
+/// The whole of a share, for [`MemoryShare::of`].
 const WHOLE: u64 = 1024;
 
-/// What a connection needs for full speed, in KiB.
+/// The memory that a connection needs for full speed, in KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Need(u32);
+pub(crate) struct MemoryNeed(u32);
 
-/// Bytes of a frame that is read whole.
-const FRAME: u32 = 16 * 1024;
+/// Size of a frame, which is buffered whole.
+const FRAME_BYTES: u32 = 16 * 1024;
 
 /// The memory of all connections.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ pub(crate) struct Http2Memory {
     taken: Mutex<Taken>,
 }
 
-/// How much is taken, in KiB.
+/// The memory that is taken, in KiB.
 #[derive(Debug, Default)]
 struct Taken {
     by_all: u32,
@@ -48,17 +47,17 @@ struct Taken {
 
 /// The share of one connection, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct MemoryShare {
     of: Arc<Http2Memory>,
     holder: Holder,
     taken: u32,
-    need: Need,
+    need: MemoryNeed,
 }
 
-impl Need {
-    /// In each of so many streams a window, a buffer for sending, both in bytes, and a frame.
+impl MemoryNeed {
+    /// The need of `streams` streams. Each has a window and a send buffer, both in bytes, and a frame.
     pub(crate) const fn new(streams: u32, window: u32, buffer: u32) -> Self {
-        Self(streams * ((window + buffer + FRAME) / 1024))
+        Self(streams * ((window + buffer + FRAME_BYTES) / 1024))
     }
 }
 
@@ -71,16 +70,19 @@ impl Http2Memory {
     }
 
     /// Takes a share for a connection with this client, or with an origin on its behalf.
-    pub(crate) fn take(self: &Arc<Self>, need: Need, client: &ConnectionHandle) -> Share {
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        need: MemoryNeed,
+        client: &ConnectionHandle,
+    ) -> MemoryShare {
         let holder = client.holder();
         let taken = self.lock().take(need, holder);
         if taken < need.0 {
-            // Users of this machine share its addresses: from now on the kernel is asked who they
-            // are.
+            // Users of this machine share its addresses, so the kernel is queried for users now.
             self.owners.note_shortage();
-            self.owners.ask_later(client);
+            self.owners.look_up_later(client);
         }
-        Share {
+        MemoryShare {
             of: Arc::clone(self),
             holder,
             taken,
@@ -94,11 +96,11 @@ impl Http2Memory {
 }
 
 impl Taken {
-    fn take(&mut self, need: Need, holder: Holder) -> u32 {
+    fn take(&mut self, need: MemoryNeed, holder: Holder) -> u32 {
         let own = self.by_holder.get(&holder).copied().unwrap_or(0);
-        let left_by_others = TOTAL.saturating_sub(self.by_all - own);
+        let left_by_others = MAX_TOTAL.saturating_sub(self.by_all - own);
         let left = (left_by_others / HOLDER_DIVISOR).saturating_sub(own);
-        let share = need.0.min(left / DIVISOR);
+        let share = need.0.min(left / CONNECTION_DIVISOR);
         if share > 0 {
             self.by_all += share;
             self.by_holder.insert(holder, own + share);
@@ -117,7 +119,7 @@ impl Taken {
     }
 }
 
-impl Share {
+impl MemoryShare {
     /// Scales a limit by the share: `least` without a share, `most` with a whole one.
     pub(crate) fn of(&self, least: u32, most: u32) -> u32 {
         let part = u64::from(self.taken) * WHOLE / u64::from(self.need.0);
@@ -126,7 +128,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         self.of.lock().give_back(self.taken, self.holder);
     }
@@ -140,8 +142,8 @@ mod tests {
     use crate::owner::{ClientOwner, SocketPair};
 
     /// As connections with clients and with origins need it.
-    const SERVER: Need = Need::new(100, 512 * 1024, 64 * 1024);
-    const CLIENT: Need = Need::new(16, 1024 * 1024, 1024 * 1024);
+    const SERVER: MemoryNeed = MemoryNeed::new(100, 512 * 1024, 64 * 1024);
+    const CLIENT: MemoryNeed = MemoryNeed::new(16, 1024 * 1024, 1024 * 1024);
 
     fn memory() -> Arc<Http2Memory> {
         Arc::new(Http2Memory::new(Arc::new(Owners::new(None))))
@@ -152,13 +154,13 @@ mod tests {
         ConnectionHandle::new(address.parse().expect("an address"), local)
     }
 
-    fn granted(share: &Share) -> u32 {
+    fn granted(share: &MemoryShare) -> u32 {
         share.of(64, 1024)
     }
 
     #[test]
     fn m6_what_a_connection_needs_is_what_its_streams_hold() {
-        assert_eq!(Need::new(3, 4096, 1024), Need(3 * (4 + 1 + 16)));
+        assert_eq!(MemoryNeed::new(3, 4096, 1024), MemoryNeed(3 * (4 + 1 + 16)));
     }
 
     #[test]
@@ -181,7 +183,7 @@ mod tests {
             );
             assert_eq!(granted(&shares[9_999]), 64);
             let taken: u32 = shares.iter().map(|share| share.taken).sum();
-            assert!(taken <= TOTAL && taken == memory.lock().by_all);
+            assert!(taken <= MAX_TOTAL && taken == memory.lock().by_all);
             drop(shares);
             let left = memory.lock();
             assert!(left.by_all == 0 && left.by_holder.is_empty());
@@ -206,9 +208,9 @@ mod tests {
     }
 
     /// Reports a user for each port.
-    struct ByPort;
+    struct UserByPort;
 
-    impl ClientOwner for ByPort {
+    impl ClientOwner for UserByPort {
         fn owners<'a>(&'a self, connections: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>> {
             let user = |ends: &SocketPair| Some(ends.client.port().into());
             Box::pin(async move { connections.iter().map(user).collect() })
@@ -217,16 +219,16 @@ mod tests {
 
     #[tokio::test]
     async fn m6_users_of_this_machine_are_told_apart_once_memory_is_short() {
-        let owners = Arc::new(Owners::new(Some(Arc::new(ByPort))));
+        let owners = Arc::new(Owners::new(Some(Arc::new(UserByPort))));
         let memory = Arc::new(Http2Memory::new(Arc::clone(&owners)));
         let modest = client("127.0.0.1:2");
         let first = memory.take(SERVER, &modest);
-        owners.ask_in_shortage(&modest).await;
+        owners.look_up_in_shortage(&modest).await;
         assert_eq!(modest.holder(), Holder::at([127, 0, 0, 1].into()));
         let greedy: Vec<_> = (0..10_000)
             .map(|_| memory.take(SERVER, &client("127.0.0.1:1")))
             .collect();
-        owners.ask_in_shortage(&modest).await;
+        owners.look_up_in_shortage(&modest).await;
         assert_eq!(modest.holder(), Holder::User(2));
         assert_eq!(granted(&memory.take(SERVER, &modest)), 1024);
         // What was taken is returned to the holder that it was counted for.

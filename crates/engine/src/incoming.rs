@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 pub(crate) use received::Received;
 
-/// What goes wrong with content.
+/// Why content broke off.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Content from a client or an origin, with its trailer fields.

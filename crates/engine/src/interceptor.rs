@@ -18,7 +18,7 @@ pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
 pub(crate) use leaf_budget::LeafBudget;
 pub use leaf_cache::KeyError;
 use leaf_cache::LeafCache;
-pub(crate) use leaf_cache::{LeafError, LeafSource, Speaks};
+pub(crate) use leaf_cache::{LeafError, LeafSource, OfferedAlpn};
 
 /// Intercepts TLS with certificates for clients.
 pub(crate) struct Interceptor {

@@ -57,11 +57,13 @@ mod attempt;
 
 // The ground floor: used by several of the floors above.
 mod activity;
+mod address_family;
 mod audit;
 mod blocked;
 mod budget;
 mod client;
 mod client_hello;
+mod client_protocol;
 mod clock;
 mod connect_error;
 mod decider;
@@ -83,10 +85,10 @@ mod observed;
 mod outcome;
 mod own;
 mod owner;
+mod prefixed;
 mod resolve;
 mod shares;
 mod socket_file;
-mod spoken;
 mod stream_end;
 mod tls;
 

@@ -1,4 +1,4 @@
-//! Counts the connections of one kind.
+//! Counts open connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ impl ConnectionCount {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts one more.
+    /// Counts one connection until the result is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> Counted {
         self.0.fetch_add(1, Ordering::Relaxed);
         Counted(Arc::clone(self))

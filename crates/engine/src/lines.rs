@@ -1,9 +1,9 @@
-//! Log lines of refusals by client: up to a rate they are written one by one, and further ones are counted
-//! (SPEC R2, R3).
+//! Limits the log lines that one client causes (SPEC R2, R3). Up to a rate they are written one by one;
+//! further ones are counted.
 //!
-//! The log's queue is bounded, so a client that causes a line a hundred thousand times would push out
-//! those of all others. Each client has a budget. Refusals beyond it are counted by destination and
-//! outcome, and [`INTERVAL`] later one line with the count stands for all of them. So every refusal is
+//! The log's queue is bounded, so a client that causes a hundred thousand lines would push out the lines
+//! of all other clients. Each client has a budget. Refusals beyond it are counted by destination and
+//! outcome, and [`COUNT_INTERVAL`] later one line with the count stands for all of them. So every refusal is
 //! in the log once: in a line of its own or in a count. Allowed decisions are never counted.
 
 use std::collections::BTreeMap;
@@ -22,25 +22,25 @@ use crate::budget::{Budgets, Rate};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
 
-/// Refusals of one client that are written one by one. A refusal makes two lines at most; the queue
+/// Refusals of one client that are written one by one. A refusal writes at most two lines. The queue
 /// of the service holds 4096.
 const RATE: Rate = Rate {
     burst: 500,
     per_second: 50,
 };
 /// How long refusals are counted before the counts are written.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
-/// Outcomes that are counted separately for a client, and for all clients. Others are counted
-/// together.
-const MAX_OF_ONE: usize = 64;
-const MAX_OF_ALL: usize = 1024;
+pub(crate) const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// Most outcomes that are counted separately for one client, and for all clients. Further outcomes are
+/// counted together.
+const MAX_COUNTS_PER_HOLDER: usize = 64;
+const MAX_COUNTS: usize = 1024;
 
-/// Stands for the holders that have no count of their own.
-const EVERYBODY: Holder = Holder::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+/// Stands for the holders without a count of their own.
+const OTHER_HOLDERS: Holder = Holder::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
-/// How a line is logged.
+/// Whether a line is written or counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum LineChoice {
     /// It is written.
     Written,
     /// It is counted for this holder.
@@ -51,19 +51,19 @@ pub(crate) enum Line {
 #[derive(Debug)]
 pub(crate) struct Lines {
     owners: Arc<Owners>,
-    state: Mutex<State>,
+    state: Mutex<LineState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LineState {
     budgets: Budgets,
-    counts: BTreeMap<Key, Count>,
-    of_one: BTreeMap<Holder, usize>,
+    counts: BTreeMap<CountKey, Count>,
+    per_holder: BTreeMap<Holder, usize>,
 }
 
-/// What is counted together.
+/// Lines with the same key are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
+pub(crate) struct CountKey {
     pub(crate) holder: Holder,
     pub(crate) about: About,
 }
@@ -110,48 +110,48 @@ impl Lines {
     pub(crate) fn new(owners: Arc<Owners>) -> Self {
         Self {
             owners,
-            state: Mutex::new(State {
+            state: Mutex::new(LineState {
                 budgets: Budgets::new(RATE),
                 counts: BTreeMap::new(),
-                of_one: BTreeMap::new(),
+                per_holder: BTreeMap::new(),
             }),
         }
     }
 
     /// Takes a line from the budget of a client.
-    pub(crate) fn take(&self, client: &ConnectionHandle) -> Line {
+    pub(crate) fn take(&self, client: &ConnectionHandle) -> LineChoice {
         let holder = client.holder();
         let has_room = self.state().budgets.take(holder, Instant::now());
         if has_room {
-            return Line::Written;
+            return LineChoice::Written;
         }
-        // From now on, clients that share an address are told apart.
+        // From now on, users that share an address have a budget each.
         self.owners.note_shortage();
-        self.owners.ask_later(client);
-        Line::Counted(holder)
+        self.owners.look_up_later(client);
+        LineChoice::Counted(holder)
     }
 
     /// Counts a line. Returns whether it is the first one, so that the counts are due after
-    /// [`INTERVAL`].
+    /// [`COUNT_INTERVAL`].
     pub(crate) fn count(&self, holder: Holder, about: About, first: Option<Decided>) -> bool {
         let mut state = self.state();
         let is_first = state.counts.is_empty();
-        let mut key = Key { holder, about };
+        let mut key = CountKey { holder, about };
         if let Some(count) = state.counts.get_mut(&key) {
             count.lines += 1;
             return is_first;
         }
-        let of_one = state.of_one.get(&holder).copied().unwrap_or(0);
-        if of_one < MAX_OF_ONE && state.counts.len() < MAX_OF_ALL {
-            *state.of_one.entry(holder).or_default() += 1;
+        let per_holder = state.per_holder.get(&holder).copied().unwrap_or(0);
+        if per_holder < MAX_COUNTS_PER_HOLDER && state.counts.len() < MAX_COUNTS {
+            *state.per_holder.entry(holder).or_default() += 1;
             state.counts.insert(key, Count { lines: 1, first });
             return is_first;
         }
         if let About::Decision { .. } = key.about {
             key.about = About::Decisions;
         }
-        if state.counts.len() >= 2 * MAX_OF_ALL {
-            key.holder = EVERYBODY;
+        if state.counts.len() >= 2 * MAX_COUNTS {
+            key.holder = OTHER_HOLDERS;
         }
         let count = state.counts.entry(key).or_insert(Count {
             lines: 0,
@@ -162,13 +162,13 @@ impl Lines {
     }
 
     /// Takes the counts, which start again from zero.
-    pub(crate) fn drain(&self) -> BTreeMap<Key, Count> {
+    pub(crate) fn drain(&self) -> BTreeMap<CountKey, Count> {
         let mut state = self.state();
-        state.of_one.clear();
+        state.per_holder.clear();
         std::mem::take(&mut state.counts)
     }
 
-    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+    fn state(&self) -> parking_lot::MutexGuard<'_, LineState> {
         self.state.lock()
     }
 }
@@ -200,10 +200,10 @@ mod tests {
         let lines = lines();
         let (flood, other) = (client(1), client(2));
         let written = (0..100_000)
-            .filter(|_| lines.take(&flood) == Line::Written)
+            .filter(|_| lines.take(&flood) == LineChoice::Written)
             .count();
         assert!((500..1500).contains(&written), "{written}");
-        assert_eq!(lines.take(&other), Line::Written);
+        assert_eq!(lines.take(&other), LineChoice::Written);
     }
 
     #[test]
@@ -227,16 +227,16 @@ mod tests {
         for number in 0..10_000 {
             lines.count(Holder::User(7), about(number), None);
         }
-        let others = 10_000 - MAX_OF_ONE as u64;
+        let others = 10_000 - MAX_COUNTS_PER_HOLDER as u64;
         for uid in 100..10_000 {
             lines.count(Holder::User(uid), about(0), None);
             lines.count(Holder::User(uid), About::Message("m"), None);
         }
         let counts = lines.drain();
-        assert!(counts.len() <= 3 * MAX_OF_ALL, "{}", counts.len());
+        assert!(counts.len() <= 3 * MAX_COUNTS, "{}", counts.len());
         let total: u64 = counts.values().map(|count| count.lines).sum();
         assert_eq!(total, 10_000 + 2 * 9900);
-        let key = Key {
+        let key = CountKey {
             holder: Holder::User(7),
             about: About::Decisions,
         };

@@ -1,7 +1,7 @@
-//! The addresses of this machine, asked of its kernel one at a time (SPEC P3, P4, P6).
+//! Whether an address belongs to this machine, by its kernel (SPEC P3, P4, P6).
 //!
-//! A confined worker has neither netlink nor `/proc`, and addresses change, so no list is read or
-//! kept. Each question goes to the kernel's routing table through a socket that never sends.
+//! A confined worker has neither netlink nor `/proc`, and addresses change, so there is no list of
+//! addresses. Each query uses the kernel's routing table, through a socket that never sends.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use codex_network_policy::LocalAddresses;
 use nix::libc;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Asks the kernel of the network namespace that this process is in.
+/// Queries the kernel about the network namespace of this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelAddresses;
 
@@ -24,7 +24,7 @@ impl LocalAddresses for KernelAddresses {
         // A kernel with IPv6 off does not know ::1.
         address.is_loopback()
             || is_local(address).unwrap_or_else(|error| {
-                tracing::debug!(%error, %address, "cannot find out whether an address is this machine's; taking it for one");
+                tracing::debug!(%error, %address, "cannot determine whether an address belongs to this machine; assuming that it does");
                 true
             })
     }
@@ -32,18 +32,19 @@ impl LocalAddresses for KernelAddresses {
 
 /// Whether the kernel delivers packets to this address on this machine.
 ///
-/// Two questions are needed, because neither is exact by itself:
+/// Two system calls are needed, because neither is exact by itself:
 ///
-/// - `bind` takes the addresses of this machine, and for IPv4 all that a `local` route covers. For IPv6
-///   it does not take those of a `local` route or an anycast address. With `ip_nonlocal_bind` it takes
-///   everything.
-/// - `connect` looks up the route. The source that it picks is the address itself if that is local, but
-///   for an IPv4 address that is secondary in its subnet it is the primary one. The route's MTU tells
-///   loopback, which delivers here, from other interfaces, unless an administrator changed loopback's.
+/// - `bind` accepts the addresses of this machine, and for IPv4 every address that a `local` route
+///   covers. For IPv6 it rejects those of a `local` route and anycast addresses. With `ip_nonlocal_bind`
+///   it accepts every address.
+/// - `connect` looks up the route. If the address is local, the source that it picks is the address
+///   itself, or the primary one of the subnet for a secondary IPv4 address. The route's MTU
+///   distinguishes loopback, which delivers here, from other interfaces, unless an administrator changed
+///   loopback's.
 ///
 /// # Errors
 ///
-/// When there are no resources to ask, or a filter forbids it.
+/// When the system has no resources for a socket, or a filter forbids the calls.
 fn is_local(address: IpAddr) -> io::Result<bool> {
     let Some(socket) = socket(address)? else {
         return Ok(false);
@@ -66,8 +67,8 @@ fn is_local(address: IpAddr) -> io::Result<bool> {
     is_routed_here(&socket, address)
 }
 
-/// A datagram socket of the address's family; `None` where the kernel does not have the family, so that
-/// nothing can be dialled either.
+/// A datagram socket of the address's family. `None`: the kernel lacks the family, so the address cannot
+/// be dialled.
 fn socket(address: IpAddr) -> io::Result<Option<Socket>> {
     let domain = Domain::for_address(SocketAddr::new(address, 0));
     match Socket::new(domain, Type::DGRAM, None) {
@@ -89,7 +90,7 @@ fn binds(socket: &Socket, address: IpAddr) -> io::Result<bool> {
 fn is_routed_here(socket: &Socket, address: IpAddr) -> io::Result<bool> {
     const ANY_PORT: u16 = 9;
     if let Err(error) = socket.connect(&SockAddr::from(SocketAddr::new(address, ANY_PORT))) {
-        // Without a route nothing can be dialled.
+        // Without a route, the address cannot be dialled.
         return match error.raw_os_error() {
             Some(
                 libc::ENETUNREACH
@@ -108,19 +109,22 @@ fn is_routed_here(socket: &Socket, address: IpAddr) -> io::Result<bool> {
 }
 
 /// Whether a connected socket's route is over loopback, whose MTU is larger than that of any other
-/// interface: Linux limits those to 65535, and cuts what it tells of IPv4 routes to that as well.
+/// interface. Linux limits other interfaces to 65535, and reports at most 65535 for IPv4 routes.
 #[cfg(target_os = "linux")]
 fn is_over_loopback(socket: &Socket, address: IpAddr) -> io::Result<bool> {
     use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
     Ok(match address {
-        // Some other interface may have the same, so this counts for nothing without `bind`.
+        // Another interface may have the same MTU, so the caller also requires `bind`.
         IpAddr::V4(_) => ip_mtu(socket)? >= 65_535,
         IpAddr::V6(_) => ipv6_mtu(socket)? > 65_535,
     })
 }
 
 #[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "on Linux it asks, which may fail")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "on Linux it makes system calls, which may fail"
+)]
 fn is_over_loopback(_socket: &Socket, _address: IpAddr) -> io::Result<bool> {
     Ok(false)
 }

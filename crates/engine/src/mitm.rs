@@ -7,8 +7,8 @@
 //! client gets a session only with a certificate for the host that it named to the proxy, whatever
 //! its `ClientHello` says.
 
+mod flow_counter;
 mod plain_http;
-mod replay;
 mod silent_client;
 
 use std::net::SocketAddr;
@@ -26,14 +26,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use replay::Replay;
+use flow_counter::{CountedClient, counted};
 use silent_client::SilentClient;
 
-use crate::client_hello::{Alpn, ClientHello, FirstBytes, Reader};
+use crate::client_hello::{Alpn, ClientHello, ClientHelloReader, FirstBytes};
 use crate::connected::ConnectedClient;
 use crate::enforce::{self, LeadsTo, Permit};
 use crate::http::{self, ClientEnd, First, Inside, RequestBody, Shared};
-use crate::interceptor::{Interceptor, LeafError, Speaks};
+use crate::interceptor::{Interceptor, LeafError, OfferedAlpn};
 use crate::linger::linger;
 use crate::observed::Observed;
 use crate::outcome::{Ending, Fault, Logged, Outcome};
@@ -42,7 +42,7 @@ use crate::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease, UpstreamError};
 
 /// How a served client begins.
-enum Opening {
+enum ClientOpening {
     /// TLS for the authority that it named. The handshake needs the bytes again.
     Tls(ClientHello, Bytes),
     /// Plain HTTP; its first bytes.
@@ -51,7 +51,7 @@ enum Opening {
 
 /// Why a client gets no session.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum SessionRefusal {
     #[error("it sent no TLS ClientHello in time")]
     Slow,
     #[error("it closed the connection before its TLS ClientHello was complete")]
@@ -59,7 +59,7 @@ enum Refused {
     #[error("what it sent is neither TLS nor HTTP")]
     NotTls,
     #[error("{0}")]
-    Flaw(#[from] crate::client_hello::Flaw),
+    ClientHello(#[from] crate::client_hello::ClientHelloError),
     #[error("its TLS ClientHello names another host")]
     OtherName,
     #[error("{0}")]
@@ -68,7 +68,7 @@ enum Refused {
     SwitchedOff,
 }
 
-impl Refused {
+impl SessionRefusal {
     /// The end of the attempt.
     fn ending(&self) -> Ending {
         let (outcome, logged) = match self {
@@ -78,7 +78,7 @@ impl Refused {
                 (Outcome::Forbidden, Logged::Already)
             }
             Self::Leaf(_) => (Outcome::UpstreamFailed, Logged::Already),
-            Self::Flaw(_) => (Outcome::Forbidden, Logged::HereOnly),
+            Self::ClientHello(_) => (Outcome::Forbidden, Logged::HereOnly),
         };
         let cause = format!("the client cannot be intercepted: {self}");
         Ending {
@@ -102,14 +102,14 @@ pub(crate) async fn run(shared: &Arc<Shared>, connected: ConnectedClient) {
     } = connected;
     let leads_to = upstream.leads_to().clone();
     let opening = tokio::select! {
-        opening = meet(&permit, &mut client, early) => opening,
+        opening = read_opening(&permit, &mut client, early) => opening,
         reason = forbidden(shared, &permit, &leads_to) => return end_forbidden(&permit, reason),
     };
     match opening {
-        Ok(Opening::Tls(hello, early)) => {
+        Ok(ClientOpening::Tls(hello, early)) => {
             intercept(shared, &permit, upstream, client, &hello, early).await;
         }
-        Ok(Opening::PlainHttp(early)) => {
+        Ok(ClientOpening::PlainHttp(early)) => {
             serve_plainly(shared, &permit, upstream, client, early).await;
         }
         Err(refused) => refuse(&permit, client, &refused).await,
@@ -135,10 +135,10 @@ async fn intercept(
         tokio::select! {
             () = &mut served => return,
             changed = changed(shared, permit, &leads_to, is_needed) => match changed {
-                Changed::Forbidden(reason) => return end_forbidden(permit, reason),
+                PolicyChange::Forbidden(reason) => return end_forbidden(permit, reason),
                 // The requests in hand may end, while they are permitted.
-                Changed::Needless => {
-                    say_needless(permit);
+                PolicyChange::Needless => {
+                    log_needless(permit);
                     end.cancel();
                     is_needed = false;
                 }
@@ -162,14 +162,14 @@ async fn serve_plainly(
     let end = CancellationToken::new();
     let inside = inside(permit, Wire::Plain, first, end.clone());
     let address = permit.attempt().client.address;
-    let stream = Replay::new(early, client, permit.flow().clone());
+    let stream = counted(early, client, permit.flow().clone());
     let mut served: BoxFuture<'_, ()> =
         Box::pin(http::serve_inside(shared, stream, address, inside));
     tokio::select! {
         () = &mut served => return,
         changed = changed(shared, permit, &leads_to, true) => match changed {
-            Changed::Forbidden(reason) => end_forbidden(permit, reason),
-            Changed::Needless => say_needless(permit),
+            PolicyChange::Forbidden(reason) => end_forbidden(permit, reason),
+            PolicyChange::Needless => log_needless(permit),
         }
     }
     end.cancel();
@@ -182,63 +182,69 @@ fn end_forbidden(permit: &Permit, reason: Reason) {
     connection.end(Ending::forbidden(reason));
 }
 
-fn say_needless(permit: &Permit) {
+fn log_needless(permit: &Permit) {
     let (client, authority) = (permit.attempt().client.address, permit.authority());
     tracing::debug!(%client, %authority, "ending an intercepted connection that needs no interception any more");
 }
 
 /// Reads the client's first bytes: a `ClientHello`, which must be for the authority that the client
 /// named, or an HTTP request.
-async fn meet(permit: &Permit, client: &mut TcpStream, early: Bytes) -> Result<Opening, Refused> {
+async fn read_opening(
+    permit: &Permit,
+    client: &mut TcpStream,
+    early: Bytes,
+) -> Result<ClientOpening, SessionRefusal> {
     let limit = permit.generation().settings().daemon.limits.header_timeout;
     let mut bytes = BytesMut::from(early);
-    let mut reader = Reader::new();
+    let mut reader = ClientHelloReader::new();
     let hello = async {
         loop {
             match reader.feed(&bytes) {
                 FirstBytes::ClientHello(hello) => return Ok(Some(hello)),
                 FirstBytes::NotTls => match plain_http::begins(&bytes) {
                     Some(true) => return Ok(None),
-                    Some(false) => return Err(Refused::NotTls),
+                    Some(false) => return Err(SessionRefusal::NotTls),
                     None => {}
                 },
-                FirstBytes::Malformed(flaw) => return Err(flaw.into()),
+                FirstBytes::Malformed(error) => return Err(error.into()),
                 FirstBytes::Undecided => {}
             }
             match client.read_buf(&mut bytes).await {
-                Ok(0) | Err(_) => return Err(Refused::Gone),
+                Ok(0) | Err(_) => return Err(SessionRefusal::Gone),
                 Ok(_) => {}
             }
         }
     };
-    let hello = timeout(limit, hello).await.map_err(|_| Refused::Slow)??;
+    let hello = timeout(limit, hello)
+        .await
+        .map_err(|_| SessionRefusal::Slow)??;
     let Some(hello) = hello else {
-        return Ok(Opening::PlainHttp(bytes.freeze()));
+        return Ok(ClientOpening::PlainHttp(bytes.freeze()));
     };
     match &hello.server_name {
-        Some(name) if *name != permit.authority().host => Err(Refused::OtherName),
-        _ => Ok(Opening::Tls(hello, bytes.freeze())),
+        Some(name) if *name != permit.authority().host => Err(SessionRefusal::OtherName),
+        _ => Ok(ClientOpening::Tls(hello, bytes.freeze())),
     }
 }
 
 /// Refuses a client: sends a TLS alert with the reason to a TLS client, and resets a client that
 /// speaks neither TLS nor HTTP. Records a refusal by policy.
-async fn refuse(permit: &Permit, mut client: TcpStream, refused: &Refused) {
+async fn refuse(permit: &Permit, mut client: TcpStream, refused: &SessionRefusal) {
     permit.flow().end(refused.ending());
     let alert = match refused {
-        Refused::NotTls | Refused::Slow => {
+        SessionRefusal::NotTls | SessionRefusal::Slow => {
             let _refusal = permit.withdraw(TunnelContent::Opaque, "not_tls");
             // The client would take an orderly close for one by the other end.
             let _ = client.set_zero_linger();
             return;
         }
-        Refused::OtherName => {
+        SessionRefusal::OtherName => {
             let _refusal = permit.withdraw(TunnelContent::OtherHost, "sni_mismatch");
             Some(TlsAlert::UnrecognizedName)
         }
-        Refused::Flaw(_) => Some(TlsAlert::DecodeError),
-        Refused::Leaf(_) | Refused::SwitchedOff => Some(TlsAlert::InternalError),
-        Refused::Gone => None,
+        SessionRefusal::ClientHello(_) => Some(TlsAlert::DecodeError),
+        SessionRefusal::Leaf(_) | SessionRefusal::SwitchedOff => Some(TlsAlert::InternalError),
+        SessionRefusal::Gone => None,
     };
     if let Some(alert) = alert {
         let _ = client.write_all(&respond::tls_alert(alert)).await;
@@ -262,19 +268,27 @@ async fn serve(
         // The client gets the failure as an HTTP answer, which needs a session.
         Err(failure) => (Err(failure), preferred(hello.alpn)),
     };
-    let spoken = spoken(hello.alpn, wire);
-    let stream = match accept(shared, permit, client, early, speaks(hello.alpn, spoken)).await {
+    let wire_to_client = client_wire(hello.alpn, wire);
+    let stream = match accept(
+        shared,
+        permit,
+        client,
+        early,
+        offered_alpn(hello.alpn, wire_to_client),
+    )
+    .await
+    {
         Ok(Some(stream)) => stream,
         Ok(None) => return,
         Err((client, refused)) => {
-            if may_say(shared, permit) {
+            if may_log(shared, permit) {
                 tracing::error!(client = %address, authority = %permit.authority(), "cannot intercept: {refused}");
             }
             return refuse(permit, client, &refused).await;
         }
     };
     let inside = inside(permit, wire, first, end.clone());
-    if spoken == Wire::TlsHttp2 {
+    if wire_to_client == Wire::TlsHttp2 {
         http::serve_inside_http2(shared, stream, address, inside).await;
     } else {
         http::serve_inside(shared, stream, address, inside).await;
@@ -318,7 +332,7 @@ fn inside(
 }
 
 /// What a change of the settings means for an intercepted connection.
-enum Changed {
+enum PolicyChange {
     /// The policy no longer permits its destination (SPEC P11).
     Forbidden(Reason),
     /// It no longer needs interception (SPEC M1). Reported once.
@@ -333,11 +347,16 @@ async fn forbidden(shared: &Shared, permit: &Permit, leads_to: &LeadsTo) -> Reas
     .await
 }
 
-async fn changed(shared: &Shared, permit: &Permit, leads_to: &LeadsTo, is_needed: bool) -> Changed {
+async fn changed(
+    shared: &Shared,
+    permit: &Permit,
+    leads_to: &LeadsTo,
+    is_needed: bool,
+) -> PolicyChange {
     enforce::rejudged(shared.live(), permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
-            (false, _) => Some(Changed::Forbidden(decision.reason())),
-            (true, Handling::Carry) if is_needed => Some(Changed::Needless),
+            (false, _) => Some(PolicyChange::Forbidden(decision.reason())),
+            (true, Handling::Carry) if is_needed => Some(PolicyChange::Needless),
             (true, Handling::Carry | Handling::Intercept) => None,
         }
     })
@@ -350,11 +369,11 @@ async fn accept(
     permit: &Permit,
     client: TcpStream,
     early: Bytes,
-    speaks: Speaks,
-) -> Result<Option<Observed<TlsStream<Replay>, SilentClient>>, (TcpStream, Refused)> {
+    offered_alpn: OfferedAlpn,
+) -> Result<Option<Observed<TlsStream<CountedClient>, SilentClient>>, (TcpStream, SessionRefusal)> {
     let generation = permit.generation();
     let Some(interceptor) = generation.interceptor() else {
-        return Err((client, Refused::SwitchedOff));
+        return Err((client, SessionRefusal::SwitchedOff));
     };
     let host = &permit.authority().host;
     let connection = &permit.attempt().client.connection;
@@ -363,18 +382,17 @@ async fn accept(
         Ok(leaf) => leaf,
         Err(error) => return Err((client, error.into())),
     };
-    let config = match leaf.server(speaks) {
+    let config = match leaf.server(offered_alpn) {
         Ok(config) => config,
         Err(error) => return Err((client, error.into())),
     };
     let limit = generation.settings().daemon.limits.header_timeout;
-    let accepted =
-        TlsAcceptor::from(config).accept(Replay::new(early, client, permit.flow().clone()));
+    let accepted = TlsAcceptor::from(config).accept(counted(early, client, permit.flow().clone()));
     let address = permit.attempt().client.address;
     match timeout(limit, accepted).await {
-        Ok(Ok(stream)) => Ok(Some(listen(stream, interceptor, address, host))),
+        Ok(Ok(stream)) => Ok(Some(watch_for_silence(stream, interceptor, address, host))),
         Ok(Err(error)) => {
-            if may_say(shared, permit) {
+            if may_log(shared, permit) {
                 interceptor.distrust.note(address, host, &error);
             }
             let cause = "the client ended the TLS handshake";
@@ -384,7 +402,7 @@ async fn accept(
             Ok(None)
         }
         Err(_) => {
-            if may_say(shared, permit) {
+            if may_log(shared, permit) {
                 tracing::info!(client = %address, authority = %permit.authority(), "a client did not finish its TLS handshake in time");
             }
             permit.flow().end(Ending::idle(limit));
@@ -394,18 +412,18 @@ async fn accept(
 }
 
 /// Whether the client may cause another log line.
-fn may_say(shared: &Shared, permit: &Permit) -> bool {
+fn may_log(shared: &Shared, permit: &Permit) -> bool {
     let connection = &permit.attempt().client.connection;
     shared.recorder().may_say(connection, "interception")
 }
 
 /// Notices a client that hangs up when it sees the certificate. A resumed session shows none.
-fn listen(
-    stream: TlsStream<Replay>,
+fn watch_for_silence(
+    stream: TlsStream<CountedClient>,
     interceptor: &Arc<Interceptor>,
     address: SocketAddr,
     host: &Host,
-) -> Observed<TlsStream<Replay>, SilentClient> {
+) -> Observed<TlsStream<CountedClient>, SilentClient> {
     let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     let (interceptor, host) = (Arc::clone(interceptor), host.clone());
     let begun = Instant::now();
@@ -430,7 +448,7 @@ fn offer(alpn: Alpn) -> Offer {
 }
 
 /// The protocol for a client, given the one of its origin.
-fn spoken(alpn: Alpn, origin: Wire) -> Wire {
+fn client_wire(alpn: Alpn, origin: Wire) -> Wire {
     if alpn.h2 && !alpn.http11 {
         Wire::TlsHttp2
     } else {
@@ -448,15 +466,15 @@ fn preferred(alpn: Alpn) -> Wire {
 }
 
 /// What to offer the client.
-fn speaks(alpn: Alpn, wire: Wire) -> Speaks {
+fn offered_alpn(alpn: Alpn, wire: Wire) -> OfferedAlpn {
     match wire {
-        Wire::TlsHttp2 => Speaks::Http2,
-        Wire::TlsHttp1 | Wire::Plain if alpn == Alpn::default() => Speaks::Unsaid,
-        Wire::TlsHttp1 | Wire::Plain => Speaks::Http1,
+        Wire::TlsHttp2 => OfferedAlpn::Http2,
+        Wire::TlsHttp1 | Wire::Plain if alpn == Alpn::default() => OfferedAlpn::None,
+        Wire::TlsHttp1 | Wire::Plain => OfferedAlpn::Http1,
     }
 }
 
-impl ClientEnd for Observed<TlsStream<Replay>, SilentClient> {
+impl ClientEnd for Observed<TlsStream<CountedClient>, SilentClient> {
     fn socket(&self) -> &TcpStream {
         self.get_ref().get_ref().0.socket()
     }

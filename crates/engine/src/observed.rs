@@ -1,5 +1,4 @@
-//! A stream that shows an observer the bytes that pass. The observer may end the stream, but cannot
-//! change a byte.
+//! A stream with an observer, which sees every byte and may end the stream, but changes nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -7,9 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Sees what passes through a stream.
+/// Sees the bytes that pass through a stream.
 pub(crate) trait Observer: Send + Unpin + 'static {
-    /// These bytes were read; none at the end of the stream.
+    /// These bytes were read. At the end of the stream there are none.
     ///
     /// # Errors
     ///

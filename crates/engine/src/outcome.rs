@@ -6,7 +6,7 @@ use std::time::Duration;
 use codex_network_config::duration_text;
 use codex_network_policy::Reason;
 
-/// The value of `network.flow.outcome`.
+/// How an attempt ended: the value of `network.flow.outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The attempt came to its own end.

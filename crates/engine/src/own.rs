@@ -26,9 +26,9 @@ pub struct OwnListeners(Arc<Set>);
 
 #[derive(Debug)]
 struct Set {
-    /// By port, since every request and every datagram looks here.
+    /// By port, since every request and every datagram is compared with the set.
     addresses: RwLock<HashMap<u16, Vec<IpAddr>>>,
-    /// Says which addresses an unspecified listener takes.
+    /// Knows the addresses that an unspecified listener accepts on.
     machine: Arc<dyn LocalAddresses>,
     /// Once it has begun, no address leaves the set.
     drain: Option<Drain>,
@@ -50,8 +50,8 @@ pub(crate) struct OwnSockets {
     pub(crate) unix: OwnUnixSockets,
 }
 
-/// The unix sockets that this process listens on. Their listeners would take a connection of the
-/// proxy for one of the daemon's own user, not of the client.
+/// The unix sockets that this process listens on. To their listeners, a connection of the proxy comes
+/// from the daemon's own user, not from the client.
 #[derive(Clone, Debug, Default)]
 pub struct OwnUnixSockets(Arc<RwLock<Vec<Arc<OwnFile>>>>);
 
@@ -108,7 +108,7 @@ impl OwnListeners {
     /// As [`TcpListener::bind`].
     pub fn listen(&self, address: SocketAddr) -> io::Result<(TcpListener, OwnListener)> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        // As the standard library does: connections of a listener before this one do not keep the address.
+        // As the standard library does: connections of an earlier listener do not block the address.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         let bound = socket.local_addr()?.as_socket();

@@ -1,9 +1,9 @@
 //! Which user of this machine a client belongs to.
 //!
-//! Clients on this machine share its addresses, so equal shares among users need the kernel's
-//! socket tables. The kernel is asked only in a shortage of places, certificates or log lines, and when
-//! the admin API names a caller. Otherwise a client is its address, and all clients on this machine whose user is not known are
-//! one client.
+//! Clients on this machine share its addresses. Equal shares among users therefore need the kernel's
+//! socket tables. The kernel is queried only in a shortage of connection slots, certificates or log
+//! lines, and when the admin API names a caller. Otherwise a client is its address, and all clients on
+//! this machine whose user is not known are one client.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,17 +18,15 @@ use crate::outcome::Ending;
 use crate::shares::Holder;
 use tokio_util::sync::CancellationToken;
 
-/// How long an answer may take. Clients of this machine whose user is not known by then are one
-/// holder.
-/// holder.
+/// How long a query may take. Clients of this machine whose user is not known by then are one holder.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections in one question.
-const BATCH: usize = 64;
-/// How long after a shortage new connections are still asked about when they are accepted.
-const SHORTAGE: Duration = Duration::from_secs(10);
+/// Connections in one query.
+const MAX_BATCH: usize = 64;
+/// For this long after a shortage, the user of each connection is looked up when it is accepted.
+const SHORTAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tells which users the connections from this machine belong to. The service asks its monitor,
-/// which asks the kernel.
+/// Finds the users that connections from this machine belong to. In the service, the monitor queries
+/// the kernel.
 pub trait ClientOwner: Send + Sync + 'static {
     /// The user ids at the other ends of these connections, in the same order; `None` where the
     /// user is not known.
@@ -46,22 +44,22 @@ pub struct SocketPair {
 
 /// A client's connection as the limits see it. Cloning it gives another handle to the same one.
 #[derive(Clone, Debug)]
-pub struct ConnectionHandle(Arc<Inner>);
+pub struct ConnectionHandle(Arc<ConnectionState>);
 
 #[derive(Debug)]
-struct Inner {
+struct ConnectionState {
     ends: SocketPair,
-    /// Set once the answer is there.
+    /// Set when the query has ended.
     user: OnceLock<Option<u32>>,
     activity: Arc<Activity>,
     gives_way: CancellationToken,
     /// Set when the proxy ends the connection.
     ending: OnceLock<Ending>,
-    /// Whether a task is asking.
-    is_being_asked: AtomicBool,
+    /// Whether a task queries the user.
+    is_looked_up: AtomicBool,
 }
 
-/// Asks, and knows whether there is a shortage.
+/// Queries users, and knows whether there is a shortage.
 pub(crate) struct Owners {
     owner: Option<Arc<dyn ClientOwner>>,
     start: Instant,
@@ -71,13 +69,13 @@ pub(crate) struct Owners {
 
 impl ConnectionHandle {
     pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ConnectionState {
             ends: SocketPair { client, local },
             user: OnceLock::new(),
             activity: Arc::new(Activity::new()),
             gives_way: CancellationToken::new(),
             ending: OnceLock::new(),
-            is_being_asked: AtomicBool::new(false),
+            is_looked_up: AtomicBool::new(false),
         }))
     }
 
@@ -97,7 +95,7 @@ impl ConnectionHandle {
         }
     }
 
-    /// The client's user, if the kernel was asked and knows it.
+    /// The client's user, if the kernel was queried and knows it.
     pub(crate) fn user(&self) -> Option<u32> {
         self.0.user.get().copied().flatten()
     }
@@ -112,19 +110,19 @@ impl ConnectionHandle {
         self.0.activity.busy()
     }
 
-    /// Ends the connection for another one.
+    /// Ends the connection to make room for another one.
     pub(crate) fn give_way(&self) {
         self.0.gives_way.cancel();
     }
 
-    /// Resolves when the connection has to end for another one.
+    /// Resolves when the connection must end to make room for another one.
     pub(crate) async fn gives_way(&self) {
         self.0.gives_way.cancelled().await;
     }
 
-    /// Notes why the proxy ends the connection. What is under way on it ends for the same cause.
+    /// Notes why the proxy ends the connection. The requests in hand end for the same cause.
     pub(crate) fn end(&self, ending: Ending) {
-        // The first cause stands.
+        // The first cause counts.
         let _ = self.0.ending.set(ending);
     }
 
@@ -133,8 +131,8 @@ impl ConnectionHandle {
         self.0.ending.get()
     }
 
-    /// Whether the kernel knows more than the address tells, and was not asked yet.
-    fn is_unasked(&self) -> bool {
+    /// Whether the kernel may know the user of the connection, and was not queried yet.
+    fn needs_lookup(&self) -> bool {
         let SocketPair { client, local } = self.0.ends;
         let client = client.ip().to_canonical();
         let is_here = client.is_loopback() || client == local.ip().to_canonical();
@@ -151,54 +149,54 @@ impl Owners {
         }
     }
 
-    /// Finds the users of these connections, and asks once for each.
-    pub(crate) async fn ask(&self, connections: &[ConnectionHandle]) {
+    /// Finds the users of these connections, with one query for each connection.
+    pub(crate) async fn look_up(&self, connections: &[ConnectionHandle]) {
         let Some(owner) = &self.owner else {
             return;
         };
-        let unasked: Vec<_> = connections
+        let unknown: Vec<_> = connections
             .iter()
-            .filter(|connection| connection.is_unasked())
+            .filter(|connection| connection.needs_lookup())
             .collect();
-        for batch in unasked.chunks(BATCH) {
+        for batch in unknown.chunks(MAX_BATCH) {
             let ends: Vec<_> = batch.iter().map(|connection| connection.0.ends).collect();
             let answers = timeout(LOOKUP_TIMEOUT, owner.owners(&ends)).await;
             let answers = answers.unwrap_or_default();
             let answers = answers.into_iter().chain(std::iter::repeat(None));
             for (connection, user) in batch.iter().zip(answers) {
-                // A concurrent task may have asked, and got the same answer.
+                // A concurrent query has the same result.
                 let _ = connection.0.user.set(user);
             }
         }
     }
 
-    /// Finds the user of a connection later, for callers that cannot wait.
-    pub(crate) fn ask_later(self: &Arc<Self>, connection: &ConnectionHandle) {
-        if self.owner.is_none() || !connection.is_unasked() {
+    /// Finds the user of a connection in a task of its own, for callers that cannot wait.
+    pub(crate) fn look_up_later(self: &Arc<Self>, connection: &ConnectionHandle) {
+        if self.owner.is_none() || !connection.needs_lookup() {
             return;
         }
-        if connection.0.is_being_asked.swap(true, Ordering::Relaxed) {
+        if connection.0.is_looked_up.swap(true, Ordering::Relaxed) {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (owners, connection) = (Arc::clone(self), connection.clone());
-            runtime.spawn(async move { owners.ask(std::slice::from_ref(&connection)).await });
+            runtime.spawn(async move { owners.look_up(std::slice::from_ref(&connection)).await });
         }
     }
 
-    /// Notes a shortage: for a while, connections are asked about when they are accepted.
+    /// Notes a shortage: for a while, users are looked up when connections are accepted.
     pub(crate) fn note_shortage(&self) {
-        let until = self.start.elapsed() + SHORTAGE;
+        let until = self.start.elapsed() + SHORTAGE_TIMEOUT;
         let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
         self.short_until.fetch_max(until, Ordering::Relaxed);
     }
 
     /// In a shortage, finds the user of a connection that was just accepted.
-    pub(crate) async fn ask_in_shortage(&self, connection: &ConnectionHandle) {
+    pub(crate) async fn look_up_in_shortage(&self, connection: &ConnectionHandle) {
         let until = self.short_until.load(Ordering::Relaxed);
-        // Zero is the common case, and costs no look at the clock.
+        // Zero is the common case, in which the clock is not read.
         if until > 0 && self.start.elapsed() < Duration::from_millis(until) {
-            self.ask(std::slice::from_ref(connection)).await;
+            self.look_up(std::slice::from_ref(connection)).await;
         }
     }
 }
@@ -252,7 +250,7 @@ mod tests {
         ];
         let handles = connections.map(|(client, _)| connection(client));
         for _ in 0..2 {
-            owners.ask(&handles).await;
+            owners.look_up(&handles).await;
         }
         for ((client, wanted), handle) in connections.iter().zip(&handles) {
             assert_eq!(handle.holder(), *wanted, "{client}");
@@ -264,21 +262,21 @@ mod tests {
     async fn c5_a_connection_is_asked_about_when_it_is_accepted_in_a_shortage_only() {
         let owners = Owners::new(Some(Arc::new(ByPort::default())));
         let before = connection("127.0.0.1:5");
-        owners.ask_in_shortage(&before).await;
+        owners.look_up_in_shortage(&before).await;
         assert_eq!(before.holder(), Holder::at([127, 0, 0, 1].into()));
         owners.note_shortage();
-        owners.ask_in_shortage(&before).await;
+        owners.look_up_in_shortage(&before).await;
         assert_eq!(before.holder(), Holder::User(5));
-        tokio::time::advance(SHORTAGE).await;
+        tokio::time::advance(SHORTAGE_TIMEOUT).await;
         let after = connection("127.0.0.1:6");
-        owners.ask_in_shortage(&after).await;
+        owners.look_up_in_shortage(&after).await;
         assert_eq!(after.holder(), Holder::at([127, 0, 0, 1].into()));
     }
 
     /// Never answers.
-    struct Silent;
+    struct NeverAnswers;
 
-    impl ClientOwner for Silent {
+    impl ClientOwner for NeverAnswers {
         fn owners<'a>(&'a self, _: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>> {
             Box::pin(std::future::pending())
         }
@@ -287,10 +285,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn c5_without_an_answer_a_client_of_this_machine_is_one_of_loopback() {
         let connection = connection("127.0.0.1:5");
-        Owners::new(Some(Arc::new(Silent)))
-            .ask(std::slice::from_ref(&connection))
+        Owners::new(Some(Arc::new(NeverAnswers)))
+            .look_up(std::slice::from_ref(&connection))
             .await;
         assert_eq!(connection.holder(), Holder::at([127, 0, 0, 1].into()));
-        assert!(!connection.is_unasked());
+        assert!(!connection.needs_lookup());
     }
 }

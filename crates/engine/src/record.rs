@@ -17,7 +17,7 @@ use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
 use crate::clock::Clock;
 use crate::drain::Drain;
-use crate::lines::{About, Count, Decided, INTERVAL, Key, Line, Lines};
+use crate::lines::{About, COUNT_INTERVAL, Count, CountKey, Decided, LineChoice, Lines};
 use crate::live_policy::Generation;
 use crate::outcome::Ending;
 use crate::owner::{ConnectionHandle, Owners};
@@ -83,8 +83,8 @@ impl Recorder {
     /// counted.
     pub(crate) fn may_say(&self, client: &ConnectionHandle, kind: &'static str) -> bool {
         match self.lines.take(client) {
-            Line::Written => true,
-            Line::Counted(holder) => {
+            LineChoice::Written => true,
+            LineChoice::Counted(holder) => {
                 let is_first = self.lines.count(holder, About::Message(kind), None);
                 self.write_counts_later(is_first);
                 false
@@ -236,16 +236,16 @@ impl Recorder {
         let event = self.event(attempt, server, decision, reason, &client);
         // Each allowed decision is recorded by itself: it shows what left the machine.
         let line = match decision.verdict() {
-            Verdict::Allow => Line::Written,
+            Verdict::Allow => LineChoice::Written,
             _ => self.lines.take(&attempt.client.connection),
         };
-        if line == Line::Written || self.audit.volume() == Volume::Every {
+        if line == LineChoice::Written || self.audit.volume() == Volume::Every {
             self.audit.record(&event);
         }
         match (line, blocked) {
-            (Line::Written, None) => {}
-            (Line::Written, Some((entry, capacity))) => self.blocked.push(entry, capacity),
-            (Line::Counted(holder), blocked) => {
+            (LineChoice::Written, None) => {}
+            (LineChoice::Written, Some((entry, capacity))) => self.blocked.push(entry, capacity),
+            (LineChoice::Counted(holder), blocked) => {
                 let key = About::Decision {
                     protocol: event.protocol.audit_name(),
                     host: event.server_address.to_owned(),
@@ -280,7 +280,7 @@ impl Recorder {
         let this = self.this.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(COUNT_INTERVAL).await;
                 if let Some(this) = this.upgrade() {
                     this.write_counts();
                 }
@@ -290,7 +290,7 @@ impl Recorder {
 
     /// Writes a line for each count.
     fn write_counts(&self) {
-        for (Key { holder, about }, Count { lines, first }) in self.lines.drain() {
+        for (CountKey { holder, about }, Count { lines, first }) in self.lines.drain() {
             let client = holder.to_string();
             match (about, first) {
                 (About::Message(kind), _) => {

@@ -28,7 +28,7 @@ use hickory_resolver::{
 };
 use tokio::time::Instant;
 
-use self::cache::Answers;
+use self::cache::DnsCache;
 pub use self::health::{NameServerHealth, NameServers, NameServersFrom};
 use self::hosts::Hosts;
 use self::name_server::NameServer;
@@ -199,7 +199,7 @@ impl DnsResolver {
             Servers::Ready { servers, .. } => (servers.as_slice(), None),
             Servers::Unknown(why) => (&[][..], Some(why.clone())),
         };
-        let told = servers.iter().take(health::MAX_TOLD);
+        let told = servers.iter().take(health::MAX_REPORTED);
         NameServers {
             from: self.from,
             servers: told.map(NameServer::health).collect(),
@@ -281,19 +281,12 @@ fn plain_dns(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.into())
 }
 
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Family {
-    Ipv4,
-    Ipv6,
-}
-
 /// The name servers to ask.
 #[derive(Debug)]
 enum Servers {
     Ready {
         /// Addresses and EDNS, to compare with those of changed files.
-        asked: Asked,
+        asked: ServerList,
         servers: Vec<NameServer>,
     },
     /// There is no name server, and why.
@@ -302,7 +295,7 @@ enum Servers {
 
 /// How name servers are asked: their addresses in order, and whether with EDNS.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct ServerList {
     servers: Vec<SocketAddr>,
     edns: bool,
 }
@@ -359,8 +352,8 @@ impl Servers {
         options.preserve_intermediates = true; // aliases say whose addresses are in an answer
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
         options.num_concurrent_reqs = 1;
-        let answers = Arc::<Answers>::default();
-        let asked = Asked {
+        let answers = Arc::<DnsCache>::default();
+        let asked = ServerList {
             servers: configs.iter().map(name_server::address).collect(),
             edns: options.edns0,
         };

@@ -123,7 +123,7 @@ pub struct Counters {
     pub udp_associations: usize,
     /// Connections since the start that ended to make room for others.
     pub ended_for_others: u64,
-    /// Clients since the start that were turned away because too many waited for a place.
+    /// Clients since the start that were turned away because too many waited for a slot.
     pub turned_away: u64,
     /// Upstream HTTP connections kept for the next request.
     pub idle_upstream: usize,
@@ -205,7 +205,7 @@ impl Engine {
         let recorder = Recorder::new(
             parts.audit,
             parts.clock,
-            BlockedLog::after(parts.blocked_base).told_to(parts.blocked_observer),
+            BlockedLog::after(parts.blocked_base).with_observer(parts.blocked_observer),
             parts.audit_metadata,
             Arc::clone(&owners),
             drain.clone(),
@@ -275,14 +275,14 @@ impl Engine {
         }
     }
 
-    /// The limits in force, with this many places or with `max_connections`. A connection is idle
+    /// The limits in force, with this many slots or with `max_connections`. A connection is idle
     /// after the time limit of a head.
-    fn bounds(&self, places: Option<usize>) -> BoundsInForce {
+    fn bounds(&self, slots: Option<usize>) -> BoundsInForce {
         let shared = Arc::clone(&self.shared);
         Arc::new(move || {
             let limits = shared.live().current().settings().daemon.limits;
             Bounds {
-                places: places.unwrap_or(limits.max_connections),
+                slots: slots.unwrap_or(limits.max_connections),
                 min_idle: limits.header_timeout,
             }
         })
@@ -486,7 +486,7 @@ impl Engine {
     /// seconds.
     pub async fn client_user(&self, connection: &ConnectionHandle) -> Option<u32> {
         let owners = &self.shared.owners;
-        owners.ask(std::slice::from_ref(connection)).await;
+        owners.look_up(std::slice::from_ref(connection)).await;
         connection.user()
     }
 

@@ -1,18 +1,18 @@
-//! Equal shares of the places for clients (SPEC C5): which client is let in and whose connection
-//! ends when places are short. Pure: no clock, no locks, no sockets.
+//! Equal shares of the connection slots (SPEC C5): which client is admitted, and which connection ends,
+//! when slots are short. It has no clock, no locks and no sockets.
 //!
-//! Each holder's equal share is the limit divided by the number of holders that have a connection
+//! The equal share of a holder is the limit divided by the number of holders that have a connection
 //! or wait for one. The rules, in this order:
 //!
-//! 1. While a place is free, the holder with the fewest connections gets it.
-//! 2. A holder below its equal share is always let in, and so is one without a connection where another
-//!    holder has several. The holder with most connections gives way.
-//! 3. At or above its share, a holder gets a place only from connections that have been idle for the
-//!    minimum time, and only from holders that are above their share when the newcomer is counted:
-//!    most often its own.
+//! 1. The holder with the fewest connections gets a free slot.
+//! 2. A holder below its equal share is always admitted. So is a holder without a connection, if another
+//!    holder has several. The holder with the most connections loses one.
+//! 3. A holder at or above its share is admitted only if a connection ends that has been idle for the
+//!    minimum time. The holder of that connection must be above its share, the newcomer counted.
+//!    Usually it is the same holder.
 //!
-//! Of a holder's connections the one that has been idle longest ends first. A holder that stays within
-//! its share loses no connection to another holder.
+//! The connection of a holder that has been idle longest ends first. A holder that stays within its
+//! share loses no connection to another holder.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -28,37 +28,37 @@ pub(crate) enum Holder {
     Address(IpAddr),
 }
 
-/// A connection that has a place.
+/// A connection that has a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct AdmittedConnection {
     pub(crate) holder: Holder,
     /// For how long nothing has flowed; zero while a request is in hand.
     pub(crate) idle: Duration,
 }
 
-/// What to do. Entries are indices into the input.
+/// A plan for waiting clients. Entries are indices into the input of [`plan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Which of the waiting clients get a place.
+    /// The waiting clients to admit.
     pub(crate) admit: Vec<usize>,
-    /// Which connections end for them.
+    /// The connections to end for them.
     pub(crate) end: Vec<usize>,
 }
 
 /// The connections of one holder.
 #[derive(Default)]
-struct Share {
+struct HolderShare {
     connections: usize,
-    /// Its connections, sorted; the one that has been idle longest is last.
-    by_idleness: Vec<usize>,
+    /// Its connections, the longest idle one last.
+    by_idle_time: Vec<usize>,
     waiting: VecDeque<usize>,
-    /// No place can be found for those that wait.
+    /// No slot can be found for its waiting clients.
     is_stuck: bool,
 }
 
 impl Holder {
-    /// The holder of the connections from an address. Every user of this machine may use any
-    /// loopback address, so these are all one holder.
+    /// The holder of the connections from an address. All loopback addresses are one holder, since
+    /// every user of this machine may use any of them.
     pub(crate) fn at(address: IpAddr) -> Self {
         let address = address.to_canonical();
         if address.is_loopback() {
@@ -84,35 +84,40 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Finds places for waiting clients, in order for each holder. `held` is in the order in which the
-/// connections were let in: of connections that are idle for the same time, the newest ends first.
-pub(crate) fn plan(limit: usize, min_idle: Duration, held: &[Held], waiting: &[Holder]) -> Plan {
-    let mut shares: BTreeMap<Holder, Share> = BTreeMap::new();
-    for (position, connection) in held.iter().enumerate() {
+/// Finds slots for waiting clients, in order for each holder. `admitted` is in the order of admission.
+/// If two connections have been idle for the same time, the newer one ends first.
+pub(crate) fn plan(
+    limit: usize,
+    min_idle: Duration,
+    admitted: &[AdmittedConnection],
+    waiting: &[Holder],
+) -> Plan {
+    let mut shares: BTreeMap<Holder, HolderShare> = BTreeMap::new();
+    for (position, connection) in admitted.iter().enumerate() {
         let share = shares.entry(connection.holder).or_default();
         share.connections += 1;
-        share.by_idleness.push(position);
+        share.by_idle_time.push(position);
     }
     for share in shares.values_mut() {
-        share.by_idleness.sort_by_key(|&at| held[at].idle);
+        share.by_idle_time.sort_by_key(|&at| admitted[at].idle);
     }
     for (position, holder) in waiting.iter().enumerate() {
         let share = shares.entry(*holder).or_default();
         share.waiting.push_back(position);
     }
     let equal = limit / shares.len().max(1);
-    let mut open = held.len();
+    let mut open = admitted.len();
     let mut plan = Plan::default();
     while let Some(newcomer) = next(&shares) {
         if open >= limit {
-            let Some(from) = gives_way(&shares, newcomer, equal, min_idle, held) else {
+            let Some(from) = loses_one(&shares, newcomer, equal, min_idle, admitted) else {
                 if let Some(share) = shares.get_mut(&newcomer) {
                     share.is_stuck = true;
                 }
                 continue;
             };
             if let Some(share) = shares.get_mut(&from) {
-                plan.end.extend(share.by_idleness.pop());
+                plan.end.extend(share.by_idle_time.pop());
                 share.connections -= 1;
                 open -= 1;
             }
@@ -126,8 +131,9 @@ pub(crate) fn plan(limit: usize, min_idle: Duration, held: &[Held], waiting: &[H
     plan
 }
 
-/// The holder that gets the next place: the one with the fewest connections of those that wait.
-fn next(shares: &BTreeMap<Holder, Share>) -> Option<Holder> {
+/// The holder that gets the next slot: of those with waiting clients, the one with the fewest
+/// connections.
+fn next(shares: &BTreeMap<Holder, HolderShare>) -> Option<Holder> {
     shares
         .iter()
         .filter(|(_, share)| !share.is_stuck)
@@ -136,24 +142,24 @@ fn next(shares: &BTreeMap<Holder, Share>) -> Option<Holder> {
         .map(|(_, _, holder)| holder)
 }
 
-/// The holder that loses a connection to another one of `newcomer`.
-fn gives_way(
-    shares: &BTreeMap<Holder, Share>,
+/// The holder that loses a connection when one of `newcomer` is admitted.
+fn loses_one(
+    shares: &BTreeMap<Holder, HolderShare>,
     newcomer: Holder,
     equal: usize,
     min_idle: Duration,
-    held: &[Held],
+    admitted: &[AdmittedConnection],
 ) -> Option<Holder> {
-    let owed = equal.max(1);
-    let is_owed = shares.get(&newcomer)?.connections < owed;
+    let guaranteed = equal.max(1);
+    let is_below = shares.get(&newcomer)?.connections < guaranteed;
     shares
         .iter()
         .filter_map(|(holder, share)| {
-            let idlest = held[*share.by_idleness.last()?].idle;
+            let idlest = admitted[*share.by_idle_time.last()?].idle;
             let is_own = *holder == newcomer;
-            let connections = share.connections + usize::from(is_own && !is_owed);
+            let connections = share.connections + usize::from(is_own && !is_below);
             let is_idle = connections > equal && idlest >= min_idle;
-            let may_end = is_idle || (is_owed && connections > owed);
+            let may_end = is_idle || (is_below && connections > guaranteed);
             may_end.then_some((connections, is_own, idlest, *holder))
         })
         .max()

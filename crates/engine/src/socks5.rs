@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use self::handshake::{Command, Flaw, Method, Parsed};
+use self::handshake::{AuthMethod, Command, HandshakeError, ParsedMessage};
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
 use crate::connected::ConnectedClient;
@@ -35,9 +35,9 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
 
 /// Why a connection ends before it becomes a tunnel.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum NegotiationError {
     #[error("{0}")]
-    Flaw(#[from] Flaw),
+    Malformed(#[from] HandshakeError),
     #[error("the client accepts neither no authentication nor a user name")]
     NoMethod,
     #[error("{0}")]
@@ -62,14 +62,14 @@ pub(crate) async fn serve(
     let outcome = timeout(limit, negotiate(&mut stream, &mut buffer)).await;
     let (request, attempt) = match outcome {
         Ok(Ok(negotiated)) => negotiated,
-        Ok(Err(refused)) => {
-            if let Refused::Flaw(flaw) = &refused {
-                tell(&mut stream, *flaw).await;
+        Ok(Err(error)) => {
+            if let NegotiationError::Malformed(error) = &error {
+                answer_malformed(&mut stream, *error).await;
             }
-            if matches!(refused, Refused::Io(_)) {
-                tracing::debug!(client = %address, door = DOOR, "a client went away: {refused}");
+            if matches!(error, NegotiationError::Io(_)) {
+                tracing::debug!(client = %address, door = DOOR, "a client went away: {error}");
             } else if shared.recorder().may_say(&connection, "malformed requests") {
-                tracing::info!(client = %address, door = DOOR, "refused a malformed request: {refused}");
+                tracing::info!(client = %address, door = DOOR, "refused a malformed request: {error}");
             }
             linger(stream).await;
             return None;
@@ -116,15 +116,15 @@ pub(crate) async fn serve(
 async fn negotiate(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
-) -> Result<(handshake::Request, Option<AttemptId>), Refused> {
+) -> Result<(handshake::SocksRequest, Option<AttemptId>), NegotiationError> {
     let method = read(stream, buffer, handshake::greeting).await?;
     stream
         .write_all(&[handshake::VERSION, method as u8])
         .await?;
     let attempt = match method {
-        Method::NoAuthentication => None,
-        Method::NoneAcceptable => return Err(Refused::NoMethod),
-        Method::UserName => {
+        AuthMethod::NoAuthentication => None,
+        AuthMethod::NoneAcceptable => return Err(NegotiationError::NoMethod),
+        AuthMethod::UserName => {
             let name = read(stream, buffer, handshake::user_name).await?;
             stream.write_all(&[handshake::AUTH_VERSION, 0]).await?;
             AttemptId::from_user_name(&name)
@@ -138,10 +138,10 @@ async fn negotiate(
 async fn read<T>(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
-    parse: fn(&[u8]) -> Result<Parsed<T>, Flaw>,
-) -> Result<T, Refused> {
+    parse: fn(&[u8]) -> Result<ParsedMessage<T>, HandshakeError>,
+) -> Result<T, NegotiationError> {
     loop {
-        if let Parsed::Complete(message, length) = parse(buffer)? {
+        if let ParsedMessage::Complete(message, length) = parse(buffer)? {
             buffer.advance(length);
             return Ok(message);
         }
@@ -156,7 +156,7 @@ async fn read<T>(
 async fn open(
     shared: &Arc<Shared>,
     client: Client,
-    request: handshake::Request,
+    request: handshake::SocksRequest,
 ) -> Result<(Permit, Connection), Reply> {
     if request.command != Command::Connect {
         if shared
@@ -198,11 +198,11 @@ async fn open(
 
 /// Answers a flaw in the client's own protocol, if that has an answer. TLS gets none: a TLS answer
 /// would say that this port speaks TLS.
-async fn tell(stream: &mut TcpStream, flaw: Flaw) {
-    let message = match flaw {
-        Flaw::Http => respond::not_http(&flaw),
-        Flaw::Socks4 => handshake::SOCKS4_REJECTED.to_vec(),
-        flaw => match flaw.reply() {
+async fn answer_malformed(stream: &mut TcpStream, error: HandshakeError) {
+    let message = match error {
+        HandshakeError::Http => respond::not_http(&error),
+        HandshakeError::Socks4 => handshake::SOCKS4_REJECTED.to_vec(),
+        error => match error.reply() {
             Some(reply) => handshake::reply(reply, NOWHERE),
             None => return,
         },

@@ -26,7 +26,7 @@ use certificate_request::NoCertificate;
 use crate::stream_end::StreamEnd;
 
 /// TLS sessions remembered for resumption, for all origins together.
-const SESSIONS: usize = 1024;
+const MAX_SESSIONS: usize = 1024;
 
 /// The protocols that are offered to an origin in ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl UpstreamTls {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(store)
             .with_client_cert_resolver(Arc::new(NoCertificate));
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = Resumption::in_memory_sessions(MAX_SESSIONS);
         // Clones share the remembered sessions.
         let offering = |protocols: &[&[u8]]| {
             let mut config = config.clone();

@@ -31,7 +31,7 @@ const STREAM_BUFFER: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) enum RelayEnd {
     /// Both ends are done, or one broke.
-    Closed(Result<(), Broken>),
+    Closed(Result<(), RelayError>),
     /// Nothing flowed for too long.
     Idle(Duration),
     /// The policy no longer permits it.
@@ -42,7 +42,7 @@ pub(crate) enum RelayEnd {
 
 /// An end of a relay that broke.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub(crate) enum RelayError {
     Client(io::Error),
     Upstream(io::Error),
 }
@@ -56,7 +56,7 @@ pub(crate) async fn run(live: &LivePolicy, connected: ConnectedClient) {
         upstream,
     } = connected;
     let leads_to = upstream.leads_to().clone();
-    let (mut upstream, behind) = upstream.into_parts();
+    let (behind, mut upstream) = upstream.into_parts();
     let limit = permit.generation().settings().daemon.limits.idle_timeout;
     let connection = &permit.attempt().client.connection;
     let activity = connection.activity();
@@ -79,7 +79,7 @@ pub(crate) async fn run(live: &LivePolicy, connected: ConnectedClient) {
 impl RelayEnd {
     /// Moves bytes until the end, whatever brings it. Nothing may be silent for longer than `limit`.
     pub(crate) async fn of(
-        moved: impl Future<Output = Result<(), Broken>>,
+        moved: impl Future<Output = Result<(), RelayError>>,
         connection: &ConnectionHandle,
         limit: Duration,
         forbidden: impl Future<Output = Reason>,
@@ -101,11 +101,11 @@ impl RelayEnd {
     pub(crate) fn ending(self) -> Ending {
         match self {
             Self::Closed(Ok(())) => Ending::plain(Outcome::Completed),
-            Self::Closed(Err(Broken::Client(error))) => Ending {
+            Self::Closed(Err(RelayError::Client(error))) => Ending {
                 detail: Some(error.to_string()),
                 ..Ending::because(Outcome::ClientGone, "the client's connection broke")
             },
-            Self::Closed(Err(Broken::Upstream(error))) => Ending {
+            Self::Closed(Err(RelayError::Upstream(error))) => Ending {
                 fault: Some(Fault::Upstream),
                 detail: Some(error.to_string()),
                 ..Ending::because(Outcome::UpstreamFailed, "the host's connection broke")
@@ -125,19 +125,43 @@ async fn relay_both(
     behind: Bytes,
     activity: &Activity,
     flow: &Flow,
-) -> Result<(), Broken> {
+) -> Result<(), RelayError> {
     let (from_client, to_client) = client.split();
     match upstream {
         Stream::Tcp(upstream) => {
             let (from_upstream, to_upstream) = upstream.split();
-            let there = relay(from_client, to_upstream, early, activity, Way::There(flow));
-            let back = relay(from_upstream, to_client, behind, activity, Way::Back(flow));
+            let there = relay(
+                from_client,
+                to_upstream,
+                early,
+                activity,
+                RelayDirection::ToUpstream(flow),
+            );
+            let back = relay(
+                from_upstream,
+                to_client,
+                behind,
+                activity,
+                RelayDirection::ToClient(flow),
+            );
             tokio::try_join!(there, back).map(|_| ())
         }
         Stream::Tls(upstream) => {
             let (from_upstream, to_upstream) = tokio::io::split(upstream);
-            let there = relay_stream(from_client, to_upstream, early, activity, Way::There(flow));
-            let back = relay_stream(from_upstream, to_client, behind, activity, Way::Back(flow));
+            let there = relay_stream(
+                from_client,
+                to_upstream,
+                early,
+                activity,
+                RelayDirection::ToUpstream(flow),
+            );
+            let back = relay_stream(
+                from_upstream,
+                to_client,
+                behind,
+                activity,
+                RelayDirection::ToClient(flow),
+            );
             tokio::try_join!(there, back).map(|_| ())
         }
     }
@@ -145,35 +169,35 @@ async fn relay_both(
 
 /// The direction of a relay, which counts what it has moved.
 #[derive(Clone, Copy)]
-pub(crate) enum Way<'a> {
+pub(crate) enum RelayDirection<'a> {
     /// From the client.
-    There(&'a Flow),
+    ToUpstream(&'a Flow),
     /// To the client.
-    Back(&'a Flow),
+    ToClient(&'a Flow),
 }
 
-impl Way<'_> {
+impl RelayDirection<'_> {
     /// Counts bytes that have been passed on.
     fn moved(self, bytes: usize) {
         match self {
-            Self::There(flow) => flow.sent(bytes),
-            Self::Back(flow) => flow.received(bytes),
+            Self::ToUpstream(flow) => flow.sent(bytes),
+            Self::ToClient(flow) => flow.received(bytes),
         }
     }
 
     /// The end that was read from has broken.
-    fn source(self, error: io::Error) -> Broken {
+    fn source(self, error: io::Error) -> RelayError {
         match self {
-            Self::There(_) => Broken::Client(error),
-            Self::Back(_) => Broken::Upstream(error),
+            Self::ToUpstream(_) => RelayError::Client(error),
+            Self::ToClient(_) => RelayError::Upstream(error),
         }
     }
 
     /// The end that was written to has broken.
-    fn target(self, error: io::Error) -> Broken {
+    fn target(self, error: io::Error) -> RelayError {
         match self {
-            Self::There(_) => Broken::Upstream(error),
-            Self::Back(_) => Broken::Client(error),
+            Self::ToUpstream(_) => RelayError::Upstream(error),
+            Self::ToClient(_) => RelayError::Client(error),
         }
     }
 }
@@ -184,8 +208,8 @@ async fn relay(
     mut to: WriteHalf<'_>,
     early: Bytes,
     activity: &Activity,
-    way: Way<'_>,
-) -> Result<(), Broken> {
+    way: RelayDirection<'_>,
+) -> Result<(), RelayError> {
     let (source, target) = (|error| way.source(error), |error| way.target(error));
     if !early.is_empty() {
         to.write_all(&early).await.map_err(target)?;
@@ -220,8 +244,8 @@ pub(crate) async fn relay_stream(
     mut to: impl AsyncWrite + Unpin,
     early: Bytes,
     activity: &Activity,
-    way: Way<'_>,
-) -> Result<(), Broken> {
+    way: RelayDirection<'_>,
+) -> Result<(), RelayError> {
     let (source, target) = (|error| way.source(error), |error| way.target(error));
     to.write_all(&early).await.map_err(target)?;
     way.moved(early.len());

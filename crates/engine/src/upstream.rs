@@ -40,7 +40,7 @@ pub(crate) use cut::Cut;
 use cut::Cuttable;
 pub(crate) use error::UpstreamError;
 pub(crate) use lease::{ConnectionId, Lease, Unanswered};
-use lease::{FarEnd, Sender};
+use lease::{FarEnd, OriginSender};
 use pool::{Checkout, Pool};
 pub(crate) use proxy::ProxyError;
 use proxy::{AbsoluteForm, ProxyUse, Ways};
@@ -306,7 +306,7 @@ impl<B: Outgoing> Upstream<B> {
             pool.forget(&kept.0, &kept.1);
             ended
         });
-        Ok(self.lease(key, Sender::Http1(sender), far))
+        Ok(self.lease(key, OriginSender::Http1(sender), far))
     }
 
     /// Speaks HTTP/2.
@@ -336,10 +336,10 @@ impl<B: Outgoing> Upstream<B> {
             drop(memory);
             ended
         });
-        Ok(self.lease(key, Sender::Http2(sender), far))
+        Ok(self.lease(key, OriginSender::Http2(sender), far))
     }
 
-    fn lease(&self, key: Checkout, sender: Sender<B>, far: FarEnd) -> Lease<B> {
+    fn lease(&self, key: Checkout, sender: OriginSender<B>, far: FarEnd) -> Lease<B> {
         let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
         Lease::new(pool, key, sender, far, drain)
     }

@@ -4,17 +4,17 @@
 
 // Private to the engine, so compiled here; formatted there.
 #[rustfmt::skip]
-#[expect(dead_code, reason = "the proxy shows the flaw; the target does not")]
+#[expect(dead_code, reason = "the proxy shows the error; the target does not")]
 #[path = "../../../crates/engine/src/client_hello.rs"]
 mod client_hello;
 
-use client_hello::{FirstBytes, Reader};
+use client_hello::{ClientHelloReader, FirstBytes};
 use libfuzzer_sys::fuzz_target;
 use rustls::server::Acceptor;
 
 fuzz_target!(|stream: &[u8]| {
-    let verdict = Reader::new().feed(stream);
-    let mut reader = Reader::new();
+    let verdict = ClientHelloReader::new().feed(stream);
+    let mut reader = ClientHelloReader::new();
     let trickled = (0..=stream.len())
         .map(|end| reader.feed(&stream[..end]))
         .find(|verdict| *verdict != FirstBytes::Undecided)

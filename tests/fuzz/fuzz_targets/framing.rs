@@ -6,7 +6,7 @@
 #[rustfmt::skip]
 #[path = "../../../crates/engine/src/http"]
 mod http {
-    #[expect(dead_code, reason = "the proxy shows the flaw; the target does not")]
+    #[expect(dead_code, reason = "the proxy shows the error; the target does not")]
     pub(crate) mod framing;
 }
 
@@ -15,10 +15,10 @@ mod http {
 mod http_bytes;
 
 #[rustfmt::skip]
-#[path = "../../../crates/engine/src/spoken.rs"]
-mod spoken;
+#[path = "../../../crates/engine/src/client_protocol.rs"]
+mod client_protocol;
 
-use self::http::framing::{Flaw, Framing, Position};
+use self::http::framing::{Framing, FramingError, Position};
 use libfuzzer_sys::fuzz_target;
 
 const MAX_HEAD_BYTES: usize = 512;
@@ -29,12 +29,12 @@ fuzz_target!(|input: &[u8]| {
     };
     let (whole, position) = scan(stream, stream.len().max(1));
     assert_eq!((whole, position), scan(stream, usize::from(cut).max(1)));
-    let (accepted, flaw) = whole;
+    let (accepted, error) = whole;
     // The accepted bytes are sound by themselves, and the next byte is not.
     assert_eq!(scan(&stream[..accepted], 1).0, (accepted, None));
-    if flaw.is_some() {
+    if error.is_some() {
         assert!(accepted < stream.len());
-        assert_eq!(scan(&stream[..=accepted], 1).0, (accepted, flaw));
+        assert_eq!(scan(&stream[..=accepted], 1).0, (accepted, error));
     }
     // Heads have lines that end in CR LF, and no bare CR or LF, before any content.
     let head = stream[..accepted].windows(4).position(|end| end == b"\r\n\r\n");
@@ -50,15 +50,15 @@ fuzz_target!(|input: &[u8]| {
 
 /// The accepted bytes of a stream in parts of this size, the parse error after them, and the position of
 /// the stream.
-fn scan(stream: &[u8], part: usize) -> ((usize, Option<Flaw>), Position) {
+fn scan(stream: &[u8], part: usize) -> ((usize, Option<FramingError>), Position) {
     let mut framing = Framing::new(MAX_HEAD_BYTES);
     let mut accepted = 0;
     for part in stream.chunks(part) {
         match framing.scan(part) {
             Ok(()) => accepted += part.len(),
-            Err(cut) => {
-                accepted += cut.accepted;
-                return ((accepted, Some(cut.flaw)), framing.position());
+            Err(rejected) => {
+                accepted += rejected.accepted;
+                return ((accepted, Some(rejected.error)), framing.position());
             }
         }
     }

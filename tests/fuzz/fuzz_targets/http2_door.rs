@@ -5,8 +5,13 @@
 #![no_main]
 
 #[expect(dead_code, reason = "the engine's tests use the rest")]
-#[path = "../../../crates/engine/tests/interception/scene.rs"]
-mod scene;
+#[path = "../../../crates/engine/tests/it"]
+mod it {
+    pub(crate) mod kit;
+    pub(crate) mod interception {
+        pub(crate) mod scene;
+    }
+}
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,12 +22,13 @@ use codex_network_engine::Dial;
 use futures_util::future::BoxFuture;
 use libfuzzer_sys::fuzz_target;
 use nix::sys::signal::{SigSet, Signal};
-use scene::Scene;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+
+use self::it::interception::scene::Scene;
 
 /// The field that the proxy injects.
 const SECRET: &[u8] = b"hunter2";
@@ -82,7 +88,7 @@ async fn run(scene: &Scene, frames: &[u8]) {
     drop(stream);
     let ended = timeout(ENDS, async {
         // The counter gives no notification.
-        while scene.engine.counters().connections > 0 {
+        while scene.doors.engine.counters().connections > 0 {
             tokio::task::yield_now().await;
         }
     });

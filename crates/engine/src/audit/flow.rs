@@ -39,7 +39,7 @@ impl FlowLevel {
         }
     }
 
-    /// Whether anything takes events of this level. Cheap, and asked before anything is formatted.
+    /// Whether a subscriber takes events of this level. It is cheap, and checked before formatting.
     pub(crate) fn is_enabled(self) -> bool {
         match self {
             Self::Info => tracing::enabled!(target: TARGET, tracing::Level::INFO),
@@ -48,7 +48,7 @@ impl FlowLevel {
     }
 }
 
-/// The event at one level: `tracing` needs a constant.
+/// The event at one level, which `tracing` needs as a constant.
 macro_rules! write_at {
     ($level:expr, $flow:expr, $milliseconds:expr) => {
         decided!(

@@ -8,25 +8,27 @@ mod differential;
 use codex_network_policy::Host;
 
 use self::build::{Hello, alpn, extension, record, records, rustls_hello, server_name};
-use super::{Alpn, ClientHello, FirstBytes, Flaw, MAX_MESSAGE, MESSAGE_HEADER, Reader};
+use super::{
+    Alpn, ClientHello, ClientHelloError, ClientHelloReader, FirstBytes, MAX_MESSAGE, MESSAGE_HEADER,
+};
 
 /// What the bytes are when they arrive at once.
 fn read(stream: &[u8]) -> FirstBytes {
-    Reader::new().feed(stream)
+    ClientHelloReader::new().feed(stream)
 }
 
 /// What they are when they arrive one by one, which must be no different, and the work it took.
 fn trickle(stream: &[u8]) -> (FirstBytes, usize) {
-    let mut reader = Reader::new();
+    let mut reader = ClientHelloReader::new();
     for end in 0..=stream.len() {
         let verdict = reader.feed(&stream[..end]);
         if verdict != FirstBytes::Undecided {
             assert_eq!(reader.feed(&stream[..end]), verdict, "it is final");
             assert_eq!(reader.feed(stream), verdict, "more bytes change nothing");
-            return (verdict, reader.looks);
+            return (verdict, reader.records_read);
         }
     }
-    (FirstBytes::Undecided, reader.looks)
+    (FirstBytes::Undecided, reader.records_read)
 }
 
 fn found(server_name: Option<&str>, alpn: Alpn) -> FirstBytes {
@@ -168,7 +170,7 @@ fn m2_a_hello_of_64_kib_passes_and_a_longer_one_is_refused_by_its_header() {
     assert_eq!(read(&records(&full, 1)), meaning);
     hello.cipher_suites.extend([0x0a; 2]);
     let longer = records(&hello.message(), 1 << 14);
-    let refused = FirstBytes::Malformed(Flaw::TooLong);
+    let refused = FirstBytes::Malformed(ClientHelloError::TooLong);
     assert_eq!(read(&longer[..9]), refused);
     assert_eq!(read(&longer), refused);
     assert_eq!(read(b"\x16\x03\x01\x02\x00\x01\xff\xff\xff"), refused);
@@ -192,28 +194,40 @@ fn m2_another_protocol_is_known_by_its_first_byte() {
 
 #[test]
 fn m2_what_begins_like_a_record_never_becomes_opaque() {
-    for (stream, flaw) in [
-        (&b"\x16G"[..], Flaw::RecordVersion),
-        (b"\x16\x02", Flaw::RecordVersion),
-        (b"\x16\x03\x05", Flaw::RecordVersion),
-        (b"\x16\x03\x01\x00\x00", Flaw::RecordLength),
-        (b"\x16\x03\x01\x40\x01", Flaw::RecordLength),
-        (b"\x16\x03\x01\x40\x00\x02", Flaw::NotClientHello),
-        (b"\x16\x03\x01\x00\x01\x00", Flaw::NotClientHello),
-        (b"\x16\x03\x01\x00\x02\x01\x00\x17", Flaw::Interrupted),
+    for (stream, error) in [
+        (&b"\x16G"[..], ClientHelloError::RecordVersion),
+        (b"\x16\x02", ClientHelloError::RecordVersion),
+        (b"\x16\x03\x05", ClientHelloError::RecordVersion),
+        (b"\x16\x03\x01\x00\x00", ClientHelloError::RecordLength),
+        (b"\x16\x03\x01\x40\x01", ClientHelloError::RecordLength),
+        (
+            b"\x16\x03\x01\x40\x00\x02",
+            ClientHelloError::NotClientHello,
+        ),
+        (
+            b"\x16\x03\x01\x00\x01\x00",
+            ClientHelloError::NotClientHello,
+        ),
+        (
+            b"\x16\x03\x01\x00\x02\x01\x00\x17",
+            ClientHelloError::Interrupted,
+        ),
         (
             b"\x16\x03\x01\x00\x02\x01\x00\x16\x03\x01\x00\x00",
-            Flaw::RecordLength,
+            ClientHelloError::RecordLength,
         ),
         // The record is longer than the message.
-        (b"\x16\x03\x01\x00\x09\x01\x00\x00\x04", Flaw::Trailing),
+        (
+            b"\x16\x03\x01\x00\x09\x01\x00\x00\x04",
+            ClientHelloError::Trailing,
+        ),
     ] {
         assert_eq!(
             trickle(stream).0,
-            FirstBytes::Malformed(flaw),
+            FirstBytes::Malformed(error),
             "{stream:x?}"
         );
-        assert_eq!(read(stream), FirstBytes::Malformed(flaw), "{stream:x?}");
+        assert_eq!(read(stream), FirstBytes::Malformed(error), "{stream:x?}");
         let before = &stream[..stream.len() - 1];
         assert_eq!(read(before), FirstBytes::Undecided, "{before:x?}");
     }
@@ -221,27 +235,48 @@ fn m2_what_begins_like_a_record_never_becomes_opaque() {
 
 #[test]
 fn m2_the_parts_of_a_hello_have_their_lengths() {
-    let refused = |change: &dyn Fn(&mut Hello), flaw| {
+    let refused = |change: &dyn Fn(&mut Hello), error| {
         let mut hello = Hello::new(&[server_name(b"a.test")]);
         change(&mut hello);
-        assert_eq!(read(&record(&hello.message())), FirstBytes::Malformed(flaw));
+        assert_eq!(
+            read(&record(&hello.message())),
+            FirstBytes::Malformed(error)
+        );
     };
-    refused(&|hello| hello.version = [2, 0], Flaw::Version);
-    refused(&|hello| hello.version = [3, 5], Flaw::Version);
-    refused(&|hello| hello.session_id = vec![0; 33], Flaw::Length);
-    refused(&|hello| hello.cipher_suites.clear(), Flaw::Length);
-    refused(&|hello| hello.cipher_suites.push(0), Flaw::Length);
-    refused(&|hello| hello.compression.clear(), Flaw::Compression);
-    refused(&|hello| hello.compression = vec![1], Flaw::Compression);
-    refused(&|hello| hello.trailing.push(0), Flaw::Length);
+    refused(&|hello| hello.version = [2, 0], ClientHelloError::Version);
+    refused(&|hello| hello.version = [3, 5], ClientHelloError::Version);
+    refused(
+        &|hello| hello.session_id = vec![0; 33],
+        ClientHelloError::Length,
+    );
+    refused(
+        &|hello| hello.cipher_suites.clear(),
+        ClientHelloError::Length,
+    );
+    refused(
+        &|hello| hello.cipher_suites.push(0),
+        ClientHelloError::Length,
+    );
+    refused(
+        &|hello| hello.compression.clear(),
+        ClientHelloError::Compression,
+    );
+    refused(
+        &|hello| hello.compression = vec![1],
+        ClientHelloError::Compression,
+    );
+    refused(&|hello| hello.trailing.push(0), ClientHelloError::Length);
     refused(
         &|hello| hello.extensions.extend([0, 21, 0, 1]),
-        Flaw::Length,
+        ClientHelloError::Length,
     );
-    refused(&|hello| hello.extensions.extend([0, 21, 0]), Flaw::Length);
+    refused(
+        &|hello| hello.extensions.extend([0, 21, 0]),
+        ClientHelloError::Length,
+    );
     refused(
         &|hello| hello.extensions.extend(server_name(b"a.test")),
-        Flaw::RepeatedExtension,
+        ClientHelloError::RepeatedExtension,
     );
     refused(
         &|hello| {
@@ -249,7 +284,7 @@ fn m2_the_parts_of_a_hello_have_their_lengths() {
                 .extensions
                 .extend([extension(21, &[]), extension(21, &[])].concat());
         },
-        Flaw::RepeatedExtension,
+        ClientHelloError::RepeatedExtension,
     );
 }
 
@@ -272,18 +307,21 @@ fn m2_a_hello_cut_off_inside_is_refused_wherever_it_ends() {
 #[test]
 fn m2_the_server_name_is_one_host_name() {
     let named = |content: &[u8]| read(&record(&Hello::new(&[extension(0, content)]).message()));
-    for (content, flaw) in [
-        (&b""[..], Flaw::Length),
-        (b"\x00\x00", Flaw::NameList),
-        (b"\x00\x03\x00\x00\x00", Flaw::NameList),
-        (b"\x00\x04\x01\x00\x01a", Flaw::NameList),
-        (b"\x00\x08\x00\x00\x01a\x00\x00\x01b", Flaw::NameList),
-        (b"\x00\x05\x00\x00\x01ab", Flaw::NameList),
-        (b"\x00\x04\x00\x00\x02a", Flaw::Length),
-        (b"\x00\x05\x00\x00\x01a", Flaw::Length),
-        (b"\x00\x04\x00\x00\x01ab", Flaw::Length),
+    for (content, error) in [
+        (&b""[..], ClientHelloError::Length),
+        (b"\x00\x00", ClientHelloError::NameList),
+        (b"\x00\x03\x00\x00\x00", ClientHelloError::NameList),
+        (b"\x00\x04\x01\x00\x01a", ClientHelloError::NameList),
+        (
+            b"\x00\x08\x00\x00\x01a\x00\x00\x01b",
+            ClientHelloError::NameList,
+        ),
+        (b"\x00\x05\x00\x00\x01ab", ClientHelloError::NameList),
+        (b"\x00\x04\x00\x00\x02a", ClientHelloError::Length),
+        (b"\x00\x05\x00\x00\x01a", ClientHelloError::Length),
+        (b"\x00\x04\x00\x00\x01ab", ClientHelloError::Length),
     ] {
-        assert_eq!(named(content), FirstBytes::Malformed(flaw), "{content:x?}");
+        assert_eq!(named(content), FirstBytes::Malformed(error), "{content:x?}");
     }
 }
 
@@ -318,7 +356,7 @@ fn p1_the_server_name_is_in_its_one_form() {
         &[b'a'; 64],
         &[b'a'; 2000],
     ] {
-        let refused = FirstBytes::Malformed(Flaw::InvalidName);
+        let refused = FirstBytes::Malformed(ClientHelloError::InvalidName);
         assert_eq!(named(name), refused, "{}", name.escape_ascii());
     }
 }
@@ -326,17 +364,17 @@ fn p1_the_server_name_is_in_its_one_form() {
 #[test]
 fn m2_application_protocols_are_read_strictly() {
     let offered = |content: &[u8]| read(&record(&Hello::new(&[extension(16, content)]).message()));
-    for (content, flaw) in [
-        (&b""[..], Flaw::Length),
-        (b"\x00\x00", Flaw::Alpn),
-        (b"\x00\x01\x00", Flaw::Alpn),
-        (b"\x00\x04\x02h2\x00", Flaw::Alpn),
-        (b"\x00\x04\x02h2\x01", Flaw::Length),
-        (b"\x00\x03\x02h2\x00", Flaw::Length),
+    for (content, error) in [
+        (&b""[..], ClientHelloError::Length),
+        (b"\x00\x00", ClientHelloError::Alpn),
+        (b"\x00\x01\x00", ClientHelloError::Alpn),
+        (b"\x00\x04\x02h2\x00", ClientHelloError::Alpn),
+        (b"\x00\x04\x02h2\x01", ClientHelloError::Length),
+        (b"\x00\x03\x02h2\x00", ClientHelloError::Length),
     ] {
         assert_eq!(
             offered(content),
-            FirstBytes::Malformed(flaw),
+            FirstBytes::Malformed(error),
             "{content:x?}"
         );
     }

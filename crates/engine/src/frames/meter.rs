@@ -28,7 +28,7 @@ pub(crate) struct FrameMeter {
     credit: Credit,
     /// The peer, for the log.
     peer: String,
-    /// Notes every part of a message, in either direction.
+    /// Notes the transfer of parts of messages, in either direction.
     messages: Arc<Activity>,
     /// The last stream that this side has begun.
     last_sent: Arc<AtomicU32>,

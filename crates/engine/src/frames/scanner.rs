@@ -4,9 +4,9 @@
 /// Bytes of a frame before its payload (RFC 9113 section 4.1).
 const HEAD_LENGTH: usize = 9;
 
-/// What the beginning of a frame says.
+/// The header of a frame (RFC 9113 section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct FrameHead {
     pub(super) kind: u8,
     /// Bytes of the payload.
     pub(super) length: u32,
@@ -32,9 +32,9 @@ impl Scanner {
         }
     }
 
-    /// The next frame that begins in the bytes. Takes the bytes up to its payload; `None` when all
-    /// of them are taken.
-    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<Head> {
+    /// The next frame that begins in the bytes. Consumes the bytes up to its payload. `None`: all bytes
+    /// are consumed.
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
         let skipped = self.skip.min(bytes.len());
         self.skip -= skipped;
         let wanted = HEAD_LENGTH - self.filled;
@@ -49,7 +49,7 @@ impl Scanner {
         let [a, b, c, kind, _, stream @ ..] = self.head;
         let length = u32::from_be_bytes([0, a, b, c]);
         self.skip = length as usize;
-        Some(Head {
+        Some(FrameHead {
             kind,
             length,
             // The highest bit is reserved.

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::framing::{Flaw, Framing, Position};
+use super::framing::{Framing, FramingError, Position};
 use super::interim::Interim;
 use super::turn::{Turns, Upgrade};
 use crate::outcome::Ending;
@@ -34,9 +34,9 @@ pub(super) struct Timeouts {
 /// Why the stream was ended for hyper before the client ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    Flaw(Flaw),
+    Malformed(FramingError),
     /// In the content of a request. That request is answered like any whose content breaks off.
-    BrokenContent(Flaw),
+    BrokenContent(FramingError),
     /// A head was begun and not finished in time.
     SlowHead,
     /// Nothing came for too long.
@@ -152,7 +152,7 @@ impl<S: ClientEnd> ClientStream<S> {
     /// Ends the stream for hyper. A flaw or an end behind a request in hand waits until that
     /// request has been answered: hyper takes the end of the stream for a client that is gone.
     fn poll_end(&mut self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !matches!(stop, Stop::Flaw(_) | Stop::Finished) {
+        if !matches!(stop, Stop::Malformed(_) | Stop::Finished) {
             return Poll::Ready(Ok(()));
         }
         self.turns.wake_when_given_back(cx);
@@ -329,8 +329,8 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
         if buf.filled().len() > before {
             if let Err(cut) = this.framing.scan(&buf.filled()[before..]) {
                 this.stop = Some(match this.framing.position() {
-                    Position::InBody => Stop::BrokenContent(cut.flaw),
-                    _ => Stop::Flaw(cut.flaw),
+                    Position::InBody => Stop::BrokenContent(cut.error),
+                    _ => Stop::Malformed(cut.error),
                 });
                 buf.set_filled(before + cut.accepted);
             }

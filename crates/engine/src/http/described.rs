@@ -9,7 +9,7 @@ use codex_network_policy::{
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
-use super::framing::{Flaw, Framing};
+use super::framing::{Framing, FramingError};
 use super::headers;
 use super::inside::{self, AskedInside, Fields, Head};
 use super::target::{self, TargetError};
@@ -37,7 +37,7 @@ pub(crate) enum Unreadable {
     #[error("CONNECT opens a tunnel: ask about https://HOST or HOST:PORT instead")]
     Connect,
     #[error("the proxy answers such a request with status {status}: {0}", status = .0.status())]
-    Flaw(Flaw),
+    Malformed(FramingError),
     #[error("the proxy answers such a request with status 400: {0}")]
     Target(TargetError),
     #[error("the proxy answers such a request with status 400: {0}")]
@@ -92,18 +92,18 @@ impl DescribedHead {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes());
-            let name = name.map_err(|_| Unreadable::Flaw(Flaw::FieldName))?;
+            let name = name.map_err(|_| Unreadable::Malformed(FramingError::FieldName))?;
             let value = HeaderValue::from_bytes(value.trim_ascii().as_bytes());
-            let value = value.map_err(|_| Unreadable::Flaw(Flaw::FieldValue))?;
+            let value = value.map_err(|_| Unreadable::Malformed(FramingError::FieldValue))?;
             let full = headers.try_append(name, value);
-            full.map_err(|_| Unreadable::Flaw(Flaw::TooManyFields))?;
+            full.map_err(|_| Unreadable::Malformed(FramingError::TooManyFields))?;
         }
         if !headers.contains_key(HOST) {
             headers.insert(HOST, headers::host_field(authority, own_port));
         }
         // No byte of the target ends the request line.
         if !target.bytes().all(is_visible) {
-            return Err(Unreadable::Flaw(Flaw::RequestLine));
+            return Err(Unreadable::Malformed(FramingError::RequestLine));
         }
         let mut head = format!("{method} {target} HTTP/1.1\r\n").into_bytes();
         for (name, value) in &headers {
@@ -113,7 +113,7 @@ impl DescribedHead {
         head.extend_from_slice(b"\r\n");
         let limit = generation.settings().daemon.limits.max_header_bytes;
         let scanned = Framing::new(limit).scan(&head);
-        scanned.map_err(|cut| Unreadable::Flaw(cut.flaw))?;
+        scanned.map_err(|cut| Unreadable::Malformed(cut.error))?;
         let content = content(&headers);
         Ok(Self {
             method,
@@ -127,7 +127,7 @@ impl DescribedHead {
     pub(crate) fn plain(&self, authority: &Authority) -> Result<AskedPlain, Unreadable> {
         let uri: Uri = format!("http://{authority}{}", self.target)
             .parse()
-            .map_err(|_| Unreadable::Flaw(Flaw::Target))?;
+            .map_err(|_| Unreadable::Malformed(FramingError::Target))?;
         target::absolute(&uri, &self.headers).map_err(Unreadable::Target)?;
         let socket = unix_socket::path(&self.headers).map_err(Unreadable::Socket)?;
         let upgrade = UpgradeOffer::read(&self.headers, Version::HTTP_11);
@@ -151,7 +151,7 @@ impl DescribedHead {
         let uri: Uri = self
             .target
             .parse()
-            .map_err(|_| Unreadable::Flaw(Flaw::Target))?;
+            .map_err(|_| Unreadable::Malformed(FramingError::Target))?;
         let protocol = Protocol::Https;
         let place = match inside::path(&uri, &self.headers, authority, protocol) {
             Some(_) => Place::Here,

@@ -13,17 +13,17 @@
 //! and which fields go upstream. Requests that hyper would refuse without an explanation are flaws here,
 //! so that every refusal has one.
 
-mod flaw;
+mod error;
 mod grammar;
 mod target;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use flaw::Flaw;
+pub(crate) use error::FramingError;
 
 use self::target::{RawTarget, is_path_or_query};
 use crate::http_bytes::{is_ascii_text, is_field_text, is_token, is_visible};
-use grammar::{Word, chunk_size, flaw_at};
+use grammar::{TokenCopy, chunk_size, error_at};
 
 /// Most empty lines before a request line. RFC 9112 section 2.2 asks for "at least one"; a client that
 /// sends only empty lines must not keep a connection in use for ever.
@@ -63,44 +63,44 @@ pub(crate) enum Position {
 
 /// Why and where the scanner stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cut {
+pub(crate) struct ScanError {
     /// How many of the given bytes, from the first, are valid.
     pub(crate) accepted: usize,
     /// The flaw in the byte after them.
-    pub(crate) flaw: Flaw,
+    pub(crate) error: FramingError,
 }
 
 /// The scanner of one client connection.
 #[derive(Debug)]
 pub(crate) struct Framing {
     max_head_bytes: usize,
-    state: State,
-    section: Section,
+    state: ScanState,
+    section: MessagePart,
     /// How many more bytes the current section or chunk line may have.
     room: usize,
     /// How many fields have begun in this section.
     fields: usize,
     /// The part of the method or field name that has arrived.
-    word: Word,
+    word: TokenCopy,
     target: RawTarget,
     /// For each request line, until it is taken: whether it is one of `OPTIONS` for a URL without a
     /// path, which `Uri` reads as "/".
     pathless: Vec<bool>,
-    method: Method,
+    method: MethodKind,
     version: Version,
-    content: Content,
+    content: BodyLength,
     /// Whether a complete head has arrived on this connection.
     had_head: bool,
     /// Set by the first flaw, never cleared.
-    flaw: Option<Flaw>,
+    error: Option<FramingError>,
 }
 
 /// What the next byte belongs to.
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum ScanState {
     /// Before a request line, after this many empty lines.
     Start(u8),
-    Method,
+    MethodKind,
     TargetStart,
     Target,
     /// After this many bytes of `HTTP/1.x`.
@@ -116,8 +116,8 @@ enum State {
     /// After this many bytes of `chunked`.
     Coding(usize),
     /// After the value of a framing field. Only white space may follow; any other byte is the given flaw.
-    ValueEnd(Flaw),
-    Content(u64),
+    ValueEnd(FramingError),
+    BodyLength(u64),
     ChunkSize {
         digits: u8,
         size: u64,
@@ -126,32 +126,32 @@ enum State {
     ChunkData(u64),
     ChunkEnd,
     /// The LF that must follow a CR.
-    Lf(Line),
+    Lf(LineEnd),
     Opaque,
 }
 
 /// Which line a CR LF ends.
 #[derive(Debug, Clone, Copy)]
-enum Line {
+enum LineEnd {
     /// An empty line before the request line, and the number of such lines up to this one.
     Empty(u8),
     /// The request line, or a field.
     Head,
     /// The empty line that ends a header or trailer section.
-    Section,
+    MessagePart,
     ChunkSize(u64),
     ChunkData,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Section {
+enum MessagePart {
     Head,
     /// Content, chunks, and trailers.
     Body,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
+enum MethodKind {
     Connect,
     Options,
     Other,
@@ -165,8 +165,8 @@ enum Version {
 
 /// What the fields read so far say about the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
-    Unsaid,
+enum BodyLength {
+    Unspecified,
     Length(u64),
     Chunked,
 }
@@ -177,18 +177,18 @@ impl Framing {
     pub(crate) fn new(max_head_bytes: usize) -> Self {
         Self {
             max_head_bytes,
-            state: State::Start(0),
-            section: Section::Head,
+            state: ScanState::Start(0),
+            section: MessagePart::Head,
             room: max_head_bytes,
             fields: 0,
-            word: Word::default(),
+            word: TokenCopy::default(),
             target: RawTarget::default(),
             pathless: Vec::new(),
-            method: Method::Other,
+            method: MethodKind::Other,
             version: Version::Http11,
-            content: Content::Unsaid,
+            content: BodyLength::Unspecified,
             had_head: false,
-            flaw: None,
+            error: None,
         }
     }
 
@@ -198,9 +198,9 @@ impl Framing {
     /// # Errors
     ///
     /// The first byte that no valid request could have there. After an error nothing more is accepted.
-    pub(crate) fn scan(&mut self, bytes: &[u8]) -> Result<(), Cut> {
-        if let Some(flaw) = self.flaw {
-            return Err(Cut { accepted: 0, flaw });
+    pub(crate) fn scan(&mut self, bytes: &[u8]) -> Result<(), ScanError> {
+        if let Some(error) = self.error {
+            return Err(ScanError { accepted: 0, error });
         }
         let mut accepted = 0;
         loop {
@@ -210,9 +210,9 @@ impl Framing {
             };
             match self.step(byte) {
                 Ok(state) => self.state = state,
-                Err(flaw) => {
-                    self.flaw = Some(flaw);
-                    return Err(Cut { accepted, flaw });
+                Err(error) => {
+                    self.error = Some(error);
+                    return Err(ScanError { accepted, error });
                 }
             }
             accepted += 1;
@@ -222,10 +222,12 @@ impl Framing {
     /// The position of the stream after the accepted bytes.
     pub(crate) fn position(&self) -> Position {
         match (self.state, self.section) {
-            (State::Start(_) | State::Lf(Line::Empty(_)), _) => Position::BetweenMessages,
-            (State::Opaque, _) => Position::Opaque,
-            (_, Section::Head) => Position::InHead,
-            (_, Section::Body) => Position::InBody,
+            (ScanState::Start(_) | ScanState::Lf(LineEnd::Empty(_)), _) => {
+                Position::BetweenMessages
+            }
+            (ScanState::Opaque, _) => Position::Opaque,
+            (_, MessagePart::Head) => Position::InHead,
+            (_, MessagePart::Body) => Position::InBody,
         }
     }
 
@@ -244,29 +246,29 @@ impl Framing {
     /// stops at the limit or at a byte that needs a closer look; `step` handles both.
     fn skip(&mut self, bytes: &[u8]) -> usize {
         match self.state {
-            State::Opaque => bytes.len(),
-            State::Content(left) => {
+            ScanState::Opaque => bytes.len(),
+            ScanState::BodyLength(left) => {
                 let (taken, left) = take(left, bytes);
                 self.state = match left {
                     0 => self.next_message(),
-                    left => State::Content(left),
+                    left => ScanState::BodyLength(left),
                 };
                 taken
             }
-            State::ChunkData(left) => {
+            ScanState::ChunkData(left) => {
                 let (taken, left) = take(left, bytes);
                 self.state = match left {
-                    0 => State::ChunkEnd,
-                    left => State::ChunkData(left),
+                    0 => ScanState::ChunkEnd,
+                    left => ScanState::ChunkData(left),
                 };
                 taken
             }
-            State::Method | State::Name => {
+            ScanState::MethodKind | ScanState::Name => {
                 let taken = self.skip_while(bytes, is_token);
                 self.word.extend(&bytes[..taken]);
                 taken
             }
-            State::Target => {
+            ScanState::Target => {
                 let taken = if self.target.is_plain() {
                     self.skip_while(bytes, is_path_or_query)
                 } else {
@@ -275,8 +277,8 @@ impl Framing {
                 self.target.extend(&bytes[..taken]);
                 taken
             }
-            State::Value => self.skip_while(bytes, is_field_text),
-            State::ChunkExtension(_) => self.skip_while(bytes, is_ascii_text),
+            ScanState::Value => self.skip_while(bytes, is_field_text),
+            ScanState::ChunkExtension(_) => self.skip_while(bytes, is_ascii_text),
             _ => 0,
         }
     }
@@ -291,87 +293,89 @@ impl Framing {
 
     /// The state after one more byte. In the states that `skip` handles, only the byte at which `skip`
     /// stopped arrives here.
-    fn step(&mut self, byte: u8) -> Result<State, Flaw> {
+    fn step(&mut self, byte: u8) -> Result<ScanState, FramingError> {
         self.room = self.room.checked_sub(1).ok_or_else(|| self.too_long())?;
         match self.state {
-            State::Start(_)
-            | State::Method
-            | State::TargetStart
-            | State::Target
-            | State::Version(_)
-            | State::VersionEnd => self.request_line(byte),
-            State::LineStart | State::Name => self.field_name(byte),
-            State::Value
-            | State::LengthStart
-            | State::Length(_)
-            | State::Coding(_)
-            | State::ValueEnd(_) => self.field_value(byte),
-            State::ChunkSize { digits, size } => chunk_size(digits, size, byte),
-            State::ChunkExtension(size) => match byte {
-                b'\r' => Ok(State::Lf(Line::ChunkSize(size))),
-                _ => Err(flaw_at(byte, Flaw::ChunkExtension)),
+            ScanState::Start(_)
+            | ScanState::MethodKind
+            | ScanState::TargetStart
+            | ScanState::Target
+            | ScanState::Version(_)
+            | ScanState::VersionEnd => self.request_line(byte),
+            ScanState::LineStart | ScanState::Name => self.field_name(byte),
+            ScanState::Value
+            | ScanState::LengthStart
+            | ScanState::Length(_)
+            | ScanState::Coding(_)
+            | ScanState::ValueEnd(_) => self.field_value(byte),
+            ScanState::ChunkSize { digits, size } => chunk_size(digits, size, byte),
+            ScanState::ChunkExtension(size) => match byte {
+                b'\r' => Ok(ScanState::Lf(LineEnd::ChunkSize(size))),
+                _ => Err(error_at(byte, FramingError::ChunkExtension)),
             },
-            State::ChunkEnd => match byte {
-                b'\r' => Ok(State::Lf(Line::ChunkData)),
-                _ => Err(Flaw::ChunkEnd),
+            ScanState::ChunkEnd => match byte {
+                b'\r' => Ok(ScanState::Lf(LineEnd::ChunkData)),
+                _ => Err(FramingError::ChunkEnd),
             },
-            State::Lf(line) => match byte {
+            ScanState::Lf(line) => match byte {
                 b'\n' => Ok(self.next_line(line)),
-                _ => Err(Flaw::BareCr),
+                _ => Err(FramingError::BareCr),
             },
             // `skip` consumes every byte in these states.
-            State::Content(_) | State::ChunkData(_) | State::Opaque => Ok(self.state),
+            ScanState::BodyLength(_) | ScanState::ChunkData(_) | ScanState::Opaque => {
+                Ok(self.state)
+            }
         }
     }
 
-    fn next_line(&mut self, ended: Line) -> State {
+    fn next_line(&mut self, ended: LineEnd) -> ScanState {
         match ended {
-            Line::Empty(empty_lines) => {
+            LineEnd::Empty(empty_lines) => {
                 self.room = self.max_head_bytes;
-                State::Start(empty_lines)
+                ScanState::Start(empty_lines)
             }
-            Line::Head => State::LineStart,
-            Line::Section => self.section_end(),
-            Line::ChunkSize(0) => {
+            LineEnd::Head => ScanState::LineStart,
+            LineEnd::MessagePart => self.section_end(),
+            LineEnd::ChunkSize(0) => {
                 self.room = self.max_head_bytes;
                 self.fields = 0;
-                State::LineStart
+                ScanState::LineStart
             }
-            Line::ChunkSize(size) => {
+            LineEnd::ChunkSize(size) => {
                 self.room = 2; // The CR LF after the data. The data itself does not count.
-                State::ChunkData(size)
+                ScanState::ChunkData(size)
             }
-            Line::ChunkData => self.next_chunk(),
+            LineEnd::ChunkData => self.next_chunk(),
         }
     }
 
-    fn section_end(&mut self) -> State {
-        if self.section == Section::Body {
+    fn section_end(&mut self) -> ScanState {
+        if self.section == MessagePart::Body {
             return self.next_message();
         }
         self.had_head = true;
-        if self.method == Method::Connect {
-            return State::Opaque;
+        if self.method == MethodKind::Connect {
+            return ScanState::Opaque;
         }
         match self.content {
-            Content::Unsaid | Content::Length(0) => self.next_message(),
-            Content::Length(length) => {
-                self.section = Section::Body;
-                State::Content(length)
+            BodyLength::Unspecified | BodyLength::Length(0) => self.next_message(),
+            BodyLength::Length(length) => {
+                self.section = MessagePart::Body;
+                ScanState::BodyLength(length)
             }
-            Content::Chunked => {
-                self.section = Section::Body;
+            BodyLength::Chunked => {
+                self.section = MessagePart::Body;
                 self.next_chunk()
             }
         }
     }
 
-    fn next_chunk(&mut self) -> State {
+    fn next_chunk(&mut self) -> ScanState {
         self.room = MAX_CHUNK_LINE;
-        State::ChunkSize { digits: 0, size: 0 }
+        ScanState::ChunkSize { digits: 0, size: 0 }
     }
 
-    fn next_message(&mut self) -> State {
+    fn next_message(&mut self) -> ScanState {
         *self = Self {
             target: std::mem::take(&mut self.target).cleared(),
             pathless: std::mem::take(&mut self.pathless),
@@ -382,13 +386,13 @@ impl Framing {
     }
 
     /// The flaw when there is no room left: the limit that was reached.
-    fn too_long(&self) -> Flaw {
+    fn too_long(&self) -> FramingError {
         match self.state {
-            State::TargetStart | State::Target => Flaw::TargetTooLong,
-            State::ChunkSize { .. } | State::ChunkExtension(_) | State::Lf(Line::ChunkSize(_)) => {
-                Flaw::ChunkLineTooLong
-            }
-            _ => Flaw::SectionTooLong,
+            ScanState::TargetStart | ScanState::Target => FramingError::TargetTooLong,
+            ScanState::ChunkSize { .. }
+            | ScanState::ChunkExtension(_)
+            | ScanState::Lf(LineEnd::ChunkSize(_)) => FramingError::ChunkLineTooLong,
+            _ => FramingError::SectionTooLong,
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{ClientEnd, Place, Session, Shared};
 use crate::activity::Activity;
 use crate::frames::{FrameMeter, Side};
 use crate::http2::{self, GivenUp, SendError};
-use crate::http2_memory::{Need, Share};
+use crate::http2_memory::{MemoryNeed, MemoryShare};
 use crate::incoming::{Incoming, Received};
 use crate::observed::Observed;
 use crate::outcome::Ending;
@@ -49,7 +49,7 @@ const MAX_ERROR_STREAMS: usize = 128;
 /// Bytes of answers that wait in one stream for a client to take them.
 const MIN_SEND_BUFFER: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: u32 = 64 * 1024;
-const NEED: Need = Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
+const NEED: MemoryNeed = MemoryNeed::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
 /// Most bytes of interim answers to one request; h2 itself does not limit what waits. Further interim
 /// answers are dropped, which RFC 9110 section 15.2 allows.
 const MAX_INTERIM_BYTES: usize = 16 * 1024;
@@ -129,7 +129,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
 async fn requests<S: ClientEnd>(
     stream: Observed<S, FrameMeter>,
     session: &Session,
-    memory: &Share,
+    memory: &MemoryShare,
     asked: &Notify,
     goodbye: &CancellationToken,
 ) -> Result<(), h2::Error> {
@@ -190,7 +190,7 @@ async fn answer(session: &Session, request: Request<RecvStream>, respond: SendRe
     let taken = CancellationToken::new();
     let (parts, content) = request.into_parts();
     let is_head = parts.method == Method::HEAD;
-    let content = Received::new(content, &parts.headers).telling(taken.clone());
+    let content = Received::new(content, &parts.headers).cancelling(taken.clone());
     let mut request = Request::from_parts(parts, Incoming::from(content));
     let stream = Stream::new(respond);
     request.extensions_mut().insert(stream.clone());

@@ -20,7 +20,7 @@ use super::passage::Passage;
 use crate::enforce::LeadsTo;
 use crate::live_policy::LivePolicy;
 use crate::owner::ConnectionHandle;
-use crate::tunnel::{self, RelayEnd, Way, relay_stream};
+use crate::tunnel::{self, RelayDirection, RelayEnd, relay_stream};
 
 const WEBSOCKET: &str = "websocket";
 
@@ -151,7 +151,10 @@ impl Switched {
         let end = {
             let (from_client, to_client) = tokio::io::split(&mut client);
             let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
-            let (way, back) = (Way::There(flow), Way::Back(flow));
+            let (way, back) = (
+                RelayDirection::ToUpstream(flow),
+                RelayDirection::ToClient(flow),
+            );
             let there = relay_stream(from_client, to_upstream, early, activity, way);
             let back = relay_stream(from_upstream, to_client, Bytes::new(), activity, back);
             let moved = async { tokio::try_join!(there, back).map(|_| ()) };

@@ -22,8 +22,8 @@ pub(crate) enum SendError {
     Stream(#[source] Option<h2::Error>),
 }
 
-/// Sends content, with its trailer fields, and ends this side of the stream. A part is asked for when the
-/// one before has been taken, so no more than a part waits beside the buffer of h2.
+/// Sends content with its trailer fields, and ends this side of the stream. It requests a part of the
+/// content when h2 has taken the part before, so at most one part waits outside of the buffer of h2.
 pub(crate) async fn send<B>(mut content: B, stream: &mut SendStream<Bytes>) -> Result<(), SendError>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin,
@@ -63,8 +63,8 @@ where
     }
 }
 
-/// Waits until the peer takes a byte. Asking for more would keep other streams from what is left of
-/// the window of the connection; h2 asks for the rest once it has the data.
+/// Waits until the window has room for a byte. A larger reservation would take the window of the
+/// connection from other streams; h2 reserves the rest when it has the data.
 async fn room(stream: &mut SendStream<Bytes>) -> Result<(), SendError> {
     stream.reserve_capacity(1);
     poll_fn(|cx| {
@@ -82,7 +82,7 @@ async fn room(stream: &mut SendStream<Bytes>) -> Result<(), SendError> {
     .await
 }
 
-/// Fails when the peer has reset the stream, and else wakes the task when it does.
+/// Fails if the peer has reset the stream. Otherwise it wakes the task when the peer does.
 fn poll_reset(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Result<(), SendError> {
     match stream.poll_reset(cx)? {
         Poll::Ready(reason) => Err(SendError::Stream(Some(reason.into()))),
@@ -90,7 +90,7 @@ fn poll_reset(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Result<()
     }
 }
 
-/// The reason of a stream's reset that an error goes back to, for the reset of another stream.
+/// The reason of the stream reset that caused an error, to reset another stream with the same reason.
 pub(crate) fn reason(error: &BodyError) -> Option<Reason> {
     let mut error: Option<&(dyn Error + 'static)> = Some(error.as_ref());
     while let Some(cause) = error {

@@ -10,10 +10,10 @@ use http::header::CONTENT_LENGTH;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The content of a message, and its trailer fields. The peer may send more when a part is taken.
+/// The content of a message, and its trailer fields. Taking a part opens the window for the peer again.
 pub(crate) struct Received {
     stream: RecvStream,
-    /// Bytes that are still to come, if `Content-Length` says so. h2 compares the two.
+    /// Bytes that are still to come, if there is a `Content-Length`. h2 checks that it is right.
     left: Option<u64>,
     /// Whether the DATA frames are over.
     has_all_data: bool,
@@ -22,7 +22,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// The content behind these fields.
+    /// The content of a message with these fields.
     pub(crate) fn new(stream: RecvStream, fields: &HeaderMap) -> Self {
         let length = || fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         Self {
@@ -38,7 +38,7 @@ impl Received {
     }
 
     /// Cancels the token when this is dropped: the content was read to its end or abandoned.
-    pub(crate) fn telling(self, taken: CancellationToken) -> Self {
+    pub(crate) fn cancelling(self, taken: CancellationToken) -> Self {
         Self {
             _taken: Some(taken.drop_guard()),
             ..self

@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 use codex_network_policy::Host;
 use rustls::AlertDescription;
 
-const QUIET: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A client that hangs up within this time without sending anything has rejected the certificate.
 /// Later, it may have opened a connection that it did not need, as browsers do.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Clients and hosts that are remembered. Beyond this number all are forgotten, and logged again.
 const MAX_REMEMBERED: usize = 1024;
 
 /// When each client and host was last logged.
 #[derive(Debug, Default)]
 pub(crate) struct Distrust {
-    said: Mutex<HashMap<(IpAddr, Host), Instant>>,
+    logged: Mutex<HashMap<(IpAddr, Host), Instant>>,
 }
 
 impl Distrust {
@@ -45,7 +45,7 @@ impl Distrust {
 
     /// Logs a client that hung up without sending anything, this long after a completed handshake.
     pub(crate) fn note_silence(&self, client: SocketAddr, host: &Host, after: Duration) {
-        if after < AT_ONCE && self.is_new(client.ip(), host) {
+        if after < REJECTION_TIMEOUT && self.is_new(client.ip(), host) {
             tracing::warn!(
                 %client,
                 %host,
@@ -56,18 +56,18 @@ impl Distrust {
 
     fn is_new(&self, client: IpAddr, host: &Host) -> bool {
         let now = Instant::now();
-        let mut said = self.said.lock();
-        if said.len() >= MAX_REMEMBERED {
-            said.retain(|_, at| now - *at < QUIET);
+        let mut logged = self.logged.lock();
+        if logged.len() >= MAX_REMEMBERED {
+            logged.retain(|_, at| now - *at < LOG_INTERVAL);
         }
-        if said.len() >= MAX_REMEMBERED {
-            said.clear();
+        if logged.len() >= MAX_REMEMBERED {
+            logged.clear();
         }
-        let last = said.insert((client, host.clone()), now);
+        let last = logged.insert((client, host.clone()), now);
         match last {
-            Some(at) if now - at < QUIET => {
+            Some(at) if now - at < LOG_INTERVAL => {
                 // The minute counts from the last log line.
-                said.insert((client, host.clone()), at);
+                logged.insert((client, host.clone()), at);
                 false
             }
             _ => true,
@@ -111,8 +111,8 @@ mod tests {
         assert!(distrust.is_new(IpAddr::from([127, 0, 0, 2]), &host(0)));
         for number in 0..3 * MAX_REMEMBERED {
             distrust.is_new(client, &host(number));
-            let said = distrust.said.lock();
-            assert!(said.len() <= MAX_REMEMBERED);
+            let logged = distrust.logged.lock();
+            assert!(logged.len() <= MAX_REMEMBERED);
         }
     }
 }

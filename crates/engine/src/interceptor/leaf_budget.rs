@@ -38,7 +38,7 @@ pub(crate) struct LeafBudget {
 
 /// Permission to have one certificate issued.
 #[derive(Debug)]
-pub(crate) struct Turn(
+pub(crate) struct IssueSlot(
     #[expect(dead_code, reason = "held until it is dropped")] Option<OwnedSemaphorePermit>,
 );
 
@@ -56,27 +56,27 @@ impl LeafBudget {
     }
 
     /// Waits for a client's turn.
-    pub(crate) async fn turn(&self, client: &ConnectionHandle) -> Result<Turn, IssueError> {
+    pub(crate) async fn acquire(&self, client: &ConnectionHandle) -> Result<IssueSlot, IssueError> {
         if !self.take(client.holder()) {
             // Clients that share an address are told apart, and each has a budget.
             let before = client.holder();
-            self.find_out(client).await;
+            self.find_owner(client).await;
             if client.holder() == before || !self.take(client.holder()) {
                 return Err(IssueError::Busy);
             }
         }
-        if let Ok(permit) = self.places(client.holder()).try_acquire_owned() {
-            return Ok(Turn(Some(permit)));
+        if let Ok(permit) = self.slots(client.holder()).try_acquire_owned() {
+            return Ok(IssueSlot(Some(permit)));
         }
-        self.find_out(client).await;
+        self.find_owner(client).await;
         // It is never closed.
-        let permit = self.places(client.holder()).acquire_owned().await;
-        Ok(Turn(permit.ok()))
+        let permit = self.slots(client.holder()).acquire_owned().await;
+        Ok(IssueSlot(permit.ok()))
     }
 
-    async fn find_out(&self, client: &ConnectionHandle) {
+    async fn find_owner(&self, client: &ConnectionHandle) {
         self.owners.note_shortage();
-        self.owners.ask(std::slice::from_ref(client)).await;
+        self.owners.look_up(std::slice::from_ref(client)).await;
     }
 
     fn take(&self, holder: Holder) -> bool {
@@ -84,12 +84,12 @@ impl LeafBudget {
         budgets.take(holder, Instant::now())
     }
 
-    fn places(&self, holder: Holder) -> Arc<Semaphore> {
+    fn slots(&self, holder: Holder) -> Arc<Semaphore> {
         let mut under_way = self.under_way.lock();
         if under_way.len() >= MAX_HOLDERS {
-            under_way.retain(|_, places| Arc::strong_count(places) > 1);
+            under_way.retain(|_, slots| Arc::strong_count(slots) > 1);
         }
-        let places = under_way.entry(holder);
-        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(MAX_UNDER_WAY))))
+        let slots = under_way.entry(holder);
+        Arc::clone(slots.or_insert_with(|| Arc::new(Semaphore::new(MAX_UNDER_WAY))))
     }
 }

@@ -34,9 +34,9 @@ const RENEW_BEFORE: Duration = Duration::from_secs(3600);
 
 /// The protocol that is offered to a client in ALPN (RFC 7301): that of the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speaks {
+pub(crate) enum OfferedAlpn {
     /// None: the client did not negotiate.
-    Unsaid = 0,
+    None = 0,
     /// `http/1.1`.
     Http1 = 1,
     /// `h2`.
@@ -57,16 +57,16 @@ pub(crate) struct LeafSource {
 pub(crate) struct LeafCache {
     source: LeafSource,
     provider: Arc<CryptoProvider>,
-    leaves: Mutex<HashMap<Host, Arc<Slot>>>,
+    leaves: Mutex<HashMap<Host, Arc<LeafSlot>>>,
     /// Numbers the requests, to find the leaf that was requested least recently.
-    asked: AtomicU64,
+    requests: AtomicU64,
 }
 
 /// A host's place in the cache. The first request fills it while the others wait.
 #[derive(Default)]
-struct Slot {
+struct LeafSlot {
     leaf: OnceCell<Arc<Leaf>>,
-    last_asked: AtomicU64,
+    last_request: AtomicU64,
 }
 
 /// A certificate, and the server configurations made from it.
@@ -75,7 +75,7 @@ pub(crate) struct Leaf {
     provider: Arc<CryptoProvider>,
     not_before: SystemTime,
     not_after: SystemTime,
-    /// One for each [`Speaks`], made when it is first needed. A session resumes only within one of
+    /// One for each [`OfferedAlpn`], made when it is first needed. A session resumes only within one of
     /// them.
     configs: [OnceLock<Arc<ServerConfig>>; 3],
 }
@@ -136,7 +136,7 @@ impl LeafCache {
             source,
             provider,
             leaves: Mutex::default(),
-            asked: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
         }
     }
 
@@ -154,13 +154,13 @@ impl LeafCache {
             return Ok(Arc::clone(leaf));
         }
         // Taken before the slot, so that other clients do not wait for this client's turn.
-        let _turn = budget.turn(client).await?;
+        let _issue_slot = budget.acquire(client).await?;
         let leaf = slot.leaf.get_or_try_init(|| self.issue(host)).await?;
         Ok(Arc::clone(leaf))
     }
 
-    fn slot(&self, host: &Host) -> Arc<Slot> {
-        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+    fn slot(&self, host: &Host) -> Arc<LeafSlot> {
+        let requests = self.requests.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::from(self.source.clock.now());
         let mut leaves = self.leaves.lock();
         let known = leaves.get(host).filter(|slot| slot.is_usable(now));
@@ -170,15 +170,15 @@ impl LeafCache {
             if leaves.len() >= MAX_LEAVES && !leaves.contains_key(host) {
                 let oldest = leaves
                     .iter()
-                    .min_by_key(|(_, slot)| slot.last_asked.load(Ordering::Relaxed))
+                    .min_by_key(|(_, slot)| slot.last_request.load(Ordering::Relaxed))
                     .map(|(host, _)| host.clone());
                 oldest.map(|host| leaves.remove(&host));
             }
-            let slot = Arc::<Slot>::default();
+            let slot = Arc::<LeafSlot>::default();
             leaves.insert(host.clone(), Arc::clone(&slot));
             slot
         };
-        slot.last_asked.store(asked, Ordering::Relaxed);
+        slot.last_request.store(requests, Ordering::Relaxed);
         slot
     }
 
@@ -202,7 +202,7 @@ impl LeafCache {
     }
 }
 
-impl Slot {
+impl LeafSlot {
     /// Whether a client may get the leaf, if there is one. A clock that was set back or forth may have
     /// left its validity.
     fn is_usable(&self, now: SystemTime) -> bool {
@@ -215,7 +215,7 @@ impl Slot {
 
 impl Leaf {
     /// The server's side of a handshake that offers this protocol.
-    pub(crate) fn server(&self, alpn: Speaks) -> Result<Arc<ServerConfig>, LeafError> {
+    pub(crate) fn server(&self, alpn: OfferedAlpn) -> Result<Arc<ServerConfig>, LeafError> {
         let made = &self.configs[alpn as usize];
         if let Some(config) = made.get() {
             return Ok(Arc::clone(config));
@@ -226,9 +226,9 @@ impl Leaf {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(key));
         config.alpn_protocols = match alpn {
-            Speaks::Unsaid => Vec::new(),
-            Speaks::Http1 => vec![b"http/1.1".to_vec()],
-            Speaks::Http2 => vec![b"h2".to_vec()],
+            OfferedAlpn::None => Vec::new(),
+            OfferedAlpn::Http1 => vec![b"http/1.1".to_vec()],
+            OfferedAlpn::Http2 => vec![b"h2".to_vec()],
         };
         // Sessions resume by tickets, which the client keeps. The server stores nothing.
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
@@ -271,7 +271,7 @@ mod tests {
     /// often it is called.
     #[derive(Debug)]
     struct Counting {
-        asked: AtomicUsize,
+        requests: AtomicUsize,
         lasts: Duration,
         clock: Arc<Settable>,
     }
@@ -315,7 +315,7 @@ mod tests {
             public_key: &'a [u8; 65],
         ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
             Box::pin(async move {
-                self.asked.fetch_add(1, Ordering::Relaxed);
+                self.requests.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
                 let key = rcgen::KeyPair::generate().expect("a key");
                 let issuer = rcgen::Issuer::new(CertificateParams::default(), key);
@@ -334,7 +334,7 @@ mod tests {
     fn cache(lasts: Duration) -> (Arc<Counting>, LeafCache) {
         let clock = Arc::new(Settable(Mutex::new(SystemTime::now())));
         let issuer = Arc::new(Counting {
-            asked: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             lasts,
             clock: Arc::clone(&clock),
         });
@@ -377,7 +377,7 @@ mod tests {
             leaf.expect("a leaf");
         }
         assert_eq!(cache.leaves.lock().len(), MAX_LEAVES);
-        assert_eq!(issuer.asked.load(Ordering::Relaxed), 10_000);
+        assert_eq!(issuer.requests.load(Ordering::Relaxed), 10_000);
     }
 
     #[tokio::test]
@@ -392,7 +392,7 @@ mod tests {
                 .iter()
                 .all(|leaf| leaf.as_ref().is_ok_and(|leaf| Arc::ptr_eq(leaf, first)))
         );
-        assert_eq!(issuer.asked.load(Ordering::Relaxed), 1);
+        assert_eq!(issuer.requests.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
@@ -403,7 +403,7 @@ mod tests {
             let leaf = cache.leaf(&host(0), &client, &budget).await;
             leaf.expect("a leaf");
         }
-        assert_eq!(issuer.asked.load(Ordering::Relaxed), 3);
+        assert_eq!(issuer.requests.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]
@@ -425,7 +425,7 @@ mod tests {
             issuer.clock.set(now);
             let leaf = cache.leaf(&host(0), &client, &budget).await;
             leaf.expect("a leaf");
-            assert_eq!(issuer.asked.load(Ordering::Relaxed), issued, "{now:?}");
+            assert_eq!(issuer.requests.load(Ordering::Relaxed), issued, "{now:?}");
         }
     }
 
@@ -449,20 +449,20 @@ mod tests {
             .await
             .expect("a leaf");
         let other = ConnectionHandle::new(([192, 0, 2, 2], 1).into(), ([127, 0, 0, 1], 1).into());
-        let before = issuer.asked.load(Ordering::Relaxed);
+        let before = issuer.requests.load(Ordering::Relaxed);
         for number in 5000..5100 {
             cache
                 .leaf(&host(number), &other, &budget)
                 .await
                 .expect("a leaf");
         }
-        assert_eq!(issuer.asked.load(Ordering::Relaxed), before + 100);
+        assert_eq!(issuer.requests.load(Ordering::Relaxed), before + 100);
     }
 
     /// An issuer that answers nothing until it is told to.
     #[derive(Debug, Default)]
     struct Stuck {
-        asked: AtomicUsize,
+        requests: AtomicUsize,
     }
 
     impl LeafIssuer for Stuck {
@@ -471,7 +471,7 @@ mod tests {
             _host: &'a Host,
             _public_key: &'a [u8; 65],
         ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.requests.fetch_add(1, Ordering::Relaxed);
             Box::pin(std::future::pending())
         }
     }
@@ -491,8 +491,8 @@ mod tests {
         let asking = join_all(names.iter().map(|name| cache.leaf(name, &greedy, &budget)));
         tokio::pin!(asking);
         assert!(asking.as_mut().now_or_never().is_none());
-        let asked = issuer.asked.load(Ordering::Relaxed);
-        assert!(asked < 64, "{asked} are under way");
+        let requests = issuer.requests.load(Ordering::Relaxed);
+        assert!(requests < 64, "{requests} are under way");
         // Another client asks for a name for which the first one waits.
         let other = ConnectionHandle::new(([192, 0, 2, 2], 1).into(), ([127, 0, 0, 1], 1).into());
         assert!(
@@ -501,6 +501,6 @@ mod tests {
                 .now_or_never()
                 .is_none()
         );
-        assert_eq!(issuer.asked.load(Ordering::Relaxed), asked + 1);
+        assert_eq!(issuer.requests.load(Ordering::Relaxed), requests + 1);
     }
 }

@@ -9,30 +9,30 @@ use std::io;
 use crate::observed::Observer;
 
 /// Called when the client ends the connection without having sent anything.
-type Silent = Box<dyn FnOnce() + Send>;
+type OnSilence = Box<dyn FnOnce() + Send>;
 
 /// Looks at the first read of a stream.
-pub(super) struct SilentClient(Option<Silent>);
+pub(super) struct SilentClient(Option<OnSilence>);
 
 impl SilentClient {
-    pub(super) fn new(silent: impl FnOnce() + Send + 'static) -> Self {
-        Self(Some(Box::new(silent)))
+    pub(super) fn new(on_silence: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(on_silence)))
     }
 }
 
 impl Observer for SilentClient {
     fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(silent) = self.0.take()
+        if let Some(on_silence) = self.0.take()
             && bytes.is_empty()
         {
-            silent();
+            on_silence();
         }
         Ok(())
     }
 
     fn read_failed(&mut self, _error: &io::Error) {
-        if let Some(silent) = self.0.take() {
-            silent();
+        if let Some(on_silence) = self.0.take() {
+            on_silence();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use moka::Expiry;
 use moka::sync::Cache;
 
-use super::Family;
+use crate::address_family::AddressFamily;
 
 /// Bytes of all answers together, by [`weight`]. An answer of one address takes about 256, so there
 /// is room for about sixteen thousand of those, or for nine hundred of the largest.
@@ -21,68 +21,73 @@ const ENTRY_BYTES: usize = 224;
 
 /// The answers of all name servers of one resolver.
 #[derive(Debug)]
-pub(super) struct Answers(Cache<Question, Answer>);
+pub(super) struct DnsCache(Cache<DnsQuestion, CachedAnswer>);
 
 /// Answers are kept for each server: with split DNS they differ.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Question {
+pub(super) struct DnsQuestion {
     pub(super) server: usize,
-    pub(super) family: Family,
+    pub(super) family: AddressFamily,
     pub(super) name: Arc<str>,
 }
 
 /// The addresses of one family; empty where the name does not exist or has none.
 #[derive(Clone, Debug)]
-struct Answer {
+struct CachedAnswer {
     addresses: Arc<[IpAddr]>,
-    lasts: Duration,
+    ttl: Duration,
 }
 
-struct Lasting;
+struct TtlExpiry;
 
-impl Expiry<Question, Answer> for Lasting {
-    fn expire_after_create(&self, _: &Question, answer: &Answer, _: Instant) -> Option<Duration> {
-        Some(answer.lasts)
+impl Expiry<DnsQuestion, CachedAnswer> for TtlExpiry {
+    fn expire_after_create(
+        &self,
+        _: &DnsQuestion,
+        answer: &CachedAnswer,
+        _: Instant,
+    ) -> Option<Duration> {
+        Some(answer.ttl)
     }
 
     fn expire_after_update(
         &self,
-        _: &Question,
-        answer: &Answer,
+        _: &DnsQuestion,
+        answer: &CachedAnswer,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(answer.lasts)
+        Some(answer.ttl)
     }
 }
 
-impl Default for Answers {
+impl Default for DnsCache {
     fn default() -> Self {
         let cache = Cache::builder()
             .max_capacity(MAX_BYTES)
             .weigher(weight)
-            .expire_after(Lasting)
+            .expire_after(TtlExpiry)
             .build();
         Self(cache)
     }
 }
 
-impl Answers {
+impl DnsCache {
     /// The answer to a question, unless it has expired or was evicted.
-    pub(super) fn get(&self, question: &Question) -> Option<Arc<[IpAddr]>> {
+    pub(super) fn get(&self, question: &DnsQuestion) -> Option<Arc<[IpAddr]>> {
         self.0.get(question).map(|answer| answer.addresses)
     }
 
     /// Keeps an answer for its lifetime. An answer with a lifetime of zero is not kept.
-    pub(super) fn keep(&self, question: Question, addresses: &[IpAddr], lasts: Duration) {
-        if !lasts.is_zero() {
+    pub(super) fn keep(&self, question: DnsQuestion, addresses: &[IpAddr], ttl: Duration) {
+        if !ttl.is_zero() {
             let addresses = addresses.into();
-            self.0.insert(question, Answer { addresses, lasts });
+            self.0.insert(question, CachedAnswer { addresses, ttl });
         }
     }
 }
 
-fn weight(question: &Question, answer: &Answer) -> u32 {
+fn weight(question: &DnsQuestion, answer: &CachedAnswer) -> u32 {
     let bytes = ENTRY_BYTES + question.name.len() + size_of_val(&*answer.addresses);
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
@@ -92,10 +97,10 @@ mod tests {
     use super::super::MAX_ADDRESSES;
     use super::*;
 
-    fn question(number: usize) -> Question {
-        Question {
+    fn question(number: usize) -> DnsQuestion {
+        DnsQuestion {
             server: 0,
-            family: Family::Ipv6,
+            family: AddressFamily::Ipv6,
             name: format!("{number:0>253}").into(),
         }
     }
@@ -105,7 +110,7 @@ mod tests {
     /// A past bug: a thousand answers were kept whatever their size, a gigabyte of them.
     #[test]
     fn p4_answers_of_the_largest_size_stay_within_the_bound_in_bytes() {
-        let answers = Answers::default();
+        let answers = DnsCache::default();
         let largest = [IpAddr::from([0xff; 16]); MAX_ADDRESSES];
         for number in 0..10_000 {
             answers.keep(question(number), &largest, AN_HOUR);
@@ -118,7 +123,7 @@ mod tests {
 
     #[test]
     fn p4_an_answer_without_a_ttl_is_not_kept_and_the_last_answer_counts() {
-        let answers = Answers::default();
+        let answers = DnsCache::default();
         let one = [IpAddr::from([192, 0, 2, 1])];
         answers.keep(question(1), &one, Duration::ZERO);
         assert!(answers.get(&question(1)).is_none());

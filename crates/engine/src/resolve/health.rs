@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 /// Name servers in a report. The settings may name any number.
-pub(super) const MAX_TOLD: usize = 16;
+pub(super) const MAX_REPORTED: usize = 16;
 /// Bytes of an error in a report.
 pub(super) const MAX_ERROR: usize = 200;
 

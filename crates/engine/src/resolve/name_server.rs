@@ -17,9 +17,10 @@ use hickory_resolver::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cache::{Answers, Question};
+use super::cache::{DnsCache, DnsQuestion};
 use super::health::{MAX_ERROR, NameServerHealth};
-use super::{Family, MAX_ADDRESSES, ResolveError};
+use super::{MAX_ADDRESSES, ResolveError};
+use crate::address_family::AddressFamily;
 
 /// The longest time that addresses are kept, whatever their TTL.
 const MAX_POSITIVE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,7 +47,7 @@ pub(super) struct NameServer {
     /// Its index in the settings, which separates its answers from those of other servers.
     index: usize,
     client: TokioResolver,
-    answers: Arc<Answers>,
+    answers: Arc<DnsCache>,
     since: Instant,
     /// Microseconds after `since` when it last answered anything, and 0 before that.
     heard: AtomicU64,
@@ -64,9 +65,9 @@ struct Outcomes {
 }
 
 /// The answer about one family, and how long it may be kept.
-struct Told {
+struct FamilyAnswer {
     addresses: Vec<IpAddr>,
-    lasts: Duration,
+    ttl: Duration,
 }
 
 impl NameServer {
@@ -74,7 +75,7 @@ impl NameServer {
         index: usize,
         config: NameServerConfig,
         options: ResolverOpts,
-        answers: Arc<Answers>,
+        answers: Arc<DnsCache>,
     ) -> Result<Self, NetError> {
         let address = address(&config);
         let config = ResolverConfig::from_name_servers(vec![config]);
@@ -153,8 +154,8 @@ impl NameServer {
         text: &Arc<str>,
         limit: Duration,
     ) -> Result<Vec<IpAddr>, ResolveError> {
-        let ipv6 = pin!(self.records(name, text, Family::Ipv6, limit));
-        let ipv4 = pin!(self.records(name, text, Family::Ipv4, limit));
+        let ipv6 = pin!(self.records(name, text, AddressFamily::Ipv6, limit));
+        let ipv4 = pin!(self.records(name, text, AddressFamily::Ipv4, limit));
         let both = match select(ipv6, ipv4).await {
             Either::Left((ipv6, ipv4)) => (ipv6, ipv4.await),
             Either::Right((Err(ipv4), ipv6)) => (ipv6.await, Err(ipv4)),
@@ -176,10 +177,10 @@ impl NameServer {
         &self,
         name: &Name,
         text: &Arc<str>,
-        family: Family,
+        family: AddressFamily,
         limit: Duration,
     ) -> Result<Arc<[IpAddr]>, ResolveError> {
-        let question = Question {
+        let question = DnsQuestion {
             server: self.index,
             family,
             name: Arc::clone(text),
@@ -187,9 +188,9 @@ impl NameServer {
         let addresses = if let Some(kept) = self.answers.get(&question) {
             kept
         } else {
-            let told = self.ask(name, family, limit).await?;
-            self.answers.keep(question, &told.addresses, told.lasts);
-            told.addresses.into()
+            let answer = self.ask(name, family, limit).await?;
+            self.answers.keep(question, &answer.addresses, answer.ttl);
+            answer.addresses.into()
         };
         if addresses.is_empty() {
             return Err(ResolveError::NotFound);
@@ -200,12 +201,12 @@ impl NameServer {
     async fn ask(
         &self,
         name: &Name,
-        family: Family,
+        family: AddressFamily,
         limit: Duration,
-    ) -> Result<Told, ResolveError> {
+    ) -> Result<FamilyAnswer, ResolveError> {
         let kind = match family {
-            Family::Ipv4 => RecordType::A,
-            Family::Ipv6 => RecordType::AAAA,
+            AddressFamily::Ipv4 => RecordType::A,
+            AddressFamily::Ipv6 => RecordType::AAAA,
         };
         let answer = timeout(limit, self.client.lookup(name.clone(), kind)).await;
         let answer = answer.map_err(|_| ResolveError::Timeout)?;
@@ -220,12 +221,14 @@ impl NameServer {
             ResolveError::Unavailable(format!("{}: {why}", self.address.ip()))
         };
         match answer {
-            Ok(lookup) => told(name, lookup.answers()).map_err(|error| unavailable(&error)),
+            Ok(lookup) => {
+                family_answer(name, lookup.answers()).map_err(|error| unavailable(&error))
+            }
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
                 let ttl = Duration::from_secs(none.negative_ttl.unwrap_or_default().into());
-                Ok(Told {
+                Ok(FamilyAnswer {
                     addresses: Vec::new(),
-                    lasts: ttl.min(MAX_NEGATIVE_TTL),
+                    ttl: ttl.min(MAX_NEGATIVE_TTL),
                 })
             }
             Err(NetError::Timeout) => Err(ResolveError::Timeout),
@@ -303,7 +306,7 @@ struct TooManyAddresses;
 
 /// The addresses of the queried name, or of the name that its aliases lead to. Records of other
 /// names are ignored.
-fn told(name: &Name, records: &[Record]) -> Result<Told, TooManyAddresses> {
+fn family_answer(name: &Name, records: &[Record]) -> Result<FamilyAnswer, TooManyAddresses> {
     let mut owner = name;
     let mut ttl = u32::MAX;
     for _ in 0..MAX_ALIASES {
@@ -311,8 +314,10 @@ fn told(name: &Name, records: &[Record]) -> Result<Told, TooManyAddresses> {
             RData::CNAME(alias) if record.name == *owner => Some((&alias.0, record.ttl)),
             _ => None,
         });
-        let Some((target, lasts)) = alias else { break };
-        (owner, ttl) = (target, ttl.min(lasts));
+        let Some((target, alias_ttl)) = alias else {
+            break;
+        };
+        (owner, ttl) = (target, ttl.min(alias_ttl));
     }
     let mut addresses = Vec::new();
     for record in records.iter().filter(|record| record.name == *owner) {
@@ -329,10 +334,10 @@ fn told(name: &Name, records: &[Record]) -> Result<Told, TooManyAddresses> {
         addresses.push(address);
     }
     // An answer to another question is not kept.
-    let lasts = if addresses.is_empty() { 0 } else { ttl };
-    Ok(Told {
+    let ttl = if addresses.is_empty() { 0 } else { ttl };
+    Ok(FamilyAnswer {
         addresses,
-        lasts: Duration::from_secs(lasts.into()).min(MAX_POSITIVE_TTL),
+        ttl: Duration::from_secs(ttl.into()).min(MAX_POSITIVE_TTL),
     })
 }
 
@@ -355,9 +360,9 @@ mod tests {
     }
 
     fn read(records: &[Record]) -> (Vec<String>, u64) {
-        let told = told(&name("site.test."), records).expect("few addresses");
-        let addresses = told.addresses.iter().map(ToString::to_string).collect();
-        (addresses, told.lasts.as_secs())
+        let answer = family_answer(&name("site.test."), records).expect("few addresses");
+        let addresses = answer.addresses.iter().map(ToString::to_string).collect();
+        (addresses, answer.ttl.as_secs())
     }
 
     #[test]
@@ -409,7 +414,7 @@ mod tests {
             numbered.collect::<Vec<_>>()
         });
         assert_eq!(read(&most).0.len(), MAX_ADDRESSES);
-        assert!(told(&name("site.test."), &more).is_err());
+        assert!(family_answer(&name("site.test."), &more).is_err());
         let repeated = vec![address("site.test.", [192, 0, 2, 1]); 4000];
         assert_eq!(read(&repeated).0, ["192.0.2.1"]);
     }

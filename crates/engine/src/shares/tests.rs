@@ -11,9 +11,9 @@ fn user(uid: u32) -> Holder {
     Holder::User(uid)
 }
 
-fn held(rows: &[(u32, u64)]) -> Vec<Held> {
+fn held(rows: &[(u32, u64)]) -> Vec<AdmittedConnection> {
     rows.iter()
-        .map(|&(uid, idle)| Held {
+        .map(|&(uid, idle)| AdmittedConnection {
             holder: user(uid),
             idle: Duration::from_secs(idle),
         })
@@ -107,7 +107,7 @@ fn c5_the_newest_of_the_holder_of_whom_most_wait_is_turned_away() {
 }
 
 /// The same rules, one newcomer after the other, with everything counted anew each time.
-fn naive(limit: usize, held: &[Held], waiting: &[Holder]) -> Plan {
+fn naive(limit: usize, held: &[AdmittedConnection], waiting: &[Holder]) -> Plan {
     let mut all: Vec<Holder> = held.iter().map(|held| held.holder).collect();
     all.extend(waiting);
     all.sort();

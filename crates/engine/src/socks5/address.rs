@@ -31,7 +31,7 @@ pub(crate) struct InvalidHost {
 
 /// Why bytes are not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AddressFlaw {
+pub(crate) enum AddressError {
     /// A type that does not exist.
     Type(u8),
     /// An empty domain name.
@@ -40,7 +40,7 @@ pub(crate) enum AddressFlaw {
 
 /// Reads an address that begins with its type byte, and returns the bytes after it. `None`: the
 /// address is incomplete.
-pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Address, &[u8])>, AddressFlaw> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Address, &[u8])>, AddressError> {
     let Some((&address_type, rest)) = bytes.split_first() else {
         return Ok(None);
     };
@@ -54,7 +54,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Address, &[u8])>, AddressFlaw
             (Ok(Host::from(address)), rest)
         }),
         DOMAINNAME => match counted(rest) {
-            Some(([], _)) => return Err(AddressFlaw::EmptyName),
+            Some(([], _)) => return Err(AddressError::EmptyName),
             Some((name, rest)) => {
                 let host = Host::parse_bytes(name).map_err(|error| InvalidHost {
                     text: name.to_vec(),
@@ -64,7 +64,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Address, &[u8])>, AddressFlaw
             }
             None => None,
         },
-        other => return Err(AddressFlaw::Type(other)),
+        other => return Err(AddressError::Type(other)),
     };
     let Some((host, rest)) = found else {
         return Ok(None);

@@ -5,9 +5,9 @@
 
 use codex_network_policy::Host;
 
-use super::address::{self, Address, AddressFlaw, InvalidHost, counted};
+use super::address::{self, Address, AddressError, InvalidHost, counted};
+use crate::client_protocol::ClientProtocol;
 use crate::respond::Reply;
-use crate::spoken::SpokenProtocol;
 
 /// The version byte of SOCKS5.
 pub(crate) const VERSION: u8 = 5;
@@ -16,7 +16,7 @@ pub(crate) const AUTH_VERSION: u8 = 1;
 
 /// What the bytes so far are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Parsed<T> {
+pub(crate) enum ParsedMessage<T> {
     /// A whole message, and its length in bytes.
     Complete(T, usize),
     /// The beginning of a message.
@@ -26,7 +26,7 @@ pub(crate) enum Parsed<T> {
 /// The authentication method that the proxy chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Method {
+pub(crate) enum AuthMethod {
     NoAuthentication = 0x00,
     UserName = 0x02,
     NoneAcceptable = 0xff,
@@ -34,7 +34,7 @@ pub(crate) enum Method {
 
 /// A request for a connection, or for something that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
+pub(crate) struct SocksRequest {
     pub(crate) command: Command,
     /// The host, or the bytes that are not a valid host.
     pub(crate) host: Result<Host, InvalidHost>,
@@ -52,7 +52,7 @@ pub(crate) enum Command {
 
 /// Why bytes are not a SOCKS5 message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Flaw {
+pub(crate) enum HandshakeError {
     /// Another protocol, or another version.
     #[error("the client does not speak SOCKS5 (version byte {0:#04x})")]
     Version(u8),
@@ -88,16 +88,16 @@ pub(crate) enum Flaw {
     EmptyName,
 }
 
-impl From<AddressFlaw> for Flaw {
-    fn from(flaw: AddressFlaw) -> Self {
-        match flaw {
-            AddressFlaw::Type(found) => Self::AddressType(found),
-            AddressFlaw::EmptyName => Self::EmptyName,
+impl From<AddressError> for HandshakeError {
+    fn from(error: AddressError) -> Self {
+        match error {
+            AddressError::Type(found) => Self::AddressType(found),
+            AddressError::EmptyName => Self::EmptyName,
         }
     }
 }
 
-impl Flaw {
+impl HandshakeError {
     /// The reply to the client, if it got far enough to expect one.
     pub(crate) fn reply(self) -> Option<Reply> {
         match self {
@@ -114,79 +114,79 @@ impl Flaw {
 
     /// The protocol that a client's first byte indicates, where it is not the version of SOCKS5.
     fn of_first_byte(byte: u8) -> Self {
-        match SpokenProtocol::of_first_byte(byte) {
-            Some(SpokenProtocol::Socks4) => Self::Socks4,
-            Some(SpokenProtocol::Tls) => Self::Tls,
-            Some(SpokenProtocol::Http) => Self::Http,
-            Some(SpokenProtocol::Socks5) | None => Self::Version(byte),
+        match ClientProtocol::of_first_byte(byte) {
+            Some(ClientProtocol::Socks4) => Self::Socks4,
+            Some(ClientProtocol::Tls) => Self::Tls,
+            Some(ClientProtocol::Http) => Self::Http,
+            Some(ClientProtocol::Socks5) | None => Self::Version(byte),
         }
     }
 }
 
 /// Reads the greeting and chooses a method: user name and password if offered, since the name may
 /// carry an attempt id (SPEC H11), else no authentication.
-pub(crate) fn greeting(bytes: &[u8]) -> Result<Parsed<Method>, Flaw> {
+pub(crate) fn greeting(bytes: &[u8]) -> Result<ParsedMessage<AuthMethod>, HandshakeError> {
     let Some((&version, rest)) = bytes.split_first() else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
     if version != VERSION {
-        return Err(Flaw::of_first_byte(version));
+        return Err(HandshakeError::of_first_byte(version));
     }
     let Some((&count, rest)) = rest.split_first() else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
     if count == 0 {
-        return Err(Flaw::NoMethods);
+        return Err(HandshakeError::NoMethods);
     }
     let Some(methods) = rest.get(..usize::from(count)) else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
-    let method = if methods.contains(&(Method::UserName as u8)) {
-        Method::UserName
-    } else if methods.contains(&(Method::NoAuthentication as u8)) {
-        Method::NoAuthentication
+    let method = if methods.contains(&(AuthMethod::UserName as u8)) {
+        AuthMethod::UserName
+    } else if methods.contains(&(AuthMethod::NoAuthentication as u8)) {
+        AuthMethod::NoAuthentication
     } else {
-        Method::NoneAcceptable
+        AuthMethod::NoneAcceptable
     };
-    Ok(Parsed::Complete(method, 2 + methods.len()))
+    Ok(ParsedMessage::Complete(method, 2 + methods.len()))
 }
 
 /// Reads a user name. The password is not used.
-pub(crate) fn user_name(bytes: &[u8]) -> Result<Parsed<Vec<u8>>, Flaw> {
+pub(crate) fn user_name(bytes: &[u8]) -> Result<ParsedMessage<Vec<u8>>, HandshakeError> {
     let Some((&version, rest)) = bytes.split_first() else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
     if version != AUTH_VERSION {
-        return Err(Flaw::AuthVersion(version));
+        return Err(HandshakeError::AuthVersion(version));
     }
     let Some((name, rest)) = counted(rest) else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
     let Some((password, _)) = counted(rest) else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
-    Ok(Parsed::Complete(
+    Ok(ParsedMessage::Complete(
         name.to_vec(),
         3 + name.len() + password.len(),
     ))
 }
 
 /// Reads a request.
-pub(crate) fn request(bytes: &[u8]) -> Result<Parsed<Request>, Flaw> {
+pub(crate) fn request(bytes: &[u8]) -> Result<ParsedMessage<SocksRequest>, HandshakeError> {
     let Some(&version) = bytes.first() else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
     if version != VERSION {
-        return Err(Flaw::Version(version));
+        return Err(HandshakeError::Version(version));
     }
     let &[_, command, reserved, _, ..] = bytes else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
     if reserved != 0 {
-        return Err(Flaw::Reserved);
+        return Err(HandshakeError::Reserved);
     }
     let Some((Address { host, port }, rest)) = address::read(&bytes[3..])? else {
-        return Ok(Parsed::Incomplete);
+        return Ok(ParsedMessage::Incomplete);
     };
     let command = match command {
         0x01 => Command::Connect,
@@ -194,12 +194,12 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Parsed<Request>, Flaw> {
         0x03 => Command::UdpAssociate,
         other => Command::Unknown(other),
     };
-    let request = Request {
+    let request = SocksRequest {
         command,
         host,
         port,
     };
-    Ok(Parsed::Complete(request, bytes.len() - rest.len()))
+    Ok(ParsedMessage::Complete(request, bytes.len() - rest.len()))
 }
 
 /// A reply with the address that the connection comes from (RFC 1928 section 6).
@@ -223,18 +223,21 @@ mod tests {
     use super::*;
 
     /// Every shorter prefix is incomplete, and trailing bytes are not touched.
-    fn whole<T: Debug + PartialEq>(parse: fn(&[u8]) -> Result<Parsed<T>, Flaw>, bytes: &[u8]) -> T {
+    fn whole<T: Debug + PartialEq>(
+        parse: fn(&[u8]) -> Result<ParsedMessage<T>, HandshakeError>,
+        bytes: &[u8],
+    ) -> T {
         for end in 0..bytes.len() {
             assert_eq!(
                 parse(&bytes[..end]),
-                Ok(Parsed::Incomplete),
+                Ok(ParsedMessage::Incomplete),
                 "prefix of {end}"
             );
         }
         let mut longer = bytes.to_vec();
         longer.extend_from_slice(&[5, 1, 0]);
         match parse(&longer) {
-            Ok(Parsed::Complete(message, length)) => {
+            Ok(ParsedMessage::Complete(message, length)) => {
                 assert_eq!(length, bytes.len());
                 message
             }
@@ -248,21 +251,24 @@ mod tests {
 
     #[test]
     fn s1_the_greeting_chooses_a_method() {
-        assert_eq!(whole(greeting, &[5, 1, 0]), Method::NoAuthentication);
-        assert_eq!(whole(greeting, &[5, 2, 0, 2]), Method::UserName);
-        assert_eq!(whole(greeting, &[5, 2, 1, 0x80]), Method::NoneAcceptable);
-        assert_eq!(greeting(&[4, 1]), Err(Flaw::Socks4));
-        assert_eq!(greeting(b"GET / HTTP/1.1"), Err(Flaw::Http));
-        assert_eq!(greeting(&[22, 3, 1]), Err(Flaw::Tls));
-        assert_eq!(greeting(&[0]), Err(Flaw::Version(0)));
-        assert_eq!(greeting(&[5, 0]), Err(Flaw::NoMethods));
+        assert_eq!(whole(greeting, &[5, 1, 0]), AuthMethod::NoAuthentication);
+        assert_eq!(whole(greeting, &[5, 2, 0, 2]), AuthMethod::UserName);
+        assert_eq!(
+            whole(greeting, &[5, 2, 1, 0x80]),
+            AuthMethod::NoneAcceptable
+        );
+        assert_eq!(greeting(&[4, 1]), Err(HandshakeError::Socks4));
+        assert_eq!(greeting(b"GET / HTTP/1.1"), Err(HandshakeError::Http));
+        assert_eq!(greeting(&[22, 3, 1]), Err(HandshakeError::Tls));
+        assert_eq!(greeting(&[0]), Err(HandshakeError::Version(0)));
+        assert_eq!(greeting(&[5, 0]), Err(HandshakeError::NoMethods));
     }
 
     #[test]
     fn h11_the_user_name_is_read_and_the_password_skipped() {
         assert_eq!(whole(user_name, b"\x01\x03bob\x02pw"), b"bob");
         assert_eq!(whole(user_name, b"\x01\x00\x00"), b"");
-        assert_eq!(user_name(&[5]), Err(Flaw::AuthVersion(5)));
+        assert_eq!(user_name(&[5]), Err(HandshakeError::AuthVersion(5)));
     }
 
     #[test]
@@ -301,13 +307,16 @@ mod tests {
         assert_eq!(whole(request, &bind).command, Command::Bind);
         bind[1] = 9;
         assert_eq!(whole(request, &bind).command, Command::Unknown(9));
-        assert_eq!(request(&[5, 1, 0, 2]), Err(Flaw::AddressType(2)));
+        assert_eq!(request(&[5, 1, 0, 2]), Err(HandshakeError::AddressType(2)));
         assert_eq!(
-            Flaw::AddressType(2).reply(),
+            HandshakeError::AddressType(2).reply(),
             Some(Reply::AddressTypeNotSupported)
         );
-        assert_eq!(request(&[5, 1, 1, 1]), Err(Flaw::Reserved));
-        assert_eq!(request(b"\x05\x01\x00\x03\x00"), Err(Flaw::EmptyName));
+        assert_eq!(request(&[5, 1, 1, 1]), Err(HandshakeError::Reserved));
+        assert_eq!(
+            request(b"\x05\x01\x00\x03\x00"),
+            Err(HandshakeError::EmptyName)
+        );
         let parsed = whole(request, &connect(b"\x03\x04a..b"));
         assert_eq!(
             parsed.host.map_err(|invalid| invalid.error),

@@ -41,11 +41,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::destinations::{Destinations, Forgotten, Known, Wanted};
+use self::destinations::{DatagramTarget, Destinations, ForgottenRefusal, Known};
 use self::relay::Relay;
-use super::handshake::Request;
+use super::handshake::SocksRequest;
 use super::{DOOR, answer, handshake};
 use crate::activity::Activity;
+use crate::address_family::AddressFamily;
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::enforce::{self, Flow, Judged, Permit, VettedAddrs};
@@ -54,7 +55,7 @@ use crate::linger::linger;
 use crate::live_policy::{Generation, GenerationNumber};
 use crate::outcome::{Ending, Fault, Outcome};
 use crate::respond::Reply;
-use crate::upstream::datagram::{Family, Outlets};
+use crate::upstream::datagram::OutboundSockets;
 use crate::upstream::{self, UpstreamError};
 
 /// Room for any datagram: a length is 16 bits, headers included (RFC 768).
@@ -63,19 +64,26 @@ const BUFFER: usize = 64 * 1024;
 const BATCH: usize = 64;
 /// Names whose lookup or decider is pending at once. A datagram for one more name is dropped
 /// unjudged.
-const LOOKUPS_MAX: usize = 16;
+const MAX_LOOKUPS: usize = 16;
 /// How often unused destinations are looked for.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The result of a lookup: the destination, the generation of the settings, and the addresses.
-type Lookup = BoxFuture<'static, (Wanted, GenerationNumber, Result<Allowed, UpstreamError>)>;
+type PendingLookup = BoxFuture<
+    'static,
+    (
+        DatagramTarget,
+        GenerationNumber,
+        Result<PermittedTarget, UpstreamError>,
+    ),
+>;
 
 /// The addresses of a permitted destination, and what becomes of it.
-type Allowed = (VettedAddrs, Flow);
+type PermittedTarget = (VettedAddrs, Flow);
 
 /// Why an association ended.
 #[derive(Debug)]
-enum End {
+enum AssociationEnd {
     /// The control connection ended.
     Control,
     /// Nothing flowed for too long.
@@ -93,9 +101,9 @@ struct Association<'a> {
     shared: &'a Arc<Shared>,
     attempt: Attempt,
     relay: Relay,
-    outlets: Outlets,
+    outbound: OutboundSockets,
     destinations: Destinations,
-    lookups: FuturesUnordered<Lookup>,
+    lookups: FuturesUnordered<PendingLookup>,
     activity: &'a Activity,
     counts: Counts,
 }
@@ -122,7 +130,7 @@ pub(super) async fn associate(
     shared: &Arc<Shared>,
     mut control: TcpStream,
     client: Client,
-    request: Request,
+    request: SocksRequest,
 ) {
     let connection = client.connection.clone();
     let activity = connection.activity();
@@ -143,21 +151,23 @@ pub(super) async fn associate(
     let client = association.attempt.client.address;
     connection.end(end.ending());
     match end {
-        End::Control => {}
-        End::Idle(limit) => {
+        AssociationEnd::Control => {}
+        AssociationEnd::Idle(limit) => {
             tracing::debug!(%client, limit = duration_text(limit), "ended an idle UDP association");
         }
-        End::Forbidden(reason) => {
+        AssociationEnd::Forbidden(reason) => {
             tracing::info!(%client, %reason, "ended a UDP association that the policy no longer permits");
         }
-        End::SwitchedOff => {
+        AssociationEnd::SwitchedOff => {
             tracing::info!(%client, reason = "enable_socks5_udp is off", "ended a UDP association that the policy no longer permits");
         }
-        End::Broken(error) => tracing::debug!(%client, %error, "a UDP association broke"),
+        AssociationEnd::Broken(error) => {
+            tracing::debug!(%client, %error, "a UDP association broke");
+        }
     }
 }
 
-impl End {
+impl AssociationEnd {
     /// The end of the destinations that are permitted.
     fn ending(&self) -> Ending {
         match self {
@@ -181,7 +191,7 @@ impl End {
 }
 
 /// Looks a permitted destination up. A failure is the end of the attempt.
-async fn vetted(permit: &Permit) -> Result<Allowed, UpstreamError> {
+async fn vetted(permit: &Permit) -> Result<PermittedTarget, UpstreamError> {
     let vetted = upstream::vetted(permit).await;
     let vetted = vetted.inspect_err(|failure| permit.flow().end(failure.ending()))?;
     Ok((vetted, permit.flow().clone()))
@@ -192,7 +202,7 @@ async fn open<'a>(
     shared: &'a Arc<Shared>,
     control: &TcpStream,
     client: Client,
-    request: Request,
+    request: SocksRequest,
     activity: &'a Activity,
 ) -> Result<Association<'a>, Reply> {
     let generation = shared.live().current();
@@ -234,7 +244,7 @@ async fn open<'a>(
         shared,
         attempt,
         relay,
-        outlets: Outlets::new(own),
+        outbound: OutboundSockets::new(own),
         destinations: Destinations::default(),
         lookups: FuturesUnordered::new(),
         activity,
@@ -249,7 +259,7 @@ async fn ended(control: &mut TcpStream) {
 }
 
 impl Association<'_> {
-    async fn run(&mut self, control: &mut TcpStream) -> End {
+    async fn run(&mut self, control: &mut TcpStream) -> AssociationEnd {
         let settings = Arc::clone(self.shared.live().current().settings());
         let limit = settings.daemon.limits.idle_timeout;
         let activity = self.activity;
@@ -258,25 +268,25 @@ impl Association<'_> {
         let mut changes = self.shared.live().watch();
         // A change may have come between the judgement and now.
         changes.mark_changed();
-        let mut sweep = interval(SWEEP);
+        let mut sweep = interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = &mut ended => return End::Control,
-                () = &mut silence => return End::Idle(limit),
+                () = &mut ended => return AssociationEnd::Control,
+                () = &mut silence => return AssociationEnd::Idle(limit),
                 Ok(()) = changes.changed() => if let Some(end) = self.rejudge() {
                     return end;
                 },
-                Some((wanted, number, outcome)) = self.lookups.next(), if !self.lookups.is_empty() => {
-                    self.resolved(wanted, number, outcome).await;
+                Some((target, number, outcome)) = self.lookups.next(), if !self.lookups.is_empty() => {
+                    self.resolved(target, number, outcome).await;
                 }
                 ready = self.relay.readable() => if let Err(error) = self.take_from_client(ready).await {
-                    return End::Broken(error);
+                    return AssociationEnd::Broken(error);
                 },
-                family = self.outlets.readable() => self.take_from_upstream(family),
+                family = self.outbound.readable() => self.take_from_upstream(family),
                 _ = sweep.tick(), if !self.destinations.is_empty() => {
                     let forgotten = self.destinations.expire(Instant::now());
-                    self.tell(&forgotten);
+                    self.log_dropped(&forgotten);
                 }
             }
         }
@@ -293,7 +303,7 @@ impl Association<'_> {
                 break;
             };
             if !self.relay.is_client(from) {
-                if self.counts.foreign == 0 && self.may_say() {
+                if self.counts.foreign == 0 && self.may_log() {
                     tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram that is not from the client of the UDP association; further ones are dropped without logging");
                 }
                 self.counts.foreign += 1;
@@ -303,15 +313,15 @@ impl Association<'_> {
                 Ok(datagram) => {
                     self.relay.pin(from);
                     self.activity.note();
-                    let wanted = Wanted {
+                    let target = DatagramTarget {
                         host: datagram.host.map_err(|invalid| invalid.text),
                         port: datagram.port,
                     };
-                    self.take(wanted, datagram.data).await;
+                    self.take(target, datagram.data).await;
                 }
-                Err(flaw) => {
-                    if self.counts.malformed == 0 && self.may_say() {
-                        tracing::info!(client = %self.attempt.client.address, door = DOOR, "dropped a malformed datagram: {flaw}; further ones are dropped without logging");
+                Err(error) => {
+                    if self.counts.malformed == 0 && self.may_log() {
+                        tracing::info!(client = %self.attempt.client.address, door = DOOR, "dropped a malformed datagram: {error}; further ones are dropped without logging");
                     }
                     self.counts.malformed += 1;
                 }
@@ -321,11 +331,11 @@ impl Association<'_> {
     }
 
     /// Sends a datagram, or keeps it until its name is looked up, or drops it.
-    async fn take(&mut self, wanted: Wanted, data: &[u8]) {
+    async fn take(&mut self, target: DatagramTarget, data: &[u8]) {
         let generation = self.shared.live().current();
         let known = self
             .destinations
-            .look(&wanted, generation.number(), Instant::now());
+            .look(&target, generation.number(), Instant::now());
         let own = self.shared.enforcer.own();
         let is_own = |to: &SocketAddr| own.reached_by(Transport::Udp, to.ip(), to.port()).is_some();
         let before = match known {
@@ -334,15 +344,15 @@ impl Association<'_> {
                 Some(addresses.ips())
             }
             Known::Permitted(addresses) => {
-                let sent = self.outlets.send(addresses, data).await;
-                return self.sent(&wanted, data.len(), sent);
+                let sent = self.outbound.send(addresses, data).await;
+                return self.sent(&target, data.len(), sent);
             }
             Known::Refused => {
                 self.counts.refused += 1;
                 return;
             }
             Known::Resolving => {
-                if !self.destinations.wait(&wanted, data) {
+                if !self.destinations.wait(&target, data) {
                     self.counts.lost += 1;
                 }
                 return;
@@ -350,18 +360,18 @@ impl Association<'_> {
             Known::Before(addresses) => Some(addresses.ips()),
             Known::Nothing => None,
         };
-        let known_addresses = before.or_else(|| Some(vec![wanted.host.as_ref().ok()?.ip()?]));
-        if known_addresses.is_none() && self.lookups.len() >= LOOKUPS_MAX && wanted.host.is_ok() {
+        let known_addresses = before.or_else(|| Some(vec![target.host.as_ref().ok()?.ip()?]));
+        if known_addresses.is_none() && self.lookups.len() >= MAX_LOOKUPS && target.host.is_ok() {
             self.counts.lost += 1;
             return;
         }
         let number = generation.number();
-        let permit = match self.judge(generation, &wanted) {
+        let permit = match self.judge(generation, &target) {
             Judged::Permitted(permit) => permit,
             Judged::Refused(refusal) => {
-                return self.refuse(wanted, number, refusal.decision.reason());
+                return self.refuse(target, number, refusal.decision.reason());
             }
-            Judged::Open(question) if self.lookups.len() < LOOKUPS_MAX => {
+            Judged::Open(question) if self.lookups.len() < MAX_LOOKUPS => {
                 let shared = Arc::clone(self.shared);
                 let outcome = async move {
                     let permit = question.ask(shared.live()).await?;
@@ -370,7 +380,7 @@ impl Association<'_> {
                         None => vetted(&permit).await,
                     }
                 };
-                return self.await_outcome(wanted, number, data, outcome);
+                return self.await_outcome(target, number, data, outcome);
             }
             Judged::Open(_) => {
                 self.counts.lost += 1;
@@ -379,15 +389,15 @@ impl Association<'_> {
         };
         let Some(addresses) = known_addresses else {
             let outcome = async move { vetted(&permit).await };
-            return self.await_outcome(wanted, number, data, outcome);
+            return self.await_outcome(target, number, data, outcome);
         };
         match permit.vet(&addresses) {
             Ok(vetted) => {
-                let sent = self.outlets.send(&vetted, data).await;
-                self.permit(wanted.clone(), number, (vetted, permit.flow().clone()));
-                self.sent(&wanted, data.len(), sent);
+                let sent = self.outbound.send(&vetted, data).await;
+                self.permit(target.clone(), number, (vetted, permit.flow().clone()));
+                self.sent(&target, data.len(), sent);
             }
-            Err(refusal) => self.refuse(wanted, number, refusal.decision.reason()),
+            Err(refusal) => self.refuse(target, number, refusal.decision.reason()),
         }
     }
 
@@ -395,32 +405,32 @@ impl Association<'_> {
     /// with it.
     fn await_outcome(
         &mut self,
-        wanted: Wanted,
+        target: DatagramTarget,
         number: GenerationNumber,
         data: &[u8],
-        outcome: impl Future<Output = Result<Allowed, UpstreamError>> + Send + 'static,
+        outcome: impl Future<Output = Result<PermittedTarget, UpstreamError>> + Send + 'static,
     ) {
         let now = Instant::now();
-        let forgotten = self.destinations.resolving(wanted.clone(), number, now);
-        self.tell(&forgotten);
-        self.destinations.wait(&wanted, data);
+        let forgotten = self.destinations.resolving(target.clone(), number, now);
+        self.log_dropped(&forgotten);
+        self.destinations.wait(&target, data);
         self.lookups
-            .push(Box::pin(async move { (wanted, number, outcome.await) }));
+            .push(Box::pin(async move { (target, number, outcome.await) }));
     }
 
     /// Asks the enforcement point, which records the answer.
-    fn judge(&self, generation: Arc<Generation>, wanted: &Wanted) -> Judged {
+    fn judge(&self, generation: Arc<Generation>, target: &DatagramTarget) -> Judged {
         let enforcer = &self.shared.enforcer;
-        let host = match &wanted.host {
+        let host = match &target.host {
             Ok(host) => host.clone(),
             Err(text) => {
                 let attempt = &self.attempt;
-                let port = wanted.port;
+                let port = target.port;
                 let refusal = enforcer.refuse_invalid_host(&generation, attempt, text, port);
                 return Judged::Refused(refusal);
             }
         };
-        let port = wanted.port;
+        let port = target.port;
         let authority = Authority { host, port };
         enforcer.judge(generation, self.attempt.clone(), authority)
     }
@@ -428,18 +438,18 @@ impl Association<'_> {
     /// A lookup has ended: sends the waiting datagrams, by the settings in force now.
     async fn resolved(
         &mut self,
-        wanted: Wanted,
+        target: DatagramTarget,
         number: GenerationNumber,
-        outcome: Result<Allowed, UpstreamError>,
+        outcome: Result<PermittedTarget, UpstreamError>,
     ) {
         // The destination may have been forgotten for another one.
-        let Some(waiting) = self.destinations.take_waiting(&wanted) else {
+        let Some(waiting) = self.destinations.take_waiting(&target) else {
             return;
         };
         // The refusal was recorded for the first datagram.
         let judged = match outcome {
             Ok(allowed) => {
-                self.permit(wanted.clone(), number, allowed);
+                self.permit(target.clone(), number, allowed);
                 0
             }
             Err(failure) => {
@@ -447,37 +457,42 @@ impl Association<'_> {
                     UpstreamError::Refused(refusal) => refusal.decision.reason(),
                     _ => Reason::DnsFailure,
                 };
-                self.refuse(wanted.clone(), number, reason);
+                self.refuse(target.clone(), number, reason);
                 1
             }
         };
         for data in waiting.into_iter().skip(judged) {
-            self.take(wanted.clone(), &data).await;
+            self.take(target.clone(), &data).await;
         }
     }
 
-    fn permit(&mut self, wanted: Wanted, number: GenerationNumber, allowed: Allowed) {
+    fn permit(
+        &mut self,
+        target: DatagramTarget,
+        number: GenerationNumber,
+        allowed: PermittedTarget,
+    ) {
         let now = Instant::now();
-        let forgotten = self.destinations.permit(wanted, number, allowed, now);
-        self.tell(&forgotten);
+        let forgotten = self.destinations.permit(target, number, allowed, now);
+        self.log_dropped(&forgotten);
     }
 
-    fn refuse(&mut self, wanted: Wanted, number: GenerationNumber, reason: Reason) {
+    fn refuse(&mut self, target: DatagramTarget, number: GenerationNumber, reason: Reason) {
         self.counts.refused += 1;
         let now = Instant::now();
-        let forgotten = self.destinations.refuse(wanted, number, reason, now);
-        self.tell(&forgotten);
+        let forgotten = self.destinations.refuse(target, number, reason, now);
+        self.log_dropped(&forgotten);
     }
 
-    fn sent(&mut self, wanted: &Wanted, bytes: usize, outcome: io::Result<SocketAddr>) {
+    fn sent(&mut self, target: &DatagramTarget, bytes: usize, outcome: io::Result<SocketAddr>) {
         match outcome {
             Ok(to) => {
                 self.counts.sent += 1;
-                self.destinations.sent(wanted, to, bytes);
+                self.destinations.sent(target, to, bytes);
             }
             Err(error) => {
-                if self.counts.lost == 0 && self.may_say() {
-                    tracing::info!(client = %self.attempt.client.address, authority = %wanted, door = DOOR, %error, "a permitted datagram was not sent; further ones are counted");
+                if self.counts.lost == 0 && self.may_log() {
+                    tracing::info!(client = %self.attempt.client.address, authority = %target, door = DOOR, %error, "a permitted datagram was not sent; further ones are counted");
                 }
                 self.counts.lost += 1;
             }
@@ -486,17 +501,17 @@ impl Association<'_> {
 
     /// Passes the client the datagrams of addresses that it has sent to, and no others: without
     /// this check a stranger could reach the client through the proxy.
-    fn take_from_upstream(&mut self, family: Family) {
+    fn take_from_upstream(&mut self, family: AddressFamily) {
         let mut buffer = Vec::with_capacity(header::MAX_WRITTEN + BUFFER);
         for _ in 0..BATCH {
             buffer.clear();
             buffer.resize(header::MAX_WRITTEN, 0);
-            let Some(from) = self.outlets.receive(family, &mut buffer) else {
+            let Some(from) = self.outbound.receive(family, &mut buffer) else {
                 return;
             };
             let bytes = buffer.len() - header::MAX_WRITTEN;
             let Some(flow) = self.destinations.may_answer(from) else {
-                if self.counts.unasked == 0 && self.may_say() {
+                if self.counts.unasked == 0 && self.may_log() {
                     tracing::info!(client = %self.attempt.client.address, %from, door = DOOR, "dropped a datagram from an address that nothing was sent to; further ones are dropped without logging");
                 }
                 self.counts.unasked += 1;
@@ -516,13 +531,13 @@ impl Association<'_> {
 
     /// Other settings are in force: ends what they forbid (SPEC P11). A permitted destination is
     /// judged and recorded when its next datagram comes.
-    fn rejudge(&mut self) -> Option<End> {
+    fn rejudge(&mut self) -> Option<AssociationEnd> {
         let generation = self.shared.live().current();
         if let Some(decision) = generation.policy().refuses_datagrams() {
-            return Some(End::Forbidden(decision.reason()));
+            return Some(AssociationEnd::Forbidden(decision.reason()));
         }
         if !generation.settings().socks5_udp {
-            return Some(End::SwitchedOff);
+            return Some(AssociationEnd::SwitchedOff);
         }
         let attempt = &self.attempt;
         self.destinations.rejudge(|authority, addresses| {
@@ -537,12 +552,12 @@ impl Association<'_> {
             (!decision.is_allow()).then(|| decision.reason())
         });
         let forgotten = self.destinations.forget_old_refusals(generation.number());
-        self.tell(&forgotten);
+        self.log_dropped(&forgotten);
         None
     }
 
     /// Whether the client may cause another log line.
-    fn may_say(&self) -> bool {
+    fn may_log(&self) -> bool {
         let connection = &self.attempt.client.connection;
         self.shared
             .recorder()
@@ -550,21 +565,21 @@ impl Association<'_> {
     }
 
     /// Logs how many datagrams the forgotten refusals have dropped beyond their records.
-    fn tell(&self, forgotten: &[Forgotten]) {
-        for Forgotten {
-            wanted,
+    fn log_dropped(&self, forgotten: &[ForgottenRefusal]) {
+        for ForgottenRefusal {
+            target,
             reason,
             further,
         } in forgotten
         {
-            if !self.may_say() {
+            if !self.may_log() {
                 continue;
             }
             let client = self.attempt.client.address;
             if *reason == Reason::DnsFailure {
-                tracing::info!(%client, authority = %wanted, count = further, "further datagrams to a name that does not resolve were dropped");
+                tracing::info!(%client, authority = %target, count = further, "further datagrams to a name that does not resolve were dropped");
             } else {
-                tracing::info!(%client, authority = %wanted, %reason, count = further, "further datagrams to a refused destination were dropped");
+                tracing::info!(%client, authority = %target, %reason, count = further, "further datagrams to a refused destination were dropped");
             }
         }
     }
@@ -574,7 +589,7 @@ impl Drop for Association<'_> {
     /// Runs also when a drain cuts the task.
     fn drop(&mut self) {
         let forgotten = self.destinations.forget_refusals();
-        self.tell(&forgotten);
+        self.log_dropped(&forgotten);
         tracing::debug!(client = %self.attempt.client.address, counts = ?self.counts, "a UDP association ended");
     }
 }

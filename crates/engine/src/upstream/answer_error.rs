@@ -9,7 +9,7 @@ use h2::Reason;
 use rustls::AlertDescription;
 
 use super::MAX_FIELDS;
-use super::evidence::{Evidence, Shown};
+use super::evidence::{Evidence, ObservedAnswer};
 use crate::incoming::BodyError;
 use crate::stream_end::StreamEnd;
 
@@ -133,21 +133,21 @@ impl AnswerError {
 
     /// Why no usable head arrived.
     pub(super) fn of_head(error: &(dyn Error + 'static), evidence: &Evidence) -> Self {
-        let shown = evidence.lock();
-        if shown.has_frames && shown.bytes > 4 && shown.begins_with(b"HTTP/") {
+        let observed = evidence.lock();
+        if observed.has_frames && observed.bytes > 4 && observed.begins_with(b"HTTP/") {
             // h2 takes an HTTP/1 answer for a frame.
             return Self::Version;
         }
         if let Some(error) = find(error) {
-            return Self::of_http2(error, &shown);
+            return Self::of_http2(error, &observed);
         }
         let Some(error) = find::<hyper::Error>(error) else {
-            return Self::of_end(&shown);
+            return Self::of_end(&observed);
         };
         if error.is_parse_too_large() {
-            return match &*shown {
-                shown if shown.lines > MAX_FIELDS => Self::TooManyFields,
-                shown if shown.bytes >= MAX_HEAD => Self::HeadTooLarge,
+            return match &*observed {
+                observed if observed.lines > MAX_FIELDS => Self::TooManyFields,
+                observed if observed.bytes >= MAX_HEAD => Self::HeadTooLarge,
                 // A `Content-Length` that is too large for a number.
                 _ => Self::Field,
             };
@@ -156,47 +156,47 @@ impl AnswerError {
             return Self::Broken;
         }
         if error.is_parse() {
-            return match &*shown {
-                shown if !shown.begins_with(b"HTTP/") => Self::NotHttp,
-                shown if !shown.begins_with(b"HTTP/1.") => Self::Version,
+            return match &*observed {
+                observed if !observed.begins_with(b"HTTP/") => Self::NotHttp,
+                observed if !observed.begins_with(b"HTTP/1.") => Self::Version,
                 _ if error.is_parse_status() => Self::StatusLine,
                 _ => Self::Field,
             };
         }
-        Self::of_end(&shown)
+        Self::of_end(&observed)
     }
 
     /// Why the content after a head is incomplete.
     pub(super) fn of_body(error: &(dyn Error + 'static), evidence: &Evidence) -> Self {
-        let shown = evidence.lock();
+        let observed = evidence.lock();
         if let Some(error) = find(error) {
-            return Self::of_http2(error, &shown);
+            return Self::of_http2(error, &observed);
         }
-        match shown.end {
+        match observed.end {
             Some(end) => Self::of_break(end).unwrap_or(Self::Incomplete),
             None if find::<io::Error>(error).is_some() => Self::Chunk,
             None => Self::Incomplete,
         }
     }
 
-    fn of_http2(error: &h2::Error, shown: &Shown) -> Self {
+    fn of_http2(error: &h2::Error, observed: &ObservedAnswer) -> Self {
         match error.reason() {
             Some(reason) if error.is_library() => Self::Http2(reason),
             Some(reason) if error.is_go_away() => Self::GoAway(reason),
             Some(reason) if error.is_reset() => Self::StreamReset(reason),
-            _ => Self::of_end(shown),
+            _ => Self::of_end(observed),
         }
     }
 
-    fn of_end(shown: &Shown) -> Self {
-        if shown.end.is_some() && shown.asked_for_certificate && !shown.has_answered {
+    fn of_end(observed: &ObservedAnswer) -> Self {
+        if observed.end.is_some() && observed.asked_for_certificate && !observed.has_answered {
             return Self::ClientCertificate;
         }
-        match shown.end.map(Self::of_break) {
+        match observed.end.map(Self::of_break) {
             Some(Some(broke)) => broke,
-            Some(None) if shown.bytes == 0 || shown.has_frames => Self::Closed,
-            None if shown.bytes == 0 || shown.has_frames => Self::Broken,
-            _ if shown.begins_with(b"HTTP/") => Self::Incomplete,
+            Some(None) if observed.bytes == 0 || observed.has_frames => Self::Closed,
+            None if observed.bytes == 0 || observed.has_frames => Self::Broken,
+            _ if observed.begins_with(b"HTTP/") => Self::Incomplete,
             // The bytes may have arrived before we sent the request.
             _ => Self::NotHttp,
         }

@@ -8,19 +8,19 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::enforce::LeadsTo;
+use crate::prefixed::Prefixed;
 
 /// A connection to a destination.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: Stream,
-    /// Bytes behind the proxy's answer: the first bytes of the destination.
-    early: Bytes,
+    /// The prefix are the bytes behind the proxy's answer: the first bytes of the destination.
+    stream: Prefixed<Stream>,
     leads_to: LeadsTo,
     peer: Option<SocketAddr>,
 }
@@ -39,8 +39,7 @@ impl Connection {
     pub(super) fn direct(stream: TcpStream) -> Self {
         let peer = stream.peer_addr().ok();
         Self {
-            stream: Stream::Tcp(stream),
-            early: Bytes::new(),
+            stream: Prefixed::new(Bytes::new(), Stream::Tcp(stream)),
             leads_to: LeadsTo::peer(peer),
             peer,
         }
@@ -50,8 +49,7 @@ impl Connection {
     pub(super) fn new(stream: Stream, early: Bytes, leads_to: LeadsTo) -> Self {
         let peer = stream.socket().peer_addr().ok();
         Self {
-            stream,
-            early,
+            stream: Prefixed::new(early, stream),
             leads_to,
             peer,
         }
@@ -69,12 +67,12 @@ impl Connection {
 
     /// Our end of the connection.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.socket().local_addr()
+        self.stream.get_ref().socket().local_addr()
     }
 
-    /// The stream, and the bytes already read from it.
-    pub(crate) fn into_parts(self) -> (Stream, Bytes) {
-        (self.stream, self.early)
+    /// The bytes already read from the stream, and the stream.
+    pub(crate) fn into_parts(self) -> (Bytes, Stream) {
+        self.stream.into_parts()
     }
 }
 
@@ -93,13 +91,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let taken = self.early.len().min(buffer.remaining());
-        buffer.put_slice(&self.early[..taken]);
-        self.early.advance(taken);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 

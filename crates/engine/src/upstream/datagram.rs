@@ -5,40 +5,34 @@
 //! know who may answer: the caller that receives must check that the sender was sent to.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
+use crate::address_family::AddressFamily;
 use crate::enforce::VettedAddrs;
 use crate::own::{OwnListener, OwnListeners};
 
 /// Addresses tried at most for one datagram.
-pub(crate) const ATTEMPTS_MAX: usize = 16;
+pub(crate) const MAX_ATTEMPTS: usize = 16;
 
 /// The sockets of one association towards its upstreams: one for each family, opened when it is
 /// first needed, and not connected.
 #[derive(Debug)]
-pub(crate) struct Outlets {
+pub(crate) struct OutboundSockets {
     own: OwnListeners,
-    ipv4: Option<Outlet>,
-    ipv6: Option<Outlet>,
-}
-
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    Ipv4,
-    Ipv6,
+    ipv4: Option<OutboundSocket>,
+    ipv6: Option<OutboundSocket>,
 }
 
 #[derive(Debug)]
-struct Outlet {
+struct OutboundSocket {
     socket: UdpSocket,
     /// Other associations must not reach it (SPEC P6).
     _own: OwnListener,
 }
 
-impl Outlets {
+impl OutboundSockets {
     /// No socket yet. Addresses of open sockets go into `own`.
     pub(crate) fn new(own: OwnListeners) -> Self {
         Self {
@@ -62,9 +56,9 @@ impl Outlets {
     )]
     pub(crate) async fn send(&mut self, to: &VettedAddrs, data: &[u8]) -> io::Result<SocketAddr> {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
-        for address in to.as_slice().iter().take(ATTEMPTS_MAX) {
+        for address in to.as_slice().iter().take(MAX_ATTEMPTS) {
             let address = canonical(*address);
-            let outlet = match self.outlet(Family::of(address)).await {
+            let outlet = match self.outlet(AddressFamily::of(address)).await {
                 Ok(outlet) => outlet,
                 Err(error) => {
                     failure = error;
@@ -81,16 +75,20 @@ impl Outlets {
     }
 
     /// Resolves when something may have arrived; never while nothing is open.
-    pub(crate) async fn readable(&self) -> Family {
+    pub(crate) async fn readable(&self) -> AddressFamily {
         tokio::select! {
-            () = ready(self.ipv4.as_ref()) => Family::Ipv4,
-            () = ready(self.ipv6.as_ref()) => Family::Ipv6,
+            () = ready(self.ipv4.as_ref()) => AddressFamily::Ipv4,
+            () = ready(self.ipv6.as_ref()) => AddressFamily::Ipv6,
         }
     }
 
     /// Appends one datagram to the buffer, up to its capacity, and returns the sender. `None`: no
     /// datagram is waiting.
-    pub(crate) fn receive(&mut self, family: Family, buffer: &mut Vec<u8>) -> Option<SocketAddr> {
+    pub(crate) fn receive(
+        &mut self,
+        family: AddressFamily,
+        buffer: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
         let slot = self.slot(family);
         let outlet = slot.as_ref()?;
         match outlet.socket.try_recv_buf_from(buffer) {
@@ -105,7 +103,7 @@ impl Outlets {
         }
     }
 
-    async fn outlet(&mut self, family: Family) -> io::Result<&Outlet> {
+    async fn outlet(&mut self, family: AddressFamily) -> io::Result<&OutboundSocket> {
         let own = self.own.clone();
         let slot = self.slot(family);
         if let Some(outlet) = slot {
@@ -115,39 +113,22 @@ impl Outlets {
         // Sending does not wait for room, so the runtime must know now that there is room.
         socket.writable().await?;
         let own = own.add(socket.local_addr()?);
-        Ok(slot.insert(Outlet { socket, _own: own }))
+        Ok(slot.insert(OutboundSocket { socket, _own: own }))
     }
 
-    fn slot(&mut self, family: Family) -> &mut Option<Outlet> {
+    fn slot(&mut self, family: AddressFamily) -> &mut Option<OutboundSocket> {
         match family {
-            Family::Ipv4 => &mut self.ipv4,
-            Family::Ipv6 => &mut self.ipv6,
+            AddressFamily::Ipv4 => &mut self.ipv4,
+            AddressFamily::Ipv6 => &mut self.ipv6,
         }
     }
 }
 
-async fn ready(outlet: Option<&Outlet>) {
+async fn ready(outlet: Option<&OutboundSocket>) {
     match outlet {
         // An error is received here, too.
         Some(outlet) => drop(outlet.socket.readable().await),
         None => std::future::pending().await,
-    }
-}
-
-impl Family {
-    fn of(address: SocketAddr) -> Self {
-        if address.is_ipv4() {
-            Self::Ipv4
-        } else {
-            Self::Ipv6
-        }
-    }
-
-    fn unspecified(self) -> IpAddr {
-        match self {
-            Self::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
-            Self::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-        }
     }
 }
 

@@ -20,10 +20,10 @@ const INTERIM_1_0: &[u8] = b"HTTP/1.0 1";
 
 /// What was observed so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Evidence(Arc<Mutex<Shown>>);
+pub(crate) struct Evidence(Arc<Mutex<ObservedAnswer>>);
 
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct ObservedAnswer {
     /// The origin asked for a client certificate in the TLS handshake.
     pub(super) asked_for_certificate: bool,
     /// The connection reads HTTP/2 frames, not lines.
@@ -39,14 +39,14 @@ pub(super) struct Shown {
     pub(super) lines: usize,
     /// Bytes of the line that has not ended.
     line: usize,
-    part: Part,
+    part: AnswerPart,
     /// How the connection ended, if it did.
     pub(super) end: Option<StreamEnd>,
 }
 
 /// Which part of an answer is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Part {
+enum AnswerPart {
     #[default]
     Head,
     Content,
@@ -65,26 +65,26 @@ impl Evidence {
 
     /// An answer is complete, and another one may begin.
     pub(super) fn note_end_of_answer(&self) {
-        let mut shown = self.lock();
-        *shown = Shown {
-            asked_for_certificate: shown.asked_for_certificate,
-            has_frames: shown.has_frames,
+        let mut observed = self.lock();
+        *observed = ObservedAnswer {
+            asked_for_certificate: observed.asked_for_certificate,
+            has_frames: observed.has_frames,
             has_answered: true,
-            end: shown.end,
-            ..Shown::default()
+            end: observed.end,
+            ..ObservedAnswer::default()
         };
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Shown> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ObservedAnswer> {
         self.0.lock()
     }
 
     fn note_bytes(&self, bytes: &[u8]) {
-        let mut shown = self.lock();
+        let mut observed = self.lock();
         if bytes.is_empty() {
-            shown.end.get_or_insert(StreamEnd::Closed);
-        } else if shown.bytes < MAX_HEAD {
-            shown.count(bytes);
+            observed.end.get_or_insert(StreamEnd::Closed);
+        } else if observed.bytes < MAX_HEAD {
+            observed.count(bytes);
         }
     }
 
@@ -93,13 +93,13 @@ impl Evidence {
     }
 }
 
-impl Shown {
+impl ObservedAnswer {
     /// Counts bytes up to the end of a head. Looking through content would cost as much as moving it.
     fn count(&mut self, mut bytes: &[u8]) {
         if self.has_frames {
             return self.add(bytes);
         }
-        while self.part == Part::Head && !bytes.is_empty() {
+        while self.part == AnswerPart::Head && !bytes.is_empty() {
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
             self.add(part);
@@ -130,7 +130,7 @@ impl Shown {
             // Another head follows.
             (self.bytes, self.lines) = (0, 0);
         } else {
-            self.part = Part::Content;
+            self.part = AnswerPart::Content;
         }
     }
 
@@ -177,12 +177,12 @@ mod tests {
             ),
         ] {
             for length in [1, 2, 3, text.len()] {
-                let mut shown = Shown::default();
+                let mut observed = ObservedAnswer::default();
                 for part in text.as_bytes().chunks(length) {
-                    shown.count(part);
+                    observed.count(part);
                 }
                 assert_eq!(
-                    (shown.lines, shown.bytes),
+                    (observed.lines, observed.bytes),
                     (lines, bytes),
                     "{length}: {text:.40}"
                 );
@@ -192,11 +192,11 @@ mod tests {
 
     #[test]
     fn h8_over_http2_all_bytes_count_and_no_lines() {
-        let mut shown = Shown {
+        let mut observed = ObservedAnswer {
             has_frames: true,
-            ..Shown::default()
+            ..ObservedAnswer::default()
         };
-        shown.count(b"\n\n\nabc\n");
-        assert_eq!((shown.lines, shown.bytes), (0, 7));
+        observed.count(b"\n\n\nabc\n");
+        assert_eq!((observed.lines, observed.bytes), (0, 7));
     }
 }

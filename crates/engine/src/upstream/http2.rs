@@ -21,7 +21,7 @@ use super::answer_error::AnswerError;
 use super::lease::{FarEnd, Unanswered};
 use crate::frames::FrameMeter;
 use crate::http2::{self, GivenUp, SendError};
-use crate::http2_memory::{Need, Share};
+use crate::http2_memory::{MemoryNeed, MemoryShare};
 use crate::incoming::{BodyError, Incoming, Received};
 use crate::observed::Observed;
 
@@ -35,7 +35,8 @@ const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes of a request that may wait in one stream until the origin takes them.
 const MIN_SEND_BUFFER: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: u32 = 1024 * 1024;
-pub(super) const NEED: Need = Need::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
+pub(super) const NEED: MemoryNeed =
+    MemoryNeed::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
 /// Largest header section of an answer, in bytes.
 const MAX_HEADERS: u32 = 256 * 1024;
 /// Streams that may be opened before the origin's SETTINGS say how many it allows: the least that RFC 9113
@@ -46,7 +47,7 @@ const MAX_ERROR_STREAMS: usize = 1024;
 
 /// The sending half of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Sender {
+pub(super) struct Http2Sender {
     requests: SendRequest<Bytes>,
     /// Each holder of a place may send one request.
     places: Arc<Semaphore>,
@@ -58,8 +59,8 @@ pub(super) struct Sender {
 pub(super) async fn handshake<S>(
     stream: Observed<S, FrameMeter>,
     last_sent: Arc<AtomicU32>,
-    memory: &Share,
-) -> Result<(Sender, Connection<Observed<S, FrameMeter>>), h2::Error>
+    memory: &MemoryShare,
+) -> Result<(Http2Sender, Connection<Observed<S, FrameMeter>>), h2::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -83,7 +84,7 @@ where
         // `idle_timeout` one that is silent.
         .handshake(stream)
         .await?;
-    let sender = Sender {
+    let sender = Http2Sender {
         requests,
         places: Arc::new(Semaphore::new(streams as usize)),
         last_sent,
@@ -91,7 +92,7 @@ where
     Ok((sender, connection))
 }
 
-impl Sender {
+impl Http2Sender {
     /// A place for a request, if the connection has one left.
     pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).try_acquire_owned().ok()
@@ -293,7 +294,7 @@ mod tests {
     /// Begins HTTP/2 with an origin at the other end of this pipe.
     async fn connected(
         near: DuplexStream,
-    ) -> (Sender, Connection<Observed<DuplexStream, FrameMeter>>) {
+    ) -> (Http2Sender, Connection<Observed<DuplexStream, FrameMeter>>) {
         let memory = Arc::new(Http2Memory::new(Arc::new(Owners::new(None))));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
         let share = memory.take(NEED, &ConnectionHandle::new(nowhere, nowhere));

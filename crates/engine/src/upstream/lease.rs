@@ -39,11 +39,11 @@ use crate::live_policy::Generation;
 const KEEP_MARGIN: Duration = Duration::from_secs(1);
 
 /// The sending half of a connection.
-pub(crate) enum Sender<B> {
+pub(crate) enum OriginSender<B> {
     /// One request at a time.
     Http1(http1::SendRequest<B>),
     /// Many requests at a time, each with a place.
-    Http2(http2::Sender),
+    Http2(http2::Http2Sender),
 }
 
 /// A connection in use. [`release`](Self::release) keeps it for the next request; dropping it
@@ -52,7 +52,7 @@ pub(crate) struct Lease<B> {
     pool: Arc<Pool<B>>,
     key: Checkout,
     drain: Drain,
-    sender: Sender<B>,
+    sender: OriginSender<B>,
     far: FarEnd,
     fate: Fate,
     /// The place of a request among those that an HTTP/2 connection carries at once.
@@ -210,13 +210,13 @@ impl<B: Outgoing> Lease<B> {
     pub(super) fn new(
         pool: Arc<Pool<B>>,
         key: Checkout,
-        sender: Sender<B>,
+        sender: OriginSender<B>,
         far: FarEnd,
         drain: Drain,
     ) -> Self {
         let place = match &sender {
-            Sender::Http1(_) => None,
-            Sender::Http2(sender) => sender.place(),
+            OriginSender::Http1(_) => None,
+            OriginSender::Http2(sender) => sender.place(),
         };
         Self {
             pool,
@@ -239,7 +239,7 @@ impl<B: Outgoing> Lease<B> {
         let is_last = self.ends_with(&request);
         let far = self.far.clone();
         match &mut self.sender {
-            Sender::Http1(sender) => {
+            OriginSender::Http1(sender) => {
                 if is_last {
                     say_close(request.headers_mut());
                     self.fate = Fate::Retired;
@@ -258,7 +258,7 @@ impl<B: Outgoing> Lease<B> {
                 });
                 answered.boxed()
             }
-            Sender::Http2(sender) => sender.clone().send(request, far, on_interim).boxed(),
+            OriginSender::Http2(sender) => sender.clone().send(request, far, on_interim).boxed(),
         }
     }
 
@@ -321,7 +321,7 @@ impl<B: Outgoing> Lease<B> {
 
     /// Whether the connection carries many requests at once.
     pub(crate) fn is_multiplexed(&self) -> bool {
-        matches!(self.sender, Sender::Http2(..))
+        matches!(self.sender, OriginSender::Http2(..))
     }
 
     /// Whether the connection takes further requests.
@@ -333,8 +333,8 @@ impl<B: Outgoing> Lease<B> {
     /// hand.
     pub(crate) fn is_idle(&self) -> bool {
         match &self.sender {
-            Sender::Http1(_) => false,
-            Sender::Http2(sender) => sender.is_only_one(),
+            OriginSender::Http1(_) => false,
+            OriginSender::Http2(sender) => sender.is_only_one(),
         }
     }
 
@@ -342,7 +342,7 @@ impl<B: Outgoing> Lease<B> {
     /// requests at once, is open, and has a free place.
     pub(crate) fn shared(&self) -> Option<Self> {
         let mut lease = self.keeper()?;
-        if let Sender::Http2(sender) = &lease.sender {
+        if let OriginSender::Http2(sender) = &lease.sender {
             lease.place = Some(sender.place()?);
         }
         Some(lease)
@@ -351,14 +351,14 @@ impl<B: Outgoing> Lease<B> {
     /// Another lease of the same connection, if the connection carries many requests at once and is open.
     /// The lease keeps the connection for further requests and takes no place.
     pub(crate) fn keeper(&self) -> Option<Self> {
-        let Sender::Http2(sender) = &self.sender else {
+        let OriginSender::Http2(sender) = &self.sender else {
             return None;
         };
         (!sender.is_closed() && !self.far.0.going_away.load(Ordering::Relaxed)).then(|| Self {
             pool: Arc::clone(&self.pool),
             key: self.key.clone(),
             drain: self.drain.clone(),
-            sender: Sender::Http2(sender.clone()),
+            sender: OriginSender::Http2(sender.clone()),
             far: self.far.clone(),
             fate: self.fate,
             place: None,
@@ -389,7 +389,7 @@ impl<B: Outgoing> Lease<B> {
             return;
         }
         // An HTTP/2 connection belongs to its client, which has another lease of it.
-        let Sender::Http1(mut sender) = self.sender else {
+        let OriginSender::Http1(mut sender) = self.sender else {
             return;
         };
         if sender.is_closed() || self.drain.has_begun() {
@@ -421,7 +421,7 @@ impl PartialEq for ConnectionId {
     }
 }
 
-impl<B> Sender<B> {
+impl<B> OriginSender<B> {
     fn is_closed(&self) -> bool {
         match self {
             Self::Http1(sender) => sender.is_closed(),

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Outgoing;
-use super::lease::{FarEnd, Lease, Sender};
+use super::lease::{FarEnd, Lease, OriginSender};
 use crate::attempt::UNIX_SOCKET;
 use crate::drain::Drain;
 use crate::enforce::Permit;
@@ -175,7 +175,7 @@ impl<B: Outgoing> Pool<B> {
         loop {
             let mut idle = self.lock().take(&key)?;
             if idle.is_fresh(Instant::now()) && idle.sender.ready().await.is_ok() {
-                let sender = Sender::Http1(idle.sender);
+                let sender = OriginSender::Http1(idle.sender);
                 return Some(Lease::new(
                     Arc::clone(self),
                     key,

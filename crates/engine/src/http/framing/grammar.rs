@@ -2,160 +2,169 @@
 //! chunk-size line. Every other byte is a flaw; nothing is repaired.
 
 use super::{
-    Content, Flaw, Framing, Line, MAX_CHUNK_DIGITS, MAX_EMPTY_LINES, MAX_FIELDS, MAX_LENGTH,
-    MAX_NAME, Method, Section, State, Version,
+    BodyLength, Framing, FramingError, LineEnd, MAX_CHUNK_DIGITS, MAX_EMPTY_LINES, MAX_FIELDS,
+    MAX_LENGTH, MAX_NAME, MessagePart, MethodKind, ScanState, Version,
 };
+use crate::client_protocol::ClientProtocol;
 use crate::http_bytes::{is_token, is_visible};
-use crate::spoken::SpokenProtocol;
 
 /// A copy of the current word, bounded by the longest word that matters, `transfer-encoding`.
 #[derive(Debug, Default)]
-pub(super) struct Word {
+pub(super) struct TokenCopy {
     bytes: [u8; 17],
     /// Its full length, which may exceed the copy.
     len: usize,
 }
 
 impl Framing {
-    pub(super) fn request_line(&mut self, byte: u8) -> Result<State, Flaw> {
+    pub(super) fn request_line(&mut self, byte: u8) -> Result<ScanState, FramingError> {
         match (self.state, byte) {
-            (State::Start(MAX_EMPTY_LINES..), b'\r') => Err(Flaw::EmptyLines),
-            (State::Start(empty_lines), b'\r') => Ok(State::Lf(Line::Empty(empty_lines + 1))),
-            (State::Start(_), _) if is_token(byte) => {
-                self.word = Word::starting_with(byte);
-                Ok(State::Method)
+            (ScanState::Start(MAX_EMPTY_LINES..), b'\r') => Err(FramingError::EmptyLines),
+            (ScanState::Start(empty_lines), b'\r') => {
+                Ok(ScanState::Lf(LineEnd::Empty(empty_lines + 1)))
             }
-            (State::Start(_), _) => Err(match SpokenProtocol::of_first_byte(byte) {
-                Some(SpokenProtocol::Tls) => Flaw::Tls,
-                Some(SpokenProtocol::Socks5) => Flaw::Socks5,
-                Some(SpokenProtocol::Socks4) => Flaw::Socks4,
-                Some(SpokenProtocol::Http) | None => flaw_at(byte, Flaw::RequestLine),
+            (ScanState::Start(_), _) if is_token(byte) => {
+                self.word = TokenCopy::starting_with(byte);
+                Ok(ScanState::MethodKind)
+            }
+            (ScanState::Start(_), _) => Err(match ClientProtocol::of_first_byte(byte) {
+                Some(ClientProtocol::Tls) => FramingError::Tls,
+                Some(ClientProtocol::Socks5) => FramingError::Socks5,
+                Some(ClientProtocol::Socks4) => FramingError::Socks4,
+                Some(ClientProtocol::Http) | None => error_at(byte, FramingError::RequestLine),
             }),
-            (State::Method, b' ') => {
+            (ScanState::MethodKind, b' ') => {
                 // Methods are case-sensitive (RFC 9110 section 9.1).
                 self.method = match self.word.seen() {
-                    b"CONNECT" => Method::Connect,
-                    b"OPTIONS" => Method::Options,
-                    _ => Method::Other,
+                    b"CONNECT" => MethodKind::Connect,
+                    b"OPTIONS" => MethodKind::Options,
+                    _ => MethodKind::Other,
                 };
-                Ok(State::TargetStart)
+                Ok(ScanState::TargetStart)
             }
-            (State::TargetStart, _) if is_visible(byte) => {
+            (ScanState::TargetStart, _) if is_visible(byte) => {
                 self.target.begin(byte);
-                Ok(State::Target)
+                Ok(ScanState::Target)
             }
-            (State::Target, _) if is_visible(byte) => {
+            (ScanState::Target, _) if is_visible(byte) => {
                 self.target.push(byte);
-                Ok(State::Target)
+                Ok(ScanState::Target)
             }
-            (State::Target, b' ') => {
+            (ScanState::Target, b' ') => {
                 self.target.check()?;
-                let is_pathless = self.method == Method::Options && self.target.has_empty_path();
+                let is_pathless =
+                    self.method == MethodKind::Options && self.target.has_empty_path();
                 self.pathless.push(is_pathless);
-                Ok(State::Version(0))
+                Ok(ScanState::Version(0))
             }
-            (State::Version(matched), _) => self.version(matched, byte),
-            (State::VersionEnd, b'\r') => Ok(State::Lf(Line::Head)),
-            _ => Err(flaw_at(byte, Flaw::RequestLine)),
+            (ScanState::Version(matched), _) => self.version(matched, byte),
+            (ScanState::VersionEnd, b'\r') => Ok(ScanState::Lf(LineEnd::Head)),
+            _ => Err(error_at(byte, FramingError::RequestLine)),
         }
     }
 
     /// RFC 9112 section 2.3. The name of the protocol is case-sensitive.
-    fn version(&mut self, matched: usize, byte: u8) -> Result<State, Flaw> {
+    fn version(&mut self, matched: usize, byte: u8) -> Result<ScanState, FramingError> {
         match (matched, byte) {
             (7, b'0') => self.version = Version::Http10,
             (7, b'1') => self.version = Version::Http11,
-            (0..7, byte) if byte == b"HTTP/1."[matched] => return Ok(State::Version(matched + 1)),
-            (5 | 7, b'0'..=b'9') => return Err(Flaw::Version),
-            _ => return Err(flaw_at(byte, Flaw::RequestLine)),
+            (0..7, byte) if byte == b"HTTP/1."[matched] => {
+                return Ok(ScanState::Version(matched + 1));
+            }
+            (5 | 7, b'0'..=b'9') => return Err(FramingError::Version),
+            _ => return Err(error_at(byte, FramingError::RequestLine)),
         }
-        Ok(State::VersionEnd)
+        Ok(ScanState::VersionEnd)
     }
 
-    pub(super) fn field_name(&mut self, byte: u8) -> Result<State, Flaw> {
+    pub(super) fn field_name(&mut self, byte: u8) -> Result<ScanState, FramingError> {
         match (self.state, byte) {
-            (State::LineStart, b'\r') => Ok(State::Lf(Line::Section)),
-            (State::LineStart, b' ' | b'\t') => Err(Flaw::Folded),
-            (State::LineStart, _) if is_token(byte) => {
+            (ScanState::LineStart, b'\r') => Ok(ScanState::Lf(LineEnd::MessagePart)),
+            (ScanState::LineStart, b' ' | b'\t') => Err(FramingError::Folded),
+            (ScanState::LineStart, _) if is_token(byte) => {
                 if self.fields == MAX_FIELDS {
-                    return Err(Flaw::TooManyFields);
+                    return Err(FramingError::TooManyFields);
                 }
                 self.fields += 1;
-                self.word = Word::starting_with(byte);
-                Ok(State::Name)
+                self.word = TokenCopy::starting_with(byte);
+                Ok(ScanState::Name)
             }
-            (State::Name, b':') => self.field(),
-            (State::Name, b' ' | b'\t') => Err(Flaw::SpaceBeforeColon),
-            _ => Err(flaw_at(byte, Flaw::FieldName)),
+            (ScanState::Name, b':') => self.field(),
+            (ScanState::Name, b' ' | b'\t') => Err(FramingError::SpaceBeforeColon),
+            _ => Err(error_at(byte, FramingError::FieldName)),
         }
     }
 
     /// A field name is complete. Decides whether the field may be here, and how its value is read.
-    fn field(&self) -> Result<State, Flaw> {
+    fn field(&self) -> Result<ScanState, FramingError> {
         if self.word.len > MAX_NAME {
-            return Err(Flaw::SectionTooLong);
+            return Err(FramingError::SectionTooLong);
         }
         let name = self.word.seen();
         let length = name.eq_ignore_ascii_case(b"content-length");
         let coding = name.eq_ignore_ascii_case(b"transfer-encoding");
-        if self.section == Section::Body {
+        if self.section == MessagePart::Body {
             let forbidden = length || coding || name.eq_ignore_ascii_case(b"host");
             return if forbidden {
-                Err(Flaw::Trailer)
+                Err(FramingError::Trailer)
             } else {
-                Ok(State::Value)
+                Ok(ScanState::Value)
             };
         }
         if !length && !coding {
-            return Ok(State::Value);
+            return Ok(ScanState::Value);
         }
-        if coding && self.method == Method::Connect {
-            return Err(Flaw::ConnectContent);
+        if coding && self.method == MethodKind::Connect {
+            return Err(FramingError::ConnectContent);
         }
         if coding && self.version == Version::Http10 {
-            return Err(Flaw::CodingInHttp10);
+            return Err(FramingError::CodingInHttp10);
         }
         match self.content {
-            Content::Unsaid if length => Ok(State::LengthStart),
-            Content::Unsaid => Ok(State::Coding(0)),
-            Content::Length(_) if length => Err(Flaw::RepeatedLength),
-            Content::Chunked if coding => Err(Flaw::Coding),
-            Content::Length(_) | Content::Chunked => Err(Flaw::LengthAndCoding),
+            BodyLength::Unspecified if length => Ok(ScanState::LengthStart),
+            BodyLength::Unspecified => Ok(ScanState::Coding(0)),
+            BodyLength::Length(_) if length => Err(FramingError::RepeatedLength),
+            BodyLength::Chunked if coding => Err(FramingError::Coding),
+            BodyLength::Length(_) | BodyLength::Chunked => Err(FramingError::LengthAndCoding),
         }
     }
 
-    pub(super) fn field_value(&mut self, byte: u8) -> Result<State, Flaw> {
+    pub(super) fn field_value(&mut self, byte: u8) -> Result<ScanState, FramingError> {
         match (self.state, byte) {
-            (State::LengthStart | State::Coding(0), b' ' | b'\t') => Ok(self.state),
-            (State::LengthStart, b'0'..=b'9') => Ok(State::Length(u64::from(byte - b'0'))),
-            (State::LengthStart, _) => Err(flaw_at(byte, Flaw::Length)),
-            (State::Length(length), b'0'..=b'9') => length
+            (ScanState::LengthStart | ScanState::Coding(0), b' ' | b'\t') => Ok(self.state),
+            (ScanState::LengthStart, b'0'..=b'9') => Ok(ScanState::Length(u64::from(byte - b'0'))),
+            (ScanState::LengthStart, _) => Err(error_at(byte, FramingError::Length)),
+            (ScanState::Length(length), b'0'..=b'9') => length
                 .checked_mul(10)
                 .and_then(|length| length.checked_add(u64::from(byte - b'0')))
                 .filter(|length| *length <= MAX_LENGTH)
-                .map(State::Length)
-                .ok_or(Flaw::Length),
+                .map(ScanState::Length)
+                .ok_or(FramingError::Length),
             // Some clients send a CONNECT with `Content-Length: 0`; no other length is allowed.
-            (State::Length(1..), _) if self.method == Method::Connect => Err(Flaw::ConnectContent),
-            (State::Length(length), _) => {
-                self.content = Content::Length(length);
-                value_end(byte, Flaw::Length)
+            (ScanState::Length(1..), _) if self.method == MethodKind::Connect => {
+                Err(FramingError::ConnectContent)
             }
-            (State::Coding(matched), _) => match b"chunked".get(matched) {
-                Some(letter) if byte.eq_ignore_ascii_case(letter) => Ok(State::Coding(matched + 1)),
-                Some(_) => Err(flaw_at(byte, Flaw::Coding)),
+            (ScanState::Length(length), _) => {
+                self.content = BodyLength::Length(length);
+                value_end(byte, FramingError::Length)
+            }
+            (ScanState::Coding(matched), _) => match b"chunked".get(matched) {
+                Some(letter) if byte.eq_ignore_ascii_case(letter) => {
+                    Ok(ScanState::Coding(matched + 1))
+                }
+                Some(_) => Err(error_at(byte, FramingError::Coding)),
                 None => {
-                    self.content = Content::Chunked;
-                    value_end(byte, Flaw::Coding)
+                    self.content = BodyLength::Chunked;
+                    value_end(byte, FramingError::Coding)
                 }
             },
-            (State::ValueEnd(flaw), _) => value_end(byte, flaw),
-            _ => value_end(byte, Flaw::FieldValue),
+            (ScanState::ValueEnd(error), _) => value_end(byte, error),
+            _ => value_end(byte, FramingError::FieldValue),
         }
     }
 }
 
-impl Word {
+impl TokenCopy {
     fn starting_with(byte: u8) -> Self {
         let mut word = Self::default();
         word.extend(&[byte]);
@@ -178,37 +187,37 @@ impl Word {
 
 /// RFC 9112 section 7.1. The white space that its grammar allows before `;` is refused: no sender
 /// may generate it (RFC 9110 section 5.6.3), and lenient parsers disagree about it.
-pub(super) fn chunk_size(digits: u8, size: u64, byte: u8) -> Result<State, Flaw> {
+pub(super) fn chunk_size(digits: u8, size: u64, byte: u8) -> Result<ScanState, FramingError> {
     let digit = match byte {
         b'0'..=b'9' => byte - b'0',
         b'a'..=b'f' => byte - b'a' + 10,
         b'A'..=b'F' => byte - b'A' + 10,
-        b';' if digits > 0 => return Ok(State::ChunkExtension(size)),
-        b'\r' if digits > 0 => return Ok(State::Lf(Line::ChunkSize(size))),
-        _ => return Err(flaw_at(byte, Flaw::ChunkSize)),
+        b';' if digits > 0 => return Ok(ScanState::ChunkExtension(size)),
+        b'\r' if digits > 0 => return Ok(ScanState::Lf(LineEnd::ChunkSize(size))),
+        _ => return Err(error_at(byte, FramingError::ChunkSize)),
     };
     if digits == MAX_CHUNK_DIGITS {
-        return Err(Flaw::ChunkSize);
+        return Err(FramingError::ChunkSize);
     }
-    Ok(State::ChunkSize {
+    Ok(ScanState::ChunkSize {
         digits: digits + 1,
         size: size << 4 | u64::from(digit),
     })
 }
 
 /// What may follow a complete field value: white space, and the end of the line.
-fn value_end(byte: u8, otherwise: Flaw) -> Result<State, Flaw> {
+fn value_end(byte: u8, otherwise: FramingError) -> Result<ScanState, FramingError> {
     match byte {
-        b' ' | b'\t' => Ok(State::ValueEnd(otherwise)),
-        b'\r' => Ok(State::Lf(Line::Head)),
-        _ => Err(flaw_at(byte, otherwise)),
+        b' ' | b'\t' => Ok(ScanState::ValueEnd(otherwise)),
+        b'\r' => Ok(ScanState::Lf(LineEnd::Head)),
+        _ => Err(error_at(byte, otherwise)),
     }
 }
 
 /// The flaw of a byte that cannot be there. An LF is always reported as a bare LF.
-pub(super) fn flaw_at(byte: u8, otherwise: Flaw) -> Flaw {
+pub(super) fn error_at(byte: u8, otherwise: FramingError) -> FramingError {
     if byte == b'\n' {
-        Flaw::BareLf
+        FramingError::BareLf
     } else {
         otherwise
     }

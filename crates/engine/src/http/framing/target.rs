@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 
 use http::Uri;
 
-use super::Flaw;
+use super::FramingError;
 
 /// Longest request-target that hyper accepts.
 const MAX_TARGET: usize = u16::MAX as usize - 1;
@@ -54,16 +54,16 @@ impl RawTarget {
     }
 
     /// Whether hyper can read it.
-    pub(super) fn check(&self) -> Result<(), Flaw> {
+    pub(super) fn check(&self) -> Result<(), FramingError> {
         if self.bytes.len() > MAX_TARGET {
-            return Err(Flaw::TargetTooLong);
+            return Err(FramingError::TargetTooLong);
         }
         if self.is_plain || Uri::try_from(&*self.bytes).is_ok() {
             return Ok(());
         }
         Err(match self.authority().map(is_bare_ipv6) {
-            Some(true) => Flaw::BareIpv6,
-            _ => Flaw::Target,
+            Some(true) => FramingError::BareIpv6,
+            _ => FramingError::Target,
         })
     }
 
@@ -134,24 +134,24 @@ mod tests {
             ("http://[fe80::1%25eth0]/", Ok(())),
             ("/a/%20b;c=d?e=f&g", Ok(())),
             ("/a|b", Ok(())),
-            ("/<x>", Err(Flaw::Target)),
-            ("/a?<x>", Err(Flaw::Target)),
-            ("http://a.test/<x>", Err(Flaw::Target)),
-            ("http://a.test:1:2/", Err(Flaw::Target)),
-            ("::1", Err(Flaw::BareIpv6)),
-            ("::1:443", Err(Flaw::BareIpv6)),
-            ("2001:db8::1:443", Err(Flaw::BareIpv6)),
-            ("1:2:3:4:5:6:7:8:443", Err(Flaw::BareIpv6)),
-            ("fe80::1%eth0:443", Err(Flaw::BareIpv6)),
-            ("http://::1/", Err(Flaw::BareIpv6)),
-            ("http://2001:db8::1:8080/a?b", Err(Flaw::BareIpv6)),
+            ("/<x>", Err(FramingError::Target)),
+            ("/a?<x>", Err(FramingError::Target)),
+            ("http://a.test/<x>", Err(FramingError::Target)),
+            ("http://a.test:1:2/", Err(FramingError::Target)),
+            ("::1", Err(FramingError::BareIpv6)),
+            ("::1:443", Err(FramingError::BareIpv6)),
+            ("2001:db8::1:443", Err(FramingError::BareIpv6)),
+            ("1:2:3:4:5:6:7:8:443", Err(FramingError::BareIpv6)),
+            ("fe80::1%eth0:443", Err(FramingError::BareIpv6)),
+            ("http://::1/", Err(FramingError::BareIpv6)),
+            ("http://2001:db8::1:8080/a?b", Err(FramingError::BareIpv6)),
         ] {
             assert_eq!(target(text).check(), wanted, "{text}");
         }
         let longest = format!("/{}", "x".repeat(MAX_TARGET - 1));
         assert_eq!(target(&longest).check(), Ok(()));
         let longer = longest + "x";
-        assert_eq!(target(&longer).check(), Err(Flaw::TargetTooLong));
+        assert_eq!(target(&longer).check(), Err(FramingError::TargetTooLong));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Flaw, Framing, MAX_CHUNK_LINE, MAX_FIELDS, MAX_LENGTH, Position};
-use streams::{CHUNKED_HEAD, FLAWED, FLAWED_CHUNKS, SOUND, flawed_streams, latin1};
+use super::{Framing, FramingError, MAX_CHUNK_LINE, MAX_FIELDS, MAX_LENGTH, Position};
+use streams::{CHUNKED_HEAD, MALFORMED, MALFORMED_CHUNKS, SOUND, flawed_streams, latin1};
 
 mod differential;
 mod streams;
@@ -15,7 +15,7 @@ const LIMIT: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Verdict {
     accepted: usize,
-    flaw: Option<Flaw>,
+    error: Option<FramingError>,
     position: Position,
 }
 
@@ -23,24 +23,24 @@ struct Verdict {
 fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Verdict {
     let mut framing = Framing::new(limit);
     let mut accepted = 0;
-    let mut flaw = None;
+    let mut error = None;
     for piece in pieces {
         match framing.scan(piece) {
             Ok(()) => {
-                assert_eq!(flaw, None, "accepted {piece:?} after a flaw");
+                assert_eq!(error, None, "accepted {piece:?} after a flaw");
                 accepted += piece.len();
             }
-            Err(cut) if flaw.is_none() => {
+            Err(cut) if error.is_none() => {
                 assert!(cut.accepted < piece.len(), "{cut:?} in {piece:?}");
                 accepted += cut.accepted;
-                flaw = Some(cut.flaw);
+                error = Some(cut.error);
             }
-            Err(cut) => assert_eq!((0, flaw), (cut.accepted, Some(cut.flaw))),
+            Err(cut) => assert_eq!((0, error), (cut.accepted, Some(cut.error))),
         }
     }
     Verdict {
         accepted,
-        flaw,
+        error,
         position: framing.position(),
     }
 }
@@ -63,13 +63,13 @@ fn h1_sound_messages_pass_in_every_split_and_so_does_every_prefix() {
         let stream = latin1(text);
         let sound = Verdict {
             accepted: stream.len(),
-            flaw: None,
+            error: None,
             position: Position::BetweenMessages,
         };
         assert_eq!(verdict(&stream), sound, "{text:?}");
         for end in 0..stream.len() {
             let prefix = feed([&stream[..end]], LIMIT);
-            assert_eq!(prefix.flaw, None, "{text:?} up to {end}");
+            assert_eq!(prefix.error, None, "{text:?} up to {end}");
             assert_eq!(prefix.accepted, end, "{text:?} up to {end}");
         }
     }
@@ -77,12 +77,12 @@ fn h1_sound_messages_pass_in_every_split_and_so_does_every_prefix() {
 
 #[test]
 fn h4_flawed_streams_are_cut_at_the_flaw_in_every_split() {
-    for (stream, accepted, flaw) in flawed_streams() {
+    for (stream, accepted, error) in flawed_streams() {
         let text = stream.escape_ascii();
         let verdict = verdict(&stream);
         assert_eq!(
-            (verdict.accepted, verdict.flaw),
-            (accepted, Some(flaw)),
+            (verdict.accepted, verdict.error),
+            (accepted, Some(error)),
             "{text}"
         );
     }
@@ -92,13 +92,13 @@ fn h4_flawed_streams_are_cut_at_the_flaw_in_every_split() {
 fn h4_what_comes_after_sound_requests_is_cut_at_the_same_place() {
     let before = SOUND.concat();
     let before = latin1(&before);
-    for (flawed, accepted, flaw) in flawed_streams() {
+    for (flawed, accepted, error) in flawed_streams() {
         let verdict = feed([&before[..], &flawed[..]], LIMIT);
         let text = flawed.escape_ascii();
         let total = before.len() + accepted;
         assert_eq!(
-            (verdict.accepted, verdict.flaw),
-            (total, Some(flaw)),
+            (verdict.accepted, verdict.error),
+            (total, Some(error)),
             "{text}"
         );
     }
@@ -107,14 +107,14 @@ fn h4_what_comes_after_sound_requests_is_cut_at_the_same_place() {
 /// The property that keeps a bad request from hyper: what is released of it is never a whole head.
 #[test]
 fn h4_no_head_is_released_whole_when_it_has_a_flaw() {
-    for (sound, rest, flaw) in FLAWED {
+    for (sound, rest, error) in MALFORMED {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
         let released = latin1(sound);
         let parsed = request.parse(&released);
         assert!(
             !matches!(parsed, Ok(status) if status.is_complete()),
-            "{rest:?}: {flaw}"
+            "{rest:?}: {error}"
         );
     }
 }
@@ -173,19 +173,19 @@ fn h1_the_largest_sizes_are_counted_and_not_looked_into() {
 
 /// The stream just fits a limit of its own length. With one byte less, the flaw is at the last
 /// byte.
-fn assert_limited(before: &str, section: &str, flaw: Flaw) {
+fn assert_limited(before: &str, section: &str, error: FramingError) {
     let stream = latin1(&format!("{before}{section}"));
     let fits = feed([&stream[..]], section.len());
     assert_eq!(
-        (fits.accepted, fits.flaw),
+        (fits.accepted, fits.error),
         (stream.len(), None),
         "{section:?}"
     );
     for pieces in [1, 7, stream.len()] {
         let cut = feed(stream.chunks(pieces), section.len() - 1);
         assert_eq!(
-            (cut.accepted, cut.flaw),
-            (stream.len() - 1, Some(flaw)),
+            (cut.accepted, cut.error),
+            (stream.len() - 1, Some(error)),
             "{section:?}"
         );
     }
@@ -194,31 +194,43 @@ fn assert_limited(before: &str, section: &str, flaw: Flaw) {
 #[test]
 fn h4_heads_and_trailer_sections_are_limited() {
     let long = "x".repeat(100);
-    assert_limited("", &long, Flaw::SectionTooLong);
-    assert_limited("", &format!("GET /{long}"), Flaw::TargetTooLong);
-    assert_limited("", &format!("GET /{long} H"), Flaw::SectionTooLong);
+    assert_limited("", &long, FramingError::SectionTooLong);
+    assert_limited("", &format!("GET /{long}"), FramingError::TargetTooLong);
+    assert_limited("", &format!("GET /{long} H"), FramingError::SectionTooLong);
     assert_limited(
         "",
         &format!("GET / HTTP/1.1\r\n{long}"),
-        Flaw::SectionTooLong,
+        FramingError::SectionTooLong,
     );
     assert_limited(
         "",
         &format!("GET / HTTP/1.1\r\nA: {long}"),
-        Flaw::SectionTooLong,
+        FramingError::SectionTooLong,
     );
-    assert_limited("", "GET / HTTP/1.1\r\nA: 1\r\n\r\n", Flaw::SectionTooLong);
+    assert_limited(
+        "",
+        "GET / HTTP/1.1\r\nA: 1\r\n\r\n",
+        FramingError::SectionTooLong,
+    );
     // Empty lines before the request line and the requests before it do not count.
-    assert_limited("\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", Flaw::SectionTooLong);
+    assert_limited(
+        "\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        FramingError::SectionTooLong,
+    );
     let before = "GET / HTTP/1.1\r\n\r\n";
     assert_limited(
         before,
         "GET / HTTP/1.1\r\nA: 1\r\n\r\n",
-        Flaw::SectionTooLong,
+        FramingError::SectionTooLong,
     );
     // Nor do the head, the chunk lines and the data count against the trailers.
     let chunks = format!("{CHUNKED_HEAD}40\r\n{}\r\n0\r\n", "x".repeat(0x40));
-    assert_limited(&chunks, &format!("A: {long}\r\n\r\n"), Flaw::SectionTooLong);
+    assert_limited(
+        &chunks,
+        &format!("A: {long}\r\n\r\n"),
+        FramingError::SectionTooLong,
+    );
 }
 
 #[test]
@@ -233,11 +245,11 @@ fn h4_fields_are_counted_in_heads_and_in_trailer_sections() {
     ] {
         let fits = feed([format!("{before}{fields}\r\n").as_bytes()], LIMIT);
         assert_eq!(
-            (fits.flaw, fits.position),
+            (fits.error, fits.position),
             (None, Position::BetweenMessages)
         );
         let cut = feed([format!("{before}{fields}g: x\r\n\r\n").as_bytes()], LIMIT);
-        assert_eq!(cut.flaw, Some(Flaw::TooManyFields));
+        assert_eq!(cut.error, Some(FramingError::TooManyFields));
         assert_eq!(cut.accepted, before.len() + fields.len());
     }
 }
@@ -249,12 +261,12 @@ fn h4_chunk_size_lines_are_limited() {
     let fits = format!("{CHUNKED_HEAD}1;{padding}\r\ny\r\n0;{padding}\r\n\r\n");
     let fits = feed(fits.as_bytes().chunks(5), LIMIT);
     assert_eq!(
-        (fits.flaw, fits.position),
+        (fits.error, fits.position),
         (None, Position::BetweenMessages)
     );
     let line = format!("{CHUNKED_HEAD}1;{padding}x\r\n");
     let cut = feed(line.as_bytes().chunks(5), LIMIT);
-    assert_eq!(cut.flaw, Some(Flaw::ChunkLineTooLong));
+    assert_eq!(cut.error, Some(FramingError::ChunkLineTooLong));
     assert_eq!(cut.accepted, line.len() - 1);
 }
 
@@ -286,11 +298,15 @@ fn h1_options_without_a_path_are_told_in_the_order_of_the_requests() {
 
 #[test]
 fn h4_each_flaw_has_its_status() {
-    assert_eq!(Flaw::TargetTooLong.status(), 414);
-    assert_eq!(Flaw::SectionTooLong.status(), 431);
-    assert_eq!(Flaw::TooManyFields.status(), 431);
-    for (_, _, flaw) in FLAWED.iter().chain(FLAWED_CHUNKS) {
-        let expected = if *flaw == Flaw::Version { 505 } else { 400 };
-        assert_eq!(flaw.status(), expected, "{flaw}");
+    assert_eq!(FramingError::TargetTooLong.status(), 414);
+    assert_eq!(FramingError::SectionTooLong.status(), 431);
+    assert_eq!(FramingError::TooManyFields.status(), 431);
+    for (_, _, error) in MALFORMED.iter().chain(MALFORMED_CHUNKS) {
+        let expected = if *error == FramingError::Version {
+            505
+        } else {
+            400
+        };
+        assert_eq!(error.status(), expected, "{error}");
     }
 }

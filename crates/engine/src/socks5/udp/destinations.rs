@@ -2,7 +2,7 @@
 //! refused, and which addresses may answer.
 //!
 //! It is a table of bounded size. A new destination replaces the one that was unused longest, and
-//! one that is unused for [`UNUSED_MAX`] is forgotten. A forgotten destination is judged and
+//! one that is unused for [`UNUSED_TIMEOUT`] is forgotten. A forgotten destination is judged and
 //! recorded like a new one. This file judges nothing and sends nothing.
 
 use std::collections::HashMap;
@@ -14,25 +14,25 @@ use codex_network_policy::{Authority, Host, Reason};
 use crate::enforce::{Flow, VettedAddrs, WeakFlow};
 use crate::live_policy::GenerationNumber;
 use crate::outcome::Ending;
-use crate::upstream::datagram::ATTEMPTS_MAX;
+use crate::upstream::datagram::MAX_ATTEMPTS;
 
 /// Destinations remembered at once, which also bounds the addresses that may answer.
 pub(crate) const MAX_DESTINATIONS: usize = 256;
 /// How long an unused destination is remembered (RFC 4787 section 4.3, the recommended value). Only
 /// datagrams of the client count as use: those from outside could keep the way in open for ever
 /// (REQ-6).
-pub(crate) const UNUSED_MAX: Duration = Duration::from_secs(5 * 60);
+pub(crate) const UNUSED_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// How long a name that did not resolve is not looked up again. The resolver keeps "no such name"
 /// as long.
-const UNRESOLVED_MAX: Duration = Duration::from_secs(30);
-/// Bytes that wait for lookups at once, two of the largest datagrams, with [`OVERHEAD`] for each datagram.
-const WAITING_MAX: usize = 128 * 1024;
+const UNRESOLVED_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that wait for lookups at once, two of the largest datagrams, with [`DATAGRAM_OVERHEAD`] for each datagram.
+const MAX_WAITING_BYTES: usize = 128 * 1024;
 /// What a waiting datagram costs besides its bytes, so that empty ones are bounded too.
-const OVERHEAD: usize = 64;
+const DATAGRAM_OVERHEAD: usize = 64;
 
 /// The destination of a datagram: an authority, or bytes that are not a valid host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Wanted {
+pub(crate) struct DatagramTarget {
     pub(crate) host: Result<Host, Vec<u8>>,
     pub(crate) port: u16,
 }
@@ -40,16 +40,16 @@ pub(crate) struct Wanted {
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
-    table: HashMap<Wanted, Destination>,
+    table: HashMap<DatagramTarget, DestinationEntry>,
     /// The addresses that were sent to.
-    peers: HashMap<SocketAddr, Peer>,
+    peers: HashMap<SocketAddr, DestinationPeer>,
     /// Bytes that wait for lookups.
     waiting: usize,
 }
 
 /// An address that was sent to.
 #[derive(Debug)]
-struct Peer {
+struct DestinationPeer {
     /// By how many destinations.
     count: usize,
     /// The last of these, to which answers are counted.
@@ -57,15 +57,15 @@ struct Peer {
 }
 
 #[derive(Debug)]
-struct Destination {
+struct DestinationEntry {
     /// The settings under which it was judged.
     generation: GenerationNumber,
     used: Instant,
-    state: State,
+    state: DestinationState,
 }
 
 #[derive(Debug)]
-enum State {
+enum DestinationState {
     /// Its name is being looked up; the datagrams that wait for it.
     Resolving(Vec<Vec<u8>>),
     /// It may be sent to; what becomes of it, and the address that it was last sent to.
@@ -91,8 +91,8 @@ pub(crate) enum Known<'a> {
 
 /// A forgotten refusal, with the number of datagrams dropped after its record was written.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Forgotten {
-    pub(crate) wanted: Wanted,
+pub(crate) struct ForgottenRefusal {
+    pub(crate) target: DatagramTarget,
     pub(crate) reason: Reason,
     /// More than 0.
     pub(crate) further: u64,
@@ -106,25 +106,25 @@ impl Destinations {
     /// What is known about the destination of a datagram, under the settings of this number.
     pub(crate) fn look(
         &mut self,
-        wanted: &Wanted,
+        target: &DatagramTarget,
         generation: GenerationNumber,
         now: Instant,
     ) -> Known<'_> {
-        let Some(destination) = self.table.get_mut(wanted) else {
+        let Some(destination) = self.table.get_mut(target) else {
             return Known::Nothing;
         };
         destination.used = now;
         let current = destination.generation == generation;
         match &mut destination.state {
-            State::Resolving(_) => Known::Resolving,
-            State::Permitted(addresses, ..) => {
+            DestinationState::Resolving(_) => Known::Resolving,
+            DestinationState::Permitted(addresses, ..) => {
                 if current {
                     Known::Permitted(addresses)
                 } else {
                     Known::Before(addresses)
                 }
             }
-            State::Refused(_, until, further) => {
+            DestinationState::Refused(_, until, further) => {
                 if current && until.is_none_or(|until| now < until) {
                     *further += 1;
                     Known::Refused
@@ -138,51 +138,56 @@ impl Destinations {
     /// Remembers a refusal. Returns the refusals that are forgotten to make room.
     pub(crate) fn refuse(
         &mut self,
-        wanted: Wanted,
+        target: DatagramTarget,
         generation: GenerationNumber,
         reason: Reason,
         now: Instant,
-    ) -> Vec<Forgotten> {
-        let until = (reason == Reason::DnsFailure).then(|| now + UNRESOLVED_MAX);
-        let state = State::Refused(reason, until, 0);
-        self.put(wanted, generation, state, now)
+    ) -> Vec<ForgottenRefusal> {
+        let until = (reason == Reason::DnsFailure).then(|| now + UNRESOLVED_TIMEOUT);
+        let state = DestinationState::Refused(reason, until, 0);
+        self.put(target, generation, state, now)
     }
 
     /// Remembers the addresses of a permitted destination. Returns the refusals that are forgotten
     /// to make room. See also [`take_waiting`](Self::take_waiting).
     pub(crate) fn permit(
         &mut self,
-        wanted: Wanted,
+        target: DatagramTarget,
         generation: GenerationNumber,
         (mut addresses, flow): (VettedAddrs, Flow),
         now: Instant,
-    ) -> Vec<Forgotten> {
+    ) -> Vec<ForgottenRefusal> {
         // A name may have hundreds, which would add up over the destinations of all associations.
-        addresses.cut(ATTEMPTS_MAX);
-        let state = State::Permitted(addresses, flow, None);
-        self.put(wanted, generation, state, now)
+        addresses.cut(MAX_ATTEMPTS);
+        let state = DestinationState::Permitted(addresses, flow, None);
+        self.put(target, generation, state, now)
     }
 
     /// Remembers that a name is being looked up.
     pub(crate) fn resolving(
         &mut self,
-        wanted: Wanted,
+        target: DatagramTarget,
         generation: GenerationNumber,
         now: Instant,
-    ) -> Vec<Forgotten> {
-        self.put(wanted, generation, State::Resolving(Vec::new()), now)
+    ) -> Vec<ForgottenRefusal> {
+        self.put(
+            target,
+            generation,
+            DestinationState::Resolving(Vec::new()),
+            now,
+        )
     }
 
     /// Keeps a datagram for a destination that is being looked up; `false` if there is no room.
-    pub(crate) fn wait(&mut self, wanted: &Wanted, data: &[u8]) -> bool {
-        let cost = data.len() + OVERHEAD;
-        let Some(destination) = self.table.get_mut(wanted) else {
+    pub(crate) fn wait(&mut self, target: &DatagramTarget, data: &[u8]) -> bool {
+        let cost = data.len() + DATAGRAM_OVERHEAD;
+        let Some(destination) = self.table.get_mut(target) else {
             return false;
         };
-        let State::Resolving(waiting) = &mut destination.state else {
+        let DestinationState::Resolving(waiting) = &mut destination.state else {
             return false;
         };
-        if self.waiting + cost > WAITING_MAX {
+        if self.waiting + cost > MAX_WAITING_BYTES {
             return false;
         }
         self.waiting += cost;
@@ -191,9 +196,9 @@ impl Destinations {
     }
 
     /// The datagrams that wait for a destination that is being looked up; `None` if it is not.
-    pub(crate) fn take_waiting(&mut self, wanted: &Wanted) -> Option<Vec<Vec<u8>>> {
-        let destination = self.table.get_mut(wanted)?;
-        let State::Resolving(waiting) = &mut destination.state else {
+    pub(crate) fn take_waiting(&mut self, target: &DatagramTarget) -> Option<Vec<Vec<u8>>> {
+        let destination = self.table.get_mut(target)?;
+        let DestinationState::Resolving(waiting) = &mut destination.state else {
             return None;
         };
         let taken = std::mem::take(waiting);
@@ -202,11 +207,11 @@ impl Destinations {
     }
 
     /// Notes the address that a permitted destination was sent to: answers from it are accepted.
-    pub(crate) fn sent(&mut self, wanted: &Wanted, to: SocketAddr, bytes: usize) {
-        let Some(destination) = self.table.get_mut(wanted) else {
+    pub(crate) fn sent(&mut self, target: &DatagramTarget, to: SocketAddr, bytes: usize) {
+        let Some(destination) = self.table.get_mut(target) else {
             return;
         };
-        let State::Permitted(_, flow, peer) = &mut destination.state else {
+        let DestinationState::Permitted(_, flow, peer) = &mut destination.state else {
             return;
         };
         flow.sent(bytes);
@@ -218,7 +223,7 @@ impl Destinations {
         let flow = flow.downgrade();
         let known = self.peers.remove(&to).map_or(0, |peer| peer.count);
         let count = known + 1;
-        self.peers.insert(to, Peer { count, flow });
+        self.peers.insert(to, DestinationPeer { count, flow });
         self.release(before);
     }
 
@@ -228,86 +233,90 @@ impl Destinations {
     }
 
     /// Forgets destinations that were unused for long. Returns the refusals among them.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Forgotten> {
-        self.forget(|destination| now.duration_since(destination.used) < UNUSED_MAX)
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<ForgottenRefusal> {
+        self.forget(|destination| now.duration_since(destination.used) < UNUSED_TIMEOUT)
     }
 
     /// Forgets refusals under other settings than those of this number.
-    pub(crate) fn forget_old_refusals(&mut self, generation: GenerationNumber) -> Vec<Forgotten> {
+    pub(crate) fn forget_old_refusals(
+        &mut self,
+        generation: GenerationNumber,
+    ) -> Vec<ForgottenRefusal> {
         self.forget(|destination| {
-            destination.generation == generation || !matches!(destination.state, State::Refused(..))
+            destination.generation == generation
+                || !matches!(destination.state, DestinationState::Refused(..))
         })
     }
 
     /// Forgets every refusal, at the end.
-    pub(crate) fn forget_refusals(&mut self) -> Vec<Forgotten> {
-        self.forget(|destination| !matches!(destination.state, State::Refused(..)))
+    pub(crate) fn forget_refusals(&mut self) -> Vec<ForgottenRefusal> {
+        self.forget(|destination| !matches!(destination.state, DestinationState::Refused(..)))
     }
 
     /// Judges every permitted destination again with this function. Ends those for which it returns
     /// a reason.
     pub(crate) fn rejudge(&mut self, judge: impl Fn(&Authority, &VettedAddrs) -> Option<Reason>) {
         let mut forbidden = Vec::new();
-        for (wanted, destination) in &self.table {
-            if let (State::Permitted(addresses, flow, _), Some(authority)) =
-                (&destination.state, wanted.authority())
+        for (target, destination) in &self.table {
+            if let (DestinationState::Permitted(addresses, flow, _), Some(authority)) =
+                (&destination.state, target.authority())
                 && let Some(reason) = judge(&authority, addresses)
             {
                 flow.end(Ending::forbidden(reason));
-                forbidden.push(wanted.clone());
+                forbidden.push(target.clone());
             }
         }
-        for wanted in forbidden {
-            self.remove(&wanted);
+        for target in forbidden {
+            self.remove(&target);
         }
     }
 
     fn put(
         &mut self,
-        wanted: Wanted,
+        target: DatagramTarget,
         generation: GenerationNumber,
-        state: State,
+        state: DestinationState,
         now: Instant,
-    ) -> Vec<Forgotten> {
-        let mut forgotten = Vec::from_iter(self.remove(&wanted));
+    ) -> Vec<ForgottenRefusal> {
+        let mut forgotten = Vec::from_iter(self.remove(&target));
         if self.table.len() >= MAX_DESTINATIONS {
             let oldest = self.table.iter().min_by_key(|(_, it)| it.used);
-            if let Some(oldest) = oldest.map(|(wanted, _)| wanted.clone()) {
+            if let Some(oldest) = oldest.map(|(target, _)| target.clone()) {
                 forgotten.extend(self.remove(&oldest));
             }
         }
-        let destination = Destination {
+        let destination = DestinationEntry {
             generation,
             used: now,
             state,
         };
-        self.table.insert(wanted, destination);
+        self.table.insert(target, destination);
         forgotten
     }
 
-    fn forget(&mut self, keep: impl Fn(&Destination) -> bool) -> Vec<Forgotten> {
+    fn forget(&mut self, keep: impl Fn(&DestinationEntry) -> bool) -> Vec<ForgottenRefusal> {
         let gone = self.table.iter().filter(|(_, it)| !keep(it));
-        let gone: Vec<Wanted> = gone.map(|(wanted, _)| wanted.clone()).collect();
-        let forget = |wanted: Wanted| self.remove(&wanted);
+        let gone: Vec<DatagramTarget> = gone.map(|(target, _)| target.clone()).collect();
+        let forget = |target: DatagramTarget| self.remove(&target);
         gone.into_iter().filter_map(forget).collect()
     }
 
-    fn remove(&mut self, wanted: &Wanted) -> Option<Forgotten> {
-        let (wanted, destination) = self.table.remove_entry(wanted)?;
+    fn remove(&mut self, target: &DatagramTarget) -> Option<ForgottenRefusal> {
+        let (target, destination) = self.table.remove_entry(target)?;
         match destination.state {
-            State::Resolving(waiting) => self.waiting -= cost(&waiting),
-            State::Permitted(_, flow, peer) => {
+            DestinationState::Resolving(waiting) => self.waiting -= cost(&waiting),
+            DestinationState::Permitted(_, flow, peer) => {
                 flow.complete();
                 self.release(peer);
             }
-            State::Refused(reason, _, further) if further > 0 => {
-                return Some(Forgotten {
-                    wanted,
+            DestinationState::Refused(reason, _, further) if further > 0 => {
+                return Some(ForgottenRefusal {
+                    target,
                     reason,
                     further,
                 });
             }
-            State::Refused(..) => {}
+            DestinationState::Refused(..) => {}
         }
         None
     }
@@ -324,7 +333,7 @@ impl Destinations {
     }
 }
 
-impl Wanted {
+impl DatagramTarget {
     /// The authority, if the host is valid.
     pub(crate) fn authority(&self) -> Option<Authority> {
         let host = self.host.clone().ok()?;
@@ -336,7 +345,7 @@ impl Wanted {
 }
 
 /// The host as it may be shown.
-impl std::fmt::Display for Wanted {
+impl std::fmt::Display for DatagramTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.host, self.authority()) {
             (_, Some(authority)) => authority.fmt(f),
@@ -349,7 +358,10 @@ impl std::fmt::Display for Wanted {
 }
 
 fn cost(waiting: &[Vec<u8>]) -> usize {
-    waiting.iter().map(|data| data.len() + OVERHEAD).sum()
+    waiting
+        .iter()
+        .map(|data| data.len() + DATAGRAM_OVERHEAD)
+        .sum()
 }
 
 #[cfg(test)]
@@ -360,8 +372,8 @@ mod tests {
         GenerationNumber::numbered(number)
     }
 
-    fn wanted(number: usize) -> Wanted {
-        Wanted {
+    fn target(number: usize) -> DatagramTarget {
+        DatagramTarget {
             host: Ok(Host::parse(&format!("n{number}.test")).expect("a host")),
             port: 53,
         }
@@ -375,7 +387,7 @@ mod tests {
     fn permit(table: &mut Destinations, number: usize, now: Instant) {
         let allowed = (VettedAddrs::none_for_tests(), Flow::for_tests());
         assert_eq!(
-            table.permit(wanted(number), generation(1), allowed, now),
+            table.permit(target(number), generation(1), allowed, now),
             []
         );
     }
@@ -388,7 +400,7 @@ mod tests {
             let now = start + Duration::from_millis(number as u64);
             permit(&mut table, number, now);
             table.sent(
-                &wanted(number),
+                &target(number),
                 peer(u16::try_from(number).expect("small")),
                 1,
             );
@@ -398,7 +410,7 @@ mod tests {
         assert!(table.may_answer(peer(9_999)).is_some());
         assert!(table.may_answer(peer(1)).is_none());
         assert!(matches!(
-            table.look(&wanted(0), generation(1), start),
+            table.look(&target(0), generation(1), start),
             Known::Nothing
         ));
     }
@@ -409,11 +421,11 @@ mod tests {
         let start = Instant::now();
         permit(&mut table, 1, start);
         permit(&mut table, 2, start);
-        table.sent(&wanted(1), peer(1), 1);
-        table.sent(&wanted(2), peer(2), 1);
-        let later = start + UNUSED_MAX / 2;
-        table.look(&wanted(1), generation(1), later);
-        table.expire(start + UNUSED_MAX);
+        table.sent(&target(1), peer(1), 1);
+        table.sent(&target(2), peer(2), 1);
+        let later = start + UNUSED_TIMEOUT / 2;
+        table.look(&target(1), generation(1), later);
+        table.expire(start + UNUSED_TIMEOUT);
         assert!(table.may_answer(peer(1)).is_some());
         assert!(table.may_answer(peer(2)).is_none());
     }
@@ -424,13 +436,13 @@ mod tests {
         let now = Instant::now();
         for number in [1, 2] {
             permit(&mut table, number, now);
-            table.sent(&wanted(number), peer(1), 1);
-            table.sent(&wanted(number), peer(1), 1);
+            table.sent(&target(number), peer(1), 1);
+            table.sent(&target(number), peer(1), 1);
         }
-        table.sent(&wanted(1), peer(3), 1);
+        table.sent(&target(1), peer(3), 1);
         assert!(table.may_answer(peer(1)).is_some());
         assert!(table.may_answer(peer(3)).is_some());
-        table.remove(&wanted(2));
+        table.remove(&target(2));
         assert!(table.may_answer(peer(1)).is_none());
     }
 
@@ -438,21 +450,21 @@ mod tests {
     fn r1_a_refusal_is_remembered_once_and_what_follows_is_counted() {
         let mut table = Destinations::default();
         let now = Instant::now();
-        table.refuse(wanted(1), generation(1), Reason::Denied, now);
+        table.refuse(target(1), generation(1), Reason::Denied, now);
         for _ in 0..3 {
             assert!(matches!(
-                table.look(&wanted(1), generation(1), now),
+                table.look(&target(1), generation(1), now),
                 Known::Refused
             ));
         }
         // Under other settings it is judged again.
         assert!(matches!(
-            table.look(&wanted(1), generation(2), now),
+            table.look(&target(1), generation(2), now),
             Known::Nothing
         ));
-        let forgotten = table.refuse(wanted(1), generation(2), Reason::NotAllowed, now);
-        let told = Forgotten {
-            wanted: wanted(1),
+        let forgotten = table.refuse(target(1), generation(2), Reason::NotAllowed, now);
+        let told = ForgottenRefusal {
+            target: target(1),
             reason: Reason::Denied,
             further: 3,
         };
@@ -460,12 +472,12 @@ mod tests {
         // These are the settings in force.
         assert_eq!(table.forget_old_refusals(generation(2)), []);
         assert!(matches!(
-            table.look(&wanted(1), generation(2), now),
+            table.look(&target(1), generation(2), now),
             Known::Refused
         ));
         assert_eq!(table.forget_old_refusals(generation(3)).len(), 1);
         assert!(matches!(
-            table.look(&wanted(1), generation(2), now),
+            table.look(&target(1), generation(2), now),
             Known::Nothing
         ));
     }
@@ -474,14 +486,14 @@ mod tests {
     fn s3_a_name_that_does_not_resolve_is_looked_up_again_later() {
         let mut table = Destinations::default();
         let now = Instant::now();
-        table.refuse(wanted(1), generation(1), Reason::DnsFailure, now);
+        table.refuse(target(1), generation(1), Reason::DnsFailure, now);
         assert!(matches!(
-            table.look(&wanted(1), generation(1), now),
+            table.look(&target(1), generation(1), now),
             Known::Refused
         ));
-        let later = now + UNRESOLVED_MAX;
+        let later = now + UNRESOLVED_TIMEOUT;
         assert!(matches!(
-            table.look(&wanted(1), generation(1), later),
+            table.look(&target(1), generation(1), later),
             Known::Nothing
         ));
     }
@@ -490,17 +502,17 @@ mod tests {
     fn s3_what_waits_for_lookups_is_bounded_and_counted_exactly() {
         let mut table = Destinations::default();
         let now = Instant::now();
-        table.resolving(wanted(1), generation(1), now);
-        table.resolving(wanted(2), generation(1), now);
+        table.resolving(target(1), generation(1), now);
+        table.resolving(target(2), generation(1), now);
         let data = [0; 1000];
-        let kept = (0..200).filter(|_| table.wait(&wanted(1), &data)).count();
-        assert_eq!(kept, WAITING_MAX / (1000 + OVERHEAD));
-        assert!(!table.wait(&wanted(2), &data), "they share the room");
-        let empty = (0..10_000).filter(|_| table.wait(&wanted(2), b"")).count();
+        let kept = (0..200).filter(|_| table.wait(&target(1), &data)).count();
+        assert_eq!(kept, MAX_WAITING_BYTES / (1000 + DATAGRAM_OVERHEAD));
+        assert!(!table.wait(&target(2), &data), "they share the room");
+        let empty = (0..10_000).filter(|_| table.wait(&target(2), b"")).count();
         assert!(empty < 20, "{empty} empty ones beside them");
-        let waiting = table.take_waiting(&wanted(1)).expect("it is looked up");
+        let waiting = table.take_waiting(&target(1)).expect("it is looked up");
         assert_eq!(waiting.len(), kept);
-        table.remove(&wanted(2));
+        table.remove(&target(2));
         assert_eq!(table.waiting, 0);
     }
 
@@ -511,12 +523,12 @@ mod tests {
         for number in [1, 2] {
             permit(&mut table, number, now);
             table.sent(
-                &wanted(number),
+                &target(number),
                 peer(u16::try_from(number).expect("small")),
                 1,
             );
         }
-        let first = wanted(1).authority().expect("an authority");
+        let first = target(1).authority().expect("an authority");
         let judge = |authority: &Authority, _: &VettedAddrs| {
             (*authority == first).then_some(Reason::Denied)
         };
@@ -524,7 +536,7 @@ mod tests {
         assert!(table.may_answer(peer(1)).is_none());
         assert!(table.may_answer(peer(2)).is_some());
         assert!(matches!(
-            table.look(&wanted(2), generation(2), now),
+            table.look(&target(2), generation(2), now),
             Known::Before(_)
         ));
     }

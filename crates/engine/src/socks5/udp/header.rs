@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use codex_network_policy::Host;
 
-use crate::socks5::address::{self, Address, AddressFlaw, InvalidHost};
+use crate::socks5::address::{self, Address, AddressError, InvalidHost};
 
 /// The bytes of the longest header that is written here.
 pub(crate) const MAX_WRITTEN: usize = 3 + address::MAX_WRITTEN;
@@ -26,7 +26,7 @@ pub(crate) struct Datagram<'a> {
 
 /// Why a datagram is dropped without a judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Flaw {
+pub(crate) enum UdpHeaderError {
     /// It ends inside its header.
     #[error("the datagram ends inside its header")]
     Truncated,
@@ -48,22 +48,22 @@ pub(crate) enum Flaw {
 }
 
 /// Reads a datagram.
-pub(crate) fn read(bytes: &[u8]) -> Result<Datagram<'_>, Flaw> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Datagram<'_>, UdpHeaderError> {
     let &[first, second, fragment, ref rest @ ..] = bytes else {
-        return Err(Flaw::Truncated);
+        return Err(UdpHeaderError::Truncated);
     };
     if [first, second] != [0, 0] {
-        return Err(Flaw::Reserved);
+        return Err(UdpHeaderError::Reserved);
     }
     if fragment != 0 {
-        return Err(Flaw::Fragment(fragment));
+        return Err(UdpHeaderError::Fragment(fragment));
     }
     match address::read(rest) {
-        Ok(Some((Address { port: 0, .. }, _))) => Err(Flaw::NoPort),
+        Ok(Some((Address { port: 0, .. }, _))) => Err(UdpHeaderError::NoPort),
         Ok(Some((Address { host, port }, data))) => Ok(Datagram { host, port, data }),
-        Ok(None) => Err(Flaw::Truncated),
-        Err(AddressFlaw::Type(found)) => Err(Flaw::AddressType(found)),
-        Err(AddressFlaw::EmptyName) => Err(Flaw::EmptyName),
+        Ok(None) => Err(UdpHeaderError::Truncated),
+        Err(AddressError::Type(found)) => Err(UdpHeaderError::AddressType(found)),
+        Err(AddressError::EmptyName) => Err(UdpHeaderError::EmptyName),
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
         let bytes = datagram(address, b"");
         for end in 0..bytes.len() {
             let prefix = read(&bytes[..end]);
-            assert_eq!(prefix, Err(Flaw::Truncated), "prefix of {end}");
+            assert_eq!(prefix, Err(UdpHeaderError::Truncated), "prefix of {end}");
         }
         let longer = datagram(address, b"data");
         let read = read(&longer).expect("a whole datagram");
@@ -135,14 +135,14 @@ mod tests {
             bytes[at] = value;
             read(&bytes).map(|_| ())
         };
-        assert_eq!(with(0, 1), Err(Flaw::Reserved));
-        assert_eq!(with(1, 1), Err(Flaw::Reserved));
-        assert_eq!(with(2, 1), Err(Flaw::Fragment(1)));
-        assert_eq!(with(2, 0x80), Err(Flaw::Fragment(0x80)));
-        assert_eq!(with(3, 2), Err(Flaw::AddressType(2)));
-        assert_eq!(with(9, 0), Err(Flaw::NoPort));
-        assert_eq!(read(b"\0\0\0\x03\0\0\x35"), Err(Flaw::EmptyName));
-        assert_eq!(read(b""), Err(Flaw::Truncated));
+        assert_eq!(with(0, 1), Err(UdpHeaderError::Reserved));
+        assert_eq!(with(1, 1), Err(UdpHeaderError::Reserved));
+        assert_eq!(with(2, 1), Err(UdpHeaderError::Fragment(1)));
+        assert_eq!(with(2, 0x80), Err(UdpHeaderError::Fragment(0x80)));
+        assert_eq!(with(3, 2), Err(UdpHeaderError::AddressType(2)));
+        assert_eq!(with(9, 0), Err(UdpHeaderError::NoPort));
+        assert_eq!(read(b"\0\0\0\x03\0\0\x35"), Err(UdpHeaderError::EmptyName));
+        assert_eq!(read(b""), Err(UdpHeaderError::Truncated));
     }
 
     #[test]

@@ -18,14 +18,14 @@ use crate::own::{OwnListener, OwnListeners};
 pub(crate) struct Relay {
     socket: UdpSocket,
     address: SocketAddr,
-    client: Client,
+    client: RelayClient,
     /// Datagrams through an association must not reach it (SPEC P6).
     _own: OwnListener,
 }
 
 /// What is known about the client.
 #[derive(Clone, Copy, Debug)]
-enum Client {
+enum RelayClient {
     /// Its address, and its port if its request names one.
     Expected(IpAddr, Option<u16>),
     /// The address and port that its first datagram came from.
@@ -52,7 +52,7 @@ impl Relay {
         Ok(Self {
             socket,
             address,
-            client: Client::Expected(peer.ip().to_canonical(), named),
+            client: RelayClient::Expected(peer.ip().to_canonical(), named),
             _own: own.add(address),
         })
     }
@@ -80,16 +80,16 @@ impl Relay {
     /// Whether a datagram from there is the client's.
     pub(crate) fn is_client(&self, from: SocketAddr) -> bool {
         match self.client {
-            Client::Expected(ip, port) => {
+            RelayClient::Expected(ip, port) => {
                 from.ip().to_canonical() == ip && port.is_none_or(|port| port == from.port())
             }
-            Client::Pinned(client) => client == from,
+            RelayClient::Pinned(client) => client == from,
         }
     }
 
     /// From now on, only this sender of a well-formed datagram is the client.
     pub(crate) fn pin(&mut self, from: SocketAddr) {
-        self.client = Client::Pinned(from);
+        self.client = RelayClient::Pinned(from);
     }
 
     /// Sends one datagram to the client, if the client has ever sent one. It does not wait for
@@ -99,7 +99,7 @@ impl Relay {
         reason = "this goes back to the client, and upstream::datagram sends what goes out"
     )]
     pub(crate) fn answer(&self, datagram: &[u8]) -> io::Result<()> {
-        let Client::Pinned(client) = self.client else {
+        let RelayClient::Pinned(client) = self.client else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         self.socket.try_send_to(datagram, client).map(|_| ())

@@ -253,7 +253,7 @@ fn h4_without_the_scanner_hyper_is_lenient() {
         "GET / HTTP/1.1\nA: b\n\n",
     ] {
         let unguarded = format!("{flawed}{}", SOUND[0]);
-        assert_ne!(verdict(unguarded.as_bytes()).flaw, None, "{flawed:?}");
+        assert_ne!(verdict(unguarded.as_bytes()).error, None, "{flawed:?}");
         let (seen, _) = serve(unguarded.as_bytes());
         assert_eq!(seen.len(), 2, "hyper sees {seen:?} in {flawed:?}");
     }

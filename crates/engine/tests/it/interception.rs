@@ -1,9 +1,7 @@
 //! TLS interception inside one process (SPEC section 6): which certificate each client gets, what
 //! each side is offered, and what is refused.
 
-#[path = "interception/decider.rs"]
 mod decider;
-#[path = "interception/scene.rs"]
 mod scene;
 
 use std::convert::Infallible;
@@ -212,8 +210,8 @@ async fn m7_another_authority_is_misdirected() {
         let answer = ask(stream, request("GET", uri)).await;
         assert_eq!(answer.status(), 421, "{uri}");
     }
-    assert_eq!(scene.engine.blocked().total(), 2);
-    let entry = &scene.engine.blocked().entries(0)[0];
+    assert_eq!(scene.doors.engine.blocked().total(), 2);
+    let entry = &scene.doors.engine.blocked().entries(0)[0];
     assert_eq!(entry.detail, Some("authority_mismatch"));
     assert_eq!((&*entry.reason, entry.protocol), ("policy_denied", "https"));
 }
@@ -226,7 +224,7 @@ async fn m2_a_client_hello_for_another_host_gets_an_alert() {
         .await
         .expect_err("no session");
     assert!(error.to_string().contains("UnrecognisedName"), "{error}");
-    let entry = &scene.engine.blocked().entries(0)[0];
+    let entry = &scene.doors.engine.blocked().entries(0)[0];
     assert_eq!(
         (&*entry.reason, entry.detail),
         ("policy_denied", Some("sni_mismatch"))
@@ -245,7 +243,7 @@ async fn m2_what_is_neither_tls_nor_http_is_refused_where_interception_is_needed
         stream.write_all(b"SSH-2.0-x\r\n").await.expect("bytes");
         let end = stream.read(&mut [0]).await.expect_err("a reset");
         assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
-        let entries = scene.engine.blocked().entries(0);
+        let entries = scene.doors.engine.blocked().entries(0);
         assert_eq!(entries.len(), recorded + 1);
         let entry = &entries[recorded];
         assert_eq!(
@@ -320,16 +318,28 @@ async fn p11_a_connection_ends_when_it_is_forbidden_or_needs_no_interception() {
         .await
         .expect("a session");
     let denied = settings("[network]\nmode = \"limited\"\n");
-    scene.engine.replace(&Arc::new(denied)).expect("settings");
+    scene
+        .doors
+        .engine
+        .replace(&Arc::new(denied))
+        .expect("settings");
     ended(&mut forbidden).await;
 
     let allowed = settings(LIMITED_LOCAL);
-    scene.engine.replace(&Arc::new(allowed)).expect("settings");
+    scene
+        .doors
+        .engine
+        .replace(&Arc::new(allowed))
+        .expect("settings");
     let mut needless = scene
         .tls("origin.test:443", "origin.test", client)
         .await
         .expect("a session");
-    scene.engine.set_mode(Mode::Full).expect("no requirements");
+    scene
+        .doors
+        .engine
+        .set_mode(Mode::Full)
+        .expect("no requirements");
     ended(&mut needless).await;
 }
 
@@ -346,6 +356,7 @@ async fn p11_an_opaque_tunnel_ends_when_interception_becomes_necessary() {
         .await
         .expect("the origin itself");
     scene
+        .doors
         .engine
         .set_mode(Mode::Limited)
         .expect("no requirements");
@@ -436,7 +447,7 @@ async fn h12_tls_goes_through_the_upstream_proxy_intercepted_or_not() {
             let answer = ask(stream, request).await;
             let wanted = format!("GET /path {version}");
             assert!(answer.body().starts_with(wanted.as_bytes()), "{scheme}");
-            assert_eq!(scene.engine.counters().upstream_tunnel_proxy, 1);
+            assert_eq!(scene.doors.engine.counters().upstream_tunnel_proxy, 1);
         }
         let scene = Scene::behind(FULL, &["http/1.1"], Some(scheme)).await;
         let trusting = scene.origin_ca.client(&["http/1.1"]);
@@ -458,10 +469,10 @@ async fn h12_an_upstream_proxy_has_to_prove_who_it_is() {
     let scene = Scene::behind(FULL, &["http/1.1"], Some("https")).await;
     let supplied = Supplied {
         files: trusting(&scene.ca).files,
-        ..scene.engine.current().supplied().clone()
+        ..scene.doors.engine.current().supplied().clone()
     };
     let settings = Arc::new(settings(FULL));
-    let replaced = scene.engine.replace_all(&settings, &supplied);
+    let replaced = scene.doors.engine.replace_all(&settings, &supplied);
     replaced.expect("settings");
     let answer = scene.refused("origin.test:443").await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
@@ -536,11 +547,19 @@ async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
     while !recorded() {
         tokio::task::yield_now().await;
     }
-    scene.engine.set_mode(Mode::Full).expect("no requirements");
+    scene
+        .doors
+        .engine
+        .set_mode(Mode::Full)
+        .expect("no requirements");
     let early = timeout(Duration::from_millis(300), stream.read_u8()).await;
     assert!(early.is_err(), "what is in hand goes on: {early:?}");
     let denied = settings("[network]\n");
-    scene.engine.replace(&Arc::new(denied)).expect("settings");
+    scene
+        .doors
+        .engine
+        .replace(&Arc::new(denied))
+        .expect("settings");
     ended(&mut stream).await;
 }
 
@@ -615,6 +634,7 @@ async fn p11_a_request_under_way_ends_when_it_is_forbidden() {
             tokio::task::yield_now().await;
         }
         scene
+            .doors
             .engine
             .set_mode(Mode::Limited)
             .expect("no requirements");

@@ -1,10 +1,6 @@
-//! Requests to unix sockets leave one flow event each, without their path (SPEC R5, H10). The test is a
-//! program of its own: the last handle of a flow may end on any thread, so the log is that of the
+//! Requests to unix sockets leave one flow event each, without their path (SPEC R5, H10). The test runs
+//! in a process of its own: the last handle of a flow may end on any thread, so the log is that of the
 //! process.
-
-#[path = "unix_sockets/scene.rs"]
-#[expect(dead_code, reason = "the other tests of unix sockets need the rest")]
-mod scene;
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixListener;
@@ -15,9 +11,13 @@ use tokio::io::AsyncWriteExt as _;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use scene::{Plays, Program, Stage, TIMEOUT, field, head};
+use crate::kit::process::{is_alone, run_alone};
+use crate::kit::stream::{in_time, read_head};
+use crate::unix_sockets::ONE;
+use crate::unix_sockets::scene::{Program, Script, SocketFolder, field};
 
-const ONE: &str = "allow_unix_sockets = [\"{}/one\"]";
+const TEST: &str =
+    "unix_socket_flows::r5_h10_a_request_to_a_unix_socket_leaves_one_event_without_its_path";
 
 /// The log of this process.
 #[derive(Clone, Default)]
@@ -55,53 +55,54 @@ impl Log {
 
 #[tokio::test]
 async fn r5_h10_a_request_to_a_unix_socket_leaves_one_event_without_its_path() {
+    if !is_alone() {
+        return run_alone(TEST, &[]).expect("the test starts");
+    }
     let log = Log::default();
     let writer = log.clone();
     let lines = fmt::layer().json().with_writer(move || writer.clone());
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines))
         .expect("the only log");
 
-    let stage = Stage::new();
-    Program::listen(&stage.path("one"), Plays::Says("hello"));
-    Program::listen(&stage.path("two"), Plays::Switches("tcp"));
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("one"), Script::Answer("hello"));
+    Program::listen(&folder.path("two"), Script::Upgrade("tcp"));
     // A socket that is closed refuses connections.
-    drop(UnixListener::bind(stage.path("closed")).expect("a socket"));
-    let scene =
-        stage.scene("allow_unix_sockets = [\"{}/one\", \"{}/two\", \"{}/closed\", \"{}/missing\"]");
-    let said = scene
-        .ask("POST", &field(&stage.path("one")), "content")
+    drop(UnixListener::bind(folder.path("closed")).expect("a socket"));
+    let scene = folder
+        .scene("allow_unix_sockets = [\"{}/one\", \"{}/two\", \"{}/closed\", \"{}/missing\"]");
+    let answer = scene
+        .ask("POST", &field(&folder.path("one")), "content")
         .await;
-    assert_eq!(said.status, 200);
-    assert_eq!(scene.get(&stage.path("closed")).await.status, 502);
-    assert_eq!(scene.get(&stage.path("missing")).await.status, 502);
-    assert_eq!(scene.get(&stage.path("unlisted")).await.status, 403);
+    assert_eq!(answer.status, 200);
+    assert_eq!(scene.get(&folder.path("closed")).await.status, 502);
+    assert_eq!(scene.get(&folder.path("missing")).await.status, 502);
+    assert_eq!(scene.get(&folder.path("unlisted")).await.status, 403);
     let mut client = scene.client().await;
     let request = format!(
         "GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: tcp\r\n{}\r\n",
-        field(&stage.path("two"))
+        field(&folder.path("two"))
     );
     client.write_all(request.as_bytes()).await.expect("a door");
-    head(&mut client).await.expect("an answer");
+    read_head(&mut client).await.expect("an answer");
     scene.replace(ONE);
-    let flows = tokio::time::timeout(TIMEOUT, log.flows(4))
-        .await
-        .expect("four events");
-    let told: Vec<Value> = flows
+    let flows = in_time(log.flows(4)).await;
+    let recorded: Vec<Value> = flows
         .iter()
         .map(|line| {
             let fields = &line["fields"];
-            let told = [
+            let names = [
                 "server.address",
                 "server.port",
                 "network.flow.outcome",
                 "network.flow.sent_bytes",
                 "network.flow.received_bytes",
             ];
-            json!(told.map(|name| fields[name].clone()))
+            json!(names.map(|name| fields[name].clone()))
         })
         .collect();
     assert_eq!(
-        told,
+        recorded,
         [
             json!(["unix-socket", 0, "completed", 7, 5]),
             json!(["unix-socket", 0, "upstream_failed", 0, 0]),

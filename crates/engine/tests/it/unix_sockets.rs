@@ -1,49 +1,50 @@
 //! Requests to unix sockets (SPEC H10), over real ones. The platform's switch is on, on every
 //! platform.
 
-#[path = "unix_sockets/content.rs"]
 mod content;
-#[path = "unix_sockets/scene.rs"]
-mod scene;
+pub(crate) mod scene;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use codex_network_policy::{Mode, UnixSocketSupport};
-use scene::{Plays, Program, Said, Stage, TIMEOUT, field, head};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-const ONE: &str = "allow_unix_sockets = [\"{}/one\"]";
+use self::scene::{Answer, Program, Script, SocketFolder, field};
+use crate::kit::TIMEOUT;
+use crate::kit::stream::read_head;
+
+pub(crate) const ONE: &str = "allow_unix_sockets = [\"{}/one\"]";
 
 #[tokio::test]
 async fn h10_a_request_goes_to_the_socket_as_to_an_origin() {
-    let stage = Stage::new();
-    let program = Program::listen(&stage.path("one"), Plays::Says("hello"));
-    let scene = stage.scene(ONE);
-    let fields = field(&stage.path("one"))
+    let folder = SocketFolder::new();
+    let program = Program::listen(&folder.path("one"), Script::Answer("hello"));
+    let scene = folder.scene(ONE);
+    let fields = field(&folder.path("one"))
         + "Accept: a/b\r\nProxy-Authorization: Basic eDp5\r\nVia: 1.1 x\r\nX-Forwarded-For: x\r\n\
            Keep-Alive: 5\r\nX_Unix_Socket: /x\r\n";
-    let said = scene.ask("GET", &fields, "").await;
-    assert_eq!((said.status, said.body.as_str()), (200, "hello"));
+    let answer = scene.ask("GET", &fields, "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
     assert_eq!(
         program.heads(),
         ["GET /containers/json?all=1 HTTP/1.1\r\nHost: localhost\r\nAccept: a/b\r\n\r\n"]
     );
-    assert_eq!(scene.audited(), ["allow allow non_domain unix-socket:0"]);
+    assert_eq!(scene.records(), ["allow allow non_domain unix-socket:0"]);
 }
 
 #[tokio::test]
 async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
-    let stage = Stage::new();
-    let one = Program::listen(&stage.path("one"), Plays::Says("one"));
-    let two = Program::listen(&stage.path("two"), Plays::Says("two"));
-    fs::create_dir(stage.path("folder")).expect("a folder");
-    symlink("one", stage.path("link")).expect("a link");
-    symlink("two", stage.path("other")).expect("a link");
-    symlink("..", stage.path("folder/up")).expect("a link");
-    symlink("nowhere", stage.path("dangling")).expect("a link");
-    let scene = stage.scene(ONE);
+    let folder = SocketFolder::new();
+    let one = Program::listen(&folder.path("one"), Script::Answer("one"));
+    let two = Program::listen(&folder.path("two"), Script::Answer("two"));
+    fs::create_dir(folder.path("folder")).expect("a folder");
+    symlink("one", folder.path("link")).expect("a link");
+    symlink("two", folder.path("other")).expect("a link");
+    symlink("..", folder.path("folder/up")).expect("a link");
+    symlink("nowhere", folder.path("dangling")).expect("a link");
+    let scene = folder.scene(ONE);
     for name in [
         "one",
         "link",
@@ -52,7 +53,7 @@ async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
         "folder/up/one",
         "missing/../one",
     ] {
-        assert_eq!(scene.get(&stage.path(name)).await.body, "one", "{name}");
+        assert_eq!(scene.get(&folder.path(name)).await.body, "one", "{name}");
     }
     for name in [
         "two",
@@ -64,16 +65,17 @@ async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
         "folder/../two",
         "",
     ] {
-        let said = scene.get(&stage.path(name)).await;
+        let answer = scene.get(&folder.path(name)).await;
         // Exactly the same answer, whether a file exists or not.
-        assert_eq!(said.status, 403, "{name}: {said:?}");
+        assert_eq!(answer.status, 403, "{name}: {answer:?}");
         assert_eq!(
-            said.body,
+            answer.body,
             r#"{"status":"blocked","host":"unix-socket","reason":"not_allowed","decision":"deny","source":"baseline_policy","protocol":"http","port":0,"message":"this unix socket is not on the list of the network policy; add its path to allow_unix_sockets and reload the proxy to allow it."}"#,
             "{name}"
         );
         assert!(
-            said.head
+            answer
+                .head
                 .contains("\r\nx-proxy-error: blocked-by-allowlist")
         );
     }
@@ -85,7 +87,7 @@ async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
         "{text}"
     );
     assert!(!scene.is_named_in(&text), "{text}");
-    let audited = scene.audited();
+    let audited = scene.records();
     assert_eq!(
         audited[6..],
         ["deny not_allowed non_domain unix-socket:0"; 8]
@@ -94,24 +96,24 @@ async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
 
 #[tokio::test]
 async fn h10_a_listed_link_allows_what_it_leads_to_under_any_name() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("real"), Plays::Says("real"));
-    symlink("real", stage.path("one")).expect("a link");
-    symlink("real", stage.path("other")).expect("a link");
-    let scene = stage.scene(ONE);
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("real"), Script::Answer("real"));
+    symlink("real", folder.path("one")).expect("a link");
+    symlink("real", folder.path("other")).expect("a link");
+    let scene = folder.scene(ONE);
     for name in ["one", "real", "other"] {
-        assert_eq!(scene.get(&stage.path(name)).await.body, "real", "{name}");
+        assert_eq!(scene.get(&folder.path(name)).await.body, "real", "{name}");
     }
 }
 
 /// The unit tests of the connection show that no swap comes between it and the judgement.
 #[tokio::test]
 async fn h10_a_link_that_is_swapped_is_judged_by_where_it_leads_now() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("one"), Plays::Says("one"));
-    let secret = Program::listen(&stage.path("secret"), Plays::Says("secret"));
-    let scene = stage.scene(ONE);
-    let link = stage.path("link");
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("one"), Script::Answer("one"));
+    let secret = Program::listen(&folder.path("secret"), Script::Answer("secret"));
+    let scene = folder.scene(ONE);
+    let link = folder.path("link");
     for _ in 0..2 {
         symlink("one", &link).expect("a link");
         assert_eq!(scene.get(&link).await.body, "one");
@@ -125,50 +127,53 @@ async fn h10_a_link_that_is_swapped_is_judged_by_where_it_leads_now() {
 
 #[tokio::test]
 async fn h10_all_of_them_can_be_allowed() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("two"), Plays::Says("two"));
-    let scene = stage.scene("dangerously_allow_all_unix_sockets = true");
-    assert_eq!(scene.get(&stage.path("two")).await.body, "two");
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("two"), Script::Answer("two"));
+    let scene = folder.scene("dangerously_allow_all_unix_sockets = true");
+    assert_eq!(scene.get(&folder.path("two")).await.body, "two");
     assert_eq!(scene.get("two".as_ref()).await.status, 403);
-    assert_eq!(scene.get(&stage.path("missing")).await.status, 502);
+    assert_eq!(scene.get(&folder.path("missing")).await.status, 502);
 }
 
 #[tokio::test]
 async fn h10_a_denied_socket_is_refused_by_whatever_name() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("one"), Plays::Says("one"));
-    Program::listen(&stage.path("two"), Plays::Says("two"));
-    symlink("two", stage.path("link")).expect("a link");
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("one"), Script::Answer("one"));
+    Program::listen(&folder.path("two"), Script::Answer("two"));
+    symlink("two", folder.path("link")).expect("a link");
     for denied in ["two", "link"] {
-        let scene = stage.scene(&format!(
+        let scene = folder.scene(&format!(
             "dangerously_allow_all_unix_sockets = true\nunix_sockets = {{ \"{{}}/{denied}\" = \"deny\" }}"
         ));
         for name in ["two", "link"] {
-            let said = scene.get(&stage.path(name)).await;
-            assert_eq!(said.status, 403, "{name}");
-            assert!(said.body.contains(r#""reason":"denied""#), "{said:?}");
+            let answer = scene.get(&folder.path(name)).await;
+            assert_eq!(answer.status, 403, "{name}");
+            assert!(answer.body.contains(r#""reason":"denied""#), "{answer:?}");
         }
-        assert_eq!(scene.get(&stage.path("one")).await.body, "one");
+        assert_eq!(scene.get(&folder.path("one")).await.body, "one");
     }
 }
 
 #[tokio::test]
 async fn h10_a_path_has_to_be_absolute() {
-    let stage = Stage::new();
-    let scene = stage.scene(ONE);
-    let said = scene.get("one".as_ref()).await;
-    assert_eq!(said.status, 403);
-    assert!(said.body.contains(r#""reason":"not_allowed""#), "{said:?}");
-    assert!(said.body.contains("absolute path"), "{said:?}");
+    let folder = SocketFolder::new();
+    let scene = folder.scene(ONE);
+    let answer = scene.get("one".as_ref()).await;
+    assert_eq!(answer.status, 403);
+    assert!(
+        answer.body.contains(r#""reason":"not_allowed""#),
+        "{answer:?}"
+    );
+    assert!(answer.body.contains("absolute path"), "{answer:?}");
     assert!(scene.blocked().1.contains(r#""detail":"relative_path""#));
 }
 
 #[tokio::test]
 async fn h10_a_field_that_names_no_path_is_a_bad_request() {
-    let stage = Stage::new();
-    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
-    let scene = stage.scene(ONE);
-    let one = field(&stage.path("one"));
+    let folder = SocketFolder::new();
+    let program = Program::listen(&folder.path("one"), Script::Answer("one"));
+    let scene = folder.scene(ONE);
+    let one = field(&folder.path("one"));
     for (fields, why) in [
         (one.repeat(2), "more than one x-unix-socket field"),
         (format!("{one}x-unix-socket: /other\r\n"), "more than one"),
@@ -186,30 +191,30 @@ async fn h10_a_field_that_names_no_path_is_a_bad_request() {
         ),
         ("X-Unix-Socket: /a\0b\r\n".to_owned(), ""),
     ] {
-        let said = scene.ask("GET", &fields, "").await;
-        assert_eq!(said.status, 400, "{fields}: {said:?}");
-        assert!(said.body.contains(why), "{fields}: {said:?}");
+        let answer = scene.ask("GET", &fields, "").await;
+        assert_eq!(answer.status, 400, "{fields}: {answer:?}");
+        assert!(answer.body.contains(why), "{fields}: {answer:?}");
     }
     // These requests named nothing that could be judged.
-    assert_eq!(scene.audited(), [""; 0]);
+    assert_eq!(scene.records(), [""; 0]);
     assert_eq!(program.connections(), 0);
 }
 
 #[tokio::test]
 async fn h10_the_target_is_that_of_a_proxys_request() {
-    let stage = Stage::new();
-    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
-    let scene = stage.scene(ONE);
+    let folder = SocketFolder::new();
+    let program = Program::listen(&folder.path("one"), Script::Answer("one"));
+    let scene = folder.scene(ONE);
     for target in [
         "/containers/json",
         "https://localhost/",
         "http://a@localhost/",
     ] {
         let mut client = scene.client().await;
-        let fields = field(&stage.path("one"));
+        let fields = field(&folder.path("one"));
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
         client.write_all(request.as_bytes()).await.expect("a door");
-        let head = head(&mut client).await.expect("an answer");
+        let head = read_head(&mut client).await.expect("an answer");
         assert!(head.starts_with("HTTP/1.1 400"), "{target}: {head}");
     }
     assert_eq!(program.connections(), 0);
@@ -217,25 +222,26 @@ async fn h10_the_target_is_that_of_a_proxys_request() {
 
 #[tokio::test]
 async fn h10_limited_mode_lets_only_reads_through() {
-    let stage = Stage::new();
-    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
-    let scene = stage.scene(&format!("{ONE}\nmode = \"limited\""));
-    let socket = field(&stage.path("one"));
+    let folder = SocketFolder::new();
+    let program = Program::listen(&folder.path("one"), Script::Answer("one"));
+    let scene = folder.scene(&format!("{ONE}\nmode = \"limited\""));
+    let socket = field(&folder.path("one"));
     for method in ["GET", "HEAD", "OPTIONS"] {
         assert_eq!(scene.ask(method, &socket, "").await.status, 200, "{method}");
     }
     for method in ["POST", "DELETE", "get"] {
-        let said = scene.ask(method, &socket, "").await;
-        assert_eq!(said.status, 403, "{method}: {said:?}");
+        let answer = scene.ask(method, &socket, "").await;
+        assert_eq!(answer.status, 403, "{method}: {answer:?}");
         assert!(
-            said.head
+            answer
+                .head
                 .contains("x-proxy-error: blocked-by-method-policy")
         );
-        assert!(said.body.contains("full mode is needed"), "{said:?}");
+        assert!(answer.body.contains("full mode is needed"), "{answer:?}");
     }
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
-    let said = scene.ask("GET", &(socket.clone() + upgrade), "").await;
-    assert_eq!(said.status, 403, "{said:?}");
+    let answer = scene.ask("GET", &(socket.clone() + upgrade), "").await;
+    assert_eq!(answer.status, 403, "{answer:?}");
     let overriding = socket + "X-HTTP-Method-Override: DELETE\r\n";
     program.heads();
     assert_eq!(scene.ask("GET", &overriding, "").await.status, 200);
@@ -244,17 +250,17 @@ async fn h10_limited_mode_lets_only_reads_through() {
 
 #[tokio::test]
 async fn h10_a_proxy_that_is_off_says_so_first() {
-    let stage = Stage::new();
+    let folder = SocketFolder::new();
     let text = format!("{ONE}\nenabled = false\nmode = \"limited\"");
     for support in [UnixSocketSupport::Served, UnixSocketSupport::Unsupported] {
-        let scene = stage.scene_with(&text, support);
-        let said = scene.ask("POST", &field("one".as_ref()), "").await;
+        let scene = folder.scene_with(&text, support);
+        let answer = scene.ask("POST", &field("one".as_ref()), "").await;
         assert_eq!(
-            (said.status, said.body.as_str()),
+            (answer.status, answer.body.as_str()),
             (503, "network proxy is disabled")
         );
         assert_eq!(
-            scene.audited(),
+            scene.records(),
             ["deny proxy_disabled non_domain unix-socket:0"]
         );
     }
@@ -262,50 +268,55 @@ async fn h10_a_proxy_that_is_off_says_so_first() {
 
 #[tokio::test]
 async fn h10_a_platform_that_does_not_says_so_before_any_path_is_looked_at() {
-    let stage = Stage::new();
-    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
+    let folder = SocketFolder::new();
+    let program = Program::listen(&folder.path("one"), Script::Answer("one"));
     for list in [ONE, "", "dangerously_allow_all_unix_sockets = true"] {
-        let scene = stage.scene_with(list, UnixSocketSupport::Unsupported);
-        for path in [stage.path("one"), stage.path("missing"), "relative".into()] {
-            let said = scene.get(&path).await;
+        let scene = folder.scene_with(list, UnixSocketSupport::Unsupported);
+        for path in [
+            folder.path("one"),
+            folder.path("missing"),
+            "relative".into(),
+        ] {
+            let answer = scene.get(&path).await;
             assert_eq!(
-                (said.status, said.body.as_str()),
+                (answer.status, answer.body.as_str()),
                 (501, "unix sockets unsupported")
             );
             assert!(
-                said.head.contains("\r\ncontent-type: text/plain"),
-                "{said:?}"
+                answer.head.contains("\r\ncontent-type: text/plain"),
+                "{answer:?}"
             );
             assert!(
-                said.head.contains("\r\nx-proxy-error: blocked-by-policy"),
-                "{said:?}"
+                answer.head.contains("\r\nx-proxy-error: blocked-by-policy"),
+                "{answer:?}"
             );
             assert!(
-                said.head.contains(
+                answer.head.contains(
                     r#"x-network-policy-decision: {"decision":"deny","reason":"unix_socket_unsupported","source":"proxy_state","protocol":"http","host":"unix-socket","port":0}"#
                 ),
-                "{said:?}"
+                "{answer:?}"
             );
         }
         let unsupported = "deny unix_socket_unsupported non_domain unix-socket:0";
-        assert_eq!(scene.audited(), [unsupported; 3]);
+        assert_eq!(scene.records(), [unsupported; 3]);
         scene
+            .doors
             .engine
             .set_mode(Mode::Limited)
             .expect("no requirement");
-        let said = scene.ask("POST", &field(&stage.path("one")), "").await;
-        assert_eq!(said.status, 403, "the method comes first: {said:?}");
+        let answer = scene.ask("POST", &field(&folder.path("one")), "").await;
+        assert_eq!(answer.status, 403, "the method comes first: {answer:?}");
     }
     assert_eq!(program.connections(), 0);
 }
 
 #[tokio::test]
 async fn h10_a_listed_path_without_a_program_is_a_bad_gateway_that_says_whose_fault_it_is() {
-    let stage = Stage::new();
-    fs::create_dir(stage.path("folder")).expect("a folder");
-    fs::write(stage.path("file"), "").expect("a file");
-    drop(std::os::unix::net::UnixListener::bind(stage.path("dead")).expect("a socket"));
-    let scene = stage
+    let folder = SocketFolder::new();
+    fs::create_dir(folder.path("folder")).expect("a folder");
+    fs::write(folder.path("file"), "").expect("a file");
+    drop(std::os::unix::net::UnixListener::bind(folder.path("dead")).expect("a socket"));
+    let scene = folder
         .scene("allow_unix_sockets = [\"{}/folder\", \"{}/file\", \"{}/dead\", \"{}/missing\"]");
     for (name, what) in [
         ("folder", "the file at this path is not a socket"),
@@ -313,48 +324,48 @@ async fn h10_a_listed_path_without_a_program_is_a_bad_gateway_that_says_whose_fa
         ("dead", "nothing listens on the socket"),
         ("missing", "there is no such socket"),
     ] {
-        let said = scene.get(&stage.path(name)).await;
-        assert_eq!(said.status, 502, "{name}");
+        let answer = scene.get(&folder.path(name)).await;
+        assert_eq!(answer.status, 502, "{name}");
         assert_eq!(
-            said.body,
+            answer.body,
             format!(
                 "unix-socket: {what}. The proxy allowed the request; the fault lies with the socket or the program \
                  that should listen on it.\n"
             )
         );
-        assert_eq!(scene.audited(), ["allow allow non_domain unix-socket:0"]);
+        assert_eq!(scene.records(), ["allow allow non_domain unix-socket:0"]);
     }
     assert_eq!(scene.blocked().0, [""; 0]);
 }
 
 #[tokio::test]
 async fn h10_connections_to_a_socket_are_kept_for_that_file_and_those_settings() {
-    let stage = Stage::new();
-    let path = stage.path("one");
-    let program = Program::listen(&path, Plays::Says("first"));
-    symlink("one", stage.path("link")).expect("a link");
-    let scene = stage.scene(ONE);
+    let folder = SocketFolder::new();
+    let path = folder.path("one");
+    let program = Program::listen(&path, Script::Answer("first"));
+    symlink("one", folder.path("link")).expect("a link");
+    let scene = folder.scene(ONE);
     for name in ["one", "one", "link"] {
-        assert_eq!(scene.get(&stage.path(name)).await.body, "first");
+        assert_eq!(scene.get(&folder.path(name)).await.body, "first");
     }
     assert_eq!(program.connections(), 1, "one file under two names");
-    assert_eq!(scene.audited(), ["allow allow non_domain unix-socket:0"; 3]);
+    assert_eq!(scene.records(), ["allow allow non_domain unix-socket:0"; 3]);
     scene.replace(ONE);
     assert_eq!(scene.get(&path).await.body, "first");
     assert_eq!(program.connections(), 2, "not beyond its settings");
     // The first program still listens, on a file that no longer has a name.
-    fs::rename(&path, stage.path("old")).expect("a name");
-    Program::listen(&path, Plays::Says("second"));
+    fs::rename(&path, folder.path("old")).expect("a name");
+    Program::listen(&path, Script::Answer("second"));
     assert_eq!(scene.get(&path).await.body, "second");
 }
 
 #[tokio::test]
 async fn h10_many_requests_of_one_client_go_to_hosts_and_sockets_each_by_itself() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("one"), Plays::Says("one"));
-    Program::listen(&stage.path("two"), Plays::Says("two"));
-    let scene =
-        stage.scene("allow_unix_sockets = [\"{}/one\", \"{}/two\"]\ndenied_domains = [\"a.test\"]");
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("one"), Script::Answer("one"));
+    Program::listen(&folder.path("two"), Script::Answer("two"));
+    let scene = folder
+        .scene("allow_unix_sockets = [\"{}/one\", \"{}/two\"]\ndenied_domains = [\"a.test\"]");
     let mut client = scene.client().await;
     for (name, wanted) in [
         ("one", "200"),
@@ -365,11 +376,11 @@ async fn h10_many_requests_of_one_client_go_to_hosts_and_sockets_each_by_itself(
     ] {
         let field = match name {
             "" => String::new(),
-            name => field(&stage.path(name)),
+            name => field(&folder.path(name)),
         };
         let request = format!("GET http://a.test/ HTTP/1.1\r\n{field}\r\n");
         client.write_all(request.as_bytes()).await.expect("a door");
-        let head = head(&mut client).await.expect("an answer");
+        let head = read_head(&mut client).await.expect("an answer");
         assert_eq!(&head[9..12], wanted, "{name}");
         let length = head.to_lowercase();
         let length = length.split("content-length: ").nth(1).expect("a length");
@@ -384,17 +395,17 @@ async fn h10_many_requests_of_one_client_go_to_hosts_and_sockets_each_by_itself(
 
 #[tokio::test]
 async fn h10_bodies_go_both_ways() {
-    let stage = Stage::new();
-    let program = Program::listen(&stage.path("one"), Plays::Echoes);
-    let scene = stage.scene(ONE);
+    let folder = SocketFolder::new();
+    let program = Program::listen(&folder.path("one"), Script::Echo);
+    let scene = folder.scene(ONE);
     let content = "0123456789abcdef".repeat(64 * 1024);
-    let socket = field(&stage.path("one"));
-    let said = scene.ask("POST", &socket, &content).await;
-    assert_eq!(said.status, 200);
-    assert!(said.body == content, "{} bytes", said.body.len());
+    let socket = field(&folder.path("one"));
+    let answer = scene.ask("POST", &socket, &content).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body == content, "{} bytes", answer.body.len());
     let waits = socket + "Expect: 100-continue\r\n";
-    let said = scene.ask("PUT", &waits, "content").await;
-    assert!(said.body.ends_with("content"), "{said:?}");
+    let answer = scene.ask("PUT", &waits, "content").await;
+    assert!(answer.body.ends_with("content"), "{answer:?}");
     assert_eq!(program.heads().len(), 2);
 }
 
@@ -404,10 +415,10 @@ const TO_TCP: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
 
 #[tokio::test]
 async fn h9_h10_an_upgrade_is_carried_as_with_an_origin() {
-    let stage = Stage::new();
-    let program = Program::listen(&stage.path("one"), Plays::Switches("tcp"));
-    let scene = stage.scene(ONE);
-    let socket = field(&stage.path("one"));
+    let folder = SocketFolder::new();
+    let program = Program::listen(&folder.path("one"), Script::Upgrade("tcp"));
+    let scene = folder.scene(ONE);
+    let socket = field(&folder.path("one"));
     for content in [
         "Content-Length: 2\r\n\r\n{}",
         "Content-Type: text/plain\r\n\r\n",
@@ -415,11 +426,11 @@ async fn h9_h10_an_upgrade_is_carried_as_with_an_origin() {
         let mut client = scene.client().await;
         let request = format!("{ATTACH}{socket}{TO_TCP}{content}");
         client.write_all(request.as_bytes()).await.expect("a door");
-        let said = head(&mut client).await.expect("an answer");
-        assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
+        let answer = read_head(&mut client).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         assert!(
-            said.to_lowercase().contains("\r\nupgrade: tcp\r\n"),
-            "{said}"
+            answer.to_lowercase().contains("\r\nupgrade: tcp\r\n"),
+            "{answer}"
         );
         client.write_all(b"\0ls\n").await.expect("a tunnel");
         let mut back = [0; 4];
@@ -434,26 +445,26 @@ async fn h9_h10_an_upgrade_is_carried_as_with_an_origin() {
 
 #[tokio::test]
 async fn h9_h10_an_offer_that_a_program_passes_over_is_an_ordinary_request() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("one"), Plays::Says("no"));
-    let scene = stage.scene(ONE);
-    let fields = field(&stage.path("one")) + TO_TCP;
-    let said = scene.ask("POST", &fields, "").await;
-    assert_eq!((said.status, said.body.as_str()), (200, "no"));
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("one"), Script::Answer("no"));
+    let scene = folder.scene(ONE);
+    let fields = field(&folder.path("one")) + TO_TCP;
+    let answer = scene.ask("POST", &fields, "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "no"));
 }
 
 #[tokio::test]
 async fn p11_h10_a_policy_that_tightens_ends_an_upgraded_connection() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("one"), Plays::Switches("tcp"));
-    let scene = stage.scene(ONE);
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("one"), Script::Upgrade("tcp"));
+    let scene = folder.scene(ONE);
     for tighten in ["", "mode = \"limited\"\nallow_unix_sockets = [\"{}/one\"]"] {
         scene.replace(ONE);
         let mut client = scene.client().await;
-        let request = format!("{ATTACH}{}{TO_TCP}\r\n", field(&stage.path("one")));
+        let request = format!("{ATTACH}{}{TO_TCP}\r\n", field(&folder.path("one")));
         client.write_all(request.as_bytes()).await.expect("a door");
-        let said = head(&mut client).await.expect("an answer");
-        assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
+        let answer = read_head(&mut client).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         scene.replace(tighten);
         let mut byte = [0];
         let end = timeout(TIMEOUT, client.read(&mut byte));
@@ -463,8 +474,8 @@ async fn p11_h10_a_policy_that_tightens_ends_an_upgraded_connection() {
 
 #[tokio::test]
 async fn h10_what_a_program_does_wrong_is_held_against_it() {
-    let stage = Stage::new();
-    let scene = stage.scene(&format!("{ONE}\n[daemon.limits]\nidle_timeout = \"1s\""));
+    let folder = SocketFolder::new();
+    let scene = folder.scene(&format!("{ONE}\n[daemon.limits]\nidle_timeout = \"1s\""));
     for (writes, status, what) in [
         ("", 504, "did not answer in time"),
         ("SSH-2.0-x\r\n", 502, "did not answer in HTTP"),
@@ -479,38 +490,38 @@ async fn h10_what_a_program_does_wrong_is_held_against_it() {
             "switched protocols unasked",
         ),
     ] {
-        let path = stage.path("one");
-        Program::listen(&path, Plays::Writes(writes));
-        let said = scene.get(&path).await;
+        let path = folder.path("one");
+        Program::listen(&path, Script::Write(writes));
+        let answer = scene.get(&path).await;
         fs::remove_file(&path).expect("it is there");
-        assert_eq!(said.status, status, "{said:?}");
+        assert_eq!(answer.status, status, "{answer:?}");
         assert!(
-            said.body.starts_with("unix-socket: the program "),
-            "{said:?}"
+            answer.body.starts_with("unix-socket: the program "),
+            "{answer:?}"
         );
-        assert!(said.body.contains(what), "{said:?}");
+        assert!(answer.body.contains(what), "{answer:?}");
         let whose = "the fault lies with the socket or the program that should listen on it";
-        assert!(said.body.contains(whose), "{said:?}");
+        assert!(answer.body.contains(whose), "{answer:?}");
     }
 }
 
 #[tokio::test]
 async fn p6_a_socket_of_the_proxys_own_is_refused_under_any_name() {
-    let stage = Stage::new();
-    let path = stage.path("control");
-    let control = Program::listen(&path, Plays::Says("control"));
-    symlink("control", stage.path("link")).expect("a link");
-    fs::hard_link(&path, stage.path("hard")).expect("a link");
-    let scene = stage.scene("dangerously_allow_all_unix_sockets = true");
-    let own = scene.engine.own_unix_sockets().add(&path);
+    let folder = SocketFolder::new();
+    let path = folder.path("control");
+    let control = Program::listen(&path, Script::Answer("control"));
+    symlink("control", folder.path("link")).expect("a link");
+    fs::hard_link(&path, folder.path("hard")).expect("a link");
+    let scene = folder.scene("dangerously_allow_all_unix_sockets = true");
+    let own = scene.doors.engine.own_unix_sockets().add(&path);
     for name in ["control", "link", "hard"] {
-        let said = scene.get(&stage.path(name)).await;
-        assert_eq!(said.status, 403, "{name}: {said:?}");
+        let answer = scene.get(&folder.path(name)).await;
+        assert_eq!(answer.status, 403, "{name}: {answer:?}");
         assert!(
-            said.body.contains(r#""reason":"loop_detected""#),
-            "{said:?}"
+            answer.body.contains(r#""reason":"loop_detected""#),
+            "{answer:?}"
         );
-        assert!(said.body.contains("proxyctl"), "{said:?}");
+        assert!(answer.body.contains("proxyctl"), "{answer:?}");
     }
     assert_eq!(control.connections(), 0);
     drop(own);
@@ -522,7 +533,9 @@ async fn begun(scene: &scene::Scene, method: &str, socket: &str) -> tokio::net::
     let mut client = scene.client().await;
     let request = format!("{method} http://localhost/ HTTP/1.1\r\n{socket}\r\n");
     client.write_all(request.as_bytes()).await.expect("a door");
-    let head = timeout(TIMEOUT, head(&mut client)).await.expect("in time");
+    let head = timeout(TIMEOUT, read_head(&mut client))
+        .await
+        .expect("in time");
     assert!(head.expect("an answer").starts_with("HTTP/1.1 200"));
     client
 }
@@ -535,14 +548,14 @@ async fn is_cut(client: &mut tokio::net::TcpStream) -> bool {
         .is_err()
 }
 
-const BEGINS: Plays = Plays::Writes("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+const BEGINS: Script = Script::Write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
 
 #[tokio::test]
 async fn p11_a_reload_that_takes_the_path_away_ends_what_is_under_way() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("one"), BEGINS);
-    symlink("one", stage.path("link")).expect("a link");
-    let (one, link) = (field(&stage.path("one")), field(&stage.path("link")));
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("one"), BEGINS);
+    symlink("one", folder.path("link")).expect("a link");
+    let (one, link) = (field(&folder.path("one")), field(&folder.path("link")));
     for (socket, before, after) in [
         (&one, ONE, ""),
         (&one, ONE, "allow_unix_sockets = [\"{}/two\"]"),
@@ -559,7 +572,7 @@ async fn p11_a_reload_that_takes_the_path_away_ends_what_is_under_way() {
             "enabled = false\nallow_unix_sockets = [\"{}/one\"]",
         ),
     ] {
-        let scene = stage.scene(before);
+        let scene = folder.scene(before);
         let mut client = begun(&scene, "GET", socket).await;
         scene.replace(after);
         assert!(is_cut(&mut client).await, "{before} -> {after}");
@@ -569,11 +582,12 @@ async fn p11_a_reload_that_takes_the_path_away_ends_what_is_under_way() {
 
 #[tokio::test]
 async fn p11_limited_mode_ends_a_write_under_way() {
-    let stage = Stage::new();
-    Program::listen(&stage.path("one"), BEGINS);
-    let scene = stage.scene(ONE);
-    let mut client = begun(&scene, "POST", &field(&stage.path("one"))).await;
+    let folder = SocketFolder::new();
+    Program::listen(&folder.path("one"), BEGINS);
+    let scene = folder.scene(ONE);
+    let mut client = begun(&scene, "POST", &field(&folder.path("one"))).await;
     scene
+        .doors
         .engine
         .set_mode(Mode::Limited)
         .expect("no requirement");
@@ -582,21 +596,21 @@ async fn p11_limited_mode_ends_a_write_under_way() {
 
 #[tokio::test]
 async fn p11_what_is_still_permitted_goes_on() {
-    let stage = Stage::new();
+    let folder = SocketFolder::new();
     let (go, went) = tokio::sync::oneshot::channel::<()>();
-    let listener = tokio::net::UnixListener::bind(stage.path("one")).expect("a socket");
-    symlink("one", stage.path("link")).expect("a link");
+    let listener = tokio::net::UnixListener::bind(folder.path("one")).expect("a socket");
+    symlink("one", folder.path("link")).expect("a link");
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a client");
-        head(&mut stream).await.expect("a request");
+        read_head(&mut stream).await.expect("a request");
         let begin = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
         let _ = stream.write_all(begin).await;
         let _ = went.await;
         let _ = stream.write_all(b"rest").await;
     });
-    Program::listen(&stage.path("two"), BEGINS);
-    let scene = stage.scene("allow_unix_sockets = [\"{}/link\", \"{}/two\"]");
-    let mut client = begun(&scene, "GET", &field(&stage.path("one"))).await;
+    Program::listen(&folder.path("two"), BEGINS);
+    let scene = folder.scene("allow_unix_sockets = [\"{}/link\", \"{}/two\"]");
+    let mut client = begun(&scene, "GET", &field(&folder.path("one"))).await;
     // The entry whose link allowed it stays; then the file is listed under its own name; then all
     // are allowed.
     for (with_two, without) in [
@@ -611,7 +625,7 @@ async fn p11_what_is_still_permitted_goes_on() {
         ),
     ] {
         scene.replace(with_two);
-        let mut other = begun(&scene, "POST", &field(&stage.path("two"))).await;
+        let mut other = begun(&scene, "POST", &field(&folder.path("two"))).await;
         scene.replace(without);
         assert!(is_cut(&mut other).await, "{without}");
     }
@@ -624,19 +638,19 @@ async fn p11_what_is_still_permitted_goes_on() {
 
 #[tokio::test]
 async fn h10_inside_a_connect_the_field_is_no_concern() {
-    let stage = Stage::new();
-    let program = Program::listen(&stage.path("one"), Plays::Says("one"));
-    let scene = stage.scene(ONE);
+    let folder = SocketFolder::new();
+    let program = Program::listen(&folder.path("one"), Script::Answer("one"));
+    let scene = folder.scene(ONE);
     let mut client = scene.client().await;
-    let fields = field(&stage.path("one"));
+    let fields = field(&folder.path("one"));
     let request = format!("CONNECT 127.0.0.1:9 HTTP/1.1\r\n{fields}\r\n");
     client.write_all(request.as_bytes()).await.expect("a door");
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.expect("an answer");
-    let said = Said::of(&answer);
+    let answer = Answer::of(&answer);
     assert!(
-        said.body.contains(r#""reason":"not_allowed_local""#),
-        "{said:?}"
+        answer.body.contains(r#""reason":"not_allowed_local""#),
+        "{answer:?}"
     );
     assert_eq!(program.connections(), 0);
 }

@@ -1,50 +1,38 @@
 //! The decider inside interception, and its records (SPEC P8, R3).
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use codex_network_engine::{
-    AuditEvent, AuditMetadata, AuditSink, EngineParts, NetworkDecision, NetworkPolicyRequest,
-    Override,
+    AuditEvent, AuditMetadata, EngineParts, NetworkDecision, NetworkPolicyRequest, Override,
 };
 use codex_network_policy::{Policy, PolicySpec, Protocol, Unlisted};
 use tokio::sync::Notify;
 
 use super::request;
 use super::scene::{Scene, ask, settings};
+use crate::kit::records::Records;
 
 /// Nothing is listed.
 const LIMITED: &str = "[network]\nmode = \"limited\"\n";
 
-/// Keeps the fields of SPEC R3, as `decision source reason override protocol host conversation`.
-#[derive(Default)]
-struct Audit(Mutex<Vec<String>>);
-
-impl AuditSink for Audit {
-    fn record(&self, event: &AuditEvent<'_>) {
-        let line = format!(
-            "{} {} {} {} {} {} {}",
-            event.decision.verdict(),
-            event.decision.source(),
-            event.reason,
-            event.overridden == Override::Overridden,
-            event.protocol.audit_name(),
-            event.server_address,
-            event.metadata.conversation_id.as_deref().unwrap_or("none"),
-        );
-        self.0.lock().expect("not poisoned").push(line);
-    }
-}
-
-impl Audit {
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().expect("not poisoned"))
-    }
+/// The fields of SPEC R3: `decision source reason override protocol host conversation`.
+fn line(event: &AuditEvent<'_>) -> String {
+    format!(
+        "{} {} {} {} {} {} {}",
+        event.decision.verdict(),
+        event.decision.source(),
+        event.reason,
+        event.overridden == Override::Overridden,
+        event.protocol.audit_name(),
+        event.server_address,
+        event.metadata.conversation_id.as_deref().unwrap_or("none"),
+    )
 }
 
 #[tokio::test]
 async fn p8_r3_every_request_inside_is_asked_about_and_recorded_as_overridden() {
-    let audit = Arc::new(Audit::default());
-    let sink = Arc::clone(&audit);
+    let records = Records::new(line);
+    let sink = Arc::clone(&records);
     let decider = |request: NetworkPolicyRequest| async move {
         match (request.protocol, request.method.as_deref()) {
             (Protocol::Https, Some("HEAD")) => NetworkDecision::deny("no_head"),
@@ -84,7 +72,7 @@ async fn p8_r3_every_request_inside_is_asked_about_and_recorded_as_overridden() 
         let answer = ask(stream, request(method, "/path")).await;
         assert_eq!(answer.status(), status, "{method}");
         let outside = "allow decider not_allowed true https_connect origin.test c1";
-        assert_eq!(audit.take(), [outside, recorded], "{method}");
+        assert_eq!(records.take(), [outside, recorded], "{method}");
     }
 }
 
@@ -106,11 +94,11 @@ async fn p8_c7_settings_that_come_while_the_decider_thinks_count() {
         asked.notified().await;
         let denied = "[network]\ndenied_domains = [\"origin.test\"]\n";
         let denied = Arc::new(settings(denied));
-        scene.engine.replace(&denied).expect("settings");
+        scene.doors.engine.replace(&denied).expect("settings");
         go_on.notify_one();
     });
     assert!(answer.contains("\"reason\":\"denied\""), "{answer}");
-    let blocked = scene.engine.blocked().entries(0);
+    let blocked = scene.doors.engine.blocked().entries(0);
     assert_eq!(blocked[0].rule.as_deref(), Some("origin.test (test:2)"));
 }
 
@@ -127,7 +115,11 @@ async fn p8_c6_a_requirement_keeps_the_last_word_from_the_decider() {
         ..PolicySpec::default()
     };
     managed.policy = Arc::new(Policy::compile(&spec).expect("no lists"));
-    scene.engine.replace(&Arc::new(managed)).expect("settings");
+    scene
+        .doors
+        .engine
+        .replace(&Arc::new(managed))
+        .expect("settings");
     let answer = scene.refused("origin.test:443").await;
     assert!(answer.contains("\"reason\":\"not_allowed\""), "{answer}");
 }

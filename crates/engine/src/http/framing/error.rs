@@ -3,7 +3,7 @@
 
 /// Why the stream was cut. The text is for the client.
 #[derive(thiserror::Error, Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum FramingError {
     /// RFC 9112 section 2.2 lets a recipient accept it. Recipients that do and that do not disagree
     /// about where lines end.
     #[error("a line ends in a bare LF")]
@@ -98,7 +98,7 @@ pub(crate) enum Flaw {
     Trailer,
 }
 
-impl Flaw {
+impl FramingError {
     /// The status code that answers it.
     pub(crate) fn status(self) -> u16 {
         match self {

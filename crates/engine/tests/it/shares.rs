@@ -6,13 +6,12 @@
     reason = "a poisoned lock is a test that has failed already"
 )]
 
-mod shares {
-    pub(crate) mod scene;
-}
+mod scene;
 
 use std::time::Duration;
 
-use shares::scene::{Scene, TIMEOUT};
+use self::scene::Scene;
+use crate::kit::TIMEOUT;
 
 /// An idle time that no test reaches.
 const NEVER: &str = "1h";
@@ -40,7 +39,7 @@ async fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
     for tunnel in held[..2].iter_mut().chain(&mut others) {
         tunnel.echo().await;
     }
-    assert_eq!(scene.engine.counters().ended_for_others, 2);
+    assert_eq!(scene.doors.engine.counters().ended_for_others, 2);
     // Both have their share now.
     let mut more = scene.open(2).await;
     more.send(scene.connect_request()).await;
@@ -61,10 +60,10 @@ async fn c5_nothing_is_asked_and_nothing_ends_while_places_are_left() {
     for tunnel in &mut held {
         tunnel.echo().await;
     }
-    assert_eq!(scene.asked(), 0);
-    assert_eq!(scene.engine.counters().ended_for_others, 0);
+    assert_eq!(scene.lookups(), 0);
+    assert_eq!(scene.doors.engine.counters().ended_for_others, 0);
     let _other = scene.tunnel(2).await;
-    assert!(scene.asked() > 0);
+    assert!(scene.lookups() > 0);
 }
 
 #[tokio::test]
@@ -141,7 +140,7 @@ async fn c5_udp_associations_give_way_like_any_connection() {
     let scene = Scene::new(2, NEVER).await;
     let mut associations = [scene.associate(1).await, scene.associate(1).await];
     let _other = scene.tunnel(2).await;
-    assert_eq!(scene.engine.counters().udp_associations, 1);
+    assert_eq!(scene.doors.engine.counters().udp_associations, 1);
     assert!(associations[0].has_ended().await);
 }
 
@@ -159,7 +158,7 @@ async fn c5_a_flood_of_waiting_clients_is_turned_away_where_it_keeps_another_use
     }
     let mut other = scene.tunnel(2).await;
     other.echo().await;
-    assert!(scene.engine.counters().turned_away > 0);
+    assert!(scene.doors.engine.counters().turned_away > 0);
     // No waiting client has taken a place from the first user's share.
     let mut alive = 0;
     for tunnel in &mut held {
@@ -237,5 +236,5 @@ async fn c5_a_listener_beside_the_doors_is_shared_out_too() {
     other.send("anything".to_owned()).await;
     assert!(other.answers_within(TIMEOUT).await);
     assert!(idle[0].has_ended().await);
-    assert_eq!(scene.engine.counters().ended_for_others, 1);
+    assert_eq!(scene.doors.engine.counters().ended_for_others, 1);
 }

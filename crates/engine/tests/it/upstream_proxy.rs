@@ -1,13 +1,14 @@
 //! Upstream proxies (SPEC H12): which traffic goes through them, which goes past them, what they
 //! are sent, and how invalid answers are handled.
 
-#[path = "upstream_proxy/scene.rs"]
 mod scene;
 
-use scene::{POLICY, Plays, Scene, head, read_until, settings};
 use tokio::io::AsyncWriteExt as _;
 
-const YES: Plays = Plays::Along("HTTP/1.1 200 Connection established\r\n\r\n");
+use self::scene::{POLICY, Scene, Script, settings};
+use crate::kit::stream::{read_head, read_until};
+
+const ESTABLISHED: Script = Script::Tunnel("HTTP/1.1 200 Connection established\r\n\r\n");
 const ALL: &[(&str, &str)] = &[("ALL_PROXY", "http://proxy.test:3128")];
 const PROXY: &str = "10.0.0.9:3128";
 const ORIGIN: &str = "93.184.216.34";
@@ -23,7 +24,7 @@ async fn h12_each_kind_of_traffic_has_its_proxy() {
         (&[http, tunnel], true, true),
         (ALL, true, true),
     ] {
-        let scene = Scene::new(variables, YES).await;
+        let scene = Scene::new(variables, ESTABLISHED).await;
         let way = |port, proxied| {
             let origin = format!("{ORIGIN}:{port}");
             vec![if proxied { PROXY.to_owned() } else { origin }]
@@ -36,7 +37,7 @@ async fn h12_each_kind_of_traffic_has_its_proxy() {
         assert_eq!(scene.dialled(), way(443, connect), "{variables:?}");
         assert_eq!(scene.socks5("origin.test", 22).await, 0);
         assert_eq!(scene.dialled(), way(22, connect), "{variables:?}");
-        let counters = scene.engine.counters();
+        let counters = scene.doors.engine.counters();
         let counted = (
             counters.upstream_direct,
             counters.upstream_http_proxy,
@@ -50,7 +51,11 @@ async fn h12_each_kind_of_traffic_has_its_proxy() {
 
 #[tokio::test]
 async fn h12_the_proxy_is_told_what_it_has_to_know_and_no_more() {
-    let scene = Scene::new(&[("ALL_PROXY", "http://us%40er:pass@proxy.test:3128")], YES).await;
+    let scene = Scene::new(
+        &[("ALL_PROXY", "http://us%40er:pass@proxy.test:3128")],
+        ESTABLISHED,
+    )
+    .await;
     let request = "GET http://origin.test/a?b HTTP/1.1\r\nHost: origin.test\r\n\
          Proxy-Authorization: Basic Y2xpZW50\r\nX-Own: 1\r\nVia: 1.1 x\r\n";
     assert!(scene.ask(request).await.starts_with("HTTP/1.1 200"));
@@ -67,12 +72,12 @@ async fn h12_the_proxy_is_told_what_it_has_to_know_and_no_more() {
              Proxy-Authorization: Basic dXNAZXI6cGFzcw==\r\n\r\n",
         ]
     );
-    assert!(!format!("{:?}", scene.engine.current().settings()).contains("pass"));
+    assert!(!format!("{:?}", scene.doors.engine.current().settings()).contains("pass"));
 }
 
 #[tokio::test]
 async fn h12_connections_to_the_proxy_are_kept_for_their_authority() {
-    let scene = Scene::new(ALL, YES).await;
+    let scene = Scene::new(ALL, ESTABLISHED).await;
     for _ in 0..3 {
         scene.get("http://origin.test/").await;
     }
@@ -88,7 +93,7 @@ async fn h12_connections_to_the_proxy_are_kept_for_their_authority() {
 
 #[tokio::test]
 async fn h12_what_policy_refuses_reaches_no_proxy() {
-    let scene = Scene::new(ALL, YES).await;
+    let scene = Scene::new(ALL, ESTABLISHED).await;
     assert!(
         scene
             .get("http://a.example/")
@@ -121,7 +126,11 @@ async fn h12_what_policy_refuses_reaches_no_proxy() {
 
 #[tokio::test]
 async fn h12_local_and_excepted_targets_go_past_the_proxy() {
-    let scene = Scene::new(&[ALL[0], ("NO_PROXY", "other.test,93.184.216.0/28")], YES).await;
+    let scene = Scene::new(
+        &[ALL[0], ("NO_PROXY", "other.test,93.184.216.0/28")],
+        ESTABLISHED,
+    )
+    .await;
     for (target, dialled) in [
         ("other.test", "93.184.216.34:80"),
         ("93.184.216.9", "93.184.216.9:80"),
@@ -134,7 +143,7 @@ async fn h12_local_and_excepted_targets_go_past_the_proxy() {
         assert_eq!(scene.dialled(), [dialled, dialled], "{target}");
     }
     let local = POLICY.replacen('\n', "\nallow_local_binding = true\n", 1);
-    let scene = Scene::with(settings(&local, ALL), YES).await;
+    let scene = Scene::with(settings(&local, ALL), ESTABLISHED).await;
     scene.get("http://local.test/").await;
     scene.connect("local.test:443").await.expect("a tunnel");
     assert_eq!(scene.dialled(), ["127.0.0.1:80", "127.0.0.1:443"]);
@@ -145,7 +154,7 @@ async fn h12_local_and_excepted_targets_go_past_the_proxy() {
 async fn h12_without_the_switch_there_is_no_proxy() {
     let mut given = settings(POLICY, ALL);
     given.0.allow_upstream_proxy = false;
-    let scene = Scene::with(given, YES).await;
+    let scene = Scene::with(given, ESTABLISHED).await;
     scene.get("http://origin.test/").await;
     scene.connect("origin.test:443").await.expect("a tunnel");
     assert_eq!(scene.dialled(), ["93.184.216.34:80", "93.184.216.34:443"]);
@@ -159,10 +168,10 @@ async fn h12_the_proxy_never_loops_through_itself() {
         ("http://localhost:3128", "127.0.0.1:3128"),
         ("http://local.test:3128", "127.0.0.1:3128"),
     ] {
-        let scene = Scene::new(&[("ALL_PROXY", proxy)], YES).await;
+        let scene = Scene::new(&[("ALL_PROXY", proxy)], ESTABLISHED).await;
         let own = scene.own(own);
         let named = usize::from(!proxy.contains(".test"));
-        assert_eq!(scene.engine.looping_proxies().len(), named, "{proxy}");
+        assert_eq!(scene.doors.engine.looping_proxies().len(), named, "{proxy}");
         if proxy.contains("localhost") {
             // It has no address on this machine; the test only checks how it is classified.
             continue;
@@ -174,7 +183,7 @@ async fn h12_the_proxy_never_loops_through_itself() {
         assert!(scene.connect("origin.test:443").await.is_err(), "{proxy}");
         assert_eq!(scene.socks5("origin.test", 443).await, 2, "{proxy}");
         assert_eq!(scene.dialled(), [""; 0], "{proxy}");
-        let blocked = scene.engine.blocked().entries(0);
+        let blocked = scene.doors.engine.blocked().entries(0);
         assert_eq!(blocked.len(), 3, "{proxy}");
         drop(own);
         let answer = scene.get("http://origin.test/").await;
@@ -184,67 +193,67 @@ async fn h12_the_proxy_never_loops_through_itself() {
 
 #[tokio::test]
 async fn h12_what_is_no_tunnel_is_a_502_that_says_whose_fault_it_is() {
-    for (plays, status, said, reply) in [
+    for (script, status, said, reply) in [
         (
-            Plays::Says("HTTP/1.1 407 No\r\n\r\n"),
+            Script::Close("HTTP/1.1 407 No\r\n\r\n"),
             502,
             "wants other credentials",
             1,
         ),
         (
-            Plays::Says("HTTP/1.1 503 No\r\n\r\n"),
+            Script::Close("HTTP/1.1 503 No\r\n\r\n"),
             502,
             "answered with status 503",
             1,
         ),
         (
-            Plays::Says("HTTP/1.1 302 No\r\n\r\n"),
+            Script::Close("HTTP/1.1 302 No\r\n\r\n"),
             502,
             "answered with status 302",
             1,
         ),
         (
-            Plays::Says("SSH-2.0-x\r\n"),
+            Script::Close("SSH-2.0-x\r\n"),
             502,
             "as an HTTP proxy does",
             1,
         ),
         (
-            Plays::Says("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage"),
+            Script::Close("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage"),
             502,
             "as an HTTP proxy does",
             1,
         ),
         (
-            Plays::Says("HTTP/1.1 200 OK\r\nhalf: a"),
+            Script::Close("HTTP/1.1 200 OK\r\nhalf: a"),
             502,
             "closed the connection",
             1,
         ),
-        (Plays::Says(""), 502, "closed the connection", 1),
-        (Plays::Silent, 504, "did not answer in time", 6),
+        (Script::Close(""), 502, "closed the connection", 1),
+        (Script::Silent, 504, "did not answer in time", 6),
     ] {
-        let scene = Scene::new(ALL, plays).await;
+        let scene = Scene::new(ALL, script).await;
         let answer = scene
             .connect("origin.test:443")
             .await
             .expect_err("no tunnel");
         let line = format!("HTTP/1.1 {status}");
-        assert!(answer.starts_with(&line), "{plays:?}: {answer}");
-        assert!(answer.contains(said), "{plays:?}: {answer}");
+        assert!(answer.starts_with(&line), "{script:?}: {answer}");
+        assert!(answer.contains(said), "{script:?}: {answer}");
         assert!(
             answer.contains("the fault lies with its upstream proxy"),
             "{answer}"
         );
         assert!(!answer.contains("proxy.test"), "SPEC H7: {answer}");
-        assert_eq!(scene.socks5("origin.test", 443).await, reply, "{plays:?}");
-        assert_eq!(scene.engine.counters().upstream_tunnel_proxy, 0);
+        assert_eq!(scene.socks5("origin.test", 443).await, reply, "{script:?}");
+        assert_eq!(scene.doors.engine.counters().upstream_tunnel_proxy, 0);
     }
 }
 
 #[tokio::test]
 async fn h12_a_proxy_without_an_address_is_a_502() {
-    let scene = Scene::new(&[("ALL_PROXY", "http://nobody.test:3128")], YES).await;
+    let scene = Scene::new(&[("ALL_PROXY", "http://nobody.test:3128")], ESTABLISHED).await;
     let answer = scene
         .connect("origin.test:443")
         .await
@@ -260,12 +269,12 @@ async fn h12_a_proxy_without_an_address_is_a_502() {
 async fn h12_a_client_is_never_asked_for_the_proxys_credentials() {
     let no =
         "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n";
-    let scene = Scene::new(ALL, Plays::Says(no)).await;
+    let scene = Scene::new(ALL, Script::Close(no)).await;
     let answer = scene.get("http://origin.test/").await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     assert!(answer.contains("wants other credentials"), "{answer}");
     let no = "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 2\r\n\r\nno";
-    let scene = Scene::new(ALL, Plays::Says(no)).await;
+    let scene = Scene::new(ALL, Script::Close(no)).await;
     let answer = scene.get("http://origin.test/").await;
     assert!(
         answer.starts_with("HTTP/1.1 504"),
@@ -275,7 +284,7 @@ async fn h12_a_client_is_never_asked_for_the_proxys_credentials() {
 
 #[tokio::test]
 async fn h12_bytes_behind_the_proxys_answer_belong_to_the_tunnel() {
-    let yes = Plays::Along("HTTP/1.1 200 OK\r\n\r\nSSH-2.0-early\r\n");
+    let yes = Script::Tunnel("HTTP/1.1 200 OK\r\n\r\nSSH-2.0-early\r\n");
     let scene = Scene::new(ALL, yes).await;
     let mut tunnel = scene.connect("origin.test:22").await.expect("a tunnel");
     assert_eq!(read_until(&mut tunnel, "\n").await, "SSH-2.0-early\r\n");
@@ -292,7 +301,7 @@ async fn h12_bytes_behind_the_proxys_answer_belong_to_the_tunnel() {
 
 #[tokio::test]
 async fn h12_websocket_over_plain_http_is_tunnelled_through_its_proxy() {
-    let scene = Scene::new(&[("HTTP_PROXY", "http://proxy.test:3128")], YES).await;
+    let scene = Scene::new(&[("HTTP_PROXY", "http://proxy.test:3128")], ESTABLISHED).await;
     // A kept connection leads to the proxy, which changes nothing.
     scene.get("http://origin.test/").await;
     let mut client = scene.client().await;
@@ -302,8 +311,8 @@ async fn h12_websocket_over_plain_http_is_tunnelled_through_its_proxy() {
         .write_all(request.as_bytes())
         .await
         .expect("a request");
-    let answer = head(&mut client).await.expect("an answer");
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "{answer:?}");
+    let answer = read_head(&mut client).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer:?}");
     assert_eq!(read_until(&mut client, "frames").await, "frames");
     let heads = scene.heads();
     assert!(heads[1].starts_with("CONNECT origin.test:80 "), "{heads:?}");
@@ -311,7 +320,7 @@ async fn h12_websocket_over_plain_http_is_tunnelled_through_its_proxy() {
 
 #[tokio::test]
 async fn p11_a_tunnel_through_a_proxy_is_judged_by_its_destination() {
-    let scene = Scene::new(ALL, YES).await;
+    let scene = Scene::new(ALL, ESTABLISHED).await;
     let mut tunnel = scene.connect("origin.test:443").await.expect("a tunnel");
     // The proxy's own address is private, which is permitted.
     let same = settings(POLICY, ALL);
@@ -324,5 +333,8 @@ async fn p11_a_tunnel_through_a_proxy_is_judged_by_its_destination() {
     let denying = POLICY.replacen('\n', "\ndenied_domains = [\"93.184.216.34\"]\n", 1);
     let denying = settings(&denying, ALL);
     scene.replace(denying);
-    assert!(head(&mut tunnel).await.is_none(), "the tunnel has ended");
+    assert!(
+        read_head(&mut tunnel).await.is_none(),
+        "the tunnel has ended"
+    );
 }

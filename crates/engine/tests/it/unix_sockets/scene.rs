@@ -1,58 +1,32 @@
 //! An engine that serves unix sockets on every platform, and programs that listen on some in a
 //! folder of the test's own.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use codex_network_config::{Settings, Sources, load};
-use codex_network_engine::{
-    AuditEvent, AuditSink, Door, Engine, EngineParts, Listening, NetworkDecision,
-    NetworkPolicyRequest, Scope,
-};
+use codex_network_config::Settings;
+use codex_network_engine::{EngineParts, NetworkDecision, NetworkPolicyRequest, Scope};
 use codex_network_policy::UnixSocketSupport;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::time::timeout;
 
-/// Time limit for everything in these tests.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+use crate::kit::doors::{Doors, status};
+use crate::kit::records::Records;
+use crate::kit::server::answer;
+use crate::kit::stream::next_head;
 
 pub(crate) struct Scene {
-    pub(crate) engine: Engine,
-    http: Listening,
+    pub(crate) doors: Doors,
     folder: Arc<TempDir>,
-    audit: Arc<Audit>,
+    records: Arc<Records>,
 }
 
-/// A folder with sockets in it, and the settings for a scene there.
-pub(crate) struct Stage(Arc<TempDir>);
+/// A folder with sockets in it, and the settings that name them.
+pub(crate) struct SocketFolder(Arc<TempDir>);
 
-/// Keeps the records, as `verdict reason scope address:port`.
-#[derive(Default)]
-struct Audit(Mutex<Vec<String>>);
-
-impl AuditSink for Audit {
-    fn record(&self, event: &AuditEvent<'_>) {
-        let scope = match event.scope {
-            Scope::Domain => "domain",
-            Scope::NonDomain => "non_domain",
-        };
-        let line = format!(
-            "{} {} {scope} {}:{}",
-            event.decision.verdict(),
-            event.reason,
-            event.server_address,
-            event.server_port
-        );
-        self.0.lock().expect("not poisoned").push(line);
-    }
-}
-
-impl Stage {
+impl SocketFolder {
     pub(crate) fn new() -> Self {
         Self(Arc::new(TempDir::new().expect("a folder")))
     }
@@ -62,14 +36,13 @@ impl Stage {
     }
 
     /// The settings of `[permissions.p.network]`: `{}` in the text stands for the folder.
-    fn settings(&self, text: &str) -> Arc<Settings> {
+    fn settings(&self, text: &str) -> Settings {
         let folder = self.0.path().to_str().expect("ASCII");
         let text = format!(
             "default_permissions = \"p\"\n[permissions.p.network]\n{}\n",
             text.replace("{}", folder)
         );
-        let loaded = load(&Sources::none().with_text("test", &text)).expect("a policy");
-        Arc::new(loaded.settings)
+        crate::kit::settings(&text)
     }
 
     pub(crate) fn scene(&self, text: &str) -> Scene {
@@ -77,33 +50,42 @@ impl Stage {
     }
 
     pub(crate) fn scene_with(&self, text: &str, unix_sockets: UnixSocketSupport) -> Scene {
-        let audit = Arc::new(Audit::default());
+        // `verdict reason scope address:port`
+        let records = Records::new(|event| {
+            let scope = match event.scope {
+                Scope::Domain => "domain",
+                Scope::NonDomain => "non_domain",
+            };
+            format!(
+                "{} {} {scope} {}:{}",
+                event.decision.verdict(),
+                event.reason,
+                event.server_address,
+                event.server_port
+            )
+        });
         let never = |request: NetworkPolicyRequest| async move {
             panic!("the decider was asked about {}", request.host);
             #[expect(unreachable_code, reason = "says what a decider gives")]
             NetworkDecision::Allow
         };
         let parts = EngineParts {
-            audit: Arc::clone(&audit) as Arc<dyn AuditSink>,
+            audit: Arc::clone(&records) as _,
             decider: Some(Arc::new(never)),
             unix_sockets,
             ..EngineParts::default()
         };
-        let engine = Engine::new(self.settings(text), parts).expect("an engine");
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
-        let http = engine.open(Door::Http, listener).expect("a door");
         Scene {
-            engine,
-            http,
+            doors: Doors::open(self.settings(text), parts),
             folder: Arc::clone(&self.0),
-            audit,
+            records,
         }
     }
 }
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
@@ -112,24 +94,23 @@ pub(crate) struct Said {
 impl Scene {
     /// Other settings.
     pub(crate) fn replace(&self, text: &str) {
-        let stage = Stage(Arc::clone(&self.folder));
-        let settings = stage.settings(text);
-        self.engine.replace(&settings).expect("usable settings");
+        let folder = SocketFolder(Arc::clone(&self.folder));
+        let settings = Arc::new(folder.settings(text));
+        let replaced = self.doors.engine.replace(&settings);
+        replaced.expect("usable settings");
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the test's own client")]
     pub(crate) async fn client(&self) -> TcpStream {
-        let door = self.http.address();
-        TcpStream::connect(door).await.expect("an open door")
+        self.doors.client().await
     }
 
     /// `GET` on a connection of its own.
-    pub(crate) async fn get(&self, socket: &Path) -> Said {
+    pub(crate) async fn get(&self, socket: &Path) -> Answer {
         self.ask("GET", &field(socket), "").await
     }
 
     /// One request on a connection of its own, with these fields and this content.
-    pub(crate) async fn ask(&self, method: &str, fields: &str, content: &str) -> Said {
+    pub(crate) async fn ask(&self, method: &str, fields: &str, content: &str) -> Answer {
         let length = match content.len() {
             0 => String::new(),
             length => format!("Content-Length: {length}\r\n"),
@@ -137,22 +118,17 @@ impl Scene {
         let request = format!(
             "{method} http://localhost/containers/json?all=1 HTTP/1.1\r\nHost: localhost\r\n{fields}{length}Connection: close\r\n\r\n{content}"
         );
-        let mut client = self.client().await;
-        client.write_all(request.as_bytes()).await.expect("a door");
-        let mut answer = String::new();
-        let read = timeout(TIMEOUT, client.read_to_string(&mut answer));
-        read.await.expect("an answer in time").expect("an answer");
-        Said::of(&answer)
+        Answer::of(&self.doors.exchange(request.as_bytes()).await)
     }
 
-    /// What was audited since the last call.
-    pub(crate) fn audited(&self) -> Vec<String> {
-        std::mem::take(&mut *self.audit.0.lock().expect("not poisoned"))
+    /// The records since the last call.
+    pub(crate) fn records(&self) -> Vec<String> {
+        self.records.take()
     }
 
     /// The reasons of the blocked entries, and their full text.
     pub(crate) fn blocked(&self) -> (Vec<String>, String) {
-        let entries = self.engine.blocked().entries(0);
+        let entries = self.doors.engine.blocked().entries(0);
         let reasons = entries.iter().map(|entry| entry.reason.to_string());
         let text = serde_json::to_string(&entries).expect("JSON");
         (reasons.collect(), text)
@@ -164,11 +140,11 @@ impl Scene {
     }
 }
 
-impl Said {
+impl Answer {
     pub(crate) fn of(answer: &str) -> Self {
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         Self {
-            status: head[9..12].parse().expect("a status"),
+            status: status(head),
             head: head.to_lowercase(),
             body: body.to_owned(),
         }
@@ -187,28 +163,28 @@ pub(crate) struct Program {
     heads: Arc<Mutex<Vec<String>>>,
 }
 
-/// How a program answers a request.
+/// How a program answers each request.
 #[derive(Clone, Copy)]
-pub(crate) enum Plays {
+pub(crate) enum Script {
     /// Always answers with this text, and keeps the connection.
-    Says(&'static str),
+    Answer(&'static str),
     /// Answers with the content of the request.
-    Echoes,
+    Echo,
     /// Writes this text and nothing else.
-    Writes(&'static str),
+    Write(&'static str),
     /// Changes to this protocol, and echoes.
-    Switches(&'static str),
+    Upgrade(&'static str),
 }
 
 impl Program {
-    pub(crate) fn listen(path: &Path, plays: Plays) -> Self {
+    pub(crate) fn listen(path: &Path, script: Script) -> Self {
         let program = Self::default();
         let listener = UnixListener::bind(path).expect("a socket");
         let accepting = program.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 accepting.connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(accepting.clone().serve(stream, plays));
+                tokio::spawn(accepting.clone().serve(stream, script));
             }
         });
         program
@@ -224,8 +200,8 @@ impl Program {
         std::mem::take(&mut *self.heads.lock().expect("not poisoned"))
     }
 
-    async fn serve(self, mut stream: UnixStream, plays: Plays) {
-        while let Some(head) = head(&mut stream).await {
+    async fn serve(self, mut stream: UnixStream, script: Script) {
+        while let Some(head) = next_head(&mut stream).await {
             let length = head.lines().find_map(|line| {
                 line.to_lowercase()
                     .strip_prefix("content-length: ")?
@@ -237,11 +213,11 @@ impl Program {
                 return;
             }
             self.heads.lock().expect("not poisoned").push(head);
-            let answer = match plays {
-                Plays::Says(text) => answer(text.as_bytes()),
-                Plays::Echoes => answer(&content),
-                Plays::Writes(text) => text.as_bytes().to_vec(),
-                Plays::Switches(protocol) => {
+            let answer = match script {
+                Script::Answer(text) => answer(text.as_bytes()),
+                Script::Echo => answer(&content),
+                Script::Write(text) => text.as_bytes().to_vec(),
+                Script::Upgrade(protocol) => {
                     let head = format!(
                         "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
                     );
@@ -251,7 +227,7 @@ impl Program {
             if stream.write_all(&answer).await.is_err() {
                 return;
             }
-            if let Plays::Switches(_) = plays {
+            if let Script::Upgrade(_) = script {
                 let (mut from, mut to) = stream.split();
                 // The client ends it.
                 let _ = tokio::io::copy(&mut from, &mut to).await;
@@ -259,21 +235,4 @@ impl Program {
             }
         }
     }
-}
-
-fn answer(content: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
-        content.len()
-    );
-    [head.as_bytes(), content].concat()
-}
-
-/// Reads up to the end of a head; `None` when there is none.
-pub(crate) async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    Some(String::from_utf8_lossy(&head).into_owned())
 }

@@ -4,56 +4,30 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use codex_network_config::{Sources, load};
 use codex_network_engine::{
-    BlockedEntry, DescribedRequest, Dial, Door, Engine, EngineParts, Listening, Lookup,
-    OwnListener, OwnListeners, TcpDialler,
+    DescribedRequest, Dial, Engine, EngineParts, Lookup, OwnListener, OwnListeners, TcpDialler,
 };
 use codex_network_policy::{Authority, LocalAddresses, Protocol};
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-/// How long the proxy may take to refuse.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::kit::doors::{Doors, connect, listener};
+use crate::kit::settings;
+use crate::kit::stream::in_time;
 
 const POLICY: &str = "[network]\nallowed_domains = [\"127.0.0.1\"]\nallow_local_binding = true\n";
 
-fn engine(dialler: Arc<dyn Dial>, door: Door) -> (Engine, Listening) {
-    observed_engine(dialler, door, None)
-}
-
-/// An engine that reports each refusal.
-fn observed_engine(
-    dialler: Arc<dyn Dial>,
-    door: Door,
-    blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
-) -> (Engine, Listening) {
-    let settings = load(&Sources::none().with_text("test", POLICY));
-    let settings = settings.expect("a policy").settings;
-    let parts = EngineParts {
-        dialler,
-        blocked_observer,
-        ..EngineParts::default()
-    };
-    let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
-    let door = engine.open(door, listener).expect("a door");
-    (engine, door)
-}
-
 /// Opens a listener at the address that it must dial, like a reload between judgement and dial.
 #[derive(Default)]
-struct Late {
+struct LateListener {
     own: OnceLock<OwnListeners>,
     opened: OnceLock<OwnListener>,
 }
 
-impl Dial for Late {
+impl Dial for LateListener {
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
         let own = self.own.get().expect("the engine's set");
         self.opened.get_or_init(|| own.add(address));
@@ -62,24 +36,23 @@ impl Dial for Late {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "the test's own client")]
 async fn p6_a_listener_that_opens_between_the_judgement_and_the_dial_is_not_reached() {
-    let late = Arc::new(Late::default());
-    let (engine, door) = engine(Arc::clone(&late) as Arc<dyn Dial>, Door::Http);
-    assert!(late.own.set(engine.own_listeners().clone()).is_ok());
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let late = Arc::new(LateListener::default());
+    let parts = EngineParts {
+        dialler: Arc::clone(&late) as Arc<dyn Dial>,
+        ..EngineParts::default()
+    };
+    let doors = Doors::open(settings(POLICY), parts);
+    assert!(late.own.set(doors.engine.own_listeners().clone()).is_ok());
+    let listener = listener();
     let address = listener.local_addr().expect("an address");
-    let mut client = TcpStream::connect(door.address()).await.expect("the door");
-    let head = format!("GET http://{address}/health HTTP/1.1\r\nConnection: close\r\n\r\n");
-    client.write_all(head.as_bytes()).await.expect("a request");
-    let mut answer = String::new();
-    let read = timeout(TIMEOUT, client.read_to_string(&mut answer)).await;
-    read.expect("it is refused").expect("an answer");
+    let request = format!("GET http://{address}/health HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let answer = doors.exchange(request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
-    assert_eq!(engine.blocked().entries(0)[0].reason, "loop_detected");
-    let (mut came, _) = listener.accept().expect("it was dialled");
+    assert_eq!(doors.engine.blocked().entries(0)[0].reason, "loop_detected");
+    let (mut dialled, _) = listener.accept().expect("it was dialled");
     let mut sent = Vec::new();
-    io::Read::read_to_end(&mut came, &mut sent).expect("an end");
+    io::Read::read_to_end(&mut dialled, &mut sent).expect("an end");
     assert!(sent.is_empty(), "a byte went out");
 }
 
@@ -90,12 +63,16 @@ async fn p6_a_listener_that_opens_between_the_judgement_and_the_dial_is_not_reac
 )]
 async fn p6_a_destination_of_datagrams_that_becomes_our_own_gets_no_more() {
     let (observer, mut refusals) = mpsc::channel(1);
-    let (engine, door) = observed_engine(Arc::new(TcpDialler), Door::Socks5, Some(observer));
+    let parts = EngineParts {
+        blocked_observer: Some(observer),
+        ..EngineParts::default()
+    };
+    let doors = Doors::open(settings(POLICY), parts);
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a server");
     server.set_nonblocking(true).expect("a fresh socket");
     let server = tokio::net::UdpSocket::from_std(server).expect("a server");
     let address = server.local_addr().expect("an address");
-    let mut control = TcpStream::connect(door.address()).await.expect("the door");
+    let mut control = connect(doors.socks5()).await;
     control.write_all(&[5, 1, 0]).await.expect("a greeting");
     control.read_exact(&mut [0; 2]).await.expect("a method");
     let associate = [5, 3, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -115,15 +92,14 @@ async fn p6_a_destination_of_datagrams_that_becomes_our_own_gets_no_more() {
         client.send_to(&datagram, relay).await.expect("it is sent");
         server.recv(&mut buffer).await.expect("it comes");
     }
-    let _own = engine.own_listeners().add(address);
+    let _own = doors.engine.own_listeners().add(address);
     client.send_to(&datagram, relay).await.expect("it is sent");
-    let refused = timeout(TIMEOUT, refusals.recv()).await;
-    let refused = refused.expect("it is refused").expect("a refusal");
+    let refused = in_time(refusals.recv()).await.expect("a refusal");
     assert_eq!(refused.reason, "loop_detected");
     assert!(server.try_recv(&mut buffer).is_err(), "it came through");
 }
 
-/// An address of this machine, as far as the engine knows.
+/// The one address of this machine that the engine knows.
 const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 31, 1, 1));
 
 #[derive(Debug)]
@@ -136,15 +112,10 @@ impl LocalAddresses for OneAddress {
 }
 
 /// Sends a request for this address to the door, and returns the reason of the refusal.
-#[expect(clippy::disallowed_methods, reason = "the test's own client")]
-async fn refused(engine: &Engine, door: SocketAddr, address: SocketAddr) -> String {
-    let mut client = TcpStream::connect(door).await.expect("the door");
-    let head = format!("GET http://{address}/ HTTP/1.1\r\nConnection: close\r\n\r\n");
-    client.write_all(head.as_bytes()).await.expect("a request");
-    let mut answer = String::new();
-    let read = timeout(TIMEOUT, client.read_to_string(&mut answer)).await;
-    read.expect("it is refused").expect("an answer");
-    let blocked = engine.blocked().entries(0);
+async fn refused(doors: &Doors, address: SocketAddr) -> String {
+    let request = format!("GET http://{address}/ HTTP/1.1\r\nConnection: close\r\n\r\n");
+    doors.exchange(request.as_bytes()).await;
+    let blocked = doors.engine.blocked().entries(0);
     blocked.last().expect("a refusal").reason.to_string()
 }
 
@@ -167,32 +138,26 @@ async fn explained(engine: &Engine, address: SocketAddr) -> (String, Option<Sock
 
 #[tokio::test]
 async fn p6_k5_l6_a_door_and_explain_agree_about_a_listener_on_every_address() {
-    let settings = |text| {
-        let loaded = load(&Sources::none().with_text("test", text));
-        Arc::new(loaded.expect("a policy").settings)
-    };
     let parts = EngineParts {
         machine: Arc::new(OneAddress),
         ..EngineParts::default()
     };
-    let engine = Engine::new(settings(POLICY), parts).expect("an engine");
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
-    let door = engine.open(Door::Http, listener).expect("a door");
+    let doors = Doors::open(settings(POLICY), parts);
     let other = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1));
-    let _own = engine.own_listeners().add(other);
+    let _own = doors.engine.own_listeners().add(other);
     let address = SocketAddr::from((MACHINE, other.port()));
-    for (address, named) in [(address, other), (door.address(), door.address())] {
-        let reason = refused(&engine, door.address(), address).await;
+    for (address, named) in [(address, other), (doors.http(), doors.http())] {
+        let reason = refused(&doors, address).await;
         assert_eq!(reason, "loop_detected", "{address}");
-        let explained = explained(&engine, address).await;
+        let explained = explained(&doors.engine, address).await;
         assert_eq!(explained, (reason, Some(named)), "{address}");
     }
-    let off = settings("[network]\nenabled = false\n");
-    engine.replace(&off).expect("settings");
-    for address in [address, door.address()] {
-        let reason = refused(&engine, door.address(), address).await;
+    let off = Arc::new(settings("[network]\nenabled = false\n"));
+    doors.engine.replace(&off).expect("settings");
+    for address in [address, doors.http()] {
+        let reason = refused(&doors, address).await;
         assert_eq!(reason, "proxy_disabled", "{address}");
-        let explained = explained(&engine, address).await;
+        let explained = explained(&doors.engine, address).await;
         assert_eq!(explained, (reason, None), "{address}");
     }
 }

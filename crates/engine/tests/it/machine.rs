@@ -1,25 +1,23 @@
 //! The kernel's knowledge of the addresses of this machine (SPEC P3, P4), in a network of the
 //! test's own that has addresses of the internet. Nothing leaves the network: no other machine is
 //! in it.
-
-#![cfg(target_os = "linux")]
+//!
+//! Each test runs in a process of its own, in a network namespace of its own.
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::Command;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use codex_network_config::{Sources, load};
-use codex_network_engine::{
-    Door, Engine, EngineParts, KernelAddresses, Listening, Resolve, ResolveError,
-};
+use codex_network_engine::{Door, EngineParts, KernelAddresses, Resolve};
 use codex_network_policy::LocalAddresses as _;
-use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
-/// Set where the test runs in a network of its own.
-const INSIDE: &str = "IN_A_NETWORK_OF_ITS_OWN";
+use crate::kit::doors::Doors;
+use crate::kit::network::Names;
+use crate::kit::process::{is_alone, run_alone};
+use crate::kit::settings;
+
 /// The exit code when a network cannot be made.
 const CANNOT: i32 = 77;
 
@@ -41,40 +39,22 @@ const NETWORK: &str = "
     until ip -6 route get 2606:2800::2 | grep -q ^local; do sleep 0.02; done";
 
 /// Runs a test again in a network of its own. Returns whether this is that run. If no network can
-/// be made, says so and runs nothing.
+/// be made, it says so and runs nothing.
 fn is_inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_alone() {
         return true;
     }
-    let this = std::env::current_exe().expect("the test program");
     let script = format!("{{ {NETWORK}; }} >&2 || exit {CANNOT}; exec \"$0\" \"$@\"");
-    let mut unshare = Command::new("unshare");
+    let mut launcher = vec!["unshare"];
     if !is_root() {
-        unshare.arg("--map-root-user");
+        launcher.push("--map-root-user");
     }
-    let ran = unshare
-        .args(["--net", "sh", "-c", &script])
-        .arg(this)
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "yes")
-        .output();
-    let said = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
-    match ran {
-        Ok(ran) if ran.status.success() => {
-            let out = said(&ran.stdout);
-            assert!(out.contains("1 passed"), "{out}");
-        }
-        Ok(ran) if said(&ran.stdout).contains("running 1 test") => {
-            panic!("{}{}", said(&ran.stdout), said(&ran.stderr));
-        }
-        Ok(ran) => {
-            let why = said(&ran.stderr);
-            let why = why.lines().next().unwrap_or_default();
-            say(&format!(
-                "cannot run here: {test}: needs a root that may make a network, or a user that may: {why}"
-            ));
-        }
-        Err(error) => panic!("unshare does not start: {error}"),
+    launcher.extend(["--net", "sh", "-c", &script]);
+    if let Err(error) = run_alone(&format!("machine::{test}"), &launcher) {
+        let why = error.lines().next().unwrap_or_default();
+        say(&format!(
+            "cannot run here: {test}: needs a root that may make a network, or a user that may: {why}"
+        ));
     }
     false
 }
@@ -140,39 +120,27 @@ fn p4_the_kernel_tells_addresses_of_this_machine_from_all_others() {
     }
 }
 
-/// Resolves every name to this machine's own address.
-struct Wildcard;
-
-impl Resolve for Wildcard {
-    fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
-        let address = match name {
+/// An engine for which every name leads to an address of this machine.
+fn doors(policy: &str) -> Doors {
+    let names = Names::new(|name| {
+        vec![match name {
             "six.test" => IpAddr::from([0x2606, 0x2800, 0, 0, 0, 0, 0, 1]),
             _ => IpAddr::from([93, 184, 216, 34]),
-        };
-        Box::pin(async move { Ok(vec![address]) })
-    }
-}
-
-fn engine(policy: &str) -> (Engine, Listening) {
-    let sources = Sources::none().with_text("test", format!("[network]\n{policy}"));
-    let settings = load(&sources).expect("a policy").settings;
+        }]
+    });
     let parts = EngineParts {
-        resolver: Some(Arc::new(Wildcard)),
+        resolver: Some(names as Arc<dyn Resolve>),
         ..EngineParts::default()
     };
-    let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
-    let door = engine.open(Door::Http, listener).expect("a door");
-    (engine, door)
+    Doors::open(settings(&format!("[network]\n{policy}")), parts)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test's own client")]
-async fn connect(door: SocketAddr, authority: &str) -> String {
-    let mut stream = TcpStream::connect(door).await.expect("an open door");
+async fn connect(doors: &Doors, authority: &str) -> String {
+    let mut client = doors.client().await;
     let head = format!("CONNECT {authority} HTTP/1.1\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.expect("a request");
+    client.write_all(head.as_bytes()).await.expect("a request");
     let mut status = [0; 12];
-    stream.read_exact(&mut status).await.expect("an answer");
+    client.read_exact(&mut status).await.expect("an answer");
     String::from_utf8_lossy(&status[9..]).into_owned()
 }
 
@@ -184,7 +152,7 @@ async fn p4_a_service_on_every_address_is_not_reached_by_a_global_address_of_thi
     }
     let service = TcpListener::bind("[::]:0").await.expect("a listener");
     let port = service.local_addr().expect("an address").port();
-    let (engine, door) = engine("allowed_domains = [\"*\"]");
+    let doors = doors("allowed_domains = [\"*\"]");
     let targets = [
         "wild.test",
         "six.test",
@@ -195,23 +163,20 @@ async fn p4_a_service_on_every_address_is_not_reached_by_a_global_address_of_thi
         "[2a00:1::5]",
     ];
     for target in targets {
-        let status = connect(door.address(), &format!("{target}:{port}")).await;
+        let status = connect(&doors, &format!("{target}:{port}")).await;
         assert_eq!(status, "403", "{target}");
     }
-    let entries = engine.blocked().entries(0);
+    let entries = doors.engine.blocked().entries(0);
     assert_eq!(entries.len(), targets.len());
     for entry in entries {
         assert_eq!(entry.reason, "not_allowed_local", "{}", entry.host);
     }
     // A configuration that permits it gets there.
-    let (_, door) = self::engine("allowed_domains = [\"*\"]\nallow_local_binding = true");
-    assert_eq!(
-        connect(door.address(), &format!("six.test:{port}")).await,
-        "200"
-    );
-    let (_, door) = self::engine("allowed_domains = [\"93.184.216.34\"]");
+    let doors = self::doors("allowed_domains = [\"*\"]\nallow_local_binding = true");
+    assert_eq!(connect(&doors, &format!("six.test:{port}")).await, "200");
+    let doors = self::doors("allowed_domains = [\"93.184.216.34\"]");
     let literal = format!("93.184.216.34:{port}");
-    assert_eq!(connect(door.address(), &literal).await, "200");
+    assert_eq!(connect(&doors, &literal).await, "200");
 }
 
 /// A door on every address is reached by each of them.
@@ -220,15 +185,15 @@ async fn p6_a_door_on_every_address_is_our_own_at_each_address_of_this_machine()
     if !is_inside("p6_a_door_on_every_address_is_our_own_at_each_address_of_this_machine") {
         return;
     }
-    let (engine, door) = engine("allowed_domains = [\"*\"]\nallow_local_binding = true");
+    let doors = doors("allowed_domains = [\"*\"]\nallow_local_binding = true");
     let everywhere = std::net::TcpListener::bind("[::]:0").expect("a listener");
-    let socks = engine.open(Door::Socks5, everywhere).expect("a door");
+    let socks = doors.engine.open(Door::Socks5, everywhere).expect("a door");
     let port = socks.address().port();
     for target in ["93.184.216.35", "[2606:2800::2]", "[2a00:1::5]", "six.test"] {
-        let status = connect(door.address(), &format!("{target}:{port}")).await;
+        let status = connect(&doors, &format!("{target}:{port}")).await;
         assert_eq!(status, "403", "{target}");
     }
-    for entry in engine.blocked().entries(0) {
+    for entry in doors.engine.blocked().entries(0) {
         assert_eq!(entry.reason, "loop_detected", "{}", entry.host);
     }
 }

@@ -1,0 +1,31 @@
+//! Keeps audit events as lines of text.
+
+use std::sync::{Arc, Mutex};
+
+use codex_network_engine::{AuditEvent, AuditSink};
+
+/// An audit sink that keeps one line for each event.
+pub(crate) struct Records {
+    lines: Mutex<Vec<String>>,
+    line: fn(&AuditEvent<'_>) -> String,
+}
+
+impl Records {
+    /// Keeps what `line` makes of each event.
+    pub(crate) fn new(line: fn(&AuditEvent<'_>) -> String) -> Arc<Self> {
+        let lines = Mutex::default();
+        Arc::new(Self { lines, line })
+    }
+
+    /// The lines since the last call.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lines.lock().expect("not poisoned"))
+    }
+}
+
+impl AuditSink for Records {
+    fn record(&self, event: &AuditEvent<'_>) {
+        let line = (self.line)(event);
+        self.lines.lock().expect("not poisoned").push(line);
+    }
+}

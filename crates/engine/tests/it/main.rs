@@ -1,0 +1,16 @@
+//! The tests of the engine over real sockets on loopback, in one program.
+//!
+//! They run in parallel. A test that needs a process of its own runs this program again
+//! ([`kit::process`]) and says so where it stands.
+
+mod kit;
+
+mod interception;
+#[cfg(target_os = "linux")]
+mod machine;
+mod own;
+mod shares;
+mod unix_socket_flows;
+mod unix_sockets;
+mod upstream_proxy;
+mod vetting;
