@@ -11,7 +11,6 @@ mod client_stream;
 mod connect;
 pub(crate) mod described;
 mod exchange;
-mod first;
 mod forward;
 pub(crate) mod framing;
 mod headers;
@@ -19,13 +18,14 @@ mod http2;
 mod inside;
 mod inspect;
 mod interim;
-mod passage;
+mod origin_connections;
+mod request_state;
 mod resend;
+mod route;
 mod target;
-mod turn;
-mod underway;
 mod unix_socket;
 mod upgrade;
+mod watched_requests;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -46,17 +46,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-pub(crate) use body::{Answer, RequestBody};
+pub(crate) use body::{AnswerBody, RequestBody};
 pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, Stop, Timeouts};
-pub(crate) use first::First;
 pub(crate) use http2::serve_inside as serve_inside_http2;
 pub(crate) use inside::Inside;
-use interim::Interim;
+use interim::InterimQueue;
+pub(crate) use origin_connections::OriginConnections;
+use request_state::{RequestState, UpgradeState};
 use target::TargetError;
-use turn::{Turns, Upgrade};
-use underway::Underway;
 use upgrade::{Switched, UpgradeOffer};
+use watched_requests::WatchedRequests;
 
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
@@ -86,34 +86,34 @@ pub(crate) struct Session {
     address: SocketAddr,
     /// The connection as the limits see it.
     connection: ConnectionHandle,
-    place: Place,
+    role: Role,
     /// The last attempt that the client named.
     attempt: Mutex<Option<AttemptId>>,
     /// What the connection becomes once the answer in hand has been sent.
     next: Mutex<Option<Next>>,
     /// Interim answers (1xx) on their way to the client.
-    interim: Interim,
+    interim: InterimQueue,
     /// Whether a request is in hand.
-    turns: Turns,
+    request_state: RequestState,
     /// The requests that are judged again when the settings change.
-    underway: Arc<Underway>,
+    watched: Arc<WatchedRequests>,
 }
 
-/// Where requests come from.
-enum Place {
-    /// A client that talks to a proxy.
-    Door,
-    /// A client that takes us for the origin.
-    Inside(Box<Inside>),
+/// The role that the proxy has for the client.
+enum Role {
+    /// The client talks to a proxy.
+    Proxy,
+    /// The client talks to the origin, in intercepted TLS or plain inside a CONNECT.
+    Origin(Box<Inside>),
 }
 
-impl Place {
-    /// The name in records and messages.
+impl Role {
+    /// The listener's name in records and messages.
     fn door(&self) -> &'static str {
         match self {
-            Self::Door => DOOR,
-            Self::Inside(inside) if inside.wire == Wire::Plain => DOOR,
-            Self::Inside(_) => "https",
+            Self::Proxy => DOOR,
+            Self::Origin(inside) if inside.wire == Wire::Plain => DOOR,
+            Self::Origin(_) => "https",
         }
     }
 }
@@ -145,7 +145,7 @@ pub(crate) async fn serve(
     address: SocketAddr,
     connection: ConnectionHandle,
 ) -> Option<ConnectedClient> {
-    let session = Session::new(shared, address, connection, Place::Door);
+    let session = Session::new(shared, address, connection, Role::Proxy);
     let Continued {
         stream,
         early,
@@ -173,7 +173,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     inside: Inside,
 ) {
     let connection = inside.client.connection.clone();
-    let session = Session::new(shared, address, connection, Place::Inside(Box::new(inside)));
+    let session = Session::new(shared, address, connection, Role::Origin(Box::new(inside)));
     let Some(continued) = run(session, stream).await else {
         return;
     };
@@ -195,27 +195,27 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         stream,
         limits.max_header_bytes,
         timeouts,
-        session.turns.clone(),
+        session.request_state.clone(),
         session.interim.clone(),
         session.connection.clone(),
     );
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let mut request = request.map(Incoming::from);
         let session = Arc::clone(&session);
-        let turn = session.turns.take(&session.connection);
-        if turn.is_pathless() {
+        let active = session.request_state.begin(&session.connection);
+        if active.is_pathless() {
             request.extensions_mut().insert(EmptyPath);
         }
         if !UpgradeOffer::read(request.headers(), request.version()).is_empty() {
-            session.turns.set_upgrade(Upgrade::Asked);
+            session.request_state.set_upgrade(UpgradeState::Requested);
         }
         let answer: BoxFuture<'static, _> = Box::pin(async move {
             let answer = session.answer(request).await;
-            session.turns.set_upgrade(match answer.status() {
-                StatusCode::SWITCHING_PROTOCOLS => Upgrade::Done,
-                _ => Upgrade::None,
+            session.request_state.set_upgrade(match answer.status() {
+                StatusCode::SWITCHING_PROTOCOLS => UpgradeState::Done,
+                _ => UpgradeState::None,
             });
-            Ok::<_, std::convert::Infallible>(answer.map(|body| body.tracked(turn)))
+            Ok::<_, std::convert::Infallible>(answer.map(|body| body.tracked(active)))
         });
         answer
     });
@@ -231,7 +231,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
     let mut drain = std::pin::pin!(session.asked_to_end());
-    let mut forbidden = std::pin::pin!(session.underway.forbidden(session.shared.live()));
+    let mut forbidden = std::pin::pin!(session.watched.forbidden(session.shared.live()));
     let mut asked_to_end = false;
     let outcome = loop {
         tokio::select! {
@@ -245,7 +245,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
             }
             () = session.connection.gives_way() => {
                 session.connection.end(Ending::gives_way());
-                if session.turns.is_ours() {
+                if session.request_state.is_active() {
                     let (stream, _) = connection.into_parts().io.into_inner().into_parts();
                     let _ = stream.socket().set_zero_linger();
                 }
@@ -271,7 +271,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
             next,
         });
     }
-    let (address, door) = (session.address, session.place.door());
+    let (address, door) = (session.address, session.role.door());
     match outcome {
         // hyper has answered with a bare head. The framing refuses all that hyper is known to refuse, so
         // this is a difference between the two.
@@ -299,18 +299,18 @@ impl Session {
         shared: &Arc<Shared>,
         address: SocketAddr,
         connection: ConnectionHandle,
-        place: Place,
+        role: Role,
     ) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::clone(shared),
             address,
             connection,
-            place,
+            role,
             attempt: Mutex::default(),
             next: Mutex::default(),
-            interim: Interim::default(),
-            turns: Turns::default(),
-            underway: Arc::default(),
+            interim: InterimQueue::default(),
+            request_state: RequestState::default(),
+            watched: Arc::default(),
         })
     }
 
@@ -320,14 +320,14 @@ impl Session {
 
     /// Resolves when the connection should end after the request in hand.
     async fn asked_to_end(&self) {
-        match &self.place {
-            Place::Door => {
+        match &self.role {
+            Role::Proxy => {
                 self.shared.drain.begun().await;
                 // The first request of a client that has just connected may be on its way. Without this
                 // wait hyper would close the connection instead of answering.
                 tokio::time::sleep(LAST_WORDS).await;
             }
-            Place::Inside(inside) => tokio::select! {
+            Role::Origin(inside) => tokio::select! {
                 () = self.shared.drain.begun() => tokio::time::sleep(LAST_WORDS).await,
                 () = inside.end.cancelled() => {}
             },
@@ -335,8 +335,8 @@ impl Session {
     }
 
     /// Answers one request.
-    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
-        if let Place::Inside(inside) = &self.place {
+    async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        if let Role::Origin(inside) = &self.role {
             return inside::answer(self, inside, request).await;
         }
         let client = Client {
@@ -347,7 +347,7 @@ impl Session {
         if request.method() == Method::CONNECT {
             connect::answer(self, client, &request)
                 .await
-                .map(Answer::own)
+                .map(AnswerBody::own)
         } else {
             forward::answer(self, client, request).await
         }
@@ -405,7 +405,7 @@ impl Session {
         if !self.may_say("malformed requests") {
             return;
         }
-        tracing::info!(client = %self.address, door = self.place.door(), "refused a malformed request: {why}");
+        tracing::info!(client = %self.address, door = self.role.door(), "refused a malformed request: {why}");
     }
 
     /// Makes the connection something else once the answer in hand has been sent.
@@ -421,7 +421,7 @@ impl Session {
     /// answer is partly sent, an answer tells the reason.
     async fn close<S: ClientEnd>(&self, client: ClientStream<S>) {
         let (mut stream, stop) = client.into_parts();
-        let door = self.place.door();
+        let door = self.role.door();
         let answer = match stop {
             None | Some(Stop::Idle | Stop::Finished) => None,
             Some(Stop::Malformed(flaw)) => {

@@ -26,7 +26,7 @@
 //! - Every decision is recorded once, in `record`.
 //! - Every error path refuses.
 //! - Nothing here reads configuration files.
-//! - No `std` lock is held across an await. One lock of tokio's is, on purpose: `http::first`
+//! - No `std` lock is held across an await. One lock of tokio's is, on purpose: `http::origin_connections`
 //!   holds it while it opens a further connection for a client, so that the client's other requests
 //!   share that connection.
 

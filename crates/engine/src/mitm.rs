@@ -32,7 +32,7 @@ use silent_client::SilentClient;
 use crate::client_hello::{Alpn, ClientHello, ClientHelloReader, FirstBytes};
 use crate::connected::ConnectedClient;
 use crate::enforce::{self, LeadsTo, Permit};
-use crate::http::{self, ClientEnd, First, Inside, RequestBody, Shared};
+use crate::http::{self, ClientEnd, Inside, OriginConnections, RequestBody, Shared};
 use crate::interceptor::{Interceptor, LeafError, OfferedAlpn};
 use crate::linger::linger;
 use crate::observed::Observed;
@@ -326,7 +326,7 @@ fn inside(
         client: permit.attempt().client.clone(),
         authority: permit.authority().clone(),
         wire,
-        first: First::new(first),
+        origin: OriginConnections::new(first),
         end,
     }
 }

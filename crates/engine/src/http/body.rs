@@ -18,9 +18,9 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::headers;
 use super::inspect::Inspection;
+use super::request_state::ActiveRequest;
 use super::resend::Resendable;
-use super::turn::Turn;
-use super::underway::Place;
+use super::watched_requests::WatchGuard;
 use crate::activity::Activity;
 use crate::enforce::Flow;
 use crate::incoming::{BodyError, Incoming};
@@ -65,7 +65,7 @@ pub(crate) struct Streamed {
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
     pub(super) flow: Flow,
-    pub(super) _place: Place,
+    pub(super) _watch: WatchGuard,
 }
 
 /// A body that waits for `100 (Continue)`.
@@ -75,10 +75,10 @@ pub(crate) struct Expected {
 }
 
 /// An answer's body on its way to the client.
-pub(crate) struct Answer {
+pub(crate) struct AnswerBody {
     content: Content,
     /// Released when the answer has been sent or abandoned.
-    _turn: Option<Turn>,
+    _active: Option<ActiveRequest>,
 }
 
 #[expect(
@@ -97,7 +97,7 @@ enum Content {
         _expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
         flow: Flow,
-        _place: Place,
+        _watch: WatchGuard,
     },
 }
 
@@ -180,12 +180,12 @@ impl Streamed {
     }
 }
 
-impl Answer {
+impl AnswerBody {
     /// A body of our own.
     pub(crate) fn own(text: impl Into<Bytes>) -> Self {
         Self {
             content: Content::Own(Full::new(text.into())),
-            _turn: None,
+            _active: None,
         }
     }
 
@@ -195,7 +195,7 @@ impl Answer {
         lease: Lease<RequestBody>,
         expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
-        place: Place,
+        watch: WatchGuard,
         flow: Flow,
     ) -> Self {
         let mut lease = Some(lease);
@@ -213,9 +213,9 @@ impl Answer {
                 _expected: expected,
                 inspection,
                 flow,
-                _place: place,
+                _watch: watch,
             },
-            _turn: None,
+            _active: None,
         }
     }
 
@@ -237,11 +237,11 @@ impl Answer {
         }
     }
 
-    /// Keeps our turn until the body has been sent or abandoned.
-    pub(super) fn tracked(self, turn: Turn) -> Self {
-        turn.answers();
+    /// Keeps the request in hand until the body has been sent or abandoned.
+    pub(super) fn tracked(self, active: ActiveRequest) -> Self {
+        active.begin_answer();
         Self {
-            _turn: Some(turn),
+            _active: Some(active),
             ..self
         }
     }
@@ -294,7 +294,7 @@ impl Body for RequestBody {
     }
 }
 
-impl Body for Answer {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = BodyError;
 

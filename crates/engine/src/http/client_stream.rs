@@ -17,8 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{Framing, FramingError, Position};
-use super::interim::Interim;
-use super::turn::{Turns, Upgrade};
+use super::interim::InterimQueue;
+use super::request_state::{RequestState, UpgradeState};
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
 
@@ -78,8 +78,8 @@ pub(super) struct ClientStream<S> {
     flushed: bool,
     /// When a half-closed client is checked next.
     reset_check: Option<Pin<Box<Sleep>>>,
-    turns: Turns,
-    interim: Interim,
+    request_state: RequestState,
+    interim: InterimQueue,
     connection: ConnectionHandle,
     /// The interim answer that is partly written.
     partial: Bytes,
@@ -100,8 +100,8 @@ impl<S: ClientEnd> ClientStream<S> {
         stream: S,
         max_head_bytes: usize,
         timeouts: Timeouts,
-        turns: Turns,
-        interim: Interim,
+        request_state: RequestState,
+        interim: InterimQueue,
         connection: ConnectionHandle,
     ) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl<S: ClientEnd> ClientStream<S> {
             stop: None,
             flushed: true,
             reset_check: None,
-            turns,
+            request_state,
             interim,
             connection,
             partial: Bytes::new(),
@@ -155,8 +155,8 @@ impl<S: ClientEnd> ClientStream<S> {
         if !matches!(stop, Stop::Malformed(_) | Stop::Finished) {
             return Poll::Ready(Ok(()));
         }
-        self.turns.wake_when_given_back(cx);
-        if self.flushed && !self.turns.is_ours() {
+        self.request_state.wake_when_inactive(cx);
+        if self.flushed && !self.request_state.is_active() {
             return Poll::Ready(Ok(()));
         }
         self.poll_reset(cx)?;
@@ -191,7 +191,7 @@ impl<S: ClientEnd> ClientStream<S> {
             self.framing.position(),
             Position::BetweenMessages | Position::Opaque
         );
-        whole && (self.turns.is_ours() || !self.flushed)
+        whole && (self.request_state.is_active() || !self.flushed)
     }
 
     /// Fails when a half-closed client has reset the connection. No read would show that: there is
@@ -234,8 +234,8 @@ impl<S: ClientEnd> ClientStream<S> {
         let between = self.framing.position() == Position::BetweenMessages;
         if self.waiting == Waiting::Else && between {
             // hyper asks for bytes before it has sent the answer, and does not ask again after it.
-            self.turns.wake_when_given_back(cx);
-            if !self.turns.is_ours() {
+            self.request_state.wake_when_inactive(cx);
+            if !self.request_state.is_active() {
                 self.wait_for_next_request();
             }
         }
@@ -244,9 +244,9 @@ impl<S: ClientEnd> ClientStream<S> {
             let now = Instant::now();
             let next = match self.waiting {
                 // The origin is silent here, not the client. Its time limit is enforced elsewhere.
-                Waiting::Else if self.turns.awaits_answer() => now + self.timeouts.idle,
+                Waiting::Else if self.request_state.awaits_answer() => now + self.timeouts.idle,
                 // A pipelined request, which has already arrived.
-                Waiting::NextRequest if self.turns.is_ours() => {
+                Waiting::NextRequest if self.request_state.is_active() => {
                     self.waiting = Waiting::Else;
                     now + self.timeouts.idle
                 }
@@ -297,18 +297,18 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
         if let Some(stop) = this.stop {
             return this.poll_end(stop, cx);
         }
-        match this.turns.poll_upgrade(cx) {
-            Upgrade::None => {}
+        match this.request_state.poll_upgrade(cx) {
+            UpgradeState::None => {}
             // The content of the request that offers the upgrade comes first (RFC 9110 section
             // 7.8).
-            Upgrade::Asked if this.framing.position() == Position::InBody => {}
+            UpgradeState::Requested if this.framing.position() == Position::InBody => {}
             // The outstanding answer decides whether the next bytes are HTTP.
-            Upgrade::Asked => {
+            UpgradeState::Requested => {
                 this.watch_for_reset();
                 this.poll_reset(cx)?;
                 return Poll::Pending;
             }
-            Upgrade::Done => return Pin::new(&mut this.stream).poll_read(cx, buf),
+            UpgradeState::Done => return Pin::new(&mut this.stream).poll_read(cx, buf),
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
@@ -334,7 +334,8 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
                 });
                 buf.set_filled(before + cut.accepted);
             }
-            this.turns.note_pathless(this.framing.take_pathless());
+            this.request_state
+                .note_pathless(this.framing.take_pathless());
             this.bytes_came();
         } else if buf.remaining() > 0 && this.is_half_close() {
             this.finish();

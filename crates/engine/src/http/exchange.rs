@@ -18,14 +18,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
-use super::body::{Answer, Progress, RequestBody, Streamed};
-use super::first::First;
+use super::body::{AnswerBody, Progress, RequestBody, Streamed};
 use super::inspect::{Direction, Inspection};
-use super::interim::InterimWay;
-use super::passage::Passage;
+use super::interim::InterimTarget;
+use super::origin_connections::OriginConnections;
 use super::resend::Spare;
-use super::underway::Place;
+use super::route::Route;
 use super::upgrade::{self, Switched, UpgradeOffer};
+use super::watched_requests::WatchGuard;
 use super::{Next, Session, headers};
 use crate::enforce::{Flow, LeadsTo};
 use crate::incoming::Incoming;
@@ -47,22 +47,22 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 const MAX_INTERIM: usize = 256;
 
 /// What the exchanges of one request share.
-pub(super) struct Sent {
+pub(super) struct OutgoingRequest {
     progress: Arc<Progress>,
     scrutiny: Scrutiny,
     wire: Wire,
     /// The HTTP version that the client speaks.
     version: Version,
     /// Where interim answers go.
-    pub(super) interim: InterimWay,
+    pub(super) interim: InterimTarget,
     /// The protocols that the request offers to change to.
     upgrade: UpgradeOffer,
     /// What the matching hook does to the request.
     pub(super) actions: Vec<Action>,
-    place: Place,
+    watch: WatchGuard,
 }
 
-impl Sent {
+impl OutgoingRequest {
     pub(super) fn new(
         session: &Session,
         scrutiny: Scrutiny,
@@ -75,10 +75,10 @@ impl Sent {
             scrutiny,
             wire,
             version,
-            interim: InterimWay::of(version, session),
+            interim: InterimTarget::of(version, session),
             upgrade,
             actions: Vec::new(),
-            place: Place::default(),
+            watch: WatchGuard::default(),
         }
     }
 
@@ -91,13 +91,13 @@ impl Sent {
     fn inspection(
         &self,
         session: &Session,
-        passage: &Passage,
+        route: &Route,
         direction: Direction,
     ) -> Option<Box<Inspection>> {
         match self.wire {
             Wire::Plain => None,
             Wire::TlsHttp1 | Wire::TlsHttp2 => {
-                Inspection::wanted(session, passage.host()?, direction)
+                Inspection::wanted(session, route.host()?, direction)
             }
         }
     }
@@ -106,51 +106,51 @@ impl Sent {
 /// Sends a request and returns its answer, over a kept connection if there is one.
 pub(super) async fn send(
     session: &Session,
-    passage: Passage,
-    sent: &Sent,
+    route: Route,
+    outgoing: &OutgoingRequest,
     parts: http::request::Parts,
     body: Incoming,
-    first: Option<&First>,
-) -> Result<Response<Answer>, (UpstreamError, Passage)> {
-    let outcome = try_send(session, &passage, sent, parts, body, first).await;
-    let limit = passage.generation().settings().daemon.limits.idle_timeout;
+    origin: Option<&OriginConnections>,
+) -> Result<Response<AnswerBody>, (UpstreamError, Route)> {
+    let outcome = try_send(session, &route, outgoing, parts, body, origin).await;
+    let limit = route.generation().settings().daemon.limits.idle_timeout;
     session.interim.written(limit).await;
-    let (failure, passage) = match (outcome, passage) {
-        (Ok(Outcome::Answer(response)), _) => return Ok(response),
-        (Ok(Outcome::Switched(response, upgraded, leads_to)), passage) => {
+    let (failure, route) = match (outcome, route) {
+        (Ok(ExchangeResult::Answer(response)), _) => return Ok(response),
+        (Ok(ExchangeResult::Switched(response, upgraded, leads_to)), route) => {
             let client = session.connection.clone();
-            let switched = Switched::new(client, passage, upgraded, leads_to);
+            let switched = Switched::new(client, route, upgraded, leads_to);
             session.become_next(Next::Switched(switched));
             return Ok(response);
         }
-        (Err(failure), passage) => (failure, passage),
+        (Err(failure), route) => (failure, route),
     };
-    passage.flow().end(failure.ending());
-    Err((failure, passage))
+    route.flow().end(failure.ending());
+    Err((failure, route))
 }
 
 /// The result of a request that succeeded.
-enum Outcome {
-    Answer(Response<Answer>),
+enum ExchangeResult {
+    Answer(Response<AnswerBody>),
     /// The connection changes protocols.
-    Switched(Response<Answer>, Upgraded, LeadsTo),
+    Switched(Response<AnswerBody>, Upgraded, LeadsTo),
 }
 
 async fn try_send(
     session: &Session,
-    passage: &Passage,
-    sent: &Sent,
+    route: &Route,
+    outgoing: &OutgoingRequest,
     mut parts: http::request::Parts,
     body: Incoming,
-    first: Option<&First>,
-) -> Result<Outcome, UpstreamError> {
+    origin: Option<&OriginConnections>,
+) -> Result<ExchangeResult, UpstreamError> {
     let upstream = &session.shared.upstream;
-    let inspection = sent.inspection(session, passage, Direction::Request);
-    let flow = passage.flow();
-    let (body, held) = request_body(&mut parts, body, sent, inspection, flow);
-    let (spare, body) = Spare::of(&parts, body, sent.wire);
+    let inspection = outgoing.inspection(session, route, Direction::Request);
+    let flow = route.flow();
+    let (body, continue_signal) = request_body(&mut parts, body, outgoing, inspection, flow);
+    let (spare, body) = Spare::of(&parts, body, outgoing.wire);
     let mut message = Request::from_parts(parts, body);
-    let mut opened = first.map_or(Ok(None), |first| first.take(passage))?;
+    let mut opened = origin.map_or(Ok(None), |origin| origin.take(route))?;
     let mut failed_on = None;
     let (mut tries, mut refusals) = (0, 0);
     loop {
@@ -158,33 +158,36 @@ async fn try_send(
             Some(opened) => Some(opened),
             // A kept connection may lead to an upstream proxy that reads each request. Such a proxy does not
             // change protocols.
-            None if sent.asks_plainly() || tries >= KEPT_TRIES => None,
+            None if outgoing.asks_plainly() || tries >= KEPT_TRIES => None,
             // An HTTP/2 connection belongs to one client and is never in the pool.
-            None if sent.wire == Wire::TlsHttp2 => None,
-            None => passage.kept(upstream, sent.wire).await,
+            None if outgoing.wire == Wire::TlsHttp2 => None,
+            None => route.kept(upstream, outgoing.wire).await,
         };
         let is_kept = kept.is_some();
         tries += 1;
-        let lease = match (kept, passage) {
+        let lease = match (kept, route) {
             (Some(lease), _) => lease,
-            (None, Passage::Host(permit)) if sent.asks_plainly() => {
+            (None, Route::Host(permit)) if outgoing.asks_plainly() => {
                 upstream.connect_upgrade(permit).await?
             }
-            (None, passage) => match first {
-                Some(first) => {
+            (None, route) => match origin {
+                Some(origin) => {
                     let failed_on = failed_on.as_ref();
-                    first.open(passage, upstream, sent.wire, failed_on).await?
+                    origin
+                        .open(route, upstream, outgoing.wire, failed_on)
+                        .await?
                 }
-                None => passage.open(upstream, sent.wire).await?,
+                None => route.open(upstream, outgoing.wire).await?,
             },
         };
         // Another request may have opened the connection, and the origin may have closed it since.
         let is_shared = lease.is_multiplexed() && tries < KEPT_TRIES;
         let connection = lease.id();
-        let broken = match exchange(session, passage, sent, lease, message, &held).await {
-            Ok(outcome) => return Ok(outcome),
-            Err(broken) => broken,
-        };
+        let broken =
+            match exchange(session, route, outgoing, lease, message, &continue_signal).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(broken) => broken,
+            };
         message = match (broken.unsent, broken.failure) {
             (Unsent::Request(request), _) if is_kept || is_shared => *request,
             (Unsent::Taken, failure) if is_shared => match spare.again() {
@@ -198,7 +201,7 @@ async fn try_send(
                         if refusals > 1 {
                             sleep(REFUSAL_WAIT * 2_u32.pow(refusals - 2)).await;
                         }
-                        opened = first.map_or(Ok(None), |first| first.take(passage))?;
+                        opened = origin.map_or(Ok(None), |origin| origin.take(route))?;
                         request
                     }
                     _ => return Err(UpstreamError::NotProcessed(error)),
@@ -220,7 +223,7 @@ async fn try_send(
 }
 
 /// An exchange that failed.
-struct Broken {
+struct FailedExchange {
     failure: UpstreamError,
     /// Whether the request was sent.
     unsent: Unsent,
@@ -235,7 +238,7 @@ enum Unsent {
     Taken,
 }
 
-impl From<Unanswered<RequestBody>> for Broken {
+impl From<Unanswered<RequestBody>> for FailedExchange {
     fn from(unanswered: Unanswered<RequestBody>) -> Self {
         match unanswered {
             Unanswered::Unsent(request, broken) => Self {
@@ -249,7 +252,7 @@ impl From<Unanswered<RequestBody>> for Broken {
     }
 }
 
-impl<E: Into<UpstreamError>> From<E> for Broken {
+impl<E: Into<UpstreamError>> From<E> for FailedExchange {
     fn from(failure: E) -> Self {
         Self {
             failure: failure.into(),
@@ -261,17 +264,21 @@ impl<E: Into<UpstreamError>> From<E> for Broken {
 /// One request and its answer over one connection.
 async fn exchange(
     session: &Session,
-    passage: &Passage,
-    sent: &Sent,
+    route: &Route,
+    outgoing: &OutgoingRequest,
     mut lease: Lease<RequestBody>,
     request: Request<RequestBody>,
-    held: &Held,
-) -> Result<Outcome, Broken> {
+    continue_signal: &ContinueSignal,
+) -> Result<ExchangeResult, FailedExchange> {
     let count = Arc::new(InterimCount::new(lease.cut()));
-    let (counted, way, asked) = (Arc::clone(&count), sent.interim.clone(), held.clone());
+    let (counted, way, asked) = (
+        Arc::clone(&count),
+        outgoing.interim.clone(),
+        continue_signal.clone(),
+    );
     let on_interim = move |status, fields: &HeaderMap| {
         if status == StatusCode::CONTINUE {
-            asked.let_go();
+            asked.send();
         }
         let mut fields = fields.clone();
         headers::to_client(&mut fields);
@@ -280,11 +287,11 @@ async fn exchange(
         way.pass(status, &fields);
         counted.add();
     };
-    let limit = passage.generation().settings().daemon.limits.idle_timeout;
-    let silence = sent.progress.activity.silence(limit);
-    let (underway, live) = (&session.underway, session.shared.live());
-    sent.place.take(underway, passage, lease.leads_to(), live);
-    passage.flow().connected(lease.peer());
+    let limit = route.generation().settings().daemon.limits.idle_timeout;
+    let silence = outgoing.progress.activity.silence(limit);
+    let (watched, live) = (&session.watched, session.shared.live());
+    outgoing.watch.start(watched, route, lease.leads_to(), live);
+    route.flow().connected(lease.peer());
     if headers::authenticate_the_connection(request.headers()) {
         lease.retire();
     }
@@ -309,7 +316,7 @@ async fn exchange(
     };
     let response = answer?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(switch(sent, &lease, response).await?);
+        return Ok(switch(outgoing, &lease, response).await?);
     }
     if lease.is_with_proxy() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
         // This concerns the two proxies only: the client has no credentials for the upstream proxy.
@@ -319,7 +326,7 @@ async fn exchange(
     let codings = match parts.status {
         _ if is_head => Codings::Plain,
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Codings::Plain,
-        _ => codings(sent, &parts.headers)
+        _ => codings(outgoing, &parts.headers)
             .ok_or_else(|| lease.unusable(AnswerError::TransferCoding))?,
     };
     if headers::authenticate_the_connection(&parts.headers) {
@@ -339,26 +346,27 @@ async fn exchange(
             parts.headers.insert(header::TRANSFER_ENCODING, names);
         }
     }
-    if sent.progress.is_partial() {
+    if outgoing.progress.is_partial() {
         lease.retire();
-        close_early(sent, &mut parts.headers);
+        close_early(outgoing, &mut parts.headers);
     }
     parts.version = Version::HTTP_11;
-    let inspection = sent.inspection(session, passage, Direction::Response);
-    let place = sent.place.clone();
-    let flow = passage.flow().clone();
-    let mut answer = Answer::upstream(body, lease, held.take(), inspection, place, flow);
+    let inspection = outgoing.inspection(session, route, Direction::Response);
+    let watch = outgoing.watch.clone();
+    let flow = route.flow().clone();
+    let mut answer =
+        AnswerBody::upstream(body, lease, continue_signal.take(), inspection, watch, flow);
     if let Some(length) = length {
         answer = answer.ending_after(length);
     }
-    Ok(Outcome::Answer(Response::from_parts(parts, answer)))
+    Ok(ExchangeResult::Answer(Response::from_parts(parts, answer)))
 }
 
 /// Makes an early answer, one that came before the whole request, the last one of the client's
 /// connection. The origin may leave the rest of the request unread, and the rest could then be taken for
 /// the next request, by the origin or by us (RFC 9112 section 9.3). In HTTP/2 only the stream ends.
-fn close_early(sent: &Sent, fields: &mut HeaderMap) {
-    if sent.version != Version::HTTP_2 {
+fn close_early(outgoing: &OutgoingRequest, fields: &mut HeaderMap) {
+    if outgoing.version != Version::HTTP_2 {
         let close = http::HeaderValue::from_static("close");
         fields.insert(header::CONNECTION, close);
     }
@@ -366,23 +374,23 @@ fn close_early(sent: &Sent, fields: &mut HeaderMap) {
 
 /// The transfer codings that the answer to the client names. HTTP/1.0 and HTTP/2 have no transfer codings
 /// (RFC 9112 section 6.1, RFC 9113 section 8.2.2).
-fn codings(sent: &Sent, fields: &HeaderMap) -> Option<Codings> {
+fn codings(outgoing: &OutgoingRequest, fields: &HeaderMap) -> Option<Codings> {
     let codings = Codings::of(fields).ok()?;
-    let is_told = !matches!(codings, Codings::Others(_)) || sent.version == Version::HTTP_11;
+    let is_told = !matches!(codings, Codings::Others(_)) || outgoing.version == Version::HTTP_11;
     is_told.then_some(codings)
 }
 
 /// The origin changes protocols. It may choose only a protocol that the request offered (RFC 9110
 /// section 15.2.2). It must have the whole request first, or it would take the rest for the new protocol.
 async fn switch(
-    sent: &Sent,
+    outgoing: &OutgoingRequest,
     lease: &Lease<RequestBody>,
     mut response: Response<Incoming>,
-) -> Result<Outcome, BrokenAnswer> {
-    let protocols = sent
+) -> Result<ExchangeResult, BrokenAnswer> {
+    let protocols = outgoing
         .upgrade
         .accepted(response.headers())
-        .filter(|_| !sent.progress.is_partial())
+        .filter(|_| !outgoing.progress.is_partial())
         .ok_or_else(|| lease.unusable(AnswerError::UnaskedUpgrade))?;
     lease.cut().upgrade();
     let upgraded = hyper::upgrade::on(&mut response)
@@ -392,23 +400,23 @@ async fn switch(
     headers::to_client(&mut parts.headers);
     upgrade::mark(&mut parts.headers, protocols);
     parts.version = Version::HTTP_11;
-    let response = Response::from_parts(parts, Answer::own(Bytes::new()));
-    Ok(Outcome::Switched(
+    let response = Response::from_parts(parts, AnswerBody::own(Bytes::new()));
+    Ok(ExchangeResult::Switched(
         response,
         upgraded,
         lease.leads_to().clone(),
     ))
 }
 
-/// Content that is held back until the origin asks for it, if it is.
+/// Lets content go that is held back until the origin asks for it. Empty if none is held back.
 #[derive(Clone, Default)]
-struct Held(Arc<Mutex<Option<oneshot::Sender<()>>>>);
+struct ContinueSignal(Arc<Mutex<Option<oneshot::Sender<()>>>>);
 
-impl Held {
-    /// Lets the content go. hyper then says `100` to the client.
-    fn let_go(&self) {
-        if let Some(wanted) = self.take() {
-            let _ = wanted.send(());
+impl ContinueSignal {
+    /// Lets the content go. hyper then sends `100` to the client.
+    fn send(&self) {
+        if let Some(sender) = self.take() {
+            let _ = sender.send(());
         }
     }
 
@@ -450,36 +458,36 @@ impl InterimCount {
 fn request_body(
     parts: &mut http::request::Parts,
     body: Incoming,
-    sent: &Sent,
+    outgoing: &OutgoingRequest,
     inspection: Option<Box<Inspection>>,
     flow: &Flow,
-) -> (RequestBody, Held) {
+) -> (RequestBody, ContinueSignal) {
     if body.is_end_stream() {
-        return (RequestBody::empty(), Held::default());
+        return (RequestBody::empty(), ContinueSignal::default());
     }
-    sent.progress.set_partial(true);
-    if sent.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
+    outgoing.progress.set_partial(true);
+    if outgoing.wire != Wire::TlsHttp2 && body.size_hint().exact().is_none() {
         // For methods that seldom have content, hyper sends content only if the fields announce it.
         let chunked = http::HeaderValue::from_static("chunked");
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
     let body = Streamed {
         body,
-        progress: Arc::clone(&sent.progress),
-        scrutiny: sent.scrutiny,
-        actions: sent.actions.clone(),
+        progress: Arc::clone(&outgoing.progress),
+        scrutiny: outgoing.scrutiny,
+        actions: outgoing.actions.clone(),
         inspection,
         flow: flow.clone(),
-        _place: sent.place.clone(),
+        _watch: outgoing.watch.clone(),
     };
     let expects = parts
         .headers
         .get(header::EXPECT)
         .is_some_and(|field| field.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     // Over HTTP/2 the client hears what the origin says, and knows itself how long it waits.
-    if !expects || sent.version == Version::HTTP_2 {
-        return (RequestBody::Streamed(body), Held::default());
+    if !expects || outgoing.version == Version::HTTP_2 {
+        return (RequestBody::Streamed(body), ContinueSignal::default());
     }
     let (body, wanted) = RequestBody::expected(body);
-    (body, Held(Arc::new(Mutex::new(Some(wanted)))))
+    (body, ContinueSignal(Arc::new(Mutex::new(Some(wanted)))))
 }

@@ -4,9 +4,9 @@
 use codex_network_policy::HttpHead;
 use http::{Request, Response, Uri, Version};
 
-use super::body::{self, Answer};
-use super::exchange::{self, Sent};
-use super::passage::Passage;
+use super::body::{self, AnswerBody};
+use super::exchange::{self, OutgoingRequest};
+use super::route::Route;
 use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers, target, unix_socket};
 use crate::attempt::{Attempt, UNIX_SOCKET};
@@ -19,7 +19,7 @@ pub(super) async fn answer(
     session: &Session,
     client: Client,
     request: Request<Incoming>,
-) -> Response<Answer> {
+) -> Response<AnswerBody> {
     let shared = &session.shared;
     let generation = shared.live().current();
     let upgrade = UpgradeOffer::read(request.headers(), request.version());
@@ -36,26 +36,26 @@ pub(super) async fn answer(
         Err(error) => {
             let attempt = Attempt::http(client, head);
             let refused = session.refuse_target(&error, &generation, &attempt, request.uri());
-            return refused.map(Answer::own);
+            return refused.map(AnswerBody::own);
         }
     };
     let socket = match unix_socket::path(request.headers()) {
         Ok(path) => path,
         Err(flaw) => {
             session.say_malformed(&flaw);
-            return respond::bad_request(&flaw.to_string()).map(Answer::own);
+            return respond::bad_request(&flaw.to_string()).map(AnswerBody::own);
         }
     };
     let scrutiny = generation.policy().scrutiny(&target.authority.host);
-    let passage = match socket {
+    let route = match socket {
         None => match shared
             .enforcer
             .authorize(generation, Attempt::http(client, head), target.authority)
             .await
         {
-            Ok(permit) => Passage::Host(permit),
+            Ok(permit) => Route::Host(permit),
             Err(refusal) => {
-                return respond::refusal(&refusal, RefusalFormat::Json).map(Answer::own);
+                return respond::refusal(&refusal, RefusalFormat::Json).map(AnswerBody::own);
             }
         },
         Some(path) => {
@@ -67,24 +67,24 @@ pub(super) async fn answer(
                 path,
             ));
             match permit.await {
-                Ok(permit) => Passage::UnixSocket(permit, target.authority),
+                Ok(permit) => Route::UnixSocket(permit, target.authority),
                 Err(failure) => {
                     let format = RefusalFormat::Json;
-                    return respond::failure(&failure, &UNIX_SOCKET, format).map(Answer::own);
+                    return respond::failure(&failure, &UNIX_SOCKET, format).map(AnswerBody::own);
                 }
             }
         }
     };
     let upgrade = upgrade.carried(scrutiny, request.method(), content);
     let (mut parts, body) = request.into_parts();
-    headers::to_upstream(&mut parts.headers, passage.named(), Wire::Plain, scrutiny);
+    headers::to_upstream(&mut parts.headers, route.named(), Wire::Plain, scrutiny);
     upgrade.make(&mut parts.headers);
     parts.uri = Uri::from(target.path);
-    let sent = Sent::new(session, scrutiny, Wire::Plain, parts.version, upgrade);
+    let outgoing = OutgoingRequest::new(session, scrutiny, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;
-    exchange::send(session, passage, &sent, parts, body, None)
+    exchange::send(session, route, &outgoing, parts, body, None)
         .await
-        .unwrap_or_else(|(failure, passage)| {
-            respond::failure(&failure, &passage, RefusalFormat::Json).map(Answer::own)
+        .unwrap_or_else(|(failure, route)| {
+            respond::failure(&failure, &route, RefusalFormat::Json).map(AnswerBody::own)
         })
 }

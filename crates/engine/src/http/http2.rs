@@ -21,9 +21,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::body::Answer;
+use super::body::AnswerBody;
 use super::inside::{Inside, NotProcessed};
-use super::{ClientEnd, Place, Session, Shared};
+use super::{ClientEnd, Role, Session, Shared};
 use crate::activity::Activity;
 use crate::frames::{FrameMeter, Side};
 use crate::http2::{self, GivenUp, SendError};
@@ -65,7 +65,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     let connection = inside.client.connection.clone();
     let activity = Arc::clone(connection.activity());
     activity.note();
-    let session = Session::new(shared, address, connection, Place::Inside(Box::new(inside)));
+    let session = Session::new(shared, address, connection, Role::Origin(Box::new(inside)));
     let limits = session.limits();
     let memory = shared
         .upstream
@@ -94,7 +94,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
             () = patience => session.connection.end(Ending::idle(limits.idle_timeout)),
         }
     });
-    let mut forbidden = std::pin::pin!(session.underway.forbidden(shared.live()));
+    let mut forbidden = std::pin::pin!(session.watched.forbidden(shared.live()));
     // An origin may be silent for `idle_timeout`. After that there must be time to tell the client.
     let patience = limits.idle_timeout.saturating_add(limits.header_timeout);
     let mut stalled = std::pin::pin!(messages.silence(patience));
@@ -284,8 +284,8 @@ impl Stream {
     /// Sends the head of an answer. If content follows, it is sent to the stream.
     fn begin(
         &self,
-        answer: Response<Answer>,
-    ) -> Result<(Option<Answer>, SendStream<Bytes>), h2::Error> {
+        answer: Response<AnswerBody>,
+    ) -> Result<(Option<AnswerBody>, SendStream<Bytes>), h2::Error> {
         let (mut parts, content) = answer.into_parts();
         // Answers of our own say that their connection ends (RFC 9113 section 8.2.2).
         parts.headers.remove(CONNECTION);

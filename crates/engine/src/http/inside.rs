@@ -15,12 +15,12 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use tokio_util::sync::CancellationToken;
 
-use super::body::{self, Answer};
-use super::exchange::{self, Sent};
-use super::first::First;
+use super::body::{self, AnswerBody};
+use super::exchange::{self, OutgoingRequest};
 use super::http2::Stream;
-use super::interim::InterimWay;
-use super::passage::Passage;
+use super::interim::InterimTarget;
+use super::origin_connections::OriginConnections;
+use super::route::Route;
 use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers};
 use crate::attempt::Attempt;
@@ -41,7 +41,7 @@ pub(crate) struct Inside {
     /// speaks only HTTP/1.1.
     pub(crate) wire: Wire,
     /// The upstream connection that was opened before the proxy answered the client.
-    pub(crate) first: First,
+    pub(crate) origin: OriginConnections,
     /// Asks the connection to end after the requests in hand.
     pub(crate) end: CancellationToken,
 }
@@ -55,15 +55,15 @@ pub(super) async fn answer(
     session: &Session,
     inside: &Inside,
     request: Request<Incoming>,
-) -> Response<Answer> {
+) -> Response<AnswerBody> {
     let version = request.version();
     if request.method() == Method::CONNECT {
-        return connect(version).map(Answer::own);
+        return connect(version).map(AnswerBody::own);
     }
     if version == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
         let flaw = "a request over HTTP/1.1 needs a Host field (RFC 9112 section 3.2)";
         session.say_malformed(&flaw);
-        return respond::bad_request(flaw).map(Answer::own);
+        return respond::bad_request(flaw).map(AnswerBody::own);
     }
     let (protocol, format) = if inside.wire == Wire::Plain {
         (Protocol::Http, RefusalFormat::Json)
@@ -93,7 +93,7 @@ pub(super) async fn answer(
     let Some(path) = asked_for(&request, &authority, protocol) else {
         let enforcer = &shared.enforcer;
         let refusal = enforcer.refuse_misdirected(&generation, &attempt, &authority);
-        return respond::misdirected(&refusal).map(Answer::own);
+        return respond::misdirected(&refusal).map(AnswerBody::own);
     };
     let permit = match shared
         .enforcer
@@ -105,7 +105,7 @@ pub(super) async fn answer(
             if version == Version::HTTP_2 {
                 tokio::spawn(body::discard(request.into_body()));
             }
-            return respond::refusal(&refusal, format).map(Answer::own);
+            return respond::refusal(&refusal, format).map(AnswerBody::own);
         }
     };
     let (mut parts, body) = request.into_parts();
@@ -119,35 +119,35 @@ pub(super) async fn answer(
         headers::join_cookies(&mut parts.headers);
     }
     upgrade.make(&mut parts.headers);
-    let mut sent = Sent::new(session, scrutiny, inside.wire, parts.version, upgrade);
+    let mut outgoing = OutgoingRequest::new(session, scrutiny, inside.wire, parts.version, upgrade);
     if let Some(stream) = parts.extensions.remove::<Stream>() {
-        sent.interim = InterimWay::Stream(stream);
+        outgoing.interim = InterimTarget::Stream(stream);
     }
     if let HookVerdict::Matched(hook) = verdict {
         let actions = permit.generation().settings().mitm.actions.of(hook);
-        sent.actions.extend(actions.cloned());
+        outgoing.actions.extend(actions.cloned());
     }
-    for action in &sent.actions {
+    for action in &outgoing.actions {
         if headers::act(&mut parts.headers, action).is_err() {
             let why = "a header that the policy injects cannot be written";
-            return respond::bad_request(why).map(Answer::own);
+            return respond::bad_request(why).map(AnswerBody::own);
         }
     }
     (parts.uri, parts.version) = match inside.wire {
         Wire::TlsHttp2 => {
             let Some(uri) = whole_uri(permit.authority(), path) else {
                 let why = "the request-target cannot be sent on";
-                return respond::bad_request(why).map(Answer::own);
+                return respond::bad_request(why).map(AnswerBody::own);
             };
             (uri, Version::HTTP_2)
         }
         Wire::Plain | Wire::TlsHttp1 => (Uri::from(path), Version::HTTP_11),
     };
-    let passage = Passage::Host(permit);
-    exchange::send(session, passage, &sent, parts, body, Some(&inside.first))
+    let route = Route::Host(permit);
+    exchange::send(session, route, &outgoing, parts, body, Some(&inside.origin))
         .await
-        .unwrap_or_else(|(failure, passage)| {
-            let mut response = respond::failure(&failure, &passage, format).map(Answer::own);
+        .unwrap_or_else(|(failure, route)| {
+            let mut response = respond::failure(&failure, &route, format).map(AnswerBody::own);
             if let UpstreamError::NotProcessed(_) = failure {
                 response.extensions_mut().insert(NotProcessed);
             }

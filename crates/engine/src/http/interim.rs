@@ -23,16 +23,16 @@ const MAX_INTERIM: usize = 16;
 
 /// Where the interim answers to a request go.
 #[derive(Clone)]
-pub(super) enum InterimWay {
+pub(super) enum InterimTarget {
     /// HTTP/1.0 has no interim answers.
     Nowhere,
     /// To the queue of the connection.
-    Connection(Interim),
+    Connection(InterimQueue),
     /// Over HTTP/2: to the stream of the request.
     Stream(Stream),
 }
 
-impl InterimWay {
+impl InterimTarget {
     /// For a client that speaks this version. Over HTTP/2 the caller must set the stream.
     pub(super) fn of(version: Version, session: &Session) -> Self {
         if version == Version::HTTP_11 {
@@ -56,7 +56,7 @@ impl InterimWay {
 
 /// Interim answers on their way out.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Interim(Arc<Mutex<Queue>>);
+pub(super) struct InterimQueue(Arc<Mutex<Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -66,7 +66,7 @@ struct Queue {
     waker: Option<Waker>,
 }
 
-impl Interim {
+impl InterimQueue {
     /// Queues an interim answer.
     pub(super) fn push(&self, answer: Bytes) {
         let mut queue = self.lock();

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use super::client_stream::ClientEnd;
 use super::headers::elements;
-use super::passage::Passage;
+use super::route::Route;
 use crate::enforce::LeadsTo;
 use crate::live_policy::LivePolicy;
 use crate::owner::ConnectionHandle;
@@ -32,7 +32,7 @@ pub(super) struct UpgradeOffer(Vec<String>);
 /// The upstream end of a connection that has changed protocols.
 pub(crate) struct Switched {
     connection: ConnectionHandle,
-    passage: Passage,
+    route: Route,
     upstream: Upgraded,
     leads_to: LeadsTo,
 }
@@ -124,13 +124,13 @@ fn is(token: &[u8], name: &str) -> bool {
 impl Switched {
     pub(super) fn new(
         connection: ConnectionHandle,
-        passage: Passage,
+        route: Route,
         upstream: Upgraded,
         leads_to: LeadsTo,
     ) -> Self {
         Self {
             connection,
-            passage,
+            route,
             upstream,
             leads_to,
         }
@@ -140,14 +140,14 @@ impl Switched {
     pub(crate) async fn run<S: ClientEnd>(self, live: &LivePolicy, mut client: S, early: Bytes) {
         let Self {
             connection,
-            passage,
+            route,
             upstream,
             leads_to,
         } = self;
-        let limit = passage.generation().settings().daemon.limits.idle_timeout;
+        let limit = route.generation().settings().daemon.limits.idle_timeout;
         let activity = connection.activity();
         activity.note();
-        let flow = passage.flow();
+        let flow = route.flow();
         let end = {
             let (from_client, to_client) = tokio::io::split(&mut client);
             let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
@@ -158,7 +158,7 @@ impl Switched {
             let there = relay_stream(from_client, to_upstream, early, activity, way);
             let back = relay_stream(from_upstream, to_client, Bytes::new(), activity, back);
             let moved = async { tokio::try_join!(there, back).map(|_| ()) };
-            let forbidden = forbidden(live, &passage, &leads_to);
+            let forbidden = forbidden(live, &route, &leads_to);
             RelayEnd::of(moved, &connection, limit, forbidden).await
         };
         if end.must_reset() {
@@ -169,10 +169,10 @@ impl Switched {
 }
 
 /// Resolves when a change of the settings no longer permits the connection (SPEC P11).
-async fn forbidden(live: &LivePolicy, passage: &Passage, leads_to: &LeadsTo) -> Reason {
-    match passage {
-        Passage::Host(permit) => tunnel::forbidden(live, permit, leads_to).await,
-        Passage::UnixSocket(permit, _) => permit.forbidden(live).await,
+async fn forbidden(live: &LivePolicy, route: &Route, leads_to: &LeadsTo) -> Reason {
+    match route {
+        Route::Host(permit) => tunnel::forbidden(live, permit, leads_to).await,
+        Route::UnixSocket(permit, _) => permit.forbidden(live).await,
     }
 }
 

@@ -93,7 +93,7 @@ async fn first_of(
     addresses: Vec<SocketAddr>,
     limit: Duration,
 ) -> Result<TcpStream, ConnectError> {
-    let mut failure = Failure::default();
+    let mut failure = TellingError::default();
     match timeout(limit, race(dialler, addresses, &mut failure)).await {
         Ok(Some(stream)) => return Ok(stream),
         Ok(None) => {}
@@ -108,7 +108,7 @@ async fn first_of(
 async fn race(
     dialler: &dyn Dial,
     addresses: Vec<SocketAddr>,
-    failure: &mut Failure,
+    failure: &mut TellingError,
 ) -> Option<TcpStream> {
     let mut untried = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
@@ -153,9 +153,9 @@ fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 
 /// The most informative failure so far.
 #[derive(Default)]
-struct Failure(Option<io::Error>);
+struct TellingError(Option<io::Error>);
 
-impl Failure {
+impl TellingError {
     fn note(&mut self, error: io::Error) {
         if self
             .0

@@ -1,7 +1,7 @@
 //! The answer of an upstream proxy to CONNECT, read without I/O (RFC 9112 section 4, RFC 9110
 //! section 9.3.6).
 //!
-//! A [`Reader`] is fed all bytes so far, again and again, and reports a whole or an unusable answer
+//! A [`ConnectAnswerReader`] is fed all bytes so far, again and again, and reports a whole or an unusable answer
 //! as early as it can. It is as strict with a proxy as the HTTP door is with clients: CRLF ends a
 //! line, a field is a name, a colon and a value, and a head has a largest size. Field values count
 //! only where they show that the answer does not open a tunnel.
@@ -15,14 +15,14 @@ const MAX_LENGTH: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
     /// A whole head. The bytes after it belong to the tunnel, if the status opens one.
-    Complete(Answer),
+    Complete(ConnectAnswer),
     /// The beginning of a head.
     Incomplete,
 }
 
 /// The head of a final answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct ConnectAnswer {
     /// 200 to 999.
     pub(crate) status: u16,
     /// Its length in bytes.
@@ -31,7 +31,7 @@ pub(crate) struct Answer {
 
 /// Why bytes are not an answer to CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Flaw {
+pub(crate) enum ConnectAnswerError {
     /// The status line is not one of HTTP/1.
     #[error("its answer does not begin with an HTTP/1 status line")]
     StatusLine,
@@ -56,7 +56,7 @@ pub(crate) enum Flaw {
 
 /// Reads an answer piece by piece; no byte is parsed twice.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct ConnectAnswerReader {
     /// Where the incomplete line begins.
     line: usize,
     /// How many of its bytes were searched for a line end.
@@ -66,13 +66,13 @@ pub(crate) struct Reader {
     announces_content: bool,
 }
 
-impl Reader {
+impl ConnectAnswerReader {
     /// Looks at all bytes so far, including those of earlier calls.
     ///
     /// # Errors
     ///
     /// When no further byte can make them an answer to CONNECT.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Parsed, Flaw> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Parsed, ConnectAnswerError> {
         loop {
             let fresh = bytes.get(self.line + self.seen..).unwrap_or_default();
             let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else {
@@ -82,57 +82,58 @@ impl Reader {
             };
             let end = self.line + self.seen + end;
             if end >= MAX_LENGTH {
-                return Err(Flaw::TooLarge);
+                return Err(ConnectAnswerError::TooLarge);
             }
             self.check_start(&bytes[self.line..end])?;
             let line = bytes[self.line..end]
                 .strip_suffix(b"\r")
-                .ok_or(Flaw::LineEnd)?;
+                .ok_or(ConnectAnswerError::LineEnd)?;
             (self.line, self.seen) = (end + 1, 0);
             if let Some(status) = self.take(line)? {
                 let length = self.line;
-                return Ok(Parsed::Complete(Answer { status, length }));
+                return Ok(Parsed::Complete(ConnectAnswer { status, length }));
             }
         }
     }
 
     /// Takes a whole line. Returns the status at the end of a final head.
-    fn take(&mut self, line: &[u8]) -> Result<Option<u16>, Flaw> {
+    fn take(&mut self, line: &[u8]) -> Result<Option<u16>, ConnectAnswerError> {
         let Some(status) = self.status else {
-            self.status = Some(status_line(line).ok_or(Flaw::StatusLine)?);
+            self.status = Some(status_line(line).ok_or(ConnectAnswerError::StatusLine)?);
             return Ok(None);
         };
         if !line.is_empty() {
-            self.announces_content |= announces_content(field(line).ok_or(Flaw::Field)?);
+            self.announces_content |=
+                announces_content(field(line).ok_or(ConnectAnswerError::Field)?);
             return Ok(None);
         }
         match status {
-            101 => Err(Flaw::Switch),
+            101 => Err(ConnectAnswerError::Switch),
             // RFC 9110 section 15.2: another head follows.
             100..200 => {
                 (self.status, self.announces_content) = (None, false);
                 Ok(None)
             }
-            200..300 if self.announces_content => Err(Flaw::Content),
+            200..300 if self.announces_content => Err(ConnectAnswerError::Content),
             _ => Ok(Some(status)),
         }
     }
 
     /// Checks an incomplete line for flaws that its beginning already shows.
-    fn check_beginning(&self, line: &[u8], length: usize) -> Result<Parsed, Flaw> {
+    fn check_beginning(&self, line: &[u8], length: usize) -> Result<Parsed, ConnectAnswerError> {
         if length >= MAX_LENGTH {
-            return Err(Flaw::TooLarge);
+            return Err(ConnectAnswerError::TooLarge);
         }
         self.check_start(line)?;
         Ok(Parsed::Incomplete)
     }
 
     /// The first bytes decide whether a line is a status line.
-    fn check_start(&self, line: &[u8]) -> Result<(), Flaw> {
+    fn check_start(&self, line: &[u8]) -> Result<(), ConnectAnswerError> {
         const START: &[u8] = b"HTTP/1.";
         let compared = line.len().min(START.len());
         if self.status.is_none() && line[..compared] != START[..compared] {
-            return Err(Flaw::StatusLine);
+            return Err(ConnectAnswerError::StatusLine);
         }
         Ok(())
     }
@@ -175,9 +176,9 @@ fn announces_content((name, value): (&[u8], &[u8])) -> bool {
 
 /// The result for all bytes at once. Checks that the bytes one by one give the same.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn read_every_way(bytes: &[u8]) -> Result<Parsed, Flaw> {
-    let whole = Reader::default().feed(bytes);
-    let mut reader = Reader::default();
+pub(crate) fn read_every_way(bytes: &[u8]) -> Result<Parsed, ConnectAnswerError> {
+    let whole = ConnectAnswerReader::default().feed(bytes);
+    let mut reader = ConnectAnswerReader::default();
     let trickled = (0..=bytes.len())
         .map(|end| reader.feed(&bytes[..end]))
         .find(|parsed| *parsed != Ok(Parsed::Incomplete))
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     fn complete(status: u16, length: usize) -> Parsed {
-        Parsed::Complete(Answer { status, length })
+        Parsed::Complete(ConnectAnswer { status, length })
     }
 
     #[test]
@@ -244,37 +245,43 @@ mod tests {
     #[test]
     fn h12_what_is_no_answer_is_known_as_early_as_it_can_be() {
         for (text, flaw) in [
-            ("S", Flaw::StatusLine),
-            ("SSH-2.0-OpenSSH\r\n", Flaw::StatusLine),
-            ("http/1.1 200 OK\r\n", Flaw::StatusLine),
-            ("HTTP/2", Flaw::StatusLine),
-            ("HTTP/1.2 200 OK\r\n", Flaw::StatusLine),
-            ("HTTP/1.1  200 OK\r\n", Flaw::StatusLine),
-            ("HTTP/1.1 20 OK\r\n", Flaw::StatusLine),
-            ("HTTP/1.1 2000\r\n", Flaw::StatusLine),
-            ("HTTP/1.1 099 OK\r\n", Flaw::StatusLine),
-            ("HTTP/1.1 +20 OK\r\n", Flaw::StatusLine),
-            ("HTTP/1.1 200 O\0K\r\n", Flaw::StatusLine),
-            ("HTTP/1.1 200 O\rK\r\n", Flaw::StatusLine),
-            ("\r\nHTTP/1.1 200 OK\r\n", Flaw::StatusLine),
-            ("\n", Flaw::LineEnd),
-            ("HTTP/1.1 200 OK\n", Flaw::LineEnd),
-            ("HTTP/1.1 200 OK\r\na: b\n", Flaw::LineEnd),
-            ("HTTP/1.1 200 OK\r\nno colon\r\n", Flaw::Field),
-            ("HTTP/1.1 200 OK\r\n: b\r\n", Flaw::Field),
-            ("HTTP/1.1 200 OK\r\na : b\r\n", Flaw::Field),
-            ("HTTP/1.1 200 OK\r\na: b\r\n folded\r\n", Flaw::Field),
-            ("HTTP/1.1 200 OK\r\na: \0\r\n", Flaw::Field),
-            ("HTTP/1.1 200 OK\r\na:\rb\r\n", Flaw::Field),
-            ("HTTP/1.1 200 OK\r\na: b\r\r\n", Flaw::Field),
-            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Flaw::Switch),
+            ("S", ConnectAnswerError::StatusLine),
+            ("SSH-2.0-OpenSSH\r\n", ConnectAnswerError::StatusLine),
+            ("http/1.1 200 OK\r\n", ConnectAnswerError::StatusLine),
+            ("HTTP/2", ConnectAnswerError::StatusLine),
+            ("HTTP/1.2 200 OK\r\n", ConnectAnswerError::StatusLine),
+            ("HTTP/1.1  200 OK\r\n", ConnectAnswerError::StatusLine),
+            ("HTTP/1.1 20 OK\r\n", ConnectAnswerError::StatusLine),
+            ("HTTP/1.1 2000\r\n", ConnectAnswerError::StatusLine),
+            ("HTTP/1.1 099 OK\r\n", ConnectAnswerError::StatusLine),
+            ("HTTP/1.1 +20 OK\r\n", ConnectAnswerError::StatusLine),
+            ("HTTP/1.1 200 O\0K\r\n", ConnectAnswerError::StatusLine),
+            ("HTTP/1.1 200 O\rK\r\n", ConnectAnswerError::StatusLine),
+            ("\r\nHTTP/1.1 200 OK\r\n", ConnectAnswerError::StatusLine),
+            ("\n", ConnectAnswerError::LineEnd),
+            ("HTTP/1.1 200 OK\n", ConnectAnswerError::LineEnd),
+            ("HTTP/1.1 200 OK\r\na: b\n", ConnectAnswerError::LineEnd),
+            ("HTTP/1.1 200 OK\r\nno colon\r\n", ConnectAnswerError::Field),
+            ("HTTP/1.1 200 OK\r\n: b\r\n", ConnectAnswerError::Field),
+            ("HTTP/1.1 200 OK\r\na : b\r\n", ConnectAnswerError::Field),
+            (
+                "HTTP/1.1 200 OK\r\na: b\r\n folded\r\n",
+                ConnectAnswerError::Field,
+            ),
+            ("HTTP/1.1 200 OK\r\na: \0\r\n", ConnectAnswerError::Field),
+            ("HTTP/1.1 200 OK\r\na:\rb\r\n", ConnectAnswerError::Field),
+            ("HTTP/1.1 200 OK\r\na: b\r\r\n", ConnectAnswerError::Field),
+            (
+                "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+                ConnectAnswerError::Switch,
+            ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
-                Flaw::Content,
+                ConnectAnswerError::Content,
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Flaw::Content,
+                ConnectAnswerError::Content,
             ),
         ] {
             assert_eq!(read_every_way(text.as_bytes()), Err(flaw), "{text:?}");
@@ -287,14 +294,20 @@ mod tests {
         let endless: Vec<u8> = endless
             .chain(std::iter::repeat_n(b'x', MAX_LENGTH))
             .collect();
-        let mut reader = Reader::default();
+        let mut reader = ConnectAnswerReader::default();
         assert_eq!(
             reader.feed(&endless[..MAX_LENGTH - 1]),
             Ok(Parsed::Incomplete)
         );
-        assert_eq!(reader.feed(&endless[..MAX_LENGTH]), Err(Flaw::TooLarge));
+        assert_eq!(
+            reader.feed(&endless[..MAX_LENGTH]),
+            Err(ConnectAnswerError::TooLarge)
+        );
         let many = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_LENGTH / 20);
-        assert_eq!(Reader::default().feed(&many), Err(Flaw::TooLarge));
+        assert_eq!(
+            ConnectAnswerReader::default().feed(&many),
+            Err(ConnectAnswerError::TooLarge)
+        );
     }
 
     proptest! {

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{self, Dial};
-use super::connect_answer::{Flaw, Parsed, Reader};
+use super::connect_answer::{ConnectAnswerError, ConnectAnswerReader, Parsed};
 use super::connection::Stream;
 use super::error::UpstreamError;
 use crate::connect_error::ConnectError;
@@ -66,7 +66,7 @@ pub(crate) enum ProxyError {
     Io(#[source] io::Error),
     /// Its answer is not valid.
     #[error("the upstream proxy did not answer as an HTTP proxy does: {0}")]
-    Flaw(#[from] Flaw),
+    NotAProxy(#[from] ConnectAnswerError),
     /// It wants other credentials than it was sent.
     #[error("the upstream proxy wants other credentials")]
     Credentials,
@@ -188,7 +188,7 @@ pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
         stream.write_all(&request).await.map_err(ProxyError::Io)?;
         stream.flush().await.map_err(ProxyError::Io)?;
         let mut bytes = BytesMut::with_capacity(1024);
-        let mut reader = Reader::default();
+        let mut reader = ConnectAnswerReader::default();
         loop {
             if let Parsed::Complete(answer) = reader.feed(&bytes)? {
                 return Ok((answer, bytes));

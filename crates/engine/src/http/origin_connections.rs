@@ -12,34 +12,34 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::body::RequestBody;
-use super::passage::Passage;
+use super::route::Route;
 use crate::live_policy::Generation;
 use crate::tls::Wire;
 use crate::upstream::{ConnectionId, Lease, Upstream, UpstreamError};
 
 /// The connection that was opened before its first request, and further ones.
-pub(crate) struct First {
-    connections: Mutex<OriginConnections>,
+pub(crate) struct OriginConnections {
+    connections: Mutex<Connections>,
     /// Held, across awaits, while a further connection is opened: requests that wait meanwhile
     /// share that connection.
     opening: tokio::sync::Mutex<()>,
 }
 
 /// The client's connections to the origin.
-enum OriginConnections {
+enum Connections {
     /// For one request at a time, until the first request takes it; or why it could not be opened.
     Once(Option<Result<Lease<RequestBody>, UpstreamError>>),
     /// Connections that carry many requests at once, the oldest first.
     Multiplexed(Vec<Lease<RequestBody>>),
 }
 
-impl First {
+impl OriginConnections {
     pub(crate) fn new(opened: Result<Lease<RequestBody>, UpstreamError>) -> Self {
         let connections = match opened {
             Ok(lease) if lease.is_multiplexed() => {
-                OriginConnections::Multiplexed(vec![lease.without_place()])
+                Connections::Multiplexed(vec![lease.without_place()])
             }
-            opened => OriginConnections::Once(Some(opened)),
+            opened => Connections::Once(Some(opened)),
         };
         Self {
             connections: Mutex::new(connections),
@@ -48,11 +48,8 @@ impl First {
     }
 
     /// A connection with room for another request, if it was vetted under the settings in force.
-    pub(super) fn take(
-        &self,
-        passage: &Passage,
-    ) -> Result<Option<Lease<RequestBody>>, UpstreamError> {
-        let Passage::Host(permit) = passage else {
+    pub(super) fn take(&self, route: &Route) -> Result<Option<Lease<RequestBody>>, UpstreamError> {
+        let Route::Host(permit) = route else {
             return Ok(None);
         };
         let taken = self.lock().take(permit.generation());
@@ -73,33 +70,33 @@ impl First {
     /// once. `tried` is a connection on which this request failed; it carries no further requests.
     pub(super) async fn open(
         &self,
-        passage: &Passage,
+        route: &Route,
         upstream: &Upstream<RequestBody>,
         wire: Wire,
         tried: Option<&ConnectionId>,
     ) -> Result<Lease<RequestBody>, UpstreamError> {
         if wire != Wire::TlsHttp2 {
-            return passage.open(upstream, wire).await;
+            return route.open(upstream, wire).await;
         }
-        let limits = &passage.generation().settings().daemon.limits;
+        let limits = &route.generation().settings().daemon.limits;
         // A slow origin delays all waiting requests by one timeout, not each by one more.
         let turn = timeout(limits.connect_timeout, self.opening.lock()).await;
         self.lock().forget(tried);
-        if let Some(lease) = self.take(passage)? {
+        if let Some(lease) = self.take(route)? {
             return Ok(lease);
         }
-        let lease = passage.open(upstream, wire).await?;
+        let lease = route.open(upstream, wire).await?;
         self.lock().keep(&lease);
         drop(turn);
         Ok(lease)
     }
 
-    fn lock(&self) -> MutexGuard<'_, OriginConnections> {
+    fn lock(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock()
     }
 }
 
-impl OriginConnections {
+impl Connections {
     fn take(
         &mut self,
         generation: &Generation,

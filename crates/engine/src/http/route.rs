@@ -15,13 +15,13 @@ use crate::tls::Wire;
 use crate::upstream::{Lease, Upstream, UpstreamError};
 
 /// A permitted destination.
-pub(super) enum Passage {
+pub(super) enum Route {
     Host(Permit),
     /// With the authority of the request, which only the program behind the socket reads.
     UnixSocket(SocketPermit, Authority),
 }
 
-impl Passage {
+impl Route {
     /// The authority that the request names.
     pub(super) fn named(&self) -> &Authority {
         match self {
@@ -88,7 +88,7 @@ impl Passage {
 }
 
 /// For logs and answers: an authority, or that it is a unix socket.
-impl fmt::Display for Passage {
+impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(permit) => permit.authority().fmt(f),

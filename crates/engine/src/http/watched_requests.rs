@@ -1,20 +1,20 @@
 //! Requests under way are judged again when the settings change, as tunnels are (SPEC P11).
 //!
-//! Data can leave the machine as long as a body streams. So a request must end when the policy no longer
-//! permits it, at any stage. The proxy ends its connection: HTTP/1 has no other means, and an HTTP/2 client can
-//! repeat the requests that are still permitted.
+//! Data can leave the machine while a body streams. So a request must end when the policy no longer permits it,
+//! at any stage. The proxy ends its connection: HTTP/1 has no other means, and an HTTP/2 client can repeat the
+//! requests that are still permitted.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use codex_network_policy::Reason;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::passage::Passage;
+use super::route::Route;
 use crate::enforce::{LeadsTo, Standing};
 use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
@@ -24,36 +24,36 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// The requests of one connection that have reached an upstream and are not complete.
 #[derive(Debug, Default)]
-pub(super) struct Underway {
-    requests: Mutex<Requests>,
+pub(super) struct WatchedRequests {
+    requests: Mutex<RequestList>,
     /// A request was permitted by settings that are no longer in force.
     outdated: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Requests {
+struct RequestList {
     last: u64,
-    by_number: HashMap<u64, Request>,
+    by_number: HashMap<u64, WatchedRequest>,
 }
 
 #[derive(Debug)]
-struct Request {
-    standing: Standing,
+struct WatchedRequest {
+    attempt: Standing,
     /// The settings that permitted it.
     generation: GenerationNumber,
 }
 
-/// A request's place among those under way. It is freed when every task that moves a part of the
-/// request or its answer has dropped it.
+/// Keeps a request among those that are judged again. Every task that moves a part of the request or
+/// its answer holds a clone. The request leaves when the last one is dropped.
 #[derive(Clone, Default)]
-pub(super) struct Place(Arc<Mutex<Option<Held>>>);
+pub(super) struct WatchGuard(Arc<Mutex<Option<WatchEntry>>>);
 
-struct Held {
-    of: Arc<Underway>,
+struct WatchEntry {
+    requests: Arc<WatchedRequests>,
     number: u64,
 }
 
-impl Underway {
+impl WatchedRequests {
     /// Resolves when the settings in force no longer permit one of the requests.
     pub(super) async fn forbidden(&self, live: &LivePolicy) -> Reason {
         let mut changes = live.watch();
@@ -81,7 +81,7 @@ impl Underway {
             if request.generation == generation.number() {
                 continue;
             }
-            let decision = request.standing.judge(generation);
+            let decision = request.attempt.judge(generation);
             if !decision.is_allow() {
                 return Some(decision.reason());
             }
@@ -90,51 +90,50 @@ impl Underway {
         None
     }
 
-    fn lock(&self) -> MutexGuard<'_, Requests> {
+    fn lock(&self) -> MutexGuard<'_, RequestList> {
         self.requests.lock()
     }
 }
 
-impl Place {
-    /// Takes the place for a request that is about to be sent. A request that is sent again takes
-    /// another one.
-    pub(super) fn take(
+impl WatchGuard {
+    /// Watches a request that is about to be sent. A request that is sent again gets another entry.
+    pub(super) fn start(
         &self,
-        of: &Arc<Underway>,
-        passage: &Passage,
+        requests: &Arc<WatchedRequests>,
+        route: &Route,
         leads_to: &LeadsTo,
         live: &LivePolicy,
     ) {
-        let request = Request {
-            standing: passage.standing(leads_to),
-            generation: passage.generation().number(),
+        let request = WatchedRequest {
+            attempt: route.standing(leads_to),
+            generation: route.generation().number(),
         };
-        let mut requests = of.lock();
-        requests.last += 1;
-        let number = requests.last;
-        let held = Held {
-            of: Arc::clone(of),
+        let mut list = requests.lock();
+        list.last += 1;
+        let number = list.last;
+        list.by_number.insert(number, request);
+        drop(list);
+        let entry = WatchEntry {
+            requests: Arc::clone(requests),
             number,
         };
-        requests.by_number.insert(number, request);
-        drop(requests);
-        let before = self.0.lock().replace(held);
+        let before = self.0.lock().replace(entry);
         drop(before);
-        // A change of the settings after this check finds the request in its place.
-        if live.current().number() != passage.generation().number() {
-            of.outdated.notify_one();
+        // A change of the settings after this check finds the request in the list.
+        if live.current().number() != route.generation().number() {
+            requests.outdated.notify_one();
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for WatchEntry {
     fn drop(&mut self) {
-        self.of.lock().by_number.remove(&self.number);
+        self.requests.lock().by_number.remove(&self.number);
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for WatchGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
+        f.debug_struct("WatchGuard").finish_non_exhaustive()
     }
 }
