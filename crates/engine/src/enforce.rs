@@ -393,6 +393,15 @@ impl Permit {
         self.refuse_for(decision, detail)
     }
 
+    /// Refuses because the decider does, with the reason that it gave.
+    fn refuse_as(&self, decision: Decision, reason: Arc<str>) -> Refusal {
+        let mut refusal = self.refusal(decision, None);
+        refusal.decider_reason = Some(reason);
+        self.recorder()
+            .refused(&self.generation, self.attempt(), &refusal);
+        refusal
+    }
+
     fn refuse_for(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
         let refusal = self.refusal(decision, detail);
         self.recorder()

@@ -125,7 +125,7 @@ impl Engine {
             Protocol::Http => {
                 let plain = head.plain(authority)?;
                 if let Some(path) = plain.socket {
-                    return Ok(self.unix_socket(generation, plain.head, authority, &path));
+                    return Ok(self.unix_socket(generation, &plain.head, authority, &path));
                 }
                 RequestKind::Http(plain.head)
             }
@@ -241,7 +241,7 @@ impl Engine {
     fn unix_socket<'g>(
         &self,
         generation: &'g Generation,
-        head: HttpHead<'static>,
+        head: &HttpHead<'static>,
         authority: &Authority,
         path: &[u8],
     ) -> ForeseenDecision<'g> {
@@ -252,7 +252,7 @@ impl Engine {
             attempt: &attempt,
             authority,
         };
-        let (decision, detail) = foreseen.on_unix_socket(&head, path);
+        let (decision, detail) = foreseen.on_unix_socket(head, path);
         let mut told = ForeseenDecision::of(&foreseen, decision, detail);
         UNIX_SOCKET.clone_into(&mut told.host);
         told.port = 0;

@@ -1,9 +1,7 @@
 //! Asking the decider and applying its answer (SPEC P8). A decider may allow a host that is on
 //! neither list, and may do nothing else.
 
-use std::sync::Arc;
-
-use codex_network_policy::{DeciderAnswer, DeciderReason, Decision, Source};
+use codex_network_policy::{DeciderAnswer, DeciderReason, Source};
 
 use super::{Permit, facts};
 use crate::attempt::Refusal;
@@ -84,16 +82,5 @@ fn known(reason: Option<&str>) -> DeciderReason {
         Some("denied") => DeciderReason::Denied,
         Some("not_allowed") => DeciderReason::NotAllowed,
         _ => DeciderReason::Other,
-    }
-}
-
-impl Permit {
-    /// Refuses because the decider does, with the reason that it gave.
-    fn refuse_as(&self, decision: Decision, reason: Arc<str>) -> Refusal {
-        let mut refusal = self.refusal(decision, None);
-        refusal.decider_reason = Some(reason);
-        let recorder = self.recorder();
-        recorder.refused(&self.generation, self.attempt(), &refusal);
-        refusal
     }
 }

@@ -35,9 +35,8 @@ pub(super) struct Asked {
     /// The files: paths, and where they lead.
     #[serde(default)]
     files: HashMap<String, String>,
-    /// Whether the proxy itself listens on the file.
-    #[serde(default)]
-    own: bool,
+    /// The process that listens on the file: `proxy`, or another if absent.
+    listener: Option<String>,
     says: String,
 }
 
@@ -97,10 +96,10 @@ impl Asked {
             },
             path: path.as_ref(),
             leads_to: leads_to.as_ref(),
-            listener: if self.own {
-                UnixSocketListener::ThisProxy
-            } else {
-                UnixSocketListener::Other
+            listener: match self.listener.as_deref() {
+                None => UnixSocketListener::Other,
+                Some("proxy") => UnixSocketListener::ThisProxy,
+                Some(other) => return Err(format!("listener = {other:?}")),
             },
         };
         same("decision", judge(&request, true), self.says.clone())?;
