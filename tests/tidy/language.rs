@@ -10,6 +10,7 @@ const CLEAN: &[&str] = &[
     "SECURITY.md",
     "ARCHITECTURE.md",
     "SPEC.md",
+    "crates/config/",
     "launchd/",
     "packaging/config/",
     "packaging/deb/README.md",

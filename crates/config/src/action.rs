@@ -1,11 +1,12 @@
-//! What hooks do to the requests that they cover (SPEC M9): remove fields, inject secrets.
+//! The changes that hooks make to the requests that they cover (SPEC M9): they remove header fields
+//! and inject secrets.
 
 use codex_network_policy::{HeaderNameText, HookId};
 
 use crate::secret::{Secret, SecretSource};
 
-/// The changes to a request before it is sent on: all fields of `strip` are removed, then each of
-/// `inject` replaces every field of its name.
+/// The changes to a request before it is forwarded: first all fields of `strip` are removed, then
+/// each of `inject` replaces all fields of its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Action {
     /// Fields to remove.

@@ -1,4 +1,4 @@
-//! Sources as bytes: how a configuration reaches a process that may not open files.
+//! Sources as bytes: this is how a configuration reaches a process that may not open files.
 //!
 //! The layout is simple, since both ends are the same program: each part is a length in eight bytes
 //! and that many bytes of UTF-8 (paths and secrets as the system has them). The bytes include the
@@ -16,9 +16,9 @@ use crate::secret::{ReadSecret, Readers, Secret, SecretSource, SecretSupply, Sec
 use crate::sources::{Layer, Sources};
 use crate::text::TextKind;
 
-/// Bytes that are not captured sources.
+/// The bytes are not captured sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the bytes do not hold a captured configuration")]
+#[error("the bytes are not a captured configuration")]
 pub struct NotCaptured;
 
 const FILE: u8 = b'f';

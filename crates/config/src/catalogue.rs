@@ -1,5 +1,5 @@
-//! Every key of the configuration, one row each: its names, the kind and range of its value, where
-//! the value goes, what a requirement may say about it, and its documentation (SPEC C2, C3, C5, C6).
+//! Every key of the configuration, one row each: its names, the kind and range of its value, the
+//! field that it fills, the possible requirements, and its documentation (SPEC C2, C3, C5, C6).
 //!
 //! From the rows come reading and range checks (`fill`), unknown keys and the nearest known one
 //! (`dialect`), `/config` ([`effective`]), and the tables of the pages ([`documentation`]). So a simple

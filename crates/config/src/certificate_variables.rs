@@ -1,5 +1,5 @@
-//! The environment variables that tell programs where certificates are. Children get them, and
-//! `proxyctl doctor` looks at them.
+//! The environment variables that tell programs where certificates are. The child environment sets
+//! them, and `proxyctl doctor` checks them.
 
 /// Each names a file of certificates to some program (SPEC B2).
 pub const CERTIFICATE_VARIABLES: &[&str] = &[

@@ -8,7 +8,7 @@
 //! A value in a configuration that exceeds a requirement is an error at its place; it is not
 //! quietly reduced.
 //!
-//! The catalogue says which keys may be bounded. `settle` and `fill` ask here for each such value.
+//! The catalogue says which keys may be bounded. `fill` and `interpret` get each such value from here.
 //! [`daemon`] holds the requirements on `[daemon]` that have a meaning of their own. `managed` is
 //! the part that the running proxy needs.
 
@@ -341,7 +341,7 @@ impl Requirements {
                 .filter_map(|key| raw.get(key))
             {
                 let message = format!(
-                    "what {} allows is ignored: only the managed allow list counts",
+                    "the entries that {} allows are ignored: only the managed allow list counts",
                     quoted(setting.name)
                 );
                 let help = format!("{place} has `managed_allowed_domains_only = true`");
@@ -427,7 +427,7 @@ impl Requirements {
     }
 
     /// The bounds on booleans, in the same form.
-    fn flag_bounds(&self, wanted: InDaemon) -> impl Iterator<Item = (Key, String, TextSpan)> {
+    fn flag_bounds(&self, table: InDaemon) -> impl Iterator<Item = (Key, String, TextSpan)> {
         catalogue::rows().filter_map(move |row| {
             let required = self.flags.get(&row.key)?;
             let found = match row.paths(TopTable::Daemon).next() {
@@ -435,7 +435,7 @@ impl Requirements {
                 None => InDaemon::No,
             };
             let bound = (row.key, required.permitted.to_string(), required.at);
-            (found == wanted).then_some(bound)
+            (found == table).then_some(bound)
         })
     }
 }

@@ -1,7 +1,7 @@
-//! A problem of a configuration: what is wrong, where, and what to write instead.
+//! A problem of a configuration: the message, its place, and the remedy.
 //!
 //! A [`Diagnostic`] is self-contained: it holds a copy of its line, cut and escaped, so it can be
-//! printed, logged or sent when the files are gone. This module does not decide what is wrong.
+//! printed, logged or sent when the files are gone. This module finds no problems itself.
 
 mod content;
 
@@ -15,7 +15,7 @@ pub(crate) use content::{quoted, shown};
 const MAX_LISTED: usize = 100;
 /// Characters of a line that are shown.
 const MAX_WIDTH: usize = 96;
-/// Characters shown in front of the place in question when the line is cut.
+/// Characters shown before the part in question when the line is cut.
 const LEAD: usize = 32;
 /// Characters of a message that are kept; keys and values in messages are user input.
 const MAX_MESSAGE: usize = 400;
@@ -31,11 +31,11 @@ pub struct Diagnostic {
     pub line: u32,
     /// The column, in characters, from 1; 0 when the finding is about the whole source.
     pub column: u32,
-    /// What is wrong, in one line.
+    /// The problem, in one line.
     pub message: String,
     /// The offending line.
     pub excerpt: Option<Excerpt>,
-    /// What to do about it, in one line.
+    /// The remedy, in one line.
     pub help: Option<String>,
     /// Message and help without the parts that come from the file.
     outline: Outline,
@@ -71,7 +71,7 @@ pub struct Excerpt {
     pub len: usize,
 }
 
-/// Everything that is wrong with a configuration: at least one error, and the warnings. Findings
+/// All problems of a configuration: at least one error, and the warnings. Findings
 /// about a whole file come first, then the others in the order of the layers and of their text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
@@ -127,9 +127,9 @@ impl Diagnostics {
     /// All findings for users who may not read the files, each as [`Diagnostic::without_content`],
     /// then the number of errors that are not listed.
     pub fn without_content(&self) -> String {
-        let mut told: Vec<String> = self.iter().map(Diagnostic::without_content).collect();
-        told.extend(self.unlisted_in_words());
-        told.join("\n")
+        let mut texts: Vec<String> = self.iter().map(Diagnostic::without_content).collect();
+        texts.extend(self.unlisted_in_words());
+        texts.join("\n")
     }
 
     fn unlisted_in_words(&self) -> Option<String> {
@@ -292,11 +292,11 @@ impl<'t> Problems<'t> {
 
     /// Checks a part of the text that may hold a secret. Findings in it do not show the line (SPEC
     /// B4).
-    pub(crate) fn without_excerpts<T>(&mut self, judge: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn without_excerpts<T>(&mut self, check: impl FnOnce(&mut Self) -> T) -> T {
         let before = std::mem::replace(&mut self.excerpts, Excerpts::LeftOut);
-        let judged = judge(self);
+        let checked = check(self);
         self.excerpts = before;
-        judged
+        checked
     }
 
     /// Adds a problem that makes the configuration unusable. `help` may be empty.

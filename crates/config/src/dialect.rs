@@ -218,7 +218,7 @@ pub(crate) fn warn_of_near_misses(
         }
         let near = |known: &&&str| strsim::osa_distance(known, name) <= known.len() / 6;
         if let Some(known) = ours.iter().find(near) {
-            let message = format!("{} is not ours and is ignored", quoted(name));
+            let message = format!("{} is not a known name and is ignored", quoted(name));
             problems.warning(entry.at, &message, &format!("did you mean `{known}`?"));
         }
     }

@@ -1,5 +1,5 @@
 //! The elements of lists, each with a meaning: patterns, socket paths, users, name servers. An
-//! element that has none is reported and left out.
+//! invalid element is reported and left out.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! Reads the configuration files (SPEC C1, C6).
 //!
-//! Only this file and `secret` touch the file system in this crate. Root reads no file that other
+//! Only this file and `secret` touch the file system in this crate. Root refuses files that other
 //! users may change (`codex_network_files::Trust`). A missing file is fine in a layer, but an error
-//! if the user named it. A file that exists and cannot be read is always an error, since going on
-//! without it would drop its deny list.
+//! if the user named it. A file that exists and cannot be read is always an error: without
+//! it, its deny list would be lost.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -28,7 +28,7 @@ pub(crate) struct ReadLayers {
     pub(crate) unreadable: Vec<Diagnostic>,
 }
 
-/// Reads all layers. The result holds the errors too.
+/// Reads all layers. The result includes the errors.
 pub(crate) fn read(sources: &Sources) -> ReadLayers {
     let mut read = ReadLayers::default();
     for layer in sources.layers() {

@@ -1,26 +1,30 @@
 //! Turns configuration files into checked [`Settings`], or into a list of all their problems.
 //!
 //! [`load`] reads the layers that [`Sources`] names (SPEC C1), merges them into a tree whose values
-//! remember their file and line, brings the generation that is used to one form (SPEC C2), and
-//! checks each value. It returns all settings or none (SPEC C7): one error is enough for none, but
-//! all other errors of the files are reported too (SPEC C4).
+//! remember their file and line, brings the dialect in use to one form (SPEC C2), and checks each
+//! value. It returns all settings or none (SPEC C7). A single error refuses the configuration, and
+//! all errors are reported at once (SPEC C4).
 //!
-//! Modules in the order in which a configuration passes them: `layers` reads files, `text` keeps
-//! their content, `merge` parses and merges, `generation` knows the keys' names, `read` checks one
-//! value, `settle` with `listen`, `mitm` and `daemon` gives it its meaning, and `secret` reads the
-//! secrets that `mitm` names. [`Settings`] is the result, and `origins` says where its values are
-//! written. `upstream_proxy` reads the environment instead. `diagnostic` describes problems.
-//! `constraints` is between `settle` and the result: `settle` asks it for the bound of each value
-//! (SPEC C6).
+//! The `catalogue` has a row for each key. A configuration passes these modules, in this order:
+//!
+//! 1. `sources` names the layers, `layers` reads their files, and `text` keeps the content.
+//! 2. `merge` parses the texts and merges them into one `toml_tree`.
+//! 3. `dialect` finds the table in use, and each key of it in the catalogue.
+//! 4. `constraints` reads the requirements, which bound each value (SPEC C6).
+//! 5. `fill` reads the simple keys with `read` and `entries`. `interpret` adds those that depend on
+//!    others, with `listen` and `mitm`. `secret` reads the secrets that `mitm` names. `effect` warns
+//!    of settings that do nothing here.
+//! 6. [`Settings`] is the result. [`ConfigLines`] says which line set each value.
+//!
+//! `diagnostic` describes problems. `upstream_proxy` reads the environment instead of a
+//! configuration.
 //!
 //! # Invariants
 //!
-//! - Only `layers` and `secret` touch the file system, through `codex_network_files`. Only
-//!   `secret` reads the environment, unless a closure provides it. Loading captured sources does
-//!   neither.
-//! - The text of a secret is only in [`Secret`] (SPEC B4): a configuration names it and does not
-//!   hold it.
-//! - A value is never checked without its place, so every error can point at it.
+//! - Only `layers` and `secret` read files, through `codex_network_files`. Only `secret` reads the
+//!   environment, unless a closure provides it. Loading captured sources does neither.
+//! - Only a [`Secret`] contains the text of a secret (SPEC B4): a configuration names its source.
+//! - Every value keeps its place until it has been checked, so every error can point at it.
 //! - No file is required: without any, the defaults apply (SPEC L7).
 
 mod action;
@@ -111,7 +115,7 @@ pub struct Loaded {
 /// # Errors
 ///
 /// Every problem that was found, with its place. Unreadable files and TOML syntax errors come
-/// first: without those files the meaning of the others cannot be judged.
+/// first: without those files the others cannot be checked.
 pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
     let read = layers::read(sources);
     let mut problems = Problems::new(&read.texts);

@@ -24,7 +24,7 @@ pub(crate) enum ListenError {
     Host(#[from] HostError),
 }
 
-/// One listener's keys.
+/// The keys and the default of one listener.
 struct ListenerKeys {
     /// Its name in messages.
     name: &'static str,
@@ -203,10 +203,10 @@ fn refuse_collisions(listen: &Listen, raw: &RawSettings<'_>, problems: &mut Prob
     ];
     for (index, (keys, address)) in listeners.iter().enumerate() {
         let Some(address) = address else { continue };
-        let taken = |other: &&(&ListenerKeys, Option<SocketAddr>)| {
-            other.1.is_some_and(|taken| collide(*address, taken))
+        let collides = |other: &&(&ListenerKeys, Option<SocketAddr>)| {
+            other.1.is_some_and(|other| collide(*address, other))
         };
-        let Some((other, _)) = listeners[..index].iter().find(taken) else {
+        let Some((other, _)) = listeners[..index].iter().find(collides) else {
             continue;
         };
         // At least one of the two is written in a file: the defaults differ.

@@ -12,7 +12,7 @@ pub struct Managed {
     pub(crate) pins: Arc<[Pin]>,
     pub(crate) mode: Mode,
     /// `managed_allowed_domains_only`: the policy's allow list holds managed entries only, and a
-    /// host that is not on it is refused. The decider is not asked (SPEC P8 does not hold).
+    /// host that is not on it is refused without a request to the decider (SPEC P8 does not apply).
     pub allowed_domains_only: bool,
 }
 
@@ -29,9 +29,9 @@ pub struct Pin {
 
 /// A value that exceeds a requirement. `Display` writes one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}; {} requires it", invalid(.pin.key, .asked, &.pin.allowed), .pin.line)]
+#[error("{}; {} requires it", invalid(.pin.key, .requested, &.pin.allowed), .pin.line)]
 pub struct Widening {
-    asked: String,
+    requested: String,
     pin: Pin,
 }
 
@@ -56,7 +56,7 @@ impl Managed {
         let pin = self.pins.iter().find(|pin| pin.key == "mode");
         match pin {
             Some(pin) if mode > self.mode => Err(Widening {
-                asked: mode.to_string(),
+                requested: mode.to_string(),
                 pin: pin.clone(),
             }),
             _ => Ok(()),
@@ -82,11 +82,11 @@ impl fmt::Display for Pin {
 }
 
 /// The sentence of SPEC C6, with the full name of a key of `[daemon]`.
-pub(crate) fn invalid(key: &str, asked: &str, allowed: &str) -> String {
+pub(crate) fn invalid(key: &str, requested: &str, allowed: &str) -> String {
     let table = if key.starts_with("daemon.") {
         ""
     } else {
         "network."
     };
-    format!("invalid value for {table}{key}: {asked} (allowed {allowed})")
+    format!("invalid value for {table}{key}: {requested} (allowed {allowed})")
 }

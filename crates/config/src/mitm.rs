@@ -29,10 +29,10 @@ pub(crate) fn interpret(
 ) {
     let actions = action::interpret(raw, secrets, problems);
     let hooks = hook::interpret(raw, &actions, problems);
-    let (hooks, taken) = hooks.into_iter().unzip();
+    let (hooks, of_hooks) = hooks.into_iter().unzip();
     mitm.ca_paths = ca_paths(raw, problems);
     mitm.hooks = Arc::new(Hooks::compile(hooks));
-    mitm.actions = Arc::new(Actions::new(actions, taken));
+    mitm.actions = Arc::new(Actions::new(actions, of_hooks));
 }
 
 /// Both files or neither.
@@ -81,7 +81,7 @@ fn non_empty_strings<'t>(
     strings.retain(|(text, node)| {
         let is_empty = text.trim().is_empty();
         if is_empty {
-            let message = format!("{} holds an empty string", quoted(setting.name));
+            let message = format!("{} contains an empty string", quoted(setting.name));
             problems.error(node.at, &message, "");
         }
         !is_empty

@@ -1,5 +1,5 @@
-//! Checks one value: types, ranges, words. Each function reports what is wrong with its value and
-//! returns nothing then, so the caller goes on and finds the other problems.
+//! Checks one value: types, ranges, words. Each function reports a wrong value and returns `None`, so
+//! that the caller goes on and finds the other problems.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -128,7 +128,10 @@ pub(crate) fn duration(
 pub(crate) fn path(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let text = text(setting, problems)?;
     if text.contains('\0') {
-        let message = format!("{} holds a NUL, which no path can", quoted(setting.name));
+        let message = format!(
+            "{} contains a NUL character, which a path cannot contain",
+            quoted(setting.name)
+        );
         problems.error(setting.node.at, &message, "");
         return None;
     }
@@ -214,12 +217,12 @@ pub(crate) fn permissions<'t>(
 
 pub(crate) fn wrong_type(
     setting: RawSetting<'_>,
-    wanted: &str,
+    expected: &str,
     help: &str,
     problems: &mut Problems<'_>,
 ) {
     let found = setting.node.value.describe();
-    let message = format!("{} must be {wanted}, not {found}", quoted(setting.name));
+    let message = format!("{} must be {expected}, not {found}", quoted(setting.name));
     problems.error(setting.node.at, &message, help);
 }
 

@@ -1,5 +1,5 @@
 //! The system's DNS configuration, `/etc/resolv.conf` (resolver(5)): the name servers, and whether
-//! they are asked with EDNS.
+//! the proxy queries them with EDNS.
 //!
 //! On macOS `configd` writes the servers of the primary network service into that file. Servers for
 //! single domains, as a VPN may bring them, are not in it (`scutil --dns` shows them):
@@ -10,18 +10,18 @@ use std::net::IpAddr;
 
 use codex_network_files::Reading;
 
-/// Name servers of the system that are asked. Other resolvers ask three (`MAXNS`). A lookup shares
+/// Name servers of the system that are used. Other resolvers use three (`MAXNS`). A lookup shares
 /// its time among all of them.
 const MAX_SERVERS: usize = 8;
-/// Lines without a name server that are understood.
+/// Known lines that name no server.
 const OTHER_LINES: [&str; 4] = ["domain", "options", "search", "sortlist"];
 
-/// The part of the configuration that counts.
+/// The lines of the file that the proxy uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolvConf {
     /// The name servers in their order, each once, at most eight.
     pub servers: Vec<IpAddr>,
-    /// Whether they are asked with EDNS (RFC 6891).
+    /// Whether queries use EDNS (RFC 6891).
     pub edns: bool,
 }
 

@@ -67,12 +67,12 @@ pub(crate) enum Readers {
     Others,
 }
 
-/// Where a load finds secrets.
+/// The place from which a load takes secrets.
 #[derive(Clone, Debug)]
 pub(crate) enum SecretSupply {
     /// From this process's environment and files.
     Local(Environment),
-    /// From a process that has read them. No other source is used.
+    /// From a process that has read them, and from nowhere else.
     Captured(Secrets),
 }
 
@@ -86,12 +86,12 @@ type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 #[derive(Debug)]
 pub(crate) struct SecretReader<'k> {
     supply: &'k SecretSupply,
-    /// The directory that stands for `/`.
+    /// The directory that replaces `/` in paths.
     root: Option<&'k Path>,
     read: Secrets,
 }
 
-/// Why there is no secret. The text names the place and never a part of the value.
+/// Why a secret cannot be read. The text never contains a part of the value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error("is not set")]
@@ -235,8 +235,8 @@ impl<'k> SecretReader<'k> {
     }
 }
 
-/// Where a path of a machine is whose `/` is at `root` on this one. A path that is relative to a
-/// configuration file is below `root` already.
+/// The path on this machine of a file of another machine, whose files are below `root` here. A path
+/// that is relative to a configuration file is below `root` already.
 pub fn below(root: &Path, path: &Path) -> PathBuf {
     if path.starts_with(root) {
         return path.to_owned();
@@ -290,7 +290,7 @@ impl SecretError {
                 "a secret file holds only the secret, and optionally a line end"
             }
             Self::Io(_) => "",
-            Self::Untrusted(_) => "root uses no secret that others may change",
+            Self::Untrusted(_) => "root uses no secret that other users may change",
             Self::Missing => "reload the configuration",
         }
     }

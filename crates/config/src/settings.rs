@@ -1,6 +1,6 @@
 //! The checked values that the proxy runs on.
 //!
-//! Everything here is plain data without a reference to its file, except for the origins of the
+//! Everything here is plain data without a reference to its file, except for the lines of the
 //! rules inside [`Policy`] and the list of files. A `Settings` is made as a whole by
 //! [`load`](crate::load()) or by `Default`, is never changed afterwards, and is replaced as a whole
 //! by a reload (SPEC C7).
@@ -27,7 +27,7 @@ pub struct Settings {
     pub policy: Arc<Policy>,
     /// Where the proxy listens, after the clamp of SPEC L8.
     pub listen: Listen,
-    /// `enable_socks5_udp`: whether the SOCKS5 door offers UDP ASSOCIATE.
+    /// `enable_socks5_udp`: whether the SOCKS5 proxy offers UDP ASSOCIATE.
     pub socks5_udp: bool,
     /// `allow_upstream_proxy`: whether the process's `HTTP_PROXY` and related variables count (SPEC H12).
     pub allow_upstream_proxy: bool,
@@ -39,11 +39,11 @@ pub struct Settings {
     pub credential_broker: bool,
     /// `dangerously_allow_plaintext_credential_injection`.
     pub plaintext_credential_injection: bool,
-    /// What concerns the daemon and not the policy (SPEC C5).
+    /// The settings of the daemon besides the policy (SPEC C5).
     pub daemon: Daemon,
     /// The requirements that all of this obeys (SPEC C6).
     pub managed: Managed,
-    /// Where each value is written.
+    /// The line that set each value.
     pub lines: Arc<ConfigLines>,
     /// The files that were read, the weakest layer first, then those with requirements.
     pub files: Vec<PathBuf>,
@@ -52,15 +52,15 @@ pub struct Settings {
 /// Listen addresses. Port 0 means any free port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// The HTTP door (SPEC L1).
+    /// The HTTP proxy (SPEC L1).
     pub http: SocketAddr,
-    /// The SOCKS5 door (SPEC L2), unless `enable_socks5 = false`.
+    /// The SOCKS5 proxy (SPEC L2), unless `enable_socks5 = false`.
     pub socks5: Option<SocketAddr>,
     /// The admin API (SPEC L3), unless `[daemon.admin] enabled = false`.
     pub admin: Option<SocketAddr>,
-    /// Which clients may reach a door on a socket that the proxy was given.
+    /// Which clients may reach a proxy on a socket that the process was given.
     pub proxy_reach: Reach,
-    /// Which clients may reach the admin API on a socket that the proxy was given.
+    /// Which clients may reach the admin API on a socket that the process was given.
     pub admin_reach: Reach,
 }
 
@@ -89,7 +89,7 @@ pub struct Mitm {
     /// weaker layers first. A hook that a later layer mentions takes the position that it has
     /// there.
     pub hooks: Arc<Hooks>,
-    /// What each of `hooks` does to the requests that it covers.
+    /// The changes that each of `hooks` makes to the requests that it covers.
     pub actions: Arc<Actions>,
 }
 
@@ -228,11 +228,11 @@ pub enum LogFlows {
 /// The control socket (SPEC L4, K3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
-    /// Where it is, when not in the default place.
+    /// Its path, if not the default one.
     pub socket: Option<PathBuf>,
-    /// Who may administer, besides root and the daemon's own user.
+    /// Users and groups that may administer, besides root and the daemon's own user.
     pub administrators: Vec<Principal>,
-    /// Who may only observe.
+    /// Users and groups that may only observe.
     pub observers: Vec<Principal>,
 }
 
@@ -250,7 +250,7 @@ pub enum Principal {
 pub struct Admin {
     /// Whether the API is on. [`Listen::admin`] is `None` when it is off.
     pub enabled: bool,
-    /// What it may do.
+    /// The permitted operations.
     pub access: AdminAccess,
     /// Whether it shows the settings.
     pub config: AdminView,
@@ -258,13 +258,13 @@ pub struct Admin {
     pub patterns: AdminView,
 }
 
-/// What the admin API may do.
+/// The operations that the admin API permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdminAccess {
-    /// Show, change the mode, reload.
+    /// Showing, changing the mode, reloading.
     #[default]
     ReadWrite,
-    /// Show.
+    /// Showing.
     ReadOnly,
 }
 
@@ -274,7 +274,7 @@ pub enum AdminView {
     /// To every local program.
     #[default]
     Shown,
-    /// To none: only the control socket shows it.
+    /// To no program: only the control socket shows it.
     Hidden,
 }
 
@@ -292,7 +292,7 @@ pub struct Resolver {
 /// Limits on the resources of clients and upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Client connections at once, all doors together; at least 1.
+    /// Client connections at once, over all listeners; at least 1.
     pub max_connections: usize,
     /// Bytes of a request's or response's header section; 1 KiB to 1 MiB.
     pub max_header_bytes: usize,
@@ -309,9 +309,9 @@ pub struct Limits {
 }
 
 impl Listen {
-    /// The HTTP door's default address.
+    /// The HTTP proxy's default address.
     pub const DEFAULT_HTTP: SocketAddr = loopback(3128);
-    /// The SOCKS5 door's default address.
+    /// The SOCKS5 proxy's default address.
     pub const DEFAULT_SOCKS5: SocketAddr = loopback(8081);
     /// The admin API's default address.
     pub const DEFAULT_ADMIN: SocketAddr = loopback(8080);

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::secret::{Environment, SecretSupply, Secrets};
 
-/// Where a configuration comes from, the weakest layer first.
+/// The sources of a configuration, the weakest layer first.
 ///
 /// ```
 /// use codex_network_config::Sources;
 ///
-/// // What the system service reads.
+/// // The layers of the system service.
 /// let service = Sources::system();
-/// // What a person who runs the proxy gets, with one value of their own.
+/// // A user's own proxy, with one value from the command line.
 /// let person = Sources::system_and_user(|name| std::env::var_os(name))
 ///     .with_override("network_proxy.mode=limited");
-/// // `--config FILE` stands for all layers.
+/// // `--config FILE` replaces all layers.
 /// let one_file = Sources::file("proxy.toml");
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Sources {
     /// Files with managed constraints.
     requirements: Vec<Layer>,
     supply: SecretSupply,
-    /// The directory that stands for `/` where the configuration names a secret file.
+    /// The directory that replaces `/` in the paths of secret files.
     root: Option<PathBuf>,
 }
 
@@ -54,7 +54,7 @@ impl Sources {
         Self::default()
     }
 
-    /// The files in `/etc`: what the system service reads.
+    /// The files in `/etc`, which the system service reads.
     pub fn system() -> Self {
         Self::system_under(Path::new("/"))
     }
@@ -73,7 +73,7 @@ impl Sources {
         .with_requirements_under(root)
     }
 
-    /// What the system service of the machine whose files are below `root` reads. Absolute paths of
+    /// The layers of the system service on a machine whose files are below `root`. Absolute paths of
     /// secret files are below `root` too.
     pub fn tree(root: &Path) -> Self {
         Self {
@@ -196,7 +196,7 @@ impl Sources {
         !self.layers.is_empty()
     }
 
-    /// Looks up the variables with secrets here, and not in the environment of this process.
+    /// Looks the variables with secrets up in this closure instead of the environment of the process.
     #[must_use]
     pub fn with_environment(
         mut self,
@@ -207,7 +207,7 @@ impl Sources {
     }
 
     /// Takes the secrets of the configuration from these only, which an earlier load of it has
-    /// read. The environment and secret files are no longer looked at.
+    /// read. The load then reads neither the environment nor secret files.
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
         self.supply = SecretSupply::Captured(secrets);

@@ -1,4 +1,4 @@
-//! Where a user's own proxy keeps its state. The proxy and `proxyctl` agree on it without a
+//! The state directory of a user's own proxy. The proxy and `proxyctl` derive it without a
 //! configuration.
 
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ pub fn user_state_directory(environment: impl Fn(&str) -> Option<OsString>) -> O
     };
     absolute("XDG_STATE_HOME")
         .or_else(|| Some(absolute("HOME")?.join(".local/state")))
-        .map(|place| place.join(NAME))
+        .map(|parent| parent.join(NAME))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a process was given besides its configuration. No configuration sets it: the process that reads
+//! The data that a process was given besides its configuration. No configuration sets it: the process that reads
 //! the environment, the system's files and the CA does.
 
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 //!
 //! Read as curl reads them: the lower-case name wins, an empty value counts as unset, and
 //! `NO_PROXY` is a list of names that each cover the names below them. Unlike curl, the upper-case
-//! `HTTP_PROXY` counts too: the danger that a web server sets it concerns CGI programs, and the
-//! daemon is not one. A value that cannot be used is an error and never a direct connection: a user
+//! `HTTP_PROXY` counts too: only CGI programs must ignore it, because web servers set it from a
+//! request header. A value that cannot be used is an error and never a direct connection: a user
 //! who names a proxy expects that no connection bypasses it.
 //!
 //! This module does not see looked-up addresses: the engine decides which of them go direct.
@@ -19,7 +19,7 @@ mod no_proxy;
 
 pub use no_proxy::NoProxy;
 
-/// The proxies that carry what policy has allowed.
+/// The proxies for traffic that the policy has allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamProxies {
     http: Option<Arc<UpstreamProxy>>,
@@ -51,7 +51,7 @@ pub enum ProxyScheme {
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyCredentials(Arc<str>);
 
-/// Why a variable cannot be used. Never holds its value, which may be a secret.
+/// Why a variable cannot be used. It never contains the value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {error}; or set allow_upstream_proxy = false to go without a proxy")]
 pub struct ProxyVariableError {
@@ -60,7 +60,7 @@ pub struct ProxyVariableError {
     error: ProxyValueError,
 }
 
-/// What is wrong with a value.
+/// Why the value of a variable cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum ProxyValueError {
     #[error("the value is not UTF-8; write it anew")]
@@ -81,7 +81,8 @@ enum ProxyValueError {
 }
 
 impl UpstreamProxies {
-    /// Every variable that counts, a lower-case name before the one that it wins over.
+    /// The variables that are read. Each lower-case name comes before the upper-case one that it
+    /// overrides.
     pub const VARIABLES: [&str; 8] = [
         "http_proxy",
         "HTTP_PROXY",
@@ -233,7 +234,8 @@ fn parse(text: &str) -> Result<Arc<UpstreamProxy>, ProxyValueError> {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (ProxyScheme::Https, rest),
         Some((scheme, _)) => return Err(ProxyValueError::Scheme(shown_scheme(scheme)?)),
     };
-    // No text before the last `@` may be taken for a host: hosts are shown.
+    // All text before the last `@` counts as credentials: the host is shown, so it must not contain
+    // a part of them.
     let (userinfo, rest) = match rest.rsplit_once('@') {
         Some((userinfo, rest)) => (Some(userinfo), rest),
         None => (None, rest),

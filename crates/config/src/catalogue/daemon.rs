@@ -25,7 +25,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .bound(Bound::Special(
         "\"require\" or \"try\"",
-        "No configuration may say less.",
+        "No configuration may set a weaker value.",
     ))
     .hidden()
     .about(
@@ -91,7 +91,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .bound(Bound::Only(true))
     .about(
-        "Whether the admin API refuses changes, and draining the record of refusals. The packages ship a configuration that says true.",
+        "Whether the admin API refuses changes, and draining the record of refusals. The packages ship a configuration that sets true.",
     ),
     KeyRow::daemon(
         Key("daemon.admin.show_config"),
@@ -114,10 +114,10 @@ pub(super) static ROWS: &[KeyRow] = &[
     .by_default("the system's")
     .bound(Bound::Special(
         "list of addresses",
-        "No configuration may list others; with none, only the system's are asked.",
+        "No configuration may list others. An empty list permits only the system's.",
     ))
     .about(
-        "The servers that look names up, in this order; the default port is 53. By default they are those of `/etc/resolv.conf`, which is followed: a change is in force within about a second. If it names none, lookups fail until it does; 127.0.0.1 is not assumed. The next one is asked when the previous one fails or does not answer in time. Only a server that answers nothing at all is asked last for a while.",
+        "The servers that look names up, in this order; the default port is 53. By default they are those of `/etc/resolv.conf`; a change of the file is in force within about a second. If the file names none, lookups fail; 127.0.0.1 is not assumed. The next one is used when the previous one fails or does not answer in time. A server that does not answer at all is used last for a while.",
     ),
     KeyRow::daemon(
         Key("daemon.resolver.timeout"),

@@ -1,4 +1,4 @@
-//! What the pages say about the keys: `codex-network-proxy.toml(5)` and the settings reference.
+//! The documentation of the keys, for `codex-network-proxy.toml(5)` and `SETTINGS.md`.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ pub struct KeyTable {
     pub keys: Vec<KeyDocumentation>,
 }
 
-/// What the pages say about a key.
+/// The documentation of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyDocumentation {
     /// The key's name, without its table.
@@ -80,13 +80,13 @@ impl KeyRow {
             Bound::Free => ("", ""),
             Bound::Only(false) => (
                 "boolean",
-                "With false, no configuration may say true; true bounds nothing.",
+                "With false, no configuration may set true. True has no effect.",
             ),
             Bound::Only(true) => (
                 "boolean",
-                "With true, no configuration may say false; false bounds nothing.",
+                "With true, no configuration may set false. False has no effect.",
             ),
-            Bound::Exact => ("text", "No configuration may say anything else."),
+            Bound::Exact => ("text", "No configuration may set another value."),
             Bound::Special(value, about) => (value, about),
         };
         KeyDocumentation {

@@ -48,7 +48,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .bound(Bound::Special(
         "\"limited\"",
-        "No configuration may say full, and full mode cannot be set at run time.",
+        "No configuration may set full, and full mode cannot be set at run time.",
     ))
     .about(
         "Limited permits only requests that read: GET, HEAD and OPTIONS without content, in plain HTTP and inside TLS, which is intercepted for that.",

@@ -1,5 +1,5 @@
-//! The columns of the catalogue: a key's names, the kind of its value, where the value goes, and
-//! what a requirement may say about it.
+//! The columns of the catalogue: a key's names, the kind of its value, its field, and the possible
+//! requirements.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub(crate) enum TopTable {
     Injection,
 }
 
-/// The kind of a value, and where it goes.
+/// The kind of a value, and the field that it fills.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ValueKind {
     /// `true` or `false`.
@@ -88,7 +88,7 @@ pub(crate) enum ValueKind {
     Nested(&'static str),
 }
 
-/// Where a value goes, and how it is shown.
+/// The field that a value fills, and its form in `/config`.
 #[derive(Debug)]
 pub(crate) struct SettingField<T> {
     pub(crate) set: fn(&mut Draft, T),
@@ -103,7 +103,7 @@ pub(crate) enum ZeroDuration {
     Refused,
 }
 
-/// What `requirements.toml` may say about a key (SPEC C6).
+/// The requirements that a key can have in `requirements.toml` (SPEC C6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bound {
     /// Nothing.
@@ -116,7 +116,7 @@ pub(crate) enum Bound {
     Special(&'static str, &'static str),
 }
 
-/// Whether a setting does something in this version on this system. A warning tells if not.
+/// Whether a setting has an effect in this version on this system. If not, a warning says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Full,

@@ -1,4 +1,4 @@
-//! The rows by table: what a table holds, and where a misplaced key belongs.
+//! The rows by table: the names in a table, and the table of a misplaced key.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use super::row::{KeyRow, TopTable};
 use super::{SELECTOR, rows};
 
-/// What one table holds. The tables inside a table are levels of their own.
+/// The entries of one table. The tables inside it are levels of their own.
 #[derive(Debug)]
 pub(super) struct TableLevel {
     pub(super) table: TopTable,

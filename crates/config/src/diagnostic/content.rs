@@ -37,22 +37,22 @@ pub(super) fn with_content(message: &str) -> String {
 
 /// The message without the parts that come from a file. An unclosed mark extends to the end.
 pub(super) fn without_content(message: &str) -> String {
-    let mut told = String::with_capacity(message.len());
+    let mut rest = String::with_capacity(message.len());
     let mut depth = 0_usize;
     for character in message.chars() {
         match character {
             OPEN => {
                 if depth == 0 {
-                    told.push('…');
+                    rest.push('…');
                 }
                 depth += 1;
             }
             CLOSE => depth = depth.saturating_sub(1),
-            other if depth == 0 => told.push(other),
+            other if depth == 0 => rest.push(other),
             _ => {}
         }
     }
-    told
+    rest
 }
 
 #[cfg(test)]

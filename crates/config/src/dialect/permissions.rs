@@ -1,9 +1,8 @@
 //! The third and fourth dialect: `default_permissions = "NAME"` selects a `[permissions.NAME]`, whose
-//! `network` table holds lists (third) or the maps `domains` and `unix_sockets` (fourth). `settle`
+//! `network` table holds lists (third) or the maps `domains` and `unix_sockets` (fourth). `interpret`
 //! checks that they are not mixed.
 //!
-//! A profile holds more than this reads (file system rules, for one). Everything beside `network`
-//! is left alone.
+//! A profile has other tables, such as file system rules. Only `network` is read.
 
 use super::{DialectTable, PROFILES, as_key, nearest};
 use crate::catalogue::{SELECTOR, TopTable};

@@ -159,7 +159,7 @@ fn injection(
             }
             "secret_file" => sources.push((secret_file(setting, problems), setting)),
             "value" | "secret" => {
-                let help = "a secret does not stand in the configuration: name a `secret_env_var` or a `secret_file`";
+                let help = "the configuration cannot contain a secret: name a `secret_env_var` or a `secret_file`";
                 report_unknown(
                     &injection_keys(),
                     path,
@@ -199,12 +199,12 @@ fn field_name(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<He
             return None;
         }
     };
-    // No policy adds fields that the proxy never adds itself, or that change what was judged.
+    // An action must not set fields that the proxy never adds, or that change the judged request.
     let is_to_proxies = |head: &str| is_same_field(head, "proxy-");
     if FieldClass::of(name.as_str()).is_some() || name.as_str().get(..6).is_some_and(is_to_proxies)
     {
         let message = format!("{} cannot be injected", quoted(name.as_str()));
-        let help = "it frames the request, belongs to one connection, is never added by the proxy, or would change what was judged";
+        let help = "it frames the request, belongs to one connection, is never added by the proxy, or would change the checked request";
         problems.error(setting.node.at, &message, help);
         return None;
     }
@@ -232,7 +232,7 @@ fn secret_file(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<S
         return None;
     }
     if text.contains('\0') {
-        let message = "`secret_file` holds a NUL, which no path can";
+        let message = "`secret_file` contains a NUL character, which a path cannot contain";
         problems.error(setting.node.at, message, "");
         return None;
     }

@@ -50,7 +50,7 @@ fn hook(
     let mut host = None;
     let (mut methods, mut path_prefixes) = (Vec::new(), Vec::new());
     let (mut query, mut headers) = (Vec::new(), Vec::new());
-    let mut taken = Vec::new();
+    let mut indices = Vec::new();
     for key in table.in_order() {
         let setting = RawSetting::of(key);
         match &*key.name {
@@ -66,7 +66,7 @@ fn hook(
                 let message = "`body` is reserved: hooks cannot look at bodies";
                 problems.error(key.at, message, "remove it");
             }
-            "action" => taken = references(setting, actions, problems),
+            "action" => indices = references(setting, actions, problems),
             _ => {
                 let known = catalogue::names_in(TopTable::Hook, "");
                 report_unknown(&known, &path, key, None, problems);
@@ -92,7 +92,7 @@ fn hook(
         query,
         headers,
     };
-    Some((spec, taken))
+    Some((spec, indices))
 }
 
 /// Hooks have exact hosts: a pattern would intercept more than its author intends.
@@ -145,8 +145,8 @@ fn prefixes(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Vec<PathPre
     let strings = non_empty_strings(setting, problems);
     for (text, node) in &strings {
         if text.starts_with('/') && text.contains('*') {
-            let message = format!("{}: the `*` stands for itself here", quoted(text));
-            let help = "put `pattern:` in front for a wildcard, or `literal:` if it is meant";
+            let message = format!("{}: the `*` is an ordinary character here", quoted(text));
+            let help = "write `pattern:` before it for a wildcard, or `literal:` if this character is meant";
             problems.warning(node.at, &message, help);
         }
     }

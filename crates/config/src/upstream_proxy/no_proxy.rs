@@ -68,7 +68,7 @@ impl NoProxy {
     pub(super) fn warnings(&self) -> Vec<String> {
         let warning = |entry: &String| {
             format!(
-                "NO_PROXY: {entry:?} covers nothing; an entry is a name, which covers what is below it too, an \
+                "NO_PROXY: {entry:?} covers nothing; an entry is a name, which covers the names below it too, an \
                  address, a CIDR block, or `*` alone"
             )
         };
@@ -154,6 +154,6 @@ fn is_in(address: IpAddr, block: IpAddr, length: u32) -> bool {
         _ => return false,
     };
     let differing: u128 = address ^ block;
-    // A shift by the whole width, which Rust does not do, leaves nothing.
+    // A shift by the whole width overflows in Rust; its result would be 0.
     differing.checked_shr(width - length).unwrap_or(0) == 0
 }
