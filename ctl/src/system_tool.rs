@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn k2_root_runs_every_tool_so() {
-        let told = command("env").get_envs().count();
-        assert_eq!(told > 0, Uid::effective().is_root());
+        let variables = command("env").get_envs().count();
+        assert_eq!(variables > 0, Uid::effective().is_root());
     }
 }

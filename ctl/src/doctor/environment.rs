@@ -141,7 +141,7 @@ fn proxies(variables: &Variables, proxy: ProxyAddresses) -> Vec<Finding> {
     if !right.is_empty() {
         found.insert(
             0,
-            Finding::ok(format!("{} name this proxy", right.join(", "))),
+            Finding::ok(format!("set to this proxy: {}", right.join(", "))),
         );
     }
     let is_covered = |upper: &str| {

@@ -73,7 +73,7 @@ fn b1_a_shell_is_judged_as_a_whole() {
         (&[][..], &[(Note, "no proxy variable is set")][..]),
         (
             &[("http_proxy", HERE), ("https_proxy", HERE)],
-            &[(Ok, "http_proxy, https_proxy lead to this proxy")],
+            &[(Ok, "set to this proxy: http_proxy, https_proxy")],
         ),
         (
             &[("HTTP_PROXY", HERE), ("HTTPS_PROXY", HERE)],
@@ -96,14 +96,17 @@ fn b1_a_shell_is_judged_as_a_whole() {
                 ("http_proxy", HERE),
                 ("https_proxy", "http://corp.example:8080"),
             ],
-            &[(Ok, "http_proxy name"), (Problem, "does not name")],
+            &[
+                (Ok, "set to this proxy: http_proxy"),
+                (Problem, "does not name"),
+            ],
         ),
     ] {
         let found = proxies(&variables(given), DOORS);
         assert_eq!(found.len(), wanted.len(), "{given:?}: {found:?}");
-        for (found, (verdict, said)) in found.iter().zip(wanted) {
+        for (found, (verdict, text)) in found.iter().zip(wanted) {
             assert_eq!(found.verdict, *verdict, "{given:?}: {found:?}");
-            assert!(found.found.contains(said), "{said}: {found:?}");
+            assert!(found.found.contains(text), "{text}: {found:?}");
         }
     }
 }
@@ -190,8 +193,8 @@ fn b1_no_proxy_may_leave_out_this_machine_and_no_more() {
             Some(wide) => {
                 assert_eq!(found.len(), 1, "{value}");
                 assert_eq!(found[0].verdict, Problem);
-                let said = format!("no_proxy takes {wide} past");
-                assert!(found[0].found.contains(&said), "{found:?}");
+                let text = format!("no_proxy takes {wide} past");
+                assert!(found[0].found.contains(&text), "{found:?}");
             }
         }
     }
