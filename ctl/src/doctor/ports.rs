@@ -1,4 +1,4 @@
-//! Which processes hold the ports that the proxy needs. Useful before the proxy is installed.
+//! Which processes use the ports that the proxy needs. Useful before the proxy is installed.
 
 mod lsof;
 

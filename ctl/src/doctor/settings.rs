@@ -57,14 +57,14 @@ fn judge(status: &Status) -> Vec<Finding> {
     std::iter::once(first).chain(warnings).collect()
 }
 
-/// The admin API asks for no credentials, so the programs that the proxy fences in can use it too.
+/// The admin API requires no credentials, so the programs that the proxy restricts can use it too.
 fn admin(answers: &RunningProxy) -> Option<Finding> {
     let is_open = answers.setting(&["admin_url"])?.is_string();
     let is_read_only = answers
         .setting(&["daemon", "admin", "read_only"])?
         .as_bool()?;
     (is_open && !is_read_only).then(|| {
-        Finding::note("every program on this machine may change the mode, reload, and drain the record through the admin API")
+        Finding::note("every program on this machine may change the mode, reload, and empty the list of refused requests through the admin API")
             .advise("[daemon.admin] read_only = true, then proxyctl reload; proxyctl still makes such changes")
     })
 }

@@ -1,4 +1,4 @@
-//! Runs the system's own tools, which may be missing, refuse, or hang.
+//! Runs the system's own tools within a time limit.
 
 use std::io::Read as _;
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::system_tool;
 
-/// Time limit of one tool. They ask a local service and print its answer.
+/// Time limit of one tool. It queries a local service and prints the answer.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A tool's standard output, and whether it succeeded; or why there is no output.
