@@ -15,13 +15,13 @@ use serde::Serialize;
 #[command(
     name = "proxyctl",
     version,
-    after_help = "The proxy's control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names; without them, \
-                  $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, ~/.local/state/codex-network-proxy/control.sock, \
-                  then /run/codex-network-proxy/control.sock (on macOS $TMPDIR stands for the first directory, \
-                  and the last is /var/run/codex-network-proxy.sock). \
-                  Where --socket does not name it, root talks only to a proxy of root, and other users to their own \
-                  or root's; `ca install` talks to a proxy of root in any case.\n\n\
-                  Exit codes: 0 done, 1 failed, or `doctor` found a problem; 2 the command line was not understood; 3 no proxy \
+    after_help = "The control socket is the one that --socket or CODEX_NETWORK_PROXY_CONTROL names. Without them, proxyctl \
+                  tries $XDG_RUNTIME_DIR/codex-network-proxy/control.sock, \
+                  ~/.local/state/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock. \
+                  On macOS the first is below $TMPDIR, and the last is /var/run/codex-network-proxy.sock. \
+                  Unless --socket names the socket, root uses only a proxy of root, and other users use only their \
+                  own proxy or root's. `ca install` always requires a proxy of root.\n\n\
+                  Exit codes: 0 success; 1 failure, or `doctor` found a problem; 2 invalid command line; 3 no proxy \
                   answers; 4 not permitted."
 )]
 pub(crate) struct Args {
@@ -37,29 +37,30 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show the state of the proxy: version, listeners, policy, last reload, counts.
     Status,
-    /// Show the mode, or change it: full mode until the next reload, limited mode until it is changed
+    /// Show or change the mode. Full mode lasts until the next reload, limited mode until it is changed
     /// again or the service restarts.
     Mode {
         /// The mode to change to.
         mode: Option<ModeWord>,
     },
-    /// Read the configuration again and put all of it in force, or nothing.
+    /// Reload the configuration. Either all of it takes effect, or nothing changes.
     Reload,
     /// List the last refused requests, the oldest first.
     Blocked {
         /// Keep listing new refusals, until interrupted.
         #[arg(long, short)]
         follow: bool,
-        /// List only entries after this sequence number. Its last six digits, as the list shows them, do.
+        /// List only entries after this sequence number. Its last six digits, as the list shows
+        /// them, are enough.
         #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
         since: u64,
     },
-    /// List the patterns of both lists, and where each is written.
+    /// List the patterns of the allow list and the deny list, with the file and line of each.
     Patterns,
     /// Show the settings in force.
     Config,
@@ -70,45 +71,45 @@ pub(crate) enum Command {
         /// The method of the HTTP request, in plain HTTP or inside intercepted TLS.
         #[arg(long, short = 'X', value_name = "METHOD")]
         method: Option<String>,
-        /// A header field of the HTTP request, as in 'Name: value'. May be given several times.
+        /// A header field of the HTTP request, as in 'Name: value'. Can be repeated.
         #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
         headers: Vec<HeaderField>,
-        /// Look the name up as the proxy does, if the policy permits the name, and show how each
-        /// address is judged.
+        /// Resolve the name as the proxy does, if the policy permits the name, and show the decision on
+        /// each address.
         #[arg(long)]
         resolve: bool,
     },
-    /// Check everything that a working proxy needs, and say what is wrong and what to do. Needs no
-    /// running proxy, changes nothing, and sends nothing off this machine. Exits with 1 if there is
-    /// a problem.
+    /// Check everything that a working proxy needs, and report problems and remedies. Needs no running
+    /// proxy, changes nothing, and sends nothing to other machines. Exits with 1 if there is a
+    /// problem.
     Doctor {
-        /// The checks to make; all, if none is named.
+        /// The checks to make. Without any, all checks.
         #[arg(value_name = "CHECK")]
         checks: Vec<Check>,
     },
-    /// Show the CA that signs certificates for intercepted connections, and make this system trust
-    /// it.
+    /// Show the CA for intercepted connections, and make this system trust it.
     Ca {
         #[command(subcommand)]
         command: CaCommand,
     },
 }
 
-/// What to do with the CA.
+/// The command for the CA.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CaCommand {
-    /// Show its fingerprint, validity and files, and how to make programs trust it.
+    /// Show the fingerprint, validity and files of the CA, and how to make programs trust it.
     Show,
-    /// Write its certificate as PEM.
+    /// Write the certificate of the CA as PEM.
     Export {
-        /// Write the system's root certificates as well, for programs that take one list.
+        /// Write the system's root certificates too, for programs that use one list instead of the
+        /// system's.
         #[arg(long)]
         bundle: bool,
         /// Write into this new file instead of to standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Make this system trust it, with the system's own tools. Needs root.
+    /// Make this system trust the CA, with the system's own tools. Needs root.
     Install,
     /// Undo what `install` did. Needs root, and no running proxy.
     Uninstall,
@@ -124,9 +125,9 @@ pub(crate) enum Check {
     Sockets,
     /// The control socket: which process answers, and who owns its file.
     Control,
-    /// Whether every door of the running proxy answers.
+    /// Whether every listener of the running proxy answers.
     Listeners,
-    /// Which processes hold the ports that the proxy needs. Needs no proxy.
+    /// Which processes use the ports that the proxy needs. Needs no running proxy.
     Ports,
     /// The user that the worker runs as.
     User,
@@ -138,7 +139,8 @@ pub(crate) enum Check {
     Ca,
     /// The proxy and CA variables of the calling shell.
     Environment,
-    /// The name servers: whether one is known, whether they answer, and whether this system names them.
+    /// The name servers: whether the proxy has any, whether they answer, and whether /etc/resolv.conf
+    /// names the same.
     Names,
     /// The settings in force, and the last reload.
     Settings,
@@ -149,9 +151,9 @@ pub(crate) enum Check {
 /// A mode's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeWord {
-    /// Allowed hosts may be reached in any way.
+    /// Requests to allowed hosts may have any method.
     Full,
-    /// Only requests that read are permitted.
+    /// Only requests that read are permitted: GET, HEAD and OPTIONS.
     Limited,
 }
 
@@ -181,7 +183,7 @@ fn header(text: &str) -> Result<HeaderField, String> {
         .ok_or_else(|| "a header field is written 'Name: value'".to_owned())?;
     HeaderNameText::parse(name).map_err(|error| format!("the name of the field: {error}"))?;
     if value.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(format!("the value of {name} holds a control character"));
+        return Err(format!("the value of {name} has a control character"));
     }
     Ok(HeaderField {
         name: name.to_owned(),

@@ -45,8 +45,8 @@ const NAMES: [&str; 41] = [
     "checkpoint_restore",
 ];
 
-/// A set that the kernel prints in hexadecimal, in words: `no capabilities`, `cap_kill, cap_setuid`,
-/// `all capabilities but cap_sys_time`. `None` if it is no such number.
+/// A set in words, from the hexadecimal number that the kernel prints: `no capabilities`,
+/// `cap_kill, cap_setuid`, `all capabilities but cap_sys_time`. `None` for another text.
 pub(crate) fn in_words(hexadecimal: &str) -> Option<String> {
     let set = u64::from_str_radix(hexadecimal, 16).ok()?;
     if set == 0 {

@@ -1,4 +1,4 @@
-//! One module per command. Each asks the proxy and writes the answer.
+//! One module per command. Most call the proxy and write the answer.
 
 mod blocked;
 mod ca;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::Ca {
             command: CaCommand::Uninstall,
         } => return ca::uninstall(output),
-        // Before the proxy is asked: `uninstall` does not depend on it.
+        // Checked before the proxy is contacted.
         Command::Ca {
             command: CaCommand::Install,
         } => ca::need_root("install")?,

@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     Failed(String),
     /// No proxy answers.
     Unreachable(String),
-    /// The proxy answers, but this user may not do that, or no user may.
+    /// The command is not permitted, to this user or to any user.
     NotPermitted(String),
     /// The error has already been printed.
     AlreadyReported,

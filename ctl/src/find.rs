@@ -62,7 +62,7 @@ pub(crate) async fn connect(flag: Option<PathBuf>, wanted: ProxyTrust) -> Result
     tried.map_err(|tried| failure(&tried, wanted))
 }
 
-/// The first trusted proxy that answers, or why none of the tried sockets has one.
+/// Connects to the first trusted proxy that answers. The error says why each socket failed.
 pub(crate) async fn first(
     flag: Option<PathBuf>,
     wanted: ProxyTrust,

@@ -7,7 +7,7 @@ use codex_network_control::{Client, ListenerOwner};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
-/// The answering proxy, by the kernel and this system's user database.
+/// The proxy that answers, as the kernel and the user database identify it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AnsweringProxy {
     socket: PathBuf,
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k2_the_owner_of_a_listener_is_named_as_far_as_it_is_known() {
+    fn k2_the_owner_of_a_listener_is_shown_with_all_known_facts() {
         let at = |uid, pid| {
             let owner = ListenerOwner { uid, pid };
             AnsweringProxy::at(Path::new("/s"), owner).to_string()

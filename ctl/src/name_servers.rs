@@ -28,13 +28,13 @@ pub(crate) fn lines(names: &Names) -> Vec<String> {
     servers.map(line).collect()
 }
 
-/// How a name server does, in words.
+/// The health of a name server, in words.
 pub(crate) fn health(server: &NameServer) -> String {
     let answered = server
         .last_success
         .map(|at| format!("answered {} ago", ago(at)));
     if server.failures == 0 {
-        return answered.unwrap_or_else(|| "not asked yet".to_owned());
+        return answered.unwrap_or_else(|| "not used yet".to_owned());
     }
     let failures = usize::try_from(server.failures).unwrap_or(usize::MAX);
     let failed = counted(failures, "failure", "failures in a row");
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(
             lines(&names(Names::SYSTEM, servers)),
             [
-                "192.0.2.1:53 (from /etc/resolv.conf): not asked yet",
+                "192.0.2.1:53 (from /etc/resolv.conf): not used yet",
                 "192.0.2.2:53: 1 failure (no answer\\u{1b}[2J), never answered",
             ]
         );

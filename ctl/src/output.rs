@@ -19,7 +19,7 @@ pub(crate) use self::quantity::{
 
 /// The width of a terminal that does not report it.
 const DEFAULT_COLUMNS: usize = 80;
-/// The least columns for text beside a label. A narrower terminal breaks lines itself.
+/// The minimum width of text beside a label. A narrower terminal breaks the lines itself.
 const MIN_TEXT_COLUMNS: usize = 16;
 
 /// The format of an answer.
@@ -106,7 +106,7 @@ impl Output {
         self.colour.paint(tone, text)
     }
 
-    /// Writes one line of an answer at once, for a user who follows.
+    /// Writes one line of an answer, and flushes it for a user who follows.
     pub(crate) fn line(&self, line: &str) -> io::Result<()> {
         let mut out = self.out.lock();
         writeln!(out, "{line}")?;
@@ -128,7 +128,7 @@ impl Output {
         self.indented("", "  ", text)
     }
 
-    /// Writes text behind a beginning. Further lines begin with blanks.
+    /// Writes a beginning and a text. Further lines of the text begin with `blanks`.
     pub(crate) fn indented(&self, beginning: &str, blanks: &str, text: &str) -> io::Result<()> {
         let Some(columns) = self.columns else {
             return self.line(&format!("{beginning}{text}"));
@@ -142,7 +142,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes a command to copy. It is never broken, since a shell would run its parts.
+    /// Writes a command to copy. It is never wrapped, since a shell would run its parts.
     pub(crate) fn command(&self, beginning: &str, text: &str) -> io::Result<()> {
         self.line(&format!("{beginning}{text}"))
     }

@@ -1,4 +1,4 @@
-//! Runs tools of the system so that root runs only the system's own.
+//! Runs tools of the system. As root, it runs only those in the system's directories.
 //!
 //! `PATH` survives `su`, and so do other variables that scripts read (`BASH_ENV`, `OPENSSL_CONF`).
 //! So a tool that root runs, and the tools that it starts, are looked up only in the system's
@@ -13,8 +13,8 @@ use nix::unistd::Uid;
 
 /// Directories that only root may write to. The last one is that of NixOS.
 const DIRECTORIES: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
-/// Variables that affect a tool's output and not its work.
-const KEPT: [&str; 4] = ["LANG", "LC_ALL", "TERM", "TZ"];
+/// Variables that affect only the output of a tool.
+const KEPT_VARIABLES: [&str; 4] = ["LANG", "LC_ALL", "TERM", "TZ"];
 
 /// A tool, by name or by path.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
@@ -26,7 +26,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 }
 
 fn confine(command: &mut Command) {
-    let kept = KEPT.map(|name| (name, env::var_os(name)));
+    let kept = KEPT_VARIABLES.map(|name| (name, env::var_os(name)));
     command.env_clear().env("PATH", DIRECTORIES);
     for (name, value) in kept {
         if let Some(value) = value {
@@ -60,15 +60,15 @@ mod tests {
         let shown = String::from_utf8(shown.stdout).expect("text");
         let names = shown.lines().filter_map(|line| line.split('=').next());
         let others: Vec<&str> = names
-            .filter(|name| *name != "PATH" && !KEPT.contains(name))
+            .filter(|name| *name != "PATH" && !KEPT_VARIABLES.contains(name))
             .collect();
         assert_eq!(others, [""; 0]);
         assert!(shown.contains(DIRECTORIES), "{shown}");
     }
 
     #[test]
-    fn k2_root_runs_every_tool_so() {
-        let told = command("env").get_envs().count();
-        assert_eq!(told > 0, Uid::effective().is_root());
+    fn k2_every_tool_of_root_is_confined() {
+        let variables = command("env").get_envs().count();
+        assert_eq!(variables > 0, Uid::effective().is_root());
     }
 }

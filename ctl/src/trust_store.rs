@@ -1,8 +1,7 @@
 //! The system's own store of trusted certificates, changed with the system's own tools.
 //!
-//! An installed file has the certificate's fingerprint in its name. Only files of such a name that
-//! hold exactly that certificate are ever removed, so that uninstalling undoes only what installing
-//! did.
+//! An installed file has the certificate's fingerprint in its name. Uninstalling removes only files
+//! with such a name and exactly that certificate.
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -51,7 +50,7 @@ pub(crate) struct ToolCall<'a> {
     pub(crate) arguments: Vec<OsString>,
 }
 
-/// Runs a tool, or says why it failed.
+/// A function that runs a tool. The error says why it failed.
 type Run<'a> = dyn FnMut(&ToolCall<'_>) -> Result<(), String> + 'a;
 
 /// Whether a system trusts a certificate.
@@ -218,7 +217,7 @@ impl TrustStore {
         }
     }
 
-    /// The files in our form whose certificate matches their name.
+    /// The installed files: their certificate matches their name.
     fn ours(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.directory()) else {
             return Vec::new();

@@ -129,7 +129,7 @@ fn c6_the_requirements_bound_settings_and_overrides() {
 fn doctor(program: Program) -> Run {
     let run = program.run();
     run.succeeded()
-        .says("lead to this proxy")
+        .says("set to this proxy")
         .says("no problems\n");
     run
 }

@@ -196,7 +196,8 @@ fn c1_a_machine_with_the_fleets_files_has_the_policy_of_its_readme() {
     let doctor = machine.run(["bash", "-lc", "proxyctl doctor"]);
     doctor
         .succeeded()
-        .says("https_proxy, all_proxy lead to this proxy")
+        .says("set to this proxy: ")
+        .says("https_proxy, all_proxy")
         .says("no problems");
     machine
         .run([

@@ -1,11 +1,11 @@
-//! What a caller of the control socket may do (SPEC K3).
+//! The access of a caller of the control socket (SPEC K3).
 //!
 //! The daemon decides which caller has which access: it knows the caller from the kernel. `service`
 //! has the table of the access that each call needs.
 
 use serde::{Deserialize, Serialize};
 
-/// What a caller may do. Access to administer includes access to observe.
+/// The access of a caller. Access to administer includes access to observe.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -68,7 +68,7 @@ pub struct ReloadProblem {
     pub line: u32,
     /// The column. The first is 1; 0 stands for a problem without a column.
     pub column: u32,
-    /// What is wrong.
+    /// The problem, in a sentence.
     pub message: String,
     /// The full text for people: file and line, excerpt and suggested fix, over several lines.
     pub text: String,

@@ -45,13 +45,13 @@ pub(super) async fn list(client: &Client, output: &Output, since: u64) -> Result
     Ok(output.table(&COLUMNS, &rows)?)
 }
 
-/// A sequence number of which only the last digits may be given, as the list shows them: then the
-/// newest that ends with them.
+/// The whole sequence number. A short one stands for the newest that ends with these digits, as the
+/// list shows them.
 async fn whole(client: &Client, since: u64) -> Result<u64, Failure> {
     if since == 0 || since >= SHORT_SEQUENCE {
         return Ok(since);
     }
-    // A number that was never used stands for the last one.
+    // After a number beyond the last entry, `next` is that of the last entry.
     let query = BlockedQuery {
         since: u64::MAX,
         wait: 0,
@@ -65,8 +65,8 @@ fn newest(last: u64, digits: u64) -> u64 {
     last.checked_sub(behind).unwrap_or(digits)
 }
 
-/// Lists the last refusals and the new ones. Ends with the proxy or the reader. Numbers never go
-/// back, so it continues at its place when another worker has replaced the first.
+/// Lists the last refusals, and new ones until the proxy stops or the reader ends. Sequence numbers
+/// rise across workers, so the list continues when another worker replaces the first.
 pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> Result<(), Failure> {
     let since = whole(&client, since).await?;
     let mut query = BlockedQuery { since, wait: 0 };

@@ -51,7 +51,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     Ok(output.table(&COLUMNS, &rows)?)
 }
 
-/// The line that set a value. The line of a table that is set as a whole counts for its values.
+/// The line that set a value. A value without a line of its own has that of its table.
 fn source<'v>(settings: &'v Value, key: &str) -> &'v str {
     let mut ancestors = std::iter::successors(Some(key), |key| Some(key.rsplit_once('.')?.0));
     ancestors

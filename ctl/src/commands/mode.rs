@@ -28,7 +28,7 @@ pub(super) async fn run(
     Ok(output.sentence(&sentence)?)
 }
 
-/// How long a mode lasts that was set at run time: a reload never widens a narrowed mode.
+/// How long a mode lasts that was set at run time. A reload ends full mode, and keeps limited mode.
 fn until(mode: &str) -> &'static str {
     if mode == Mode::Full.as_str() {
         "until the next reload"

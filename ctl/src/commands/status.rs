@@ -51,7 +51,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     rows.push((
         "connections",
         format!(
-            "{} open{associations}, {} kept upstream",
+            "{} open{associations}, {} idle to upstreams",
             grouped(counters.connections as u64),
             grouped(counters.idle_upstream as u64)
         ),
@@ -200,7 +200,7 @@ fn listener(listener: &Listener) -> String {
     )
 }
 
-/// One label for several lines.
+/// Lines of which the first has the label.
 fn continued(
     label: &'static str,
     lines: impl Iterator<Item = String>,

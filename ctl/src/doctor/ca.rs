@@ -196,14 +196,14 @@ mod tests {
     fn m3_the_advice_for_a_users_proxy_needs_no_root() {
         let advised = |advice: &CaAdvice, is_kept: bool, now: i64| {
             let found = judge(&ca(is_kept), Interception::Active, CaTrust::No, advice, now);
-            let told = found.into_iter().filter_map(|found| found.advice);
-            told.collect::<Vec<_>>().join("; ")
+            let advice = found.into_iter().filter_map(|found| found.advice);
+            advice.collect::<Vec<_>>().join("; ")
         };
         for (is_kept, now) in [(false, 2_000), (true, 2_000), (true, 1_001 + LIFE)] {
             assert!(advised(&OF_ROOT, is_kept, now).contains("sudo"));
-            let told = advised(&OF_A_USER, is_kept, now);
-            assert!(!told.contains("sudo"), "{told}");
-            assert!(told.contains("proxyctl ca show"), "{told}");
+            let advice = advised(&OF_A_USER, is_kept, now);
+            assert!(!advice.contains("sudo"), "{advice}");
+            assert!(advice.contains("proxyctl ca show"), "{advice}");
         }
     }
 

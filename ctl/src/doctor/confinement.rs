@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn c5_a_missing_confinement_is_a_note() {
-        for (seccomp, landlock, verdicts, said) in [
+        for (seccomp, landlock, verdicts, text) in [
             (
                 Some("filter"),
                 Some("enforced"),
@@ -72,9 +72,9 @@ mod tests {
                 landlock: landlock.map(str::to_owned),
                 ..Role::default()
             });
-            let told: Vec<_> = found.iter().map(|found| found.verdict).collect();
-            assert_eq!(told, verdicts, "{found:?}");
-            assert!(found[0].found.contains(said), "{said}: {found:?}");
+            let found_verdicts: Vec<_> = found.iter().map(|found| found.verdict).collect();
+            assert_eq!(found_verdicts, verdicts, "{found:?}");
+            assert!(found[0].found.contains(text), "{text}: {found:?}");
         }
     }
 }

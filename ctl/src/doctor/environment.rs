@@ -141,7 +141,7 @@ fn proxies(variables: &Variables, proxy: ProxyAddresses) -> Vec<Finding> {
     if !right.is_empty() {
         found.insert(
             0,
-            Finding::ok(format!("{} name this proxy", right.join(", "))),
+            Finding::ok(format!("set to this proxy: {}", right.join(", "))),
         );
     }
     let is_covered = |upper: &str| {
@@ -175,8 +175,10 @@ fn proxies(variables: &Variables, proxy: ProxyAddresses) -> Vec<Finding> {
     let is_set = |name: &str| variables.contains_key(name);
     if is_set("HTTP_PROXY") && !is_set("http_proxy") && either(variables, "ALL_PROXY").is_none() {
         found.push(
-            Finding::note("http_proxy is not set in lower case, the only one that curl reads")
-                .advise(set(&["http_proxy"])),
+            Finding::note(
+                "http_proxy is not set; for http:// URLs curl reads only the name in lower case",
+            )
+            .advise(set(&["http_proxy"])),
         );
     }
     found

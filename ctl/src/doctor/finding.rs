@@ -10,9 +10,9 @@ use crate::output::{Output, OutputFormat, Tone, counted, padded, printable};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) verdict: Verdict,
-    /// What was checked, and its state.
+    /// The state of the checked thing, as a sentence.
     pub(super) found: String,
-    /// What to do: a command where there is one.
+    /// The remedy: a command where there is one.
     pub(super) advice: Option<String>,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Finding {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
     Ok,
-    /// Nothing is wrong, but it may not be intended; or it could not be checked.
+    /// Nothing is broken, but it may not be intended; or it could not be checked.
     Note,
     Problem,
 }
@@ -50,7 +50,7 @@ impl Finding {
         }
     }
 
-    /// A problem, which always says what to do.
+    /// A problem and its remedy.
     pub(super) fn problem(found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self {
             verdict: Verdict::Problem,
@@ -114,15 +114,15 @@ fn table(output: &Output, lines: &[CheckResult]) -> std::io::Result<()> {
         let check = padded(&name(line), width);
         let blanks = padded("", verdicts + width + 4);
         let beginning = format!("{verdict}  {check}  ");
-        output.indented(&beginning, &blanks, &in_one(&finding.found))?;
+        output.indented(&beginning, &blanks, &one_line(&finding.found))?;
         if let Some(advice) = &finding.advice {
-            // A terminal gets it whole, from its left edge, since most of it is to be copied.
+            // On a terminal it begins at the left edge and is not wrapped, so that it can be copied.
             let blanks = if output.wraps() {
                 "  "
             } else {
                 blanks.as_str()
             };
-            output.command(&format!("{blanks}-> "), &in_one(advice))?;
+            output.command(&format!("{blanks}-> "), &one_line(advice))?;
         }
     }
     let problems = match count(lines, Verdict::Problem) {
@@ -140,7 +140,7 @@ fn count(lines: &[CheckResult], verdict: Verdict) -> usize {
     of_it.count()
 }
 
-/// Text without line ends, whatever its source.
-fn in_one(text: &str) -> String {
+/// The text in one line.
+fn one_line(text: &str) -> String {
     printable(&text.replace('\n', " "))
 }

@@ -24,7 +24,7 @@ const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,UnitFileS
 pub(super) enum InitSystem {
     Systemd(Units),
     Launchd(Job),
-    /// None that we know, as in most containers.
+    /// Neither of them, as in most containers.
     None,
     /// It exists but gives no answer.
     Unanswered(String),
@@ -48,7 +48,7 @@ pub(super) struct Unit {
     pub(super) exit_status: Option<i32>,
     /// Whether its file has changed since systemd read it.
     pub(super) is_stale: bool,
-    /// What a socket unit listens on: addresses and paths.
+    /// The addresses and paths that a socket unit listens on.
     pub(super) listens: Vec<String>,
 }
 
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k1_what_systemctl_shows_is_understood() {
+    fn k1_the_output_of_systemctl_show_is_parsed() {
         let units = Units::read(
             "Id=codex-network-proxy.service\nLoadState=loaded\nActiveState=failed\nSubState=failed\n\
              UnitFileState=enabled\nNeedDaemonReload=yes\nResult=exit-code\nMainPID=0\nExecMainStatus=78\n\n\
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn k1_what_launchctl_prints_is_understood() {
+    fn k1_the_output_of_launchctl_print_is_parsed() {
         let job = Job::read(
             "system/com.openai.codex-network-proxy = {\n\tactive count = 5\n\tstate = running\n\n\
              \tprogram = /usr/local/bin/codex-network-proxy\n\tsockets = {\n\t\t\"http\" = {\n\

@@ -118,7 +118,7 @@ fn judge(names: &Names, system: &SystemServers) -> Vec<Finding> {
     found
 }
 
-/// Whether the proxy asks the servers that the system names now.
+/// Whether the proxy uses the servers that the system names now.
 fn compare(names: &Names, system: &SystemServers) -> Option<Finding> {
     let in_use = names.servers.iter();
     let in_use: Vec<IpAddr> = in_use

@@ -74,7 +74,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         } else {
             owner
         };
-        // The proxy's own rule, with links and directories above.
+        // The same rule as the proxy: it includes links and all directories above.
         match Trust::of_user(trusted).inspect(path) {
             Ok(way) => {
                 for place in way {
@@ -249,7 +249,7 @@ mod tests {
             }
         };
         let found = check(&facts(proxy.id()));
-        // No process has this number, as one of another user shows nothing.
+        // No process has this id. A process of another user shows as little.
         let lost = check(&facts(0));
         drop(proxy.stdin.take());
         proxy.wait().expect("it ends");

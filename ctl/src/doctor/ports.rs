@@ -1,4 +1,4 @@
-//! Which processes hold the ports that the proxy needs. Useful before the proxy is installed.
+//! Which processes use the ports that the proxy needs. Useful before the proxy is installed.
 
 mod lsof;
 
@@ -214,7 +214,7 @@ mod tests {
             ..OwnSockets::default()
         };
         let none = OwnSockets::default();
-        for (holders, ours, verdict, said) in [
+        for (holders, ours, verdict, text) in [
             (&[][..], &none, Problem, "only root can name"),
             (&[], &reported, Good, "as it reports"),
             (&[(40, "x")], &ours, Good, "the proxy, process 40"),
@@ -245,7 +245,7 @@ mod tests {
             let held = held("127.0.0.1:3128", holders);
             let found = judge("http", address, &[&held], ours);
             assert_eq!(found.verdict, verdict, "{holders:?}: {found:?}");
-            assert!(found.found.contains(said), "{said}: {found:?}");
+            assert!(found.found.contains(text), "{text}: {found:?}");
         }
         let free = judge("http", address, &[], &none);
         assert_eq!(

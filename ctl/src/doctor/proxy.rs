@@ -1,4 +1,4 @@
-//! The running proxy, asked once for all checks.
+//! The running proxy, queried once for all checks.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ const LISTENERS: [(&str, &str); 3] = [
     ("admin", "admin_url"),
 ];
 
-/// The result of asking the proxy.
+/// The result of querying the proxy.
 #[derive(Debug)]
 pub(super) enum Proxy {
     /// No check needs it.
@@ -118,7 +118,7 @@ impl RunningProxy {
     }
 }
 
-/// Asks the proxy that the other commands would ask.
+/// Queries the proxy that the other commands would use.
 pub(super) fn ask(socket: Option<PathBuf>) -> Result<Proxy, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -166,7 +166,7 @@ mod tests {
         let masked = unit("masked", "inactive", "dead");
         let broken = unit("bad-setting", "inactive", "dead");
         let absent = unit("not-found", "inactive", "dead");
-        for (unit, waiting, proxy, verdict, said, advised) in [
+        for (unit, waiting, proxy, verdict, text, advised) in [
             (&running, Sockets, Some(7), Ok, "runs, process 7", ""),
             (&running, Sockets, None, Ok, "runs, process 7", ""),
             (&running, Sockets, Some(8), Note, "another, process 8", "--socket"),
@@ -185,7 +185,7 @@ mod tests {
         ] {
             let found = systemd(unit, waiting, proxy);
             assert_eq!(found.verdict, verdict, "{found:?}");
-            assert!(found.found.contains(said), "{said}: {found:?}");
+            assert!(found.found.contains(text), "{text}: {found:?}");
             let advice = found.advice.clone().unwrap_or_default();
             assert!(advice.contains(advised), "{advised}: {found:?}");
             assert_eq!(advice.is_empty(), advised.is_empty(), "{found:?}");

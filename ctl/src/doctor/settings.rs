@@ -57,14 +57,14 @@ fn judge(status: &Status) -> Vec<Finding> {
     std::iter::once(first).chain(warnings).collect()
 }
 
-/// The admin API asks for no credentials, so the programs that the proxy fences in can use it too.
+/// The admin API requires no credentials, so the programs that the proxy restricts can use it too.
 fn admin(answers: &RunningProxy) -> Option<Finding> {
     let is_open = answers.setting(&["admin_url"])?.is_string();
     let is_read_only = answers
         .setting(&["daemon", "admin", "read_only"])?
         .as_bool()?;
     (is_open && !is_read_only).then(|| {
-        Finding::note("every program on this machine may change the mode, reload, and drain the record through the admin API")
+        Finding::note("every program on this machine may change the mode, reload, and empty the list of refused requests through the admin API")
             .advise("[daemon.admin] read_only = true, then proxyctl reload; proxyctl still makes such changes")
     })
 }
@@ -83,8 +83,8 @@ fn descriptors(answers: &RunningProxy) -> Option<Finding> {
     })
 }
 
-/// What would happen at a restart of the service: it starts with the current files, or on the last good
-/// configuration (SPEC L16).
+/// Whether a restarted service could use its configuration. If not, it would run on the last good one
+/// (SPEC L16).
 fn next_start(facts: &Facts, answers: &RunningProxy) -> Option<Finding> {
     let pid = answers.monitor().map(|monitor| monitor.pid);
     let is_the_service = pid.is_some() && pid == facts.init_system.main_pid();
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c6_a_link_out_of_the_services_root_is_told() {
+    fn c6_a_link_out_of_the_services_root_is_found() {
         let place = tempfile::tempdir().expect("a directory");
         let place = place.path().canonicalize().expect("its own name");
         let (file, link, root) = (place.join("file"), place.join("link"), place.join("root"));
@@ -161,13 +161,13 @@ mod tests {
         assert_eq!(leads_out(&link, Path::new("/")), None);
         assert_eq!(leads_out(&file, &root), None);
         assert_eq!(leads_out(&place.join("none"), &root), None);
-        let told = leads_out(&link, &root).expect("it is not there");
-        assert!(told.contains(&format!("leads to {}", file.display())));
+        let why = leads_out(&link, &root).expect("it is not there");
+        assert!(why.contains(&format!("leads to {}", file.display())));
     }
 
     #[test]
-    fn a2_an_admin_api_that_changes_things_is_told() {
-        for (url, read_only, is_told) in [
+    fn a2_an_admin_api_that_is_not_read_only_is_noted() {
+        for (url, read_only, is_noted) in [
             (json!("http://127.0.0.1:8080"), json!(false), true),
             (json!("http://127.0.0.1:8080"), json!(true), false),
             (json!(null), json!(false), false),
@@ -179,22 +179,22 @@ mod tests {
                 "daemon": { "admin": { "read_only": read_only } },
             });
             let found = admin(&answers(settings, None));
-            assert_eq!(found.is_some(), is_told, "{found:?}");
+            assert_eq!(found.is_some(), is_noted, "{found:?}");
             assert!(found.is_none_or(|found| found.verdict == Note));
         }
     }
 
     #[test]
-    fn c5_too_few_descriptors_for_the_connections_are_told() {
+    fn c5_too_few_descriptors_for_the_connections_are_noted() {
         let settings = json!({ "daemon": { "limits": { "max_connections": 100 } } });
-        for (limit, is_told) in [
+        for (limit, is_noted) in [
             (Some(99), true),
             (Some(199), true),
             (Some(200), false),
             (None, false),
         ] {
             let found = descriptors(&answers(settings.clone(), limit));
-            assert_eq!(found.is_some(), is_told, "{found:?}");
+            assert_eq!(found.is_some(), is_noted, "{found:?}");
             assert!(found.is_none_or(|found| found.verdict == Note));
         }
     }

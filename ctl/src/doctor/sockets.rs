@@ -84,7 +84,7 @@ mod tests {
         let found = judge(&all("loaded", "active"));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].verdict, Ok);
-        for (load, active, verdict, said) in [
+        for (load, active, verdict, text) in [
             ("masked", "inactive", Note, "masked"),
             ("not-found", "inactive", Note, "not installed"),
             ("loaded", "failed", Problem, "failed"),
@@ -96,7 +96,7 @@ mod tests {
             let found = judge(&units);
             assert_eq!(found.len(), 2, "{found:?}");
             assert_eq!(found[1].verdict, verdict, "{found:?}");
-            assert!(found[1].found.contains(said), "{found:?}");
+            assert!(found[1].found.contains(text), "{found:?}");
             assert!(found[1].found.contains(SOCKETS[1].1), "{found:?}");
             // The advice must work while the service runs.
             let advice = found[1].advice.clone().unwrap_or_default();

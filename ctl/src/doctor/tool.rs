@@ -1,4 +1,4 @@
-//! Runs the system's own tools, which may be missing, refuse, or hang.
+//! Runs the system's own tools within a time limit.
 
 use std::io::Read as _;
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::system_tool;
 
-/// Time limit of one tool. They ask a local service and print its answer.
+/// Time limit of one tool. It queries a local service and prints the answer.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A tool's standard output, and whether it succeeded; or why there is no output.
@@ -27,29 +27,29 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success)
     };
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || {
-        let mut said = Vec::new();
-        let read = stdout.read_to_end(&mut said);
+        let mut output = Vec::new();
+        let read = stdout.read_to_end(&mut output);
         // After the time limit the receiver is gone.
-        let _ = sender.send(read.map(|_| said));
+        let _ = sender.send(read.map(|_| output));
     });
-    let said = ended.recv_timeout(TOOL_TIMEOUT);
-    if said.is_err() {
+    let output = ended.recv_timeout(TOOL_TIMEOUT);
+    if output.is_err() {
         // It may have ended just now; then there is nothing to kill.
         let _ = child.kill();
     }
     let status = child
         .wait()
         .map_err(|error| format!("cannot wait for {program}: {error}"))?;
-    match said {
-        Ok(Ok(said)) => {
+    match output {
+        Ok(Ok(output)) => {
             let success = if status.success() {
                 Success::Yes
             } else {
                 Success::No
             };
-            Ok((String::from_utf8_lossy(&said).into_owned(), success))
+            Ok((String::from_utf8_lossy(&output).into_owned(), success))
         }
-        Ok(Err(error)) => Err(format!("cannot read what {program} says: {error}")),
+        Ok(Err(error)) => Err(format!("cannot read the output of {program}: {error}")),
         Err(_) => Err(format!("{program} does not answer")),
     }
 }
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k1_a_tool_that_hangs_or_is_missing_has_no_answer() {
+    fn k1_a_tool_that_hangs_or_is_missing_is_an_error() {
         assert_eq!(
             run("sh", &["-c", "echo hello; exit 3"]),
             Ok(("hello\n".to_owned(), Success::No))
         );
         let hanging = run("sh", &["-c", "exec tail -f /dev/null"]);
         assert_eq!(hanging, Err("sh does not answer".to_owned()));
-        let missing = run("a-tool-that-nobody-has", &[]).expect_err("it is missing");
+        let missing = run("a-tool-that-does-not-exist", &[]).expect_err("it is missing");
         assert!(missing.starts_with("cannot run a-tool"), "{missing}");
     }
 }

@@ -157,7 +157,7 @@ mod tests {
         let person = user(DEFAULT_USER, 1001, "/bin/false");
         let other = user("other", 7, "/usr/sbin/nologin");
         let nobody = user("nobody", 65534, "/usr/sbin/nologin");
-        for (monitor, worker, user, verdict, said) in [
+        for (monitor, worker, user, verdict, text) in [
             (1000, 1000, None, Ok, "without privilege"),
             (0, 0, None, Problem, "as root"),
             (0, 77, None, Problem, "not a user of this system"),
@@ -176,7 +176,7 @@ mod tests {
         ] {
             let found = running(monitor, worker, user, None);
             assert_eq!(found.verdict, verdict, "{found:?}");
-            assert!(found.found.contains(said), "{said}: {found:?}");
+            assert!(found.found.contains(text), "{text}: {found:?}");
         }
         assert_eq!(absent(DEFAULT_USER, Some(&good), true).verdict, Ok);
         assert_eq!(absent(DEFAULT_USER, Some(&bash), false).verdict, Problem);

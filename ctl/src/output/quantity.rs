@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_in_utc() {
+    fn k1_times_are_in_utc() {
         assert_eq!(utc(1_700_000_000), "2023-11-14T22:13:20Z");
     }
 }

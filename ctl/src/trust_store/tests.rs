@@ -189,7 +189,7 @@ fn k1_whether_a_system_trusts_the_ca_is_read_from_its_own_list() {
         ),
     ] {
         let (root, store) = system(kind);
-        let (ours, other) = (pem(b"the CA of this test"), pem(b"somebody else's"));
+        let (ours, other) = (pem(b"the CA of this test"), pem(b"another CA"));
         let trust = || store.trust(&ours, &mut |_| panic!("no tool is needed"));
         assert_eq!(trust(), CaTrust::Unknown, "no list");
         let list = root.path().join(list);

@@ -1,4 +1,4 @@
-//! What the generated pages have in common: title line, date, and hand-written sections.
+//! The parts that the generated pages share: title line, date, and the section on reasons.
 
 use std::env;
 

@@ -85,7 +85,7 @@ fn k1_s3_status_says_how_many_connections_have_a_udp_association() {
     let counted = || proxyctl_json(&daemon, &["status"])["counters"]["udp_associations"].clone();
     assert_eq!(counted(), 0);
     let says = |text: &str| proxyctl(&daemon, &["status"]).succeeded().says(text).code;
-    says("0 open, 0 kept upstream");
+    says("0 open, 0 idle to upstreams");
     let one = Association::open(daemon.socks_addr());
     let another = Association::open(daemon.socks_addr());
     let tunnel = Connection::open(daemon.socks_addr());
@@ -95,7 +95,7 @@ fn k1_s3_status_says_how_many_connections_have_a_udp_association() {
         (*open == 3).then_some(())
     })
     .expect("three connections");
-    says("3 open (2 UDP associations), 0 kept upstream");
+    says("3 open (2 UDP associations), 0 idle to upstreams");
     drop((one, another, tunnel));
     poll(TIMEOUT, || (counted() == 0).then_some(())).expect("they end");
 }

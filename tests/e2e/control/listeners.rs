@@ -215,7 +215,7 @@ fn k2_ca_install_trusts_only_roots_proxy() {
         };
         let run = named.run();
         assert_eq!(run.code, Some(4), "{run:?}");
-        run.says("nobody (uid ").says("whatever --socket says");
+        run.says("nobody (uid ").says("even with --socket");
     }
 }
 

@@ -51,7 +51,7 @@ pub struct BlockedEntry {
     pub protocol: String,
     /// `deny` or `ask`.
     pub decision: String,
-    /// What decided.
+    /// The part of the policy that decided.
     pub source: String,
     /// The requested port; absent if none could be read.
     pub port: Option<u16>,
@@ -63,7 +63,7 @@ pub struct BlockedEntry {
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// How many refusals the entry stands for, if more than one; 0 or absent otherwise.
+    /// How many refusals the entry counts, if more than one; 0 or absent otherwise.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,
     /// Rises with every entry, also across workers. A worker counts up by 1 from a base of its own.

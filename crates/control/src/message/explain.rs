@@ -44,7 +44,7 @@ pub struct Explained {
     pub method: Option<String>,
     /// `allow`, `deny` or `ask`.
     pub decision: String,
-    /// What decides.
+    /// The part of the policy that decides.
     pub source: String,
     /// Why.
     pub reason: String,

@@ -67,7 +67,7 @@ pub struct Role {
     /// How its system calls are filtered: `off`, `strict` or `filter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<String>,
-    /// What Landlock restricts of its view of the file system.
+    /// Whether Landlock restricts its view of the file system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub landlock: Option<String>,
     /// How many descriptors it may have open: files and connections.

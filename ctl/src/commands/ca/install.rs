@@ -14,7 +14,7 @@ use crate::output::{Output, OutputFormat, printable};
 use crate::system_tool;
 use crate::trust_store::{StoreChange, ToolCall, TrustStore};
 
-/// Both the caller and the asked proxy must be root's.
+/// Installs the CA. The caller and the proxy must both be root's.
 pub(super) async fn install(client: &Client, output: &Output) -> Result<(), Failure> {
     let ca = client.ca(CaQuery::default()).await?;
     if ca.subject.is_empty() {

@@ -28,15 +28,15 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     };
     let kept = match &ca.kept_at {
         Some(path) => printable(path),
-        None => "nowhere: made at the start, and lost at the end; `codex-network-proxy init` makes a permanent one"
+        None => "in memory only, until the proxy stops; `codex-network-proxy init` makes a permanent one"
             .to_owned(),
     };
     let roots = match ca.roots {
         0 => output.paint(
             Tone::Bad,
-            "none were found; install ca-certificates, which the proxy notices, or set SSL_CERT_FILE for the proxy and restart it",
+            "none were found; install ca-certificates (no restart needed), or set SSL_CERT_FILE for the proxy and restart it",
         ),
-        count => format!("{} of the system", grouped(count as u64)),
+        count => format!("{} root certificates of the system", grouped(count as u64)),
     };
     output.labelled(&[
         (
@@ -83,8 +83,8 @@ const INSTALLED_BY_HAND: [&str; 3] = [
     "sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain FILE",
 ];
 
-/// Instructions for the usual systems and programs. The bundle is for those whose list of roots is
-/// replaced, the certificate for those whose list is extended.
+/// Instructions for the usual systems and programs. Those that replace their list of roots get the
+/// bundle, those that extend it get the certificate.
 fn ways(ca: &Ca, install: [&str; 3]) -> [(&'static str, String); 7] {
     let file = ca.certificate_file.as_deref().map_or_else(
         || "ca.pem (from `proxyctl ca export --out ca.pem`)".to_owned(),

@@ -17,7 +17,7 @@ fn variables(given: &[(&str, &str)]) -> Variables {
 }
 
 #[test]
-fn b1_where_a_proxy_variable_leads_is_judged() {
+fn b1_the_proxy_that_a_variable_names_is_judged() {
     let http = DOORS.http;
     for (value, leads) in [
         ("http://127.0.0.1:3128", ProxyTarget::ThisProxy),
@@ -73,7 +73,7 @@ fn b1_a_shell_is_judged_as_a_whole() {
         (&[][..], &[(Note, "no proxy variable is set")][..]),
         (
             &[("http_proxy", HERE), ("https_proxy", HERE)],
-            &[(Ok, "http_proxy, https_proxy lead to this proxy")],
+            &[(Ok, "set to this proxy: http_proxy, https_proxy")],
         ),
         (
             &[("HTTP_PROXY", HERE), ("HTTPS_PROXY", HERE)],
@@ -96,14 +96,17 @@ fn b1_a_shell_is_judged_as_a_whole() {
                 ("http_proxy", HERE),
                 ("https_proxy", "http://corp.example:8080"),
             ],
-            &[(Ok, "http_proxy name"), (Problem, "does not name")],
+            &[
+                (Ok, "set to this proxy: http_proxy"),
+                (Problem, "does not name"),
+            ],
         ),
     ] {
         let found = proxies(&variables(given), DOORS);
         assert_eq!(found.len(), wanted.len(), "{given:?}: {found:?}");
-        for (found, (verdict, said)) in found.iter().zip(wanted) {
+        for (found, (verdict, text)) in found.iter().zip(wanted) {
             assert_eq!(found.verdict, *verdict, "{given:?}: {found:?}");
-            assert!(found.found.contains(said), "{said}: {found:?}");
+            assert!(found.found.contains(text), "{text}: {found:?}");
         }
     }
 }
@@ -128,7 +131,7 @@ fn b4_credentials_in_variables_are_never_shown() {
 }
 
 #[test]
-fn b1_a_client_that_resolves_is_told_how_not_to() {
+fn b1_the_advice_for_socks5_is_socks5h() {
     for value in ["socks5://x:y@127.0.0.1:8081", "SOCKS5://127.0.0.1:8081"] {
         let found = proxies(&variables(&[("all_proxy", value)]), DOORS);
         assert_eq!(
@@ -139,7 +142,7 @@ fn b1_a_client_that_resolves_is_told_how_not_to() {
 }
 
 #[test]
-fn b1_upper_and_lower_case_have_to_agree() {
+fn b1_upper_and_lower_case_must_agree() {
     let disagree = |one: &str, other: &str| {
         case_conflicts(&variables(&[("NO_PROXY", one), ("no_proxy", other)])).len()
     };
@@ -149,7 +152,7 @@ fn b1_upper_and_lower_case_have_to_agree() {
 }
 
 #[test]
-fn b1_no_proxy_may_leave_out_this_machine_and_no_more() {
+fn b1_no_proxy_may_name_this_machine_only() {
     for (value, local, wide) in [
         ("localhost,127.0.0.1,::1", LocalAddresses::Judged, None),
         (
@@ -190,15 +193,15 @@ fn b1_no_proxy_may_leave_out_this_machine_and_no_more() {
             Some(wide) => {
                 assert_eq!(found.len(), 1, "{value}");
                 assert_eq!(found[0].verdict, Problem);
-                let said = format!("no_proxy takes {wide} past");
-                assert!(found[0].found.contains(&said), "{found:?}");
+                let text = format!("no_proxy takes {wide} past");
+                assert!(found[0].found.contains(&text), "{found:?}");
             }
         }
     }
 }
 
 #[test]
-fn b2_a_file_of_certificates_has_to_be_there_and_to_hold_the_ca_in_use() {
+fn b2_a_file_of_certificates_must_exist_and_have_the_ca_in_use() {
     let directory = tempfile::tempdir().expect("a directory");
     let pem =
         |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
