@@ -72,7 +72,7 @@ fn deciding_and_configuring_need_no_network() {
 /// The output of `cargo` about the embedder in `tests/embedder`, offline.
 fn cargo(arguments: &[&str]) -> String {
     let mut cargo = Command::new(env!("CARGO"));
-    // What cargo tells a test of its own package. A build script that asks for these would run again now,
+    // Cargo sets these for a test of its own package. A build script that reads them would run again now,
     // and again in the next build, with all that depends on it.
     let told = std::env::vars_os().map(|(name, _)| name);
     for name in told.filter(|name| {

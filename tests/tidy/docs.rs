@@ -1,6 +1,6 @@
 //! The documents are true.
 
-use crate::sources::root;
+use crate::sources::{root, rust};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -77,6 +77,48 @@ fn every_file_that_the_architecture_names_exists() {
             assert!(root().join(&path).exists(), "{page} names {path}");
         }
     }
+}
+
+/// The words in backticks of a page, outside of its blocks.
+fn code_words(page: &str) -> Vec<String> {
+    let text = read(page);
+    let prose = text.split("```").step_by(2);
+    prose
+        .flat_map(|text| text.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_module_and_type_that_the_architecture_names_exists() {
+    let sources = rust();
+    let mut count = 0;
+    for word in code_words("ARCHITECTURE.md") {
+        if word.ends_with(".rs") {
+            let is_it = |path: &str| path == word || path.ends_with(&format!("/{word}"));
+            let exists = sources.iter().any(|source| is_it(&source.path));
+            assert!(exists, "ARCHITECTURE.md names {word}");
+            count += 1;
+        } else if word.starts_with(char::is_uppercase)
+            && !word.contains([' ', '/', '.', '-', '=', '[', '$'])
+        {
+            for name in word.split("::").map(|name| name.trim_end_matches("()")) {
+                let is_name = |found: &str| found == name;
+                let exists = sources.iter().any(|source| {
+                    let words = source
+                        .text
+                        .split(|character: char| !character.is_alphanumeric() && character != '_');
+                    words.into_iter().any(is_name)
+                });
+                assert!(
+                    exists,
+                    "ARCHITECTURE.md names {word}, and no source has {name}"
+                );
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 40, "{count} modules and types");
 }
 
 /// The words in the arms of `Reason::as_str`.

@@ -42,7 +42,9 @@ fn collect(folder: &str, found: &mut Vec<String>) {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
     {
-        let is_manual = folder.ends_with("man") && !name.contains(".roff");
+        let is_manual = Path::new(&name).extension().is_some_and(
+            |extension| matches!(extension.as_encoded_bytes(), [digit] if digit.is_ascii_digit()),
+        );
         if is_markdown(&name) || is_manual {
             found.push(
                 format!("{folder}/{name}")
