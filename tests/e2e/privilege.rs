@@ -1,5 +1,5 @@
-//! What other processes of this machine can do to the roles of the proxy, and what a client can:
-//! each attempt is made for real. The attempts of the worker are in
+//! Attempts by other processes of this machine, and by clients, to inspect or change the proxy: each
+//! is made for real. The attempts of the worker are in
 //! `daemon/src/worker/sandbox/linux/tests.rs`, and for the installed service in
 //! `tests/system/privilege.rs`.
 
@@ -151,7 +151,7 @@ fn l5_other_processes_of_its_user_cannot_inspect_any_role() {
         .start();
     assert_closed("monitor", daemon.pid());
     assert_closed("worker", daemon.worker());
-    daemon.replace_config_by_pipe();
+    make_pipe(daemon.config_path());
     daemon.signal(Signal::SIGHUP);
     let _pipe = File::options()
         .write(true)

@@ -88,12 +88,12 @@ fn c7_concurrent_reloads_are_all_answered_and_the_last_file_wins() {
 /// that arrived before it began.
 #[test]
 fn c7_hundreds_of_reload_requests_are_merged_and_all_answered() {
-    const ASKERS: usize = 200;
+    const REQUESTERS: usize = 200;
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config(&Config::example().allow("new.test"));
-    let together = Barrier::new(ASKERS);
+    let together = Barrier::new(REQUESTERS);
     thread::scope(|scope| {
-        for number in 0..ASKERS {
+        for number in 0..REQUESTERS {
             let (daemon, together) = (&daemon, &together);
             scope.spawn(move || {
                 together.wait();
@@ -108,17 +108,17 @@ fn c7_hundreds_of_reload_requests_are_merged_and_all_answered() {
     let patterns = daemon.admin("GET", "/patterns", None).json();
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
     let loads = daemon.wait_for_messages(1, "reloaded").len();
-    assert!(loads <= ASKERS / 4, "{loads} loads");
+    assert!(loads <= REQUESTERS / 4, "{loads} loads");
 }
 
 #[test]
 fn c7_merged_reload_requests_all_get_the_problems() {
-    const ASKERS: usize = 20;
+    const REQUESTERS: usize = 20;
     let daemon = Daemon::start(&Config::example());
     daemon.rewrite_config_text("[network]\nallowed_domains = []\nnonsense = 1\n");
-    let together = Barrier::new(ASKERS);
+    let together = Barrier::new(REQUESTERS);
     thread::scope(|scope| {
-        for _ in 0..ASKERS {
+        for _ in 0..REQUESTERS {
             scope.spawn(|| {
                 together.wait();
                 let answer = daemon.reload();

@@ -205,11 +205,7 @@ impl Daemon {
     pub fn replace_config_by_pipe(&self) -> &Path {
         let path = self.config_path();
         std::fs::remove_file(path).expect("the test's own file can be removed");
-        Program::new("mkfifo")
-            .args(["-m", "666"])
-            .arg(path)
-            .run()
-            .succeeded();
+        Program::new("mkfifo").arg(path).run().succeeded();
         path
     }
 

@@ -1,7 +1,7 @@
 //! The kit of the behaviour tests: the daemon as a child process, origins to reach through it, and
 //! clients to reach them with. Start reading with [`setup`]:
 //!
-//! - [`setup`] has what most tests begin with: a daemon, an origin, and clients of both;
+//! - [`setup`] is the usual beginning of a test: a daemon, an origin, and clients of both;
 //! - [`daemon`] starts the proxy on a configuration written for one test, waits until it logs that it
 //!   is ready, keeps its log, and sends it requests; [`proxyctl`] runs the operator's tool on it;
 //! - [`origin`] is an HTTP server whose answers a test scripts, and which can prove that a refused

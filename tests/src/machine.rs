@@ -1,4 +1,4 @@
-//! What a test may need of the machine, and the one way to report that the machine lacks it.
+//! The needs of tests that a machine may not fulfil, and the one way to report a missing one.
 //!
 //! A test returns when [`has`] is false. The line that [`has`] writes is the record of it:
 //! `.ci/tests` counts these lines, and fails in a setting that must have what was missing.

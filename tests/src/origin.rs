@@ -39,7 +39,7 @@ pub struct Origin {
     state: Arc<Watched<State>>,
 }
 
-/// What an origin has received so far.
+/// Everything that an origin has received so far.
 #[derive(Default)]
 struct State {
     stopping: bool,

@@ -1,4 +1,4 @@
-//! What most tests begin with: a daemon, an origin behind it, and clients that reach the origin
+//! The usual beginning of a test: a daemon, an origin behind it, and clients that reach the origin
 //! through the daemon.
 //!
 //! [`PlainSetup`] is for plain HTTP and for tunnels whose content the daemon does not read;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustls::{ClientConnection, StreamOwned};
 
-/// What both sides read and write: a TCP connection, or TLS on one.
+/// The byte stream of both sides: a TCP connection, or TLS on one.
 pub trait Stream: Read + Write + Send {
     /// Announces the end of sending, in the protocol's own way.
     ///

@@ -162,7 +162,7 @@ impl Service {
         pid.parse().expect("a process id")
     }
 
-    /// The worker's process id in the machine; `None` if there is none at the moment.
+    /// The worker's process id in the machine; `None` between two workers.
     pub(crate) fn worker(&self) -> Option<u32> {
         let monitor = self.monitor();
         let run = self.machine.run([

@@ -37,7 +37,7 @@ pub(super) const ALL: [Kind; 7] = [
     Kind::Inside2,
 ];
 
-/// What ends an attempt.
+/// The end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Completed,

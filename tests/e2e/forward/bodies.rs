@@ -272,7 +272,7 @@ fn h1_an_incomplete_answer_stays_incomplete_for_http_1_0() {
     let authority = setup.authority("allowed.test");
     client.send(format!("GET http://{authority}/ HTTP/1.0\r\n\r\n"));
     assert_eq!(client.read_head().status, 200);
-    // What came before the reset may or may not still be seen.
+    // The bytes before the reset may or may not arrive.
     let body = catch_unwind(AssertUnwindSafe(|| client.read_to_end()));
     assert!(body.is_err(), "an orderly end after {body:?}");
 }

@@ -100,7 +100,7 @@ impl Connection {
 }
 
 impl Http2 {
-    /// What the TLS handshake negotiated.
+    /// The result of the TLS handshake.
     pub fn session(&self) -> &Session {
         &self.session
     }

@@ -23,7 +23,7 @@ pub struct Config {
     mute: Arc<UdpSocket>,
 }
 
-/// What resolves names.
+/// How names are resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Names {
     /// The test's hosts file and name server.
