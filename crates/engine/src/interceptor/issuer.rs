@@ -46,7 +46,7 @@ pub enum IssueError {
     Busy,
     /// The issuer does not issue this one.
     #[error("the issuer refuses: {0}")]
-    SessionRefusal(String),
+    Refused(String),
     /// The issuer is not there, or did not answer in time.
     #[error("the issuer does not answer")]
     Gone,
