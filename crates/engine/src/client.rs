@@ -29,7 +29,7 @@ pub(crate) struct Client {
 pub(crate) struct AttemptId(Arc<str>);
 
 impl Client {
-    /// The client of a request that is only described and never sent.
+    /// The client of a hypothetical request.
     pub(crate) fn unconnected() -> Self {
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
         Self {

@@ -9,10 +9,10 @@
 mod addresses;
 mod detail;
 pub(crate) mod flow;
-mod foreseen;
-mod question;
-mod standing;
+mod pending;
+mod predicted;
 pub(crate) mod unix_socket;
+mod watched;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -27,11 +27,11 @@ pub(crate) use addresses::{LeadsTo, VettedAddrs};
 use detail::AUTHORITY_MISMATCH;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 pub(crate) use flow::{Flow, WeakFlow};
-pub(crate) use foreseen::Foreseen;
-pub use foreseen::{AddressStanding, JudgedAddress};
-pub(crate) use question::Question;
-use standing::on_change;
-pub(crate) use standing::{Standing, rejudged};
+pub(crate) use pending::PendingDecision;
+pub(crate) use predicted::Prediction;
+pub use predicted::{AddressKind, EvaluatedAddress};
+use watched::on_change;
+pub(crate) use watched::{WatchedAttempt, rejudged};
 
 use crate::attempt::{Attempt, Destination, DestinationKind, Refusal};
 use crate::decider::Decider;
@@ -62,13 +62,13 @@ pub(crate) struct Permit {
     flow: Flow,
 }
 
-/// The immediate verdict on an attempt.
+/// The result of judging an attempt without waiting.
 #[derive(Debug)]
-pub(crate) enum Judged {
+pub(crate) enum Authorization {
     Permitted(Permit),
     Refused(Refusal),
-    /// The decider must be asked.
-    Open(Box<Question>),
+    /// The decider must evaluate it.
+    Pending(Box<PendingDecision>),
 }
 
 impl Enforcer {
@@ -120,9 +120,9 @@ impl Enforcer {
         authority: Authority,
     ) -> Result<Permit, Refusal> {
         match self.judge(generation, attempt, authority) {
-            Judged::Permitted(permit) => Ok(permit),
-            Judged::Refused(refusal) => Err(refusal),
-            Judged::Open(question) => Box::pin(question.ask(&self.live)).await,
+            Authorization::Permitted(permit) => Ok(permit),
+            Authorization::Refused(refusal) => Err(refusal),
+            Authorization::Pending(pending) => Box::pin(pending.decide(&self.live)).await,
         }
     }
 
@@ -132,7 +132,7 @@ impl Enforcer {
         generation: Arc<Generation>,
         attempt: Attempt,
         authority: Authority,
-    ) -> Judged {
+    ) -> Authorization {
         let recorder = &self.recorder;
         let request = attempt.request(&authority, facts(&generation, &*self.own));
         let decision = generation.policy().decide(&request);
@@ -145,12 +145,12 @@ impl Enforcer {
             own: Arc::clone(&self.own),
         };
         match &self.decider {
-            _ if decision.is_allow() => Judged::Permitted(permit),
+            _ if decision.is_allow() => Authorization::Permitted(permit),
             Some(decider) if permit.generation.policy().leaves_to_decider(decision) => {
                 let decider = decider.clone();
-                Judged::Open(Box::new(Question { decider, permit }))
+                Authorization::Pending(Box::new(PendingDecision { decider, permit }))
             }
-            _ => Judged::Refused(permit.refuse(decision)),
+            _ => Authorization::Refused(permit.refuse(decision)),
         }
     }
 

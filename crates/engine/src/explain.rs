@@ -1,6 +1,6 @@
 //! [`Engine::explain`]: the decision that a request would get, and why (SPEC K5).
 //!
-//! A described request is read and judged by the functions that a real one meets, in the same order. It
+//! A hypothetical request is read and judged by the functions that a real one meets, in the same order. It
 //! is recorded nowhere, and nothing is dialled. A name is looked up only where the caller asks for that
 //! and the policy has permitted the name (SPEC P4): a question about a host must not reveal it otherwise.
 
@@ -13,16 +13,18 @@ use codex_network_policy::{
 
 use crate::attempt::{Attempt, UNIX_SOCKET};
 use crate::client::Client;
-use crate::enforce::{Foreseen, JudgedAddress};
-use crate::http::described::{self, AskedWithin, DescribedHead, Place, Unreadable};
+use crate::enforce::{EvaluatedAddress, Prediction};
+use crate::http::hypothetical::{
+    self, AuthorityMatch, HeadError, HypotheticalHead, InterceptedRequest,
+};
 use crate::live_policy::Generation;
 use crate::resolve::ResolveError;
 use crate::server::Engine;
 use crate::upstream;
 
-/// A request that is described and not made.
+/// A request that `explain` is asked about. No client has sent it.
 #[derive(Clone, Debug)]
-pub struct DescribedRequest {
+pub struct HypotheticalRequest {
     /// How it arrives: [`Protocol::Http`], [`Protocol::HttpConnect`], [`Protocol::Socks5Tcp`] or
     /// [`Protocol::Socks5Udp`].
     pub protocol: Protocol,
@@ -52,9 +54,9 @@ pub enum Lookup {
 #[error("{0}")]
 pub struct NotJudged(String);
 
-/// The decision that a described request would get.
+/// The decision that a hypothetical request would get.
 #[derive(Debug)]
-pub struct ForeseenDecision<'g> {
+pub struct PredictedDecision<'g> {
     /// The protocol of the record that the decision would leave.
     pub protocol: Protocol,
     /// The host in canonical form; empty if it is not valid.
@@ -76,12 +78,12 @@ pub struct ForeseenDecision<'g> {
     /// The names of fields that the proxy removes though they would matter to an origin.
     pub removed: Vec<String>,
     /// What is known of the addresses.
-    pub addresses: ForeseenAddresses,
+    pub addresses: PredictedAddresses,
 }
 
-/// What is known of the addresses of a described request.
+/// What is known of the addresses of a hypothetical request.
 #[derive(Clone, Debug)]
-pub enum ForeseenAddresses {
+pub enum PredictedAddresses {
     /// The decision came before addresses matter.
     Irrelevant,
     /// The host is an address.
@@ -89,13 +91,13 @@ pub enum ForeseenAddresses {
     /// The name was not looked up. Its addresses may change the decision.
     NotLookedUp(Reach),
     /// The name has these addresses.
-    Resolved(Vec<JudgedAddress>),
+    Resolved(Vec<EvaluatedAddress>),
     /// The name does not resolve.
     Unresolved(ResolveError),
 }
 
 impl Engine {
-    /// The decision of these settings on a described request.
+    /// The decision of these settings on a hypothetical request.
     ///
     /// # Errors
     ///
@@ -103,8 +105,8 @@ impl Engine {
     pub async fn explain<'g>(
         &self,
         generation: &'g Generation,
-        request: &DescribedRequest,
-    ) -> Result<ForeseenDecision<'g>, NotJudged> {
+        request: &HypotheticalRequest,
+    ) -> Result<PredictedDecision<'g>, NotJudged> {
         let authority = match &request.authority {
             Ok(authority) => authority,
             Err(text) => return invalid_host(generation, request.protocol, text),
@@ -118,7 +120,7 @@ impl Engine {
         let read = |target| {
             let method = (request.method.as_str(), target);
             let protocol = request.protocol;
-            DescribedHead::read(generation, protocol, authority, method, &request.fields)
+            HypotheticalHead::read(generation, protocol, authority, method, &request.fields)
         };
         let head = read(target)?;
         let kind = match request.protocol {
@@ -138,104 +140,104 @@ impl Engine {
             client: client.clone(),
             kind,
         };
-        let foreseen = Foreseen {
+        let prediction = Prediction {
             enforcer: self.enforcer(),
             generation,
             attempt: &attempt,
             authority,
         };
-        let (decision, detail) = foreseen.decision();
-        let mut told = ForeseenDecision {
+        let (decision, detail) = prediction.decision();
+        let mut predicted = PredictedDecision {
             handling: decision.handling(),
-            ..ForeseenDecision::of(&foreseen, decision, detail)
+            ..PredictedDecision::of(&prediction, decision, detail)
         };
         if !decision.is_allow() {
-            return Ok(told);
+            return Ok(predicted);
         }
         if matches!(attempt.kind, RequestKind::Http(_)) {
             let scrutiny = generation.policy().scrutiny(&authority.host);
-            told.removed = head.removed(authority, scrutiny);
+            predicted.removed = head.removed(authority, scrutiny);
         }
-        let (refused, addresses) = self.look_up(&foreseen, decision, request.lookup).await;
-        told.addresses = addresses;
+        let (refused, addresses) = self.look_up(&prediction, decision, request.lookup).await;
+        predicted.addresses = addresses;
         if let Some((decision, detail)) = refused {
-            told.explanation = foreseen.explain(decision);
-            told.detail = detail;
-            return Ok(told);
+            predicted.explanation = prediction.explain(decision);
+            predicted.detail = detail;
+            return Ok(predicted);
         }
         if decision.handling() == Handling::Intercept {
             let head = read(&request.target)?;
             let within = head.within(generation, &client, authority)?;
-            self.inside(&mut told, generation, (&head, &within), authority);
+            self.inside(&mut predicted, generation, (&head, &within), authority);
         }
-        Ok(told)
+        Ok(predicted)
     }
 
     /// Looks an allowed name up, if that is asked for, and judges its addresses. Returns the refusal, if
     /// there is one.
     async fn look_up(
         &self,
-        foreseen: &Foreseen<'_>,
+        prediction: &Prediction<'_>,
         allowed: Decision,
         lookup: Lookup,
-    ) -> (Option<(Decision, Option<&'static str>)>, ForeseenAddresses) {
-        let (generation, host) = (foreseen.generation, &foreseen.authority.host);
+    ) -> (Option<(Decision, Option<&'static str>)>, PredictedAddresses) {
+        let (generation, host) = (prediction.generation, &prediction.authority.host);
         let resolver = generation.resolver();
         let is_literal = host.ip().is_some();
         if !is_literal && lookup == Lookup::LeftOut {
-            return (None, ForeseenAddresses::NotLookedUp(allowed.reach()));
+            return (None, PredictedAddresses::NotLookedUp(allowed.reach()));
         }
         let addresses = match upstream::lookup(resolver, host).await {
             Ok(addresses) => addresses,
             Err(error) => {
-                let decision = foreseen.on_addresses(allowed, &[]);
-                let unresolved = ForeseenAddresses::Unresolved(error);
+                let decision = prediction.on_addresses(allowed, &[]);
+                let unresolved = PredictedAddresses::Unresolved(error);
                 return (Some((decision, None)), unresolved);
             }
         };
         let shown = if is_literal {
-            ForeseenAddresses::Literal
+            PredictedAddresses::Literal
         } else {
             let judged = addresses.iter();
-            let judged = judged.map(|address| foreseen.judge_address(allowed, *address));
-            ForeseenAddresses::Resolved(judged.collect())
+            let judged = judged.map(|address| prediction.judge_address(allowed, *address));
+            PredictedAddresses::Resolved(judged.collect())
         };
-        let decision = foreseen.on_addresses(allowed, &addresses);
+        let decision = prediction.on_addresses(allowed, &addresses);
         if !decision.is_allow() {
             return (Some((decision, None)), shown);
         }
-        (looping_proxy(foreseen, &addresses, lookup).await, shown)
+        (looping_proxy(prediction, &addresses, lookup).await, shown)
     }
 
     /// Goes on with the request inside a connection whose TLS is intercepted.
     fn inside<'g>(
         &self,
-        told: &mut ForeseenDecision<'g>,
+        predicted: &mut PredictedDecision<'g>,
         generation: &'g Generation,
-        (head, within): (&DescribedHead, &AskedWithin),
+        (head, within): (&HypotheticalHead, &InterceptedRequest),
         authority: &Authority,
     ) {
-        let foreseen = Foreseen {
+        let prediction = Prediction {
             enforcer: self.enforcer(),
             generation,
             attempt: &within.attempt,
             authority,
         };
-        let (decision, detail) = match within.place {
-            Place::Here => foreseen.decision(),
-            Place::Elsewhere => foreseen.misdirected(),
+        let (decision, detail) = match within.authority {
+            AuthorityMatch::Same => prediction.decision(),
+            AuthorityMatch::Other => prediction.misdirected(),
         };
-        let inside = ForeseenDecision::of(&foreseen, decision, detail);
-        told.protocol = inside.protocol;
-        told.method = inside.method;
-        told.explanation = inside.explanation;
-        told.detail = inside.detail;
-        told.hook = within.verdict;
+        let inside = PredictedDecision::of(&prediction, decision, detail);
+        predicted.protocol = inside.protocol;
+        predicted.method = inside.method;
+        predicted.explanation = inside.explanation;
+        predicted.detail = inside.detail;
+        predicted.hook = within.verdict;
         if within.verdict == HookVerdict::NoMatch {
-            told.misses = head.misses(generation, authority, within);
+            predicted.misses = head.misses(generation, authority, within);
         }
         let scrutiny = generation.policy().scrutiny(&authority.host);
-        told.removed = head.removed(authority, scrutiny);
+        predicted.removed = head.removed(authority, scrutiny);
     }
 
     fn unix_socket<'g>(
@@ -244,19 +246,19 @@ impl Engine {
         head: &HttpHead<'static>,
         authority: &Authority,
         path: &[u8],
-    ) -> ForeseenDecision<'g> {
+    ) -> PredictedDecision<'g> {
         let attempt = Attempt::http(Client::unconnected(), head.clone());
-        let foreseen = Foreseen {
+        let prediction = Prediction {
             enforcer: self.enforcer(),
             generation,
             attempt: &attempt,
             authority,
         };
-        let (decision, detail) = foreseen.on_unix_socket(head, path);
-        let mut told = ForeseenDecision::of(&foreseen, decision, detail);
-        UNIX_SOCKET.clone_into(&mut told.host);
-        told.port = 0;
-        told.explanation.because = match decision.reason() {
+        let (decision, detail) = prediction.on_unix_socket(head, path);
+        let mut predicted = PredictedDecision::of(&prediction, decision, detail);
+        UNIX_SOCKET.clone_into(&mut predicted.host);
+        predicted.port = 0;
+        predicted.explanation.because = match decision.reason() {
             Reason::UnixSocketUnsupported => {
                 "this platform does not proxy to unix sockets (x-unix-socket)".to_owned()
             }
@@ -270,50 +272,50 @@ impl Engine {
                                    to the file of a path that it permits"
                     .to_owned()
             }
-            _ => told.explanation.because,
+            _ => predicted.explanation.because,
         };
         if matches!(decision.reason(), Reason::Allow | Reason::NotAllowed) {
-            told.explanation.remedy.clear();
+            predicted.explanation.remedy.clear();
         }
-        told
+        predicted
     }
 }
 
 /// The refusal because the upstream proxy that would carry the request is this proxy itself.
 async fn looping_proxy(
-    foreseen: &Foreseen<'_>,
+    prediction: &Prediction<'_>,
     addresses: &[IpAddr],
     lookup: Lookup,
 ) -> Option<(Decision, Option<&'static str>)> {
-    let Foreseen {
+    let Prediction {
         generation,
         authority,
         attempt,
         ..
-    } = *foreseen;
+    } = *prediction;
     let proxy = upstream::proxy_for(generation, authority, addresses, attempt.kind.protocol())?;
     let proxy = &proxy.authority;
     if lookup == Lookup::LeftOut {
-        return foreseen.looping_proxy(proxy, None);
+        return prediction.looping_proxy(proxy, None);
     }
     let resolver = generation.resolver();
     // A proxy whose name does not resolve is no refusal by the policy.
     let found = upstream::lookup(resolver, &proxy.host).await.ok()?;
-    foreseen.looping_proxy(proxy, Some(&found))
+    prediction.looping_proxy(proxy, Some(&found))
 }
 
 fn invalid_host<'g>(
     generation: &'g Generation,
     protocol: Protocol,
     text: &str,
-) -> Result<ForeseenDecision<'g>, NotJudged> {
+) -> Result<PredictedDecision<'g>, NotJudged> {
     let is_socks = matches!(protocol, Protocol::Socks5Tcp | Protocol::Socks5Udp);
-    if !is_socks && !described::is_readable(text) {
+    if !is_socks && !hypothetical::is_readable(text) {
         let error = crate::http::framing::FramingError::Target;
-        return Err(Unreadable::Malformed(error).into());
+        return Err(HeadError::Malformed(error).into());
     }
     let explanation = Explanation::without_host(generation.policy().decide_invalid_host());
-    Ok(ForeseenDecision {
+    Ok(PredictedDecision {
         protocol,
         host: String::new(),
         port: 0,
@@ -324,36 +326,36 @@ fn invalid_host<'g>(
         hook: HookVerdict::NotHooked,
         misses: Vec::new(),
         removed: Vec::new(),
-        addresses: ForeseenAddresses::Irrelevant,
+        addresses: PredictedAddresses::Irrelevant,
     })
 }
 
-impl ForeseenDecision<'_> {
-    fn of(foreseen: &Foreseen<'_>, decision: Decision, detail: Option<&'static str>) -> Self {
-        let is_literal = foreseen.authority.host.ip().is_some();
-        let head = foreseen.attempt.kind.head();
+impl PredictedDecision<'_> {
+    fn of(prediction: &Prediction<'_>, decision: Decision, detail: Option<&'static str>) -> Self {
+        let is_literal = prediction.authority.host.ip().is_some();
+        let head = prediction.attempt.kind.head();
         Self {
-            protocol: foreseen.attempt.kind.protocol(),
-            host: foreseen.authority.host.to_string(),
-            port: foreseen.authority.port,
+            protocol: prediction.attempt.kind.protocol(),
+            host: prediction.authority.host.to_string(),
+            port: prediction.authority.port,
             method: head.map(|head| head.method.clone().into_owned()),
-            explanation: foreseen.explain(decision),
+            explanation: prediction.explain(decision),
             detail,
             handling: Handling::Carry,
             hook: HookVerdict::NotHooked,
             misses: Vec::new(),
             removed: Vec::new(),
             addresses: if is_literal && decision.is_allow() {
-                ForeseenAddresses::Literal
+                PredictedAddresses::Literal
             } else {
-                ForeseenAddresses::Irrelevant
+                PredictedAddresses::Irrelevant
             },
         }
     }
 }
 
-impl From<Unreadable> for NotJudged {
-    fn from(error: Unreadable) -> Self {
+impl From<HeadError> for NotJudged {
+    fn from(error: HeadError) -> Self {
         Self(error.to_string())
     }
 }

@@ -4,7 +4,7 @@
 //! [`Claim`]. Then the file behind the path is judged, once `socket_file` has found it. A refused
 //! client gets the same answer whether a file exists or not.
 //!
-//! The decider is never asked: it judges hosts (SPEC P8).
+//! The decider evaluates hosts only (SPEC P8).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) struct Claim {
 /// been recorded.
 #[derive(Debug)]
 pub(crate) struct SocketPermit {
-    standing: SocketStanding,
+    watched: WatchedSocket,
     socket: SocketFile,
     generation: Arc<Generation>,
     flow: Flow,
@@ -59,7 +59,7 @@ pub(crate) enum ClaimError {
 
 /// The part that is judged again when the settings change.
 #[derive(Clone, Debug)]
-pub(crate) struct SocketStanding {
+pub(crate) struct WatchedSocket {
     head: HttpHead<'static>,
     path: UnixSocketPath,
     leads_to: UnixSocketPath,
@@ -184,7 +184,7 @@ impl Claim {
             Err(error) => return Err(ClaimError::Unusable(error, flow)),
         };
         Ok(SocketPermit {
-            standing: SocketStanding {
+            watched: WatchedSocket {
                 head,
                 path,
                 leads_to: socket.path().clone(),
@@ -212,21 +212,21 @@ impl SocketPermit {
         &self.flow
     }
 
-    pub(crate) fn standing(&self) -> &SocketStanding {
-        &self.standing
+    pub(crate) fn watched(&self) -> &WatchedSocket {
+        &self.watched
     }
 
     /// Resolves when a change of the settings no longer permits traffic over the socket (SPEC P11).
     pub(crate) async fn forbidden(&self, live: &LivePolicy) -> Reason {
         on_change(live, self.generation.number(), |generation| {
-            let decision = self.standing.judge(generation);
+            let decision = self.watched.judge(generation);
             (!decision.is_allow()).then(|| decision.reason())
         })
         .await
     }
 }
 
-impl SocketStanding {
+impl WatchedSocket {
     /// The decision of the policy in force now on a request that an earlier one permitted (SPEC
     /// P11). It records nothing and looks at no file, so a new entry that leads to the file by a
     /// link does not count. The client may ask again.

@@ -82,13 +82,13 @@ pub(super) async fn answer(
         version,
         content: body::content(request.body()),
     };
-    let AskedInside {
+    let InsideRequest {
         attempt,
         verdict,
         upgrade,
         scrutiny,
         ..
-    } = head.ask(&generation, &inside.client, &inside.authority, protocol);
+    } = head.request(&generation, &inside.client, &inside.authority, protocol);
     let authority = inside.authority.clone();
     let Some(path) = asked_for(&request, &authority, protocol) else {
         let enforcer = &shared.enforcer;
@@ -177,35 +177,35 @@ pub(super) struct Head<'a> {
 }
 
 /// A request inside a tunnel, as the enforcement point is asked about it.
-pub(super) struct AskedInside {
+pub(super) struct InsideRequest {
     pub(super) attempt: Attempt,
     pub(super) verdict: HookVerdict,
     /// What is passed on of the offer to change protocols.
     pub(super) upgrade: UpgradeOffer,
     pub(super) scrutiny: Scrutiny,
     /// The fields that hooks looked at; empty for a host without hooks.
-    pub(super) fields: Fields,
+    pub(super) fields: OriginFields,
 }
 
 impl Head<'_> {
     /// Reads the offer to change protocols, and asks the hooks of the host. A plain request is asked no
     /// hooks.
-    pub(super) fn ask(
+    pub(super) fn request(
         &self,
         generation: &Generation,
         client: &Client,
         authority: &Authority,
         protocol: Protocol,
-    ) -> AskedInside {
+    ) -> InsideRequest {
         let scrutiny = generation.policy().scrutiny(&authority.host);
         let offer = UpgradeOffer::read(self.headers, self.version);
         let token = offer.token().map(str::to_owned);
         let upgrade = offer.carried(scrutiny, self.method, self.content);
         let hooks = &generation.settings().mitm.hooks;
         let (verdict, fields) = if protocol == Protocol::Http || !hooks.has(&authority.host) {
-            (HookVerdict::NotHooked, Fields::default())
+            (HookVerdict::NotHooked, OriginFields::default())
         } else {
-            let fields = Fields(fields_of_origin(
+            let fields = OriginFields(fields_of_origin(
                 self.headers,
                 &upgrade,
                 authority,
@@ -226,7 +226,7 @@ impl Head<'_> {
                 RequestKind::Https(head, verdict.into())
             },
         };
-        AskedInside {
+        InsideRequest {
             attempt,
             verdict,
             upgrade,
@@ -239,7 +239,7 @@ impl Head<'_> {
     pub(super) fn for_hooks<'a>(
         &'a self,
         authority: &'a Authority,
-        fields: &'a Fields,
+        fields: &'a OriginFields,
     ) -> HookRequest<'a> {
         HookRequest {
             host: &authority.host,
@@ -268,9 +268,9 @@ fn fields_of_origin(
 /// Header fields as hooks look at them. A hook finds a field only if its exact name is present. Then
 /// fields whose names become the same CGI variable count too, since some origins read them as one.
 #[derive(Default)]
-pub(super) struct Fields(HeaderMap);
+pub(super) struct OriginFields(HeaderMap);
 
-impl codex_network_policy::Fields for Fields {
+impl codex_network_policy::Fields for OriginFields {
     fn for_each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         if !self.0.contains_key(name) {
             return;

@@ -9,7 +9,7 @@ use codex_network_policy::Authority;
 use super::body::RequestBody;
 use crate::attempt::UNIX_SOCKET;
 use crate::enforce::unix_socket::SocketPermit;
-use crate::enforce::{Flow, LeadsTo, Permit, Standing};
+use crate::enforce::{Flow, LeadsTo, Permit, WatchedAttempt};
 use crate::live_policy::Generation;
 use crate::tls::Wire;
 use crate::upstream::{Lease, Upstream, UpstreamError};
@@ -55,10 +55,10 @@ impl Route {
 
     /// The part that is judged again while a request is under way over a connection to these
     /// addresses.
-    pub(super) fn standing(&self, leads_to: &LeadsTo) -> Standing {
+    pub(super) fn watched(&self, leads_to: &LeadsTo) -> WatchedAttempt {
         match self {
-            Self::Host(permit) => Standing::of(permit, leads_to),
-            Self::UnixSocket(permit, _) => Standing::UnixSocket(permit.standing().clone()),
+            Self::Host(permit) => WatchedAttempt::of(permit, leads_to),
+            Self::UnixSocket(permit, _) => WatchedAttempt::UnixSocket(permit.watched().clone()),
         }
     }
 

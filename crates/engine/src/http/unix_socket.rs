@@ -21,9 +21,9 @@ const FIELD: HeaderName = HeaderName::from_static("x-unix-socket");
 /// The longest path that a system call takes, without its final NUL.
 const MAX_LENGTH: usize = libc::PATH_MAX.unsigned_abs() as usize - 1;
 
-/// What is wrong with the field.
+/// Why the field cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FieldFlaw {
+pub(crate) enum SocketFieldError {
     #[error("the request has more than one x-unix-socket field")]
     Repeated,
     #[error("the x-unix-socket field is empty: it takes the absolute path of a socket")]
@@ -33,18 +33,18 @@ pub(crate) enum FieldFlaw {
 }
 
 /// The path that a request names, if it names one.
-pub(super) fn path(headers: &HeaderMap) -> Result<Option<&[u8]>, FieldFlaw> {
+pub(super) fn path(headers: &HeaderMap) -> Result<Option<&[u8]>, SocketFieldError> {
     let mut fields = headers.get_all(FIELD).iter();
     let Some(field) = fields.next() else {
         return Ok(None);
     };
     if fields.next().is_some() {
-        return Err(FieldFlaw::Repeated);
+        return Err(SocketFieldError::Repeated);
     }
     // No field value holds NUL (RFC 9110 section 5.5), which would end a path.
     match field.as_bytes() {
-        [] => Err(FieldFlaw::Empty),
-        path if path.len() > MAX_LENGTH => Err(FieldFlaw::TooLong),
+        [] => Err(SocketFieldError::Empty),
+        path if path.len() > MAX_LENGTH => Err(SocketFieldError::TooLong),
         path => Ok(Some(path)),
     }
 }
@@ -85,10 +85,13 @@ mod tests {
             (&["/run/a.sock"], Ok(Some("/run/a.sock"))),
             (&["relative"], Ok(Some("relative"))),
             (&[long.as_str()], Ok(Some(long.as_str()))),
-            (&[too_long.as_str()], Err(FieldFlaw::TooLong)),
-            (&[""], Err(FieldFlaw::Empty)),
-            (&["/run/a.sock", "/run/a.sock"], Err(FieldFlaw::Repeated)),
-            (&["", "/run/a.sock"], Err(FieldFlaw::Repeated)),
+            (&[too_long.as_str()], Err(SocketFieldError::TooLong)),
+            (&[""], Err(SocketFieldError::Empty)),
+            (
+                &["/run/a.sock", "/run/a.sock"],
+                Err(SocketFieldError::Repeated),
+            ),
+            (&["", "/run/a.sock"], Err(SocketFieldError::Repeated)),
         ] {
             let mut headers = HeaderMap::new();
             for field in fields {

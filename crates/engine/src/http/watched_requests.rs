@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::route::Route;
-use crate::enforce::{LeadsTo, Standing};
+use crate::enforce::{LeadsTo, WatchedAttempt};
 use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
 /// How long a request may go on after the policy has stopped permitting it. SPEC P11 allows one second
@@ -38,7 +38,7 @@ struct RequestList {
 
 #[derive(Debug)]
 struct WatchedRequest {
-    attempt: Standing,
+    attempt: WatchedAttempt,
     /// The settings that permitted it.
     generation: GenerationNumber,
 }
@@ -105,7 +105,7 @@ impl WatchGuard {
         live: &LivePolicy,
     ) {
         let request = WatchedRequest {
-            attempt: route.standing(leads_to),
+            attempt: route.watched(leads_to),
             generation: route.generation().number(),
         };
         let mut list = requests.lock();

@@ -49,7 +49,7 @@ use crate::activity::Activity;
 use crate::address_family::AddressFamily;
 use crate::attempt::Attempt;
 use crate::client::Client;
-use crate::enforce::{self, Flow, Judged, Permit, VettedAddrs};
+use crate::enforce::{self, Authorization, Flow, Permit, VettedAddrs};
 use crate::http::Shared;
 use crate::linger::linger;
 use crate::live_policy::{Generation, GenerationNumber};
@@ -367,14 +367,14 @@ impl Association<'_> {
         }
         let number = generation.number();
         let permit = match self.judge(generation, &target) {
-            Judged::Permitted(permit) => permit,
-            Judged::Refused(refusal) => {
+            Authorization::Permitted(permit) => permit,
+            Authorization::Refused(refusal) => {
                 return self.refuse(target, number, refusal.decision.reason());
             }
-            Judged::Open(question) if self.lookups.len() < MAX_LOOKUPS => {
+            Authorization::Pending(pending) if self.lookups.len() < MAX_LOOKUPS => {
                 let shared = Arc::clone(self.shared);
                 let outcome = async move {
-                    let permit = question.ask(shared.live()).await?;
+                    let permit = pending.decide(shared.live()).await?;
                     match known_addresses {
                         Some(addresses) => Ok((permit.vet(&addresses)?, permit.flow().clone())),
                         None => vetted(&permit).await,
@@ -382,7 +382,7 @@ impl Association<'_> {
                 };
                 return self.await_outcome(target, number, data, outcome);
             }
-            Judged::Open(_) => {
+            Authorization::Pending(_) => {
                 self.counts.lost += 1;
                 return;
             }
@@ -419,7 +419,7 @@ impl Association<'_> {
     }
 
     /// Asks the enforcement point, which records the answer.
-    fn judge(&self, generation: Arc<Generation>, target: &DatagramTarget) -> Judged {
+    fn judge(&self, generation: Arc<Generation>, target: &DatagramTarget) -> Authorization {
         let enforcer = &self.shared.enforcer;
         let host = match &target.host {
             Ok(host) => host.clone(),
@@ -427,7 +427,7 @@ impl Association<'_> {
                 let attempt = &self.attempt;
                 let port = target.port;
                 let refusal = enforcer.refuse_invalid_host(&generation, attempt, text, port);
-                return Judged::Refused(refusal);
+                return Authorization::Refused(refusal);
             }
         };
         let port = target.port;

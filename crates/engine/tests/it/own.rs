@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 
 use codex_network_engine::{
-    DescribedRequest, Dial, Engine, EngineParts, Lookup, OwnListener, OwnListeners, TcpDialler,
+    Dial, Engine, EngineParts, HypotheticalRequest, Lookup, OwnListener, OwnListeners, TcpDialler,
 };
 use codex_network_policy::{Authority, LocalAddresses, Protocol};
 use futures_util::future::BoxFuture;
@@ -121,7 +121,7 @@ async fn refused(doors: &Doors, address: SocketAddr) -> String {
 
 /// The reason that `explain` gives for the same request, and the listener that it names.
 async fn explained(engine: &Engine, address: SocketAddr) -> (String, Option<SocketAddr>) {
-    let request = DescribedRequest {
+    let request = HypotheticalRequest {
         protocol: Protocol::Http,
         authority: Ok(Authority::parse(&address.to_string(), None).expect("an authority")),
         target: "/".to_owned(),

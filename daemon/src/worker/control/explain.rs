@@ -11,8 +11,8 @@ use codex_network_control::message::{
     ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule,
 };
 use codex_network_engine::{
-    AddressStanding, DescribedRequest, Engine, ForeseenAddresses, ForeseenDecision, Generation,
-    JudgedAddress, Lookup,
+    AddressKind, Engine, EvaluatedAddress, Generation, HypotheticalRequest, Lookup,
+    PredictedAddresses, PredictedDecision,
 };
 use codex_network_policy::{Handling, HookVerdict, Host, Protocol, Reach, Reason};
 
@@ -30,23 +30,23 @@ pub(super) async fn explain(
     let generation = engine.current();
     let destination = destination(&query.url).map_err(|error| error.to_string())?;
     let request = request(&destination, &query);
-    let foreseen = engine.explain(&generation, &request).await;
-    let foreseen = foreseen.map_err(|error| error.to_string())?;
+    let predicted = engine.explain(&generation, &request).await;
+    let predicted = predicted.map_err(|error| error.to_string())?;
     let mut explained = Explained {
-        host: foreseen.host.clone(),
-        port: foreseen.port,
-        protocol: foreseen.protocol.audit_name().to_owned(),
-        method: foreseen.method.clone(),
-        detail: foreseen.detail.map(str::to_owned),
-        addresses: addresses(&foreseen),
-        hooks: missed_hooks(&generation, &foreseen),
+        host: predicted.host.clone(),
+        port: predicted.port,
+        protocol: predicted.protocol.audit_name().to_owned(),
+        method: predicted.method.clone(),
+        detail: predicted.detail.map(str::to_owned),
+        addresses: addresses(&predicted),
+        hooks: missed_hooks(&generation, &predicted),
         mode: generation.policy().mode().as_str().to_owned(),
         generation: generation.number().get(),
-        ..Explained::of(&foreseen.explanation)
+        ..Explained::of(&predicted.explanation)
     };
-    match foreseen.explanation.decision.reason() {
-        Reason::LoopDetected => say_loop(&mut explained, listeners, &foreseen),
-        Reason::DnsFailure => say_unresolved(&mut explained, &foreseen),
+    match predicted.explanation.decision.reason() {
+        Reason::LoopDetected => say_loop(&mut explained, listeners, &predicted),
+        Reason::DnsFailure => say_unresolved(&mut explained, &predicted),
         reason => {
             if let Ok(authority) = &destination.authority
                 && generation.settings().managed.allowed_domains_only
@@ -57,7 +57,7 @@ pub(super) async fn explain(
             explained.notes.extend(bounds(&generation, reason));
         }
     }
-    explained.notes.extend(notes(&generation, &foreseen));
+    explained.notes.extend(notes(&generation, &predicted));
     explained
         .notes
         .extend(door_notes(&generation, &destination, listeners));
@@ -65,11 +65,11 @@ pub(super) async fn explain(
         let supposed = supposed(destination.protocol, authority.port);
         explained.notes.push(supposed);
     }
-    explained.notes.extend(unseen(&query, &foreseen));
+    explained.notes.extend(unseen(&query, &predicted));
     Ok(explained)
 }
 
-fn request(destination: &Destination, query: &ExplainQuery) -> DescribedRequest {
+fn request(destination: &Destination, query: &ExplainQuery) -> HypotheticalRequest {
     let given = query.headers.iter();
     let given = given.map(|HeaderField { name, value }| (name.clone(), value.clone()));
     let mut fields: Vec<_> = given.collect();
@@ -77,7 +77,7 @@ fn request(destination: &Destination, query: &ExplainQuery) -> DescribedRequest 
         fields.push(("Connection".to_owned(), "Upgrade".to_owned()));
         fields.push(("Upgrade".to_owned(), protocol.to_owned()));
     }
-    DescribedRequest {
+    HypotheticalRequest {
         protocol: destination.protocol,
         authority: destination.authority.clone(),
         target: destination.target.clone(),
@@ -94,7 +94,7 @@ fn request(destination: &Destination, query: &ExplainQuery) -> DescribedRequest 
 fn say_loop(
     explained: &mut Explained,
     listeners: &[(&'static str, SocketAddr)],
-    told: &ForeseenDecision<'_>,
+    predicted: &PredictedDecision<'_>,
 ) {
     if explained.detail.is_some() {
         "the upstream proxy that would carry it is this proxy itself"
@@ -103,50 +103,50 @@ fn say_loop(
             .clone_into(&mut explained.remedy);
         return;
     }
-    let is_it = |(_, address): &&(_, SocketAddr)| Some(*address) == told.explanation.listener;
+    let is_it = |(_, address): &&(_, SocketAddr)| Some(*address) == predicted.explanation.listener;
     if let Some((name, _)) = listeners.iter().find(is_it) {
         explained.because = format!("this is the proxy's own {name} listener");
     }
 }
 
-fn say_unresolved(explained: &mut Explained, foreseen: &ForeseenDecision<'_>) {
-    if let ForeseenAddresses::Unresolved(error) = &foreseen.addresses {
+fn say_unresolved(explained: &mut Explained, predicted: &PredictedDecision<'_>) {
+    if let PredictedAddresses::Unresolved(error) = &predicted.addresses {
         explained.because = format!(
             "the policy allows {}, but its name does not resolve: {error}",
-            foreseen.host
+            predicted.host
         );
     }
     "Check the name, and the name servers of the proxy ([daemon.resolver], else /etc/resolv.conf)"
         .clone_into(&mut explained.remedy);
 }
 
-fn addresses(foreseen: &ForeseenDecision<'_>) -> Option<Vec<ExplainedAddress>> {
-    let explained = |judged: &JudgedAddress| {
-        let (standing, rule) = match &judged.standing {
-            AddressStanding::Public => ("public", None),
-            AddressStanding::Local(_) => ("local", None),
-            AddressStanding::ThisMachine => ("this_machine", None),
-            AddressStanding::OwnListener => ("own_listener", None),
-            AddressStanding::Denied(rule) => ("denied", rule.as_ref()),
+fn addresses(predicted: &PredictedDecision<'_>) -> Option<Vec<ExplainedAddress>> {
+    let explained = |evaluated: &EvaluatedAddress| {
+        let (standing, rule) = match &evaluated.kind {
+            AddressKind::Public => ("public", None),
+            AddressKind::Local(_) => ("local", None),
+            AddressKind::ThisMachine => ("this_machine", None),
+            AddressKind::OwnListener => ("own_listener", None),
+            AddressKind::Denied(rule) => ("denied", rule.as_ref()),
         };
         ExplainedAddress {
-            address: judged.address.to_string(),
+            address: evaluated.address.to_string(),
             standing: standing.to_owned(),
-            decision: judged.decision.verdict().as_str().to_owned(),
-            reason: judged.decision.reason().as_str().to_owned(),
+            decision: evaluated.decision.verdict().as_str().to_owned(),
+            reason: evaluated.decision.reason().as_str().to_owned(),
             rule: rule.map(Rule::from),
         }
     };
-    match &foreseen.addresses {
-        ForeseenAddresses::Resolved(addresses) => Some(addresses.iter().map(explained).collect()),
-        ForeseenAddresses::Unresolved(_) => Some(Vec::new()),
+    match &predicted.addresses {
+        PredictedAddresses::Resolved(addresses) => Some(addresses.iter().map(explained).collect()),
+        PredictedAddresses::Unresolved(_) => Some(Vec::new()),
         _ => None,
     }
 }
 
-fn missed_hooks(generation: &Generation, foreseen: &ForeseenDecision<'_>) -> Vec<MissedHook> {
+fn missed_hooks(generation: &Generation, predicted: &PredictedDecision<'_>) -> Vec<MissedHook> {
     let hooks = &generation.settings().mitm.hooks;
-    let nearest = foreseen.misses.iter().take(MAX_HOOKS);
+    let nearest = predicted.misses.iter().take(MAX_HOOKS);
     let missed = nearest.filter_map(|miss| {
         let hook = hooks.get(miss.hook)?;
         Some(MissedHook {
@@ -159,32 +159,32 @@ fn missed_hooks(generation: &Generation, foreseen: &ForeseenDecision<'_>) -> Vec
 }
 
 /// What the decision leaves open, and what happens to the request on its way.
-fn notes(generation: &Generation, foreseen: &ForeseenDecision<'_>) -> Vec<String> {
+fn notes(generation: &Generation, predicted: &PredictedDecision<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    let is_inside = foreseen.protocol == Protocol::Https;
-    if foreseen.handling == Handling::Intercept {
-        let note = "TLS is intercepted, and every request inside is judged by itself; bytes that are neither TLS nor HTTP are refused (mitm_required), and so is TLS for another host (policy_denied)";
+    let is_inside = predicted.protocol == Protocol::Https;
+    if predicted.handling == Handling::Intercept {
+        let note = "TLS is intercepted, and every request inside is evaluated by itself; bytes that are neither TLS nor HTTP are refused (mitm_required), and so is TLS for another host (policy_denied)";
         notes.push(note.to_owned());
     }
-    if let HookVerdict::Matched(id) = foreseen.hook
+    if let HookVerdict::Matched(id) = predicted.hook
         && let Some(hook) = generation.settings().mitm.hooks.get(id)
     {
         let place = hook.written_at.as_ref().map(|at| format!(" ({at})"));
         let place = place.unwrap_or_default();
         notes.push(format!("the hook {}{place} matches", hook.name));
     }
-    let further = foreseen.misses.len().saturating_sub(MAX_HOOKS);
+    let further = predicted.misses.len().saturating_sub(MAX_HOOKS);
     if further > 0 {
         notes.push(format!("{further} further hooks do not match either"));
     }
-    if !foreseen.removed.is_empty() {
-        let names = foreseen.removed.join(", ");
+    if !predicted.removed.is_empty() {
+        let names = predicted.removed.join(", ");
         notes.push(format!("the proxy removes these fields: {names}"));
     }
-    if let ForeseenAddresses::NotLookedUp(reach) = foreseen.addresses {
+    if let PredictedAddresses::NotLookedUp(reach) = predicted.addresses {
         let checked = address_note(reach);
-        let order = if is_inside && !foreseen.explanation.decision.is_allow() {
-            ", before the request inside is judged"
+        let order = if is_inside && !predicted.explanation.decision.is_allow() {
+            ", before the request inside is evaluated"
         } else {
             ""
         };
@@ -211,9 +211,9 @@ fn door_notes(
 }
 
 /// The parts of the question that the proxy would not see.
-fn unseen(query: &ExplainQuery, foreseen: &ForeseenDecision<'_>) -> Option<String> {
+fn unseen(query: &ExplainQuery, predicted: &PredictedDecision<'_>) -> Option<String> {
     let is_given = query.method.is_some() || !query.headers.is_empty();
-    let is_seen = foreseen.method.is_some() || foreseen.handling == Handling::Intercept;
+    let is_seen = predicted.method.is_some() || predicted.handling == Handling::Intercept;
     let note = "method and header fields are inside the tunnel, where they are not seen: the answer is the same for all of them";
     (is_given && !is_seen).then(|| note.to_owned())
 }
@@ -270,5 +270,5 @@ fn supposed(protocol: Protocol, port: u16) -> String {
         Protocol::Http => "a plain HTTP request",
         _ => "a tunnel (CONNECT), as https makes it,",
     };
-    format!("judged as {how} to port {port}; give a URL to ask about another way")
+    format!("evaluated as {how} to port {port}; give a URL to ask about another way")
 }

@@ -1,4 +1,4 @@
-//! Reads a request that is described and not made, as the door would read it (SPEC K5).
+//! Reads a hypothetical request as the door would read a real one (SPEC K5).
 //!
 //! The head is written as a client writes it and goes through the same scanner and readers. A head that
 //! a door answers with `400`, `414` or `431` is an error here.
@@ -11,17 +11,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use super::framing::{Framing, FramingError};
 use super::headers;
-use super::inside::{self, AskedInside, Fields, Head};
+use super::inside::{self, Head, InsideRequest, OriginFields};
 use super::target::{self, TargetError};
-use super::unix_socket::{self, FieldFlaw};
+use super::unix_socket::{self, SocketFieldError};
 use super::upgrade::UpgradeOffer;
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::http_bytes::{is_token, is_visible};
 use crate::live_policy::Generation;
 
-/// The head of a described request.
-pub(crate) struct DescribedHead {
+/// The head of a hypothetical request.
+pub(crate) struct HypotheticalHead {
     method: Method,
     /// In origin-form.
     target: String,
@@ -31,7 +31,7 @@ pub(crate) struct DescribedHead {
 
 /// Why no door would judge such a request. The text repeats nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unreadable {
+pub(crate) enum HeadError {
     #[error("the method is not a token (RFC 9110 section 5.6.2)")]
     Method,
     #[error("CONNECT opens a tunnel: ask about https://HOST or HOST:PORT instead")]
@@ -41,30 +41,30 @@ pub(crate) enum Unreadable {
     #[error("the proxy answers such a request with status 400: {0}")]
     Target(TargetError),
     #[error("the proxy answers such a request with status 400: {0}")]
-    Socket(FieldFlaw),
+    Socket(SocketFieldError),
 }
 
 /// A plain request at the HTTP door.
-pub(crate) struct AskedPlain {
+pub(crate) struct PlainRequest {
     pub(crate) head: HttpHead<'static>,
     /// The path of the unix socket that it is for.
     pub(crate) socket: Option<Vec<u8>>,
 }
 
 /// A request inside an intercepted connection.
-pub(crate) struct AskedWithin {
+pub(crate) struct InterceptedRequest {
     pub(crate) attempt: Attempt,
     pub(crate) verdict: HookVerdict,
-    fields: Fields,
+    fields: OriginFields,
     /// Whether it is for the authority of the connection.
-    pub(crate) place: Place,
+    pub(crate) authority: AuthorityMatch,
 }
 
-/// Where a request inside a connection belongs.
+/// Whether a request names the authority of its connection, or another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Here,
-    Elsewhere,
+pub(crate) enum AuthorityMatch {
+    Same,
+    Other,
 }
 
 /// Whether a text can stand in a request line as an authority.
@@ -72,7 +72,7 @@ pub(crate) fn is_readable(authority: &str) -> bool {
     authority.parse::<http::uri::Authority>().is_ok()
 }
 
-impl DescribedHead {
+impl HypotheticalHead {
     /// Reads a head. If `fields` lacks `Host`, the head gets one from `authority`.
     pub(crate) fn read(
         generation: &Generation,
@@ -80,30 +80,30 @@ impl DescribedHead {
         authority: &Authority,
         (method, target): (&str, &str),
         fields: &[(String, String)],
-    ) -> Result<Self, Unreadable> {
+    ) -> Result<Self, HeadError> {
         if method.is_empty() || !method.bytes().all(is_token) {
-            return Err(Unreadable::Method);
+            return Err(HeadError::Method);
         }
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| Unreadable::Method)?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Method)?;
         if method == Method::CONNECT {
-            return Err(Unreadable::Connect);
+            return Err(HeadError::Connect);
         }
         let own_port = if protocol == Protocol::Http { 80 } else { 443 };
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name = HeaderName::from_bytes(name.as_bytes());
-            let name = name.map_err(|_| Unreadable::Malformed(FramingError::FieldName))?;
+            let name = name.map_err(|_| HeadError::Malformed(FramingError::FieldName))?;
             let value = HeaderValue::from_bytes(value.trim_ascii().as_bytes());
-            let value = value.map_err(|_| Unreadable::Malformed(FramingError::FieldValue))?;
+            let value = value.map_err(|_| HeadError::Malformed(FramingError::FieldValue))?;
             let full = headers.try_append(name, value);
-            full.map_err(|_| Unreadable::Malformed(FramingError::TooManyFields))?;
+            full.map_err(|_| HeadError::Malformed(FramingError::TooManyFields))?;
         }
         if !headers.contains_key(HOST) {
             headers.insert(HOST, headers::host_field(authority, own_port));
         }
         // No byte of the target ends the request line.
         if !target.bytes().all(is_visible) {
-            return Err(Unreadable::Malformed(FramingError::RequestLine));
+            return Err(HeadError::Malformed(FramingError::RequestLine));
         }
         let mut head = format!("{method} {target} HTTP/1.1\r\n").into_bytes();
         for (name, value) in &headers {
@@ -113,7 +113,7 @@ impl DescribedHead {
         head.extend_from_slice(b"\r\n");
         let limit = generation.settings().daemon.limits.max_header_bytes;
         let scanned = Framing::new(limit).scan(&head);
-        scanned.map_err(|cut| Unreadable::Malformed(cut.error))?;
+        scanned.map_err(|cut| HeadError::Malformed(cut.error))?;
         let content = content(&headers);
         Ok(Self {
             method,
@@ -124,14 +124,14 @@ impl DescribedHead {
     }
 
     /// Asks as the HTTP door does.
-    pub(crate) fn plain(&self, authority: &Authority) -> Result<AskedPlain, Unreadable> {
+    pub(crate) fn plain(&self, authority: &Authority) -> Result<PlainRequest, HeadError> {
         let uri: Uri = format!("http://{authority}{}", self.target)
             .parse()
-            .map_err(|_| Unreadable::Malformed(FramingError::Target))?;
-        target::absolute(&uri, &self.headers).map_err(Unreadable::Target)?;
-        let socket = unix_socket::path(&self.headers).map_err(Unreadable::Socket)?;
+            .map_err(|_| HeadError::Malformed(FramingError::Target))?;
+        target::absolute(&uri, &self.headers).map_err(HeadError::Target)?;
+        let socket = unix_socket::path(&self.headers).map_err(HeadError::Socket)?;
         let upgrade = UpgradeOffer::read(&self.headers, Version::HTTP_11);
-        Ok(AskedPlain {
+        Ok(PlainRequest {
             head: HttpHead {
                 method: self.method.as_str().to_owned().into(),
                 upgrade: upgrade.token().map(|token| token.to_owned().into()),
@@ -147,28 +147,28 @@ impl DescribedHead {
         generation: &Generation,
         client: &Client,
         authority: &Authority,
-    ) -> Result<AskedWithin, Unreadable> {
+    ) -> Result<InterceptedRequest, HeadError> {
         let uri: Uri = self
             .target
             .parse()
-            .map_err(|_| Unreadable::Malformed(FramingError::Target))?;
+            .map_err(|_| HeadError::Malformed(FramingError::Target))?;
         let protocol = Protocol::Https;
-        let place = match inside::path(&uri, &self.headers, authority, protocol) {
-            Some(_) => Place::Here,
-            None => Place::Elsewhere,
+        let named = match inside::path(&uri, &self.headers, authority, protocol) {
+            Some(_) => AuthorityMatch::Same,
+            None => AuthorityMatch::Other,
         };
-        let asked = self.head().ask(generation, client, authority, protocol);
-        let AskedInside {
+        let asked = self.head().request(generation, client, authority, protocol);
+        let InsideRequest {
             attempt,
             verdict,
             fields,
             ..
         } = asked;
-        Ok(AskedWithin {
+        Ok(InterceptedRequest {
             attempt,
             verdict,
             fields,
-            place,
+            authority: named,
         })
     }
 
@@ -177,7 +177,7 @@ impl DescribedHead {
         &self,
         generation: &'g Generation,
         authority: &Authority,
-        asked: &AskedWithin,
+        asked: &InterceptedRequest,
     ) -> Vec<HookMiss<'g>> {
         let hooks = &generation.settings().mitm.hooks;
         hooks.misses(&self.head().for_hooks(authority, &asked.fields))

@@ -1,7 +1,7 @@
 //! The decision that a request would get, for `explain` (SPEC K5).
 //!
-//! It asks the functions that the doors ask, so it cannot disagree with them. It makes no permit and
-//! records nothing: no client has asked.
+//! It uses the functions that the doors use, so it cannot disagree with them. It makes no permit and
+//! records nothing: no client has sent the request.
 
 use std::net::IpAddr;
 
@@ -15,29 +15,29 @@ use super::{Enforcer, facts, unix_socket};
 use crate::attempt::Attempt;
 use crate::live_policy::Generation;
 
-/// A request that is described and not made, with the settings that judge it.
+/// A hypothetical request, with the settings that judge it.
 #[derive(Clone, Copy)]
-pub(crate) struct Foreseen<'a> {
+pub(crate) struct Prediction<'a> {
     pub(crate) enforcer: &'a Enforcer,
     pub(crate) generation: &'a Generation,
     pub(crate) attempt: &'a Attempt,
     pub(crate) authority: &'a Authority,
 }
 
-/// An address that the host of a request resolves to, as it is judged by itself.
+/// An address that the host of a request resolves to, judged by itself.
 #[derive(Clone, Debug)]
-pub struct JudgedAddress {
+pub struct EvaluatedAddress {
     /// The address.
     pub address: IpAddr,
     /// What it is.
-    pub standing: AddressStanding,
+    pub kind: AddressKind,
     /// The decision if the host had this address alone.
     pub decision: Decision,
 }
 
 /// What an address is to the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AddressStanding {
+pub enum AddressKind {
     /// An address of the internet.
     Public,
     /// Not an address of the internet.
@@ -53,7 +53,7 @@ pub enum AddressStanding {
 /// A decision, and the detail that its record would have.
 pub(crate) type Detailed = (Decision, Option<&'static str>);
 
-impl Foreseen<'_> {
+impl Prediction<'_> {
     /// The decision before anything is resolved.
     pub(crate) fn decision(&self) -> Detailed {
         let policy = self.generation.policy();
@@ -74,25 +74,23 @@ impl Foreseen<'_> {
     }
 
     /// Judges one address by itself.
-    pub(crate) fn judge_address(&self, allowed: Decision, address: IpAddr) -> JudgedAddress {
+    pub(crate) fn judge_address(&self, allowed: Decision, address: IpAddr) -> EvaluatedAddress {
         let decision = self.on_addresses(allowed, &[address]);
         let class = AddressClass::of(address);
-        let standing = match decision.reason() {
-            Reason::LoopDetected => AddressStanding::OwnListener,
+        let kind = match decision.reason() {
+            Reason::LoopDetected => AddressKind::OwnListener,
             Reason::Denied => {
                 let rule = decision.rule();
                 let policy = self.generation.policy();
-                AddressStanding::Denied(rule.and_then(|rule| policy.rule(rule)))
+                AddressKind::Denied(rule.and_then(|rule| policy.rule(rule)))
             }
-            _ if !class.is_public() => AddressStanding::Local(class),
-            _ if is_local_address(address, self.generation.machine()) => {
-                AddressStanding::ThisMachine
-            }
-            _ => AddressStanding::Public,
+            _ if !class.is_public() => AddressKind::Local(class),
+            _ if is_local_address(address, self.generation.machine()) => AddressKind::ThisMachine,
+            _ => AddressKind::Public,
         };
-        JudgedAddress {
+        EvaluatedAddress {
             address,
-            standing,
+            kind,
             decision,
         }
     }

@@ -3,14 +3,14 @@
 
 use codex_network_policy::{Authority, Decision};
 
-use super::unix_socket::SocketStanding;
+use super::unix_socket::WatchedSocket;
 use super::{AllowedBy, LeadsTo, Permit, still_permitted};
 use crate::attempt::Attempt;
 use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
 /// A permitted attempt, to be judged again.
 #[derive(Clone, Debug)]
-pub(crate) enum Standing {
+pub(crate) enum WatchedAttempt {
     Host {
         attempt: Attempt,
         authority: Authority,
@@ -18,10 +18,10 @@ pub(crate) enum Standing {
         /// What permitted it.
         allowed: AllowedBy,
     },
-    UnixSocket(SocketStanding),
+    UnixSocket(WatchedSocket),
 }
 
-impl Standing {
+impl WatchedAttempt {
     /// For an attempt over a connection that leads to these addresses.
     pub(crate) fn of(permit: &Permit, leads_to: &LeadsTo) -> Self {
         Self::Host {
@@ -47,7 +47,7 @@ impl Standing {
                 leads_to.addresses(),
                 *allowed,
             ),
-            Self::UnixSocket(standing) => standing.judge(generation),
+            Self::UnixSocket(socket) => socket.judge(generation),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Asking the decider and applying its answer (SPEC P8). A decider may allow a host that is on
+//! Attempts that the decider evaluates (SPEC P8). A decider may allow a host that is on
 //! neither list, and may do nothing else.
 
 use codex_network_policy::{DeciderAnswer, DeciderReason, Source};
@@ -9,24 +9,24 @@ use crate::client::AttemptId;
 use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
 use crate::live_policy::{Generation, LivePolicy};
 
-/// An attempt whose host is on neither list. It has not been recorded. If it is dropped, it never
-/// is: the client no longer waits for the answer.
+/// An attempt whose host is on neither list. Nothing has been recorded. If this is dropped, nothing
+/// will be: the client no longer waits for the answer.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct PendingDecision {
     pub(super) decider: Decider,
-    /// The permit if the decider allows. As it stands it is a refusal.
+    /// The permit if the decider allows. Until then its decision is the refusal.
     pub(super) permit: Permit,
 }
 
-impl Question {
+impl PendingDecision {
     /// Asks the decider and applies its answer within the policy (SPEC P8). The answer may take a
     /// while, so settings that came into force meanwhile must permit the attempt too.
-    pub(crate) async fn ask(self, live: &LivePolicy) -> Result<Permit, Refusal> {
+    pub(crate) async fn decide(self, live: &LivePolicy) -> Result<Permit, Refusal> {
         let Self {
             decider,
             mut permit,
         } = self;
-        let (answer, own_reason) = match decider.ask(question(&permit)).await {
+        let (answer, own_reason) = match decider.ask(request(&permit)).await {
             NetworkDecision::Allow => (DeciderAnswer::Allow, None),
             NetworkDecision::Ask => (DeciderAnswer::Ask, None),
             NetworkDecision::Deny { reason } => {
@@ -59,8 +59,8 @@ impl Question {
     }
 }
 
-/// What the decider is asked.
-fn question(permit: &Permit) -> NetworkPolicyRequest {
+/// The request that the decider evaluates.
+fn request(permit: &Permit) -> NetworkPolicyRequest {
     let (attempt, authority) = (permit.attempt(), &permit.authority);
     let id = attempt.client.attempt.as_ref();
     NetworkPolicyRequest {
