@@ -7,7 +7,7 @@ use codex_network_policy::{Authority, Decision, HttpHead, Protocol, RequestKind}
 
 use crate::client::Client;
 
-/// What records and answers have in place of a host; they never hold the path (SPEC R3, H7).
+/// The text in place of a host in records and answers. They never hold the path (SPEC R3, H7).
 pub(crate) const UNIX_SOCKET: &str = "unix-socket";
 
 /// A request of a client: the facts that the policy judges, and whom records name.
@@ -25,7 +25,7 @@ impl Attempt {
     }
 }
 
-/// What a valid attempt is for.
+/// The destination of a valid attempt.
 #[derive(Clone, Debug)]
 pub(crate) enum Destination {
     Host(Authority),
@@ -49,7 +49,7 @@ pub(crate) struct Refusal {
     pub(crate) host: String,
     /// 0 when no port could be read.
     pub(crate) port: u16,
-    /// More detail, where the reason alone does not say it.
+    /// More detail, where the reason alone is not precise enough.
     pub(crate) detail: Option<&'static str>,
     /// The decider's own reason, which replaces the policy's; printable ASCII.
     pub(crate) decider_reason: Option<Arc<str>>,

@@ -1,7 +1,7 @@
 //! The doors of the proxy: how an accepted connection is served to its end.
 //!
 //! A door ends when its client is connected to a permitted destination. Here the connection then
-//! becomes a tunnel, or its TLS is intercepted. The decision says which (SPEC M1).
+//! becomes a tunnel, or its TLS is intercepted. The decision tells which (SPEC M1).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -51,14 +51,14 @@ pub(crate) struct Enforcer {
 }
 
 /// Permission for this attempt to reach this authority, under this generation of the settings. It
-/// says nothing about addresses yet.
+/// does not cover any address yet.
 #[derive(Debug)]
 pub(crate) struct Permit {
     authority: Authority,
     decision: Decision,
     generation: Arc<Generation>,
     own: Arc<OwnSockets>,
-    /// The attempt, and what becomes of it.
+    /// The attempt and its course.
     flow: Flow,
 }
 
@@ -102,7 +102,7 @@ impl Enforcer {
         &self.own
     }
 
-    /// Whether an upstream proxy is this proxy itself, as far as that is known without a lookup.
+    /// Whether an upstream proxy is this proxy itself. A name that leads here is found only by a lookup.
     pub(crate) fn is_looping_proxy(&self, generation: &Generation, proxy: &Authority) -> bool {
         let facts = facts(generation, &*self.own);
         let refused = generation
@@ -199,7 +199,7 @@ impl Enforcer {
 
     /// Refuses a UDP association of which every datagram would be refused, and records it. An
     /// association names no destination. `host` and `port` are the client's own end, which the
-    /// request names instead (RFC 1928 section 6), and `detail` says so.
+    /// request names instead (RFC 1928 section 6). The detail of the record shows that.
     pub(crate) fn refuse_association(
         &self,
         generation: &Generation,
@@ -222,7 +222,7 @@ impl Enforcer {
 }
 
 /// Judges an attempt that an earlier policy permitted, and its vetted addresses, by the policy in
-/// force now. It records nothing and does not ask the decider again: its answer holds until the
+/// force now. It records nothing and does not use the decider again: its answer holds until the
 /// settings refuse the attempt in a way that the decider could not overrule.
 pub(crate) fn still_permitted(
     generation: &Generation,
@@ -280,7 +280,7 @@ impl Permit {
         self.flow.attempt()
     }
 
-    /// What becomes of the attempt.
+    /// The course of the attempt, for its event.
     pub(crate) fn flow(&self) -> &Flow {
         &self.flow
     }
@@ -316,7 +316,7 @@ impl Permit {
         }
     }
 
-    /// What permitted it.
+    /// How it came to be permitted.
     pub(crate) fn allowed(&self) -> AllowedBy {
         AllowedBy::of(self.decision)
     }
@@ -379,7 +379,7 @@ impl Permit {
         }
     }
 
-    /// The permitted name does not resolve. That is no refusal: the attempt was allowed, and failed.
+    /// The permitted name does not resolve. The attempt was allowed and has failed; it is not refused.
     pub(crate) fn unresolved(&self) {
         self.flow.allow(self.decision);
     }

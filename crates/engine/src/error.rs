@@ -14,7 +14,7 @@ pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
     /// For the client and the log. It holds no detail of the resolver or the system (SPEC H7).
     pub(crate) text: String,
-    /// What the sources of the error add, for the log only.
+    /// The text that the sources of the error add, for the log only.
     pub(crate) detail: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl Failure {
 /// Bytes of [`detail`] at most. The text of rustls about a certificate can be a quarter of a MiB long.
 const MAX_DETAIL: usize = 300;
 
-/// What the sources of an error add to its own text, for the log only.
+/// The text that the sources of an error add to its own, for the log only.
 fn detail(error: &dyn Error) -> Option<String> {
     let text = error.to_string();
     let mut added = Vec::new();
@@ -92,7 +92,7 @@ mod tests {
     struct Inner(String);
 
     #[test]
-    fn r2_what_an_origin_makes_a_library_say_is_cut() {
+    fn r2_a_long_text_of_a_library_is_cut() {
         let long = Outer(Inner("\u{e9}".repeat(100_000)));
         let added = detail(&long).expect("a detail");
         assert_eq!(added.len(), MAX_DETAIL);

@@ -1,7 +1,7 @@
 //! [`Engine::explain`]: the decision that a request would get, and why (SPEC K5).
 //!
 //! A hypothetical request is read and judged by the functions that a real one meets, in the same order. It
-//! is recorded nowhere, and nothing is dialled. A name is looked up only where the caller asks for that
+//! is recorded nowhere, and nothing is dialled. A name is looked up only where the caller wants that
 //! and the policy has permitted the name (SPEC P4): a question about a host must not reveal it otherwise.
 
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ use crate::resolve::ResolveError;
 use crate::server::Engine;
 use crate::upstream;
 
-/// A request that `explain` is asked about. No client has sent it.
+/// A request that no client has sent.
 #[derive(Clone, Debug)]
 pub struct HypotheticalRequest {
     /// How it arrives: [`Protocol::Http`], [`Protocol::HttpConnect`], [`Protocol::Socks5Tcp`] or
@@ -71,17 +71,17 @@ pub struct PredictedDecision<'g> {
     pub detail: Option<&'static str>,
     /// Whether its TLS is intercepted.
     pub handling: Handling,
-    /// What the hooks of the host say.
+    /// The verdict of the hooks of the host.
     pub hook: HookVerdict,
-    /// What each hook misses where none matches; the nearest first.
+    /// For each hook the parts that it misses, where none matches; the nearest first.
     pub misses: Vec<HookMiss<'g>>,
     /// The names of fields that the proxy removes though they would matter to an origin.
     pub removed: Vec<String>,
-    /// What is known of the addresses.
+    /// The addresses, if they are known.
     pub addresses: PredictedAddresses,
 }
 
-/// What is known of the addresses of a hypothetical request.
+/// The addresses of a hypothetical request, if they are known.
 #[derive(Clone, Debug)]
 pub enum PredictedAddresses {
     /// The decision came before addresses matter.
@@ -173,7 +173,7 @@ impl Engine {
         Ok(predicted)
     }
 
-    /// Looks an allowed name up, if that is asked for, and judges its addresses. Returns the refusal, if
+    /// Looks an allowed name up, if the caller wants that, and judges its addresses. Returns the refusal, if
     /// there is one.
     async fn look_up(
         &self,

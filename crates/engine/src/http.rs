@@ -1,7 +1,7 @@
 //! The HTTP door: one client connection from its first byte to its last (SPEC section 4).
 //!
 //! hyper reads and writes the messages. [`ClientStream`] stands between hyper and the socket and passes
-//! on only strictly framed bytes. `target` and `headers` say what a request means. `forward` and
+//! on only strictly framed bytes. `target` and `headers` interpret a request. `forward` and
 //! `connect` carry it out. Where the client takes us for the origin, over HTTP/1 or HTTP/2, `inside`
 //! does.
 
@@ -80,7 +80,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The parts of the engine, as all doors share them.
 pub(crate) type Shared = SharedParts<RequestBody>;
 
-/// What the requests of one connection share.
+/// The state that the requests of one connection share.
 pub(crate) struct Session {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -89,7 +89,7 @@ pub(crate) struct Session {
     role: Role,
     /// The last attempt that the client named.
     attempt: Mutex<Option<AttemptId>>,
-    /// What the connection becomes once the answer in hand has been sent.
+    /// The next use of the connection, once the answer in hand has been sent.
     next: Mutex<Option<Next>>,
     /// Interim answers (1xx) on their way to the client.
     interim: InterimQueue,
@@ -118,7 +118,7 @@ impl Role {
     }
 }
 
-/// What a connection becomes after an answer that ends HTTP on it.
+/// The next use of a connection, after an answer that ends HTTP on it.
 pub(crate) enum Next {
     /// After a CONNECT: a connection to the destination.
     Connected(Permit, Connection),
@@ -129,7 +129,7 @@ pub(crate) enum Next {
 /// A connection that no longer carries HTTP.
 struct Continued<S> {
     stream: S,
-    /// What the client has sent already.
+    /// The bytes that the client has sent already.
     early: Bytes,
     next: Next,
 }
@@ -230,9 +230,9 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         // The framing already has stricter limits than these.
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
-    let mut drain = std::pin::pin!(session.asked_to_end());
+    let mut drain = std::pin::pin!(session.should_end());
     let mut forbidden = std::pin::pin!(session.watched.forbidden(session.shared.live()));
-    let mut asked_to_end = false;
+    let mut should_end = false;
     let outcome = loop {
         tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
@@ -251,9 +251,9 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
                 }
                 return None;
             }
-            () = &mut drain, if !asked_to_end => {}
+            () = &mut drain, if !should_end => {}
         }
-        asked_to_end = true;
+        should_end = true;
         Pin::new(&mut connection).graceful_shutdown();
     };
     let parts = connection.into_parts();
@@ -275,7 +275,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     match outcome {
         // hyper has answered with a bare head. The framing refuses all that hyper is known to refuse, so
         // this is a difference between the two.
-        Err(error) if error.is_parse() && session.may_say("malformed requests") => {
+        Err(error) if error.is_parse() && session.may_log("malformed requests") => {
             tracing::info!(client = %address, door, "refused a malformed request: {error}");
         }
         Err(error) => {
@@ -319,7 +319,7 @@ impl Session {
     }
 
     /// Resolves when the connection should end after the request in hand.
-    async fn asked_to_end(&self) {
+    async fn should_end(&self) {
         match &self.role {
             Role::Proxy => {
                 self.shared.drain.begun().await;
@@ -380,7 +380,7 @@ impl Session {
             // doctor` sends it.
             let is_ping = uri.path() == "*" && attempt.kind.method() == Some("OPTIONS");
             if !(is_ping && matches!(error, TargetError::NotAbsolute)) {
-                self.say_malformed(error);
+                self.log_malformed(error);
             }
             return respond::bad_request(&error.to_string());
         };
@@ -396,13 +396,13 @@ impl Session {
     }
 
     /// Whether the limit on log lines allows this client another one.
-    fn may_say(&self, kind: &'static str) -> bool {
-        self.shared.recorder().may_say(&self.connection, kind)
+    fn may_log(&self, kind: &'static str) -> bool {
+        self.shared.recorder().may_log(&self.connection, kind)
     }
 
     /// Logs a malformed request. `why` must not contain client text that could end a log line.
-    fn say_malformed(&self, why: &dyn std::fmt::Display) {
-        if !self.may_say("malformed requests") {
+    fn log_malformed(&self, why: &dyn std::fmt::Display) {
+        if !self.may_log("malformed requests") {
             return;
         }
         tracing::info!(client = %self.address, door = self.role.door(), "refused a malformed request: {why}");
@@ -424,17 +424,17 @@ impl Session {
         let door = self.role.door();
         let answer = match stop {
             None | Some(Stop::Idle | Stop::Finished) => None,
-            Some(Stop::Malformed(flaw)) => {
-                self.say_malformed(&flaw);
-                Some(respond::malformed(flaw.status(), &flaw))
+            Some(Stop::Malformed(error)) => {
+                self.log_malformed(&error);
+                Some(respond::malformed(error.status(), &error))
             }
-            Some(Stop::BrokenContent(flaw)) => {
-                self.say_malformed(&flaw);
+            Some(Stop::BrokenContent(error)) => {
+                self.log_malformed(&error);
                 // The request itself was answered.
                 None
             }
             Some(Stop::SlowHead) => {
-                if self.may_say("slow requests") {
+                if self.may_log("slow requests") {
                     tracing::info!(client = %self.address, door, "gave up on a request whose header did not arrive in time");
                 }
                 Some(respond::slow_head())

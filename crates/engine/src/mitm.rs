@@ -414,7 +414,7 @@ async fn accept(
 /// Whether the client may cause another log line.
 fn may_log(shared: &Shared, permit: &Permit) -> bool {
     let connection = &permit.attempt().client.connection;
-    shared.recorder().may_say(connection, "interception")
+    shared.recorder().may_log(connection, "interception")
 }
 
 /// Notices a client that hangs up when it sees the certificate. A resumed session shows none.

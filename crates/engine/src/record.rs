@@ -22,7 +22,7 @@ use crate::live_policy::Generation;
 use crate::outcome::Ending;
 use crate::owner::{ConnectionHandle, Owners};
 
-/// What a decision was about.
+/// The destination of an attempt, as records show it.
 struct Server<'a> {
     destination: DestinationKind,
     address: &'a str,
@@ -81,7 +81,7 @@ impl Recorder {
 
     /// Whether to log a message that a client causes. Beyond the client's budget the message is
     /// counted.
-    pub(crate) fn may_say(&self, client: &ConnectionHandle, kind: &'static str) -> bool {
+    pub(crate) fn may_log(&self, client: &ConnectionHandle, kind: &'static str) -> bool {
         match self.lines.take(client) {
             LineChoice::Written => true,
             LineChoice::Counted(holder) => {
@@ -170,7 +170,7 @@ impl Recorder {
     pub(crate) fn flowed(&self, flow: &Flowed<'_>) {
         let ending = flow.ending;
         let connection = &flow.attempt.client.connection;
-        if ending.is_failure() && !self.may_say(connection, "failed requests") {
+        if ending.is_failure() && !self.may_log(connection, "failed requests") {
             return;
         }
         let server = Server {
@@ -401,12 +401,12 @@ mod tests {
         let client =
             |last| ConnectionHandle::new(([192, 0, 2, last], 5).into(), ([127, 0, 0, 1], 1).into());
         let flood = client(1);
-        let said = (0..100_000).filter(|_| recorder.may_say(&flood, "malformed requests"));
-        let said = said.count() as u64;
-        assert!(said < 50_000, "{said}");
-        assert!(recorder.may_say(&client(2), "malformed requests"));
+        let written = (0..100_000).filter(|_| recorder.may_log(&flood, "malformed requests"));
+        let written = written.count() as u64;
+        assert!(written < 50_000, "{written}");
+        assert!(recorder.may_log(&client(2), "malformed requests"));
         let counts = recorder.lines.drain();
         let counted: u64 = counts.values().map(|count| count.lines).sum();
-        assert_eq!(said + counted, 100_000);
+        assert_eq!(written + counted, 100_000);
     }
 }

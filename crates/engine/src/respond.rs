@@ -1,7 +1,7 @@
 //! Turns decisions and failures into answers: the only file that writes a status code of our own
 //! (SPEC H5 to H8, S2).
 //!
-//! Sentences for clients say what happened and what to do. They never hold paths, rules or
+//! Sentences for clients name the cause and the remedy. They never hold paths, rules or
 //! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
 
 mod failure;
@@ -18,11 +18,11 @@ use crate::enforce::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 
 pub(crate) use failure::{failure, socks_failure};
 
-/// Says which kind of block an answer is (SPEC H6).
+/// The kind of block (SPEC H6).
 pub(crate) const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 /// The decision as JSON (SPEC H5).
 pub(crate) const POLICY_DECISION: HeaderName = HeaderName::from_static("x-network-policy-decision");
-/// What the first line of a text answer to a blocked request begins with (SPEC H5).
+/// The beginning of the first line of a text answer to a blocked request (SPEC H5).
 const DECISION_LINE: &str = "CODEX_NETWORK_POLICY_DECISION";
 
 /// The format of a refusal (SPEC H5): JSON for plain HTTP, text for CONNECT and inside intercepted TLS.
@@ -275,7 +275,7 @@ fn proxy_error(reason: Reason) -> &'static str {
     }
 }
 
-/// What happened and what to do about it (SPEC H7).
+/// The cause of a refusal and its remedy (SPEC H7).
 fn sentence(refusal: &Refusal) -> String {
     let host = &refusal.host;
     match refusal.decision.reason() {

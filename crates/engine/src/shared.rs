@@ -1,4 +1,4 @@
-//! What the doors of one engine share. Only they see it: `doors`, `http`, `socks5`, `mitm` and
+//! The parts that the doors of one engine share. Only they see them: `doors`, `http`, `socks5`, `mitm` and
 //! `server`. Everything below them takes the parts that it needs.
 
 use std::sync::Arc;

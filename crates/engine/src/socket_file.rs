@@ -49,7 +49,7 @@ pub(crate) struct FileId {
     inode: u64,
 }
 
-/// What keeps another file from being used in place of the one that was found.
+/// The means that keeps another file from being used in place of the one that was found.
 #[derive(Debug)]
 enum Pin {
     /// The descriptor refers to the file, whatever its name is by now.

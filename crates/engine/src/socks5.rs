@@ -68,14 +68,14 @@ pub(crate) async fn serve(
             }
             if matches!(error, NegotiationError::Io(_)) {
                 tracing::debug!(client = %address, door = DOOR, "a client went away: {error}");
-            } else if shared.recorder().may_say(&connection, "malformed requests") {
+            } else if shared.recorder().may_log(&connection, "malformed requests") {
                 tracing::info!(client = %address, door = DOOR, "refused a malformed request: {error}");
             }
             linger(stream).await;
             return None;
         }
         Err(_) => {
-            if shared.recorder().may_say(&connection, "slow requests") {
+            if shared.recorder().may_log(&connection, "slow requests") {
                 tracing::info!(client = %address, door = DOOR, "gave up on a request that did not arrive in time");
             }
             return None;
@@ -161,7 +161,7 @@ async fn open(
     if request.command != Command::Connect {
         if shared
             .recorder()
-            .may_say(&client.connection, "refused commands")
+            .may_log(&client.connection, "refused commands")
         {
             tracing::info!(client = %client.address, door = DOOR, command = ?request.command, "refused a command");
         }

@@ -1,8 +1,8 @@
 //! The way out: resolve, vet, connect; and for HTTP, keep connections for the next request.
 //!
 //! Everything here needs a [`Permit`]. A name is looked up once per connection, and `enforce.rs` vets the
-//! addresses. The proxy then dials, or sends to, exactly these addresses (SPEC P4), or it asks the
-//! operator's own proxy for the name (SPEC H12).
+//! addresses. The proxy then dials, or sends to, exactly these addresses (SPEC P4), or it has the
+//! operator's own proxy connect to the name (SPEC H12).
 
 mod answer_error;
 mod connect;
@@ -137,7 +137,7 @@ impl<B: Outgoing> Upstream<B> {
         let deadline = Instant::now() + connect_timeout(permit);
         let dialler = self.dialler.as_ref();
         let mut stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
-        let early = proxy::ask(&mut stream, proxy, permit.authority(), deadline).await?;
+        let early = proxy::request_tunnel(&mut stream, proxy, permit.authority(), deadline).await?;
         self.ways.note(proxy_use);
         let connection = Connection::new(stream, early, vetted.all());
         permit.flow().connected(connection.peer());
@@ -205,7 +205,7 @@ impl<B: Outgoing> Upstream<B> {
         self.secure(permit, connection, offer).await.map(|it| it.0)
     }
 
-    /// A new connection for a plain HTTP request that asks for another protocol. The origin itself reads the
+    /// A new connection for a plain HTTP request that offers another protocol. The origin itself reads the
     /// request: an upstream proxy only tunnels it.
     pub(crate) async fn connect_upgrade(&self, permit: &Permit) -> Result<Lease<B>, UpstreamError> {
         let connection = self.open_for(permit, ProxyUse::Http).await?;

@@ -1,4 +1,4 @@
-//! The detail of a refusal, where the reason alone does not say enough.
+//! The detail of a refusal whose reason alone is not precise enough.
 
 use codex_network_policy::{
     Content, Decision, HookMatch, HttpHead, Reason, RequestKind, is_read_only,

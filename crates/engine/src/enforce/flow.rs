@@ -1,4 +1,4 @@
-//! What becomes of a permitted attempt: one event when it ends, whatever ends it (SPEC R5).
+//! The course of a permitted attempt. It has one event when it ends, for any cause (SPEC R5).
 //!
 //! The enforcement point makes a [`Flow`] with each permit, so no door can forget to. Everything that
 //! moves a part of the attempt holds a handle. When the last handle is dropped, the event is written.

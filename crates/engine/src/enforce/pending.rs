@@ -19,7 +19,7 @@ pub(crate) struct PendingDecision {
 }
 
 impl PendingDecision {
-    /// Asks the decider and applies its answer within the policy (SPEC P8). The answer may take a
+    /// Has the decider evaluate it, and applies the answer within the policy (SPEC P8). That may take a
     /// while, so settings that came into force meanwhile must permit the attempt too.
     pub(crate) async fn decide(self, live: &LivePolicy) -> Result<Permit, Refusal> {
         let Self {

@@ -29,13 +29,13 @@ pub(crate) struct Prediction<'a> {
 pub struct EvaluatedAddress {
     /// The address.
     pub address: IpAddr,
-    /// What it is.
+    /// Its kind.
     pub kind: AddressKind,
     /// The decision if the host had this address alone.
     pub decision: Decision,
 }
 
-/// What an address is to the policy.
+/// The kinds of address that the policy distinguishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressKind {
     /// An address of the internet.

@@ -207,7 +207,7 @@ impl SocketPermit {
         &self.generation
     }
 
-    /// What becomes of the request.
+    /// The course of the request, for its event.
     pub(crate) fn flow(&self) -> &Flow {
         &self.flow
     }
@@ -229,7 +229,7 @@ impl SocketPermit {
 impl WatchedSocket {
     /// The decision of the policy in force now on a request that an earlier one permitted (SPEC
     /// P11). It records nothing and looks at no file, so a new entry that leads to the file by a
-    /// link does not count. The client may ask again.
+    /// link does not count. The client may send the request again.
     pub(super) fn judge(&self, generation: &Generation) -> Decision {
         let request = UnixSocketRequest {
             // The request was served, so this platform serves unix sockets.
@@ -244,7 +244,7 @@ impl WatchedSocket {
     }
 }
 
-/// Asks the policy. `aliases` are entries that lead to the same file as the path.
+/// The decision of the policy. `aliases` are entries that lead to the same file as the path.
 fn decide(
     generation: &Generation,
     request: &UnixSocketRequest<'_>,

@@ -15,7 +15,7 @@ pub(crate) enum WatchedAttempt {
         attempt: Attempt,
         authority: Authority,
         leads_to: LeadsTo,
-        /// What permitted it.
+        /// How it came to be permitted.
         allowed: AllowedBy,
     },
     UnixSocket(WatchedSocket),

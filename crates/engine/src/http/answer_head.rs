@@ -20,7 +20,7 @@ pub(super) enum Codings {
     /// Only `chunked`, which hyper decodes, or no coding.
     Plain,
     /// Only `identity` (RFC 2616 section 3.6), which changes nothing. hyper reads to the end of the
-    /// connection, as RFC 9112 section 6.3 says; curl and browsers go by this length, if there is one.
+    /// connection (RFC 9112 section 6.3); curl and browsers go by this length, if there is one.
     Identity(Option<u64>),
     /// Other codings. They are still applied to the content and must be named with it.
     Others(HeaderValue),
@@ -79,7 +79,7 @@ fn is_coding(name: &[u8]) -> bool {
     !name.is_empty() && HeaderName::from_bytes(name).is_ok()
 }
 
-/// How long the origin says it keeps an unused connection: `Keep-Alive: timeout=N` (RFC 2068
+/// How long the origin keeps an unused connection, by its own account: `Keep-Alive: timeout=N` (RFC 2068
 /// section 19.7.1.1). The shortest counts where it gives several.
 pub(super) fn keep_alive(fields: &HeaderMap) -> Option<Duration> {
     let seconds = |parameter: &[u8]| -> Option<u64> {

@@ -26,7 +26,7 @@ use crate::enforce::Flow;
 use crate::incoming::{BodyError, Incoming};
 use crate::upstream::{Lease, UpstreamError};
 
-/// How long we hold back the body of a client that sent `Expect: 100-continue` when the origin says
+/// How long we hold back the body of a client that sent `Expect: 100-continue` if the origin sends
 /// nothing. An origin that does not know the expectation waits for the body (RFC 9110 section 10.1.1).
 const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 
@@ -41,7 +41,7 @@ pub(crate) enum RequestBody {
     Empty(Empty<Bytes>),
     /// As the client sends it.
     Streamed(Streamed),
-    /// Held back until the origin asks for it.
+    /// Held back until the origin wants it.
     Expected(Expected),
     /// One of the kinds above, remembered so that it can be sent again.
     Resendable(Resendable),
@@ -56,7 +56,7 @@ pub(super) struct Progress {
     is_partial: AtomicBool,
 }
 
-/// What the client sends.
+/// The content as the client sends it.
 pub(crate) struct Streamed {
     pub(super) body: Incoming,
     pub(super) progress: Arc<Progress>,

@@ -1,6 +1,6 @@
 //! The client's end of a connection as hyper sees it: strictly framed, with time limits.
 //!
-//! Bytes are checked as they pass ([`Framing`]). At the first flaw the stream ends for hyper, so
+//! Bytes are checked as they pass ([`Framing`]). At the first malformed byte the stream ends for hyper, so
 //! hyper never sees a complete malformed head. This stream knows whether a head is under way, so it
 //! also enforces the time limits. It knows when hyper has nothing left to write, so it also writes
 //! interim answers, which hyper's server cannot send.
@@ -60,7 +60,7 @@ impl ClientEnd for TcpStream {
 /// How often a half-closed client is checked for a reset.
 const RESET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When and how often the kernel asks the host of a half-closed client whether the connection is
+/// When and how often the kernel probes the host of a half-closed client whether the connection is
 /// still there. A client that has closed it altogether looks the same until its host forgets the
 /// connection (Linux: after a minute, `tcp_fin_timeout`) and answers with a reset.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ pub(super) struct ClientStream<S> {
     framing: Framing,
     timeouts: Timeouts,
     deadline: Pin<Box<Sleep>>,
-    /// What `deadline` was set for.
+    /// The event that `deadline` limits.
     waiting: Waiting,
     stop: Option<Stop>,
     /// Whether everything that hyper has written has gone out.
@@ -149,7 +149,7 @@ impl<S: ClientEnd> ClientStream<S> {
         self.deadline.as_mut().reset(Instant::now() + limit);
     }
 
-    /// Ends the stream for hyper. A flaw or an end behind a request in hand waits until that
+    /// Ends the stream for hyper. A malformed byte or an end behind a request in hand waits until that
     /// request has been answered: hyper takes the end of the stream for a client that is gone.
     fn poll_end(&mut self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !matches!(stop, Stop::Malformed(_) | Stop::Finished) {
@@ -233,7 +233,7 @@ impl<S: ClientEnd> ClientStream<S> {
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
         let between = self.framing.position() == Position::BetweenMessages;
         if self.waiting == Waiting::Else && between {
-            // hyper asks for bytes before it has sent the answer, and does not ask again after it.
+            // hyper wants bytes before it has sent the answer, and does not poll again after it.
             self.request_state.wake_when_inactive(cx);
             if !self.request_state.is_active() {
                 self.wait_for_next_request();

@@ -37,7 +37,7 @@ use crate::upstream::{
 /// How many kept connections are tried before a new one is opened: origins close theirs without notice.
 const KEPT_TRIES: usize = 8;
 
-/// How often we send a request when the origin says that it has not processed it. The second attempt
+/// How often we send a request that the origin reports as not processed. The second attempt
 /// follows at once. Before the third we wait this long, and the wait doubles each time.
 const MAX_REFUSALS: u32 = 4;
 const REFUSAL_WAIT: Duration = Duration::from_millis(100);
@@ -46,7 +46,7 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(100);
 /// seconds may do so for more than an hour. Over HTTP/2 they also count as frames.
 const MAX_INTERIM: usize = 256;
 
-/// What the exchanges of one request share.
+/// The state that the exchanges of one request share.
 pub(super) struct OutgoingRequest {
     progress: Arc<Progress>,
     scrutiny: Scrutiny,
@@ -57,7 +57,7 @@ pub(super) struct OutgoingRequest {
     pub(super) interim: InterimTarget,
     /// The protocols that the request offers to change to.
     upgrade: UpgradeOffer,
-    /// What the matching hook does to the request.
+    /// The actions of the matching hook.
     pub(super) actions: Vec<Action>,
     watch: WatchGuard,
 }
@@ -83,7 +83,7 @@ impl OutgoingRequest {
     }
 
     /// Whether the request offers to change protocols outside TLS.
-    fn asks_plainly(&self) -> bool {
+    fn offers_plain_upgrade(&self) -> bool {
         self.wire == Wire::Plain && !self.upgrade.is_empty()
     }
 
@@ -158,7 +158,7 @@ async fn try_send(
             Some(opened) => Some(opened),
             // A kept connection may lead to an upstream proxy that reads each request. Such a proxy does not
             // change protocols.
-            None if outgoing.asks_plainly() || tries >= KEPT_TRIES => None,
+            None if outgoing.offers_plain_upgrade() || tries >= KEPT_TRIES => None,
             // An HTTP/2 connection belongs to one client and is never in the pool.
             None if outgoing.wire == Wire::TlsHttp2 => None,
             None => route.kept(upstream, outgoing.wire).await,
@@ -167,7 +167,7 @@ async fn try_send(
         tries += 1;
         let lease = match (kept, route) {
             (Some(lease), _) => lease,
-            (None, Route::Host(permit)) if outgoing.asks_plainly() => {
+            (None, Route::Host(permit)) if outgoing.offers_plain_upgrade() => {
                 upstream.connect_upgrade(permit).await?
             }
             (None, route) => match origin {
@@ -271,20 +271,20 @@ async fn exchange(
     continue_signal: &ContinueSignal,
 ) -> Result<ExchangeResult, FailedExchange> {
     let count = Arc::new(InterimCount::new(lease.cut()));
-    let (counted, way, asked) = (
+    let (counted, target, signal) = (
         Arc::clone(&count),
         outgoing.interim.clone(),
         continue_signal.clone(),
     );
     let on_interim = move |status, fields: &HeaderMap| {
         if status == StatusCode::CONTINUE {
-            asked.send();
+            signal.send();
         }
         let mut fields = fields.clone();
         headers::to_client(&mut fields);
         // RFC 9110 section 8.6: it has none. Clients take one for the length of the answer.
         fields.remove(header::CONTENT_LENGTH);
-        way.pass(status, &fields);
+        target.pass(status, &fields);
         counted.add();
     };
     let limit = route.generation().settings().daemon.limits.idle_timeout;
@@ -301,8 +301,8 @@ async fn exchange(
     let answer = loop {
         tokio::select! {
             biased;
-            // First, or a flood would keep it from its turn. Waking this task makes hyper look for what
-            // is to be written to the client.
+            // Polled first, or a flood would starve it. Waking this task makes hyper look for bytes to
+            // write to the client.
             () = count.changed.notified() => {
                 if count.is_exceeded() {
                     return Err(lease.unusable(AnswerError::InterimFlood).into());
@@ -376,8 +376,9 @@ fn close_early(outgoing: &OutgoingRequest, fields: &mut HeaderMap) {
 /// (RFC 9112 section 6.1, RFC 9113 section 8.2.2).
 fn codings(outgoing: &OutgoingRequest, fields: &HeaderMap) -> Option<Codings> {
     let codings = Codings::of(fields).ok()?;
-    let is_told = !matches!(codings, Codings::Others(_)) || outgoing.version == Version::HTTP_11;
-    is_told.then_some(codings)
+    let can_be_named =
+        !matches!(codings, Codings::Others(_)) || outgoing.version == Version::HTTP_11;
+    can_be_named.then_some(codings)
 }
 
 /// The origin changes protocols. It may choose only a protocol that the request offered (RFC 9110
@@ -408,12 +409,12 @@ async fn switch(
     ))
 }
 
-/// Lets content go that is held back until the origin asks for it. Empty if none is held back.
+/// Releases content that is held back until the origin wants it. Empty if none is held back.
 #[derive(Clone, Default)]
 struct ContinueSignal(Arc<Mutex<Option<oneshot::Sender<()>>>>);
 
 impl ContinueSignal {
-    /// Lets the content go. hyper then sends `100` to the client.
+    /// Releases the content. hyper then sends `100` to the client.
     fn send(&self) {
         if let Some(sender) = self.take() {
             let _ = sender.send(());
@@ -484,7 +485,7 @@ fn request_body(
         .headers
         .get(header::EXPECT)
         .is_some_and(|field| field.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    // Over HTTP/2 the client hears what the origin says, and knows itself how long it waits.
+    // Over HTTP/2 the client gets the origin's `100`, and chooses itself how long it waits.
     if !expects || outgoing.version == Version::HTTP_2 {
         return (RequestBody::Streamed(body), ContinueSignal::default());
     }

@@ -30,7 +30,7 @@ pub(super) async fn answer(
         content,
     };
     let target = match target::absolute(request.uri(), request.headers()) {
-        // RFC 9112 section 3.2.4: it asks about the server as a whole.
+        // RFC 9112 section 3.2.4: it is about the server as a whole.
         Ok(target) if request.extensions().get::<EmptyPath>().is_some() => target.whole_server(),
         Ok(target) => target,
         Err(error) => {
@@ -41,9 +41,9 @@ pub(super) async fn answer(
     };
     let socket = match unix_socket::path(request.headers()) {
         Ok(path) => path,
-        Err(flaw) => {
-            session.say_malformed(&flaw);
-            return respond::bad_request(&flaw.to_string()).map(AnswerBody::own);
+        Err(error) => {
+            session.log_malformed(&error);
+            return respond::bad_request(&error.to_string()).map(AnswerBody::own);
         }
     };
     let scrutiny = generation.policy().scrutiny(&target.authority.host);

@@ -123,7 +123,7 @@ impl HypotheticalHead {
         })
     }
 
-    /// Asks as the HTTP door does.
+    /// The request as the HTTP door reads it.
     pub(crate) fn plain(&self, authority: &Authority) -> Result<PlainRequest, HeadError> {
         let uri: Uri = format!("http://{authority}{}", self.target)
             .parse()
@@ -141,7 +141,7 @@ impl HypotheticalHead {
         })
     }
 
-    /// Asks as for a request inside intercepted TLS to this authority.
+    /// The request as it is read inside intercepted TLS to this authority.
     pub(crate) fn within(
         &self,
         generation: &Generation,
@@ -157,13 +157,13 @@ impl HypotheticalHead {
             Some(_) => AuthorityMatch::Same,
             None => AuthorityMatch::Other,
         };
-        let asked = self.head().request(generation, client, authority, protocol);
+        let request = self.head().request(generation, client, authority, protocol);
         let InsideRequest {
             attempt,
             verdict,
             fields,
             ..
-        } = asked;
+        } = request;
         Ok(InterceptedRequest {
             attempt,
             verdict,
@@ -172,15 +172,15 @@ impl HypotheticalHead {
         })
     }
 
-    /// What the hooks of the authority miss in a request that none of them matches.
+    /// For each hook of the authority, the parts that it misses in a request that none matches.
     pub(crate) fn misses<'g>(
         &self,
         generation: &'g Generation,
         authority: &Authority,
-        asked: &InterceptedRequest,
+        request: &InterceptedRequest,
     ) -> Vec<HookMiss<'g>> {
         let hooks = &generation.settings().mitm.hooks;
-        hooks.misses(&self.head().for_hooks(authority, &asked.fields))
+        hooks.misses(&self.head().for_hooks(authority, &request.fields))
     }
 
     /// The names of the fields that the proxy removes though they would change the request for an

@@ -4,7 +4,7 @@
 //!
 //! The client takes us for the origin, so targets are in origin-form and our answers are ones that an
 //! origin could give. The authority is the one that CONNECT named. A request for another authority is
-//! misdirected, whatever else it says.
+//! misdirected.
 
 use bytes::Bytes;
 use codex_network_policy::{
@@ -31,9 +31,9 @@ use crate::respond::{self, RefusalFormat};
 use crate::tls::Wire;
 use crate::upstream::UpstreamError;
 
-/// What the requests of one intercepted connection share.
+/// The state that the requests of one intercepted connection share.
 pub(crate) struct Inside {
-    /// Who asked for the connection.
+    /// The client that opened the connection.
     pub(crate) client: Client,
     /// The authority that CONNECT or SOCKS5 named.
     pub(crate) authority: Authority,
@@ -42,12 +42,12 @@ pub(crate) struct Inside {
     pub(crate) wire: Wire,
     /// The upstream connection that was opened before the proxy answered the client.
     pub(crate) origin: OriginConnections,
-    /// Asks the connection to end after the requests in hand.
+    /// Ends the connection after the requests in hand.
     pub(crate) end: CancellationToken,
 }
 
 /// Marks an answer of ours to a request that no origin has processed. Over HTTP/2 a reset with
-/// `REFUSED_STREAM` says so better (RFC 9113 section 8.7).
+/// `REFUSED_STREAM` tells the client (RFC 9113 section 8.7).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NotProcessed;
 
@@ -61,9 +61,9 @@ pub(super) async fn answer(
         return connect(version).map(AnswerBody::own);
     }
     if version == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
-        let flaw = "a request over HTTP/1.1 needs a Host field (RFC 9112 section 3.2)";
-        session.say_malformed(&flaw);
-        return respond::bad_request(flaw).map(AnswerBody::own);
+        let why = "a request over HTTP/1.1 needs a Host field (RFC 9112 section 3.2)";
+        session.log_malformed(&why);
+        return respond::bad_request(why).map(AnswerBody::own);
     }
     let (protocol, format) = if inside.wire == Wire::Plain {
         (Protocol::Http, RefusalFormat::Json)
@@ -90,7 +90,7 @@ pub(super) async fn answer(
         ..
     } = head.request(&generation, &inside.client, &inside.authority, protocol);
     let authority = inside.authority.clone();
-    let Some(path) = asked_for(&request, &authority, protocol) else {
+    let Some(path) = target_of(&request, &authority, protocol) else {
         let enforcer = &shared.enforcer;
         let refusal = enforcer.refuse_misdirected(&generation, &attempt, &authority);
         return respond::misdirected(&refusal).map(AnswerBody::own);
@@ -176,11 +176,11 @@ pub(super) struct Head<'a> {
     pub(super) content: Content,
 }
 
-/// A request inside a tunnel, as the enforcement point is asked about it.
+/// A request inside a tunnel, as enforcement judges it.
 pub(super) struct InsideRequest {
     pub(super) attempt: Attempt,
     pub(super) verdict: HookVerdict,
-    /// What is passed on of the offer to change protocols.
+    /// The part of the offer to change protocols that is passed on.
     pub(super) upgrade: UpgradeOffer,
     pub(super) scrutiny: Scrutiny,
     /// The fields that hooks looked at; empty for a host without hooks.
@@ -188,8 +188,8 @@ pub(super) struct InsideRequest {
 }
 
 impl Head<'_> {
-    /// Reads the offer to change protocols, and asks the hooks of the host. A plain request is asked no
-    /// hooks.
+    /// Reads the offer to change protocols, and evaluates the hooks of the host. A plain request has
+    /// none.
     pub(super) fn request(
         &self,
         generation: &Generation,
@@ -283,9 +283,9 @@ impl codex_network_policy::Fields for OriginFields {
     }
 }
 
-/// The target that a request for this authority asks for: a path, or `*` as at the HTTP listener (RFC
+/// The target of a request for this authority: a path, or `*` as at the HTTP listener (RFC
 /// 9112 section 3.2.4). A `*` reaches no hook, since no hook matches a plain request.
-fn asked_for(
+fn target_of(
     request: &Request<Incoming>,
     authority: &Authority,
     protocol: Protocol,
@@ -299,7 +299,7 @@ fn asked_for(
     })
 }
 
-/// The path that a request asks for, if its target (in any form: RFC 9112 section 3.2, RFC 9113 section
+/// The path of a request, if its target (in any form: RFC 9112 section 3.2, RFC 9113 section
 /// 8.3.1) and every `Host` field name this authority.
 pub(super) fn path(
     uri: &Uri,

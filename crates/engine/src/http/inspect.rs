@@ -34,7 +34,7 @@ struct Size {
 }
 
 impl Inspection {
-    /// The inspection that the settings ask for: mostly none.
+    /// The inspection, if the settings switch it on.
     pub(super) fn wanted(
         session: &Session,
         permit: &Permit,

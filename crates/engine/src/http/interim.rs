@@ -91,7 +91,7 @@ impl InterimQueue {
         }
     }
 
-    /// The next one to write. A call says that the previous one has been written.
+    /// The next one to write. The previous one has been written.
     pub(super) fn pop(&self) -> Option<Bytes> {
         let mut queue = self.lock();
         let next = queue.answers.pop_front();

@@ -80,14 +80,14 @@ impl OriginConnections {
         }
         let limits = &route.generation().settings().daemon.limits;
         // A slow origin delays all waiting requests by one timeout, not each by one more.
-        let turn = timeout(limits.connect_timeout, self.opening.lock()).await;
+        let opening = timeout(limits.connect_timeout, self.opening.lock()).await;
         self.lock().forget(tried);
         if let Some(lease) = self.take(route)? {
             return Ok(lease);
         }
         let lease = route.open(upstream, wire).await?;
         self.lock().keep(&lease);
-        drop(turn);
+        drop(opening);
         Ok(lease)
     }
 

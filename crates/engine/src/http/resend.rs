@@ -26,7 +26,7 @@ const MAX_REMEMBERED: usize = 65_535;
 /// Each part counts as at least this many bytes: a part of one byte costs more memory than its byte.
 const MIN_PART: usize = 1024;
 
-/// What is left of a request to send it once more.
+/// The parts of a request that are kept to send it once more.
 pub(super) enum Spare {
     /// The request cannot be sent again.
     Nothing,
@@ -37,7 +37,7 @@ pub(super) enum Spare {
 }
 
 impl Spare {
-    /// Over HTTP/2 an origin may say that it has not processed a request. Over HTTP/1 it cannot.
+    /// Over HTTP/2 an origin may report that it has not processed a request. Over HTTP/1 it cannot.
     pub(super) fn of(parts: &Parts, body: RequestBody, wire: Wire) -> (Self, RequestBody) {
         let may_be_refused = wire == Wire::TlsHttp2;
         match body {

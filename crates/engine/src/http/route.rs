@@ -37,7 +37,7 @@ impl Route {
         }
     }
 
-    /// What becomes of the request.
+    /// The course of the request, for its event.
     pub(super) fn flow(&self) -> &Flow {
         match self {
             Self::Host(permit) => permit.flow(),

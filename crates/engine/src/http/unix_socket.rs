@@ -1,7 +1,7 @@
 //! `x-unix-socket`: the path of the unix socket that a plain request is for (SPEC H10).
 //!
-//! The request-target gives the path to ask for there, and its host is passed on as `Host`. It is
-//! not looked up.
+//! The path and query of the request-target go to the program behind the socket, and its host as
+//! `Host`. The host is not looked up.
 
 use std::sync::Arc;
 

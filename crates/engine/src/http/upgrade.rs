@@ -63,7 +63,7 @@ impl UpgradeOffer {
     }
 
     /// The part of the offer that is passed on. Where more than the host is judged, that is
-    /// Only WebSocket, under the conditions of RFC 6455 section 4.1: over another protocol the
+    /// only WebSocket, under the conditions of RFC 6455 section 4.1: over another protocol the
     /// client could send requests that are not judged.
     pub(super) fn carried(mut self, scrutiny: Scrutiny, method: &Method, content: Content) -> Self {
         match scrutiny {
@@ -100,7 +100,7 @@ impl UpgradeOffer {
     }
 }
 
-/// Writes the fields that ask for a change of protocols or announce it, for one connection.
+/// Writes the fields that offer or announce a change of protocols, for one connection.
 pub(super) fn mark(headers: &mut HeaderMap, protocols: HeaderValue) {
     // `TE` is an option of this connection too.
     let option = if headers.contains_key(http::header::TE) {

@@ -215,7 +215,7 @@ async fn open<'a>(
     if switched_off && generation.policy().is_enabled() {
         if shared
             .recorder()
-            .may_say(&attempt.client.connection, "refused commands")
+            .may_log(&attempt.client.connection, "refused commands")
         {
             tracing::info!(client = %peer, door = DOOR, command = ?request.command, "refused a command");
         }
@@ -561,7 +561,7 @@ impl Association<'_> {
         let connection = &self.attempt.client.connection;
         self.shared
             .recorder()
-            .may_say(connection, "dropped datagrams")
+            .may_log(connection, "dropped datagrams")
     }
 
     /// Logs how many datagrams the forgotten refusals have dropped beyond their records.

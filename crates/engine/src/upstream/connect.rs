@@ -78,7 +78,7 @@ fn keep_alive() -> TcpKeepalive {
 ///
 /// # Errors
 ///
-/// The failure that says most (see [`telling`]), when every attempt failed or `limit` has passed
+/// The most informative failure (see [`telling`]), when every attempt failed or `limit` has passed
 /// since the call.
 pub(crate) async fn connect(
     dialler: &dyn Dial,
@@ -167,13 +167,13 @@ impl TellingError {
     }
 }
 
-/// How much a failure says about why the host as a whole could not be reached. The most informative
+/// How much a failure reveals about why the host as a whole could not be reached. The most informative
 /// one is reported.
 ///
 /// A lack of descriptors comes first, because then the attempt learnt nothing about the host. Next
 /// come the host's own answer (refused), unclassified errors, a router's answer (unreachable), and
 /// silence. Last come errors that this machine raises without sending anything: on a machine
-/// without IPv6 every host with an AAAA record has such a failure, and it says nothing about the
+/// without IPv6 every host with an AAAA record has such a failure, and it reveals nothing about the
 /// host.
 fn telling(error: &io::Error) -> u8 {
     use io::ErrorKind::{

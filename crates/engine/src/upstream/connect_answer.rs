@@ -11,7 +11,7 @@ use crate::http_bytes::{is_field_text, is_token};
 /// Largest head, including interim answers before it.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// What the bytes so far are.
+/// The state of the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parsed {
     /// A whole head. The bytes after it belong to the tunnel, if the status opens one.
@@ -44,7 +44,7 @@ pub(crate) enum ConnectAnswerError {
     /// The head is larger than the limit.
     #[error("the head of its answer is too large")]
     TooLarge,
-    /// It changes protocols, which the request did not ask for.
+    /// It changes protocols, which the request did not offer.
     #[error("it switches protocols unasked")]
     Switch,
     /// A 2xx status with announced content. A proxy must not send that (RFC 9110 section 9.3.6),
@@ -119,7 +119,7 @@ impl ConnectAnswerReader {
         }
     }
 
-    /// Checks an incomplete line for flaws that its beginning already shows.
+    /// Checks the beginning of an incomplete line.
     fn check_beginning(&self, line: &[u8], length: usize) -> Result<Parsed, ConnectAnswerError> {
         if length >= MAX_LENGTH {
             return Err(ConnectAnswerError::TooLarge);

@@ -1,6 +1,6 @@
 //! A connection to a destination: a socket, or a tunnel through an upstream proxy.
 //!
-//! It reads and writes like any stream. A caller that moves bytes in the kernel asks for the socket
+//! It reads and writes like any stream. A caller that moves bytes in the kernel takes the socket
 //! itself. There is one in all cases but one: TLS to an upstream proxy.
 
 use std::io;

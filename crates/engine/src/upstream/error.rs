@@ -42,7 +42,7 @@ pub(crate) enum UpstreamError {
     /// There is no answer, or it is unusable.
     #[error(transparent)]
     Answer(#[from] BrokenAnswer),
-    /// The origin said that it did not process the request: each time it was sent, or when it could
+    /// The origin reported that it did not process the request: each time it was sent, or when it could
     /// not be sent again.
     #[error("the host refused the request without processing it")]
     NotProcessed(#[source] h2::Error),

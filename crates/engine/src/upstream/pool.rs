@@ -40,7 +40,7 @@ pub(super) const KEEP_MILLIS: u64 = 50_000;
 /// Between two closings, so that connections with slightly different times are closed together.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a kept connection was vetted for.
+/// The purpose that a kept connection was vetted for.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkout {
     key: Key,
@@ -71,7 +71,7 @@ pub(super) enum Peer {
 /// The kept connections.
 pub(crate) struct Pool<B> {
     kept: Mutex<Kept<B>>,
-    /// A connection was kept that is to be closed before all others.
+    /// A connection was kept whose time is over before that of all others.
     sooner: Notify,
 }
 

@@ -32,10 +32,10 @@ use crate::live_policy::Generation;
 use crate::resolve::ResolveError;
 use crate::tls::{Offer, TlsError};
 
-/// What a connection is for. It decides which variable counts.
+/// The purpose of a connection. It decides which variable counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyUse {
-    /// Plain HTTP requests. A request that asks for a change of protocols is one too, though proxies pass
+    /// Plain HTTP requests. A request that offers a change of protocols is one too, though proxies pass
     /// it on only in a tunnel (RFC 9110 section 7.8, RFC 6455 section 4.1).
     Http,
     /// Traffic that the proxy must not see.
@@ -145,7 +145,7 @@ pub(super) fn chosen<'g>(
     (!goes_past).then_some(proxy)
 }
 
-/// Connects to a proxy before the deadline, in TLS if its URL says so.
+/// Connects to a proxy before the deadline, in TLS if its URL begins with `https`.
 pub(super) async fn reach(
     dialler: &dyn Dial,
     permit: &Permit,
@@ -176,8 +176,8 @@ pub(super) async fn reach(
     }
 }
 
-/// Asks a proxy for a connection to the authority. Returns the bytes behind its answer.
-pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+/// Requests a connection to the authority from a proxy. Returns the bytes behind its answer.
+pub(super) async fn request_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     proxy: &UpstreamProxy,
     authority: &Authority,
