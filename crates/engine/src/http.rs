@@ -75,7 +75,7 @@ use crate::upstream::Connection;
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";
 /// How long a connection may still begin requests after a drain has begun.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The parts of the engine, as all doors share them.
 pub(crate) type Shared = SharedParts<RequestBody>;
@@ -325,10 +325,10 @@ impl Session {
                 self.shared.drain.begun().await;
                 // The first request of a client that has just connected may be on its way. Without this
                 // wait hyper would close the connection instead of answering.
-                tokio::time::sleep(LAST_WORDS).await;
+                tokio::time::sleep(LAST_REQUEST_TIMEOUT).await;
             }
             Role::Origin(inside) => tokio::select! {
-                () = self.shared.drain.begun() => tokio::time::sleep(LAST_WORDS).await,
+                () = self.shared.drain.begun() => tokio::time::sleep(LAST_REQUEST_TIMEOUT).await,
                 () = inside.end.cancelled() => {}
             },
         }

@@ -25,14 +25,14 @@ use crate::record::{Flowed, Recorder};
 
 /// A handle of a permitted attempt.
 #[derive(Clone, Debug)]
-pub(crate) struct Flow(Arc<State>);
+pub(crate) struct Flow(Arc<FlowState>);
 
 /// A handle that does not keep the attempt from ending.
 #[derive(Clone, Debug)]
-pub(crate) struct WeakFlow(Weak<State>);
+pub(crate) struct WeakFlow(Weak<FlowState>);
 
 #[derive(Debug)]
-struct State {
+struct FlowState {
     attempt: Attempt,
     destination: Destination,
     recorder: Arc<Recorder>,
@@ -42,11 +42,11 @@ struct State {
     decision: OnceLock<Decision>,
     sent: AtomicU64,
     received: AtomicU64,
-    progress: Mutex<Progress>,
+    progress: Mutex<FlowProgress>,
 }
 
 #[derive(Debug, Default)]
-struct Progress {
+struct FlowProgress {
     peer: Option<SocketAddr>,
     ending: Option<Ending>,
 }
@@ -59,7 +59,7 @@ impl Flow {
         attempt: Attempt,
         destination: Destination,
     ) -> Self {
-        Self(Arc::new(State {
+        Self(Arc::new(FlowState {
             attempt,
             destination,
             recorder: Arc::clone(recorder),
@@ -137,7 +137,7 @@ impl Flow {
         WeakFlow(Arc::downgrade(&self.0))
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, FlowProgress> {
         self.0.progress.lock()
     }
 }
@@ -150,7 +150,7 @@ impl Flow {
 
         let address = SocketAddr::from(([192, 0, 2, 1], 5));
         let local = SocketAddr::from(([127, 0, 0, 1], 1));
-        Self(Arc::new(State {
+        Self(Arc::new(FlowState {
             attempt: Attempt {
                 client: crate::client::Client {
                     address,
@@ -180,12 +180,12 @@ impl WeakFlow {
     }
 }
 
-impl Drop for State {
+impl Drop for FlowState {
     fn drop(&mut self) {
         let Some(decision) = self.decision.get() else {
             return;
         };
-        let Progress { peer, ending } = std::mem::take(self.progress.get_mut());
+        let FlowProgress { peer, ending } = std::mem::take(self.progress.get_mut());
         let ending = ending
             .or_else(|| self.attempt.client.connection.ending().cloned())
             .unwrap_or_else(|| {

@@ -28,7 +28,7 @@ use crate::upstream::{Lease, UpstreamError};
 
 /// How long we hold back the body of a client that sent `Expect: 100-continue` if the origin sends
 /// nothing. An origin that does not know the expectation waits for the body (RFC 9110 section 10.1.1).
-const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// After the answer to a refused HTTP/2 request, we read and discard up to this many bytes of the
 /// request, for up to this time.
@@ -49,7 +49,7 @@ pub(crate) enum RequestBody {
 
 /// How much of a request's content has passed.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct UploadProgress {
     /// Notes every part: while content passes, the exchange is not idle.
     pub(super) activity: Activity,
     /// Whether some of the content is missing yet.
@@ -59,7 +59,7 @@ pub(super) struct Progress {
 /// The content as the client sends it.
 pub(crate) struct Streamed {
     pub(super) body: Incoming,
-    pub(super) progress: Arc<Progress>,
+    pub(super) progress: Arc<UploadProgress>,
     pub(super) scrutiny: Scrutiny,
     /// A hook that strips a header field strips it from the trailer fields too.
     pub(super) actions: Vec<Action>,
@@ -76,7 +76,7 @@ pub(crate) struct Expected {
 
 /// An answer's body on its way to the client.
 pub(crate) struct AnswerBody {
-    content: Content,
+    content: AnswerContent,
     /// Released when the answer has been sent or abandoned.
     _active: Option<ActiveRequest>,
 }
@@ -85,7 +85,7 @@ pub(crate) struct AnswerBody {
     clippy::large_enum_variant,
     reason = "most answers are an upstream's, and cost no allocation"
 )]
-enum Content {
+enum AnswerContent {
     Own(Full<Bytes>),
     Upstream {
         body: Incoming,
@@ -111,7 +111,7 @@ pub(super) fn content(body: &Incoming) -> policy::Content {
     }
 }
 
-impl Progress {
+impl UploadProgress {
     pub(super) fn new() -> Self {
         Self {
             activity: Activity::new(),
@@ -137,7 +137,7 @@ impl RequestBody {
     /// unused means that the origin does not want the body: the request is broken off.
     pub(crate) fn expected(body: Streamed) -> (Self, oneshot::Sender<()>) {
         let (sender, receiver) = oneshot::channel();
-        let wait = Some((receiver, Box::pin(sleep(CONTINUE_AFTER))));
+        let wait = Some((receiver, Box::pin(sleep(CONTINUE_TIMEOUT))));
         (Self::Expected(Expected { body, wait }), sender)
     }
 }
@@ -184,7 +184,7 @@ impl AnswerBody {
     /// A body of our own.
     pub(crate) fn own(text: impl Into<Bytes>) -> Self {
         Self {
-            content: Content::Own(Full::new(text.into())),
+            content: AnswerContent::Own(Full::new(text.into())),
             _active: None,
         }
     }
@@ -206,7 +206,7 @@ impl AnswerBody {
             flow.complete();
         }
         Self {
-            content: Content::Upstream {
+            content: AnswerContent::Upstream {
                 body,
                 left: None,
                 lease,
@@ -221,7 +221,7 @@ impl AnswerBody {
 
     /// Ends an upstream's body after this many bytes. Its connection ends too.
     pub(super) fn ending_after(mut self, length: u64) -> Self {
-        if let Content::Upstream { left, lease, .. } = &mut self.content {
+        if let AnswerContent::Upstream { left, lease, .. } = &mut self.content {
             *left = Some(length);
             if let Some(lease) = lease {
                 lease.retire();
@@ -232,7 +232,7 @@ impl AnswerBody {
 
     /// Drops a body of our own, for an answer to HEAD.
     pub(super) fn leave_out_own(&mut self) {
-        if let Content::Own(body) = &mut self.content {
+        if let AnswerContent::Own(body) = &mut self.content {
             *body = Full::default();
         }
     }
@@ -303,11 +303,11 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().content {
-            Content::Own(body) => Pin::new(body)
+            AnswerContent::Own(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Content::Upstream { left: Some(0), .. } => Poll::Ready(None),
-            Content::Upstream {
+            AnswerContent::Upstream { left: Some(0), .. } => Poll::Ready(None),
+            AnswerContent::Upstream {
                 body,
                 left,
                 lease,
@@ -344,18 +344,18 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Own(body) => body.is_end_stream(),
-            Content::Upstream { body, left, .. } => *left == Some(0) || body.is_end_stream(),
+            AnswerContent::Own(body) => body.is_end_stream(),
+            AnswerContent::Upstream { body, left, .. } => *left == Some(0) || body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Own(body) => body.size_hint(),
-            Content::Upstream {
+            AnswerContent::Own(body) => body.size_hint(),
+            AnswerContent::Upstream {
                 left: Some(left), ..
             } => SizeHint::with_exact(*left),
-            Content::Upstream { body, .. } => body.size_hint(),
+            AnswerContent::Upstream { body, .. } => body.size_hint(),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
-use super::body::{AnswerBody, Progress, RequestBody, Streamed};
+use super::body::{AnswerBody, RequestBody, Streamed, UploadProgress};
 use super::inspect::{Direction, Inspection};
 use super::interim::InterimTarget;
 use super::origin_connections::OriginConnections;
@@ -34,13 +34,13 @@ use crate::upstream::{
     AnswerError, BrokenAnswer, Cut, Lease, ProxyError, Unanswered, UpstreamError,
 };
 
-/// How many kept connections are tried before a new one is opened: origins close theirs without notice.
-const KEPT_TRIES: usize = 8;
+/// Kept connections that are tried before a new one is opened: origins close theirs without notice.
+const MAX_KEPT_TRIES: usize = 8;
 
-/// How often we send a request that the origin reports as not processed. The second attempt
+/// Attempts to send a request that the origin reports as not processed. The second attempt
 /// follows at once. Before the third we wait this long, and the wait doubles each time.
 const MAX_REFUSALS: u32 = 4;
-const REFUSAL_WAIT: Duration = Duration::from_millis(100);
+const REFUSAL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Most interim answers to one request (RFC 9110 section 15.2). A server that sends `102` every twenty
 /// seconds may do so for more than an hour. Over HTTP/2 they also count as frames.
@@ -48,7 +48,7 @@ const MAX_INTERIM: usize = 256;
 
 /// The state that the exchanges of one request share.
 pub(super) struct OutgoingRequest {
-    progress: Arc<Progress>,
+    progress: Arc<UploadProgress>,
     scrutiny: Scrutiny,
     wire: Wire,
     /// The HTTP version that the client speaks.
@@ -71,7 +71,7 @@ impl OutgoingRequest {
         upgrade: UpgradeOffer,
     ) -> Self {
         Self {
-            progress: Arc::new(Progress::new()),
+            progress: Arc::new(UploadProgress::new()),
             scrutiny,
             wire,
             version,
@@ -158,7 +158,7 @@ async fn try_send(
             Some(opened) => Some(opened),
             // A kept connection may lead to an upstream proxy that reads each request. Such a proxy does not
             // change protocols.
-            None if outgoing.offers_plain_upgrade() || tries >= KEPT_TRIES => None,
+            None if outgoing.offers_plain_upgrade() || tries >= MAX_KEPT_TRIES => None,
             // An HTTP/2 connection belongs to one client and is never in the pool.
             None if outgoing.wire == Wire::TlsHttp2 => None,
             None => route.kept(upstream, outgoing.wire).await,
@@ -181,14 +181,14 @@ async fn try_send(
             },
         };
         // Another request may have opened the connection, and the origin may have closed it since.
-        let is_shared = lease.is_multiplexed() && tries < KEPT_TRIES;
+        let is_shared = lease.is_multiplexed() && tries < MAX_KEPT_TRIES;
         let connection = lease.id();
-        let broken =
+        let failed =
             match exchange(session, route, outgoing, lease, message, &continue_signal).await {
                 Ok(outcome) => return Ok(outcome),
-                Err(broken) => broken,
+                Err(failed) => failed,
             };
-        message = match (broken.unsent, broken.failure) {
+        message = match (failed.unsent, failed.failure) {
             (Unsent::Request(request), _) if is_kept || is_shared => *request,
             (Unsent::Taken, failure) if is_shared => match spare.again() {
                 Some(request) => request,
@@ -199,7 +199,7 @@ async fn try_send(
                 match spare.again() {
                     Some(request) if refusals < MAX_REFUSALS => {
                         if refusals > 1 {
-                            sleep(REFUSAL_WAIT * 2_u32.pow(refusals - 2)).await;
+                            sleep(REFUSAL_INTERVAL * 2_u32.pow(refusals - 2)).await;
                         }
                         opened = origin.map_or(Ok(None), |origin| origin.take(route))?;
                         request

@@ -313,9 +313,9 @@ mod tests {
             ("x-network-policy", true),
             ("x-error", true),
         ] {
-            for turn in [to_client, trailers_to_client] {
+            for make in [to_client, trailers_to_client] {
                 let mut headers = map(&[(name, "1"), (name, "2")]);
-                turn(&mut headers);
+                make(&mut headers);
                 assert_eq!(headers.len(), if goes_on { 2 } else { 0 }, "{name}");
             }
         }

@@ -75,13 +75,19 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     let peer = format!("client {address}");
     let meter = FrameMeter::new(Side::Server, peer, Arc::clone(&messages));
     let stream = Observed::new(stream, meter);
-    let asked = Notify::new();
-    let goodbye = CancellationToken::new();
-    let mut requests = std::pin::pin!(requests(stream, &session, &memory, &asked, &goodbye));
+    let first_request = Notify::new();
+    let shutdown = CancellationToken::new();
+    let mut requests = std::pin::pin!(requests(
+        stream,
+        &session,
+        &memory,
+        &first_request,
+        &shutdown
+    ));
     let mut drain = std::pin::pin!(async {
-        let patience = async {
+        let idle = async {
             // As over HTTP/1.1: the first request must arrive within the time limit of a head.
-            if timeout(limits.header_timeout, asked.notified())
+            if timeout(limits.header_timeout, first_request.notified())
                 .await
                 .is_ok()
             {
@@ -91,23 +97,23 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
         tokio::select! {
             () = shared.drain.begun() => {}
             () = end.cancelled() => {}
-            () = patience => session.connection.end(Ending::idle(limits.idle_timeout)),
+            () = idle => session.connection.end(Ending::idle(limits.idle_timeout)),
         }
     });
     let mut forbidden = std::pin::pin!(session.watched.forbidden(shared.live()));
     // An origin may be silent for `idle_timeout`. After that there must be time to tell the client.
-    let patience = limits.idle_timeout.saturating_add(limits.header_timeout);
-    let mut stalled = std::pin::pin!(messages.silence(patience));
+    let stall_limit = limits.idle_timeout.saturating_add(limits.header_timeout);
+    let mut stalled = std::pin::pin!(messages.silence(stall_limit));
     let outcome = tokio::select! {
         outcome = requests.as_mut() => outcome,
         () = &mut stalled => {
-            tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {}", duration_text(patience));
-            session.connection.end(Ending::idle(patience));
+            tracing::info!(client = %address, "closed a stalled HTTP/2 connection: no part of a message has moved for {}", duration_text(stall_limit));
+            session.connection.end(Ending::idle(stall_limit));
             return;
         }
         reason = &mut forbidden => return session.connection.end(Ending::forbidden(reason)),
         () = &mut drain => {
-            goodbye.cancel();
+            shutdown.cancel();
             activity.note();
             tokio::select! {
                 outcome = requests.as_mut() => outcome,
@@ -130,8 +136,8 @@ async fn requests<S: ClientEnd>(
     stream: Observed<S, FrameMeter>,
     session: &Session,
     memory: &MemoryShare,
-    asked: &Notify,
-    goodbye: &CancellationToken,
+    first_request: &Notify,
+    shutdown: &CancellationToken,
 ) -> Result<(), h2::Error> {
     let max_headers = session.limits().max_header_bytes;
     let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
@@ -145,7 +151,7 @@ async fn requests<S: ClientEnd>(
         // As over HTTP/1.1. Each field counts for 32 bytes more (RFC 9113 section 6.5.2), which
         // bounds their number.
         .max_header_list_size(u32::try_from(max_headers).unwrap_or(u32::MAX))
-        // The first is the default of h2, said so that it stays. h2 allows 1024 of the others.
+        // The first is the default of h2, stated so that it stays. h2 allows 1024 of the others.
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
         .max_local_error_reset_streams(Some(MAX_ERROR_STREAMS))
         // As h2 has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no
@@ -153,15 +159,15 @@ async fn requests<S: ClientEnd>(
         // refused inside; no PINGs, since silence is measured and ended here.
         .handshake::<_, Bytes>(stream)
         .await?;
-    let mut has_said_goodbye = false;
-    let mut goodbye = std::pin::pin!(goodbye.cancelled());
+    let mut is_shutting_down = false;
+    let mut shutdown = std::pin::pin!(shutdown.cancelled());
     // All in one task: what several requests have to send then leaves in one write.
     let mut in_hand = FuturesUnordered::new();
     poll_fn(|cx| {
         loop {
             while let Poll::Ready(Some(())) = in_hand.poll_next_unpin(cx) {}
-            if !has_said_goodbye && goodbye.as_mut().poll(cx).is_ready() {
-                has_said_goodbye = true;
+            if !is_shutting_down && shutdown.as_mut().poll(cx).is_ready() {
+                is_shutting_down = true;
                 connection.graceful_shutdown();
             }
             let before = in_hand.len();
@@ -170,7 +176,7 @@ async fn requests<S: ClientEnd>(
                     return Poll::Ready(Ok(()));
                 };
                 let (request, respond) = accepted?;
-                asked.notify_one();
+                first_request.notify_one();
                 in_hand.push(answer(session, request, respond));
             }
             if in_hand.len() == before {
@@ -192,7 +198,7 @@ async fn answer(session: &Session, request: Request<RecvStream>, respond: SendRe
     let is_head = parts.method == Method::HEAD;
     let content = Received::new(content, &parts.headers).cancelling(taken.clone());
     let mut request = Request::from_parts(parts, Incoming::from(content));
-    let stream = Stream::new(respond);
+    let stream = ResponseStream::new(respond);
     request.extensions_mut().insert(stream.clone());
     request.extensions_mut().insert(GivenUp(given_up));
     let mut answer = tokio::select! {
@@ -236,7 +242,7 @@ async fn answer(session: &Session, request: Request<RecvStream>, respond: SendRe
 
 /// The stream of a request, for interim answers and the final answer.
 #[derive(Clone)]
-pub(super) struct Stream(Arc<Mutex<Responding>>);
+pub(super) struct ResponseStream(Arc<Mutex<Responding>>);
 
 struct Responding {
     respond: SendResponse<Bytes>,
@@ -244,7 +250,7 @@ struct Responding {
     interim_left: usize,
 }
 
-impl Stream {
+impl ResponseStream {
     fn new(respond: SendResponse<Bytes>) -> Self {
         Self(Arc::new(Mutex::new(Responding {
             respond,
@@ -287,7 +293,7 @@ impl Stream {
         answer: Response<AnswerBody>,
     ) -> Result<(Option<AnswerBody>, SendStream<Bytes>), h2::Error> {
         let (mut parts, content) = answer.into_parts();
-        // Answers of our own say that their connection ends (RFC 9113 section 8.2.2).
+        // Answers of our own announce the end of their connection (RFC 9113 section 8.2.2).
         parts.headers.remove(CONNECTION);
         let is_whole = content.is_end_stream();
         if !is_whole && let Some(length) = content.size_hint().exact() {

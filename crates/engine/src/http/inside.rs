@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{self, AnswerBody};
 use super::exchange::{self, OutgoingRequest};
-use super::http2::Stream;
+use super::http2::ResponseStream;
 use super::interim::InterimTarget;
 use super::origin_connections::OriginConnections;
 use super::route::Route;
@@ -120,7 +120,7 @@ pub(super) async fn answer(
     }
     upgrade.make(&mut parts.headers);
     let mut outgoing = OutgoingRequest::new(session, scrutiny, inside.wire, parts.version, upgrade);
-    if let Some(stream) = parts.extensions.remove::<Stream>() {
+    if let Some(stream) = parts.extensions.remove::<ResponseStream>() {
         outgoing.interim = InterimTarget::Stream(stream);
     }
     if let HookVerdict::Matched(hook) = verdict {

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode, Version};
 use tokio::time::timeout;
 
 use super::Session;
-use super::http2::Stream;
+use super::http2::ResponseStream;
 use crate::respond;
 
 /// Interim answers kept for a slow client. Further ones are dropped, which RFC 9110 section 15.2
@@ -29,7 +29,7 @@ pub(super) enum InterimTarget {
     /// To the queue of the connection.
     Connection(InterimQueue),
     /// Over HTTP/2: to the stream of the request.
-    Stream(Stream),
+    Stream(ResponseStream),
 }
 
 impl InterimTarget {

@@ -78,15 +78,15 @@ impl Spare {
 
 /// The content of a request, as one connection reads it.
 pub(crate) struct Resendable {
-    content: Arc<Mutex<Content>>,
+    content: Arc<Mutex<RememberedContent>>,
     /// The number of the attempt that reads the content here.
     sending: usize,
 }
 
 /// Takes content back. Dropping it means that the content will not be needed again.
-pub(super) struct Original(Arc<Mutex<Content>>);
+pub(super) struct Original(Arc<Mutex<RememberedContent>>);
 
-struct Content {
+struct RememberedContent {
     /// The content that no connection has read yet.
     rest: Box<RequestBody>,
     /// The parts that a connection has read, unless they exceed the limit.
@@ -108,7 +108,7 @@ enum Part {
 impl Resendable {
     /// Content that no connection has read yet, and the means to take it back.
     fn new(body: RequestBody) -> (Self, Original) {
-        let content = Arc::new(Mutex::new(Content {
+        let content = Arc::new(Mutex::new(RememberedContent {
             rest: Box::new(body),
             remembered: Some(Vec::new()),
             length: 0,
@@ -126,7 +126,7 @@ impl Resendable {
         )
     }
 
-    fn content(&self) -> Option<MutexGuard<'_, Content>> {
+    fn content(&self) -> Option<MutexGuard<'_, RememberedContent>> {
         let content = lock(&self.content);
         (content.sending == self.sending).then_some(content)
     }
@@ -156,7 +156,7 @@ impl Drop for Original {
     }
 }
 
-impl Content {
+impl RememberedContent {
     /// The remembered parts that the present attempt has not read.
     fn pending(&self) -> &[Part] {
         self.remembered
@@ -247,7 +247,7 @@ impl Part {
     }
 }
 
-fn lock(content: &Mutex<Content>) -> MutexGuard<'_, Content> {
+fn lock(content: &Mutex<RememberedContent>) -> MutexGuard<'_, RememberedContent> {
     content.lock()
 }
 

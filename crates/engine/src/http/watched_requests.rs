@@ -20,7 +20,7 @@ use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
 /// How long a request may go on after the policy has stopped permitting it. SPEC P11 allows one second
 /// for this and for closing the connection.
-const GRACE: Duration = Duration::from_millis(500);
+const FORBIDDEN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The requests of one connection that have reached an upstream and are not complete.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl WatchedRequests {
                 continue;
             }
             // Most requests are complete in a moment, and were judged by a whole policy (SPEC C7).
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(FORBIDDEN_TIMEOUT).await;
             if let Some(found) = self.judge(&live.current()) {
                 return found;
             }

@@ -20,14 +20,14 @@ use crate::enforce::VettedAddrs;
 
 /// How long an attempt runs alone before the next one starts beside it: the "Connection Attempt
 /// Delay" of RFC 8305 section 5, at its recommended value.
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(250);
 /// Addresses tried at most for one connection, so that a name with hundreds of them does not use
 /// hundreds of descriptors.
-const ATTEMPTS_MAX: usize = 16;
+const MAX_ATTEMPTS: usize = 16;
 
 /// When TCP first probes a silent peer, how often, and how many times without an answer. A peer
 /// that is gone is found within two minutes. The protocol over the connection sees none of it.
-const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_PROBES: u32 = 4;
 
@@ -64,15 +64,15 @@ impl Dial for TcpDialler {
 
 fn keep_alive() -> TcpKeepalive {
     TcpKeepalive::new()
-        .with_time(KEEP_ALIVE_AFTER)
+        .with_time(KEEP_ALIVE_TIME)
         .with_interval(KEEP_ALIVE_INTERVAL)
         .with_retries(KEEP_ALIVE_PROBES)
 }
 
 /// Connects to the first of `addresses` that answers (RFC 8305). Families alternate, beginning with
-/// that of the first address. The next attempt starts [`ATTEMPT_DELAY`] after the previous one, or
+/// that of the first address. The next attempt starts [`ATTEMPT_INTERVAL`] after the previous one, or
 /// at once when one fails. The first success wins and the other attempts are dropped. At most
-/// [`ATTEMPTS_MAX`] addresses are tried.
+/// [`MAX_ATTEMPTS`] addresses are tried.
 ///
 /// No task is spawned: dropping the returned future closes every attempt.
 ///
@@ -118,7 +118,7 @@ async fn race(
         attempts.extend(untried.next().map(|address| dialler.dial(address)));
         let finished = if untried.len() == 0 {
             attempts.next().await?
-        } else if let Ok(finished) = timeout(ATTEMPT_DELAY, attempts.next()).await {
+        } else if let Ok(finished) = timeout(ATTEMPT_INTERVAL, attempts.next()).await {
             finished?
         } else {
             continue;
@@ -131,7 +131,7 @@ async fn race(
 }
 
 /// RFC 8305 section 4, with a "First Address Family Count" of one: the families alternate from the
-/// first address on, each in its own order. Cut to [`ATTEMPTS_MAX`] after that, so that both
+/// first address on, each in its own order. Cut to [`MAX_ATTEMPTS`] after that, so that both
 /// families are in the result.
 fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let Some(first) = addresses.first() else {
@@ -147,7 +147,7 @@ fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
         turns.extend(same.next());
         turns.extend(other.next());
     }
-    turns.truncate(ATTEMPTS_MAX);
+    turns.truncate(MAX_ATTEMPTS);
     turns
 }
 
@@ -256,15 +256,15 @@ mod tests {
 
     impl Dial for Scripted {
         fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
-            struct Attempt<'a>(&'a Scripted, SocketAddr, Option<Event>);
-            impl Drop for Attempt<'_> {
+            struct DialAttempt<'a>(&'a Scripted, SocketAddr, Option<Event>);
+            impl Drop for DialAttempt<'_> {
                 fn drop(&mut self) {
                     self.0.note(self.1, self.2.take().unwrap_or(Dropped));
                 }
             }
             async move {
                 self.note(address, Began);
-                let mut attempt = Attempt(self, address, None);
+                let mut attempt = DialAttempt(self, address, None);
                 let result = match self.script[&address] {
                     Connects(after) => {
                         sleep(Duration::from_millis(after)).await;

@@ -2,11 +2,10 @@
 //!
 //! The key of a kept connection is the authority that it was vetted for, or the file of its unix socket,
 //! together with the generation of the settings, name servers and roots that vetted it. After a change the
-//! pool gives out no older connection. So a kept connection never carries a request to a destination that the new policy would
-//! refuse to dial. [`Lease`] decides what happens to a connection after its request.
+//! pool gives out no older connection, so none carries a request to a destination that the new policy would
+//! refuse to dial. [`Lease`] decides whether a connection is kept after its request.
 //!
-//! A task closes the connections whose time is over, whether requests come or not. It runs only while
-//! connections are kept.
+//! A task closes the connections whose time is over. It runs only while connections are kept.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,14 +29,14 @@ use crate::socket_file::SocketIdentity;
 use crate::tls::Wire;
 
 /// Most kept connections per authority or unix socket; further ones are closed after use.
-const PER_PEER: usize = 256;
+const MAX_PER_PEER: usize = 256;
 /// Most kept connections in total.
-const IN_ALL: usize = 1024;
+const MAX_KEPT: usize = 1024;
 /// How long a connection is kept without a request, if its origin names no shorter time. Most origins
 /// close idle connections after 60 seconds or more. The pool closes them earlier, so that no request meets
 /// the origin's close.
 pub(super) const KEEP_MILLIS: u64 = 50_000;
-/// Between two closings, so that connections with slightly different times are closed together.
+/// Time between two closings, so that connections with slightly different times are closed together.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The purpose that a kept connection was vetted for.
@@ -259,7 +258,7 @@ impl<B> Kept<B> {
     /// Returns whether the connection is kept.
     fn put(&mut self, key: Checkout, new: Idle<B>) -> bool {
         self.begin(key.generation);
-        if self.closed || key.generation != self.generation || self.count >= IN_ALL {
+        if self.closed || key.generation != self.generation || self.count >= MAX_KEPT {
             return false;
         }
         // One that has ended was forgotten already, or will be.
@@ -267,7 +266,7 @@ impl<B> Kept<B> {
             return false;
         }
         let idle = self.idle.entry(key.key).or_default();
-        if idle.len() >= PER_PEER {
+        if idle.len() >= MAX_PER_PEER {
             return false;
         }
         idle.push(new);

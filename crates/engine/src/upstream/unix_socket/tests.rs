@@ -119,7 +119,7 @@ async fn h10_what_is_no_socket_is_told_apart() {
     let dead = folder.path("dead");
     drop(UnixListener::bind(&dead).expect("a socket"));
     let socket = find(&dead).expect("the file stays");
-    let refused = connect(&socket).await.expect_err("nobody listens");
+    let refused = connect(&socket).await.expect_err("no listener");
     assert!(
         matches!(refused, SocketError::Connect(ConnectError::Refused)),
         "{refused:?}"
