@@ -466,7 +466,8 @@ impl Asked {
     }
 }
 
-fn told(decision: &Decision) -> String {
+/// A decision as the tables write it.
+pub(crate) fn told(decision: &Decision) -> String {
     let (verdict, source) = (decision.verdict(), decision.source());
     let through = match decision.handling() {
         Handling::Carry => "",
