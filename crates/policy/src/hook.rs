@@ -161,7 +161,7 @@ impl Hooks {
         };
         let target = match Target::read(request.target) {
             Ok(target) => target,
-            Err(flaw) => return HookVerdict::Ambiguous(Ambiguity::Path(flaw)),
+            Err(ambiguity) => return HookVerdict::Ambiguous(Ambiguity::Path(ambiguity)),
         };
         let mut refused = HookVerdict::NoMatch;
         for id in ids {

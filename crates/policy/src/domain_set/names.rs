@@ -39,7 +39,7 @@ struct Run {
     filter: u32,
 }
 
-/// What the table holds about a name.
+/// A name in the table, with its rules.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 struct Record {

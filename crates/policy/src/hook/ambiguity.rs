@@ -25,7 +25,7 @@ impl Ambiguity {
     /// The clause for people.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Path(flaw) => flaw.as_str(),
+            Self::Path(ambiguity) => ambiguity.as_str(),
             Self::QueryMethod => "the query has a name by which servers take another method",
             Self::QueryName => {
                 "the query has a name that servers could take for one that a hook judges"

@@ -51,7 +51,7 @@ pub struct PathPrefix {
 pub enum PathPrefixError {
     /// No path that a hook can cover begins like this.
     #[error("{0}, so no request can match it")]
-    Flaw(#[from] PathAmbiguity),
+    Ambiguous(#[from] PathAmbiguity),
     /// A `?`: in a URL the query follows it.
     #[error("a path prefix has no query (`?`)")]
     Query,
