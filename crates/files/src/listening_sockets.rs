@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use crate::Reading;
+use crate::read::Reading;
 
 /// The state of a socket that listens.
 const LISTEN: &str = "0A";
@@ -21,7 +21,7 @@ pub struct ListeningSocket {
     pub address: SocketAddr,
     /// Its user id.
     pub uid: Option<u32>,
-    /// The processes that have it open, as far as this user may see them.
+    /// The processes that have it open, without those that this user may not see.
     pub processes: Vec<SocketProcess>,
 }
 
@@ -90,7 +90,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// The processes by the inodes of their sockets, as far as this user may see them.
+/// The processes by the inodes of their sockets, without those that this user may not see.
 fn processes() -> HashMap<u64, Vec<SocketProcess>> {
     let mut found: HashMap<u64, Vec<SocketProcess>> = HashMap::new();
     let Ok(processes) = std::fs::read_dir("/proc") else {

@@ -9,7 +9,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What a range is for.
+/// The purpose of an address range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressClass {
     /// Global unicast: the internet.
@@ -45,7 +45,7 @@ pub struct SpecialPurpose<A> {
     pub prefix: A,
     /// Leading bits that count.
     pub length: u32,
-    /// What it is for.
+    /// Its purpose.
     pub class: AddressClass,
     /// The document behind the registry's row.
     pub source: &'static str,
@@ -141,7 +141,7 @@ impl AddressClass {
         self == Self::Public
     }
 
-    /// A word or two for people.
+    /// A short text for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Public => "public",
@@ -166,7 +166,7 @@ impl fmt::Display for AddressClass {
     }
 }
 
-/// The IPv4 addresses inside an IPv6 address: where its packets may end up. A list entry for one of
+/// The IPv4 addresses inside an IPv6 address, to which its packets may go. A list entry for one of
 /// them applies to the IPv6 form too.
 pub(crate) fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let bytes = address.octets();
@@ -182,9 +182,9 @@ pub(crate) fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         [0, 0, 0, 0, 0, 0 | 0xffff, ..]
         | [0, 0, 0, 0, 0xffff, 0, ..]
         | [0x64, 0xff9b, 0, 0, 0, 0, ..] => [Some(last), None, None, None],
-        // NAT64, local use (RFC 8215). The prefix length that the site uses cannot be seen from
-        // here, so each reading of RFC 6052 section 2.2 counts, except those in 0.0.0.0/8: no
-        // packet goes there, and a reading at the wrong place often begins with zeros.
+        // NAT64, local use (RFC 8215). The address does not show the prefix length of the site, so
+        // each reading of RFC 6052 section 2.2 counts. Readings in 0.0.0.0/8 do not: no packet goes
+        // there, and a wrong reading often begins with zeros.
         [0x64, 0xff9b, 1, ..] => [
             take([6, 7, 9, 10]),
             take([7, 9, 10, 11]),

@@ -1,6 +1,6 @@
 //! A host and a port: the content of a request-target, a `Host` field and a SOCKS5 address.
 //!
-//! It knows no schemes: the caller passes the port that a text without one means.
+//! It knows no schemes. The caller passes the default port.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -41,8 +41,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// [`AuthorityError::MissingPort`] when the text has no port and `default_port` is `None`;
-    /// otherwise what is wrong with the text.
+    /// [`AuthorityError::MissingPort`] when the text has no port and `default_port` is `None`. Another
+    /// error when the text is not an authority.
     pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, AuthorityError> {
         let text = text.trim();
         if text.contains('@') {

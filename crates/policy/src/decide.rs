@@ -27,8 +27,8 @@ pub enum DeciderAnswer {
     Ask,
 }
 
-/// The reason of a decider, as far as the policy has one for it. The decider's own text is not part
-/// of a decision.
+/// The reason of a decider, as the policy names it. The decider's own text is not part of a
+/// decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeciderReason {
     /// [`Reason::Denied`].
@@ -173,7 +173,8 @@ impl Policy {
         }
     }
 
-    /// What hooks, and then the mode, require of a request to a permitted host (SPEC P7, M7, M10).
+    /// The condition that hooks, and then the mode, set for a request to a permitted host (SPEC P7,
+    /// M7, M10).
     fn condition(&self, request: &Request<'_>) -> Condition {
         let has_hooks = self.is_hooked(request.host);
         let limited = self.mode == Mode::Limited;
@@ -241,7 +242,7 @@ impl Request<'_> {
     }
 }
 
-/// What a request to a permitted host still needs.
+/// The condition for a request to a permitted host.
 enum Condition {
     None,
     /// Its TLS must be intercepted.

@@ -17,7 +17,7 @@ pub enum Verdict {
     Ask,
 }
 
-/// What decided.
+/// The part of the proxy that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// The lists and the address rules.
@@ -156,12 +156,12 @@ impl Decision {
         self.verdict
     }
 
-    /// What decided.
+    /// The part of the proxy that decided.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// Why.
+    /// The reason.
     pub fn reason(&self) -> Reason {
         self.reason
     }

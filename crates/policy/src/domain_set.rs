@@ -32,7 +32,7 @@ pub struct DomainSet {
     addresses: HashMap<IpAddr, Vec<AddressRule>>,
     everything: Option<u32>,
     rules: Vec<RuleRow>,
-    /// The patterns that are not made from a name.
+    /// The texts of patterns without a name in `names`.
     texts: Vec<String>,
     files: Vec<Arc<str>>,
 }

@@ -1,5 +1,5 @@
-//! Header fields by name, in one table: which of them the proxy writes itself, keeps from going on,
-//! or passes (SPEC H3, P7, M9, M10).
+//! Header fields by name, in one table: which of them the proxy writes itself, which it removes, and
+//! which it passes on (SPEC H3, P7, M9, M10). Forwarding and the check of hook actions use it.
 //!
 //! Names are compared as CGI compares them. CGI turns every field into a variable (RFC 3875 section
 //! 4.1.18), and servers write `_` for each character that is not a letter or a digit: behind them
@@ -30,7 +30,7 @@ pub enum FieldClass {
     OwnAnswer,
 }
 
-/// How much of a request is judged. A field that could change a judged part must not be passed on.
+/// The part of a request that is judged. A field that could change it is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scrutiny {
     /// The host.
@@ -121,7 +121,7 @@ impl FieldClass {
 }
 
 impl Policy {
-    /// How much of a request to a host is judged.
+    /// The part of a request to a host that is judged.
     pub fn scrutiny(&self, host: &Host) -> Scrutiny {
         match self.mode() {
             _ if self.is_hooked(host) => Scrutiny::Head,
@@ -136,7 +136,7 @@ pub fn is_same_field(one: &str, other: &str) -> bool {
     is_same(one.as_bytes(), other.as_bytes())
 }
 
-/// Whether a request's field of this name, in lower case, ends at the proxy.
+/// Whether the proxy removes the field of this name, in lower case, from a request.
 pub fn ends_here(name: &str, scrutiny: Scrutiny) -> bool {
     match FieldClass::of(name) {
         Some(HopByHop | ToProxy | Forwarding) => true,
@@ -148,8 +148,8 @@ pub fn ends_here(name: &str, scrutiny: Scrutiny) -> bool {
     }
 }
 
-/// Whether an answer's field of this name, in lower case, ends at the proxy. Clients do not fold
-/// names.
+/// Whether the proxy removes the field of this name, in lower case, from an answer. Clients compare
+/// names exactly.
 pub fn ends_here_in_answers(name: &str) -> bool {
     let listed = FIELDS.iter().find(|(listed, _)| *listed == name);
     matches!(listed, Some((_, HopByHop | OwnAnswer)))

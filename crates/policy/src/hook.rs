@@ -2,8 +2,8 @@
 //! (SPEC M9, M10).
 //!
 //! A hook names one host and the methods, paths, query values and fields of the requests that it
-//! covers. A host with hooks accepts no others: a request that no hook covers is refused, and so is
-//! one that could be read in two ways. The first hook that covers a request wins, in the order of
+//! covers. For a host with hooks, a request that no hook covers is refused, and so is one that could
+//! be read in two ways. The first hook that covers a request wins, in the order of
 //! the specification. What a hook then changes in the request is not part of this crate. `text`
 //! parses the texts of a hook, `glob` matches wildcards, and `target` reads requests.
 
@@ -26,7 +26,7 @@ use target::Target;
 
 pub use ambiguity::Ambiguity;
 pub use miss::{HookMiss, MissedClause};
-pub use target::PathFlaw;
+pub use target::PathAmbiguity;
 pub use text::{
     HeaderNameText, HookMethod, NotAToken, PathPrefix, PathPrefixError, ValuePattern,
     ValuePatternError, WildcardError,
@@ -41,7 +41,7 @@ pub struct HookSpec {
     pub written_at: Option<ConfigLine>,
     /// The exact host that it covers.
     pub host: Host,
-    /// The methods that it covers, none of which is `CONNECT`.
+    /// The methods that it covers. `CONNECT` is never among them.
     pub methods: Vec<HookMethod>,
     /// The beginnings of paths that it covers.
     pub path_prefixes: Vec<PathPrefix>,
@@ -151,7 +151,7 @@ impl Hooks {
 
     /// The first hook of the host that covers the request.
     ///
-    /// No hook covers a path that could be read in two ways ([`PathFlaw`]). No hook covers a query
+    /// No hook covers a path that could be read in two ways ([`PathAmbiguity`]). No hook covers a query
     /// with a name by which servers take another method, unless the hook judges that name. A hook
     /// that looks at queries does not cover one with another [`Ambiguity`]. The cost is
     /// proportional to the request and the hooks of its host, whatever their patterns.
@@ -161,7 +161,7 @@ impl Hooks {
         };
         let target = match Target::read(request.target) {
             Ok(target) => target,
-            Err(flaw) => return HookVerdict::Ambiguous(Ambiguity::Path(flaw)),
+            Err(ambiguity) => return HookVerdict::Ambiguous(Ambiguity::Path(ambiguity)),
         };
         let mut refused = HookVerdict::NoMatch;
         for id in ids {
@@ -192,7 +192,7 @@ impl Hooks {
         self.hooks.len()
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.hooks.is_empty()
     }

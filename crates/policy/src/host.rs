@@ -17,8 +17,8 @@ const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 /// Longest zone identifier; interface names are shorter on every system we run on.
 const MAX_SCOPE: usize = 32;
-/// Longest accepted input. Longer spellings of a name of [`MAX_NAME`] A-label bytes are not worth
-/// the time of a UTS 46 mapping.
+/// Longest accepted input. It bounds the time of a UTS 46 mapping: a name of [`MAX_NAME`] A-label bytes
+/// may have longer spellings.
 const MAX_INPUT: usize = 1024;
 
 /// A host in its canonical form, in which policy judges it and upstream gets it.
@@ -26,7 +26,7 @@ const MAX_INPUT: usize = 1024;
 pub enum Host {
     /// A DNS name.
     Name(Name),
-    /// An IPv4 address, in whatever spelling it was given. An IPv4-mapped IPv6 address
+    /// An IPv4 address, given in any spelling. An IPv4-mapped IPv6 address
     /// (`::ffff:192.0.2.1`, RFC 4291 section 2.5.5.2) becomes the IPv4 address that a socket would
     /// really reach.
     V4(Ipv4Addr),
@@ -81,7 +81,8 @@ pub enum HostError {
 impl Host {
     /// Parses a host without a port: a name, an IPv4 address in any spelling that a resolver would
     /// take, or an IPv6 address with or without brackets and zone (`%25zone` means `%zone`,
-    /// RFC 6874; `%25` alone is zone `25` without brackets and an empty zone in them). White space around it and one trailing dot are dropped.
+    /// RFC 6874; `%25` alone is zone `25` without brackets and an empty zone in them). White space
+    /// around the text and one trailing dot are dropped.
     ///
     /// # Errors
     ///
@@ -136,7 +137,7 @@ impl Host {
     }
 }
 
-/// The same for a name in its canonical text.
+/// [`Host::is_localhost`] for a name in its canonical text.
 pub(crate) fn is_localhost(name: &str) -> bool {
     name.strip_suffix("localhost")
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

@@ -50,8 +50,8 @@ pub use explain::Explanation;
 pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_field};
 pub use hook::{
     Ambiguity, Fields, HeaderNameText, HookId, HookMatch, HookMethod, HookMiss, HookRequest,
-    HookSpec, HookVerdict, Hooks, MissedClause, NotAToken, PathFlaw, PathPrefix, PathPrefixError,
-    ValuePattern, ValuePatternError, WildcardError,
+    HookSpec, HookVerdict, Hooks, MissedClause, NotAToken, PathAmbiguity, PathPrefix,
+    PathPrefixError, ValuePattern, ValuePatternError, WildcardError,
 };
 pub use host::{Host, HostError, Ipv6Host, Name};
 pub use local_addresses::{LocalAddresses, NoLocalAddresses, is_local_address};

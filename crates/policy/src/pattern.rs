@@ -23,7 +23,7 @@ pub enum ListKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(pub(crate) Shape);
 
-/// What a pattern covers.
+/// The hosts that a pattern covers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Shape {
     /// `*`: every host.
@@ -86,7 +86,7 @@ pub enum PatternError {
     /// A character class or `?`.
     #[error("the pattern holds {0:?}: the only wildcard is `*`")]
     NotAWildcard(char),
-    /// The rest is not a valid host.
+    /// The remaining text is not a valid host.
     #[error(transparent)]
     Host(#[from] HostError),
 }
@@ -277,7 +277,7 @@ mod tests {
 
     use super::label_matches;
 
-    /// What a star means, in three lines.
+    /// The meaning of `*`, in a few lines.
     fn matches_naively(pattern: &[u8], label: &[u8]) -> bool {
         match (pattern, label) {
             ([b'*', rest @ ..], _) => {

@@ -10,7 +10,7 @@ use crate::policy::{Policy, State};
 use crate::proxy_listeners::{Transport, reached_by_host};
 use crate::request::Facts;
 
-/// What a tunnel that must be intercepted turned out to carry.
+/// The content of a tunnel that must be intercepted and cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TunnelContent {
     /// Bytes that are neither TLS nor HTTP, so no request can be judged (SPEC M2).

@@ -63,7 +63,7 @@ pub struct HttpHead<'a> {
     pub content: Content,
 }
 
-/// The state of the proxy and its machine, as far as decisions depend on it.
+/// The state of the proxy and its machine that decisions depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// Knows the addresses of this machine.

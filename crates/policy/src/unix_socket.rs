@@ -14,7 +14,7 @@ use crate::request::HttpHead;
 
 /// An absolute path without empty, `.` or `..` segments.
 ///
-/// `..` is resolved in the text, as in a browser's address bar, before any file is looked at.
+/// `..` is resolved in the text, as in a browser's address bar, before any file is inspected.
 /// Resolved on the disk, `/any/thing/../../run/x.sock` would reveal to every client whether
 /// `/any/thing` exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -125,7 +125,7 @@ impl Policy {
     /// then the mode; then the platform; then a path that is not absolute; then the lists, where
     /// deny wins; then the proxy's own sockets.
     ///
-    /// It may be called without `leads_to`, before files are looked at. The file can turn
+    /// It may be called without `leads_to`, before files are inspected. The file can turn
     /// [`Reason::NotAllowed`] of an absolute path into a permission, and a permission into a
     /// refusal.
     pub fn decide_unix_socket(

@@ -297,6 +297,28 @@ fn c6_p8_with_managed_domains_only_nothing_is_left_to_a_decider() {
 }
 
 #[test]
+fn p8_c6_managed_domains_only_leaves_no_host_to_a_decider() {
+    let managed = "allowed_domains = [\"m.example\"]";
+    let only = format!("{managed}\nmanaged_allowed_domains_only = true");
+    for (requirements, expected) in [(managed, true), (&only, false)] {
+        let settings = Root::requiring(requirements).loaded("").settings;
+        let request = Request {
+            host: &Host::parse("other.example").expect("a host"),
+            port: 443,
+            kind: &RequestKind::HttpConnect,
+            facts: Facts {
+                machine: &NoLocalAddresses,
+                listeners: &NoProxyListeners,
+                interception: InterceptionSupport::Available,
+            },
+        };
+        let decision = settings.policy.decide(&request);
+        let leaves = settings.policy.leaves_to_decider(decision);
+        assert_eq!(leaves, expected, "{requirements}");
+    }
+}
+
+#[test]
 fn c6_with_managed_domains_only_user_entries_are_ignored_with_a_warning() {
     let root =
         Root::requiring("allowed_domains = [\"m.example\"]\nmanaged_allowed_domains_only = true");

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use super::TooLarge;
 
-/// "No rule" in a [`Record`].
+/// Stands for no rule in a [`Record`].
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Average number of records per entry of the directory.
@@ -39,7 +39,7 @@ struct Run {
     filter: u32,
 }
 
-/// What the table holds about a name.
+/// A name in the table, with its rules.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 struct Record {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_found_and_no_other() {
+    fn p2_every_name_is_found_and_no_other() {
         for size in [0, 1, 2, 3, 5, 1000, 20_000] {
             let filler = "of-all-lengths.that-there-are.";
             let names: Vec<_> = (0..size)
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_one_hash_are_told_apart() {
+    fn p2_names_with_the_same_hash_are_distinguished() {
         let long = "a-name-that-is-longer-than-a-record.x";
         let names: Vec<_> = [
             "a.b",
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn suffixes_have_the_hash_that_they_have_alone() {
+    fn p2_a_suffix_has_the_hash_of_the_same_name() {
         let name = "a.bc.d.example";
         let found: Vec<_> = suffixes(name.as_bytes()).collect();
         let starts: Vec<_> = found.iter().map(|(start, _)| *start).collect();

@@ -1,6 +1,6 @@
 //! Why a request can be read in more than one way and so matches no hook (SPEC M10).
 
-use super::target::PathFlaw;
+use super::target::PathAmbiguity;
 
 /// A part of a request that servers read in different ways. `Display` writes a clause for people,
 /// without any part of the request.
@@ -8,12 +8,12 @@ use super::target::PathFlaw;
 #[error("{}", self.as_str())]
 pub enum Ambiguity {
     /// The path.
-    Path(PathFlaw),
+    Path(PathAmbiguity),
     /// A name in the query that overrides the method for some servers.
     QueryMethod,
     /// A name in the query that some servers take for one that the hook judges.
     QueryName,
-    /// A `%` without two hex digits behind it.
+    /// A `%` that two hex digits do not follow.
     QueryEncoding,
     /// A `;`, which separates pairs for some servers, or a delimiter in a name.
     QueryDelimiter,
@@ -25,7 +25,7 @@ impl Ambiguity {
     /// The clause for people.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Path(flaw) => flaw.as_str(),
+            Self::Path(ambiguity) => ambiguity.as_str(),
             Self::QueryMethod => "the query has a name by which servers take another method",
             Self::QueryName => {
                 "the query has a name that servers could take for one that a hook judges"

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob {
     first: Box<str>,
-    /// Each follows a `*`.
+    /// The pieces that follow a `*` each.
     others: Vec<Box<str>>,
 }
 
@@ -99,7 +99,7 @@ mod tests {
 
     use super::Glob;
 
-    /// What a star means, in three lines.
+    /// The meaning of `*`, in a few lines.
     fn covers_naively(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern, text) {
             ([b'*', rest @ ..], _) => {

@@ -1,7 +1,7 @@
 //! Which parts of a hook a request misses, for people (SPEC K5).
 //!
-//! It asks the same questions as [`Hooks::judge`], one by one. No value of the hook is named: it may
-//! be a secret.
+//! It makes the same checks as [`Hooks::judge`], one by one. It names no value of the hook, since that
+//! may be a secret.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use super::target::Target;
 use super::text::{HeaderNameText, HookMethod, PathPrefix};
 use super::{HookId, HookRequest, HookSpec, Hooks, field_presence};
 
-/// Methods or prefixes of a hook that a sentence lists at most.
+/// How many methods or prefixes of a hook a sentence lists at most.
 const MAX_LISTED: usize = 6;
 
 /// A hook that does not cover a request.
@@ -21,7 +21,7 @@ const MAX_LISTED: usize = 6;
 pub struct HookMiss<'h> {
     /// The hook.
     pub hook: HookId,
-    /// What the request misses; at least one.
+    /// The parts that do not cover the request, at least one.
     pub clauses: Vec<MissedClause<'h>>,
 }
 
@@ -45,8 +45,8 @@ pub enum MissedClause<'h> {
 }
 
 impl Hooks {
-    /// What each hook of the host misses in a request that none of them covers: the nearest hook
-    /// first, which misses the least. Empty for a path that could be read in two ways.
+    /// For each hook of the host, the parts that do not cover the request. The hook with the fewest
+    /// comes first. Empty for a path that could be read in two ways.
     pub fn misses(&self, request: &HookRequest<'_>) -> Vec<HookMiss<'_>> {
         let Ok(target) = Target::read(request.target) else {
             return Vec::new();

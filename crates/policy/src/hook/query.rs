@@ -32,7 +32,7 @@ pub(super) enum Presence {
     OtherValue,
 }
 
-/// A name as the most lenient server reads it.
+/// A name in the form that the most lenient server reads.
 struct Folded {
     /// Its letters and digits without case, and `_` for each run of other characters between them.
     text: String,

@@ -1,7 +1,8 @@
 //! Request-targets, for hooks: a path that can be read in one way only, and a query.
 //!
-//! Origins change a path in different ways before they act on it. They decode it once or twice,
-//! remove `..`, read `\` as `/`. A path on which they could differ matches no hook (SPEC M10).
+//! Origins change a path in different ways before they act on it: they decode it once or twice,
+//! remove `..`, or read `\` as `/`. A path that they could read differently matches no hook (SPEC
+//! M10).
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -19,7 +20,7 @@ pub(super) struct Target<'t> {
 /// Why a path could be read in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{}", self.as_str())]
-pub enum PathFlaw {
+pub enum PathAmbiguity {
     /// It does not begin with `/`: an authority, a whole URL, or `*`.
     NotRooted,
     /// `\`, which some origins read as `/`.
@@ -48,7 +49,7 @@ pub enum PathFlaw {
     NotUtf8,
 }
 
-impl PathFlaw {
+impl PathAmbiguity {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::NotRooted => "a path begins with `/`",
@@ -67,7 +68,7 @@ impl PathFlaw {
 }
 
 impl<'t> Target<'t> {
-    pub(super) fn read(target: &'t str) -> Result<Self, PathFlaw> {
+    pub(super) fn read(target: &'t str) -> Result<Self, PathAmbiguity> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = decode(path)?;
         check(&path)?;
@@ -79,12 +80,12 @@ impl<'t> Target<'t> {
 }
 
 /// Decodes a path or a part of one, without judging its segments.
-pub(super) fn decode(path: &str) -> Result<Cow<'_, str>, PathFlaw> {
+pub(super) fn decode(path: &str) -> Result<Cow<'_, str>, PathAmbiguity> {
     if path.contains('\\') {
-        return Err(PathFlaw::Backslash);
+        return Err(PathAmbiguity::Backslash);
     }
     if path.contains('#') {
-        return Err(PathFlaw::Fragment);
+        return Err(PathAmbiguity::Fragment);
     }
     let hidden = |triplet: &str| {
         let delimiters = ["2f", "5c", "25", "3f", "23", "3b"];
@@ -96,39 +97,39 @@ pub(super) fn decode(path: &str) -> Result<Cow<'_, str>, PathFlaw> {
         })
     };
     if path.split('%').skip(1).any(hidden) {
-        return Err(PathFlaw::EncodedDelimiter);
+        return Err(PathAmbiguity::EncodedDelimiter);
     }
-    let bytes = percent_decode(path).ok_or(PathFlaw::BadPercent)?;
-    text(bytes).ok_or(PathFlaw::NotUtf8)
+    let bytes = percent_decode(path).ok_or(PathAmbiguity::BadPercent)?;
+    text(bytes).ok_or(PathAmbiguity::NotUtf8)
 }
 
 /// Judges a decoded path.
-pub(super) fn check(path: &str) -> Result<(), PathFlaw> {
+pub(super) fn check(path: &str) -> Result<(), PathAmbiguity> {
     if !path.starts_with('/') {
-        return Err(PathFlaw::NotRooted);
+        return Err(PathAmbiguity::NotRooted);
     }
     if path.contains(char::is_control) {
-        return Err(PathFlaw::Control);
+        return Err(PathAmbiguity::Control);
     }
     if path.contains(is_lookalike) {
-        return Err(PathFlaw::Lookalike);
+        return Err(PathAmbiguity::Lookalike);
     }
     let is_dots = |segment: &str| {
         !segment.is_empty() && segment.chars().all(|c| c == '.' || c.is_whitespace())
     };
     if path.split('/').any(is_dots) {
-        return Err(PathFlaw::DotSegment);
+        return Err(PathAmbiguity::DotSegment);
     }
     if path.contains("//") {
-        return Err(PathFlaw::EmptySegment);
+        return Err(PathAmbiguity::EmptySegment);
     }
     if path.contains(';') {
-        return Err(PathFlaw::Parameters);
+        return Err(PathAmbiguity::Parameters);
     }
     Ok(())
 }
 
-/// Whether a character outside ASCII becomes `.`, `/`, `\`, `%`, `?`, `#` or `;`, or a text with
+/// Whether a character outside ASCII turns into `.`, `/`, `\`, `%`, `?`, `#` or `;`, or a text with
 /// one of them, by Unicode's compatibility decomposition or by the best fit of Windows' code pages.
 fn is_lookalike(c: char) -> bool {
     matches!(c,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::glob::Glob;
-use super::target::{self, PathFlaw};
+use super::target::{self, PathAmbiguity};
 
 /// Prefix of a text that is taken literally.
 const LITERAL: &str = "literal:";
@@ -51,7 +51,7 @@ pub struct PathPrefix {
 pub enum PathPrefixError {
     /// No path that a hook can cover begins like this.
     #[error("{0}, so no request can match it")]
-    Flaw(#[from] PathFlaw),
+    Ambiguous(#[from] PathAmbiguity),
     /// A `?`: in a URL the query follows it.
     #[error("a path prefix has no query (`?`)")]
     Query,

@@ -178,7 +178,7 @@ fn yes() -> bool {
 }
 
 #[test]
-fn hosts_are_read_in_one_way_only() {
+fn p1_a_host_has_one_reading() {
     run("hosts", |_, row: &Spelling| {
         let text = row.expand(&row.text);
         let host = Host::parse(&text);
@@ -197,14 +197,14 @@ fn hosts_are_read_in_one_way_only() {
 }
 
 #[test]
-fn authorities_are_read_in_one_way_only() {
+fn p1_an_authority_has_one_reading() {
     run("authorities", |_, row: &Spelling| {
         row.check(Authority::parse(&row.text, row.default))
     });
 }
 
 #[test]
-fn patterns_mean_one_thing_or_are_refused() {
+fn p2_a_pattern_has_one_meaning_or_is_refused() {
     run("patterns", |_, row: &Spelling| {
         let list = match row.list {
             List::Allow => ListKind::Allow,
@@ -226,7 +226,7 @@ fn patterns_mean_one_thing_or_are_refused() {
 }
 
 #[test]
-fn addresses_have_the_class_of_the_registry() {
+fn p5_an_address_has_the_class_of_the_registry() {
     run("addresses", |_, row: &Classified| {
         let class = AddressClass::of(row.address);
         same("class", class.as_str(), row.class.as_str())?;
@@ -235,42 +235,42 @@ fn addresses_have_the_class_of_the_registry() {
 }
 
 #[test]
-fn lists_decide() {
+fn p3_the_lists_decide() {
     run("decisions", Asked::check);
 }
 
 #[test]
-fn resolved_addresses_decide() {
+fn p4_the_resolved_addresses_decide() {
     run("resolved", Asked::check);
 }
 
 #[test]
-fn modes_decide() {
+fn p7_the_mode_decides() {
     run("modes", Asked::check);
 }
 
 #[test]
-fn own_listeners_are_never_reached() {
+fn p6_own_listeners_are_never_reached() {
     run("own-listeners", Asked::check);
 }
 
 #[test]
-fn hooks_decide() {
+fn m10_the_hooks_decide() {
     run("hooks", hooks::Asked::check);
 }
 
 #[test]
-fn hook_texts_mean_one_thing_or_are_refused() {
+fn m9_a_hooks_text_has_one_meaning_or_is_refused() {
     run("hook-texts", |_, row: &hooks::Text| row.check());
 }
 
 #[test]
-fn unix_sockets_decide() {
+fn h10_the_lists_of_unix_sockets_decide() {
     run("unix-sockets", |_, row: &unix_sockets::Asked| row.check());
 }
 
 #[test]
-fn unix_socket_paths_mean_one_thing_or_are_refused() {
+fn h10_the_path_of_a_unix_socket_has_one_meaning_or_is_refused() {
     run("unix-socket-paths", |_, row: &Spelling| {
         let path = UnixSocketPath::parse(row.text.as_bytes());
         if let Ok(path) = &path {
@@ -466,7 +466,8 @@ impl Asked {
     }
 }
 
-fn told(decision: &Decision) -> String {
+/// A decision as the tables write it.
+pub(crate) fn told(decision: &Decision) -> String {
     let (verdict, source) = (decision.verdict(), decision.source());
     let through = match decision.handling() {
         Handling::Carry => "",

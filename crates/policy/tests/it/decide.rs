@@ -128,9 +128,9 @@ fn number(value: u32, base: u8, zeros: usize) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
-    /// P2, P3, P10: the same reason as the twin, and a rule that really covers the host.
+    /// The same reason as the twin, and a rule that really covers the host.
     #[test]
-    fn decides_as_the_naive_interpreter(
+    fn p3_p10_decisions_equal_those_of_the_naive_interpreter(
         allowed in vec(pattern(ListKind::Allow), 0..8),
         denied in vec(pattern(ListKind::Deny), 0..4),
         local_binding in any::<bool>(),
@@ -165,9 +165,8 @@ proptest! {
         }
     }
 
-    /// P10: what is explained is what is decided.
     #[test]
-    fn explains_what_it_decides(
+    fn p10_an_explanation_shows_the_decision(
         allowed in vec(pattern(ListKind::Allow), 0..4),
         denied in vec(pattern(ListKind::Deny), 0..2),
         host in host(),
@@ -185,17 +184,17 @@ proptest! {
         }
     }
 
-    /// P1: no bytes make the parser panic, and what it accepts is in canonical form.
+    /// No bytes make the parser panic. A host that it accepts is in canonical form.
     #[test]
-    fn any_bytes_are_a_sound_host_or_none(bytes in vec(any::<u8>(), 0..80)) {
+    fn p1_any_bytes_are_a_canonical_host_or_an_error(bytes in vec(any::<u8>(), 0..80)) {
         if let Ok(host) = Host::parse_bytes(&bytes) {
             assert_sound(&host)?;
         }
     }
 
-    /// P1: as above, with letters that often form a host.
+    /// As above, with letters that often form a host.
     #[test]
-    fn any_text_is_a_sound_host_or_none(
+    fn p1_any_text_is_a_canonical_host_or_an_error(
         text in "[a-fxXnN0-9.:%\\[\\]_\u{ad}ßςüÜ０１．。Ａ℀-]{0,40}",
         label in "(xn--)?[a-z0-9-]{0,12}",
     ) {
@@ -206,9 +205,9 @@ proptest! {
         }
     }
 
-    /// P1: every spelling that `inet_aton` reads is the address and never a name.
+    /// For every spelling that `inet_aton` reads.
     #[test]
-    fn every_spelling_of_an_ipv4_address_is_that_address(
+    fn p1_every_spelling_of_an_ipv4_address_is_that_address(
         bits in any::<u32>(),
         parts in 1_u32..=4,
         bases in any::<[u8; 4]>(),
@@ -225,16 +224,15 @@ proptest! {
         prop_assert_eq!(Host::parse(&text), Ok(Host::V4(Ipv4Addr::from(bits))), "{}", text);
     }
 
-    /// P2: a pattern's canonical text means the same pattern.
     #[test]
-    fn patterns_are_read_as_they_are_written(pattern in pattern(ListKind::Allow)) {
+    fn p2_the_canonical_text_of_a_pattern_parses_to_it(pattern in pattern(ListKind::Allow)) {
         let text = pattern.to_string();
         prop_assert_eq!(Pattern::parse(&text, ListKind::Allow), Ok(pattern));
     }
 
-    /// P2: no text makes the pattern parser panic, and what it takes has a canonical text.
+    /// No text makes the parser panic. An accepted pattern has a canonical text.
     #[test]
-    fn any_text_is_a_pattern_or_none(text in "[ab*.:/%\\[\\]1xü-]{0,24}") {
+    fn p2_any_text_is_a_pattern_or_an_error(text in "[ab*.:/%\\[\\]1xü-]{0,24}") {
         if let Ok(pattern) = Pattern::parse(&text, ListKind::Allow) {
             prop_assert_eq!(Pattern::parse(&pattern.to_string(), ListKind::Allow), Ok(pattern));
         }
@@ -244,9 +242,9 @@ proptest! {
     }
 }
 
-/// P1: a name cut off anywhere, as a client may do, is sound or refused.
+/// A client may cut a name off anywhere.
 #[test]
-fn every_prefix_of_trouble_is_a_sound_host_or_none() {
+fn p1_every_prefix_of_a_difficult_host_is_a_host_or_an_error() {
     for text in NASTY {
         for end in 0..=text.len() {
             for bytes in [&text.as_bytes()[..end], &text.as_bytes()[end..]] {

@@ -2,5 +2,6 @@
 
 mod cases;
 mod decide;
+mod decider;
 mod hooks;
 mod naive;
