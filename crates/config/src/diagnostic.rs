@@ -4,15 +4,15 @@
 //! printed, logged or sent when the files are gone. This module finds no problems itself.
 
 mod content;
+mod problems;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::text::{TextSpan, Texts};
 pub(crate) use content::{quoted, shown};
+pub(crate) use problems::Problems;
 
-/// Errors that are listed in full; the others are counted.
-const MAX_LISTED: usize = 100;
 /// Characters of a line that are shown.
 const MAX_WIDTH: usize = 96;
 /// Characters shown before the part in question when the line is cut.
@@ -76,32 +76,6 @@ pub struct Excerpt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
     listed: Vec<Diagnostic>,
-    unlisted: usize,
-}
-
-/// Collects findings while a configuration is checked. Its memory is bounded, however many there
-/// are.
-#[derive(Debug)]
-pub(crate) struct Problems<'t> {
-    pub(crate) texts: &'t Texts,
-    excerpts: Excerpts,
-    errors: FindingList,
-    warnings: FindingList,
-    notes: FindingList,
-}
-
-/// Whether findings show their line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Excerpts {
-    Shown,
-    /// The line may hold a secret.
-    LeftOut,
-}
-
-#[derive(Debug, Default)]
-struct FindingList {
-    /// Each with its place, to sort by; `None` sorts first.
-    listed: Vec<(Option<TextSpan>, Diagnostic)>,
     unlisted: usize,
 }
 
@@ -183,13 +157,6 @@ impl Diagnostic {
             help: (!help.is_empty()).then(|| printable(&content::with_content(help))),
             outline: Outline::of(message, help),
         }
-    }
-
-    fn with(mut self, excerpts: Excerpts) -> Self {
-        if excerpts == Excerpts::LeftOut {
-            self.excerpt = None;
-        }
-        self
     }
 
     /// `source:line:column: message (help)`, without the excerpt.
@@ -279,85 +246,6 @@ impl Excerpt {
     }
 }
 
-impl<'t> Problems<'t> {
-    pub(crate) fn new(texts: &'t Texts) -> Self {
-        Self {
-            texts,
-            excerpts: Excerpts::Shown,
-            errors: FindingList::default(),
-            warnings: FindingList::default(),
-            notes: FindingList::default(),
-        }
-    }
-
-    /// Checks a part of the text that may hold a secret. Findings in it do not show the line (SPEC
-    /// B4).
-    pub(crate) fn without_excerpts<T>(&mut self, check: impl FnOnce(&mut Self) -> T) -> T {
-        let before = std::mem::replace(&mut self.excerpts, Excerpts::LeftOut);
-        let checked = check(self);
-        self.excerpts = before;
-        checked
-    }
-
-    /// Adds a problem that makes the configuration unusable. `help` may be empty.
-    pub(crate) fn error(&mut self, place: TextSpan, message: &str, help: &str) {
-        let excerpts = self.excerpts;
-        self.errors.add(place, || {
-            Diagnostic::at(Severity::Error, self.texts, place, message, help).with(excerpts)
-        });
-    }
-
-    /// Adds a warning about a setting that does not do what it seems to say.
-    pub(crate) fn warning(&mut self, place: TextSpan, message: &str, help: &str) {
-        let excerpts = self.excerpts;
-        self.warnings.add(place, || {
-            Diagnostic::at(Severity::Warning, self.texts, place, message, help).with(excerpts)
-        });
-    }
-
-    /// Adds a note about a setting that has a newer form.
-    pub(crate) fn note(&mut self, place: TextSpan, message: &str, help: &str) {
-        let excerpts = self.excerpts;
-        self.notes.add(place, || {
-            Diagnostic::at(Severity::Note, self.texts, place, message, help).with(excerpts)
-        });
-    }
-
-    /// Adds an error about a whole source, or about no source.
-    pub(crate) fn error_about(&mut self, found: Diagnostic) {
-        self.errors.listed.push((None, found));
-    }
-
-    /// The errors, if there are any.
-    pub(crate) fn check(&mut self) -> Result<(), Diagnostics> {
-        if self.errors.listed.is_empty() {
-            return Ok(());
-        }
-        let unlisted = self.errors.unlisted;
-        let mut all = std::mem::take(&mut self.errors.listed);
-        all.append(&mut self.warnings.listed);
-        Err(Diagnostics {
-            listed: sorted(all),
-            unlisted,
-        })
-    }
-
-    /// The warnings and the notes of a configuration that can be used.
-    pub(crate) fn into_warnings_and_notes(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        (sorted(self.warnings.listed), sorted(self.notes.listed))
-    }
-}
-
-impl FindingList {
-    fn add(&mut self, place: TextSpan, make: impl FnOnce() -> Diagnostic) {
-        if self.listed.len() < MAX_LISTED {
-            self.listed.push((Some(place), make()));
-        } else {
-            self.unlisted += 1;
-        }
-    }
-}
-
 impl std::error::Error for Diagnostics {}
 
 /// All findings, each as [`Diagnostic`] displays itself, then the number of errors that are not
@@ -420,15 +308,6 @@ impl fmt::Display for Severity {
             Self::Note => "note",
         })
     }
-}
-
-/// By place: the order of the layers, then of the text.
-fn sorted(mut found: Vec<(Option<TextSpan>, Diagnostic)>) -> Vec<Diagnostic> {
-    found.sort_by_key(|(place, _)| *place);
-    found
-        .into_iter()
-        .map(|(_, diagnostic)| diagnostic)
-        .collect()
 }
 
 /// A message without characters that a terminal or a log line interprets.

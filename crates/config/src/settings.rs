@@ -5,16 +5,22 @@
 //! [`load`](crate::load()) or by `Default`, is never changed afterwards, and is replaced as a whole
 //! by a reload (SPEC C7).
 
+mod daemon;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
 
 use crate::action::Actions;
 use crate::config_lines::ConfigLines;
 use crate::managed::Managed;
+
+pub use daemon::{
+    Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
+    Resolver, Sandbox,
+};
 
 /// Everything the proxy runs on. The default is the behaviour without any file (SPEC L7).
 #[derive(Clone, Debug)]
@@ -113,201 +119,6 @@ pub struct UnixSockets {
     pub allow_all: bool,
 }
 
-/// `[daemon]` (SPEC C5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Daemon {
-    /// The user that the worker runs as.
-    pub user: Option<String>,
-    /// The group that the worker runs as.
-    pub group: Option<String>,
-    /// Whether confinement of the worker is required.
-    pub sandbox: Sandbox,
-    /// Where state is kept.
-    pub state_dir: Option<PathBuf>,
-    /// The log level or filter; never empty.
-    pub log: String,
-    /// How log records are written.
-    pub log_format: LogFormat,
-    /// Which ends of permitted attempts are logged at level `info`.
-    pub log_flows: LogFlows,
-    /// `[daemon.control]`.
-    pub control: Control,
-    /// `[daemon.admin]`.
-    pub admin: Admin,
-    /// `[daemon.resolver]`.
-    pub resolver: Resolver,
-    /// `[daemon.limits]`.
-    pub limits: Limits,
-}
-
-/// Whether the process that talks to the network confines itself first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sandbox {
-    /// Fully, or it does not run.
-    Require,
-    /// With everything that the system supports. What is missing is logged.
-    #[default]
-    Try,
-    /// Not at all.
-    Off,
-}
-
-impl Sandbox {
-    /// The words in configurations.
-    pub(crate) const WORDS: [(&str, Self); 3] = [
-        ("require", Self::Require),
-        ("try", Self::Try),
-        ("off", Self::Off),
-    ];
-
-    /// The word in configurations.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Require => "require",
-            Self::Try => "try",
-            Self::Off => "off",
-        }
-    }
-
-    /// Larger is stricter.
-    pub(crate) fn strictness(self) -> u8 {
-        match self {
-            Self::Require => 2,
-            Self::Try => 1,
-            Self::Off => 0,
-        }
-    }
-}
-
-/// How log records are written (SPEC R4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// The journal under systemd, else text.
-    #[default]
-    Auto,
-    /// Native journal fields.
-    Journal,
-    /// Lines for people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl LogFormat {
-    /// The words in configurations.
-    pub(crate) const WORDS: &[&str] = &["auto", "journal", "text", "json"];
-
-    const ALL: [Self; 4] = [Self::Auto, Self::Journal, Self::Text, Self::Json];
-
-    /// The meaning of a word in configurations.
-    pub(crate) fn of(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.as_str() == word)
-    }
-
-    /// The word in configurations.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Journal => "journal",
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-}
-
-/// Which ends of permitted attempts are logged at level `info` (SPEC R5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFlows {
-    /// Those that failed. The others are logged at level `debug`.
-    #[default]
-    Failures,
-    /// All of them.
-    All,
-}
-
-/// The control socket (SPEC L4, K3).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Control {
-    /// Its path, if not the default one.
-    pub socket: Option<PathBuf>,
-    /// Users and groups that may administer, besides root and the daemon's own user.
-    pub administrators: Vec<Principal>,
-    /// Users and groups that may only observe.
-    pub observers: Vec<Principal>,
-}
-
-/// A user or group that may use the control socket.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Principal {
-    /// A user name.
-    User(String),
-    /// A group name, written `@group`.
-    Group(String),
-}
-
-/// The admin HTTP API (SPEC A2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// Whether the API is on. [`Listen::admin`] is `None` when it is off.
-    pub enabled: bool,
-    /// The permitted operations.
-    pub access: AdminAccess,
-    /// Whether it shows the settings.
-    pub config: AdminView,
-    /// Whether it shows the lists of domains.
-    pub patterns: AdminView,
-}
-
-/// The operations that the admin API permits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AdminAccess {
-    /// Showing, changing the mode, reloading.
-    #[default]
-    ReadWrite,
-    /// Showing.
-    ReadOnly,
-}
-
-/// Whether the admin API shows something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AdminView {
-    /// To every local program.
-    #[default]
-    Shown,
-    /// To no program: only the control socket shows it.
-    Hidden,
-}
-
-/// How names are resolved (SPEC P4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolver {
-    /// Name servers instead of the system's; empty means the system's.
-    pub nameservers: Vec<SocketAddr>,
-    /// How long a lookup may take in all.
-    pub timeout: Duration,
-    /// A hosts file instead of the system's.
-    pub hosts_file: Option<PathBuf>,
-}
-
-/// Limits on the resources of clients and upstreams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Client connections at once, over all listeners; at least 1.
-    pub max_connections: usize,
-    /// Bytes of a request's or response's header section; 1 KiB to 1 MiB.
-    pub max_header_bytes: usize,
-    /// How long a client may take to send a header section.
-    pub header_timeout: Duration,
-    /// How long dialling an upstream may take.
-    pub connect_timeout: Duration,
-    /// How long a tunnel or a kept connection may be silent.
-    pub idle_timeout: Duration,
-    /// How long open connections may go on after a stop; zero ends them at once.
-    pub drain_timeout: Duration,
-    /// Entries of the blocked buffer (SPEC R1); 1 to 100 000.
-    pub blocked_buffer: usize,
-}
-
 impl Listen {
     /// The HTTP proxy's default address.
     pub const DEFAULT_HTTP: SocketAddr = loopback(3128);
@@ -366,59 +177,6 @@ impl Default for Mitm {
             ca_paths: None,
             hooks: Arc::default(),
             actions: Arc::default(),
-        }
-    }
-}
-
-impl Default for Daemon {
-    fn default() -> Self {
-        Self {
-            user: None,
-            group: None,
-            sandbox: Sandbox::Try,
-            state_dir: None,
-            log: "info".to_owned(),
-            log_format: LogFormat::Auto,
-            log_flows: LogFlows::Failures,
-            control: Control::default(),
-            admin: Admin::default(),
-            resolver: Resolver::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            access: AdminAccess::ReadWrite,
-            config: AdminView::Shown,
-            patterns: AdminView::Shown,
-        }
-    }
-}
-
-impl Default for Resolver {
-    fn default() -> Self {
-        Self {
-            nameservers: Vec::new(),
-            timeout: Duration::from_secs(2),
-            hosts_file: None,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_connections: 4096,
-            max_header_bytes: 65536,
-            header_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60 * 60),
-            drain_timeout: Duration::from_secs(30),
-            blocked_buffer: 200,
         }
     }
 }

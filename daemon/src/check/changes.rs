@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Write};
 
-use codex_network_config::{Sandbox, Settings, UpstreamProxies};
+use codex_network_config::{Settings, UpstreamProxies};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -158,11 +158,7 @@ fn values(settings: &Settings) -> BTreeMap<String, Value> {
     for pin in settings.managed.pins() {
         values.insert(format!("pinned.{}", pin.key), json!(pin.allowed));
     }
-    let sandbox = match settings.daemon.sandbox {
-        Sandbox::Require => "require",
-        Sandbox::Try => "try",
-        Sandbox::Off => "off",
-    };
+    let sandbox = settings.daemon.sandbox.as_str();
     values.insert("daemon.sandbox".to_owned(), json!(sandbox));
     values
 }
