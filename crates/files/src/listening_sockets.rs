@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use crate::Reading;
+use crate::read::Reading;
 
 /// The state of a socket that listens.
 const LISTEN: &str = "0A";
