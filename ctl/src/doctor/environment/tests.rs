@@ -81,7 +81,7 @@ fn b1_a_shell_is_judged_as_a_whole() {
         ),
         (
             &[("all_proxy", "socks5h://127.0.0.1:8081")],
-            &[(Ok, "all_proxy lead")],
+            &[(Ok, "set to this proxy: all_proxy")],
         ),
         (
             &[("http_proxy", HERE)],
