@@ -33,7 +33,6 @@ const CLEAN: &[&str] = &[
     "tests/clients/",
     "tests/servers/",
     "tests/soak/",
-    "tests/tidy/",
 ];
 
 /// Words that mean something else in the field, or nothing outside of this project.
