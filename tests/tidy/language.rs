@@ -14,6 +14,10 @@ const CLEAN: &[&str] = &[
     "SECURITY.md",
     "SPEC.md",
     "clippy.toml",
+    "crates/config/",
+    "crates/control/",
+    "crates/files/",
+    "ctl/",
     "deny.toml",
     "justfile",
     "crates/config/",
@@ -31,8 +35,12 @@ const CLEAN: &[&str] = &[
     "systemd/",
     "tests/cases/",
     "tests/clients/",
+    "tests/e2e/",
+    "tests/embedder/",
     "tests/servers/",
     "tests/soak/",
+    "tests/src/",
+    "tests/system/",
 ];
 
 /// Words that mean something else in the field, or nothing outside of this project.

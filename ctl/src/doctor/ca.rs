@@ -23,7 +23,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     };
     let Some(ca) = &answers.ca else {
         return vec![Finding::ok(
-            "there is none, since interception is forbidden (mitm = false)",
+            "there is no CA, since interception is forbidden (mitm = false)",
         )];
     };
     let trust = TrustStore::of("/".as_ref()).map(|store| {
