@@ -147,7 +147,7 @@ fn the_defaults_in_the_manual_are_those_of_the_proxy() {
         }
     }
     assert!(count >= 25, "{count} defaults were found");
-    // What `check` shows of them.
+    // `check` shows some of them.
     let bare = Program::new(shipped::proxy()).args(["check"]).run();
     let written = check(&all);
     let summary = |run: &Run| {

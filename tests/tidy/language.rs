@@ -26,9 +26,12 @@ const CLEAN: &[&str] = &[
     "systemd/",
     "tests/cases/",
     "tests/clients/",
+    "tests/e2e/",
+    "tests/embedder/",
     "tests/servers/",
     "tests/soak/",
-    "tests/tidy/",
+    "tests/src/",
+    "tests/system/",
 ];
 
 /// Words that mean something else in the field, or nothing outside of this project.

@@ -18,8 +18,9 @@ impl Source {
             .unwrap_or(&self.text)
     }
 
+    /// Whether it does not ship: a test, a bench or an example.
     pub(crate) fn is_test(&self) -> bool {
-        ["tests/", "benches/"].iter().any(|folder| {
+        ["tests/", "benches/", "examples/"].iter().any(|folder| {
             self.path.starts_with(folder) || self.path.contains(&format!("/{folder}"))
         }) || self.path.ends_with("/tests.rs")
     }

@@ -330,11 +330,13 @@ fn sentence(refusal: &Refusal) -> String {
             "a rule of the network policy for {host} matches this request, but its method does not define content \
              (RFC 9110 section 9.3); send it without content (no Content-Length, no Transfer-Encoding)."
         ),
-        Reason::MitmHookDenied if let Some(detail) = refusal.detail => format!(
-            "servers could read this request in different ways ({detail}), so no rule of the network policy for \
-             {host} matches it."
-        ),
-        Reason::MitmHookDenied => format!("no rule of the network policy for {host} matches this request."),
+        Reason::MitmHookDenied => match refusal.detail {
+            Some(detail) => format!(
+                "servers could read this request in different ways ({detail}), so no rule of the network policy for \
+                 {host} matches it."
+            ),
+            None => format!("no rule of the network policy for {host} matches this request."),
+        },
         Reason::InvalidHost => {
             "the host is neither a valid host name nor an address; check the URL.".to_owned()
         }
