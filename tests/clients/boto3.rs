@@ -58,7 +58,7 @@ fn object(attempt: &Attempt<'_>, what: &str) -> Run {
 client_tests!(Boto3; http, https);
 intercepted_tests!(Boto3);
 
-/// H1, M6: the origin gets what boto3 sent, with its coding.
+/// The origin gets exactly the bytes that boto3 sent, in their coding.
 #[test]
 fn h1_m6_an_object_in_aws_chunked_coding_arrives_unchanged() {
     let config = Config::example().hook("s3", "allowed.test", &["PUT"], "/bucket/key");

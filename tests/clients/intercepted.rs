@@ -58,7 +58,7 @@ pub(crate) fn attempt_through<R>(setup: &TlsSetup, run: impl FnOnce(&Attempt<'_>
     })
 }
 
-/// Fails unless the origin has received requests, in these versions only, and only such that read.
+/// Fails unless the origin has received requests, all in these versions and all of them reads.
 #[track_caller]
 pub(crate) fn assert_only_read(setup: &TlsSetup, versions: &[&str]) {
     let requests = setup.origin.requests();

@@ -10,7 +10,7 @@ use e2e::program::Run;
 use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, python};
 use crate::intercepted::Intercepted;
 
-/// Sends a datagram by SOCKS5 to a server that echoes it, and waits for the echo as
+/// Sends a datagram by SOCKS5 to an echo server, and waits for the echo as
 /// long as a client would.
 fn datagram(daemon: &Daemon, name: &str) -> Run {
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");

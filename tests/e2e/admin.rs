@@ -44,8 +44,7 @@ fn a1_health_says_ok_and_nothing_else() {
 
 #[test]
 fn a1_config_returns_the_settings_in_force_under_their_keys() {
-    let config = Config::example()
-        .set("network", "mode", r#""limited""#)
+    let config = Config::limited()
         .set("daemon.limits", "header_timeout", r#""1m30s""#)
         .set("daemon.limits", "max_connections", "77");
     let daemon = Daemon::start(&config);

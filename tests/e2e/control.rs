@@ -12,12 +12,10 @@ mod secrets;
 mod socket;
 mod tables;
 
-use e2e::client::Connection;
 use e2e::daemon::Daemon;
 
 /// Makes the proxy refuse a request to a host.
 fn be_refused(daemon: &Daemon, host: &str) {
-    let request = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    let answer = Connection::open(daemon.http_addr()).exchange(&request);
+    let answer = daemon.get(&format!("http://{host}/"));
     assert_eq!(answer.status, 403, "{}", answer.text());
 }

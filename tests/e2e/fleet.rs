@@ -139,7 +139,7 @@ fn b1_the_doctor_finds_nothing_wrong_with_either_environment() {
     let socket = "/nowhere/control.sock";
     let shell = fleet().join("environment/profile.sh");
     let script = ". \"$0\"; \"$1\" --socket \"$2\" doctor environment";
-    // A shell whose variables led past the proxy.
+    // A shell whose variables avoid the proxy.
     let run = Program::new("sh")
         .args(["-euc", script])
         .arg(shell)

@@ -116,8 +116,7 @@ fn r5_p4_a_permitted_name_that_does_not_resolve_is_dns_failed() {
             "dns_failure: the name could not be looked up",
         ),
     ] {
-        let mut client = Connection::open(daemon.http_addr());
-        client.exchange(&proxy_request("GET", name, "/", &[]));
+        daemon.get(&format!("http://{name}/"));
         Connection::open(daemon.http_addr()).connect(&format!("{name}:443"));
         let target = Socks5Target::name(name, 22);
         Connection::open(daemon.socks_addr()).socks5_connect(&target);

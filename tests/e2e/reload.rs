@@ -152,7 +152,7 @@ fn c7_stopping_ends_a_loader_that_hangs() {
     drop(pipe);
 }
 
-/// Neither policy permits these requests. Only a mixture would: the allow list of one with
+/// Neither policy permits these requests. Only a mixture would: the allow list of one policy with
 /// the mode or the deny list of the other.
 #[test]
 fn c7_every_request_is_judged_by_one_whole_policy() {

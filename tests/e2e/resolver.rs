@@ -241,7 +241,7 @@ async fn p4_a_failure_of_one_family_leaves_the_other() {
         resolver.resolve("no-four.test").await,
         Ok(ips(["2001:db8::1"]))
     );
-    // No IPv4 address, and no answer about IPv6: that is not "no such host".
+    // No IPv4 address and no answer about IPv6 do not mean "no such host".
     let answer = resolver.resolve("nothing.test").await;
     assert!(
         matches!(answer, Err(ResolveError::Unavailable(_))),
@@ -304,7 +304,7 @@ async fn p4_a_silent_server_leaves_time_for_the_next_and_is_then_asked_last() {
     assert_eq!(first.queries("www.test"), 0, "it is asked last");
 }
 
-/// A past bug: after a client asked for a name whose own servers are silent, the first name server
+/// A past bug: after a lookup of a name whose own servers are silent, the first name server
 /// was asked last for all names, and with split DNS the second one knows other addresses.
 #[tokio::test]
 async fn p4_one_silent_name_does_not_reorder_the_servers_for_other_names() {

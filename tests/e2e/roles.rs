@@ -359,7 +359,7 @@ fn l5_the_other_roles_get_none_of_the_starters_descriptors() {
         .iter()
         .find(|pid| command_line(**pid).ends_with("load"));
     let loader = *loader.expect("a loader");
-    // The pipe opens for this test a moment before the loader has its descriptor.
+    // This test can open the pipe a moment before the loader has its descriptor.
     let opened = poll(TIMEOUT, || {
         Some(opened(loader)).filter(|opened| opened.contains(&pipe))
     })

@@ -201,7 +201,7 @@ fn h4_an_invalid_target_is_refused() {
     assert_unharmed(&setup);
 }
 
-/// Heads that only a larger limit than the default permits, and numbers that hyper rejects.
+/// Heads that need a larger limit than the default, and numbers that hyper rejects.
 #[test]
 fn h4_requests_that_hyper_would_refuse_get_an_explanation() {
     let config = Config::example().set("daemon.limits", "max_header_bytes", "300000");

@@ -1,6 +1,6 @@
 //! Name servers, the hosts file and roots change while the daemon runs, without a reload (SPEC L14).
 //!
-//! `/etc/resolv.conf` has no other place, and its name servers are asked on port 53. So these tests
+//! The path `/etc/resolv.conf` and the port 53 of name servers are fixed. So these tests
 //! run in a network and with an `/etc` of their own.
 
 use std::fs;
@@ -122,7 +122,7 @@ fn l14_changed_name_servers_are_used_without_a_reload() {
     fs::rename("/etc/new", RESOLV_CONF).expect("our own directory");
     wait_until_reached(&daemon, &origin, "first.test");
     wait_for_times(&daemon, back, 2);
-    // The file where the link leads.
+    // The target of the link changes.
     replace("/etc/run/resolv.conf", &two);
     wait_until_reached(&daemon, &origin, "second.test");
     wait_for_times(&daemon, there, 2);
@@ -175,7 +175,7 @@ fn l14_without_a_name_server_lookups_fail_with_a_reason_until_one_appears() {
         replace(RESOLV_CONF, &names(&["127.0.0.2"]));
         wait_until_reached(&daemon, &origin, "first.test");
         wait_for_times(&daemon, "name servers none -> 127.0.0.2:53", 1);
-        // The reverse.
+        // The name servers are removed again.
         write(RESOLV_CONF, "");
         daemon.wait_for_message("name servers 127.0.0.2:53 -> none");
         assert_eq!(daemon.get(&origin.url("first.test", "/")).status, 502);
@@ -257,7 +257,7 @@ fn l14_added_roots_become_trusted_and_removed_roots_do_not_stay() {
     let origin = Origin::answering(|_| Answer::text("secret"))
         .tls_as(&tls)
         .start();
-    let config = Config::example().set("network", "mode", r#""limited""#);
+    let config = Config::limited();
     let directory = tempfile::tempdir().expect("a directory");
     let bundle = directory.path().join("roots.pem");
     write(&bundle, other.pem());
@@ -344,7 +344,7 @@ fn l14_status_and_doctor_report_the_state_of_the_name_servers() {
     assert!(status()["servers"][0]["last_error"].is_string());
     let line = doctor(&daemon);
     assert_eq!(line["verdict"], "problem", "{line}");
-    // "No such name" is an answer.
+    // "No such name" counts as an answer.
     assert_eq!(daemon.get(&origin.url("missing.test", "/")).status, 502);
     assert_eq!(status()["servers"][0]["failures"], 0);
 }

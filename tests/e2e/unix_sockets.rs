@@ -1,6 +1,6 @@
 //! Requests to unix sockets on a platform that does not serve them (SPEC H10): the daemon's
-//! answers, their order, and the records. The engine's tests cover platforms that serve them:
-//! the daemon has no setting for it.
+//! answers, their order, and the records. The engine's tests cover platforms that serve unix sockets:
+//! the daemon has no setting for the platform.
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon};
@@ -91,9 +91,7 @@ fn r3_a_unix_socket_is_recorded_without_its_path() {
 
 #[test]
 fn h10_switch_method_and_platform_are_checked_in_this_order() {
-    let limited = Config::example()
-        .set("network", "mode", r#""limited""#)
-        .set("network", "mitm", "false");
+    let limited = Config::limited().set("network", "mitm", "false");
     let daemon = Daemon::start(&limited);
     let url = "http://localhost/";
     for (method, fields, status) in [

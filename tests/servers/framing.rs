@@ -12,7 +12,7 @@ use crate::start::Server;
 
 /// This must never be read as a request.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: allowed.test\r\n\r\n";
-/// The request that follows each other one.
+/// The request that is sent after each tested one.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: allowed.test\r\nConnection: close\r\n\r\n";
 
 #[derive(Deserialize)]

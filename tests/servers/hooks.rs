@@ -1,4 +1,4 @@
-//! No server reads a request that a hook permits as one that no hook permits (SPEC M9, M10).
+//! Every server reads a permitted request as one that the hooks permit (SPEC M9, M10).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;

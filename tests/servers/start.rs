@@ -224,7 +224,7 @@ fn spawn(mut command: Command) -> Child {
     })
 }
 
-/// The path of a program. Debian installs servers where only root's `PATH` leads.
+/// The path of a program. Debian installs servers in folders that only root's `PATH` contains.
 fn find(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);

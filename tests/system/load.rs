@@ -30,7 +30,7 @@ pub(crate) struct Attempt {
 pub(crate) enum Outcome {
     /// A response with this status code and everything after the status line.
     Answered(u16, String),
-    /// Nothing listened.
+    /// No process listened.
     Refused,
     /// The connection was made and then failed or ended without an answer.
     Broken(#[expect(dead_code, reason = "for messages of failed tests")] io::Error),

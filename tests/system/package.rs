@@ -1,4 +1,4 @@
-//! The Debian package on a booted machine: what installing, upgrading, removing and purging do,
+//! The Debian package on a booted machine: installing, upgrading, removing and purging,
 //! also if something interferes (issue 6).
 
 mod installing;

@@ -114,7 +114,7 @@ fn a1_full_mode_lasts_until_the_next_reload_and_limited_mode_until_it_is_lifted(
     daemon.admin("POST", "/mode", Some(r#"{"mode":"full"}"#));
     assert_eq!(daemon.reload().status, 200);
     assert_eq!(through(&daemon, "POST", "allowed.test", 1).status, 502);
-    daemon.reload_with(&Config::example().set("network", "mode", r#""limited""#));
+    daemon.reload_with(&Config::limited());
     assert_eq!(mode(&daemon), "limited");
     daemon.admin("POST", "/mode", Some(r#"{"mode":"full"}"#));
     assert_eq!(mode(&daemon), "full");

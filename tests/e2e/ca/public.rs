@@ -84,7 +84,7 @@ fn m5_the_files_appear_when_a_reload_makes_interception_possible() {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("state");
     let daemon = daemon_in(&state);
-    daemon.reload_with(&Config::example().set("network", "mode", r#""limited""#));
+    daemon.reload_with(&Config::limited());
     let shown = shown(&daemon);
     let written = [
         file(&shown, "certificate_file"),

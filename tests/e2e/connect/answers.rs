@@ -282,9 +282,7 @@ fn h4_connect_may_declare_empty_content_but_have_none() {
 
 #[test]
 fn p7_limited_mode_has_no_tunnels_where_tls_may_not_be_intercepted() {
-    let config = Config::example()
-        .set("network", "mode", r#""limited""#)
-        .set("network", "mitm", "false");
+    let config = Config::limited().set("network", "mitm", "false");
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let answer = setup.client().connect(&setup.authority("allowed.test"));
     assert_eq!(answer.status, 403);

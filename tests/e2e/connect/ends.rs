@@ -96,7 +96,7 @@ fn p11_a_tunnel_whose_host_a_reload_denies_ends_at_once_and_is_logged() {
 #[test]
 fn p11_every_way_to_tighten_the_policy_ends_tunnels() {
     let lists = |config: Config| config.host("allowed.test", std::net::Ipv4Addr::LOCALHOST);
-    let limited = Config::example().set("network", "mode", r#""limited""#);
+    let limited = Config::limited();
     let inside_only = Config::example().unset("network", "allow_local_binding");
     let disabled = Config::example().set("network", "enabled", "false");
     for (what, tighter) in [

@@ -117,7 +117,7 @@ fn p6_a_draining_proxy_does_not_reach_its_successor() {
         client
     };
     let mut under_way: Vec<_> = doors.iter().map(|_| open()).collect();
-    // They were accepted once this one, which came after them, is answered.
+    // Connections are accepted in order: after this answer, the earlier ones are accepted.
     let later = Connection::open(daemon.http_addr()).connect("blocked.test:1");
     assert_ne!(later.status, 200);
     daemon.signal(Signal::SIGTERM);

@@ -186,7 +186,7 @@ fn k3_observers_may_read_and_administrators_may_change() {
     }
     assert_eq!(proxyctl_json(&daemon, &["mode"])["mode"], "full");
 
-    // By group, and only after a reload.
+    // Access by group, after a reload.
     let group = nix::unistd::User::from_name(NOBODY).expect("a user database");
     let group = nix::unistd::Group::from_gid(group.expect("nobody").gid);
     let group = group.expect("a group database").expect("its group").name;

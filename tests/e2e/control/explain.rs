@@ -134,9 +134,7 @@ fn k5_p6_explain_knows_every_spelling_of_the_proxys_own_listeners() {
 #[test]
 fn k5_p7_explain_agrees_with_every_protocol_in_limited_mode() {
     for mitm in ["true", "false"] {
-        let config = Config::example()
-            .set("network", "mode", r#""limited""#)
-            .set("network", "mitm", mitm);
+        let config = Config::limited().set("network", "mitm", mitm);
         let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
         let port = setup.origin.addr().port();
         for host in ["allowed.test", "denied.test", "blocked.test"] {
@@ -187,7 +185,7 @@ type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
 /// Plain requests whose fields matter.
 #[test]
 fn k5_h9_h10_explain_judges_the_fields_of_a_plain_request() {
-    let config = Config::example().set("network", "mode", r#""limited""#);
+    let config = Config::limited();
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
     let h2c = [("Connection", "upgrade"), ("Upgrade", "h2c")];

@@ -202,7 +202,7 @@ fn h5_a_block_arrives_before_the_body_has_been_sent() {
 
 #[test]
 fn p7_limited_mode_permits_only_get_head_and_options() {
-    let config = Config::example().set("network", "mode", r#""limited""#);
+    let config = Config::limited();
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for (method, status) in [
         ("GET", 200),

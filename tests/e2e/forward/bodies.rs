@@ -188,7 +188,7 @@ fn h3_hop_by_hop_fields_are_removed_from_trailers() {
 
 #[test]
 fn p7_limited_mode_removes_method_overrides_from_trailers() {
-    let config = Config::example().set("network", "mode", r#""limited""#);
+    let config = Config::limited();
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let fields = [
         "Transfer-Encoding: chunked",

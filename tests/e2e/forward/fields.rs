@@ -202,7 +202,7 @@ fn h9_an_upgrade_field_without_connection_is_ignored() {
 
 #[test]
 fn p7_limited_mode_removes_method_overrides() {
-    let config = Config::example().set("network", "mode", r#""limited""#);
+    let config = Config::limited();
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     let fields = [
         "X-HTTP-Method-Override: DELETE",
@@ -216,7 +216,7 @@ fn p7_limited_mode_removes_method_overrides() {
 /// The bytes of an upgraded connection cannot be checked.
 #[test]
 fn p7_limited_mode_refuses_an_upgrade() {
-    let config = Config::example().set("network", "mode", r#""limited""#);
+    let config = Config::limited();
     let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
     for fields in [
         &["Connection: Upgrade", "Upgrade: websocket"][..],
@@ -229,7 +229,7 @@ fn p7_limited_mode_refuses_an_upgrade() {
         assert_eq!(answer.json()["reason"], "method_not_allowed");
     }
     assert_eq!(setup.origin.connections(), 0);
-    // Some clients offer this with every request; it is not carried, so it opens nothing.
+    // Some clients offer this with every request. The proxy does not forward it, so it changes nothing.
     let fields = ["Connection: Upgrade", "Upgrade: h2c"];
     assert_eq!(setup.ask("GET", "allowed.test", "/", &fields).status, 200);
 }

@@ -95,7 +95,7 @@ fn h1_every_request_before_a_half_close_is_answered() {
     client.expect_closed();
 }
 
-/// The end of the client's side must not be taken for the end of the connection while the answer
+/// A half-close must not end the connection while the answer
 /// still waits for room.
 #[test]
 fn h1_a_large_answer_after_a_half_close_arrives_whole() {
@@ -106,7 +106,7 @@ fn h1_a_large_answer_after_a_half_close_arrives_whole() {
     client.finish_sending();
     arrived(&setup, 1);
     let_answer.send(()).expect("the origin waits");
-    // The origin's side is over before the client takes the last of it.
+    // The origin has finished before the client reads the last bytes.
     let head = client.read_head();
     let answer = client.read_body_of(head);
     assert!(answer.body == sent, "{} bytes arrived", answer.body.len());

@@ -13,7 +13,7 @@ use e2e::wire::noise;
 use super::BOTH;
 use super::hooks::{hooked, secret};
 
-/// A setup in full mode, where `hooked.test` is intercepted and may be written to.
+/// A setup in full mode, in which `hooked.test` is intercepted and accepts writes.
 pub(super) struct Writable {
     setup: TlsSetup,
     _secret: tempfile::TempDir,

@@ -126,7 +126,7 @@ fn m6_many_empty_frames_end_the_connection() {
         survives(|setup, raw| {
             let batch = part.repeat(100);
             let ended = flood(raw, 1_000, |number| match number % 20 {
-                // An answer to the last of them, up to which everything is read.
+                // Reads everything up to the answer to the last frame.
                 0 => [&batch[..], &frame(PING, 0, 0, &[1; 8])].concat(),
                 _ => batch.clone(),
             });

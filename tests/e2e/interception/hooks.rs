@@ -249,12 +249,12 @@ fn m9_b4_only_the_origin_sees_the_secret() {
             let reported = setup.daemon.admin("GET", target, None).text();
             assert!(!reported.contains("hunter2"), "{target}: {reported}");
         }
-        // After everything that was logged before.
+        // The line about the reload follows all earlier lines.
         assert_eq!(setup.daemon.reload().status, 200);
         setup.daemon.wait_for_message("reloaded");
         for line in setup.daemon.logs() {
             assert!(!line.raw.contains("hunter2"), "{}", line.raw);
-            // Nor as bytes.
+            // "hunt" as a list of numbers.
             assert!(!line.raw.contains("104, 117, 110, 116"), "{}", line.raw);
         }
     }

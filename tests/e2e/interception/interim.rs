@@ -164,7 +164,7 @@ fn h9_an_origin_that_switches_protocols_over_http2_is_a_502() {
     assert!(text.contains("switched protocols"), "{text}");
 }
 
-/// RFC 9110 section 8.6 forbids a length there, and clients would take it for that of the answer.
+/// RFC 9110 section 8.6 forbids it there, and clients would read it as the answer's length.
 #[test]
 fn h1_an_interim_answer_has_no_length() {
     let ca = TestCa::new();

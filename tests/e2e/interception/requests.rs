@@ -1,4 +1,4 @@
-//! Which requests are answered inside: those for the authority of the CONNECT, and no others (SPEC
+//! Inside TLS, only requests for the authority of the CONNECT are answered (SPEC
 //! M7), in every spelling.
 
 use e2e::client::Response;

@@ -14,8 +14,8 @@ use super::frames::{
 const BIG: usize = 8 << 20;
 /// Streams that stall.
 const STALLED: usize = 4;
-/// Requests beside them, one after another: enough for the stalled ones to fill their windows
-/// meanwhile.
+/// Requests that follow one another meanwhile: enough for the stalled streams to fill their windows
+/// in that time.
 const OTHERS: usize = 60;
 const OTHER_SIZE: usize = 64 * 1024;
 

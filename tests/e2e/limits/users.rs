@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::limited;
 
-/// A user that no other process belongs to.
+/// A user without other processes.
 const OTHER: u32 = 54_321;
 
 /// Runs in a thread whose sockets belong to another user. Needs root.

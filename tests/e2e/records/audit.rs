@@ -169,9 +169,7 @@ fn r3_a_refusal_by_address_is_one_deny_and_no_allow() {
 
 #[test]
 fn r3_decisions_by_mode_and_for_the_proxy_itself_are_not_of_the_domain() {
-    let config = Config::example()
-        .set("network", "mode", r#""limited""#)
-        .set("network", "mitm", "false");
+    let config = Config::limited().set("network", "mitm", "false");
     let daemon = Daemon::start(&config);
     let mut client = Connection::open(daemon.http_addr());
     http(&mut client, "DELETE", "http://allowed.test/", "");

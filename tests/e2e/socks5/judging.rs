@@ -86,9 +86,7 @@ fn p1_bytes_that_are_no_name_are_refused_and_recorded_escaped() {
 #[test]
 fn p7_limited_mode_without_interception_refuses_every_connection_and_says_why_for_each_port() {
     let origin = Origin::echoing_bytes().start();
-    let config = Config::example()
-        .set("network", "mode", r#""limited""#)
-        .set("network", "mitm", "false");
+    let config = Config::limited().set("network", "mitm", "false");
     let daemon = Daemon::start(&config);
     for (name, port, reason) in [
         ("allowed.test", 443, "mitm_required"),

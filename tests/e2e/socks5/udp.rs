@@ -139,7 +139,7 @@ fn s3_datagrams_of_every_size_arrive_whole() {
     association.send(&target, &data);
     let (got, from) = next(&server);
     assert_eq!(got, data);
-    // An answer that does not fit with its header is lost; one that fits is not.
+    // Answers that are too long with their header are lost. Shorter ones arrive.
     server.send_to(&vec![1; LARGEST], from).expect("an answer");
     server
         .send_to(&vec![2; LARGEST - 10], from)

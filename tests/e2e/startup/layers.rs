@@ -2,7 +2,6 @@
 
 use std::net::UdpSocket;
 
-use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, StartScript};
 use e2e::program::{Program, Run};
 use serde_json::json;
@@ -44,8 +43,7 @@ fn l7_without_any_file_it_starts_on_built_in_defaults_and_says_how_to_allow_a_ho
     ] {
         assert_eq!(reported[key], value, "{key}");
     }
-    let refused = Connection::open(daemon.http_addr())
-        .exchange("GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    let refused = daemon.get("http://example.com/");
     assert_eq!(refused.status, 403);
     let message = refused.json()["message"].to_string();
     assert!(message.contains("allowed_domains"), "{message}");
@@ -131,9 +129,7 @@ fn c2_the_proxy_runs_on_the_newest_dialect() {
     );
     let daemon = Daemon::launch().config_text(&text).start();
     let authority = origin.addr().to_string();
-    let answer = Connection::open(daemon.http_addr()).exchange(&format!(
-        "GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n"
-    ));
+    let answer = daemon.get(&format!("http://{authority}/"));
     assert_eq!(answer.text(), "hello");
 }
 

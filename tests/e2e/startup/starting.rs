@@ -58,7 +58,7 @@ fn l5_proxy_is_the_same_as_no_command() {
 
 #[test]
 fn l5_a_start_logs_listeners_mode_rules_and_how_to_try_it() {
-    let daemon = Daemon::start(&Config::example().set("network", "mode", r#""limited""#));
+    let daemon = Daemon::start(&Config::limited());
     let ready = daemon.wait_for_log(|line| line.message() == Some("ready"));
     let http = daemon.http_addr();
     for (field, value) in [
@@ -163,9 +163,7 @@ fn l11_it_listens_on_ipv6_loopback() {
         Daemon::start(&Config::example().set("network", "proxy_url", r#""http://[::1]:0""#));
     assert!(daemon.http_addr().is_ipv6());
     let authority = format!("allowed.test:{}", origin.addr().port());
-    let answer = Connection::open(daemon.http_addr()).exchange(&format!(
-        "GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n"
-    ));
+    let answer = daemon.get(&format!("http://{authority}/"));
     assert_eq!(answer.text(), "hello");
 }
 

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::reload::Reserved;
 
-/// Each allowed request writes a line: together far more than a pipe and the queue before it hold.
+/// Each allowed request writes a line. Together they are far more than a pipe and the queue before it hold.
 const REQUESTS: u64 = 10_000;
 
 /// A proxy whose log is read only by the test.

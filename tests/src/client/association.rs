@@ -18,8 +18,8 @@ pub struct Association {
 
 impl Association {
     /// Asks for an association as most clients do, without saying where datagrams will come from.
-    pub fn open(door: SocketAddr) -> Self {
-        let mut control = Connection::open(door);
+    pub fn open(listener: SocketAddr) -> Self {
+        let mut control = Connection::open(listener);
         assert_eq!(
             control.socks5_greet(&[0]),
             0,

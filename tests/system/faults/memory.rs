@@ -18,7 +18,7 @@ const LIMIT: &str = "16384";
 struct Group(PathBuf);
 
 impl Group {
-    /// `None` where the kernel keeps the memory controller elsewhere.
+    /// `None` without a memory controller of version 1.
     fn new() -> Option<Self> {
         let groups = Path::new("/sys/fs/cgroup/memory");
         if !groups.join("memory.limit_in_bytes").exists() {

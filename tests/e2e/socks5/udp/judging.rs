@@ -147,7 +147,7 @@ fn s3_datagrams_wait_for_the_lookup_of_their_own_name_only() {
 
 #[test]
 fn s3_p7_limited_mode_refuses_the_association_with_0x02_and_records_it() {
-    let daemon = Daemon::start(&Config::example().set("network", "mode", r#""limited""#));
+    let daemon = Daemon::start(&Config::limited());
     let mut control = client(&daemon);
     assert_eq!(control.socks5_greet(&[0]), 0);
     let any = Socks5Target::Address(([0, 0, 0, 0], 0).into());
