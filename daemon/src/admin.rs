@@ -82,7 +82,7 @@ pub(crate) enum Unchanged {
     Unusable(String),
 }
 
-/// What an API connection needs.
+/// The parts that an API connection needs.
 struct Admin {
     engine: Engine,
     owner: Arc<dyn Owner>,
@@ -367,7 +367,7 @@ impl Admin {
             return read_only();
         }
         let (client, uid) = (self.client, self.caller().await);
-        tracing::info!(%client, uid, "a reload was asked for through the admin API");
+        tracing::info!(%client, uid, "a reload was requested through the admin API");
         match Arc::clone(&self.owner).reload().await {
             Ok(()) => json(&serde_json::json!({ "status": "reloaded" })),
             Err(Unchanged::NothingToRead(why)) => text(StatusCode::CONFLICT, why),

@@ -76,7 +76,7 @@ pub(crate) struct CheckArgs {
     pub(crate) json: bool,
 }
 
-/// What to do.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run in the foreground; the same as no command.

@@ -18,7 +18,7 @@ use self::report::Verdict;
 use self::subject::{CheckResult, Subject};
 use crate::args::{Args, CheckArgs};
 
-/// What makes `check` fail.
+/// Which problems make `check` fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Strictness {
     Errors,

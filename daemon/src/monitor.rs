@@ -64,7 +64,7 @@ const HAND_OVER: i32 = SIGURG;
 /// meanwhile.
 const MAX_EVENTS: usize = 64;
 
-/// What the loop receives.
+/// An event of the loop.
 enum Event {
     Signal(i32),
     /// A worker sent a message.

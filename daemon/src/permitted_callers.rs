@@ -161,7 +161,7 @@ impl Ids {
                 Err(error) => format!("it cannot be looked up: {error}"),
             };
             problems.push(format!(
-                "[daemon.control] {key} has {written:?}, which admits nobody: {why}"
+                "[daemon.control] {key} has {written:?}, which permits no caller: {why}"
             ));
         }
         ids
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn k3_users_and_the_members_of_groups_are_admitted_and_nobody_else() {
+    fn k3_only_named_users_and_the_members_of_named_groups_are_permitted() {
         let alice = Principal::User("alice".to_owned());
         let staff = Principal::Group("staff".to_owned());
         let (admitted, problems) = admitted(&[alice], &[staff]);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn k3_names_that_mean_nobody_are_told_and_admit_nobody() {
+    fn k3_unknown_names_are_reported_and_permit_no_caller() {
         let user = |name: &str| Principal::User(name.to_owned());
         let nobody = Principal::Group("nobody".to_owned());
         let (admitted, problems) = admitted(&[user("eve"), user("unreachable")], &[nobody]);
@@ -276,9 +276,9 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "[daemon.control] administrators has \"eve\", which admits nobody: this system does not know that name",
-                "[daemon.control] administrators has \"unreachable\", which admits nobody: it cannot be looked up: EIO: I/O error",
-                "[daemon.control] observers has \"@nobody\", which admits nobody: this system does not know that name",
+                "[daemon.control] administrators has \"eve\", which permits no caller: this system does not know that name",
+                "[daemon.control] administrators has \"unreachable\", which permits no caller: it cannot be looked up: EIO: I/O error",
+                "[daemon.control] observers has \"@nobody\", which permits no caller: this system does not know that name",
             ]
         );
     }

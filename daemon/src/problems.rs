@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::privsep::message::Problems;
 
 /// The outline of problems that cannot be outlined one by one.
-const UNLISTED: &str = "error: there is more that is wrong than can be told here";
+const UNLISTED: &str = "error: there are more problems than fit here";
 
 /// Why a reload changed nothing.
 #[derive(Clone, Debug, thiserror::Error)]

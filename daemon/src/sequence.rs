@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_each_start_writes_down_what_the_next_one_begins_behind() {
+    fn r1_each_start_stores_the_number_after_which_the_next_one_begins() {
         let directory = tempfile::tempdir().expect("a directory");
         let state = directory.path().join("state");
         let now = SystemTime::now();

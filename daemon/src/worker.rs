@@ -222,7 +222,9 @@ fn open(
     if let Some(mode) = message.mode {
         match engine.set_mode(mode.into()) {
             Ok(_) => tracing::info!("the mode that was set at run time stays in force"),
-            Err(error) => tracing::warn!("the mode that was set at run time is not: {error}"),
+            Err(error) => {
+                tracing::warn!("the mode that was set at run time does not stay in force: {error}");
+            }
         }
     }
     let warnings = loaded

@@ -21,6 +21,7 @@ const CLEAN: &[&str] = &[
     "justfile",
     "crates/files/",
     "crates/policy/",
+    "daemon/",
     "launchd/",
     "packaging/",
     "systemd/",

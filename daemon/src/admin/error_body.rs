@@ -11,9 +11,10 @@ use std::task::{Context, Poll, ready};
 use hyper::body::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What an answer begins with, and how many bytes of status code follow.
+/// The beginning of an answer. The status code follows.
 const START: &[u8] = b"HTTP/1.1 ";
-const CODE: usize = 3;
+/// The length of a status code.
+const CODE_LENGTH: usize = 3;
 
 /// The server's end of a connection, which adds a text to every answer.
 pub(super) struct WithErrorBody<S> {
@@ -44,7 +45,7 @@ impl<S: AsyncWrite + Unpin> WithErrorBody<S> {
 
 /// The answer with a text, if these bytes are an answer of hyper's own.
 fn with_body(bytes: &[u8]) -> Option<Bytes> {
-    let code = bytes.strip_prefix(START)?.get(..CODE)?;
+    let code = bytes.strip_prefix(START)?.get(..CODE_LENGTH)?;
     let (reason, why) = match code {
         b"400" => ("Bad Request", "the request is malformed"),
         b"414" => ("URI Too Long", "the request-target is too long"),
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a1_only_answers_of_hyper_itself_get_words() {
+    fn a1_only_answers_that_hyper_writes_itself_get_a_body() {
         let own = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         let malformed = Some("the request is malformed");
         for (bytes, expected, because) in [

@@ -31,7 +31,7 @@ const KEY: &str = "ca.key";
 /// Larger files hold something else.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// What is wrong with the files, and what to do.
+/// Why the files cannot be used, and a remedy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     #[error("cannot {doing} {path}: {error}", path = path.display())]
@@ -80,7 +80,7 @@ pub(crate) enum FileError {
     NotMade(anyhow::Error),
 }
 
-/// What to do about a CA that time has made unfit.
+/// The remedy for a CA that has expired or is not valid yet.
 fn advice(why: Unfit) -> &'static str {
     match why {
         Unfit::Expired => {

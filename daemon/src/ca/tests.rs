@@ -268,7 +268,7 @@ fn m3_a_given_ca_that_cannot_sign_or_has_no_name_is_refused() {
 }
 
 #[test]
-fn m4_nothing_tells_of_the_key() {
+fn m4_no_debug_output_shows_the_key() {
     let ca = ca();
     let told = format!("{ca:?} {ca:#?}");
     let scalar = ca.scalar();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Strictness;
 use super::changes::Changes;
 
-/// What `--json` prints. Its shape is public: see codex-network-proxy(7), CHECKING FILES.
+/// The output of `--json`. Its shape is public: see codex-network-proxy(7), CHECKING FILES.
 #[derive(Serialize)]
 struct CheckReport<'a> {
     ok: bool,
@@ -18,7 +18,7 @@ struct CheckReport<'a> {
     changes: Option<&'a Changes>,
 }
 
-/// What the problems mean for the exit status.
+/// The exit status for the problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Good,
@@ -80,7 +80,7 @@ pub(super) fn text(
     }
 }
 
-/// What a configuration says, in a few lines.
+/// A configuration, in a few lines.
 pub(super) fn summary(
     out: &mut impl Write,
     loaded: &Loaded,
@@ -119,7 +119,7 @@ pub(super) fn summary(
     writeln!(out)
 }
 
-/// What requirements say, in a few lines.
+/// Requirements, in a few lines.
 pub(super) fn summary_of_requirements(
     out: &mut impl Write,
     loaded: &Loaded,

@@ -22,7 +22,7 @@ pub(super) struct Subject {
     kind: Kind,
 }
 
-/// What a subject is, where that makes a difference.
+/// The kind of a subject, where that makes a difference.
 enum Kind {
     Configuration,
     /// A text, which no file of the result stands for.

@@ -36,7 +36,7 @@ pub(super) enum Listener {
 pub(super) struct Running {
     pub(super) engine: Engine,
     pub(super) issuer: Arc<EmbeddedIssuer>,
-    /// What the proxy was built from.
+    /// The configuration that the proxy was built from.
     pub(super) configuration: Configuration,
     /// Upstream proxies instead of those of the environment.
     upstream_proxies: Option<Arc<UpstreamProxies>>,
@@ -63,7 +63,7 @@ struct Opened {
 /// The source of the settings in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SettingsSource {
-    /// What the proxy was built from.
+    /// The configuration that the proxy was built from.
     Configuration,
     /// The embedder replaced it.
     Embedder,
@@ -252,7 +252,7 @@ impl Running {
         })
     }
 
-    /// What the admin API may read again. A program that can connect to loopback must not undo the
+    /// Whether the admin API may read the configuration again. A program that can connect to loopback must not undo the
     /// embedder's settings, and a configuration in memory does not change when it is read.
     fn readable(self: &Arc<Self>) -> Result<(), Unchanged> {
         if self.state().by == SettingsSource::Embedder {

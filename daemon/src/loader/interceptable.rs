@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn m4_what_a_pattern_allows_may_be_intercepted_and_what_it_does_not_may_not() {
+    fn m4_hosts_that_a_pattern_allows_may_be_intercepted_and_no_others() {
         for (pattern, covered, foreign) in [
             (
                 "Example.com",

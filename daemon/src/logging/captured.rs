@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn r4_a_message_in_words_has_what_its_fields_hold_and_says_nothing_twice() {
+    fn r4_a_message_as_text_has_all_its_fields_once() {
         let long = "x".repeat(MAX_WORD + 1);
         let (_, words) = directly_and_captured(|| {
             tracing::info!(listener = "http", address = "127.0.0.1:1", "listening");

@@ -29,7 +29,7 @@ const MAX_ENTRIES: usize = 4096;
 /// Most bytes that wait.
 const MAX_BYTES: usize = 4 << 20;
 
-/// What can wait in the queue.
+/// An entry that can wait in the queue.
 pub(super) trait Entry: Send + 'static {
     /// Its memory, in bytes.
     fn size(&self) -> usize;
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn r4_a_full_queue_loses_what_comes_and_says_how_much_at_the_place_of_the_gap() {
+    fn r4_a_full_queue_drops_new_entries_and_reports_their_number_in_the_gap() {
         let outlet = outlet();
         for number in 0..MAX_ENTRIES + 3 {
             outlet.push(number.to_string().into_bytes());
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn r4_what_was_lost_is_said_even_when_nothing_follows() {
+    fn r4_lost_entries_are_reported_even_if_no_entry_follows() {
         let outlet = outlet();
         let large = vec![b'x'; MAX_BYTES / 2];
         for _ in 0..5 {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn r4_what_the_place_refused_is_said_when_it_takes_something_again() {
+    fn r4_refused_entries_are_reported_when_the_sink_accepts_again() {
         let outlet = outlet();
         outlet.push(b"one".to_vec());
         outlet.push(b"two".to_vec());
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn r4_a_place_that_takes_nothing_holds_nobody_up() {
+    fn r4_a_sink_that_accepts_nothing_blocks_no_caller() {
         let (one, other) = std::os::unix::net::UnixDatagram::pair().expect("sockets");
         let outlet = outlet();
         outlet

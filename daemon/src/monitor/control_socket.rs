@@ -252,7 +252,7 @@ impl ControlSocket {
             // control socket.
             tracing::warn!(
                 path = %path.display(),
-                "the control socket cannot be given to those who are named ({error}); enable \
+                "the control socket cannot be given to the configured callers ({error}); enable \
                  codex-network-proxy-control.socket, which makes it right"
             );
         }

@@ -58,7 +58,7 @@ pub(super) enum Unsound {
     SecondKey,
 }
 
-/// What a worker may have certificates for, under some settings.
+/// The CA and the hosts of some settings: a worker may have certificates for these.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeafScope<'a> {
     pub(super) authority: &'a Authority,
@@ -160,7 +160,7 @@ impl Issuing {
             if !std::mem::replace(&mut self.refusal_is_logged, true) {
                 tracing::warn!(
                     host = asked.name,
-                    "the worker asked for a certificate of a host that the settings do not permit intercepting; \
+                    "the worker requested a certificate of a host that the settings do not permit intercepting; \
                      refused; further ones are refused without logging"
                 );
             }
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn m4_only_the_ca_of_the_settings_is_used_and_only_if_it_is_the_one_that_was_asked_for() {
+    fn m4_only_the_ca_of_the_settings_is_used_and_only_if_it_is_the_requested_one() {
         let mut issuing = Issuing::new().expect("a CA");
         let ephemeral = *issuing.ephemeral.fingerprint();
         let kept = Ca::generate(Lifetime::Kept, SystemTime::now()).expect("a CA");
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn m4_what_no_sound_worker_asks_for_is_told_apart() {
+    fn m4_requests_that_no_sound_worker_sends_are_recognised() {
         let mut issuing = Issuing::new().expect("a CA");
         let authority = *issuing.ephemeral.fingerprint();
         let key = public_key(7);

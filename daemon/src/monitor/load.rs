@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn c7_half_of_what_a_loader_has_to_say_is_nothing() {
+    fn c7_half_of_a_loaders_output_is_not_used() {
         let minute = Duration::from_secs(60);
         for script in [
             "exit 3",

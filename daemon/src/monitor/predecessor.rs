@@ -215,7 +215,7 @@ impl Predecessor {
             }
             ToMonitor::Rejected { why, .. } => {
                 tracing::warn!(
-                    "the worker of the previous start cannot obey the new settings ({why}), and ends"
+                    "the worker of the previous start cannot put the new settings in force ({why}), and ends"
                 );
                 process::kill(&self.process);
             }
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn l15_half_of_what_a_monitor_leaves_is_not_adopted() {
+    fn l15_a_worker_without_its_process_or_its_channel_is_not_adopted() {
         let (events, _) = mpsc::sync_channel(8);
         let (mut child, mut receiver, mut whole) = left("1");
         whole.process = None;

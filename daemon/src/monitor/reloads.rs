@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn c7_requests_during_a_load_share_the_next() {
+    fn c7_requests_during_a_load_share_the_next_load() {
         let mut reloads = Reloads::default();
         assert_eq!(reloads.request_by_signal(), Some(Begin(1)));
         for _ in 0..100 {

@@ -14,7 +14,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How often the log says that a CA in files is old.
 const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What was done last.
+/// The last step.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     asked: Option<Instant>,
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn m3_the_log_says_once_a_day_that_a_ca_in_files_is_old() {
+    fn m3_the_log_reports_once_a_day_that_a_ca_in_files_is_old() {
         let mut renewal = Renewal::default();
         let start = Instant::now();
         assert!(renewal.may_warn(start));

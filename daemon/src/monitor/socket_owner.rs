@@ -80,7 +80,7 @@ mod tables {
             match socket(family, SockType::Datagram, flags, protocol) {
                 Ok(socket) => Some(Self(socket)),
                 Err(error) => {
-                    tracing::info!(%error, "the kernel's socket tables cannot be asked; when connections run short, clients on this machine share by address and not by user");
+                    tracing::info!(%error, "the kernel's socket tables cannot be read; when connections run short, clients on this machine share by address and not by user");
                     None
                 }
             }

@@ -301,7 +301,8 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_cut_off_or_leaves_something_unread_is_gone_and_not_distrusted() {
+    fn a_worker_that_is_cut_off_or_leaves_bytes_unread_has_ended_and_did_not_violate_the_protocol()
+    {
         for said in [&b""[..], b"\x06", b"\x06\x04\0\0\0\x01"] {
             for unread in [&b""[..], b"\x07"] {
                 let heard = heard(said, unread);
@@ -311,13 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_talks_nonsense_is_distrusted_before_it_is_gone() {
+    fn a_worker_that_sends_a_malformed_message_is_replaced() {
         let heard = heard(b"\xff\0\0\0\0\x06\x04\0\0\0\x01\0\0\0", b"");
         assert!(matches!(heard[..], [Event::Garbled(7, _), Event::Gone(7)]));
     }
 
     #[test]
-    fn m4_a_worker_that_floods_the_monitor_with_questions_is_ended() {
+    fn m4_a_worker_that_sends_too_many_questions_is_ended() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let (worker, _) = channel::split(theirs, 0).expect("a channel");
         let (_, receiver) = channel::split(ours, MAX_TO_MONITOR).expect("a channel");

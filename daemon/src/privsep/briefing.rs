@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn m4_a_briefing_survives_the_way_and_no_part_of_it_is_taken_for_the_whole() {
+    fn m4_a_briefing_is_read_back_unchanged_and_never_in_part() {
         let variables = [
             (&b"API_TOKEN"[..], &b"hunter2"[..]),
             (b"EMPTY", b""),

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn m4_hosts_survive_the_way_and_no_part_of_them_is_taken_for_the_whole() {
+    fn m4_hosts_are_read_back_unchanged_and_never_in_part() {
         for hosts in [
             Interceptable::Everything,
             Interceptable::default(),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn m4_a_name_that_cannot_be_one_is_refused() {
+    fn m4_an_empty_or_overlong_name_is_refused() {
         let longest = "a".repeat(MAX_NAME);
         for (name, sound) in [
             (&*longest, true),

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_loader_says_survives_the_way() {
+    fn the_output_of_a_loader_is_read_back_unchanged_and_never_in_part() {
         let problems = Loaded::Problems(Problems {
             text: "line 1\nline 2".to_owned(),
             detail: "[]".to_owned(),

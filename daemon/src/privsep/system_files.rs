@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn l14_system_files_survive_the_way_and_no_part_of_them_is_taken_for_the_whole() {
+    fn l14_system_files_are_read_back_unchanged_and_never_in_part() {
         let files = files();
         let mut out = Writer::default();
         files.encode(&mut out);

@@ -154,7 +154,7 @@ impl Accept {
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                tracing::warn!(%error, "disconnected a caller of the control socket: the system does not say which user it is");
+                tracing::warn!(%error, "disconnected a caller of the control socket: the system does not report its user");
                 return;
             }
         };
@@ -230,7 +230,7 @@ fn log_turned_away(refusals: &mut Refusals, peer: Peer) {
         tracing::warn!(
             uid = peer.user.as_raw(),
             pid = peer.pid,
-            "turned a caller of the control socket away: {MAX_SERVED_OF_ONE_USER} calls of this user are open"
+            "refused a caller of the control socket: {MAX_SERVED_OF_ONE_USER} calls of this user are open"
         );
     }
 }

@@ -26,7 +26,7 @@ use crate::privsep::message::{Account, Confinement};
 #[derive(Debug)]
 pub(super) struct AppliedConfinement {
     setting: Confinement,
-    /// What Landlock restricts.
+    /// The accesses that Landlock restricts.
     landlock: Option<&'static str>,
     /// The missing steps, and why.
     missing: Vec<String>,
@@ -83,7 +83,7 @@ pub(super) fn confine(
 }
 
 impl AppliedConfinement {
-    /// What Landlock restricts of the file system; `None` if nothing.
+    /// The accesses that Landlock restricts; `None` without Landlock.
     pub(super) fn landlock(&self) -> Option<&str> {
         self.landlock
     }

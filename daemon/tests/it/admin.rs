@@ -54,7 +54,7 @@ fn sources(file: &tempfile::TempDir, text: &str) -> Sources {
 }
 
 #[tokio::test]
-async fn e1_a1_an_embedded_proxy_tells_what_the_service_tells() {
+async fn e1_a1_the_admin_api_of_an_embedded_proxy_answers_as_the_service_does() {
     let scene = Scene::new().await;
     let handle = run(scene.builder().admin_addr(ANYWHERE)).await;
     let admin = handle.admin_addr().expect("an API");
@@ -94,7 +94,7 @@ async fn e1_a1_an_embedded_proxy_tells_what_the_service_tells() {
 }
 
 #[tokio::test]
-async fn e1_there_is_no_admin_api_unless_it_is_asked_for_and_let() {
+async fn e1_there_is_no_admin_api_unless_the_embedder_requests_it_and_the_settings_permit_it() {
     let scene = Scene::new().await;
     let asked_by_settings = format!("{LOCAL}\nadmin_url = \"http://127.0.0.1:0\"");
     let builder = scene
@@ -292,7 +292,7 @@ async fn a1_c7_a_reload_undoes_nothing_that_the_embedder_did() {
 }
 
 #[tokio::test]
-async fn a2_p6_no_web_page_and_nobody_through_the_proxy_reaches_the_admin_api() {
+async fn a2_p6_no_web_page_and_no_client_of_the_proxy_reaches_the_admin_api() {
     let scene = Scene::new().await;
     let handle = run(scene.builder().admin_addr(ANYWHERE)).await;
     let admin = handle.admin_addr().expect("an API");

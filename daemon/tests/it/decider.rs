@@ -47,7 +47,7 @@ fn status(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn p8_h11_the_decider_is_asked_at_every_door_and_its_word_counts() {
+async fn p8_h11_the_decider_is_called_at_every_door_and_its_decision_counts() {
     let scene = Scene::new().await;
     let says = Says::always(NetworkDecision::Allow);
     let handle = run(scene.builder().policy_decider(says.decider())).await;
@@ -117,7 +117,7 @@ async fn p8_s3_h11_datagrams_wait_for_the_decider_once_for_each_destination() {
 }
 
 #[tokio::test]
-async fn p8_what_is_denied_or_local_is_not_the_deciders() {
+async fn p8_the_decider_is_not_called_for_denied_or_local_destinations() {
     let scene = Scene::new().await;
     let says = Says::always(NetworkDecision::Allow);
     let config = scene.config("");
@@ -148,7 +148,7 @@ async fn p8_what_is_denied_or_local_is_not_the_deciders() {
 }
 
 #[tokio::test]
-async fn p8_every_way_to_refuse_is_told_to_the_client_and_recorded() {
+async fn p8_every_refusal_of_a_decider_reaches_the_client_and_the_record() {
     let scene = Scene::new().await;
     for (decision, reason, verdict) in [
         (NetworkDecision::deny("no_budget"), "no_budget", "deny"),
@@ -198,7 +198,7 @@ async fn p8_a_decider_that_panics_or_hangs_refuses_in_bounded_time() {
 }
 
 #[tokio::test]
-async fn p8_p7_the_mode_and_the_interception_hold_for_what_the_decider_allows() {
+async fn p8_p7_mode_and_interception_apply_to_hosts_that_the_decider_allows() {
     let scene = Scene::new().await;
     let says = Says::always(NetworkDecision::Allow);
     let limited = scene.config(&format!("{LOCAL}\nmode = \"limited\""));
@@ -229,7 +229,7 @@ async fn p8_p7_the_mode_and_the_interception_hold_for_what_the_decider_allows() 
 }
 
 #[tokio::test]
-async fn p8_p11_what_the_decider_allowed_ends_when_the_settings_deny_it_and_not_before() {
+async fn p8_p11_a_tunnel_that_the_decider_allowed_ends_when_the_settings_deny_it_and_not_before() {
     let scene = Scene::new().await;
     let says = Says::always(NetworkDecision::Allow);
     let handle = run(scene.builder().policy_decider(says.decider())).await;

@@ -187,7 +187,7 @@ async fn e1_l14_a_changed_hosts_file_is_noticed_and_a_proxy_that_has_ended_leave
 }
 
 #[tokio::test]
-async fn e1_r1_an_observer_hears_of_every_refusal_even_after_it_panicked() {
+async fn e1_r1_an_observer_gets_every_refusal_even_after_it_panicked() {
     let scene = Scene::new().await;
     let (told, mut heard) = mpsc::unbounded_channel();
     let observer = move |entry: BlockedRequest| {

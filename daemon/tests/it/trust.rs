@@ -56,7 +56,7 @@ fn certificates(bundle: &str) -> usize {
 }
 
 #[tokio::test]
-async fn b2_what_a_child_trusted_is_in_its_bundle_and_in_no_other() {
+async fn b2_certificates_that_a_child_trusted_are_in_its_bundle_and_in_no_other() {
     let (scene, files) = (Scene::new().await, TempDir::new().expect("a directory"));
     let bundles = TempDir::new().expect("a directory");
     let handle = proxy(&scene, bundles.path()).await;
@@ -109,7 +109,7 @@ async fn b2_files_that_are_of_no_use_leave_a_child_the_bundle_of_all() {
 }
 
 #[tokio::test]
-async fn b2_without_interception_a_child_keeps_what_it_has() {
+async fn b2_without_interception_a_child_keeps_its_certificates() {
     let (scene, files) = (Scene::new().await, TempDir::new().expect("a directory"));
     let forbidden = scene.config("mitm = false");
     let builder = scene.builder().config_toml(forbidden);

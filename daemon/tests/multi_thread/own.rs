@@ -54,7 +54,7 @@ async fn p6_requests_that_wait_for_the_proxy_to_run_do_not_reach_the_listeners_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p6_a_draining_proxy_does_not_reach_what_listens_in_its_place() {
+async fn p6_a_draining_proxy_does_not_reach_the_next_process_at_its_address() {
     let proxy = builder().admin_addr(ANYWHERE).build().await;
     let handle = proxy.expect("a proxy").run().await.expect("it runs");
     let (http, admin) = (handle.http_addr(), handle.admin_addr());

@@ -62,7 +62,7 @@ fn a2_the_log_names_the_user_of_each_change() {
             "POST",
             "/reload",
             None,
-            "a reload was asked for through the admin API",
+            "a reload was requested through the admin API",
         ),
         (
             "GET",

@@ -161,7 +161,7 @@ fn k3_a_caller_beyond_the_limit_is_told_why() {
     let run = proxyctl_at(&path, &["status"]);
     assert_eq!(run.code, Some(1), "{run:?}");
     run.says("16 calls of this user are open; try again");
-    daemon.wait_for_message("turned a caller of the control socket away");
+    daemon.wait_for_message("refused a caller of the control socket");
     drop(held);
     let served = e2e::wait::poll(TIMEOUT, || {
         (proxyctl_at(&path, &["status"]).code == Some(0)).then_some(())
@@ -246,7 +246,7 @@ fn k3_a_supplementary_group_of_the_process_admits_it() {
 #[test]
 fn k3_an_unknown_user_name_is_in_the_log_and_in_status() {
     let daemon = with_control("administrators", r#"["no-such-user"]"#);
-    let reported = "[daemon.control] administrators has \"no-such-user\", which admits nobody: this system does not know that name";
+    let reported = "[daemon.control] administrators has \"no-such-user\", which permits no caller: this system does not know that name";
     daemon.wait_for_log(|line| line.message() == Some(reported));
     proxyctl(&daemon, &["status"]).succeeded().says(reported);
 }

@@ -139,7 +139,7 @@ fn k1_reload_applies_the_files_and_prints_what_is_in_force() {
     let last = &proxyctl_json(&daemon, &["status"])["last_reload"];
     assert_eq!(last["outcome"], "applied");
     daemon.wait_for_log(|line| {
-        line.message() == Some("a reload was asked for through the control socket")
+        line.message() == Some("a reload was requested through the control socket")
     });
 }
 

@@ -31,7 +31,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn m3_what_was_made_is_read_again() {
+fn m3_a_ca_that_was_made_is_read_back() {
     let (_directory, paths, ca) = scene();
     assert_eq!(read(&paths, SystemTime::now()).unwrap(), Some(ca));
 }
@@ -96,7 +96,7 @@ fn m3_a_certificate_that_others_may_write_is_refused() {
 }
 
 #[test]
-fn m3_somebody_elses_file_is_refused() {
+fn m3_a_file_of_another_user_is_refused() {
     let (_directory, paths, _) = scene();
     let metadata = std::fs::metadata(&paths.key).unwrap();
     let owner = metadata.uid();
@@ -162,7 +162,7 @@ fn m3_a_certificate_that_is_no_ca_is_refused() {
 }
 
 #[test]
-fn m3_other_keys_and_texts_are_refused_and_told_how_to_convert() {
+fn m3_other_keys_and_texts_are_refused_with_a_command_that_converts_them() {
     let (_directory, paths, ca) = scene();
     let secret = p256::SecretKey::from_slice(&ca.scalar()[..]).unwrap();
     let sec1 = secret.to_sec1_pem(p256::pkcs8::LineEnding::LF).unwrap();

@@ -13,7 +13,7 @@ fn count(state: &Path) -> usize {
 }
 
 #[test]
-fn m5_files_are_named_by_their_content_and_everybody_may_read_them() {
+fn m5_files_are_named_by_their_content_and_all_users_may_read_them() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let published = put_all(&state, b"ca");
@@ -52,7 +52,7 @@ fn m5_the_same_content_is_the_same_file_and_another_ca_another() {
 }
 
 #[test]
-fn m5_a_file_that_somebody_bent_is_written_again() {
+fn m5_a_changed_file_is_written_again() {
     let directory = tempfile::tempdir().unwrap();
     let published = put_all(directory.path(), b"ca");
     let sound = std::fs::read(&published.bundle).unwrap();

@@ -61,7 +61,7 @@ fn b2_nothing_but_certificates_comes_out_of_a_file() {
 }
 
 #[test]
-fn b2_what_is_broken_is_left_out_and_the_rest_is_taken() {
+fn b2_broken_certificates_are_left_out_and_the_others_are_taken() {
     let directory = TempDir::new().expect("a directory");
     let (one, two) = (der(), der());
     let (first, second) = (pem::certificate(&one), pem::certificate(&two));
@@ -87,7 +87,7 @@ fn b2_what_is_broken_is_left_out_and_the_rest_is_taken() {
 }
 
 #[test]
-fn b2_a_file_that_cannot_be_used_is_a_warning_and_holds_nobody_up() {
+fn b2_a_file_that_cannot_be_used_is_a_warning_and_delays_no_one() {
     let directory = TempDir::new().expect("a directory");
     let pipe = directory.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");

@@ -31,7 +31,7 @@ fn tables() -> Option<SocketOwners> {
     if owners.tables.is_none() {
         #[expect(clippy::print_stderr, reason = "for the person who runs the tests")]
         {
-            eprintln!("not run: the kernel's socket tables cannot be asked here");
+            eprintln!("not run: the kernel's socket tables cannot be read here");
         }
         return None;
     }
@@ -39,7 +39,7 @@ fn tables() -> Option<SocketOwners> {
 }
 
 #[test]
-fn c5_the_kernel_tells_whose_a_connection_to_us_is() {
+fn c5_the_kernel_reports_the_user_of_a_connection_to_us() {
     let Some(mut owners) = tables() else {
         return;
     };
@@ -62,7 +62,7 @@ fn c5_the_kernel_tells_whose_a_connection_to_us_is() {
 }
 
 #[test]
-fn c5_nothing_is_told_of_connections_that_are_not_to_us() {
+fn c5_the_user_of_other_connections_is_not_reported() {
     let Some(mut owners) = tables() else {
         return;
     };
@@ -83,7 +83,7 @@ fn c5_nothing_is_told_of_connections_that_are_not_to_us() {
 }
 
 #[test]
-fn c5_an_answer_that_is_cut_or_for_another_connection_says_nothing() {
+fn c5_a_cut_answer_or_one_for_another_connection_is_ignored() {
     let id = [7; 36];
     let mut answer = [0_u8; 88];
     answer[4..6].copy_from_slice(&20_u16.to_ne_bytes());

@@ -40,7 +40,7 @@ fn round_trip<T: PartialEq + std::fmt::Debug>(
 }
 
 #[test]
-fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
+fn messages_to_the_worker_are_read_back_unchanged_and_never_in_part() {
     let account = Some(Account {
         uid: 65_534,
         gid: 65_534,
@@ -130,7 +130,7 @@ fn messages_to_the_worker_survive_the_way_and_nothing_else_does() {
 }
 
 #[test]
-fn messages_to_the_monitor_survive_the_way_and_nothing_else_does() {
+fn messages_to_the_monitor_are_read_back_unchanged_and_never_in_part() {
     for message in [
         ToMonitor::Noted { ticket: ticket() },
         ToMonitor::Applied { ticket: ticket() },
@@ -176,7 +176,7 @@ fn ask_owners(count: usize) -> ToMonitor {
 }
 
 #[test]
-fn c5_no_more_owners_are_asked_for_at_once_than_the_bound() {
+fn c5_no_more_owners_are_requested_at_once_than_the_limit() {
     for (count, sound) in [
         (MAX_OWNERS_REQUESTED, true),
         (MAX_OWNERS_REQUESTED + 1, false),
@@ -199,7 +199,7 @@ fn issue_leaf(name: &str, first: u8) -> ToMonitor {
 }
 
 #[test]
-fn m4_a_leaf_is_asked_for_with_an_uncompressed_key_and_a_name_that_can_be_one() {
+fn m4_a_leaf_is_requested_with_an_uncompressed_key_and_a_possible_name() {
     let longest = "a".repeat(MAX_NAME);
     for (message, sound) in [
         (issue_leaf("a.test", 4), true),

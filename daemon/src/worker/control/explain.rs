@@ -158,7 +158,7 @@ fn missed_hooks(generation: &Generation, predicted: &PredictedDecision<'_>) -> V
     missed.collect()
 }
 
-/// What the decision leaves open, and what happens to the request on its way.
+/// Facts that the decision leaves open, and changes to the request on its way.
 fn notes(generation: &Generation, predicted: &PredictedDecision<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     let is_inside = predicted.protocol == Protocol::Https;
@@ -195,7 +195,7 @@ fn notes(generation: &Generation, predicted: &PredictedDecision<'_>) -> Vec<Stri
     notes
 }
 
-/// What the settings of a door change.
+/// The effect of the settings of a door.
 fn door_notes(
     generation: &Generation,
     destination: &Destination,

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn k3_the_kernel_tells_who_calls() {
+    async fn k3_the_kernel_identifies_the_caller() {
         let (one, _other) = UnixStream::pair().expect("a pair");
         let peer = Peer::of(&one).expect("credentials");
         assert_eq!(peer.user, Uid::effective());

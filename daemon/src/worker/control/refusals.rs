@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k3_a_user_that_is_hung_up_on_again_and_again_is_logged_once_and_counted() {
+    fn k3_a_user_that_is_refused_many_times_is_logged_once_and_counted() {
         let mut refusals = Refusals::default();
         let logged = (0..100_000).filter(|_| refusals.note(7)).count();
         assert_eq!(logged, 1);

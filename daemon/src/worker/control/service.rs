@@ -248,7 +248,7 @@ impl Control for Session {
             parent: None,
             uid = self.peer.user.as_raw(),
             pid = self.peer.pid,
-            "a reload was asked for through the control socket"
+            "a reload was requested through the control socket"
         );
         let reloader = Arc::clone(&self.service.reloader);
         // In a task of its own: a caller who disconnects does not stop a reload half-way.

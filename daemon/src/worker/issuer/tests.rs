@@ -52,7 +52,7 @@ async fn question(mut heard: Receiver) -> (ToMonitor, Receiver) {
 }
 
 #[tokio::test]
-async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
+async fn m4_a_leaf_comes_with_the_ca_that_issued_it() {
     let (issuer, heard) = scene();
     let asking = {
         let issuer = Arc::clone(&issuer);
@@ -80,7 +80,7 @@ async fn m4_a_leaf_comes_with_the_ca_that_was_asked() {
 }
 
 #[tokio::test]
-async fn m4_too_many_at_once_are_told_so_and_one_counts_until_it_is_answered() {
+async fn m4_a_request_above_the_limit_is_refused_and_one_counts_until_it_is_answered() {
     let (issuer, mut heard) = scene();
     for _ in 0..MAX_LEAVES_REQUESTED {
         // The caller goes away, and the question stays pending.
@@ -98,7 +98,7 @@ async fn m4_too_many_at_once_are_told_so_and_one_counts_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn m4_refusals_are_told_in_words() {
+async fn m4_refusals_have_a_text() {
     for (why, told) in [
         (NoLeaf::Busy, "try again"),
         (NoLeaf::OtherCa, "just been replaced"),
@@ -118,7 +118,7 @@ async fn m4_refusals_are_told_in_words() {
 }
 
 #[tokio::test]
-async fn m4_everybody_hears_that_the_monitor_is_gone() {
+async fn m4_every_caller_gets_an_error_when_the_monitor_is_gone() {
     let (issuer, heard) = scene();
     let asking = tokio::spawn({
         let issuer = Arc::clone(&issuer);
@@ -140,7 +140,7 @@ async fn m4_a_monitor_that_does_not_answer_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn m4_without_a_ca_or_with_a_scope_nothing_is_asked() {
+async fn m4_without_a_ca_or_with_a_scope_nothing_is_requested() {
     let (issuer, _heard) = scene();
     let scoped = issuer.issue(&host("[fe80::1%eth0]"), &KEY).await;
     assert!(matches!(scoped, Err(IssueError::Refused(_))), "{scoped:?}");

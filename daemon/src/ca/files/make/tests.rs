@@ -19,7 +19,7 @@ fn ca() -> Ca {
 }
 
 #[test]
-fn m3_the_key_is_the_owners_alone_and_the_certificate_everybodys() {
+fn m3_only_the_owner_reads_the_key_and_all_users_read_the_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("above/state");
     let paths = in_state(&state);
@@ -45,7 +45,7 @@ fn l5_a_good_pair_is_left_alone() {
 
 /// Stops after each step in turn, and runs again.
 #[test]
-fn m3_an_interrupted_run_leaves_nothing_or_what_the_next_one_completes() {
+fn m3_an_interrupted_run_leaves_nothing_or_the_next_one_completes_it() {
     type Step = fn(&PendingFiles<'_>, &Ca) -> Result<(), FileError>;
     let steps: [Step; 5] = [
         |pending, ca| pending.stage_certificate(ca),
@@ -135,11 +135,11 @@ fn m3_a_file_that_appears_meanwhile_is_not_overwritten() {
     let ca = ca();
     pending.stage_certificate(&ca).unwrap();
     pending.stage_key(&ca).unwrap();
-    std::fs::write(&paths.key, "somebody else's").unwrap();
+    std::fs::write(&paths.key, "another program's").unwrap();
     assert!(pending.publish_key().is_err());
     assert_eq!(
         std::fs::read(&paths.key).unwrap(),
-        b"somebody else's",
+        b"another program's",
         "as it was"
     );
     assert!(pending.stage_key(&ca).is_err(), "nor is a pending one");

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn k1_explain_refuses_what_is_no_destination_without_repeating_it() {
+    fn k1_explain_refuses_a_malformed_destination_without_repeating_it() {
         for text in [
             "",
             "http://",

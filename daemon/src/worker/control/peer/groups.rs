@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k3_the_kernel_tells_the_supplementary_groups_of_the_other_end() {
+    fn k3_the_kernel_reports_the_supplementary_groups_of_the_other_end() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).expect("a socket");

@@ -16,7 +16,7 @@ use seccompiler::{
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// What the filters depend on.
+/// The facts that the filters depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Given {
     /// The descriptor of the socket to the journal.

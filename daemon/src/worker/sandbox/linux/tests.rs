@@ -524,7 +524,7 @@ fn confined_child() {
             note(format!("system call {call}: {outcome:?}"));
         }
     }
-    // What every process does.
+    // Calls that every process makes.
     let sum = std::thread::spawn(|| vec![1_u64; 1 << 20].iter().sum::<u64>());
     assert_eq!(sum.join().expect("a thread"), 1 << 20);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
