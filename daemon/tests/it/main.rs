@@ -1,7 +1,7 @@
 //! The library over real sockets (SPEC E1): clients, doors and origins on loopback.
 //!
-//! Nearly all have a runtime with one thread, since some capture events. `tests/multi_thread` has the tests
-//! that need more threads, and `tests/embed_many.rs` counts the descriptors of its process.
+//! `tests/records.rs` captures events and `tests/embed_many.rs` counts descriptors, so each of them has a
+//! process of its own.
 
 #![expect(
     clippy::disallowed_methods,
@@ -10,7 +10,8 @@
 
 mod admin;
 mod decider;
+mod examples;
 mod handle;
-mod records;
+mod own;
 mod scene;
 mod trust;

@@ -1,4 +1,17 @@
 //! The embedder's metadata in the audit events of all doors, as text and as JSON (SPEC R3).
+//!
+//! The test has a process of its own. With a single subscriber, `tracing` asks the thread that logs an
+//! event for the first time whether the event is wanted, for all threads. A thread of another test has no
+//! subscriber, and would switch the event off.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "clients of the proxy dial as clients do"
+)]
+
+#[path = "it/scene.rs"]
+#[expect(dead_code, reason = "other tests use the rest of the scene")]
+mod scene;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,7 +29,7 @@ use tokio_rustls::TlsConnector;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::scene::{LOCAL, Scene, connect, named, request, run, socks5};
+use scene::{LOCAL, Scene, connect, named, request, run, socks5};
 
 const AUDIT: &str = "codex_otel.network_proxy";
 /// Every field of the metadata, with its value.
@@ -145,7 +158,7 @@ async fn r3_r5_an_embedders_metadata_is_in_the_events_of_all_doors() {
         .iter()
         .map(|event| &event["fields"]["network.transport.protocol"])
         .collect();
-    let wanted = [
+    let expected = [
         "http",
         "https_connect",
         "socks5_tcp",
@@ -153,7 +166,7 @@ async fn r3_r5_an_embedders_metadata_is_in_the_events_of_all_doors() {
         "https_connect",
         "https",
     ];
-    assert_eq!(json!(doors), json!(wanted));
+    assert_eq!(json!(doors), json!(expected));
     for event in &events {
         for (name, value) in METADATA {
             assert_eq!(event["fields"][name], value, "{name}: {event}");
@@ -176,7 +189,7 @@ async fn r3_r5_an_embedders_metadata_is_in_the_events_of_all_doors() {
     }
     let mut lines = as_text.lines();
     lines.retain(|line| line.contains(AUDIT));
-    assert_eq!(lines.len(), wanted.len(), "an event is one line");
+    assert_eq!(lines.len(), expected.len(), "an event is one line");
     for line in lines {
         for (name, value) in METADATA {
             assert!(
