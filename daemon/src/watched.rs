@@ -47,7 +47,21 @@ pub(crate) enum Part {
 #[derive(Debug, Default)]
 pub(crate) struct Collection(BTreeMap<PathBuf, Part>);
 
+/// The system's hosts file.
+pub(crate) const SYSTEM_HOSTS: &str = "/etc/hosts";
+
 impl Collection {
+    /// The files that resolving names needs: a hosts file, or the system's; and `resolv.conf`, if name
+    /// servers come from there.
+    pub(crate) fn of_resolver(hosts_file: Option<&Path>, resolv_conf: Option<&Path>) -> Self {
+        let mut paths = Self::default();
+        paths.add(hosts_file.unwrap_or(Path::new(SYSTEM_HOSTS)), Part::Itself);
+        if let Some(resolv_conf) = resolv_conf {
+            paths.add(resolv_conf, Part::Itself);
+        }
+        paths
+    }
+
     /// Adds everything on the way to a path, the path included, and on request the entries of the
     /// directory there. Paths beyond [`MAX_WATCHED`] are left out.
     pub(crate) fn add(&mut self, path: &Path, part: Part) {

@@ -1,7 +1,7 @@
 //! The system's root certificates, for the worker and for the bundle (SPEC M5, M6).
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use codex_network_files::{ReadError, Reading};
@@ -19,9 +19,9 @@ const MAX_BYTES: u64 = 16 << 20;
 const FILE: &str = "SSL_CERT_FILE";
 const DIRECTORIES: &str = "SSL_CERT_DIR";
 
-/// Where the systems usually keep their roots, of the places that `rustls-native-certs` looks into.
+/// The usual paths of the system's roots, among those that `rustls-native-certs` reads.
 #[cfg(not(target_os = "macos"))]
-const SYSTEM_PLACES: &[(&str, Part)] = &[
+const SYSTEM_PATHS: &[(&str, Part)] = &[
     ("/etc/ssl/certs", Part::Entries),
     ("/etc/ssl/certs/ca-certificates.crt", Part::Itself),
     ("/etc/ssl/ca-bundle.pem", Part::Itself),
@@ -36,7 +36,7 @@ const SYSTEM_PLACES: &[(&str, Part)] = &[
 ];
 /// They are in keychains, and settings say which of them are trusted.
 #[cfg(target_os = "macos")]
-const SYSTEM_PLACES: &[(&str, Part)] = &[
+const SYSTEM_PATHS: &[(&str, Part)] = &[
     ("/Library/Keychains/System.keychain", Part::Itself),
     ("/Library/Security/Trust Settings", Part::Entries),
 ];
@@ -76,54 +76,60 @@ pub(crate) fn load(own: &[&[u8]]) -> Roots {
     }
 }
 
-/// Adds the places of the roots.
+/// Adds the paths of the roots.
 pub(crate) fn watch(paths: &mut Collection) {
-    let (file, directories) = (std::env::var_os(FILE), std::env::var_os(DIRECTORIES));
-    if file.is_none() && directories.is_none() {
-        for (path, part) in SYSTEM_PLACES {
-            paths.add(Path::new(path), *part);
+    match named_paths(|name| std::env::var_os(name)) {
+        None => {
+            for (path, part) in SYSTEM_PATHS {
+                paths.add(Path::new(path), *part);
+            }
         }
-        return;
-    }
-    if let Some(file) = file {
-        paths.add(Path::new(&file), Part::Itself);
-    }
-    for directory in directories.iter().flat_map(std::env::split_paths) {
-        if !directory.as_os_str().is_empty() {
-            paths.add(&directory, Part::Entries);
+        Some(named) => {
+            for (path, part) in named {
+                paths.add(&path, part);
+            }
         }
     }
 }
 
-/// The certificates in the places that the environment names, and the first error; `None` when it
-/// names no place. They may be any files, so they are read with a limit.
-fn named(
-    environment: impl Fn(&str) -> Option<OsString>,
-) -> Option<(Vec<CertificateDer<'static>>, Option<String>)> {
+/// The file and the directories that the environment names; `None` when neither variable is set.
+fn named_paths(environment: impl Fn(&str) -> Option<OsString>) -> Option<Vec<(PathBuf, Part)>> {
     let (file, directories) = (environment(FILE), environment(DIRECTORIES));
     if file.is_none() && directories.is_none() {
         return None;
     }
-    let mut found = Named::default();
-    if let Some(file) = file {
-        found.file(file.as_ref());
-    }
-    for directory in directories.iter().flat_map(std::env::split_paths) {
-        if !directory.as_os_str().is_empty() {
-            found.directory(&directory);
+    let directories = directories.iter().flat_map(std::env::split_paths);
+    let directories = directories.filter(|directory| !directory.as_os_str().is_empty());
+    let file = file.map(|file| (PathBuf::from(file), Part::Itself));
+    let named = file
+        .into_iter()
+        .chain(directories.map(|directory| (directory, Part::Entries)));
+    Some(named.collect())
+}
+
+/// The certificates in the paths that the environment names, and the first error; `None` when it
+/// names no path. They may be any files, so they are read with a limit.
+fn named(
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Option<(Vec<CertificateDer<'static>>, Option<String>)> {
+    let mut found = NamedRoots::default();
+    for (path, part) in named_paths(environment)? {
+        match part {
+            Part::Itself => found.file(&path),
+            Part::Entries => found.directory(&path),
         }
     }
     Some((found.certificates, found.error))
 }
 
 #[derive(Default)]
-struct Named {
+struct NamedRoots {
     certificates: Vec<CertificateDer<'static>>,
     error: Option<String>,
     read: u64,
 }
 
-impl Named {
+impl NamedRoots {
     fn file(&mut self, path: &Path) {
         match Reading::up_to(MAX_BYTES - self.read).read(path) {
             Ok(content) => {
@@ -133,8 +139,8 @@ impl Named {
                 self.certificates.extend(certificates);
             }
             Err(ReadError::TooLarge(_)) => {
-                let most = MAX_BYTES >> 20;
-                self.fail(path, &format!("it makes more than {most} MiB of roots"));
+                let limit = MAX_BYTES >> 20;
+                self.fail(path, &format!("it makes more than {limit} MiB of roots"));
             }
             Err(error) => self.fail(path, &error),
         }
@@ -194,14 +200,14 @@ mod tests {
             (&*large, "it makes more than 16 MiB of roots"),
             (directory.path(), "it is a directory"),
         ] {
-            let told = load(FILE, path);
-            assert!(told.ends_with(why), "{told}");
+            let error = load(FILE, path);
+            assert!(error.ends_with(why), "{error}");
         }
         // The pipe in it is skipped.
-        let told = load(DIRECTORIES, directory.path());
+        let error_text = load(DIRECTORIES, directory.path());
         assert!(
-            told.ends_with("it makes more than 16 MiB of roots"),
-            "{told}"
+            error_text.ends_with("it makes more than 16 MiB of roots"),
+            "{error_text}"
         );
         assert!(named(|_| None).is_none());
     }

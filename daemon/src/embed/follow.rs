@@ -10,7 +10,7 @@ use std::time::Duration;
 use codex_network_config::{ResolvConf, Settings};
 
 use super::running::Running;
-use crate::watched::{Collection, Part, WatchedPath};
+use crate::watched::{Collection, WatchedPath};
 
 /// How often the files are looked at.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -83,13 +83,10 @@ enum FileChange {
 impl SeenFiles {
     fn look(self, settings: &Settings) -> Self {
         let resolver = &settings.daemon.resolver;
-        let mut paths = Collection::default();
-        let hosts = resolver.hosts_file.as_deref();
-        paths.add(hosts.unwrap_or(Path::new("/etc/hosts")), Part::Itself);
-        if resolver.nameservers.is_empty() {
-            paths.add(Path::new(ResolvConf::PATH), Part::Itself);
-        }
-        let paths = paths.stamped();
+        let resolv_conf = Path::new(ResolvConf::PATH);
+        let resolv_conf = resolver.nameservers.is_empty().then_some(resolv_conf);
+        let hosts_file = resolver.hosts_file.as_deref();
+        let paths = Collection::of_resolver(hosts_file, resolv_conf).stamped();
         Self {
             change: match self.paths {
                 None => FileChange::Unknown,

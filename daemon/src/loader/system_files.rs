@@ -14,10 +14,9 @@ use crate::opaque::ca_and_roots::CaAndRoots;
 use crate::opaque::file_contents::FileContents;
 use crate::privsep::system_files::{FoundFiles, Plan, SystemFiles, Use};
 use crate::state;
-use crate::watched::{Collection, Part};
+use crate::watched::{Collection, SYSTEM_HOSTS};
 
-/// Files that resolving names needs. The worker needs them and may not open files.
-const SYSTEM_HOSTS: &str = "/etc/hosts";
+/// The file that names the name servers.
 const RESOLV_CONF: &str = ResolvConf::PATH;
 /// Large block lists are hosts files too, and `/dev/null` means no hosts file.
 pub(super) const HOSTS: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
@@ -118,12 +117,8 @@ impl Found {
 
 /// The paths of all files that a plan needs.
 fn watched(plan: &Plan) -> Collection {
-    let mut paths = Collection::default();
-    let hosts = plan.hosts_file.as_deref();
-    paths.add(hosts.unwrap_or(Path::new(SYSTEM_HOSTS)), Part::Itself);
-    if plan.resolv_conf == Use::Yes {
-        paths.add(Path::new(RESOLV_CONF), Part::Itself);
-    }
+    let resolv_conf = (plan.resolv_conf == Use::Yes).then_some(Path::new(RESOLV_CONF));
+    let mut paths = Collection::of_resolver(plan.hosts_file.as_deref(), resolv_conf);
     if plan.roots == Use::Yes {
         roots::watch(&mut paths);
     }
