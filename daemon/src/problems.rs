@@ -20,7 +20,7 @@ const UNLISTED: &str = "error: there are more problems than fit here";
 pub(crate) struct ReloadError {
     /// For people, over several lines.
     pub(crate) text: String,
-    /// One by one, with their places.
+    /// One by one, with file, line and column.
     pub(crate) problems: Vec<ReloadProblem>,
     /// For people who may not read the files, over several lines.
     pub(crate) outline: String,

@@ -1,6 +1,6 @@
 //! The files and directories that the proxy depends on, and which users may change them.
 //!
-//! `codex_network_files::Trust` has the rule. Root refuses a place that other users may change. The
+//! `codex_network_files::Trust` has the rule. Root refuses a path that other users may change. The
 //! files and secrets of the configuration are refused where they are read. Other users are only
 //! warned.
 
@@ -13,7 +13,7 @@ use codex_network_policy::Interception;
 use crate::ca::files;
 use crate::state;
 
-/// A place, and its role.
+/// A path, and its role.
 type TrustedPath = (&'static str, PathBuf);
 
 /// Which files a configuration was read from, where these are not the ones that the proxy on this
@@ -27,7 +27,7 @@ pub(crate) struct PathScope {
 }
 
 impl PathScope {
-    /// Where a place of the configuration is on this machine.
+    /// The path on this machine for a path in the configuration.
     pub(crate) fn place(&self, path: &Path) -> PathBuf {
         match &self.root {
             Some(root) => below(root, path),
@@ -43,11 +43,11 @@ impl PathScope {
     }
 }
 
-/// Checks all places of a configuration. Returns the warnings, each once.
+/// Checks all paths of a configuration. Returns the warnings, each once.
 ///
 /// # Errors
 ///
-/// A sentence about the first place that root must refuse.
+/// A sentence about the first path that root must refuse.
 pub(crate) fn judge(
     settings: &Settings,
     secrets: &Secrets,

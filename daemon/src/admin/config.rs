@@ -80,7 +80,7 @@ fn sources(settings: &Settings) -> Value {
     Value::Object(sources.collect())
 }
 
-/// The values that requirements permit, and the places of the requirements (SPEC C6).
+/// The values that requirements permit, and where the requirements are written (SPEC C6).
 fn pinned(settings: &Settings) -> Value {
     let pins = settings.managed.pins().iter();
     let pinned = pins.map(|pin| {

@@ -80,7 +80,7 @@ impl Captured {
         subscriber.event(&Event::new(self.metadata, &values));
     }
 
-    /// The metadata of the place that logged.
+    /// The metadata of the callsite.
     pub(super) fn metadata(&self) -> &'static Metadata<'static> {
         self.metadata
     }

@@ -255,7 +255,7 @@ struct UserConnections(Mutex<HashMap<u32, User>>);
 struct User {
     /// All of them, in any state.
     count: usize,
-    /// The places of those that are served.
+    /// A permit for each connection that is served.
     places: Arc<Semaphore>,
 }
 
@@ -263,7 +263,7 @@ struct User {
 struct UserConnection {
     callers: Arc<UserConnections>,
     user: u32,
-    /// The places to wait for; `None` when too many wait already.
+    /// The permits to wait for; `None` when too many wait already.
     places: Option<Arc<Semaphore>>,
 }
 
@@ -310,7 +310,7 @@ impl UserConnections {
 }
 
 impl UserConnection {
-    /// Waits for a place. `None` if no place becomes free in time, or if too many callers wait.
+    /// Waits for a permit. `None` if none becomes free in time, or if too many callers wait.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         let places = Arc::clone(self.places.as_ref()?);
         let place = tokio::time::timeout(PLACE_TIMEOUT, places.acquire_owned()).await;
