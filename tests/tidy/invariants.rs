@@ -191,37 +191,26 @@ fn invariant_4_unsafe_code_has_its_places() {
 
 #[test]
 fn one_decision_function_is_asked_in_one_place() {
-    let allowed = [
+    // `enforce.rs` and its folder.
+    let inside = |source: &Source| source.path.starts_with("crates/engine/src/enforce");
+    let others = [
         // The embedder's own.
         "crates/engine/src/decider.rs",
-        "crates/engine/src/enforce.rs",
-        "crates/engine/src/enforce/foreseen.rs",
         "crates/policy/src/decide.rs",
         "crates/policy/src/explain.rs",
     ];
-    only_in(".decide(", &allowed, anywhere);
-    // Where the decider is asked, its permission is applied (SPEC P8).
-    only_in(
-        ".decide_answered(",
-        &[
-            "crates/engine/src/enforce.rs",
-            "crates/engine/src/enforce/question.rs",
-        ],
-        anywhere,
-    );
-    only_in(
-        ".decide_addresses(",
-        &[
-            "crates/engine/src/enforce.rs",
-            "crates/engine/src/enforce/foreseen.rs",
-        ],
-        anywhere,
-    );
-    only_in(
-        ".decide_unix_socket(",
-        &["crates/engine/src/enforce/unix_socket.rs"],
-        anywhere,
-    );
+    let functions: [(&str, &[&str]); 4] = [
+        (".decide(", &others),
+        // With the answer of the decider (SPEC P8).
+        (".decide_answered(", &[]),
+        (".decide_addresses(", &[]),
+        (".decide_unix_socket(", &[]),
+    ];
+    for (function, others) in functions {
+        only_in(function, others, |source| !inside(source));
+        let is_used = |source: &Source| inside(source) && source.product().contains(function);
+        assert!(rust().iter().any(is_used), "{function} is not used");
+    }
 }
 
 /// Files that other users may influence are read with a limit (SPEC C5).
