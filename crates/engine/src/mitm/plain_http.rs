@@ -1,17 +1,17 @@
-//! Whether the first bytes of a connection begin a request in HTTP/1 (SPEC M2). It only tells HTTP from
-//! other protocols; the HTTP server checks what comes.
+//! Whether the first bytes of a connection begin a request in HTTP/1 (SPEC M2). This only distinguishes
+//! HTTP from other protocols; the HTTP server checks the request.
 
 use crate::http_bytes::{is_token, is_visible};
 
-/// The longest token that is taken for a method. Registered ones have 17 letters at most.
+/// The longest token that counts as a method. Registered methods have at most 17 letters.
 const MAX_METHOD: usize = 32;
 /// A request line that is longer is left to the HTTP server, which refuses it in HTTP.
 const MAX_LINE: usize = 8 * 1024;
-/// What the version begins with. HTTP/2 without TLS begins with a line that names another one (RFC 9113
-/// section 3.4), and is never carried.
+/// The beginning of the version. HTTP/2 without TLS begins with a line that names another version (RFC
+/// 9113 section 3.4), and is refused.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// Whether the bytes begin a request in HTTP/1; `None` while there are too few to say.
+/// Whether the bytes begin a request in HTTP/1. `None`: more bytes are needed.
 pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
     let is_long = bytes.len() > MAX_LINE;
     decide(bytes).or_else(|| is_long.then_some(true))

@@ -1,8 +1,8 @@
-//! What was observed on an origin connection, kept so that a failure can be named.
+//! Observations on an origin connection that explain a failure.
 //!
-//! hyper says less about an unreadable answer than an operator needs: a bad version and an SSH
-//! greeting are one error to it, and h2 drops the TLS alert that ended its connection. So the
-//! stream under both notes how answers begin and how the connection ended. It decides nothing;
+//! hyper reports less about an unreadable answer than an operator needs: a bad version and an SSH
+//! greeting are the same error, and h2 drops the TLS alert that ended its connection. So the stream below
+//! them notes how answers begin and how the connection ended.
 //! [`AnswerError`](super::answer_error::AnswerError) derives the causes.
 
 use std::io;
@@ -18,7 +18,7 @@ use crate::stream_end::StreamEnd;
 const INTERIM: &[u8] = b"HTTP/1.1 1";
 const INTERIM_1_0: &[u8] = b"HTTP/1.0 1";
 
-/// What was observed so far.
+/// The observations on one connection so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence(Arc<Mutex<ObservedAnswer>>);
 
@@ -32,8 +32,7 @@ pub(super) struct ObservedAnswer {
     pub(super) has_answered: bool,
     /// The first bytes of the answer.
     start: [u8; INTERIM.len()],
-    /// Bytes of the answer's head, counted until they are more than a head may have. Over HTTP/2, of all
-    /// that comes.
+    /// Bytes of the answer's head, counted up to the limit of a head. Over HTTP/2, bytes of all frames.
     pub(super) bytes: usize,
     /// Line ends among them; frames have none.
     pub(super) lines: usize,
@@ -94,7 +93,7 @@ impl Evidence {
 }
 
 impl ObservedAnswer {
-    /// Counts bytes up to the end of a head. Looking through content would cost as much as moving it.
+    /// Counts bytes up to the end of a head. Scanning content would cost as much as moving it.
     fn count(&mut self, mut bytes: &[u8]) {
         if self.has_frames {
             return self.add(bytes);
@@ -141,7 +140,7 @@ impl ObservedAnswer {
     }
 }
 
-/// A stream to an origin notes what it observes.
+/// Observes the stream to an origin.
 impl Observer for Evidence {
     fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.note_bytes(bytes);
