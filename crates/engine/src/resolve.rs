@@ -377,7 +377,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
-    /// A resolver with this hosts file and no name server: a lookup that needs DNS says so.
+    /// A resolver with this hosts file and no name server: a lookup that needs DNS fails.
     fn without_dns(hosts: &str) -> DnsResolver {
         let servers = Servers::of_system(Err("it is not there".into()), LIMIT).unwrap();
         DnsResolver {
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn localhost_is_this_host_whatever_the_hosts_file_says() {
+    async fn p4_localhost_is_this_host_even_if_the_hosts_file_differs() {
         let resolver = without_dns("192.0.2.1 localhost db.localhost");
         for name in ["localhost", "db.localhost", "a.b.localhost"] {
             assert_eq!(found(&resolver, name).await, ["127.0.0.1", "::1"], "{name}");
@@ -460,10 +460,11 @@ mod tests {
         );
     }
 
-    /// hickory's default configuration is a public service, and resolver(3) asks 127.0.0.1. A machine
+    /// hickory's default configuration is a public service, and resolver(3) queries 127.0.0.1. A machine
     /// without a configuration must use neither.
     #[tokio::test]
-    async fn l14_without_a_system_configuration_no_name_server_is_known_and_lookups_say_why() {
+    async fn l14_without_a_system_configuration_no_name_server_is_known_and_the_error_has_the_reason()
+     {
         for system in [
             Err("it is not there".to_owned()),
             Ok(ResolvConf::default()),

@@ -45,7 +45,7 @@ pub struct Engine {
 
 /// The parts of an engine besides its settings. The defaults are those of the service.
 pub struct EngineParts {
-    /// What the process was given besides the settings.
+    /// Input of the process besides the settings.
     pub supplied: Supplied,
     /// Resolves names. `None`: DNS by the settings, made anew when they change.
     pub resolver: Option<Arc<dyn Resolve>>,
@@ -456,7 +456,7 @@ impl Engine {
         looping.retain(|proxy| enforcer.is_looping_proxy(&generation, &proxy.authority));
         let warning = |proxy: &&Arc<UpstreamProxy>| {
             format!(
-                "the upstream proxy {proxy} is this proxy itself, so what should go through it is refused \
+                "the upstream proxy {proxy} is this proxy itself, so traffic through it is refused \
                  (loop_detected); start the daemon without that variable, or set allow_upstream_proxy = false"
             )
         };
@@ -481,8 +481,8 @@ impl Engine {
         }
     }
 
-    /// The user id of a client on this machine, from the kernel's socket tables. `None` where they
-    /// do not tell it, and for a client elsewhere. The first call for a connection may take two
+    /// The user id of a client on this machine, from the kernel's socket tables. `None` if they do
+    /// not have it, and for a client elsewhere. The first call for a connection may take two
     /// seconds.
     pub async fn client_user(&self, connection: &ConnectionHandle) -> Option<u32> {
         let owners = &self.shared.owners;

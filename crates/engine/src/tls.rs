@@ -82,7 +82,7 @@ pub(crate) enum TlsError {
     /// Another error of the certificate. The detail is for the log.
     #[error("certificate_invalid: its certificate is not valid")]
     Certificate(#[source] OtherCertificateError),
-    /// The host asked for a client certificate, and ended the handshake when it got none.
+    /// The host requested a client certificate, and ended the handshake when it got none.
     #[error(
         "it asked for a client certificate, which this proxy does not have, and ended the TLS handshake; such a \
          host works only where TLS is not intercepted"
@@ -305,8 +305,8 @@ mod tests {
                 "certificate_expired",
             ),
         ] {
-            let said = TlsError::of(error, asked).to_string();
-            assert!(said.contains(wanted), "{said}");
+            let text = TlsError::of(error, asked).to_string();
+            assert!(text.contains(wanted), "{text}");
         }
     }
 }

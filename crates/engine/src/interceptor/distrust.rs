@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_told_of_once_per_host_and_the_memory_is_bounded() {
+    fn a_client_is_logged_once_per_host_and_the_memory_is_bounded() {
         let distrust = Distrust::default();
         let client = IpAddr::from([127, 0, 0, 1]);
         let host = |number: usize| Host::parse(&format!("h{number}.test")).expect("a host");

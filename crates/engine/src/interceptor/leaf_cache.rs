@@ -62,7 +62,7 @@ pub(crate) struct LeafCache {
     requests: AtomicU64,
 }
 
-/// A host's place in the cache. The first request fills it while the others wait.
+/// The entry of a host. The first request fills it while the others wait.
 #[derive(Default)]
 struct LeafSlot {
     leaf: OnceCell<Arc<Leaf>>,
@@ -349,7 +349,7 @@ mod tests {
         ConnectionHandle::new(([192, 0, 2, 1], number).into(), local)
     }
 
-    /// More than any test asks for.
+    /// More than any test requests.
     fn plenty() -> LeafBudget {
         let rate = Rate {
             burst: 100_000,
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn m4_a_client_that_asks_for_thousands_of_names_uses_up_its_own_budget_only() {
+    async fn m4_a_client_that_requests_thousands_of_names_uses_up_only_its_own_budget() {
         let (issuer, cache) = cache(WEEK);
         let budget = LeafBudget::new(Arc::new(Owners::new(None)));
         let greedy = client(1);
@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(issuer.requests.load(Ordering::Relaxed), before + 100);
     }
 
-    /// An issuer that answers nothing until it is told to.
+    /// An issuer that waits for permission to answer.
     #[derive(Debug, Default)]
     struct Stuck {
         requests: AtomicUsize,
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn m4_what_one_client_waits_for_does_not_stand_before_another() {
+    async fn m4_a_client_does_not_wait_for_another_clients_budget() {
         use futures_util::FutureExt as _;
 
         let issuer = Arc::new(Stuck::default());
@@ -493,7 +493,7 @@ mod tests {
         assert!(asking.as_mut().now_or_never().is_none());
         let requests = issuer.requests.load(Ordering::Relaxed);
         assert!(requests < 64, "{requests} are under way");
-        // Another client asks for a name for which the first one waits.
+        // Another client requests a name that the first one waits for.
         let other = ConnectionHandle::new(([192, 0, 2, 2], 1).into(), ([127, 0, 0, 1], 1).into());
         assert!(
             cache

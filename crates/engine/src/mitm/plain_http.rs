@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn m2_a_request_line_is_told_from_other_protocols_at_any_length() {
+    fn m2_a_request_line_is_distinguished_from_other_protocols_at_any_length() {
         for line in [
             "GET / HTTP/1.1\r\n",
             "\r\n\r\nGET / HTTP/1.0\r\n",
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn m2_what_is_not_http_1_is_not_taken_for_it() {
+    fn m2_other_bytes_are_not_mistaken_for_http_1() {
         for bytes in [
             &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -88,7 +88,7 @@ mod tests {
             b"\x17\x03\x03\0\x01\0",
             &[b'A'; MAX_METHOD + 1],
             &[0xff; 4096],
-            // However much has come.
+            // After any number of bytes.
             &[b"SSH-2.0-x\r\n".as_slice(), &[0xff; 2 * MAX_LINE]].concat(),
         ] {
             assert_eq!(begins(bytes), Some(false), "{bytes:?}");

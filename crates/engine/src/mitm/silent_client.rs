@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_client_that_never_says_a_word_is_silent() {
+    async fn only_a_client_that_sends_nothing_is_silent() {
         assert_eq!(silences(b"").await, 1);
         assert_eq!(silences(b"G").await, 0);
     }

@@ -106,7 +106,7 @@ mod tests {
 
     const AN_HOUR: Duration = Duration::from_secs(3600);
 
-    /// A past bug: a thousand answers were kept whatever their size, a gigabyte of them.
+    /// A past bug: a thousand answers of any size were kept, a gigabyte of memory.
     #[test]
     fn p4_answers_of_the_largest_size_stay_within_the_bound_in_bytes() {
         let answers = DnsCache::default();
@@ -116,8 +116,8 @@ mod tests {
         }
         answers.0.run_pending_tasks();
         assert!(answers.0.weighted_size() <= MAX_BYTES);
-        let held = answers.0.entry_count() * (size_of_val(&largest) as u64);
-        assert!((1..=MAX_BYTES).contains(&held), "{held}");
+        let bytes = answers.0.entry_count() * (size_of_val(&largest) as u64);
+        assert!((1..=MAX_BYTES).contains(&bytes), "{bytes}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::health::{MAX_ERROR, NameServerHealth};
 use super::{MAX_ADDRESSES, ResolveError};
 use crate::address_family::AddressFamily;
 
-/// The longest time that addresses are kept, whatever their TTL.
+/// The longest time that addresses are kept, also with a longer TTL.
 const MAX_POSITIVE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest time that "no such name" is kept: short, because people fix such names and retry.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn p4_addresses_of_names_that_were_not_asked_for_do_not_count() {
+    fn p4_addresses_of_other_names_do_not_count() {
         let records = [
             address("other.test.", [127, 0, 0, 1]),
             address("SITE.test.", [192, 0, 2, 1]),

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn s2_what_is_refused_and_how() {
+    fn s2_malformed_messages_have_their_errors_and_replies() {
         let mut bind = connect(&[1, 127, 0, 0, 1]);
         bind[1] = 2;
         assert_eq!(whole(request, &bind).command, Command::Bind);

@@ -188,7 +188,7 @@ impl AnswerError {
     }
 
     fn of_end(observed: &ObservedAnswer) -> Self {
-        if observed.end.is_some() && observed.asked_for_certificate && !observed.has_answered {
+        if observed.end.is_some() && observed.requested_certificate && !observed.has_answered {
             return Self::ClientCertificate;
         }
         match observed.end.map(Self::of_break) {

@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    async fn ask(answer: &'static [u8]) -> (Cut, hyper::Result<(StatusCode, Bytes)>) {
+    async fn exchange(answer: &'static [u8]) -> (Cut, hyper::Result<(StatusCode, Bytes)>) {
         let origin = Hasty {
             taken: false,
             failed: false,
@@ -251,7 +251,7 @@ mod tests {
             &b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch"[..],
             b"HTTP/1.1 413 Too Much\r\n\r\nmuch",
         ] {
-            let (cut, answer) = ask(answer).await;
+            let (cut, answer) = exchange(answer).await;
             let (status, content) = answer.expect("an answer");
             assert_eq!((status.as_u16(), &content[..]), (413, &b"much"[..]));
             assert!(cut.is_unwritable());
@@ -260,12 +260,12 @@ mod tests {
 
     #[tokio::test]
     async fn h1_without_an_answer_a_write_that_fails_is_a_failure() {
-        let (_, answer) = ask(b"").await;
+        let (_, answer) = exchange(b"").await;
         assert!(answer.expect_err("no answer").is_incomplete_message());
     }
 
     #[tokio::test]
-    async fn p11_what_is_not_http_any_more_hears_of_writes_that_fail() {
+    async fn p11_an_upgraded_connection_reports_failed_writes() {
         let origin = Hasty {
             taken: true,
             failed: false,

@@ -1,4 +1,4 @@
-//! Sending datagrams: the only place in the workspace that sends one to an upstream
+//! Sends datagrams to upstreams. No other file in the workspace does
 //! (`ARCHITECTURE.md`, "Invariants").
 //!
 //! Like `connect`, it takes vetted addresses, resolves nothing and decides nothing. It does not know which
@@ -52,7 +52,7 @@ impl OutboundSockets {
     /// The system's error for the last address tried; `WouldBlock` when the socket's queue is full.
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is the place that sends; only vetted addresses get here"
+        reason = "this is the only function that sends; it takes vetted addresses"
     )]
     pub(crate) async fn send(&mut self, to: &VettedAddrs, data: &[u8]) -> io::Result<SocketAddr> {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);

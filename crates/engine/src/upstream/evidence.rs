@@ -24,8 +24,8 @@ pub(crate) struct Evidence(Arc<Mutex<ObservedAnswer>>);
 
 #[derive(Debug, Default)]
 pub(super) struct ObservedAnswer {
-    /// The origin asked for a client certificate in the TLS handshake.
-    pub(super) asked_for_certificate: bool,
+    /// The origin requested a client certificate in the TLS handshake.
+    pub(super) requested_certificate: bool,
     /// The connection reads HTTP/2 frames, not lines.
     pub(super) has_frames: bool,
     /// An earlier answer was complete.
@@ -52,21 +52,21 @@ enum AnswerPart {
 }
 
 impl Evidence {
-    /// The TLS handshake asked for a client certificate.
+    /// Notes that the origin requested a client certificate in the TLS handshake.
     pub(super) fn note_certificate_request(&self) {
-        self.lock().asked_for_certificate = true;
+        self.lock().requested_certificate = true;
     }
 
-    /// The connection speaks HTTP/2.
+    /// Notes that the connection uses HTTP/2.
     pub(super) fn note_http2(&self) {
         self.lock().has_frames = true;
     }
 
-    /// An answer is complete, and another one may begin.
+    /// Notes that an answer is complete, and that another one may begin.
     pub(super) fn note_end_of_answer(&self) {
         let mut observed = self.lock();
         *observed = ObservedAnswer {
-            asked_for_certificate: observed.asked_for_certificate,
+            requested_certificate: observed.requested_certificate,
             has_frames: observed.has_frames,
             has_answered: true,
             end: observed.end,

@@ -39,8 +39,8 @@ pub(super) const NEED: MemoryNeed =
     MemoryNeed::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
 /// Largest header section of an answer, in bytes.
 const MAX_HEADERS: u32 = 256 * 1024;
-/// Streams that may be opened before the origin's SETTINGS say how many it allows: the least that RFC 9113
-/// section 6.5.2 recommends.
+/// Streams that may be opened before the origin's SETTINGS arrive with its limit: the smallest limit that
+/// RFC 9113 section 6.5.2 recommends.
 const INITIAL_STREAMS: usize = 100;
 /// Streams that we may reset for the origin's faults before the connection ends.
 const MAX_ERROR_STREAMS: usize = 1024;

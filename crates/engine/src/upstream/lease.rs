@@ -153,7 +153,7 @@ impl FarEnd {
         self.0.cut.clone()
     }
 
-    /// What the connection has received so far.
+    /// The observations on the connection so far.
     pub(super) fn evidence(&self) -> &Evidence {
         &self.0.evidence
     }

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn h1_an_empty_path_is_told_from_a_slash() {
+    fn h1_an_empty_path_differs_from_a_slash() {
         for (text, wanted) in [
             ("http://a.test", true),
             ("http://a.test:81", true),

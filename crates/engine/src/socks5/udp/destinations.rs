@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn s3_what_is_used_stays_and_what_is_not_expires() {
+    fn s3_used_destinations_stay_and_unused_ones_expire() {
         let mut table = Destinations::default();
         let start = Instant::now();
         permit(&mut table, 1, start);
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_a_refusal_is_remembered_once_and_what_follows_is_counted() {
+    fn r1_a_refusal_is_remembered_once_and_later_datagrams_are_counted() {
         let mut table = Destinations::default();
         let now = Instant::now();
         table.refuse(target(1), generation(1), Reason::Denied, now);
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn s3_what_waits_for_lookups_is_bounded_and_counted_exactly() {
+    fn s3_waiting_datagrams_are_bounded_and_counted_exactly() {
         let mut table = Destinations::default();
         let now = Instant::now();
         table.resolving(target(1), generation(1), now);
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn p11_what_is_no_longer_permitted_is_forgotten_with_its_peer() {
+    fn p11_a_destination_that_is_no_longer_permitted_is_forgotten_with_its_peer() {
         let mut table = Destinations::default();
         let now = Instant::now();
         for number in [1, 2] {

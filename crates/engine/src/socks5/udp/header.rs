@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn s3_an_empty_datagram_is_one() {
+    fn s3_a_datagram_may_be_empty() {
         let bytes = datagram(&[1, 192, 0, 2, 1], b"");
         assert_eq!(read(&bytes).map(|datagram| datagram.data), Ok(&b""[..]));
     }
 
     #[test]
-    fn s3_what_is_dropped() {
+    fn s3_malformed_datagrams_are_dropped() {
         let good = datagram(&[1, 192, 0, 2, 1], b"data");
         let with = |at: usize, value: u8| {
             let mut bytes = good.clone();

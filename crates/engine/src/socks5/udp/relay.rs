@@ -22,7 +22,7 @@ pub(crate) struct Relay {
     _own: OwnListener,
 }
 
-/// What is known about the client.
+/// The sender that datagrams are accepted from.
 #[derive(Clone, Copy, Debug)]
 enum RelayClient {
     /// Its address, and its port if its request names one.
@@ -94,7 +94,7 @@ impl Relay {
     /// room.
     #[expect(
         clippy::disallowed_methods,
-        reason = "this goes back to the client, and upstream::datagram sends what goes out"
+        reason = "this answers the client; upstream::datagram sends datagrams to upstreams"
     )]
     pub(crate) fn answer(&self, datagram: &[u8]) -> io::Result<()> {
         let RelayClient::Pinned(client) = self.client else {
