@@ -1,4 +1,4 @@
-//! What a UDP association costs, beside going direct, in one run on loopback.
+//! The cost of a UDP association, compared with direct datagrams, in one run on loopback.
 //!
 //! - `datagram`: one small datagram there and back, one after the other.
 //! - `datagrams_32`: 32 on their way at once, time for all of them there and back.
@@ -34,11 +34,11 @@ struct Scene {
     _runtime: tokio::runtime::Runtime,
 }
 
-/// A socket that sends to one place, and the connection that keeps that place there.
+/// A socket that sends to one address, and the control connection that keeps the association open.
 struct Client {
     socket: UdpSocket,
     to: SocketAddr,
-    /// What stands before the data.
+    /// The header before the data.
     header: Vec<u8>,
     _control: Option<TcpStream>,
 }
@@ -135,11 +135,11 @@ fn resident() -> u64 {
     number.unwrap_or(0)
 }
 
-/// Opens many associations, and prints what each of them has added.
-#[expect(clippy::print_stdout, reason = "it is what the bench says")]
+/// Opens many associations, and prints the memory of each.
+#[expect(clippy::print_stdout, reason = "the output of the bench")]
 fn memory(scene: &Scene) {
     let per_association = |before: u64| (resident().saturating_sub(before) * 1024) / IDLE as u64;
-    // What is there once, whatever the number.
+    // The memory that does not depend on the number of associations.
     drop(scene.associated());
     let before = resident();
     let clients: Vec<Client> = (0..IDLE).map(|_| scene.associated()).collect();

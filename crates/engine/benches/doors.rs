@@ -1,11 +1,11 @@
-//! What going through the proxy costs, beside going direct, in one run on loopback.
+//! The cost of the proxy, compared with direct connections, in one run on loopback.
 //!
 //! - `request`: one kept connection, one small GET after the other.
 //! - `requests_64`: 64 kept connections at once, time for one request of each.
 //! - `setup`: a new connection to the origin and one byte back: a plain dial, CONNECT, SOCKS5.
 //! - `bulk`: 8 MiB from the origin: direct, plain HTTP, CONNECT tunnel.
-//! - `decider`: `request` and `setup` (CONNECT) through a proxy without a decider, through one whose decider
-//!   is never asked since the list has the host, and through one that asks about each.
+//! - `decider`: `request` and `setup` (CONNECT) through a proxy without a decider, with a decider that never
+//!   runs since the list has the host, and with a decider that runs for each request.
 //!
 //! The client is made of blocking sockets, so that it is the same for all. Quote ratios.
 #![expect(

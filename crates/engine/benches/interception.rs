@@ -1,4 +1,4 @@
-//! What looking inside TLS costs, beside TLS with the origin itself, in one run on loopback.
+//! The cost of interception, compared with TLS to the origin itself, in one run on loopback.
 //!
 //! - `handshake`: a new connection and one byte of HTTP: direct, through an opaque tunnel,
 //!   intercepted with the leaf in the cache, intercepted with a leaf to be issued.
@@ -45,7 +45,7 @@ fn runtime() -> Runtime {
         .expect("a runtime")
 }
 
-/// Every handshake whole: sessions that resume would compare something else.
+/// Disables resumption, so that every handshake is a full one.
 fn anew(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
     let mut config = ClientConfig::clone(config);
     config.resumption = Resumption::disabled();
@@ -184,11 +184,8 @@ fn requests(c: &mut Criterion) {
     group.finish();
 }
 
-/// Not a time: what idle connections hold, in this process with both of their ends.
-#[expect(
-    clippy::print_stdout,
-    reason = "a figure that criterion has no place for"
-)]
+/// Measures memory instead of time: idle connections with both of their ends in this process.
+#[expect(clippy::print_stdout, reason = "criterion cannot report this figure")]
 fn memory(_: &mut Criterion) {
     let runtime = runtime();
     for protocol in ["http/1.1", "h2"] {

@@ -77,7 +77,7 @@ pub(crate) fn log(entry: &BlockedEntry) {
     tracing::info!(target: "codex_network_proxy::violation", "CODEX_NETWORK_POLICY_VIOLATION {line}");
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires it")]
 fn is_one(count: &u64) -> bool {
     *count == 1
 }

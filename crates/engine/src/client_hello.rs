@@ -1,33 +1,31 @@
 //! Classifies the first bytes of a connection: a TLS `ClientHello`, or something else (SPEC M2). It
 //! does no I/O, keeps no copy of the bytes, and sends no answer.
 //!
-//! The caller keeps what has arrived in one buffer from the first byte on, and afterwards hands
-//! the same bytes to rustls or to the tunnel: nothing is consumed here. Every byte is looked at a
-//! bounded number of times, however it arrives; the message is put together and parsed once, when
-//! its last byte is there.
+//! The caller keeps all bytes in one buffer from the first one on, and afterwards passes the same bytes to
+//! rustls or to the tunnel: nothing is consumed here. Every byte is read a bounded number of times, however
+//! the bytes arrive. The message is assembled and parsed once, when its last byte has arrived.
 //!
 //! # Why not rustls' own `Acceptor`
 //!
-//! It reads the same message later, behind this gate. But `Acceptor` takes a record only when it is
-//! complete, reports every other protocol and every flaw as an error, reads an IP literal as "no
-//! name", skips unknown name types, and keeps the bytes where a tunnel cannot get them back. Policy
-//! decides what is opaque and what is refused, so strict and fuzzed code reads the message first.
-//! In the tests rustls is the twin: whenever both read a name, it is the same one. rustls buffers
-//! 65 535 bytes of records for a handshake message, headers included, so it may refuse a hello near
-//! the limit that passes here. Such a hello is refused, so the difference opens nothing.
+//! It reads the same message later. But `Acceptor` reads a record only when it is complete, reports every
+//! other protocol as an error, reads an IP literal as "no name", skips unknown name types, and does not
+//! return the bytes that a tunnel needs. Policy decides between tunnel and refusal, so strict and fuzzed
+//! code reads the message first. The tests compare it with rustls: whenever both read a name, it is the
+//! same name. rustls buffers 65 535 bytes of records for a handshake message, headers included, so it may
+//! refuse a hello near the limit that passes here. The client is then refused, which is safe.
 //!
 //! # What the name means
 //!
-//! The server name is what the client wrote in clear. With `encrypted_client_hello` it is the outer
-//! name; the inner one is not read. Either way the caller compares it with the authority that the
-//! client asked for (SPEC M7) and answers with a certificate for that authority.
+//! The server name is the one that the client sent in clear. With `encrypted_client_hello` it is the outer
+//! name; the inner one is not read. In both cases the caller compares it with the authority that the client
+//! requested (SPEC M7) and answers with a certificate for that authority.
 //!
 //! # What `NotTls` does not mean
 //!
-//! It does not mean that no origin takes the bytes for TLS: old servers still accept a hello in the
-//! form of SSL 2, whose first byte is not that of a record. Where SPEC M1 wants interception,
-//! `NotTls` is never tunnelled: it is served as HTTP or refused. Bytes that begin like a record
-//! never become `NotTls`, because servers forgive different oddities of a record.
+//! It does not mean that every origin rejects the bytes as TLS: old servers still accept a hello in the
+//! form of SSL 2, whose first byte differs from that of a record. Where SPEC M1 requires interception,
+//! `NotTls` is never tunnelled: it is served as HTTP or refused. Bytes that begin like a record never
+//! become `NotTls`, because servers tolerate different oddities of a record.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -46,13 +44,13 @@ const MESSAGE_HEADER: usize = 4;
 
 /// The content type of a record that carries handshake messages.
 const HANDSHAKE: u8 = 22;
-/// The type of the handshake message that is wanted.
+/// The type of the handshake message `ClientHello`.
 const CLIENT_HELLO: u8 = 1;
-/// The extension types that are looked into (RFC 6066 section 3, RFC 7301 section 3.1).
+/// The extension types that are parsed (RFC 6066 section 3, RFC 7301 section 3.1).
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 
-/// What the first bytes of a connection are.
+/// The classification of the first bytes of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FirstBytes {
     /// Too few bytes to decide; more may come.
@@ -65,16 +63,16 @@ pub(crate) enum FirstBytes {
     Malformed(ClientHelloError),
 }
 
-/// What a client says about itself before anything is encrypted.
+/// The parts of a `ClientHello` that the proxy uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientHello {
-    /// The host that the client wants; always a name, never an address (RFC 6066 section 3).
+    /// The requested host; always a name, never an address (RFC 6066 section 3).
     pub(crate) server_name: Option<Host>,
     /// The protocols that the client offers.
     pub(crate) alpn: Alpn,
 }
 
-/// The application protocols on offer (RFC 7301). All false: the client does not negotiate.
+/// The offered application protocols (RFC 7301). All false: the client does not negotiate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Alpn {
     /// HTTP/2 over TLS.
@@ -109,7 +107,7 @@ pub(crate) enum ClientHelloError {
     /// The version in the message is not one of SSL 3.0 to TLS 1.3.
     #[error("the legacy version of the TLS ClientHello does not exist")]
     Version,
-    /// A length that does not fit what it is the length of.
+    /// A length that does not fit its content.
     #[error("a length in the TLS ClientHello does not fit")]
     Length,
     /// The list of compression methods lacks "null".
@@ -134,11 +132,11 @@ pub(crate) enum ClientHelloError {
 pub(crate) struct ClientHelloReader {
     /// Where the first incomplete record begins.
     record: usize,
-    /// How many bytes of the message the records before it held.
+    /// The number of bytes of the message in the records before it.
     before: usize,
     /// The first bytes of the message's header. It may be fragmented too.
     header: [u8; MESSAGE_HEADER],
-    /// How many records were looked at in all calls. The work is proportional to it.
+    /// The number of records that were read in all calls. The work is proportional to it.
     #[cfg(test)]
     pub(super) records_read: usize,
 }
@@ -149,11 +147,11 @@ impl ClientHelloReader {
         Self::default()
     }
 
-    /// Classifies `stream`, which is everything that has arrived on this connection: the bytes of
-    /// earlier calls and perhaps more. The caller keeps the bytes to replay them. It never needs
-    /// more than six times [`MAX_MESSAGE`], which is a hello in records of one byte.
+    /// Classifies `stream`: all bytes of this connection, those of earlier calls included. The caller
+    /// keeps them for later. It never needs more than six times [`MAX_MESSAGE`], which is a hello in
+    /// records of one byte.
     ///
-    /// Every answer but [`FirstBytes::Undecided`] is final.
+    /// Every result but [`FirstBytes::Undecided`] is final.
     pub(crate) fn feed(&mut self, stream: &[u8]) -> FirstBytes {
         match stream.first() {
             None => FirstBytes::Undecided,
@@ -166,7 +164,7 @@ impl ClientHelloReader {
         }
     }
 
-    /// Goes on at the record that was incomplete.
+    /// Continues at the record that was incomplete.
     fn advance(&mut self, stream: &[u8]) -> Result<Option<ClientHello>, ClientHelloError> {
         while let Some(rest) = stream.get(self.record..)
             && let Some(length) = fragment_length(rest)?
@@ -194,7 +192,7 @@ impl ClientHelloReader {
         Ok(None)
     }
 
-    /// The length of the message with its header, as soon as that is known.
+    /// The length of the message with its header, if it is known yet.
     fn message_length(&mut self, arrived: &[u8]) -> Result<Option<usize>, ClientHelloError> {
         for (at, byte) in (self.before..MESSAGE_HEADER).zip(arrived) {
             self.header[at] = *byte;
@@ -305,8 +303,8 @@ fn parse(message: &[u8]) -> Result<ClientHello, ClientHelloError> {
 
 /// Reads the one host name (RFC 6066 section 3).
 ///
-/// The parser of SPEC P1 forgives what people type. Here the name must already be in canonical
-/// form, except for case and a trailing dot.
+/// The parser of SPEC P1 accepts many spellings. Here the name must already be in canonical form, except
+/// for case and a trailing dot.
 fn server_name(mut content: Input<'_>) -> Result<Host, ClientHelloError> {
     let mut list = content.list16()?;
     content.end()?;
@@ -352,7 +350,7 @@ fn application_protocols(mut content: Input<'_>) -> Result<Alpn, ClientHelloErro
     Ok(alpn)
 }
 
-/// The rest of something whose length is known.
+/// The unread rest of a structure.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -383,7 +381,7 @@ impl<'a> Input<'a> {
         self.take(usize::from(length)).map(Input)
     }
 
-    /// Nothing may be left.
+    /// Fails if bytes are left.
     fn end(&self) -> Result<(), ClientHelloError> {
         self.0
             .is_empty()

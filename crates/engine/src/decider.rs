@@ -53,7 +53,7 @@ pub enum NetworkDecision {
         /// The reason for records and answers. An empty reason becomes `policy_denied`.
         reason: String,
     },
-    /// The user must be asked first. Until then the request is refused, and the record says `ask`.
+    /// The user must decide first. Until then the request is refused, and its record has `ask`.
     Ask,
 }
 
@@ -98,7 +98,7 @@ impl Decider {
     }
 
     /// Runs the decider. Dropping the future ends its task.
-    pub(crate) async fn ask(&self, request: NetworkPolicyRequest) -> NetworkDecision {
+    pub(crate) async fn decide(&self, request: NetworkPolicyRequest) -> NetworkDecision {
         let decider = Arc::clone(&self.decider);
         let (host, port) = (request.host.clone(), request.port);
         let task = tokio::spawn(async move { decider.decide(request).await });
@@ -145,7 +145,7 @@ mod tests {
     fn request() -> NetworkPolicyRequest {
         NetworkPolicyRequest {
             protocol: Protocol::Http,
-            host: "asked.test".to_owned(),
+            host: "unlisted.test".to_owned(),
             port: 80,
             client_addr: None,
             method: None,
@@ -162,24 +162,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn p8_a_decider_that_hangs_or_panics_has_refused_without_a_reason() {
         let hangs = decider(|_| std::future::pending());
-        assert_eq!(hangs.ask(request()).await, NetworkDecision::deny(""));
+        assert_eq!(hangs.decide(request()).await, NetworkDecision::deny(""));
         let panics = decider(|request: NetworkPolicyRequest| async move {
             assert_eq!(request.port, 0, "on purpose");
             NetworkDecision::Allow
         });
-        assert_eq!(panics.ask(request()).await, NetworkDecision::deny(""));
+        assert_eq!(panics.decide(request()).await, NetworkDecision::deny(""));
         let panics_at_once = decider(|request: NetworkPolicyRequest| {
             assert_eq!(request.port, 0, "on purpose");
             std::future::ready(NetworkDecision::Allow)
         });
         assert_eq!(
-            panics_at_once.ask(request()).await,
+            panics_at_once.decide(request()).await,
             NetworkDecision::deny("")
         );
     }
 
     #[test]
-    fn p8_a_reason_fits_into_a_header_whatever_the_decider_says() {
+    fn p8_any_reason_of_a_decider_fits_into_a_header() {
         assert_eq!(printable_reason(""), None);
         assert_eq!(printable_reason(" \n"), None);
         assert_eq!(printable_reason("no_budget").as_deref(), Some("no_budget"));

@@ -21,7 +21,7 @@ impl Drain {
         Self::default()
     }
 
-    /// Asks every task to finish its work.
+    /// Begins the drain: every task finishes its work.
     pub fn begin(&self) {
         self.begun.cancel();
         self.tasks.close();

@@ -20,7 +20,7 @@ use scanner::FrameHead;
 const MAX_CREDIT: u32 = 10_000;
 /// Credit per second. With [`RESET_COST`] it is 33 resets, the default of nghttp2.
 const CREDIT_PER_SECOND: u32 = 330;
-/// What a reset costs. The request that it ends may already be on its way upstream.
+/// Cost of a reset. The request that it ends may already be on its way upstream.
 const RESET_COST: u32 = 10;
 /// Credit for each header section that this side sends. The peer may answer it with several frames:
 /// interim answers, trailers, priorities, windows.
@@ -138,11 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn m6_messages_pay_for_what_belongs_to_them() {
+    fn m6_the_frames_of_a_message_are_free() {
         let now = Instant::now();
         let mut credit = Credit::new(now);
         for _ in 0..100_000 {
-            // A request, its answer, and what a client sends for that.
+            // A request, its answer, and the client's frames for them.
             for (kind, length) in [(HEADERS, 50), (DATA, 0), (8, 4), (8, 4), (6, 8), (2, 5)] {
                 assert_eq!(credit.read(frame(kind, length), || now), Ok(()));
             }

@@ -23,7 +23,7 @@ pub fn read_connect_answer(bytes: &[u8]) {
 ///
 /// # Panics
 ///
-/// When a prefix of a whole message is not incomplete, or when what follows a message changes it.
+/// When a prefix of a whole message is not incomplete, or when later bytes change a message.
 pub fn read_socks5(bytes: &[u8]) {
     read_message(greeting, bytes);
     read_message(user_name, bytes);
@@ -54,7 +54,7 @@ where
             assert_eq!(
                 parse(&longer).err(),
                 Some(error),
-                "what follows is not looked at"
+                "later bytes are not read"
             );
         }
     }

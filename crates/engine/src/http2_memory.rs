@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn m6_what_a_connection_needs_is_what_its_streams_hold() {
+    fn m6_the_need_of_a_connection_is_the_sum_of_its_streams() {
         assert_eq!(MemoryNeed::new(3, 4096, 1024), MemoryNeed(3 * (4 + 1 + 16)));
     }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn m6_users_of_this_machine_are_told_apart_once_memory_is_short() {
+    async fn m6_users_of_this_machine_have_shares_of_their_own_when_memory_is_short() {
         let owners = Arc::new(Owners::new(Some(Arc::new(UserByPort))));
         let memory = Arc::new(Http2Memory::new(Arc::clone(&owners)));
         let modest = client("127.0.0.1:2");
@@ -231,7 +231,7 @@ mod tests {
         owners.look_up_in_shortage(&modest).await;
         assert_eq!(modest.holder(), Holder::User(2));
         assert_eq!(granted(&memory.take(SERVER, &modest)), 1024);
-        // What was taken is returned to the holder that it was counted for.
+        // A share is returned to the holder that it was counted for.
         drop((first, greedy));
         assert!(memory.lock().by_holder.is_empty());
     }

@@ -1,4 +1,4 @@
-//! The content of a message as it comes in: hyper reads it over HTTP/1, h2 over HTTP/2.
+//! The content of an incoming message: hyper reads it over HTTP/1, h2 over HTTP/2.
 
 mod received;
 

@@ -40,7 +40,7 @@ pub enum InterceptionError {
 }
 
 impl Interceptor {
-    /// Makes the interceptor that the settings ask for, or keeps the old one if it fits, so that
+    /// Makes the interceptor that the settings need, or keeps the old one if it fits, so that
     /// certificates survive a reload. `None` where TLS may not be intercepted.
     pub(crate) fn renewed(
         old: Option<&Arc<Self>>,

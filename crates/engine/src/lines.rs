@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn r3_what_is_counted_is_told_by_destination_and_all_of_it() {
+    fn r3_counts_are_kept_by_destination_and_are_complete() {
         let lines = lines();
         let holder = Holder::User(7);
         for number in 0..1000 {

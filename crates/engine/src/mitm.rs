@@ -1,11 +1,11 @@
 //! TLS interception: decrypts a connection whose requests must be judged one by one. Every request
 //! inside goes through the enforcement point by itself (SPEC section 6).
 //!
-//! The decision says whether to intercept (SPEC M1), so nothing here decides that. Plain HTTP is
-//! served by the rules of the HTTP door. Another protocol, or TLS for another host, is refused. The
-//! session with the origin is made first, and the client is then offered the origin's protocol. A
-//! client gets a session only with a certificate for the host that it named to the proxy, whatever
-//! its `ClientHello` says.
+//! The policy decides whether to intercept (SPEC M1); this file does not. Plain HTTP is served by the
+//! rules of the HTTP door. Another protocol, or TLS for another host, is refused. The session with the
+//! origin is made first, and the client is then offered the origin's protocol. The certificate for the
+//! client is always for the host that the client requested from the proxy, never for the name in its
+//! `ClientHello`.
 
 mod flow_counter;
 mod plain_http;
@@ -41,11 +41,11 @@ use crate::respond::{self, TlsAlert};
 use crate::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease, UpstreamError};
 
-/// How a served client begins.
+/// The first bytes of a client that is served.
 enum ClientOpening {
-    /// TLS for the authority that it named. The handshake needs the bytes again.
+    /// TLS for the authority that it requested. The handshake reads the bytes again.
     Tls(ClientHello, Bytes),
-    /// Plain HTTP; its first bytes.
+    /// Plain HTTP.
     PlainHttp(Bytes),
 }
 
@@ -56,7 +56,7 @@ enum SessionRefusal {
     Slow,
     #[error("it closed the connection before its TLS ClientHello was complete")]
     Gone,
-    #[error("what it sent is neither TLS nor HTTP")]
+    #[error("it sent neither TLS nor HTTP")]
     NotTls,
     #[error("{0}")]
     ClientHello(#[from] crate::client_hello::ClientHelloError),
@@ -73,7 +73,7 @@ impl SessionRefusal {
     fn ending(&self) -> Ending {
         let (outcome, logged) = match self {
             Self::Gone => (Outcome::ClientGone, Logged::HereOnly),
-            // They have a record, or a line of level `error`, of their own.
+            // These are recorded, or logged with level `error`, elsewhere.
             Self::Slow | Self::NotTls | Self::OtherName | Self::SwitchedOff => {
                 (Outcome::Forbidden, Logged::Already)
             }
@@ -136,7 +136,7 @@ async fn intercept(
             () = &mut served => return,
             changed = changed(shared, permit, &leads_to, is_needed) => match changed {
                 PolicyChange::Forbidden(reason) => return end_forbidden(permit, reason),
-                // The requests in hand may end, while they are permitted.
+                // The requests in hand may finish while they are permitted.
                 PolicyChange::Needless => {
                     log_needless(permit);
                     end.cancel();
@@ -148,8 +148,8 @@ async fn intercept(
 }
 
 /// Serves a client that speaks plain HTTP. When a change of the settings forbids the connection or
-/// makes interception unnecessary, the request in hand is the last one. It ends as at the HTTP
-/// door: a close in the middle of an answer could make a cut answer look complete.
+/// makes interception unnecessary, the request in hand is the last one. As at the HTTP door, its
+/// answer is finished: a close in the middle could make a truncated answer look complete.
 async fn serve_plainly(
     shared: &Arc<Shared>,
     permit: &Permit,
@@ -234,7 +234,7 @@ async fn refuse(permit: &Permit, mut client: TcpStream, refused: &SessionRefusal
     let alert = match refused {
         SessionRefusal::NotTls | SessionRefusal::Slow => {
             let _refusal = permit.withdraw(TunnelContent::Opaque, "not_tls");
-            // The client would take an orderly close for one by the other end.
+            // To the client, an orderly close would look like one by the origin.
             let _ = client.set_zero_linger();
             return;
         }
@@ -331,7 +331,7 @@ fn inside(
     }
 }
 
-/// What a change of the settings means for an intercepted connection.
+/// The effect of changed settings on an intercepted connection.
 enum PolicyChange {
     /// The policy no longer permits its destination (SPEC P11).
     Forbidden(Reason),
@@ -417,7 +417,7 @@ fn may_log(shared: &Shared, permit: &Permit) -> bool {
     shared.recorder().may_log(connection, "interception")
 }
 
-/// Notices a client that hangs up when it sees the certificate. A resumed session shows none.
+/// Logs a client that hangs up when it sees the certificate. A resumed session shows no certificate.
 fn watch_for_silence(
     stream: TlsStream<CountedClient>,
     interceptor: &Arc<Interceptor>,
@@ -437,8 +437,8 @@ fn watch_for_silence(
     Observed::new(stream, observer)
 }
 
-/// The protocols to offer the origin: those of the client, so that the client can get the one that
-/// the origin chooses.
+/// The protocols to offer the origin: those that the client offers, so that the client can get the
+/// protocol that the origin chooses.
 fn offer(alpn: Alpn) -> Offer {
     match (alpn.h2, alpn.http11) {
         (true, true) => Offer::Either,
@@ -447,7 +447,7 @@ fn offer(alpn: Alpn) -> Offer {
     }
 }
 
-/// The protocol for a client, given the one of its origin.
+/// The protocol with a client whose origin has this protocol.
 fn client_wire(alpn: Alpn, origin: Wire) -> Wire {
     if alpn.h2 && !alpn.http11 {
         Wire::TlsHttp2
@@ -456,7 +456,7 @@ fn client_wire(alpn: Alpn, origin: Wire) -> Wire {
     }
 }
 
-/// The protocol for a client whose origin could not be reached.
+/// The protocol with a client whose origin could not be reached.
 fn preferred(alpn: Alpn) -> Wire {
     if alpn.h2 {
         Wire::TlsHttp2
@@ -465,7 +465,7 @@ fn preferred(alpn: Alpn) -> Wire {
     }
 }
 
-/// What to offer the client.
+/// The protocol to offer the client.
 fn offered_alpn(alpn: Alpn, wire: Wire) -> OfferedAlpn {
     match wire {
         Wire::TlsHttp2 => OfferedAlpn::Http2,

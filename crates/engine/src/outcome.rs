@@ -19,20 +19,20 @@ pub(crate) enum Outcome {
     DnsFailed,
     /// A later decision ended it.
     Forbidden,
-    /// Nothing flowed for too long, or another client needed the place.
+    /// The connection was idle too long, or another client needed its slot.
     Idle,
     /// The proxy ended.
     Drained,
 }
 
-/// Whose fault a failure is: the first thing an operator asks.
+/// The party at fault for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The client sent something that cannot be served.
     Client,
     /// The origin, or the way to it.
     Upstream,
-    /// The proxy that carries what this one allows, or the way to it.
+    /// The upstream proxy, or the way to it.
     UpstreamProxy,
     /// A unix socket, or the program that should listen on it.
     UnixSocket,
@@ -53,13 +53,13 @@ pub(crate) enum Logged {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
     pub(crate) outcome: Outcome,
-    /// Whose fault it is.
+    /// The party at fault.
     pub(crate) fault: Option<Fault>,
     /// Why the policy forbids it now, if it does.
     pub(crate) reason: Option<Reason>,
     /// The reason in words. The client gets the same words, if it gets any.
     pub(crate) cause: Option<Cow<'static, str>>,
-    /// What the sources of the error add, for the log only.
+    /// The texts of the error's sources, for the log only.
     pub(crate) detail: Option<String>,
     pub(crate) logged: Logged,
 }
@@ -92,7 +92,7 @@ impl Fault {
 }
 
 impl Ending {
-    /// An end whose outcome says everything.
+    /// An end without a cause.
     pub(crate) fn plain(outcome: Outcome) -> Self {
         Self {
             outcome,

@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    /// Reports users by the client's port, and counts the questions.
+    /// Reports users by the client's port, and counts the connections of each query.
     #[derive(Default)]
     struct ByPort(Mutex<Vec<usize>>);
 
@@ -234,13 +234,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn c5_users_are_asked_for_once_and_only_on_this_machine() {
-        let asked = Arc::new(ByPort::default());
-        let owners = Owners::new(Some(Arc::<ByPort>::clone(&asked)));
+    async fn c5_users_are_looked_up_once_and_only_on_this_machine() {
+        let queries = Arc::new(ByPort::default());
+        let owners = Owners::new(Some(Arc::<ByPort>::clone(&queries)));
         let connections = [
             ("127.0.0.1:5", Holder::User(5)),
             ("[::1]:6", Holder::User(6)),
-            // Without a user: one holder, whatever the address.
+            // Without a user: one holder for all addresses.
             ("127.0.0.1:7", Holder::at([127, 0, 0, 1].into())),
             ("127.0.9.9:7", Holder::at([127, 0, 0, 1].into())),
             ("192.0.2.1:7", Holder::at([127, 0, 0, 1].into())),
@@ -255,11 +255,11 @@ mod tests {
         for ((client, wanted), handle) in connections.iter().zip(&handles) {
             assert_eq!(handle.holder(), *wanted, "{client}");
         }
-        assert_eq!(*asked.0.lock().expect("a lock"), [7]);
+        assert_eq!(*queries.0.lock().expect("a lock"), [7]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn c5_a_connection_is_asked_about_when_it_is_accepted_in_a_shortage_only() {
+    async fn c5_a_user_is_looked_up_at_accept_only_in_a_shortage() {
         let owners = Owners::new(Some(Arc::new(ByPort::default())));
         let before = connection("127.0.0.1:5");
         owners.look_up_in_shortage(&before).await;

@@ -1,9 +1,9 @@
 //! Names to addresses: `localhost`, then the hosts file, then DNS (SPEC P4, C5).
 //!
-//! Each connection makes one lookup, for exactly the name that the policy judged: search domains
-//! are never applied, and the addresses are vetted elsewhere before any is dialled. This file
-//! deliberately judges neither names nor addresses and opens no connection to them. It asks only
-//! configured name servers: hickory's built-in public servers are not used.
+//! Each connection makes one lookup, for exactly the name that the policy judged: search domains are
+//! never applied. The addresses are vetted elsewhere before one is dialled. This file judges neither names
+//! nor addresses, and opens no connection to them. It queries only configured name servers; hickory's
+//! built-in public servers are not used.
 
 mod cache;
 mod health;
@@ -33,16 +33,16 @@ pub use self::health::{NameServerHealth, NameServers, NameServersFrom};
 use self::hosts::Hosts;
 use self::name_server::NameServer;
 
-/// Addresses of one family that a name may have. An answer with more is refused as a whole, since
-/// all of them would need vetting. Real names have a few dozen at most.
+/// Most addresses of one family that a name may have. An answer with more is refused as a whole, since
+/// all of them would need vetting. Real names have at most a few dozen.
 const MAX_ADDRESSES: usize = 256;
 
 /// How an engine resolves names.
 #[derive(Clone)]
 pub(crate) enum Resolver {
-    /// By the settings.
+    /// By the hosts file and DNS, as the settings say.
     Dns(Arc<DnsResolver>),
-    /// As its owner says. It outlives the settings.
+    /// By a resolver of the embedder. It outlives the settings.
     Own(Arc<dyn Resolve>),
 }
 
@@ -72,7 +72,7 @@ pub trait Resolve: Send + Sync + 'static {
 /// Why there are no addresses for a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// The name does not exist, or has no address. The name is at fault, not the resolver.
+    /// The name does not exist, or has no address.
     #[error("no such host")]
     NotFound,
     /// No name server answered within the limit.
@@ -81,7 +81,7 @@ pub enum ResolveError {
     /// The name servers failed. The detail is for the log, never for clients (SPEC H7).
     #[error("the name lookup failed: {0}")]
     Unavailable(String),
-    /// There is no name server to ask. The detail is for the log.
+    /// There is no name server to query. The detail is for the log.
     #[error("no name server is known: {0}")]
     NoNameServer(String),
 }
@@ -94,7 +94,7 @@ pub enum ResolverSetupError {
     HostsFile {
         /// As written in the settings.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The DNS client refused its configuration.
@@ -105,8 +105,8 @@ pub enum ResolverSetupError {
 /// The settings of `[daemon.resolver]` (SPEC C5).
 #[derive(Debug, Clone)]
 pub struct ResolverOptions {
-    /// The servers to ask, in this order, over UDP and, for answers that do not fit, TCP. Empty: those of
-    /// the system (`/etc/resolv.conf`).
+    /// The servers to query, in this order, over UDP, and over TCP for answers that do not fit. Empty:
+    /// those of the system (`/etc/resolv.conf`).
     pub nameservers: Vec<SocketAddr>,
     /// The limit of one lookup, everything included: both families, all servers, retries, TCP.
     pub timeout: Duration,
@@ -118,11 +118,11 @@ pub struct ResolverOptions {
 
 /// The resolver of the daemon: hosts file and DNS.
 ///
-/// Files are read once, when it is made; new settings and changed files make a new resolver. Name
-/// servers are asked in the order of the settings. The next one is asked only when the previous one failed or did not
-/// answer in its share of the limit: with split DNS the first server knows names that the others
-/// deny. The order changes only for a server that answers nothing at all, never for one name that
-/// stays unanswered.
+/// Files are read once, when it is made; new settings and changed files make a new resolver. Name servers
+/// are queried in the order of the settings. The next server is queried only if the previous one failed,
+/// or did not answer in its share of the limit: with split DNS, the first server knows names that the
+/// others do not. The order changes only for a server that answers nothing at all. One name without an
+/// answer does not change it.
 #[derive(Debug)]
 pub struct DnsResolver {
     hosts: Hosts,
@@ -168,15 +168,15 @@ impl DnsResolver {
         })
     }
 
-    /// As [`new`](Self::new), after a file has changed under the same settings. If the name servers
-    /// are the same, their answers that are kept and their health go over to the new resolver. So do
-    /// the servers if `/etc/resolv.conf` is broken or half written now.
+    /// As [`new`](Self::new), after a file has changed under the same settings. If the name servers are
+    /// the same, the new resolver takes over their cached answers and their health. It also takes over
+    /// the servers if `/etc/resolv.conf` is invalid or incomplete now.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
     pub fn renewed(&self, options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
-        // Read once, so that the same text is judged and used.
+        // Read once, so that the text that is checked is also used.
         let mut options = options.clone();
         let mut is_broken = false;
         if options.nameservers.is_empty() {
@@ -199,10 +199,10 @@ impl DnsResolver {
             Servers::Ready { servers, .. } => (servers.as_slice(), None),
             Servers::Unknown(why) => (&[][..], Some(why.clone())),
         };
-        let told = servers.iter().take(health::MAX_REPORTED);
+        let reported = servers.iter().take(health::MAX_REPORTED);
         NameServers {
             from: self.from,
-            servers: told.map(NameServer::health).collect(),
+            servers: reported.map(NameServer::health).collect(),
             problem,
         }
     }
@@ -218,23 +218,23 @@ impl DnsResolver {
             Servers::Ready { servers, .. } => servers,
             Servers::Unknown(detail) => return Err(ResolveError::NoNameServer(detail.clone())),
         };
-        // The labels as they are, absolute: no search domain, no escapes, no second IDNA
-        // conversion. A name that DNS cannot carry is one that DNS cannot know.
+        // The labels as they are, absolute: no search domain, no escapes, no second IDNA conversion. A
+        // name that DNS cannot express does not exist there.
         let text = Arc::from(name);
         let name = Name::from_labels(name.split('.').map(str::as_bytes))
             .map_err(|_| ResolveError::NotFound)?;
 
         let deadline = Instant::now() + self.limit;
         let mut in_order: Vec<&NameServer> = servers.iter().collect();
-        in_order.sort_by_key(|server| server.fell_silent()); // stable: else the order of the settings
+        in_order.sort_by_key(|server| server.is_silent()); // stable: else the order of the settings
         let mut failure = ResolveError::Timeout;
         for (asked, server) in (0_u32..).zip(&in_order) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            let unasked = u32::try_from(in_order.len()).unwrap_or(u32::MAX) - asked;
-            match server.addresses(&name, &text, left / unasked).await {
+            let remaining = u32::try_from(in_order.len()).unwrap_or(u32::MAX) - asked;
+            match server.addresses(&name, &text, left / remaining).await {
                 Err(error @ (ResolveError::Timeout | ResolveError::Unavailable(_))) => {
                     failure = error;
                 }
@@ -267,7 +267,7 @@ fn read_resolv_conf() -> Result<String, String> {
     }
 }
 
-/// RFC 6761 section 6.3: these names mean this host, whatever a file or a server says.
+/// RFC 6761 section 6.3: these names always mean this host.
 fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
@@ -281,7 +281,7 @@ fn plain_dns(address: &SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections.into())
 }
 
-/// The name servers to ask.
+/// The name servers to query.
 #[derive(Debug)]
 enum Servers {
     Ready {
@@ -289,11 +289,11 @@ enum Servers {
         asked: ServerList,
         servers: Vec<NameServer>,
     },
-    /// There is no name server, and why.
+    /// There is no name server, for this reason.
     Unknown(String),
 }
 
-/// How name servers are asked: their addresses in order, and whether with EDNS.
+/// How name servers are queried: their addresses in order, and whether with EDNS.
 #[derive(Debug, PartialEq, Eq)]
 struct ServerList {
     servers: Vec<SocketAddr>,
@@ -304,8 +304,8 @@ impl Servers {
     /// The servers of the system's DNS configuration, and its choice about EDNS; search domains and
     /// the rest are not used.
     ///
-    /// Without a server, resolver(3) asks one on this machine. That is not done here: nothing says
-    /// that a program on port 53 is a name server that this machine trusts.
+    /// Without a server, resolver(3) queries one on this machine. This resolver does not, since a program
+    /// on port 53 need not be a name server that this machine trusts.
     fn of_system(system: Result<ResolvConf, String>, limit: Duration) -> Result<Self, NetError> {
         let system = match system {
             Ok(system) => system,
@@ -326,7 +326,7 @@ impl Servers {
         Self::of_configs(configs, options, limit)
     }
 
-    /// Whether both ask the same servers in the same way.
+    /// Whether both query the same servers in the same way.
     fn are_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ready { asked: one, .. }, Self::Ready { asked: two, .. }) => one == two,
@@ -336,20 +336,19 @@ impl Servers {
     }
 
     /// One client per server. With several servers in one client, hickory reorders them by their
-    /// response times, so that one name without an answer reorders them for all names. With a fixed
-    /// order it never gets to the second server when the first is silent (the limit is used up) or
-    /// fails (it takes that for the answer). With one server each, neither its statistics nor its
-    /// concurrent requests matter, and the order is ours.
+    /// response times, so one name without an answer reorders them for all names. With a fixed order it
+    /// never queries the second server: the limit is used up when the first is silent, and a failure
+    /// counts as the answer. With one server for each client, this file controls the order.
     fn of_configs(
         configs: Vec<NameServerConfig>,
         mut options: ResolverOpts,
         limit: Duration,
     ) -> Result<Self, NetError> {
         options.timeout = limit;
-        options.attempts = 0; // UDP queries are repeated below this; else the next server is the retry
+        options.attempts = 0; // hickory repeats UDP queries anyway, and the next server is the retry
         options.cache_size = 0; // see `cache`
         options.use_hosts_file = ResolveHosts::Never;
-        options.preserve_intermediates = true; // aliases say whose addresses are in an answer
+        options.preserve_intermediates = true; // aliases connect the name with the addresses in an answer
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
         options.num_concurrent_reqs = 1;
         let answers = Arc::<DnsCache>::default();
@@ -378,7 +377,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
-    /// A resolver with this hosts file and no name server: a lookup that needs DNS says so.
+    /// A resolver with this hosts file and no name server: a lookup that needs DNS fails.
     fn without_dns(hosts: &str) -> DnsResolver {
         let servers = Servers::of_system(Err("it is not there".into()), LIMIT).unwrap();
         DnsResolver {
@@ -395,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn localhost_is_this_host_whatever_the_hosts_file_says() {
+    async fn p4_localhost_is_this_host_even_if_the_hosts_file_differs() {
         let resolver = without_dns("192.0.2.1 localhost db.localhost");
         for name in ["localhost", "db.localhost", "a.b.localhost"] {
             assert_eq!(found(&resolver, name).await, ["127.0.0.1", "::1"], "{name}");
@@ -461,10 +460,11 @@ mod tests {
         );
     }
 
-    /// hickory's default configuration is a public service, and resolver(3) asks 127.0.0.1. A machine
+    /// hickory's default configuration is a public service, and resolver(3) queries 127.0.0.1. A machine
     /// without a configuration must use neither.
     #[tokio::test]
-    async fn l14_without_a_system_configuration_no_name_server_is_known_and_lookups_say_why() {
+    async fn l14_without_a_system_configuration_no_name_server_is_known_and_the_error_has_the_reason()
+     {
         for system in [
             Err("it is not there".to_owned()),
             Ok(ResolvConf::default()),
@@ -480,8 +480,8 @@ mod tests {
                 matches!(answer, Err(ResolveError::NoNameServer(_))),
                 "{answer:?}"
             );
-            let told = resolver.name_servers();
-            assert!(told.servers.is_empty() && told.problem.is_some());
+            let reported = resolver.name_servers();
+            assert!(reported.servers.is_empty() && reported.problem.is_some());
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`Engine`]: the interface for its owner. Settings go in, doors open, records come out.
+//! [`Engine`]: the interface for the program that owns an engine.
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,15 +45,15 @@ pub struct Engine {
 
 /// The parts of an engine besides its settings. The defaults are those of the service.
 pub struct EngineParts {
-    /// What the process was given besides the settings.
+    /// Input of the process besides the settings.
     pub supplied: Supplied,
     /// Resolves names. `None`: DNS by the settings, made anew when they change.
     pub resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts. `None`: TLS cannot be intercepted, and
     /// connections that need it are refused.
     pub issuer: Option<Arc<dyn LeafIssuer>>,
-    /// Tells the users of clients on this machine, for equal shares among users. `None`: a client
-    /// is its address, so all clients of one address share.
+    /// Finds the users of clients on this machine, for equal shares among users. `None`: a client is its
+    /// address, so all clients of one address share.
     pub client_owner: Option<Arc<dyn ClientOwner>>,
     /// Dials addresses.
     pub dialler: Arc<dyn Dial>,
@@ -61,18 +61,18 @@ pub struct EngineParts {
     pub machine: Arc<dyn LocalAddresses>,
     /// Takes audit events.
     pub audit: Arc<dyn AuditSink>,
-    /// Tells the time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The number after which refused requests are counted. An owner that replaces one engine by
-    /// another passes a number above all of the first one's, so that numbers keep rising.
+    /// Refused requests are numbered from this number on. An owner that replaces one engine by another
+    /// passes a number above all numbers of the first engine, so that they keep rising.
     pub blocked_base: u64,
-    /// Asked about hosts that are on neither list (SPEC P8). `None`: they are refused.
+    /// Decides about hosts that are on neither list (SPEC P8). `None`: they are refused.
     pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
     /// How long the decider may take.
     pub decider_timeout: Duration,
     /// Gets every refusal, while the channel has room.
     pub blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
-    /// Goes into every audit event.
+    /// Fields of every audit event.
     pub audit_metadata: AuditMetadata,
     /// Whether requests to unix sockets (`x-unix-socket`) are served, within the settings (SPEC
     /// H10). The default is the platform's: on macOS they are. Tests on other platforms switch it
@@ -114,7 +114,7 @@ pub struct Listening {
     _own: Arc<OwnListener>,
 }
 
-/// Counts, for people and tools.
+/// Counters for people and tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Client connections that are open now.
@@ -179,7 +179,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When no resolver or no TLS configuration can be made from the settings.
+    /// When the settings yield no usable resolver or TLS configuration.
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let files = &parts.supplied.files;
         let resolver = resolver(parts.resolver.as_ref(), &settings, &files.resolver)?;
@@ -390,9 +390,9 @@ impl Engine {
     }
 
     /// Puts changed files of the system in force, without a change of the settings: open connections
-    /// and tunnels go on, and so does the generation's number. Further connections to upstreams use
-    /// the new name servers, hosts and roots; kept connections are not used again, since the old ones
-    /// decided where they lead. Owners call this and [`replace`](Self::replace) one after the other.
+    /// and tunnels go on, and the generation's number stays. New connections to upstreams use the new name
+    /// servers, hosts and roots. Kept connections are not used again, since they lead to addresses from
+    /// the old files. Owners must not call this and [`replace`](Self::replace) at the same time.
     ///
     /// # Errors
     ///
@@ -456,7 +456,7 @@ impl Engine {
         looping.retain(|proxy| enforcer.is_looping_proxy(&generation, &proxy.authority));
         let warning = |proxy: &&Arc<UpstreamProxy>| {
             format!(
-                "the upstream proxy {proxy} is this proxy itself, so what should go through it is refused \
+                "the upstream proxy {proxy} is this proxy itself, so traffic through it is refused \
                  (loop_detected); start the daemon without that variable, or set allow_upstream_proxy = false"
             )
         };
@@ -481,8 +481,8 @@ impl Engine {
         }
     }
 
-    /// The user id of a client on this machine, from the kernel's socket tables. `None` where they
-    /// do not tell it, and for a client elsewhere. The first call for a connection may take two
+    /// The user id of a client on this machine, from the kernel's socket tables. `None` if they do
+    /// not have it, and for a client elsewhere. The first call for a connection may take two
     /// seconds.
     pub async fn client_user(&self, connection: &ConnectionHandle) -> Option<u32> {
         let owners = &self.shared.owners;

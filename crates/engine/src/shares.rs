@@ -166,8 +166,8 @@ fn loses_one(
         .map(|(_, _, _, holder)| holder)
 }
 
-/// The clients to turn away so that no more than `most` wait, as indices: the newest ones of the
-/// holder with the most waiting.
+/// The clients to turn away so that at most `most` wait, as indices: the newest ones of the holder with
+/// the most waiting clients.
 pub(crate) fn surplus(most: usize, waiting: &[Holder]) -> Vec<usize> {
     let mut by_holder: BTreeMap<Holder, Vec<usize>> = BTreeMap::new();
     for (position, holder) in waiting.iter().enumerate() {

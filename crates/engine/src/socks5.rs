@@ -1,6 +1,6 @@
 //! The SOCKS5 door (SPEC section 5). The proxy resolves names, and the same enforcement point
-//! decides as for HTTP. A connection becomes a tunnel, or the control connection of a UDP
-//! association (`udp`). BIND is refused.
+//! decides as for HTTP. A connection becomes a tunnel, or the control connection of a UDP association
+//! (`udp`). BIND is refused.
 
 pub(crate) mod address;
 pub(crate) mod handshake;
@@ -33,7 +33,7 @@ pub(crate) const DOOR: &str = "socks5";
 /// The bound address in a refusal.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Why a connection ends before it becomes a tunnel.
+/// Why a connection ends before its request is complete.
 #[derive(Debug, thiserror::Error)]
 enum NegotiationError {
     #[error("{0}")]
@@ -134,7 +134,7 @@ async fn negotiate(
     Ok((request, attempt))
 }
 
-/// Reads one message. Bytes that the client sent behind it stay in the buffer.
+/// Reads one message. Later bytes stay in the buffer.
 async fn read<T>(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
@@ -145,7 +145,7 @@ async fn read<T>(
             buffer.advance(length);
             return Ok(message);
         }
-        // A message is far shorter than the buffer, so the buffer does not grow.
+        // The buffer is longer than any message, so it does not grow.
         if stream.read_buf(buffer).await? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -196,8 +196,8 @@ async fn open(
     }
 }
 
-/// Answers a flaw in the client's own protocol, if that has an answer. TLS gets none: a TLS answer
-/// would say that this port speaks TLS.
+/// Answers a malformed message in the protocol that the client speaks. TLS gets no answer: an alert
+/// would suggest that this port speaks TLS.
 async fn answer_malformed(stream: &mut TcpStream, error: HandshakeError) {
     let message = match error {
         HandshakeError::Http => respond::not_http(&error),

@@ -1,8 +1,8 @@
 //! TLS to origins and upstream proxies, verified against the platform's roots and never against our
 //! own CA (SPEC M6).
 //!
-//! The name that is verified and sent as SNI is the authority's host. Verification cannot be
-//! switched off: an invalid certificate is a failure that names the reason.
+//! The authority's host is sent as SNI and verified. Verification cannot be switched off; the failure for
+//! an invalid certificate names the reason.
 
 mod certificate_request;
 
@@ -25,7 +25,7 @@ use certificate_request::NoCertificate;
 
 use crate::stream_end::StreamEnd;
 
-/// TLS sessions remembered for resumption, for all origins together.
+/// Most TLS sessions that are kept for resumption, for all origins together.
 const MAX_SESSIONS: usize = 1024;
 
 /// The protocols that are offered to an origin in ALPN (RFC 7301).
@@ -39,10 +39,10 @@ pub(crate) enum Offer {
     Either,
 }
 
-/// How HTTP is spoken to an origin.
+/// The version of HTTP for an origin, and whether it is in TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Wire {
-    /// HTTP/1.1 as it is.
+    /// HTTP/1.1 without TLS.
     Plain,
     /// HTTP/1.1 in TLS.
     TlsHttp1,
@@ -79,10 +79,10 @@ pub(crate) enum TlsError {
     /// The certificate was revoked.
     #[error("certificate_revoked: its certificate was revoked")]
     Revoked,
-    /// Anything else about the certificate. The detail is for the log.
+    /// Another error of the certificate. The detail is for the log.
     #[error("certificate_invalid: its certificate is not valid")]
     Certificate(#[source] OtherCertificateError),
-    /// The host asked for a client certificate, and ended the handshake when it got none.
+    /// The host requested a client certificate, and ended the handshake when it got none.
     #[error(
         "it asked for a client certificate, which this proxy does not have, and ended the TLS handshake; such a \
          host works only where TLS is not intercepted"
@@ -117,7 +117,7 @@ pub(crate) enum TlsError {
     NoServerName,
 }
 
-/// What rustls says of a certificate.
+/// The error of rustls for a certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?}")]
 pub(crate) struct OtherCertificateError(CertificateError);
@@ -135,7 +135,7 @@ impl UpstreamTls {
         }
     }
 
-    /// Roots that cannot be read are left out.
+    /// Roots that cannot be parsed are skipped.
     fn new(roots: Arc<[Arc<[u8]>]>) -> Result<Self, rustls::Error> {
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
         let mut store = RootCertStore::empty();
@@ -165,8 +165,8 @@ impl UpstreamTls {
         })
     }
 
-    /// Makes a TLS session with `host` over a connection to it. Returns also whether the host asked
-    /// for a client certificate: over TLS 1.3 it refuses the session only after the handshake.
+    /// Makes a TLS session with `host` over a connection to it. Also returns whether the host requested a
+    /// client certificate: over TLS 1.3 it refuses the session only after the handshake.
     pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
@@ -183,7 +183,7 @@ impl UpstreamTls {
         let stream = stream.map_err(|error| TlsError::of(error, certificate))?;
         let wire = match (stream.get_ref().1.alpn_protocol(), offer) {
             (Some(b"h2"), _) => Wire::TlsHttp2,
-            // An origin without ALPN speaks HTTP/1.1, which was not offered.
+            // An origin that chooses no protocol speaks HTTP/1.1, which was not offered.
             (_, Offer::Http2) => {
                 return Err(TlsError::NoHttp2);
             }
@@ -305,8 +305,8 @@ mod tests {
                 "certificate_expired",
             ),
         ] {
-            let said = TlsError::of(error, asked).to_string();
-            assert!(said.contains(wanted), "{said}");
+            let text = TlsError::of(error, asked).to_string();
+            assert!(text.contains(wanted), "{text}");
         }
     }
 }

@@ -1,9 +1,8 @@
-//! Moves bytes between a client and an upstream, both ways, until either is done.
+//! Moves bytes between a client and an upstream, in both directions, until both are done or one breaks.
 //!
-//! A tunnel holds no buffer while nothing flows: it waits for a socket to become readable, takes a
-//! buffer, moves the bytes and frees the buffer. It also watches the policy: when a change no
-//! longer permits its destination, it ends (SPEC P11). How the bytes are moved is private to this
-//! file; callers pass two sockets.
+//! An idle tunnel has no buffer: it waits for a socket to become readable, allocates a buffer, moves the
+//! bytes and frees the buffer. It also watches the policy, and ends when a change no longer permits its
+//! destination (SPEC P11).
 
 use std::io;
 use std::time::Duration;
@@ -22,12 +21,13 @@ use crate::outcome::{Ending, Fault, Outcome};
 use crate::owner::ConnectionHandle;
 use crate::upstream::Stream;
 
-/// Bytes moved at once. Larger pieces gain little once each of them empties the socket's buffer.
+/// Most bytes that are moved at once. Larger pieces gain little, since a piece of this size usually empties
+/// the socket's buffer.
 const BUFFER: usize = 32 * 1024;
-/// The same for streams that are not sockets; a TLS record holds no more.
+/// The same for TLS streams: the size of a TLS record.
 const STREAM_BUFFER: usize = 16 * 1024;
 
-/// Why a relay of bytes ended: of a tunnel, or of a connection that has changed protocols.
+/// Why a relay of bytes ended. A relay belongs to a tunnel or to an upgraded connection.
 #[derive(Debug)]
 pub(crate) enum RelayEnd {
     /// Both ends are done, or one broke.
@@ -36,11 +36,11 @@ pub(crate) enum RelayEnd {
     Idle(Duration),
     /// The policy no longer permits it.
     Forbidden(Reason),
-    /// Another client needs its place.
+    /// Another client needs its slot.
     GivesWay,
 }
 
-/// An end of a relay that broke.
+/// The end of a relay that broke.
 #[derive(Debug)]
 pub(crate) enum RelayError {
     Client(io::Error),
@@ -77,7 +77,7 @@ pub(crate) async fn run(live: &LivePolicy, connected: ConnectedClient) {
 }
 
 impl RelayEnd {
-    /// Moves bytes until the end, whatever brings it. Nothing may be silent for longer than `limit`.
+    /// Moves bytes until the relay ends for any reason. It ends when it is idle for `limit`.
     pub(crate) async fn of(
         moved: impl Future<Output = Result<(), RelayError>>,
         connection: &ConnectionHandle,
@@ -92,12 +92,13 @@ impl RelayEnd {
         }
     }
 
-    /// Whether the connections are reset: an orderly close would tell an end that it has received everything.
+    /// Whether the connections must be reset. To a peer, an orderly close would mean that it has received
+    /// everything.
     pub(crate) fn must_reset(&self) -> bool {
         matches!(self, Self::Closed(Err(_)) | Self::GivesWay)
     }
 
-    /// The end of the attempt that the relay was for.
+    /// The end of the attempt that the relay belonged to.
     pub(crate) fn ending(self) -> Ending {
         match self {
             Self::Closed(Ok(())) => Ending::plain(Outcome::Completed),
@@ -167,7 +168,7 @@ async fn relay_both(
     }
 }
 
-/// The direction of a relay, which counts what it has moved.
+/// The direction of a relay. It counts the moved bytes.
 #[derive(Clone, Copy)]
 pub(crate) enum RelayDirection<'a> {
     /// From the client.
@@ -185,7 +186,7 @@ impl RelayDirection<'_> {
         }
     }
 
-    /// The end that was read from has broken.
+    /// The error when reading failed.
     fn source(self, error: io::Error) -> RelayError {
         match self {
             Self::ToUpstream(_) => RelayError::Client(error),
@@ -193,7 +194,7 @@ impl RelayDirection<'_> {
         }
     }
 
-    /// The end that was written to has broken.
+    /// The error when writing failed.
     fn target(self, error: io::Error) -> RelayError {
         match self {
             Self::ToUpstream(_) => RelayError::Upstream(error),
@@ -202,7 +203,7 @@ impl RelayDirection<'_> {
     }
 }
 
-/// Moves one direction to its end, then closes it on the other side: half a connection may go on.
+/// Moves one direction to its end, and then closes it on the other side. The other direction may go on.
 async fn relay(
     from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -238,7 +239,7 @@ async fn relay(
     }
 }
 
-/// As [`relay`], for ends that are more than a socket: their buffers are held while nothing flows.
+/// As [`relay`], for streams that are more than a socket. Each direction keeps its buffer while it is idle.
 pub(crate) async fn relay_stream(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

@@ -26,7 +26,7 @@ impl PendingDecision {
             decider,
             mut permit,
         } = self;
-        let (answer, own_reason) = match decider.ask(request(&permit)).await {
+        let (answer, own_reason) = match decider.decide(request(&permit)).await {
             NetworkDecision::Allow => (DeciderAnswer::Allow, None),
             NetworkDecision::Ask => (DeciderAnswer::Ask, None),
             NetworkDecision::Deny { reason } => {

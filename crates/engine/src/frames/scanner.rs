@@ -1,5 +1,5 @@
-//! Finds the frames in the bytes of one direction of an HTTP/2 connection, however the bytes are
-//! split.
+//! Finds the frames in the bytes of one direction of an HTTP/2 connection. The bytes may arrive in any
+//! pieces.
 
 /// Bytes of a frame before its payload (RFC 9113 section 4.1).
 const HEAD_LENGTH: usize = 9;
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn m6_frames_are_found_however_the_bytes_are_cut() {
+    fn m6_frames_are_found_in_any_pieces() {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         let preface = bytes.len();
         let frames = [

@@ -1,17 +1,17 @@
 //! Checks how a client frames its HTTP/1.x requests, byte by byte, before hyper sees them.
 //!
 //! hyper and httparse tolerate much: a bare LF as a line end, a repeated Content-Length, a Content-Length
-//! beside a Transfer-Encoding, `gzip, chunked`. Two parties that tolerate different things disagree about
-//! where a request ends: this is request smuggling, and SPEC H4 has every such request refused. So this
-//! scanner stands in front of hyper. It passes bytes on as they come and stops at the first byte that no
-//! valid request could have there. It finds a flaw of the head before the head is complete, so hyper
-//! never gets a complete bad head. It finds a flaw of the content before hyper can take it for the end of
-//! the message.
+//! beside a Transfer-Encoding, `gzip, chunked`. Two recipients that tolerate different things disagree
+//! about where a request ends. This is request smuggling, and SPEC H4 refuses every such request. So this
+//! scanner stands in front of hyper. It passes bytes on as they arrive, and stops at the first byte that
+//! no valid request could have there. It rejects a malformed head before the head is complete, so hyper
+//! never gets such a head. It rejects malformed content before hyper can mistake it for the end of the
+//! message.
 //!
-//! It does no I/O. It keeps no copy of the stream, except the request-target until that is complete. It
-//! does not interpret: other modules decide what the request-target means, whether `Host` agrees with it,
-//! and which fields go upstream. Requests that hyper would refuse without an explanation are flaws here,
-//! so that every refusal has one.
+//! It does no I/O. It keeps no copy of the stream, except the request-target until that is complete.
+//! Other modules decide what the request-target means, whether `Host` agrees with it, and which fields go
+//! upstream. The scanner also rejects every request that hyper would refuse without an explanation, so
+//! that every refusal has one.
 
 mod error;
 mod grammar;
@@ -25,8 +25,8 @@ use self::target::{RawTarget, is_path_or_query};
 use crate::http_bytes::{is_ascii_text, is_field_text, is_token, is_visible};
 use grammar::{TokenCopy, chunk_size, error_at};
 
-/// Most empty lines before a request line. RFC 9112 section 2.2 asks for "at least one"; a client that
-/// sends only empty lines must not keep a connection in use for ever.
+/// Most empty lines before a request line. RFC 9112 section 2.2 asks for "at least one". A client that
+/// sends only empty lines must not occupy a connection for ever.
 const MAX_EMPTY_LINES: u8 = 4;
 
 /// Most fields in one header or trailer section: hyper's default limit.
@@ -44,10 +44,8 @@ const MAX_CHUNK_LINE: usize = 1024;
 /// Most hexadecimal digits of a chunk size: as many as a `u64` has.
 const MAX_CHUNK_DIGITS: u8 = 16;
 
-/// Where the stream stands between two bytes.
-///
-/// This is the scanner's position. When a client pipelines, it may be ahead of the request that hyper
-/// serves.
+/// The position of the scanner in the stream. When a client pipelines, it may be ahead of the request
+/// that hyper serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Position {
     /// Before a request line, perhaps after some empty lines. A stream that ends here is complete.
@@ -61,12 +59,12 @@ pub(crate) enum Position {
     Opaque,
 }
 
-/// Why and where the scanner stopped.
+/// The byte at which the scanner stopped, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ScanError {
-    /// How many of the given bytes, from the first, are valid.
+    /// The number of valid bytes before it.
     pub(crate) accepted: usize,
-    /// The flaw in the byte after them.
+    /// Why the byte is invalid.
     pub(crate) error: FramingError,
 }
 
@@ -76,26 +74,26 @@ pub(crate) struct Framing {
     max_head_bytes: usize,
     state: ScanState,
     section: MessagePart,
-    /// How many more bytes the current section or chunk line may have.
+    /// The number of bytes that the current section or chunk line may still have.
     room: usize,
-    /// How many fields have begun in this section.
+    /// The number of fields that have begun in this section.
     fields: usize,
-    /// The part of the method or field name that has arrived.
-    word: TokenCopy,
+    /// The bytes of the method or field name so far.
+    token: TokenCopy,
     target: RawTarget,
-    /// For each request line, until it is taken: whether it is one of `OPTIONS` for a URL without a
-    /// path, which `Uri` reads as "/".
+    /// For each request line until it is taken: whether it is `OPTIONS` for a URL without a path, which
+    /// `Uri` reads as "/".
     pathless: Vec<bool>,
     method: MethodKind,
     version: Version,
     content: BodyLength,
     /// Whether a complete head has arrived on this connection.
     had_head: bool,
-    /// Set by the first flaw, never cleared.
+    /// The first error. It is never cleared.
     error: Option<FramingError>,
 }
 
-/// What the next byte belongs to.
+/// The part of a message that the next byte belongs to.
 #[derive(Debug, Clone, Copy)]
 enum ScanState {
     /// Before a request line, after this many empty lines.
@@ -115,7 +113,7 @@ enum ScanState {
     Length(u64),
     /// After this many bytes of `chunked`.
     Coding(usize),
-    /// After the value of a framing field. Only white space may follow; any other byte is the given flaw.
+    /// After the value of a framing field. Only white space may follow; any other byte is this error.
     ValueEnd(FramingError),
     BodyLength(u64),
     ChunkSize {
@@ -130,7 +128,7 @@ enum ScanState {
     Opaque,
 }
 
-/// Which line a CR LF ends.
+/// The line that a CR LF ends.
 #[derive(Debug, Clone, Copy)]
 enum LineEnd {
     /// An empty line before the request line, and the number of such lines up to this one.
@@ -163,7 +161,7 @@ enum Version {
     Http11,
 }
 
-/// What the fields read so far say about the content.
+/// The length of the content, by the fields read so far (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyLength {
     Unspecified,
@@ -181,7 +179,7 @@ impl Framing {
             section: MessagePart::Head,
             room: max_head_bytes,
             fields: 0,
-            word: TokenCopy::default(),
+            token: TokenCopy::default(),
             target: RawTarget::default(),
             pathless: Vec::new(),
             method: MethodKind::Other,
@@ -236,14 +234,14 @@ impl Framing {
         self.had_head
     }
 
-    /// For each request line that has come since the last call, whether it is one of `OPTIONS` for a URL
-    /// without a path (RFC 9112 section 3.2.4).
+    /// For each request line since the last call: whether it is `OPTIONS` for a URL without a path (RFC
+    /// 9112 section 3.2.4).
     pub(crate) fn take_pathless(&mut self) -> impl Iterator<Item = bool> {
         self.pathless.drain(..)
     }
 
-    /// Accepts the leading bytes that do not change the state, all at once, and returns their number. It
-    /// stops at the limit or at a byte that needs a closer look; `step` handles both.
+    /// Accepts the leading bytes that do not change the state, and returns their number. It stops at the
+    /// limit, and at a byte that may change the state; `step` handles both.
     fn skip(&mut self, bytes: &[u8]) -> usize {
         match self.state {
             ScanState::Opaque => bytes.len(),
@@ -265,7 +263,7 @@ impl Framing {
             }
             ScanState::MethodKind | ScanState::Name => {
                 let taken = self.skip_while(bytes, is_token);
-                self.word.extend(&bytes[..taken]);
+                self.token.extend(&bytes[..taken]);
                 taken
             }
             ScanState::Target => {
@@ -385,7 +383,7 @@ impl Framing {
         self.state
     }
 
-    /// The flaw when there is no room left: the limit that was reached.
+    /// The error for the limit that was reached.
     fn too_long(&self) -> FramingError {
         match self.state {
             ScanState::TargetStart | ScanState::Target => FramingError::TargetTooLong,
@@ -397,7 +395,8 @@ impl Framing {
     }
 }
 
-/// How many of the bytes belong to a body that still has `left` bytes, and how many it lacks after them.
+/// The number of these bytes that belong to a body with `left` more bytes, and the bytes that are left
+/// then.
 fn take(left: u64, bytes: &[u8]) -> (usize, u64) {
     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
     (taken, left - taken as u64)

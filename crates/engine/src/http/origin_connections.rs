@@ -37,7 +37,7 @@ impl OriginConnections {
     pub(crate) fn new(opened: Result<Lease<RequestBody>, UpstreamError>) -> Self {
         let connections = match opened {
             Ok(lease) if lease.is_multiplexed() => {
-                Connections::Multiplexed(vec![lease.without_place()])
+                Connections::Multiplexed(vec![lease.without_permit()])
             }
             opened => Connections::Once(Some(opened)),
         };

@@ -1,6 +1,6 @@
-//! Clients that do not accept our certificates: logged once a minute for each client and host.
+//! Logs clients that do not accept the proxy's certificates, once a minute for each client and host.
 //!
-//! A program that was not given the CA tries again and again. One line names the cause and the
+//! A program that does not have the CA retries again and again. One line names the cause and the
 //! remedy.
 
 use std::collections::HashMap;
@@ -14,10 +14,10 @@ use codex_network_policy::Host;
 use rustls::AlertDescription;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// A client that hangs up within this time without sending anything has rejected the certificate.
-/// Later, it may have opened a connection that it did not need, as browsers do.
+/// A client that hangs up within this time without sending anything has rejected the certificate. After
+/// that, it may have opened a connection that it did not need, as browsers do.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Clients and hosts that are remembered. Beyond this number all are forgotten, and logged again.
+/// Most clients and hosts that are remembered. Beyond this number all are forgotten, and logged again.
 const MAX_REMEMBERED: usize = 1024;
 
 /// When each client and host was last logged.
@@ -49,7 +49,7 @@ impl Distrust {
             tracing::warn!(
                 %client,
                 %host,
-                "a client hung up at the sight of the host's certificate, as one does that does not trust the proxy's CA: have it trust the certificate that `proxyctl ca show` names"
+                "a client hung up when it saw the host's certificate, so it probably does not trust the proxy's CA: have it trust the certificate that `proxyctl ca show` names"
             );
         }
     }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_told_of_once_per_host_and_the_memory_is_bounded() {
+    fn a_client_is_logged_once_per_host_and_the_memory_is_bounded() {
         let distrust = Distrust::default();
         let client = IpAddr::from([127, 0, 0, 1]);
         let host = |number: usize| Host::parse(&format!("h{number}.test")).expect("a host");

@@ -2,7 +2,7 @@
 //!
 //! The engine holds one key of its own, shared by all leaves, and no CA key. It passes its public
 //! key and a host, and gets a certificate for exactly those (SPEC M4). In the service the monitor
-//! is the issuer; in the library an object in the same process is.
+//! is the issuer. In the library it is an object in the same process.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -42,12 +42,12 @@ pub struct IssuedLeaf {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
     /// Too many requests at once.
-    #[error("too many certificates are being asked for; try again")]
+    #[error("too many certificates are requested at once; try again")]
     Busy,
-    /// The issuer does not issue this one.
+    /// The issuer refuses to issue this certificate.
     #[error("the issuer refuses: {0}")]
     Refused(String),
-    /// The issuer is not there, or did not answer in time.
+    /// The issuer has ended, or did not answer in time.
     #[error("the issuer does not answer")]
     Gone,
 }

@@ -1,8 +1,8 @@
-//! How many certificates one client may have issued (SPEC M4): in a burst, per second, and at the
+//! Limits the certificates that are issued for one client (SPEC M4): in a burst, per second, and at the
 //! same time.
 //!
-//! The issuer has a limit for all clients together. A client that asks for thousands of names uses
-//! up only its own part, and does not delay other clients.
+//! The issuer has a limit for all clients together. A client that requests thousands of names uses up
+//! only its own part, and does not delay other clients.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::budget::{Budgets, Rate};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::shares::Holder;
 
-/// A quarter of what the service's issuer allows for all clients. A browser that opens a hundred
+/// A quarter of the rate that the service's issuer allows for all clients. A browser that opens a hundred
 /// hosts at once stays far below it.
 const RATE: Rate = Rate {
     burst: 250,
     per_second: 50,
 };
-/// Certificates of one client that are being issued; a quarter of those that the worker waits for.
+/// Certificates that are being issued for one client; a quarter of those that the worker waits for.
 const MAX_UNDER_WAY: usize = 32;
-/// Holders that are remembered before those with nothing under way are forgotten.
+/// Beyond this number of holders, those without a certificate being issued are forgotten.
 const MAX_HOLDERS: usize = 1024;
 
 /// The budgets.
@@ -36,7 +36,7 @@ pub(crate) struct LeafBudget {
     under_way: Mutex<HashMap<Holder, Arc<Semaphore>>>,
 }
 
-/// Permission to have one certificate issued.
+/// Allows the issue of one certificate, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct IssueSlot(
     #[expect(dead_code, reason = "held until it is dropped")] Option<OwnedSemaphorePermit>,
@@ -55,10 +55,14 @@ impl LeafBudget {
         }
     }
 
-    /// Waits for a client's turn.
+    /// Waits until a certificate may be issued for the client.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::Busy`] when the client's rate is used up.
     pub(crate) async fn acquire(&self, client: &ConnectionHandle) -> Result<IssueSlot, IssueError> {
         if !self.take(client.holder()) {
-            // Clients that share an address are told apart, and each has a budget.
+            // If the kernel knows the client's user, the user has a budget of its own.
             let before = client.holder();
             self.find_owner(client).await;
             if client.holder() == before || !self.take(client.holder()) {
@@ -69,7 +73,7 @@ impl LeafBudget {
             return Ok(IssueSlot(Some(permit)));
         }
         self.find_owner(client).await;
-        // It is never closed.
+        // The semaphore is never closed.
         let permit = self.slots(client.holder()).acquire_owned().await;
         Ok(IssueSlot(permit.ok()))
     }

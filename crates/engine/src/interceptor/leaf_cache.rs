@@ -1,8 +1,8 @@
 //! Leaf certificates: one per host, issued once for any number of concurrent requests (SPEC M4).
 //!
 //! All leaves share one key pair, which is made with the engine and never leaves this process. The
-//! cache is bounded: beyond [`MAX_LEAVES`] hosts the one that was requested least recently is forgotten,
-//! with its session ticket key.
+//! cache is bounded: beyond [`MAX_LEAVES`] hosts, the least recently requested one is forgotten with its
+//! session ticket key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,15 +27,15 @@ use super::leaf_budget::LeafBudget;
 use crate::clock::Clock;
 use crate::owner::ConnectionHandle;
 
-/// Hosts that are remembered.
+/// Most hosts in the cache.
 const MAX_LEAVES: usize = 1024;
 /// A leaf that expires sooner than this is issued anew, so that no client sees it expire.
 const RENEW_BEFORE: Duration = Duration::from_secs(3600);
 
-/// The protocol that is offered to a client in ALPN (RFC 7301): that of the origin.
+/// The protocol of the origin, which is offered to a client in ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OfferedAlpn {
-    /// None: the client did not negotiate.
+    /// No protocol, since the client did not negotiate.
     None = 0,
     /// `http/1.1`.
     Http1 = 1,
@@ -43,8 +43,8 @@ pub(crate) enum OfferedAlpn {
     Http2 = 2,
 }
 
-/// An issuer, the one key of all leaves, and the clock by which they are valid. An issuer sees the same public key for as long as this
-/// engine lives, even when the CA changes.
+/// An issuer, the key of all leaves, and the clock for their validity. An issuer sees the same public
+/// key for the life of the engine, even when the CA changes.
 #[derive(Clone)]
 pub(crate) struct LeafSource {
     issuer: Arc<dyn LeafIssuer>,
@@ -62,7 +62,7 @@ pub(crate) struct LeafCache {
     requests: AtomicU64,
 }
 
-/// A host's place in the cache. The first request fills it while the others wait.
+/// The entry of a host. The first request fills it while the others wait.
 #[derive(Default)]
 struct LeafSlot {
     leaf: OnceCell<Arc<Leaf>>,
@@ -91,7 +91,7 @@ pub(crate) enum LeafError {
     Unusable(#[from] rustls::Error),
 }
 
-/// No key pair can be made: the system gives no randomness.
+/// No key pair can be made, since the system has no randomness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key can be made for intercepted connections")]
 pub struct KeyError;
@@ -101,7 +101,7 @@ impl LeafSource {
     ///
     /// # Errors
     ///
-    /// When the system gives no randomness.
+    /// When the system has no randomness.
     pub(crate) fn new(
         issuer: Arc<dyn LeafIssuer>,
         clock: Arc<dyn Clock>,
@@ -141,8 +141,8 @@ impl LeafCache {
     }
 
     /// The leaf of a host. It is issued now if the cache has none and the client's budget has room.
-    /// Concurrent calls for one host share one issue. If the call that issues is cancelled, the next one
-    /// takes over.
+    /// Concurrent calls for one host issue one certificate. If the call that issues it is cancelled,
+    /// another call takes over.
     pub(crate) async fn leaf(
         &self,
         host: &Host,
@@ -153,7 +153,7 @@ impl LeafCache {
         if let Some(leaf) = slot.leaf.get() {
             return Ok(Arc::clone(leaf));
         }
-        // Taken before the slot, so that other clients do not wait for this client's turn.
+        // Taken before the leaf's slot, so that other clients do not wait for this client's budget.
         let _issue_slot = budget.acquire(client).await?;
         let leaf = slot.leaf.get_or_try_init(|| self.issue(host)).await?;
         Ok(Arc::clone(leaf))
@@ -203,8 +203,8 @@ impl LeafCache {
 }
 
 impl LeafSlot {
-    /// Whether a client may get the leaf, if there is one. A clock that was set back or forth may have
-    /// left its validity.
+    /// Whether a client may get the leaf, if there is one. After the clock was set, the leaf may be
+    /// invalid.
     fn is_usable(&self, now: SystemTime) -> bool {
         self.leaf.get().is_none_or(|leaf| {
             let ends_soon = leaf.not_after < now + RENEW_BEFORE;
@@ -349,7 +349,7 @@ mod tests {
         ConnectionHandle::new(([192, 0, 2, 1], number).into(), local)
     }
 
-    /// More than any test asks for.
+    /// More than any test requests.
     fn plenty() -> LeafBudget {
         let rate = Rate {
             burst: 100_000,
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn m4_a_client_that_asks_for_thousands_of_names_uses_up_its_own_budget_only() {
+    async fn m4_a_client_that_requests_thousands_of_names_uses_up_only_its_own_budget() {
         let (issuer, cache) = cache(WEEK);
         let budget = LeafBudget::new(Arc::new(Owners::new(None)));
         let greedy = client(1);
@@ -459,7 +459,7 @@ mod tests {
         assert_eq!(issuer.requests.load(Ordering::Relaxed), before + 100);
     }
 
-    /// An issuer that answers nothing until it is told to.
+    /// An issuer that waits for permission to answer.
     #[derive(Debug, Default)]
     struct Stuck {
         requests: AtomicUsize,
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn m4_what_one_client_waits_for_does_not_stand_before_another() {
+    async fn m4_a_client_does_not_wait_for_another_clients_budget() {
         use futures_util::FutureExt as _;
 
         let issuer = Arc::new(Stuck::default());
@@ -493,7 +493,7 @@ mod tests {
         assert!(asking.as_mut().now_or_never().is_none());
         let requests = issuer.requests.load(Ordering::Relaxed);
         assert!(requests < 64, "{requests} are under way");
-        // Another client asks for a name for which the first one waits.
+        // Another client requests a name that the first one waits for.
         let other = ConnectionHandle::new(([192, 0, 2, 2], 1).into(), ([127, 0, 0, 1], 1).into());
         assert!(
             cache

@@ -10,14 +10,14 @@ use crate::http::ClientEnd;
 use crate::observed::{Observed, Observer};
 use crate::prefixed::Prefixed;
 
-/// The client's socket, with the bytes that were already read from it, and with counted bytes.
+/// The client's socket. Reading returns the bytes that were already read first; all bytes are counted.
 pub(super) type CountedClient = Observed<Prefixed<TcpStream>, FlowCounter>;
 
-/// Adds the bytes that pass to a flow.
+/// Adds the bytes that are read and written to a flow.
 #[derive(Debug)]
 pub(super) struct FlowCounter(Flow);
 
-/// Counts `early`, the bytes that were already read, again when they are read from the result.
+/// Puts `early`, the bytes that were already read, back before the client's stream.
 pub(super) fn counted(early: Bytes, client: TcpStream, flow: Flow) -> CountedClient {
     Observed::new(Prefixed::new(early, client), FlowCounter(flow))
 }

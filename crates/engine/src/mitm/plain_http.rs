@@ -1,17 +1,17 @@
-//! Whether the first bytes of a connection begin a request in HTTP/1 (SPEC M2). It only tells HTTP from
-//! other protocols; the HTTP server checks what comes.
+//! Whether the first bytes of a connection begin a request in HTTP/1 (SPEC M2). This only distinguishes
+//! HTTP from other protocols; the HTTP server checks the request.
 
 use crate::http_bytes::{is_token, is_visible};
 
-/// The longest token that is taken for a method. Registered ones have 17 letters at most.
+/// The longest token that counts as a method. Registered methods have at most 17 letters.
 const MAX_METHOD: usize = 32;
 /// A request line that is longer is left to the HTTP server, which refuses it in HTTP.
 const MAX_LINE: usize = 8 * 1024;
-/// What the version begins with. HTTP/2 without TLS begins with a line that names another one (RFC 9113
-/// section 3.4), and is never carried.
+/// The beginning of the version. HTTP/2 without TLS begins with a line that names another version (RFC
+/// 9113 section 3.4), and is refused.
 const VERSION: &[u8] = b"HTTP/1.";
 
-/// Whether the bytes begin a request in HTTP/1; `None` while there are too few to say.
+/// Whether the bytes begin a request in HTTP/1. `None`: more bytes are needed.
 pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
     let is_long = bytes.len() > MAX_LINE;
     decide(bytes).or_else(|| is_long.then_some(true))
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn m2_a_request_line_is_told_from_other_protocols_at_any_length() {
+    fn m2_a_request_line_is_distinguished_from_other_protocols_at_any_length() {
         for line in [
             "GET / HTTP/1.1\r\n",
             "\r\n\r\nGET / HTTP/1.0\r\n",
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn m2_what_is_not_http_1_is_not_taken_for_it() {
+    fn m2_other_bytes_are_not_mistaken_for_http_1() {
         for bytes in [
             &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -88,7 +88,7 @@ mod tests {
             b"\x17\x03\x03\0\x01\0",
             &[b'A'; MAX_METHOD + 1],
             &[0xff; 4096],
-            // However much has come.
+            // After any number of bytes.
             &[b"SSH-2.0-x\r\n".as_slice(), &[0xff; 2 * MAX_LINE]].concat(),
         ] {
             assert_eq!(begins(bytes), Some(false), "{bytes:?}");

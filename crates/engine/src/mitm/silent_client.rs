@@ -2,7 +2,7 @@
 //!
 //! Some programs (`GnuTLS` as curl and git use it, node) finish the handshake before they verify
 //! the certificate, and hang up when they do not trust it. The handshake has succeeded then, so
-//! only the client's first read shows it.
+//! only the first read from the client shows it.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::observed::Observer;
 /// Called when the client ends the connection without having sent anything.
 type OnSilence = Box<dyn FnOnce() + Send>;
 
-/// Looks at the first read of a stream.
+/// Observes the first read of a stream.
 pub(super) struct SilentClient(Option<OnSilence>);
 
 impl SilentClient {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_client_that_never_says_a_word_is_silent() {
+    async fn only_a_client_that_sends_nothing_is_silent() {
         assert_eq!(silences(b"").await, 1);
         assert_eq!(silences(b"G").await, 0);
     }

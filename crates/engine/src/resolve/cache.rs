@@ -1,7 +1,7 @@
 //! Answers of name servers, kept for their TTL within a bound in bytes.
 //!
-//! This is not hickory's cache, which counts whole messages, one of which may take a megabyte. Only
-//! addresses are kept here.
+//! hickory's cache is not used: it counts whole messages, and a message may take a megabyte. This cache
+//! keeps only addresses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,18 +12,17 @@ use moka::sync::Cache;
 
 use crate::address_family::AddressFamily;
 
-/// Bytes of all answers together, by [`weight`]. An answer of one address takes about 256, so there
-/// is room for about sixteen thousand of those, or for nine hundred of the largest.
+/// Most bytes of all answers together, by [`weight`]. An answer with one address takes about 256 bytes, so
+/// there is room for about sixteen thousand of those, or for nine hundred of the largest.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// The size of an entry besides its name and its addresses, in our types and in the tables of the
-/// cache.
+/// The size of an entry without its name and its addresses, in our types and in the tables of the cache.
 const ENTRY_BYTES: usize = 224;
 
 /// The answers of all name servers of one resolver.
 #[derive(Debug)]
 pub(super) struct DnsCache(Cache<DnsQuestion, CachedAnswer>);
 
-/// Answers are kept for each server: with split DNS they differ.
+/// The key of an answer. It names the server, since answers differ with split DNS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DnsQuestion {
     pub(super) server: usize,
@@ -31,7 +30,7 @@ pub(super) struct DnsQuestion {
     pub(super) name: Arc<str>,
 }
 
-/// The addresses of one family; empty where the name does not exist or has none.
+/// The addresses of one family; empty if the name does not exist or has no such address.
 #[derive(Clone, Debug)]
 struct CachedAnswer {
     addresses: Arc<[IpAddr]>,
@@ -107,7 +106,7 @@ mod tests {
 
     const AN_HOUR: Duration = Duration::from_secs(3600);
 
-    /// A past bug: a thousand answers were kept whatever their size, a gigabyte of them.
+    /// A past bug: a thousand answers of any size were kept, a gigabyte of memory.
     #[test]
     fn p4_answers_of_the_largest_size_stay_within_the_bound_in_bytes() {
         let answers = DnsCache::default();
@@ -117,8 +116,8 @@ mod tests {
         }
         answers.0.run_pending_tasks();
         assert!(answers.0.weighted_size() <= MAX_BYTES);
-        let held = answers.0.entry_count() * (size_of_val(&largest) as u64);
-        assert!((1..=MAX_BYTES).contains(&held), "{held}");
+        let bytes = answers.0.entry_count() * (size_of_val(&largest) as u64);
+        assert!((1..=MAX_BYTES).contains(&bytes), "{bytes}");
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! The name servers in use and how they do, for `proxyctl status` and `doctor` (SPEC L14).
+//! The name servers in use and their health, for `proxyctl status` and `doctor` (SPEC L14).
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-/// Name servers in a report. The settings may name any number.
+/// Most name servers in a report. The settings may name any number.
 pub(super) const MAX_REPORTED: usize = 16;
-/// Bytes of an error in a report.
+/// Longest error in a report, in bytes.
 pub(super) const MAX_ERROR: usize = 200;
 
-/// The name servers that a resolver asks.
+/// The name servers that a resolver queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameServers {
-    /// What names them.
+    /// Where they are configured.
     pub from: NameServersFrom,
-    /// At most 16 of them, in the order in which they are asked.
+    /// At most 16 servers, in the order in which they are queried.
     pub servers: Vec<NameServerHealth>,
-    /// Why no server is known; `None` when one is.
+    /// Why no server is known; `None` if there is one.
     pub problem: Option<String>,
 }
 
-/// What names the name servers.
+/// Where the name servers are configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameServersFrom {
     /// `[daemon.resolver] nameservers`.
@@ -31,12 +31,12 @@ pub enum NameServersFrom {
 /// One name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameServerHealth {
-    /// Where it is asked.
+    /// The address that is queried.
     pub address: SocketAddr,
-    /// When it last answered a question, "no such name" included.
+    /// When it last answered a query, "no such name" included.
     pub last_success: Option<SystemTime>,
-    /// How many lookups in a row got no answer from it, or a failure.
+    /// The number of lookups in a row that got no answer or a failure.
     pub failures: u32,
-    /// The last failure of these; at most 200 bytes.
+    /// The last failure among them; at most 200 bytes.
     pub last_error: Option<String>,
 }

@@ -10,16 +10,15 @@ use codex_network_files::{Reading, Sources as Kinds};
 
 /// The hosts file that is read when the settings name none.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
-/// Large block lists are hosts files too, and `/dev/null` means no hosts file.
+/// Block lists are large hosts files, and `/dev/null` means no hosts file.
 const READING: Reading = Reading::up_to(64 << 20).from_sources(Kinds::RegularOrNull);
 
 /// The contents of a hosts file, IPv6 addresses of a name first.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(pub(super) HashMap<Box<str>, Vec<IpAddr>>);
 
-// This is not hickory's `Hosts`. That one answers per family, so a name with only an IPv4 address
-// in the file would still get IPv6 addresses from DNS. It also stops at the first line that is not
-// UTF-8.
+// hickory's `Hosts` is not used. It answers per family, so a name with only an IPv4 address in the file
+// would still get IPv6 addresses from DNS. It also stops at the first line that is not UTF-8.
 impl Hosts {
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         Ok(Self::parse(&READING.read_text(path)?))

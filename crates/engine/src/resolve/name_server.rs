@@ -1,4 +1,4 @@
-//! One name server: its answers about a name, and whether it answers at all.
+//! One name server: queries for a name, and whether the server answers at all.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -22,25 +22,25 @@ use super::health::{MAX_ERROR, NameServerHealth};
 use super::{MAX_ADDRESSES, ResolveError};
 use crate::address_family::AddressFamily;
 
-/// The longest time that addresses are kept, whatever their TTL.
+/// The longest time that addresses are kept, also with a longer TTL.
 const MAX_POSITIVE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest time that "no such name" is kept: short, because people fix such names and retry.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 /// How long to wait for IPv6 addresses once the IPv4 ones are there, so that a name server that
-/// drops AAAA queries does not cost every connection the whole limit. RFC 8305 section 3 suggests
-/// 50 ms, but lets late addresses join a race that has begun. Here the set is closed when it is
-/// vetted, so the wait is longer. IPv4 addresses are waited for up to the limit: on a machine
-/// without a route for IPv6 only they help.
+/// drops AAAA queries does not delay every connection for the whole limit. RFC 8305 section 3 suggests
+/// 50 ms, but lets late addresses join a race that has begun. Here the set of addresses is final when it
+/// is vetted, so the wait is longer. The wait for IPv4 addresses has no such limit: on a machine without
+/// a route for IPv6, only IPv4 works.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
-/// How long a silent name server is asked last.
+/// How long a silent name server is queried last.
 const SILENCE_PENALTY: Duration = Duration::from_secs(30);
-/// A query that a live server answers at once: every resolver serves this zone itself (RFC 6303
-/// section 4.2).
-const PROBE: &str = "0.in-addr.arpa.";
-/// Aliases followed within an answer; hickory asks for at most eight further ones.
+/// The name of a query that a live server answers at once, since every resolver serves this zone itself
+/// (RFC 6303 section 4.2).
+const PROBE_NAME: &str = "0.in-addr.arpa.";
+/// Most aliases that are followed within an answer. hickory queries at most eight further ones.
 const MAX_ALIASES: usize = 16;
 
-/// A name server, with the answers that it gave.
+/// A name server and its cached answers.
 #[derive(Debug)]
 pub(super) struct NameServer {
     address: SocketAddr,
@@ -49,9 +49,9 @@ pub(super) struct NameServer {
     client: TokioResolver,
     answers: Arc<DnsCache>,
     since: Instant,
-    /// Microseconds after `since` when it last answered anything, and 0 before that.
-    heard: AtomicU64,
-    /// Microseconds after `since` until which this server is asked last.
+    /// When it last answered anything, in microseconds after `since`; 0 before that.
+    last_answer: AtomicU64,
+    /// Until when this server is queried last, in microseconds after `since`.
     silent_until: AtomicU64,
     outcomes: Mutex<Outcomes>,
 }
@@ -88,13 +88,13 @@ impl NameServer {
             client,
             answers,
             since: Instant::now(),
-            heard: AtomicU64::new(0),
+            last_answer: AtomicU64::new(0),
             silent_until: AtomicU64::new(0),
             outcomes: Mutex::default(),
         })
     }
 
-    /// How it does.
+    /// Its health, for a report.
     pub(super) fn health(&self) -> NameServerHealth {
         let outcomes = self.outcomes.lock();
         NameServerHealth {
@@ -105,18 +105,17 @@ impl NameServer {
         }
     }
 
-    /// Whether it recently answered no question at all.
-    pub(super) fn fell_silent(&self) -> bool {
+    /// Whether it recently answered no query at all.
+    pub(super) fn is_silent(&self) -> bool {
         self.now() < self.silent_until.load(Ordering::Relaxed)
     }
 
-    /// The addresses of both families, asked for at once, within a limit. A failure of one family
-    /// does not fail the other.
+    /// Queries the addresses of both families at once, within a limit. A failure of one family does not
+    /// fail the other.
     ///
-    /// Silence about one name says nothing about the server: the servers of that name's zone may be
-    /// silent, and a client may have chosen the name for that. So a silent server is also asked a
-    /// question that it can answer alone. Only if it answers nothing at all meanwhile is it asked
-    /// last from then on.
+    /// A missing answer for one name does not prove that the server is down: the servers of that name's
+    /// zone may be silent, and a client may have chosen the name for that. So a silent server also gets a
+    /// query that it can answer alone. If it answers nothing at all, it is queried last from then on.
     pub(super) async fn addresses(
         &self,
         name: &Name,
@@ -127,7 +126,7 @@ impl NameServer {
         let lookup = pin!(self.both_families(name, text, limit));
         let probe = pin!(async {
             sleep(limit / 2).await;
-            if !self.was_heard_since(began) {
+            if !self.has_answered_since(began) {
                 self.probe(limit / 2).await;
             }
         });
@@ -137,7 +136,7 @@ impl NameServer {
         };
         match &outcome {
             // The name's own servers are silent.
-            Err(ResolveError::Timeout) if self.was_heard_since(began) => {}
+            Err(ResolveError::Timeout) if self.has_answered_since(began) => {}
             Err(ResolveError::Timeout) => {
                 self.note_silence();
                 self.note_failure("no answer in time");
@@ -188,7 +187,7 @@ impl NameServer {
         let addresses = if let Some(kept) = self.answers.get(&question) {
             kept
         } else {
-            let answer = self.ask(name, family, limit).await?;
+            let answer = self.query(name, family, limit).await?;
             self.answers.keep(question, &answer.addresses, answer.ttl);
             answer.addresses.into()
         };
@@ -198,7 +197,7 @@ impl NameServer {
         Ok(addresses)
     }
 
-    async fn ask(
+    async fn query(
         &self,
         name: &Name,
         family: AddressFamily,
@@ -236,10 +235,9 @@ impl NameServer {
         }
     }
 
-    /// Asks a question that a live server answers at once. The content of the answer does not
-    /// matter.
+    /// Sends a query that a live server answers at once. The content of the answer does not matter.
     async fn probe(&self, limit: Duration) {
-        let Ok(name) = Name::from_ascii(PROBE) else {
+        let Ok(name) = Name::from_ascii(PROBE_NAME) else {
             return;
         };
         if let Ok(answer) = timeout(limit, self.client.lookup(name, RecordType::SOA)).await {
@@ -250,7 +248,7 @@ impl NameServer {
     /// Every answer shows that the server is alive, even a DNS error.
     fn note_answer<T>(&self, answer: &Result<T, NetError>) {
         if matches!(answer, Ok(_) | Err(NetError::Dns(_))) {
-            self.heard.fetch_max(self.now(), Ordering::Relaxed);
+            self.last_answer.fetch_max(self.now(), Ordering::Relaxed);
         }
     }
 
@@ -262,8 +260,7 @@ impl NameServer {
         };
     }
 
-    /// Notes a lookup that got neither an answer nor "no such name". One family that fails beside
-    /// another that does not is no failure.
+    /// Notes a lookup that got neither an answer nor "no such name" for either family.
     fn note_failure(&self, error: &str) {
         let mut ends = (0..=MAX_ERROR.min(error.len())).rev();
         let end = ends.find(|end| error.is_char_boundary(*end));
@@ -273,8 +270,8 @@ impl NameServer {
         outcomes.last_error = Some(error);
     }
 
-    fn was_heard_since(&self, then: u64) -> bool {
-        self.heard.load(Ordering::Relaxed) >= then
+    fn has_answered_since(&self, then: u64) -> bool {
+        self.last_answer.load(Ordering::Relaxed) >= then
     }
 
     fn note_silence(&self) {
@@ -289,7 +286,7 @@ impl NameServer {
     }
 }
 
-/// Where a server is asked first.
+/// The address of the first query to a server.
 pub(super) fn address(config: &NameServerConfig) -> SocketAddr {
     let first = config.connections.first();
     SocketAddr::new(config.ip, first.map_or(53, |connection| connection.port))
@@ -333,7 +330,7 @@ fn family_answer(name: &Name, records: &[Record]) -> Result<FamilyAnswer, TooMan
         }
         addresses.push(address);
     }
-    // An answer to another question is not kept.
+    // An answer without an address of the name is not kept.
     let ttl = if addresses.is_empty() { 0 } else { ttl };
     Ok(FamilyAnswer {
         addresses,
@@ -366,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn p4_addresses_of_names_that_were_not_asked_for_do_not_count() {
+    fn p4_addresses_of_other_names_do_not_count() {
         let records = [
             address("other.test.", [127, 0, 0, 1]),
             address("SITE.test.", [192, 0, 2, 1]),

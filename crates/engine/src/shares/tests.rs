@@ -11,7 +11,7 @@ fn user(uid: u32) -> Holder {
     Holder::User(uid)
 }
 
-fn held(rows: &[(u32, u64)]) -> Vec<AdmittedConnection> {
+fn admitted(rows: &[(u32, u64)]) -> Vec<AdmittedConnection> {
     rows.iter()
         .map(|&(uid, idle)| AdmittedConnection {
             holder: user(uid),
@@ -45,7 +45,7 @@ fn c5_an_address_stands_for_its_network_and_a_mapped_one_for_itself() {
 
 #[test]
 fn c5_who_is_let_in_and_who_gives_way() {
-    /// Limit, held as (uid, seconds idle), waiting uids, admitted, ended.
+    /// Limit, admitted as (uid, seconds idle), waiting uids, admitted, ended.
     type Row = (
         usize,
         &'static [(u32, u64)],
@@ -54,9 +54,9 @@ fn c5_who_is_let_in_and_who_gives_way() {
         &'static [usize],
     );
     let rows: &[Row] = &[
-        // A free place, and then none.
+        // A free slot, and then none.
         (3, &[(1, 0), (1, 0)], &[1, 1], &[0], &[]),
-        // A free place goes to the holder with fewer connections.
+        // A free slot goes to the holder with fewer connections.
         (3, &[(1, 0), (1, 0)], &[1, 2], &[1], &[]),
         // A client below its share is let in though nothing is idle; the idlest of the largest ends.
         (3, &[(1, 1), (1, 2), (1, 0)], &[2], &[0], &[1]),
@@ -64,12 +64,12 @@ fn c5_who_is_let_in_and_who_gives_way() {
         (3, &[(1, 1), (1, 2), (1, 0)], &[2, 2], &[0], &[1]),
         // One holder: its own idle connections give way, the idlest first, and no others.
         (3, &[(1, 10), (1, 20), (1, 9)], &[1, 1, 1], &[0, 1], &[1, 0]),
-        // A holder at its share keeps what it has, however idle.
+        // A holder at its share keeps its connections, even if they are idle.
         (4, &[(1, 5), (1, 5), (2, 99), (2, 99)], &[1], &[], &[]),
         (4, &[(1, 50), (1, 5), (2, 99), (2, 99)], &[1], &[0], &[0]),
         // The larger holder gives way before the newcomer's own.
         (4, &[(1, 50), (1, 60), (1, 60), (2, 99)], &[2], &[0], &[2]),
-        // Above its share and nothing of its own idle: the odd place of the others, if idle.
+        // Above its share without an idle connection: an idle one of a holder above its share ends.
         (
             5,
             &[(1, 9), (1, 9), (2, 20), (2, 0), (2, 0)],
@@ -78,17 +78,17 @@ fn c5_who_is_let_in_and_who_gives_way() {
             &[2],
         ),
         (5, &[(1, 9), (1, 9), (2, 9), (2, 0), (2, 0)], &[1], &[], &[]),
-        // More holders than places: the idlest of all, after the minimum.
+        // More holders than slots: the longest idle one of all ends, after the minimum.
         (2, &[(1, 11), (2, 12)], &[3], &[0], &[1]),
         (2, &[(1, 9), (2, 9)], &[3], &[], &[]),
-        // A holder without a connection gets a place from one with several, however busy they are.
+        // A holder without a connection gets a slot from one with several, even if they are busy.
         (2, &[(1, 0), (1, 0)], &[3, 4, 5], &[0], &[1]),
         // A limit that was lowered ends nothing by itself.
         (1, &[(1, 0), (1, 0)], &[1], &[], &[]),
     ];
     for (limit, connections, waiting, admit, end) in rows {
         let waiting: Vec<_> = waiting.iter().copied().map(user).collect();
-        let planned = plan(*limit, MIN_IDLE, &held(connections), &waiting);
+        let planned = plan(*limit, MIN_IDLE, &admitted(connections), &waiting);
         let wanted = Plan {
             admit: admit.to_vec(),
             end: end.to_vec(),
@@ -180,14 +180,14 @@ fn scene() -> impl Strategy<Value = (usize, Vec<(u32, u64)>, Vec<u32>)> {
 proptest! {
     #[test]
     fn c5_the_plan_is_that_of_a_naive_twin((limit, connections, waiting) in scene()) {
-        let held = held(&connections);
+        let held = admitted(&connections);
         let waiting: Vec<_> = waiting.into_iter().map(user).collect();
         prop_assert_eq!(plan(limit, MIN_IDLE, &held, &waiting), naive(limit, &held, &waiting));
     }
 
     #[test]
     fn c5_shares_are_kept((limit, connections, waiting) in scene()) {
-        let held = held(&connections);
+        let held = admitted(&connections);
         let waiting: Vec<_> = waiting.into_iter().map(user).collect();
         let plan = plan(limit, MIN_IDLE, &held, &waiting);
         let mut holders: Vec<Holder> = held.iter().map(|held| held.holder).chain(waiting.iter().copied()).collect();

@@ -7,14 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use codex_network_policy::{Host, HostError};
 
-/// The bytes of the longest address that is written here: IPv6.
+/// Length of the longest address that [`write`] appends: IPv6.
 pub(crate) const MAX_WRITTEN: usize = 1 + 16 + 2;
 
 const IPV4: u8 = 0x01;
 const DOMAINNAME: u8 = 0x03;
 const IPV6: u8 = 0x04;
 
-/// What an address names.
+/// An address: a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     /// The host, or the bytes that are not a valid host.
@@ -32,9 +32,9 @@ pub(crate) struct InvalidHost {
 /// Why bytes are not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressError {
-    /// A type that does not exist.
+    /// The address type does not exist.
     Type(u8),
-    /// An empty domain name.
+    /// The domain name is empty.
     EmptyName,
 }
 

@@ -1,7 +1,7 @@
 //! The SOCKS5 messages that a client sends, read without I/O (RFC 1928, RFC 1929).
 //!
-//! Each parser takes the bytes so far and says whether they are a whole message, the beginning of
-//! one, or malformed. It looks at one message only, whose one-byte lengths limit it to 262 bytes.
+//! Each parser takes the bytes so far. They are a whole message, the beginning of one, or malformed. It
+//! reads one message only; one-byte lengths limit a message to 262 bytes.
 
 use codex_network_policy::Host;
 
@@ -14,7 +14,7 @@ pub(crate) const VERSION: u8 = 5;
 /// The version byte of the user name and password negotiation (RFC 1929 section 2).
 pub(crate) const AUTH_VERSION: u8 = 1;
 
-/// What the bytes so far are.
+/// The result of parsing the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ParsedMessage<T> {
     /// A whole message, and its length in bytes.
@@ -32,7 +32,7 @@ pub(crate) enum AuthMethod {
     NoneAcceptable = 0xff,
 }
 
-/// A request for a connection, or for something that is refused.
+/// A SOCKS5 request. Only CONNECT and UDP ASSOCIATE are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SocksRequest {
     pub(crate) command: Command,
@@ -50,13 +50,13 @@ pub(crate) enum Command {
     Unknown(u8),
 }
 
-/// Why bytes are not a SOCKS5 message.
+/// Why bytes are not a SOCKS5 message of a client. The text is for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HandshakeError {
     /// Another protocol, or another version.
     #[error("the client does not speak SOCKS5 (version byte {0:#04x})")]
     Version(u8),
-    /// SOCKS4, which has no names that the proxy resolves and no IPv6.
+    /// SOCKS4, which has neither IPv6 nor names that the proxy resolves.
     #[error(
         "the client speaks SOCKS4, and this port speaks SOCKS5; the URL of the proxy begins with socks5h://"
     )]
@@ -66,7 +66,7 @@ pub(crate) enum HandshakeError {
         "the client speaks HTTP, and this port speaks SOCKS5; the HTTP proxy has a port of its own"
     )]
     Http,
-    /// A TLS handshake: most often that of a client whose proxy setting begins with `https://`.
+    /// A TLS handshake, usually of a client whose proxy setting begins with `https://`.
     #[error(
         "the client speaks TLS, and this port speaks SOCKS5; the URL of the proxy begins with socks5h://"
     )]
@@ -98,7 +98,7 @@ impl From<AddressError> for HandshakeError {
 }
 
 impl HandshakeError {
-    /// The reply to the client, if it got far enough to expect one.
+    /// The reply to the client, if it has sent a request and so expects one.
     pub(crate) fn reply(self) -> Option<Reply> {
         match self {
             Self::AddressType(_) => Some(Reply::AddressTypeNotSupported),
@@ -112,7 +112,7 @@ impl HandshakeError {
         }
     }
 
-    /// The protocol that a client's first byte indicates, where it is not the version of SOCKS5.
+    /// The error for a first byte other than the version of SOCKS5.
     fn of_first_byte(byte: u8) -> Self {
         match ClientProtocol::of_first_byte(byte) {
             Some(ClientProtocol::Socks4) => Self::Socks4,
@@ -123,8 +123,8 @@ impl HandshakeError {
     }
 }
 
-/// Reads the greeting and chooses a method: user name and password if offered, since the name may
-/// carry an attempt id (SPEC H11), else no authentication.
+/// Reads the greeting and chooses a method: user name and password if it is offered, since the name may
+/// carry an attempt id (SPEC H11), otherwise no authentication.
 pub(crate) fn greeting(bytes: &[u8]) -> Result<ParsedMessage<AuthMethod>, HandshakeError> {
     let Some((&version, rest)) = bytes.split_first() else {
         return Ok(ParsedMessage::Incomplete);
@@ -151,7 +151,7 @@ pub(crate) fn greeting(bytes: &[u8]) -> Result<ParsedMessage<AuthMethod>, Handsh
     Ok(ParsedMessage::Complete(method, 2 + methods.len()))
 }
 
-/// Reads a user name. The password is not used.
+/// Reads a user name and a password, and returns the name. The password is ignored.
 pub(crate) fn user_name(bytes: &[u8]) -> Result<ParsedMessage<Vec<u8>>, HandshakeError> {
     let Some((&version, rest)) = bytes.split_first() else {
         return Ok(ParsedMessage::Incomplete);
@@ -202,7 +202,7 @@ pub(crate) fn request(bytes: &[u8]) -> Result<ParsedMessage<SocksRequest>, Hands
     Ok(ParsedMessage::Complete(request, bytes.len() - rest.len()))
 }
 
-/// A reply with the address that the connection comes from (RFC 1928 section 6).
+/// A reply with the address that the proxy connects from (RFC 1928 section 6).
 pub(crate) fn reply(reply: Reply, bound: std::net::SocketAddr) -> Vec<u8> {
     let mut message = vec![VERSION, reply as u8, 0];
     address::write(bound, &mut message);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn s2_what_is_refused_and_how() {
+    fn s2_malformed_messages_have_their_errors_and_replies() {
         let mut bind = connect(&[1, 127, 0, 0, 1]);
         bind[1] = 2;
         assert_eq!(whole(request, &bind).command, Command::Bind);

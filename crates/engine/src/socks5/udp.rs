@@ -1,28 +1,28 @@
 //! UDP associations (RFC 1928 sections 6 and 7, SPEC S3): datagrams of a client, each judged by
 //! itself, and the answers to them.
 //!
-//! An association is the task of its control connection and ends with it; nothing else is spawned.
-//! It also ends when nothing flows for `idle_timeout`, when a change of the policy refuses every
-//! datagram (SPEC P11), and with the drain, as tunnels do.
+//! An association runs in the task of its control connection, and ends with that connection. It also
+//! ends when it is idle for `idle_timeout`, when a change of the policy refuses every datagram (SPEC
+//! P11), and with the drain, as tunnels do.
 //!
-//! # What is decided, and recorded, when
+//! # Decisions and records
 //!
-//! Every datagram is judged by the settings in force when it comes. The same question under the
-//! same settings has the same answer, so the enforcement point is asked once for each destination
-//! and generation of the settings, while `destinations` remembers it. That decision is recorded,
-//! allowed or refused, and later datagrams follow it. Datagrams that a refusal drops are counted,
-//! and the count is logged when the refusal is forgotten. A name is looked up once. When the
-//! settings change, the vetted addresses are judged again and not looked up again.
+//! Every datagram is judged by the settings in force when it arrives. The same destination under the
+//! same settings has the same decision, so the enforcement point decides once for each destination and
+//! generation of the settings, and `destinations` remembers the decision. It is recorded once, allowed
+//! or refused, and later datagrams follow it. Datagrams that a refusal drops are counted; the count is
+//! logged when the refusal is forgotten. A name is looked up once. When the settings change, its vetted
+//! addresses are judged again without another lookup.
 //!
-//! Malformed datagrams, datagrams from other senders than the client, and datagrams from addresses
-//! that this association never sent to are not requests. They are dropped, and logged once in an
-//! association.
+//! Some datagrams are not requests: malformed ones, those from other senders than the client, and those
+//! from addresses that this association never sent to. They are dropped, and each kind is logged once in
+//! an association.
 //!
 //! # When the whole association is refused
 //!
 //! With `enable_socks5_udp = false` the command is not supported (0x07). Where the policy refuses
 //! all datagrams, in limited mode or when the proxy is disabled, the association is refused (0x02)
-//! and recorded. So the client learns it, and does not send datagrams that are all dropped.
+//! and recorded. So the client does not send datagrams that would all be dropped.
 
 mod destinations;
 mod header;
@@ -58,14 +58,14 @@ use crate::respond::Reply;
 use crate::upstream::datagram::OutboundSockets;
 use crate::upstream::{self, UpstreamError};
 
-/// Room for any datagram: a length is 16 bits, headers included (RFC 768).
+/// Size of a buffer for any datagram, whose length has 16 bits (RFC 768).
 const BUFFER: usize = 64 * 1024;
-/// Datagrams that are moved in one direction before the other direction gets its turn.
+/// Most datagrams that are moved in one direction before the other direction is served.
 const BATCH: usize = 64;
-/// Names whose lookup or decider is pending at once. A datagram for one more name is dropped
-/// unjudged.
+/// Most lookups and decisions of a decider that are pending at once. A datagram that needs another one is
+/// dropped without a decision.
 const MAX_LOOKUPS: usize = 16;
-/// How often unused destinations are looked for.
+/// How often unused destinations are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The result of a lookup: the destination, the generation of the settings, and the addresses.
@@ -78,7 +78,7 @@ type PendingLookup = BoxFuture<
     ),
 >;
 
-/// The addresses of a permitted destination, and what becomes of it.
+/// The addresses of a permitted destination, and its flow.
 type PermittedTarget = (VettedAddrs, Flow);
 
 /// Why an association ended.
@@ -119,9 +119,9 @@ struct Counts {
     foreign: u64,
     /// From the client, but malformed.
     malformed: u64,
-    /// From an address that this association did not send to.
+    /// From an address that this association has not sent to.
     unasked: u64,
-    /// Lost: no room, or no route.
+    /// Lost, since there was no room or no route.
     lost: u64,
 }
 
@@ -168,7 +168,7 @@ pub(super) async fn associate(
 }
 
 impl AssociationEnd {
-    /// The end of the destinations that are permitted.
+    /// The end of the flows of permitted destinations.
     fn ending(&self) -> Ending {
         match self {
             Self::Control => Ending::plain(Outcome::Completed),
@@ -190,7 +190,7 @@ impl AssociationEnd {
     }
 }
 
-/// Looks a permitted destination up. A failure is the end of the attempt.
+/// Looks up a permitted destination. A failure ends the attempt.
 async fn vetted(permit: &Permit) -> Result<PermittedTarget, UpstreamError> {
     let vetted = upstream::vetted(permit).await;
     let vetted = vetted.inspect_err(|failure| permit.flow().end(failure.ending()))?;
@@ -252,7 +252,7 @@ async fn open<'a>(
     })
 }
 
-/// Resolves when the control connection ends. Its bytes have no meaning now.
+/// Resolves when the control connection ends. Its bytes are ignored.
 async fn ended(control: &mut TcpStream) {
     let mut nothing = [0; 64];
     while let Ok(1..) = control.read(&mut nothing).await {}
@@ -266,7 +266,7 @@ impl Association<'_> {
         let (ended, silence) = (ended(control), activity.silence(limit));
         tokio::pin!(ended, silence);
         let mut changes = self.shared.live().watch();
-        // A change may have come between the judgement and now.
+        // The settings may have changed since the request was judged.
         changes.mark_changed();
         let mut sweep = interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -292,8 +292,8 @@ impl Association<'_> {
         }
     }
 
-    /// Judges and sends the datagrams that the client has sent. Then the buffer is freed: an
-    /// association holds none while nothing flows.
+    /// Judges and forwards the datagrams of the client. The buffer is freed afterwards: an idle
+    /// association has no buffer.
     async fn take_from_client(&mut self, ready: io::Result<()>) -> io::Result<()> {
         ready?;
         let mut buffer = Vec::with_capacity(BUFFER);
@@ -339,7 +339,7 @@ impl Association<'_> {
         let own = self.shared.enforcer.own();
         let is_own = |to: &SocketAddr| own.reached_by(Transport::Udp, to.ip(), to.port()).is_some();
         let before = match known {
-            // A socket of ours has been opened there since. It is judged again and refused.
+            // One of our own sockets was opened there since. It is judged again and refused.
             Known::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {
                 Some(addresses.ips())
             }
@@ -357,8 +357,8 @@ impl Association<'_> {
                 }
                 return;
             }
-            Known::Before(addresses) => Some(addresses.ips()),
-            Known::Nothing => None,
+            Known::Outdated(addresses) => Some(addresses.ips()),
+            Known::Unknown => None,
         };
         let known_addresses = before.or_else(|| Some(vec![target.host.as_ref().ok()?.ip()?]));
         if known_addresses.is_none() && self.lookups.len() >= MAX_LOOKUPS && target.host.is_ok() {
@@ -401,8 +401,8 @@ impl Association<'_> {
         }
     }
 
-    /// Keeps the first datagram for a destination until the outcome is known. Further ones wait
-    /// with it.
+    /// Keeps the first datagram for a destination until the outcome is known. Later datagrams wait with
+    /// it.
     fn await_outcome(
         &mut self,
         target: DatagramTarget,
@@ -418,7 +418,7 @@ impl Association<'_> {
             .push(Box::pin(async move { (target, number, outcome.await) }));
     }
 
-    /// Asks the enforcement point, which records the answer.
+    /// Has the enforcement point decide, which records the decision.
     fn judge(&self, generation: Arc<Generation>, target: &DatagramTarget) -> Authorization {
         let enforcer = &self.shared.enforcer;
         let host = match &target.host {
@@ -435,14 +435,14 @@ impl Association<'_> {
         enforcer.judge(generation, self.attempt.clone(), authority)
     }
 
-    /// A lookup has ended: sends the waiting datagrams, by the settings in force now.
+    /// Handles the end of a lookup: sends the waiting datagrams, by the settings in force now.
     async fn resolved(
         &mut self,
         target: DatagramTarget,
         number: GenerationNumber,
         outcome: Result<PermittedTarget, UpstreamError>,
     ) {
-        // The destination may have been forgotten for another one.
+        // The destination may have been replaced by another one.
         let Some(waiting) = self.destinations.take_waiting(&target) else {
             return;
         };
@@ -499,8 +499,8 @@ impl Association<'_> {
         }
     }
 
-    /// Passes the client the datagrams of addresses that it has sent to, and no others: without
-    /// this check a stranger could reach the client through the proxy.
+    /// Passes datagrams to the client, only from addresses that it has sent to. Without this check, any
+    /// host could reach the client through the proxy.
     fn take_from_upstream(&mut self, family: AddressFamily) {
         let mut buffer = Vec::with_capacity(header::MAX_WRITTEN + BUFFER);
         for _ in 0..BATCH {
@@ -517,7 +517,7 @@ impl Association<'_> {
                 self.counts.unasked += 1;
                 continue;
             };
-            // With its header an answer may be longer than a datagram can be. Then it is lost.
+            // With its header, an answer may be too long for a datagram. Then it is lost.
             match self.relay.answer(header::write_before(&mut buffer, from)) {
                 Ok(()) => {
                     flow.received(bytes);
@@ -529,8 +529,8 @@ impl Association<'_> {
         }
     }
 
-    /// Other settings are in force: ends what they forbid (SPEC P11). A permitted destination is
-    /// judged and recorded when its next datagram comes.
+    /// Applies changed settings: ends everything that they forbid (SPEC P11). A destination that stays
+    /// permitted is judged and recorded with its next datagram.
     fn rejudge(&mut self) -> Option<AssociationEnd> {
         let generation = self.shared.live().current();
         if let Some(decision) = generation.policy().refuses_datagrams() {
@@ -564,7 +564,7 @@ impl Association<'_> {
             .may_log(connection, "dropped datagrams")
     }
 
-    /// Logs how many datagrams the forgotten refusals have dropped beyond their records.
+    /// Logs how many datagrams the forgotten refusals have dropped, without the recorded ones.
     fn log_dropped(&self, forgotten: &[ForgottenRefusal]) {
         for ForgottenRefusal {
             target,

@@ -1,8 +1,8 @@
-//! Notes that a server asks for a client certificate. This proxy has none, and a server that
-//! insists ends the connection with an alert that often names another reason.
+//! Notes that a server requests a client certificate. This proxy has none. A server that requires one ends
+//! the connection, with an alert that often names another reason.
 //!
-//! The configurations are shared, since resumption compares them. So the request is noted in the
-//! task that runs the handshake: rustls asks for a certificate while that task is polled.
+//! All handshakes share the TLS configurations, since resumption compares them. So the request is noted
+//! in the task that runs the handshake: rustls resolves the certificate while that task is polled.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ tokio::task_local! {
     static REQUEST: Cell<ClientCertificate>;
 }
 
-/// Whether a server asked for a client certificate.
+/// Whether a server requested a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientCertificate {
     Unasked,
     AskedFor,
 }
 
-/// Has no certificate, and notes that there was a request.
+/// Has no certificate, and notes the request.
 #[derive(Debug)]
 pub(super) struct NoCertificate;
 
 impl ResolvesClientCert for NoCertificate {
     fn resolve(&self, _issuers: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        // Outside of `watched` there is no place to note it.
+        // Outside of `watched` the request cannot be noted.
         let _ = REQUEST.try_with(|request| request.set(ClientCertificate::AskedFor));
         None
     }
@@ -38,7 +38,7 @@ impl ResolvesClientCert for NoCertificate {
     }
 }
 
-/// Runs a handshake and returns whether the server asked for a certificate.
+/// Runs a handshake. Also returns whether the server requested a certificate.
 pub(super) async fn watched<T>(handshake: impl Future<Output = T>) -> (T, ClientCertificate) {
     let handshake = async {
         let outcome = handshake.await;

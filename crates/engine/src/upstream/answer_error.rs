@@ -1,5 +1,4 @@
-//! Why an answer cannot be used: one cause and one sentence for each, the same for the client and the
-//! log (SPEC H7, H8).
+//! Why an answer cannot be used. Each cause has one text, for the client and the log (SPEC H7, H8).
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::stream_end::StreamEnd;
 /// Most bytes of an HTTP/1 head: hyper's limit.
 pub(super) const MAX_HEAD: usize = 8192 + 4096 * 100;
 
-/// What is wrong with an answer. Messages put the name of the answerer before this text.
+/// The error of an answer. In messages, the name of the answerer precedes this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnswerError {
     /// The connection ended before the first byte of an answer.
@@ -31,7 +30,7 @@ pub(crate) enum AnswerError {
     /// The connection ended in another way, such as by a TCP timeout.
     #[error("no longer answers on the connection")]
     Broken,
-    /// RFC 8446 section 4.4.2.4: some servers end the session with an alert, others without a word.
+    /// RFC 8446 section 4.4.2.4: some servers end the session with an alert, others just close it.
     #[error(
         "asked for a client certificate, which this proxy does not have, and ended the connection; such a host \
          works only where TLS is not intercepted"
@@ -46,7 +45,7 @@ pub(crate) enum AnswerError {
     /// The answer is not HTTP.
     #[error("did not answer in HTTP")]
     NotHttp,
-    /// We accept HTTP/1.0 and HTTP/1.1, and HTTP/2 only if TLS agreed on it.
+    /// HTTP/1.0 and HTTP/1.1 are accepted, and HTTP/2 only if TLS agreed on it.
     #[error("answered in a version of HTTP that was not agreed on")]
     Version,
     /// The status is not three digits, or the reason phrase has a forbidden byte.
@@ -58,7 +57,7 @@ pub(crate) enum AnswerError {
     /// There are more than [`MAX_FIELDS`].
     #[error("answered with too many header fields")]
     TooManyFields,
-    /// The head is larger than any limit.
+    /// The head is larger than [`MAX_HEAD`].
     #[error("answered with a header section that is too large")]
     HeadTooLarge,
     /// The transfer codings are ambiguous, or the client does not speak HTTP/1.1, the only version that
@@ -83,7 +82,7 @@ pub(crate) enum AnswerError {
     /// RFC 9113 section 6.4.
     #[error("reset the HTTP/2 stream (RST_STREAM, {0:?})")]
     StreamReset(Reason),
-    /// We found the fault ourselves (RFC 9113 section 5.4).
+    /// h2 detected the fault (RFC 9113 section 5.4).
     #[error("broke the rules of HTTP/2 ({0:?})")]
     Http2(Reason),
 }
@@ -135,7 +134,7 @@ impl AnswerError {
     pub(super) fn of_head(error: &(dyn Error + 'static), evidence: &Evidence) -> Self {
         let observed = evidence.lock();
         if observed.has_frames && observed.bytes > 4 && observed.begins_with(b"HTTP/") {
-            // h2 takes an HTTP/1 answer for a frame.
+            // h2 reads an HTTP/1 answer as a frame.
             return Self::Version;
         }
         if let Some(error) = find(error) {
@@ -189,7 +188,7 @@ impl AnswerError {
     }
 
     fn of_end(observed: &ObservedAnswer) -> Self {
-        if observed.end.is_some() && observed.asked_for_certificate && !observed.has_answered {
+        if observed.end.is_some() && observed.requested_certificate && !observed.has_answered {
             return Self::ClientCertificate;
         }
         match observed.end.map(Self::of_break) {
@@ -197,12 +196,12 @@ impl AnswerError {
             Some(None) if observed.bytes == 0 || observed.has_frames => Self::Closed,
             None if observed.bytes == 0 || observed.has_frames => Self::Broken,
             _ if observed.begins_with(b"HTTP/") => Self::Incomplete,
-            // The bytes may have arrived before we sent the request.
+            // The bytes may have arrived before the request was sent.
             _ => Self::NotHttp,
         }
     }
 
-    /// The error that the kind of end shows by itself; an orderly end shows none.
+    /// The error for an end other than an orderly one.
     fn of_break(end: StreamEnd) -> Option<Self> {
         Some(match end {
             StreamEnd::Alert(AlertDescription::CertificateRequired) => Self::ClientCertificate,
@@ -215,7 +214,7 @@ impl AnswerError {
     }
 }
 
-/// An error, or one that it goes back to.
+/// Finds an error of this type in the chain of sources.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,8 +1,8 @@
-//! The wire of an HTTP/1 connection to an origin, as hyper sees it.
+//! The stream of an HTTP/1 connection to an origin, between the socket and hyper.
 //!
-//! hyper parses interim answers for as long as there are bytes, without checking in between whether
-//! the request was dropped. An origin that sends them without end would keep it busy. So a
-//! connection can be cut at its next read.
+//! hyper parses interim answers while there are bytes, and does not check in between whether the request
+//! was dropped. An origin that sends endless interim answers would keep it busy. So a connection can be
+//! cut at its next read.
 //!
 //! hyper drops a connection when a write fails. An origin that refuses a body early (`413`) answers
 //! and closes while the body is still being written: the write fails, although the answer can still
@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The state of a connection's wire, and the requests to change it.
+/// Controls the stream of a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut(Arc<Flags>);
 
@@ -31,7 +31,7 @@ struct Flags {
     upgraded: AtomicBool,
 }
 
-/// A stream that can be cut.
+/// A stream that a [`Cut`] controls.
 #[derive(Debug)]
 pub(super) struct Cuttable<S> {
     stream: S,
@@ -44,7 +44,7 @@ impl Cut {
         self.0.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Says that the connection has changed to another protocol.
+    /// Notes that the connection has changed to another protocol.
     pub(crate) fn upgrade(&self) {
         self.0.upgraded.store(true, Ordering::Relaxed);
     }
@@ -55,7 +55,7 @@ impl Cut {
     }
 
     /// Whether writes are discarded.
-    fn swallows(&self) -> bool {
+    fn discards(&self) -> bool {
         self.is_unwritable() && !self.0.upgraded.load(Ordering::Relaxed)
     }
 }
@@ -65,17 +65,17 @@ impl<S> Cuttable<S> {
         Self { stream, cut }
     }
 
-    /// Hides a write failure. The writer gets `swallowed` instead.
-    fn hold<T>(&self, written: Poll<io::Result<T>>, swallowed: T) -> Poll<io::Result<T>> {
+    /// Hides a failed write. The writer gets `discarded` instead.
+    fn hide_failure<T>(&self, written: Poll<io::Result<T>>, discarded: T) -> Poll<io::Result<T>> {
         let Poll::Ready(Err(error)) = written else {
             return written;
         };
         self.cut.0.unwritable.store(true, Ordering::Relaxed);
-        if !self.cut.swallows() {
+        if !self.cut.discards() {
             return Poll::Ready(Err(error));
         }
         tracing::debug!(%error, "an origin takes no more of a request");
-        Poll::Ready(Ok(swallowed))
+        Poll::Ready(Ok(discarded))
     }
 }
 
@@ -98,11 +98,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.cut.swallows() {
+        if self.cut.discards() {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.hold(written, bytes.len())
+        self.hide_failure(written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -111,11 +111,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
-        if self.cut.swallows() {
+        if self.cut.discards() {
             return Poll::Ready(Ok(length));
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.hold(written, length)
+        self.hide_failure(written, length)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -123,11 +123,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.cut.swallows() {
+        if self.cut.discards() {
             return Poll::Ready(Ok(()));
         }
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.hold(flushed, ())
+        self.hide_failure(flushed, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    async fn ask(answer: &'static [u8]) -> (Cut, hyper::Result<(StatusCode, Bytes)>) {
+    async fn exchange(answer: &'static [u8]) -> (Cut, hyper::Result<(StatusCode, Bytes)>) {
         let origin = Hasty {
             taken: false,
             failed: false,
@@ -251,7 +251,7 @@ mod tests {
             &b"HTTP/1.1 413 Too Much\r\nContent-Length: 4\r\n\r\nmuch"[..],
             b"HTTP/1.1 413 Too Much\r\n\r\nmuch",
         ] {
-            let (cut, answer) = ask(answer).await;
+            let (cut, answer) = exchange(answer).await;
             let (status, content) = answer.expect("an answer");
             assert_eq!((status.as_u16(), &content[..]), (413, &b"much"[..]));
             assert!(cut.is_unwritable());
@@ -260,12 +260,12 @@ mod tests {
 
     #[tokio::test]
     async fn h1_without_an_answer_a_write_that_fails_is_a_failure() {
-        let (_, answer) = ask(b"").await;
+        let (_, answer) = exchange(b"").await;
         assert!(answer.expect_err("no answer").is_incomplete_message());
     }
 
     #[tokio::test]
-    async fn p11_what_is_not_http_any_more_hears_of_writes_that_fail() {
+    async fn p11_an_upgraded_connection_reports_failed_writes() {
         let origin = Hasty {
             taken: true,
             failed: false,

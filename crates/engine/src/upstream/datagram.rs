@@ -1,8 +1,8 @@
-//! Sending datagrams: the only place in the workspace that sends one to an upstream
+//! Sends datagrams to upstreams. No other file in the workspace does
 //! (`ARCHITECTURE.md`, "Invariants").
 //!
-//! Like `connect`, it takes vetted addresses, resolves nothing and decides nothing. It does not
-//! know who may answer: the caller that receives must check that the sender was sent to.
+//! Like `connect`, it takes vetted addresses, resolves nothing and decides nothing. It does not know which
+//! addresses may answer: the caller must check that it has sent to the sender of an answer.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,11 +13,11 @@ use crate::address_family::AddressFamily;
 use crate::enforce::VettedAddrs;
 use crate::own::{OwnListener, OwnListeners};
 
-/// Addresses tried at most for one datagram.
+/// Most addresses that are tried for one datagram.
 pub(crate) const MAX_ATTEMPTS: usize = 16;
 
-/// The sockets of one association towards its upstreams: one for each family, opened when it is
-/// first needed, and not connected.
+/// The sockets of one association for its upstreams: one for each family, opened when it is first needed,
+/// and not connected.
 #[derive(Debug)]
 pub(crate) struct OutboundSockets {
     own: OwnListeners,
@@ -28,7 +28,7 @@ pub(crate) struct OutboundSockets {
 #[derive(Debug)]
 struct OutboundSocket {
     socket: UdpSocket,
-    /// Other associations must not reach it (SPEC P6).
+    /// No association may send to this socket (SPEC P6).
     _own: OwnListener,
 }
 
@@ -44,15 +44,15 @@ impl OutboundSockets {
 
     /// Sends one datagram to the first address that has a route, and returns that address.
     ///
-    /// It never waits for room: a datagram that the kernel cannot take now is lost, as in any full
-    /// queue on its way. The sender's protocol handles the loss.
+    /// It never waits for room. A datagram that the kernel cannot take now is lost, as in any full queue;
+    /// the sender's protocol handles the loss.
     ///
     /// # Errors
     ///
     /// The system's error for the last address tried; `WouldBlock` when the socket's queue is full.
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is the place that sends; only vetted addresses get here"
+        reason = "this is the only function that sends; it takes vetted addresses"
     )]
     pub(crate) async fn send(&mut self, to: &VettedAddrs, data: &[u8]) -> io::Result<SocketAddr> {
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
@@ -74,7 +74,7 @@ impl OutboundSockets {
         Err(failure)
     }
 
-    /// Resolves when something may have arrived; never while nothing is open.
+    /// Resolves when a datagram may have arrived. It never resolves while no socket is open.
     pub(crate) async fn readable(&self) -> AddressFamily {
         tokio::select! {
             () = ready(self.ipv4.as_ref()) => AddressFamily::Ipv4,
@@ -95,7 +95,7 @@ impl OutboundSockets {
             Ok((_, from)) => Some(canonical(from)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => {
-                // The next datagram opens another one.
+                // The next datagram opens another socket.
                 tracing::debug!(%error, "a socket for datagrams broke");
                 *slot = None;
                 None

@@ -1,8 +1,8 @@
-//! What was observed on an origin connection, kept so that a failure can be named.
+//! Observations on an origin connection that explain a failure.
 //!
-//! hyper says less about an unreadable answer than an operator needs: a bad version and an SSH
-//! greeting are one error to it, and h2 drops the TLS alert that ended its connection. So the
-//! stream under both notes how answers begin and how the connection ended. It decides nothing;
+//! hyper reports less about an unreadable answer than an operator needs: a bad version and an SSH
+//! greeting are the same error, and h2 drops the TLS alert that ended its connection. So the stream below
+//! them notes how answers begin and how the connection ended.
 //! [`AnswerError`](super::answer_error::AnswerError) derives the causes.
 
 use std::io;
@@ -18,22 +18,21 @@ use crate::stream_end::StreamEnd;
 const INTERIM: &[u8] = b"HTTP/1.1 1";
 const INTERIM_1_0: &[u8] = b"HTTP/1.0 1";
 
-/// What was observed so far.
+/// The observations on one connection so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence(Arc<Mutex<ObservedAnswer>>);
 
 #[derive(Debug, Default)]
 pub(super) struct ObservedAnswer {
-    /// The origin asked for a client certificate in the TLS handshake.
-    pub(super) asked_for_certificate: bool,
+    /// The origin requested a client certificate in the TLS handshake.
+    pub(super) requested_certificate: bool,
     /// The connection reads HTTP/2 frames, not lines.
     pub(super) has_frames: bool,
     /// An earlier answer was complete.
     pub(super) has_answered: bool,
     /// The first bytes of the answer.
     start: [u8; INTERIM.len()],
-    /// Bytes of the answer's head, counted until they are more than a head may have. Over HTTP/2, of all
-    /// that comes.
+    /// Bytes of the answer's head, counted up to the limit of a head. Over HTTP/2, bytes of all frames.
     pub(super) bytes: usize,
     /// Line ends among them; frames have none.
     pub(super) lines: usize,
@@ -53,21 +52,21 @@ enum AnswerPart {
 }
 
 impl Evidence {
-    /// The TLS handshake asked for a client certificate.
+    /// Notes that the origin requested a client certificate in the TLS handshake.
     pub(super) fn note_certificate_request(&self) {
-        self.lock().asked_for_certificate = true;
+        self.lock().requested_certificate = true;
     }
 
-    /// The connection speaks HTTP/2.
+    /// Notes that the connection uses HTTP/2.
     pub(super) fn note_http2(&self) {
         self.lock().has_frames = true;
     }
 
-    /// An answer is complete, and another one may begin.
+    /// Notes that an answer is complete, and that another one may begin.
     pub(super) fn note_end_of_answer(&self) {
         let mut observed = self.lock();
         *observed = ObservedAnswer {
-            asked_for_certificate: observed.asked_for_certificate,
+            requested_certificate: observed.requested_certificate,
             has_frames: observed.has_frames,
             has_answered: true,
             end: observed.end,
@@ -94,7 +93,7 @@ impl Evidence {
 }
 
 impl ObservedAnswer {
-    /// Counts bytes up to the end of a head. Looking through content would cost as much as moving it.
+    /// Counts bytes up to the end of a head. Scanning content would cost as much as moving it.
     fn count(&mut self, mut bytes: &[u8]) {
         if self.has_frames {
             return self.add(bytes);
@@ -141,7 +140,7 @@ impl ObservedAnswer {
     }
 }
 
-/// A stream to an origin notes what it observes.
+/// Observes the stream to an origin.
 impl Observer for Evidence {
     fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.note_bytes(bytes);

@@ -25,11 +25,11 @@ use crate::http2_memory::{MemoryNeed, MemoryShare};
 use crate::incoming::{BodyError, Incoming, Received};
 use crate::observed::Observed;
 
-/// Requests that one connection carries at once; a client with more of them gets further connections.
+/// Requests that one connection carries at once. A client with more requests gets more connections.
 const MIN_STREAMS: u32 = 4;
 const MAX_STREAMS: u32 = 16;
-/// Bytes of an answer that an origin may send before the client takes them. The window of the connection
-/// is that of all its streams: an answer that a client leaves unread must not hold up another one.
+/// Bytes of an answer that an origin may send before the client reads them. The window of the connection
+/// is as large as those of all its streams, so an unread answer does not block another one.
 const MIN_STREAM_WINDOW: u32 = 64 * 1024;
 const MAX_STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes of a request that may wait in one stream until the origin takes them.
@@ -39,8 +39,8 @@ pub(super) const NEED: MemoryNeed =
     MemoryNeed::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
 /// Largest header section of an answer, in bytes.
 const MAX_HEADERS: u32 = 256 * 1024;
-/// Streams that may be opened before the origin's SETTINGS say how many it allows: the least that RFC 9113
-/// section 6.5.2 recommends.
+/// Streams that may be opened before the origin's SETTINGS arrive with its limit: the smallest limit that
+/// RFC 9113 section 6.5.2 recommends.
 const INITIAL_STREAMS: usize = 100;
 /// Streams that we may reset for the origin's faults before the connection ends.
 const MAX_ERROR_STREAMS: usize = 1024;
@@ -49,13 +49,13 @@ const MAX_ERROR_STREAMS: usize = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Http2Sender {
     requests: SendRequest<Bytes>,
-    /// Each holder of a place may send one request.
-    places: Arc<Semaphore>,
+    /// One permit for each request that the connection may carry at once.
+    permits: Arc<Semaphore>,
     /// The last stream that has left this side.
     last_sent: Arc<AtomicU32>,
 }
 
-/// Begins HTTP/2 with an origin, in this share of the memory.
+/// Begins HTTP/2 with an origin. The share of the memory limits windows and streams.
 pub(super) async fn handshake<S>(
     stream: Observed<S, FrameMeter>,
     last_sent: Arc<AtomicU32>,
@@ -71,36 +71,36 @@ where
         .initial_window_size(stream_window)
         .initial_connection_window_size(stream_window * streams)
         .max_send_buffer_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
-        // 16 KiB, as other clients have it, are less than what large sets of cookies and policies take.
-        // Each field counts for 32 bytes more (RFC 9113 section 6.5.2), which bounds their number.
+        // Other clients allow 16 KiB, which large sets of cookies and policies exceed. Each field counts
+        // for 32 bytes more (RFC 9113 section 6.5.2), which bounds the number of fields.
         .max_header_list_size(MAX_HEADERS)
         .initial_max_send_streams(INITIAL_STREAMS)
         .max_local_error_reset_streams(Some(MAX_ERROR_STREAMS))
         // We do not use server push.
         .enable_push(false)
-        // As h2 has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no stream
-        // waits long for another; a header table of 4 KiB; no PINGs, since gRPC servers allow one in
-        // five minutes and hang up on more ("too many pings"). TCP finds an origin that is gone, and
-        // `idle_timeout` one that is silent.
+        // The defaults of h2 are right for these: frames of 16 KiB, the smallest limit of HTTP/2, so that
+        // no stream waits long for another; a header table of 4 KiB; no PINGs, since gRPC servers allow
+        // one in five minutes and close the connection after more ("too many pings"). TCP detects an
+        // origin that is gone, and `idle_timeout` one that is silent.
         .handshake(stream)
         .await?;
     let sender = Http2Sender {
         requests,
-        places: Arc::new(Semaphore::new(streams as usize)),
+        permits: Arc::new(Semaphore::new(streams as usize)),
         last_sent,
     };
     Ok((sender, connection))
 }
 
 impl Http2Sender {
-    /// A place for a request, if the connection has one left.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    /// A permit for a request, if the connection has one left.
+    pub(super) fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().ok()
     }
 
-    /// Whether no other sender of the connection and no place is in use.
+    /// Whether the connection has no other sender and no permit in use.
     pub(super) fn is_only_one(&self) -> bool {
-        Arc::strong_count(&self.places) == 1
+        Arc::strong_count(&self.permits) == 1
     }
 
     /// Whether the connection takes no further requests.
@@ -133,7 +133,7 @@ impl Http2Sender {
         let given_up = parts.extensions.remove::<GivenUp>();
         let is_whole = content.is_end_stream();
         if is_whole && defines_content(parts.method.as_str()) {
-            // RFC 9110 section 8.6: some origins insist (411).
+            // RFC 9110 section 8.6: some origins require it (411).
             parts
                 .headers
                 .entry(CONTENT_LENGTH)
@@ -150,7 +150,7 @@ impl Http2Sender {
         let number = answer.stream_id().as_u32();
         let mut upload = (!is_whole).then(|| Upload::begin(content, stream, given_up));
         let answered = poll_fn(|cx| {
-            // Only when nothing precedes the answer: asking for it drops interim answers that come meanwhile.
+            // Polled only when no interim answer is left: polling the answer drops later interim answers.
             let answered = loop {
                 match answer.poll_informational(cx) {
                     // RFC 9113 section 8.6: there is no such answer in HTTP/2.
@@ -179,24 +179,25 @@ impl Http2Sender {
         });
         let answered = answered.await?;
         if let Some(upload) = upload {
-            upload.go_on();
+            upload.detach();
         }
         let (parts, content) = answered.into_parts();
         let content = Received::new(content, &parts.headers);
         Ok(Response::from_parts(parts, content.into()))
     }
 
-    /// Why the request of a stream has no answer. An origin has not processed it if it refused the stream
-    /// (RFC 9113 section 8.7), or said goodbye before it (section 6.8; h2 gives this error to no other
-    /// stream). It was not sent if its stream never left, for there were as many as the origin allows.
+    /// Why the request of a stream has no answer. An origin has not processed the request if it refused
+    /// the stream (RFC 9113 section 8.7), or excluded it with GOAWAY (section 6.8; h2 reports this error
+    /// only for excluded streams). The request was not sent if its stream was still waiting for the
+    /// origin's limit of streams.
     fn unanswered<B>(&self, stream: u32, error: h2::Error, far: &FarEnd) -> Unanswered<B> {
-        let is_goodbye = error.is_go_away() && error.is_remote();
-        if is_goodbye {
+        let is_goaway = error.is_go_away() && error.is_remote();
+        if is_goaway {
             far.go_away();
         }
         let is_refused =
             error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
-        if is_goodbye || is_refused {
+        if is_goaway || is_refused {
             return Unanswered::Unprocessed(error);
         }
         let broken = far.broken_head(error);
@@ -208,9 +209,9 @@ impl Http2Sender {
     }
 }
 
-/// The content of a request on its way. Dropping it resets the stream.
+/// Sends the content of a request. Dropping it resets the stream.
 struct Upload {
-    /// Told when the content breaks off.
+    /// Gets the error when the content breaks off.
     broken: Option<oneshot::Receiver<BodyError>>,
     task: AbortOnDropHandle<()>,
 }
@@ -269,8 +270,8 @@ impl Upload {
         }
     }
 
-    /// Goes on beside the answer.
-    fn go_on(self) {
+    /// Continues while the answer arrives.
+    fn detach(self) {
         self.task.detach();
     }
 }

@@ -3,7 +3,8 @@
 //! Over HTTP/1 it carries one request at a time, and waits in the [`Pool`] between two requests. Over
 //! HTTP/2 it carries many requests and never goes to the pool: it belongs to one client.
 //!
-//! An origin that leaves the content of a request unread takes it for the next request of the connection.
+//! If an origin leaves the content of a request unread, it reads that as the next request of the
+//! connection.
 //! So a request with content is the last one of its HTTP/1 connection in two cases: its method does not
 //! define content, or the proxy adds secrets to requests (to a host with hooks, and to an upstream proxy
 //! with credentials). A secret therefore never follows a client's content.
@@ -34,15 +35,15 @@ use crate::enforce::LeadsTo;
 use crate::incoming::{BodyError, Incoming};
 use crate::live_policy::Generation;
 
-/// How much earlier than the origin we close a kept connection, so that no request meets the origin's
-/// close. If the origin keeps connections for a short time, we keep them for half of it.
+/// How much earlier than the origin the proxy closes a kept connection, so that no request is sent while
+/// the origin closes it. If the origin's time is short, the proxy keeps the connection for half of it.
 const KEEP_MARGIN: Duration = Duration::from_secs(1);
 
 /// The sending half of a connection.
 pub(crate) enum OriginSender<B> {
     /// One request at a time.
     Http1(http1::SendRequest<B>),
-    /// Many requests at a time, each with a place.
+    /// Many requests at a time, each with a permit.
     Http2(http2::Http2Sender),
 }
 
@@ -55,19 +56,19 @@ pub(crate) struct Lease<B> {
     sender: OriginSender<B>,
     far: FarEnd,
     fate: Fate,
-    /// The place of a request among those that an HTTP/2 connection carries at once.
-    place: Option<OwnedSemaphorePermit>,
+    /// The permit for a request on an HTTP/2 connection.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Why a request has no answer.
 pub(crate) enum Unanswered<B> {
-    /// It was not sent, since the connection has ended. The request is there if it can be had back.
+    /// It was not sent, since the connection has ended. The request is returned if that is possible.
     Unsent(Option<Box<Request<B>>>, BrokenAnswer),
-    /// The origin says that it has not processed it.
+    /// The origin reported that it has not processed it.
     Unprocessed(h2::Error),
     /// Its content broke off.
     Content(BodyError),
-    /// The origin's answer is of no use.
+    /// The origin's answer cannot be used.
     Broken(BrokenAnswer),
 }
 
@@ -82,7 +83,7 @@ enum Fate {
     Retired,
 }
 
-/// Who reads the requests on a connection, and which addresses it leads to.
+/// The peer that reads the requests on a connection, and the addresses that it may lead to.
 #[derive(Clone, Debug)]
 pub(super) struct FarEnd(Arc<Far>);
 
@@ -152,7 +153,7 @@ impl FarEnd {
         self.0.cut.clone()
     }
 
-    /// What the connection has received so far.
+    /// The observations on the connection so far.
     pub(super) fn evidence(&self) -> &Evidence {
         &self.0.evidence
     }
@@ -167,7 +168,7 @@ impl FarEnd {
         }
     }
 
-    /// An answer that can be read, and that is of no use.
+    /// An answer that can be read but not used.
     pub(super) fn unusable(&self, cause: AnswerError) -> BrokenAnswer {
         BrokenAnswer {
             by: self.0.answerer,
@@ -185,7 +186,7 @@ impl FarEnd {
         }
     }
 
-    /// Says that the origin takes no other request over the connection.
+    /// Notes that the origin accepts no further request over the connection.
     pub(super) fn go_away(&self) {
         self.0.going_away.store(true, Ordering::Relaxed);
     }
@@ -214,9 +215,9 @@ impl<B: Outgoing> Lease<B> {
         far: FarEnd,
         drain: Drain,
     ) -> Self {
-        let place = match &sender {
+        let permit = match &sender {
             OriginSender::Http1(_) => None,
-            OriginSender::Http2(sender) => sender.place(),
+            OriginSender::Http2(sender) => sender.permit(),
         };
         Self {
             pool,
@@ -225,12 +226,12 @@ impl<B: Outgoing> Lease<B> {
             sender,
             far,
             fate: Fate::Kept,
-            place,
+            permit,
         }
     }
 
-    /// Sends a request. If it is to be the last one of the connection, it says so. Interim answers are
-    /// given to `on_interim` as they come (RFC 9110 section 15.2).
+    /// Sends a request. The last request of a connection gets `Connection: close`. `on_interim` gets
+    /// interim answers as they arrive (RFC 9110 section 15.2).
     pub(crate) fn send(
         &mut self,
         mut request: Request<B>,
@@ -241,7 +242,7 @@ impl<B: Outgoing> Lease<B> {
         match &mut self.sender {
             OriginSender::Http1(sender) => {
                 if is_last {
-                    say_close(request.headers_mut());
+                    mark_last(request.headers_mut());
                     self.fate = Fate::Retired;
                 }
                 proxy::address(&mut request, far.form());
@@ -299,7 +300,7 @@ impl<B: Outgoing> Lease<B> {
         }
     }
 
-    /// An answer that can be read but that the proxy cannot use.
+    /// An answer that can be read but not used.
     pub(crate) fn unusable(&self, cause: AnswerError) -> BrokenAnswer {
         self.far.unusable(cause)
     }
@@ -338,18 +339,18 @@ impl<B: Outgoing> Lease<B> {
         }
     }
 
-    /// Another lease of the same connection for a request. There is one if the connection carries many
-    /// requests at once, is open, and has a free place.
+    /// Another lease of the same connection for a request. `None` unless the connection is open, carries
+    /// many requests at once, and has a free permit.
     pub(crate) fn shared(&self) -> Option<Self> {
         let mut lease = self.keeper()?;
         if let OriginSender::Http2(sender) = &lease.sender {
-            lease.place = Some(sender.place()?);
+            lease.permit = Some(sender.permit()?);
         }
         Some(lease)
     }
 
     /// Another lease of the same connection, if the connection carries many requests at once and is open.
-    /// The lease keeps the connection for further requests and takes no place.
+    /// The lease keeps the connection for further requests and takes no permit.
     pub(crate) fn keeper(&self) -> Option<Self> {
         let OriginSender::Http2(sender) = &self.sender else {
             return None;
@@ -361,13 +362,13 @@ impl<B: Outgoing> Lease<B> {
             sender: OriginSender::Http2(sender.clone()),
             far: self.far.clone(),
             fate: self.fate,
-            place: None,
+            permit: None,
         })
     }
 
-    /// The lease without its place, since it has no request yet.
-    pub(crate) fn without_place(mut self) -> Self {
-        self.place = None;
+    /// The lease without its permit, since it has no request yet.
+    pub(crate) fn without_permit(mut self) -> Self {
+        self.permit = None;
         self
     }
 
@@ -430,14 +431,14 @@ impl<B> OriginSender<B> {
     }
 }
 
-/// Says that a request is the last one of its connection (RFC 9112 section 9.6).
-fn say_close(fields: &mut HeaderMap) {
-    // A request that could not be sent passes here again, with the field already set.
-    let is_said = fields
+/// Marks a request as the last one of its connection (RFC 9112 section 9.6).
+fn mark_last(fields: &mut HeaderMap) {
+    // A request that is sent again already has the field.
+    let is_marked = fields
         .get_all(CONNECTION)
         .iter()
         .any(|field| field == "close");
-    if !is_said {
+    if !is_marked {
         fields.append(CONNECTION, HeaderValue::from_static("close"));
     }
 }

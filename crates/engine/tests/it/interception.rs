@@ -91,7 +91,7 @@ async fn m1_in_limited_mode_the_client_sees_a_certificate_of_the_proxys() {
 }
 
 #[tokio::test]
-async fn m6_the_client_is_offered_what_the_origin_speaks() {
+async fn m6_the_client_is_offered_the_protocol_of_the_origin() {
     for (origin, client, wanted) in [
         (&["h2", "http/1.1"][..], &["h2", "http/1.1"][..], "HTTP/2.0"),
         (&["h2", "http/1.1"], &["http/1.1"], "HTTP/1.1"),
@@ -233,7 +233,7 @@ async fn m2_a_client_hello_for_another_host_gets_an_alert() {
 }
 
 #[tokio::test]
-async fn m2_what_is_neither_tls_nor_http_is_refused_where_interception_is_needed() {
+async fn m2_other_protocols_than_tls_and_http_are_refused_if_interception_is_needed() {
     let scene = Scene::new(LIMITED, &["http/1.1"]).await;
     let streams = [
         scene.connect("origin.test:443").await,
@@ -296,7 +296,7 @@ async fn m6_a_bad_certificate_upstream_is_a_502_that_names_the_reason() {
         let stream = scene
             .tls(authority, "wrong.test", scene.ca.client(&[protocol]))
             .await
-            .expect("a session to be told in");
+            .expect("a session for the answer");
         let request = Request::builder()
             .uri("https://wrong.test/")
             .header("host", "wrong.test")
@@ -379,7 +379,7 @@ inject_request_headers = [{ name = "authorization", secret_env_var = "TOKEN", pr
 
 /// A hook as in the guide, over both protocols.
 #[tokio::test]
-async fn m9_a_hook_strips_and_injects_and_what_matches_none_is_refused() {
+async fn m9_a_hook_strips_and_injects_and_requests_without_a_match_are_refused() {
     for protocol in ["h2", "http/1.1"] {
         let scene = Scene::new(HOOKED, &[protocol]).await;
         for (method, path, status) in [
@@ -465,7 +465,7 @@ async fn h12_tls_goes_through_the_upstream_proxy_intercepted_or_not() {
 }
 
 #[tokio::test]
-async fn h12_an_upstream_proxy_has_to_prove_who_it_is() {
+async fn h12_the_certificate_of_an_upstream_proxy_is_verified() {
     let scene = Scene::behind(FULL, &["http/1.1"], Some("https")).await;
     let supplied = Supplied {
         files: trusting(&scene.ca).files,
@@ -493,8 +493,7 @@ path_prefixes = ["/"]
 headers = { x-api-key = ["dry"] }
 "#;
 
-/// A hook cannot ask for a field that the origin never gets, or that it reads together with another
-/// spelling.
+/// A hook does not match by a field that the origin never gets, or that has another spelling beside it.
 #[tokio::test]
 async fn m9_a_hook_looks_at_the_fields_that_the_origin_reads() {
     let scene = Scene::new(HOOKED_BY_FIELD, &["http/1.1"]).await;
@@ -553,7 +552,7 @@ async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
         .set_mode(Mode::Full)
         .expect("no requirements");
     let early = timeout(Duration::from_millis(300), stream.read_u8()).await;
-    assert!(early.is_err(), "what is in hand goes on: {early:?}");
+    assert!(early.is_err(), "the request in hand goes on: {early:?}");
     let denied = settings("[network]\n");
     scene
         .doors
@@ -563,10 +562,10 @@ async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
     ended(&mut stream).await;
 }
 
-/// RFC 9113 section 3.4: a client must speak first. A silent one is not kept for ever.
+/// RFC 9113 section 3.4: a client must send first. A silent one is not kept for ever.
 #[tokio::test]
 async fn h1_a_silent_http2_client_is_not_kept() {
-    for says in [
+    for bytes in [
         &b""[..],
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
     ] {
@@ -578,7 +577,7 @@ async fn h1_a_silent_http2_client_is_not_kept() {
             .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
             .await
             .expect("a session with the proxy");
-        stream.write_all(says).await.expect("a preface");
+        stream.write_all(bytes).await.expect("a preface");
         ended(&mut stream).await;
     }
 }
@@ -586,7 +585,7 @@ async fn h1_a_silent_http2_client_is_not_kept() {
 /// RFC 9113 section 3.2: HTTP/2 over TLS is chosen by ALPN and not assumed. Requests of an HTTP/2
 /// client must not be sent as HTTP/2 to an origin that does not speak it.
 #[tokio::test]
-async fn m6_an_origin_that_does_not_negotiate_is_spoken_to_in_http_1_1() {
+async fn m6_an_origin_without_alpn_gets_http_1_1() {
     let scene = Scene::new(LIMITED, &[]).await;
     let stream = scene
         .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))

@@ -1,4 +1,4 @@
-//! What the tests share: an engine with open doors, clients, servers, and a scripted network.
+//! The kit of the tests: an engine with open doors, clients, servers, and a scripted network.
 //!
 //! Paths in here are relative, because a fuzz target compiles these files too.
 

@@ -52,7 +52,7 @@ fn is_inside(test: &str) -> bool {
     launcher.extend(["--net", "sh", "-c", &script]);
     if let Err(error) = run_alone(&format!("machine::{test}"), &launcher) {
         let why = error.lines().next().unwrap_or_default();
-        say(&format!(
+        print_line(&format!(
             "cannot run here: {test}: needs a root that may make a network, or a user that may: {why}"
         ));
     }
@@ -60,7 +60,7 @@ fn is_inside(test: &str) -> bool {
 }
 
 /// Writes a line past the test runner, which hides the output of passing tests.
-fn say(line: &str) {
+fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -103,8 +103,8 @@ const NOT_OWN: [&str; 6] = [
 ];
 
 #[test]
-fn p4_the_kernel_tells_addresses_of_this_machine_from_all_others() {
-    if !is_inside("p4_the_kernel_tells_addresses_of_this_machine_from_all_others") {
+fn p4_the_kernel_distinguishes_addresses_of_this_machine_from_all_others() {
+    if !is_inside("p4_the_kernel_distinguishes_addresses_of_this_machine_from_all_others") {
         return;
     }
     this_machines(&OWN, true);

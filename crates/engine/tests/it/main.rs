@@ -1,7 +1,7 @@
 //! The tests of the engine over real sockets on loopback, in one program.
 //!
 //! They run in parallel. A test that needs a process of its own runs this program again
-//! ([`kit::process`]) and says so where it stands.
+//! ([`kit::process`]); its file says so.
 
 mod kit;
 

@@ -1,5 +1,5 @@
-//! Equal shares of the places (SPEC C5), over real sockets. A scripted kernel tells the user of a
-//! connection, by the client's port.
+//! Equal shares of the connection slots (SPEC C5), over real sockets. A scripted kernel knows the user of
+//! a connection by the client's port.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,24 +19,24 @@ const NEVER: &str = "1h";
 const SOON: &str = "200ms";
 
 #[tokio::test]
-async fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
+async fn c5_a_user_with_every_slot_does_not_keep_another_user_out() {
     let scene = Scene::new(4, NEVER).await;
-    let mut held = Vec::new();
+    let mut tunnels = Vec::new();
     for _ in 0..4 {
-        held.push(scene.tunnel(1).await);
+        tunnels.push(scene.tunnel(1).await);
     }
     // The first two are busier than the others, though none has been idle for long.
-    for tunnel in &mut held[..2] {
+    for tunnel in &mut tunnels[..2] {
         tunnel.echo().await;
     }
     let mut others = Vec::new();
     for _ in 0..2 {
         others.push(scene.tunnel(2).await);
     }
-    for idle in &mut held[2..] {
+    for idle in &mut tunnels[2..] {
         assert!(idle.was_reset().await, "the idlest ones end with a reset");
     }
-    for tunnel in held[..2].iter_mut().chain(&mut others) {
+    for tunnel in tunnels[..2].iter_mut().chain(&mut others) {
         tunnel.echo().await;
     }
     assert_eq!(scene.doors.engine.counters().ended_for_others, 2);
@@ -49,15 +49,15 @@ async fn c5_a_user_who_holds_every_place_keeps_no_other_user_out() {
 }
 
 #[tokio::test]
-async fn c5_nothing_is_asked_and_nothing_ends_while_places_are_left() {
+async fn c5_while_slots_are_free_no_user_is_looked_up_and_no_connection_ends() {
     let scene = Scene::new(4, SOON).await;
-    let mut held = Vec::new();
+    let mut tunnels = Vec::new();
     for _ in 0..4 {
-        held.push(scene.tunnel(1).await);
+        tunnels.push(scene.tunnel(1).await);
     }
     // The test is about time: longer than an idle connection is kept in a shortage.
     tokio::time::sleep(Duration::from_millis(600)).await;
-    for tunnel in &mut held {
+    for tunnel in &mut tunnels {
         tunnel.echo().await;
     }
     assert_eq!(scene.lookups(), 0);
@@ -147,9 +147,9 @@ async fn c5_udp_associations_give_way_like_any_connection() {
 #[tokio::test]
 async fn c5_a_flood_of_waiting_clients_is_turned_away_where_it_keeps_another_user_out() {
     let scene = Scene::new(4, NEVER).await;
-    let mut held = Vec::new();
+    let mut tunnels = Vec::new();
     for _ in 0..4 {
-        held.push(scene.tunnel(1).await);
+        tunnels.push(scene.tunnel(1).await);
     }
     // More than may wait: the rest is in the kernel's queue, in front of the other user.
     let mut flood = Vec::new();
@@ -159,9 +159,9 @@ async fn c5_a_flood_of_waiting_clients_is_turned_away_where_it_keeps_another_use
     let mut other = scene.tunnel(2).await;
     other.echo().await;
     assert!(scene.doors.engine.counters().turned_away > 0);
-    // No waiting client has taken a place from the first user's share.
+    // No waiting client has taken a slot from the first user's share.
     let mut alive = 0;
-    for tunnel in &mut held {
+    for tunnel in &mut tunnels {
         alive += usize::from(tunnel.try_echo().await);
     }
     assert_eq!(alive, 3);
@@ -169,9 +169,9 @@ async fn c5_a_flood_of_waiting_clients_is_turned_away_where_it_keeps_another_use
 
 /// A user may take any loopback address, so another address is not another client.
 #[tokio::test]
-async fn c5_without_a_kernel_to_ask_all_of_loopback_is_one_client() {
+async fn c5_without_a_source_of_users_all_of_loopback_is_one_client() {
     let scene = Scene::by_address(2, NEVER).await;
-    let mut held = [
+    let mut tunnels = [
         scene.tunnel_from("127.0.0.1").await,
         scene.tunnel_from("127.0.0.1").await,
     ];
@@ -180,23 +180,23 @@ async fn c5_without_a_kernel_to_ask_all_of_loopback_is_one_client() {
         other.send(scene.connect_request()).await;
         assert!(!other.answers_within(Duration::from_millis(500)).await);
     }
-    for tunnel in &mut held {
+    for tunnel in &mut tunnels {
         tunnel.echo().await;
     }
 }
 
-/// A connection whose client has closed its socket has no user, and keeps its place while a request
+/// A connection whose client has closed its socket has no user, and keeps its slot while a request
 /// is in hand. One user can leave any number of them, from as many loopback addresses.
 #[tokio::test]
-async fn c5_connections_without_a_user_keep_no_user_out() {
+async fn c5_connections_without_a_user_do_not_keep_a_user_out() {
     let scene = Scene::new(4, NEVER).await;
-    let mut held = Vec::new();
+    let mut tunnels = Vec::new();
     for last in 2..6 {
         // Not every system has more than one loopback address.
         let address = format!("127.0.0.{last}");
         match scene.try_tunnel_from(&address).await {
-            Some(tunnel) => held.push(tunnel),
-            None => held.push(scene.tunnel_from("127.0.0.1").await),
+            Some(tunnel) => tunnels.push(tunnel),
+            None => tunnels.push(scene.tunnel_from("127.0.0.1").await),
         }
     }
     let mut other = scene.tunnel(7).await;
@@ -204,7 +204,7 @@ async fn c5_connections_without_a_user_keep_no_user_out() {
 }
 
 #[tokio::test]
-async fn c5_many_users_share_what_one_had() {
+async fn c5_many_users_share_the_slots_of_one() {
     let scene = Scene::new(20, NEVER).await;
     let mut greedy = Vec::new();
     for _ in 0..20 {

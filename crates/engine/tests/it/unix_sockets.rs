@@ -35,7 +35,7 @@ async fn h10_a_request_goes_to_the_socket_as_to_an_origin() {
 }
 
 #[tokio::test]
-async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
+async fn h10_only_listed_sockets_and_links_to_them_are_reached() {
     let folder = SocketFolder::new();
     let one = Program::listen(&folder.path("one"), Script::Answer("one"));
     let two = Program::listen(&folder.path("two"), Script::Answer("two"));
@@ -95,7 +95,7 @@ async fn h10_only_what_is_listed_or_leads_to_it_is_reached() {
 }
 
 #[tokio::test]
-async fn h10_a_listed_link_allows_what_it_leads_to_under_any_name() {
+async fn h10_a_listed_link_allows_its_target_under_any_name() {
     let folder = SocketFolder::new();
     Program::listen(&folder.path("real"), Script::Answer("real"));
     symlink("real", folder.path("one")).expect("a link");
@@ -106,7 +106,7 @@ async fn h10_a_listed_link_allows_what_it_leads_to_under_any_name() {
     }
 }
 
-/// The unit tests of the connection show that no swap comes between it and the judgement.
+/// The unit tests of the connection show that no swap happens between the judgement and the connection.
 #[tokio::test]
 async fn h10_a_link_that_is_swapped_is_judged_by_where_it_leads_now() {
     let folder = SocketFolder::new();
@@ -136,7 +136,7 @@ async fn h10_all_of_them_can_be_allowed() {
 }
 
 #[tokio::test]
-async fn h10_a_denied_socket_is_refused_by_whatever_name() {
+async fn h10_a_denied_socket_is_refused_under_any_name() {
     let folder = SocketFolder::new();
     Program::listen(&folder.path("one"), Script::Answer("one"));
     Program::listen(&folder.path("two"), Script::Answer("two"));
@@ -155,7 +155,7 @@ async fn h10_a_denied_socket_is_refused_by_whatever_name() {
 }
 
 #[tokio::test]
-async fn h10_a_path_has_to_be_absolute() {
+async fn h10_a_path_must_be_absolute() {
     let folder = SocketFolder::new();
     let scene = folder.scene(ONE);
     let answer = scene.get("one".as_ref()).await;
@@ -201,7 +201,7 @@ async fn h10_a_field_that_names_no_path_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn h10_the_target_is_that_of_a_proxys_request() {
+async fn h10_the_target_must_be_a_plain_http_url() {
     let folder = SocketFolder::new();
     let program = Program::listen(&folder.path("one"), Script::Answer("one"));
     let scene = folder.scene(ONE);
@@ -249,7 +249,7 @@ async fn h10_limited_mode_lets_only_reads_through() {
 }
 
 #[tokio::test]
-async fn h10_a_proxy_that_is_off_says_so_first() {
+async fn h10_a_disabled_proxy_answers_so_before_any_other_check() {
     let folder = SocketFolder::new();
     let text = format!("{ONE}\nenabled = false\nmode = \"limited\"");
     for support in [UnixSocketSupport::Served, UnixSocketSupport::Unsupported] {
@@ -267,7 +267,7 @@ async fn h10_a_proxy_that_is_off_says_so_first() {
 }
 
 #[tokio::test]
-async fn h10_a_platform_that_does_not_says_so_before_any_path_is_looked_at() {
+async fn h10_a_platform_without_support_answers_so_before_the_path_is_checked() {
     let folder = SocketFolder::new();
     let program = Program::listen(&folder.path("one"), Script::Answer("one"));
     for list in [ONE, "", "dangerously_allow_all_unix_sockets = true"] {
@@ -305,13 +305,16 @@ async fn h10_a_platform_that_does_not_says_so_before_any_path_is_looked_at() {
             .set_mode(Mode::Limited)
             .expect("no requirement");
         let answer = scene.ask("POST", &field(&folder.path("one")), "").await;
-        assert_eq!(answer.status, 403, "the method comes first: {answer:?}");
+        assert_eq!(
+            answer.status, 403,
+            "the method is checked first: {answer:?}"
+        );
     }
     assert_eq!(program.connections(), 0);
 }
 
 #[tokio::test]
-async fn h10_a_listed_path_without_a_program_is_a_bad_gateway_that_says_whose_fault_it_is() {
+async fn h10_a_listed_path_without_a_program_is_a_bad_gateway_that_names_the_party_at_fault() {
     let folder = SocketFolder::new();
     fs::create_dir(folder.path("folder")).expect("a folder");
     fs::write(folder.path("file"), "").expect("a file");
@@ -444,7 +447,7 @@ async fn h9_h10_an_upgrade_is_carried_as_with_an_origin() {
 }
 
 #[tokio::test]
-async fn h9_h10_an_offer_that_a_program_passes_over_is_an_ordinary_request() {
+async fn h9_h10_an_upgrade_that_a_program_declines_is_an_ordinary_request() {
     let folder = SocketFolder::new();
     Program::listen(&folder.path("one"), Script::Answer("no"));
     let scene = folder.scene(ONE);
@@ -473,7 +476,7 @@ async fn p11_h10_a_policy_that_tightens_ends_an_upgraded_connection() {
 }
 
 #[tokio::test]
-async fn h10_what_a_program_does_wrong_is_held_against_it() {
+async fn h10_a_malformed_answer_of_a_program_is_the_programs_fault() {
     let folder = SocketFolder::new();
     let scene = folder.scene(&format!("{ONE}\n[daemon.limits]\nidle_timeout = \"1s\""));
     for (writes, status, what) in [
@@ -551,7 +554,7 @@ async fn is_cut(client: &mut tokio::net::TcpStream) -> bool {
 const BEGINS: Script = Script::Write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
 
 #[tokio::test]
-async fn p11_a_reload_that_takes_the_path_away_ends_what_is_under_way() {
+async fn p11_a_reload_that_removes_the_path_ends_requests_under_way() {
     let folder = SocketFolder::new();
     Program::listen(&folder.path("one"), BEGINS);
     symlink("one", folder.path("link")).expect("a link");
@@ -595,7 +598,7 @@ async fn p11_limited_mode_ends_a_write_under_way() {
 }
 
 #[tokio::test]
-async fn p11_what_is_still_permitted_goes_on() {
+async fn p11_permitted_requests_go_on() {
     let folder = SocketFolder::new();
     let (go, went) = tokio::sync::oneshot::channel::<()>();
     let listener = tokio::net::UnixListener::bind(folder.path("one")).expect("a socket");
@@ -637,7 +640,7 @@ async fn p11_what_is_still_permitted_goes_on() {
 }
 
 #[tokio::test]
-async fn h10_inside_a_connect_the_field_is_no_concern() {
+async fn h10_connect_ignores_the_field() {
     let folder = SocketFolder::new();
     let program = Program::listen(&folder.path("one"), Script::Answer("one"));
     let scene = folder.scene(ONE);

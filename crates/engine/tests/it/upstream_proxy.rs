@@ -50,7 +50,7 @@ async fn h12_each_kind_of_traffic_has_its_proxy() {
 }
 
 #[tokio::test]
-async fn h12_the_proxy_is_told_what_it_has_to_know_and_no_more() {
+async fn h12_the_proxy_gets_the_needed_fields_and_no_others() {
     let scene = Scene::new(
         &[("ALL_PROXY", "http://us%40er:pass@proxy.test:3128")],
         ESTABLISHED,
@@ -92,7 +92,7 @@ async fn h12_connections_to_the_proxy_are_kept_for_their_authority() {
 }
 
 #[tokio::test]
-async fn h12_what_policy_refuses_reaches_no_proxy() {
+async fn h12_refused_requests_reach_no_proxy() {
     let scene = Scene::new(ALL, ESTABLISHED).await;
     assert!(
         scene
@@ -125,7 +125,7 @@ async fn h12_what_policy_refuses_reaches_no_proxy() {
 }
 
 #[tokio::test]
-async fn h12_local_and_excepted_targets_go_past_the_proxy() {
+async fn h12_local_and_excepted_targets_bypass_the_proxy() {
     let scene = Scene::new(
         &[ALL[0], ("NO_PROXY", "other.test,93.184.216.0/28")],
         ESTABLISHED,
@@ -192,8 +192,8 @@ async fn h12_the_proxy_never_loops_through_itself() {
 }
 
 #[tokio::test]
-async fn h12_what_is_no_tunnel_is_a_502_that_says_whose_fault_it_is() {
-    for (script, status, said, reply) in [
+async fn h12_a_failed_tunnel_is_a_502_that_names_the_party_at_fault() {
+    for (script, status, text, reply) in [
         (
             Script::Close("HTTP/1.1 407 No\r\n\r\n"),
             502,
@@ -240,7 +240,7 @@ async fn h12_what_is_no_tunnel_is_a_502_that_says_whose_fault_it_is() {
             .expect_err("no tunnel");
         let line = format!("HTTP/1.1 {status}");
         assert!(answer.starts_with(&line), "{script:?}: {answer}");
-        assert!(answer.contains(said), "{script:?}: {answer}");
+        assert!(answer.contains(text), "{script:?}: {answer}");
         assert!(
             answer.contains("the fault lies with its upstream proxy"),
             "{answer}"
@@ -253,7 +253,11 @@ async fn h12_what_is_no_tunnel_is_a_502_that_says_whose_fault_it_is() {
 
 #[tokio::test]
 async fn h12_a_proxy_without_an_address_is_a_502() {
-    let scene = Scene::new(&[("ALL_PROXY", "http://nobody.test:3128")], ESTABLISHED).await;
+    let scene = Scene::new(
+        &[("ALL_PROXY", "http://missing-proxy.test:3128")],
+        ESTABLISHED,
+    )
+    .await;
     let answer = scene
         .connect("origin.test:443")
         .await
@@ -266,7 +270,7 @@ async fn h12_a_proxy_without_an_address_is_a_502() {
 }
 
 #[tokio::test]
-async fn h12_a_client_is_never_asked_for_the_proxys_credentials() {
+async fn h12_a_client_never_gets_the_proxys_challenge() {
     let no =
         "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n";
     let scene = Scene::new(ALL, Script::Close(no)).await;
@@ -278,7 +282,7 @@ async fn h12_a_client_is_never_asked_for_the_proxys_credentials() {
     let answer = scene.get("http://origin.test/").await;
     assert!(
         answer.starts_with("HTTP/1.1 504"),
-        "its own words: {answer}"
+        "its own answer: {answer}"
     );
 }
 

@@ -73,7 +73,7 @@ pub(super) fn records(message: &[u8], size: usize) -> Vec<u8> {
     message.chunks(size).flat_map(record).collect()
 }
 
-/// What a rustls client sends first.
+/// The first bytes of a rustls client.
 pub(super) fn rustls_hello(
     version: &'static SupportedProtocolVersion,
     name: &str,

@@ -1,4 +1,4 @@
-//! What real clients sent to a loopback socket, byte for byte.
+//! The bytes that real clients sent to a loopback socket.
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();

@@ -18,7 +18,7 @@ const BEGINNINGS: &[&[u8]] = &[
     b"\x16\x03\x01\x00\x20\x01\x00\x00\x40\x03\x03",
 ];
 
-/// What rustls makes of the bytes: nothing when it refuses or wants more.
+/// The hello that rustls reads; `None` if it refuses the bytes or needs more.
 fn accept(mut stream: &[u8]) -> Option<Accepted> {
     let mut acceptor = Acceptor::default();
     while !stream.is_empty() {
@@ -134,7 +134,7 @@ proptest! {
 }
 
 #[test]
-fn m2_rustls_accepts_what_the_reader_accepts_of_real_clients() {
+fn m2_rustls_accepts_the_real_hellos_that_the_reader_accepts() {
     for stream in [
         captured::openssl_tls12(),
         captured::curl(),

@@ -1,17 +1,16 @@
-//! What can be wrong with the framing of a request, in words for the client, and the status code
-//! that answers it. `framing.rs` finds the flaws.
+//! Why the framing of a request is invalid: the text for the client, and the status code.
 
-/// Why the stream was cut. The text is for the client.
+/// Why a byte of a request is invalid. The text is for the client.
 #[derive(thiserror::Error, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FramingError {
-    /// RFC 9112 section 2.2 lets a recipient accept it. Recipients that do and that do not disagree
-    /// about where lines end.
+    /// RFC 9112 section 2.2 lets a recipient accept a bare LF. If recipients differ in this, they
+    /// disagree about where lines end.
     #[error("a line ends in a bare LF")]
     BareLf,
     /// RFC 9112 section 2.2: a bare CR is invalid.
     #[error("a CR is not followed by LF")]
     BareCr,
-    /// A TLS handshake: most often that of a client whose proxy setting begins with `https://`.
+    /// A TLS handshake, usually of a client whose proxy setting begins with `https://`.
     #[error(
         "the client speaks TLS, and this port speaks plain HTTP; the URL of the proxy begins with http://, for https \
          destinations too"
@@ -39,7 +38,7 @@ pub(crate) enum FramingError {
     /// RFC 3986 section 3.2.2.
     #[error("an IPv6 address in the request-target needs square brackets, as in [2001:db8::1]:443")]
     BareIpv6,
-    /// Well formed, but neither HTTP/1.0 nor HTTP/1.1; the preface of HTTP/2 is met here too.
+    /// Well formed, but neither HTTP/1.0 nor HTTP/1.1. The preface of HTTP/2 ends here too.
     #[error("the HTTP version is not supported; this port speaks HTTP/1.1 and HTTP/1.0")]
     Version,
     /// The limit was reached within the request-target.
@@ -60,7 +59,7 @@ pub(crate) enum FramingError {
     /// Not a token followed by a colon.
     #[error("the name of a header field is malformed")]
     FieldName,
-    /// A byte that RFC 9110 section 5.5 keeps out of field values: NUL and the other controls, DEL.
+    /// A byte that RFC 9110 section 5.5 forbids in field values: a control character.
     #[error("the value of a header field has a forbidden byte")]
     FieldValue,
     /// Not one decimal number of at most 64 bits.
@@ -90,7 +89,7 @@ pub(crate) enum FramingError {
     /// Longer than `MAX_CHUNK_LINE`.
     #[error("a chunk-size line is longer than the limit")]
     ChunkLineTooLong,
-    /// The data is longer or shorter than the chunk size said.
+    /// The data is longer or shorter than its chunk size.
     #[error("the data of a chunk is not followed by CR LF")]
     ChunkEnd,
     /// RFC 9110 section 6.5.1: a trailer field must not frame or route the message.
@@ -99,7 +98,7 @@ pub(crate) enum FramingError {
 }
 
 impl FramingError {
-    /// The status code that answers it.
+    /// The status code of the answer.
     pub(crate) fn status(self) -> u16 {
         match self {
             Self::TargetTooLong => 414,

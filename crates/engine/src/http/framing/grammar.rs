@@ -1,5 +1,5 @@
 //! The grammar of each line that frames a request, byte by byte: the request line, the fields, the
-//! chunk-size line. Every other byte is a flaw; nothing is repaired.
+//! chunk-size line. Every other byte is an error; nothing is repaired.
 
 use super::{
     BodyLength, Framing, FramingError, LineEnd, MAX_CHUNK_DIGITS, MAX_EMPTY_LINES, MAX_FIELDS,
@@ -8,11 +8,11 @@ use super::{
 use crate::client_protocol::ClientProtocol;
 use crate::http_bytes::{is_token, is_visible};
 
-/// A copy of the current word, bounded by the longest word that matters, `transfer-encoding`.
+/// A copy of the current token, bounded by the longest one that is compared, `transfer-encoding`.
 #[derive(Debug, Default)]
 pub(super) struct TokenCopy {
     bytes: [u8; 17],
-    /// Its full length, which may exceed the copy.
+    /// The full length of the token, which may exceed the copy.
     len: usize,
 }
 
@@ -24,7 +24,7 @@ impl Framing {
                 Ok(ScanState::Lf(LineEnd::Empty(empty_lines + 1)))
             }
             (ScanState::Start(_), _) if is_token(byte) => {
-                self.word = TokenCopy::starting_with(byte);
+                self.token = TokenCopy::starting_with(byte);
                 Ok(ScanState::MethodKind)
             }
             (ScanState::Start(_), _) => Err(match ClientProtocol::of_first_byte(byte) {
@@ -35,7 +35,7 @@ impl Framing {
             }),
             (ScanState::MethodKind, b' ') => {
                 // Methods are case-sensitive (RFC 9110 section 9.1).
-                self.method = match self.word.seen() {
+                self.method = match self.token.compared() {
                     b"CONNECT" => MethodKind::Connect,
                     b"OPTIONS" => MethodKind::Options,
                     _ => MethodKind::Other,
@@ -86,7 +86,7 @@ impl Framing {
                     return Err(FramingError::TooManyFields);
                 }
                 self.fields += 1;
-                self.word = TokenCopy::starting_with(byte);
+                self.token = TokenCopy::starting_with(byte);
                 Ok(ScanState::Name)
             }
             (ScanState::Name, b':') => self.field(),
@@ -95,12 +95,12 @@ impl Framing {
         }
     }
 
-    /// A field name is complete. Decides whether the field may be here, and how its value is read.
+    /// Handles a complete field name: whether the field is allowed here, and how its value is read.
     fn field(&self) -> Result<ScanState, FramingError> {
-        if self.word.len > MAX_NAME {
+        if self.token.len > MAX_NAME {
             return Err(FramingError::SectionTooLong);
         }
-        let name = self.word.seen();
+        let name = self.token.compared();
         let length = name.eq_ignore_ascii_case(b"content-length");
         let coding = name.eq_ignore_ascii_case(b"transfer-encoding");
         if self.section == MessagePart::Body {
@@ -166,21 +166,21 @@ impl Framing {
 
 impl TokenCopy {
     fn starting_with(byte: u8) -> Self {
-        let mut word = Self::default();
-        word.extend(&[byte]);
-        word
+        let mut token = Self::default();
+        token.extend(&[byte]);
+        token
     }
 
     pub(super) fn extend(&mut self, bytes: &[u8]) {
-        let place = self.bytes.get_mut(self.len..).unwrap_or_default();
-        for (place, byte) in place.iter_mut().zip(bytes) {
-            *place = *byte;
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        for (room, byte) in room.iter_mut().zip(bytes) {
+            *room = *byte;
         }
         self.len = self.len.saturating_add(bytes.len());
     }
 
-    /// The word, or nothing when it is too long to matter.
-    fn seen(&self) -> &[u8] {
+    /// The token, or nothing if it is too long to be compared.
+    fn compared(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
@@ -205,7 +205,7 @@ pub(super) fn chunk_size(digits: u8, size: u64, byte: u8) -> Result<ScanState, F
     })
 }
 
-/// What may follow a complete field value: white space, and the end of the line.
+/// After a complete field value, only white space and the end of the line may follow.
 fn value_end(byte: u8, otherwise: FramingError) -> Result<ScanState, FramingError> {
     match byte {
         b' ' | b'\t' => Ok(ScanState::ValueEnd(otherwise)),
@@ -214,7 +214,7 @@ fn value_end(byte: u8, otherwise: FramingError) -> Result<ScanState, FramingErro
     }
 }
 
-/// The flaw of a byte that cannot be there. An LF is always reported as a bare LF.
+/// The error for an invalid byte. An LF is always reported as a bare LF.
 pub(super) fn error_at(byte: u8, otherwise: FramingError) -> FramingError {
     if byte == b'\n' {
         FramingError::BareLf

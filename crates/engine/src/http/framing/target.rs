@@ -1,6 +1,5 @@
 //! Checks that hyper can read the request-target. hyper answers a target that is not a valid URI by
-//! itself, without a text. So the target is parsed here first, and hyper gets only targets that it
-//! can read.
+//! itself, without an explanation. So the target is parsed here first, and hyper gets only valid targets.
 
 use std::net::Ipv6Addr;
 
@@ -10,15 +9,15 @@ use super::FramingError;
 
 /// Longest request-target that hyper accepts.
 const MAX_TARGET: usize = u16::MAX as usize - 1;
-/// Memory that is kept for the connection's next target.
+/// Largest buffer that is kept for the connection's next target.
 const MAX_KEPT: usize = 1024;
 
 /// The bytes of a request-target that have arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct RawTarget {
     bytes: Vec<u8>,
-    /// So far the target is a path and a query of bytes that every parser accepts. It is checked once,
-    /// as it arrives.
+    /// So far the target is a path and a query of bytes that every parser accepts. Then it needs no
+    /// further check.
     is_plain: bool,
 }
 
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn h1_an_empty_path_is_told_from_a_slash() {
+    fn h1_an_empty_path_differs_from_a_slash() {
         for (text, wanted) in [
             ("http://a.test", true),
             ("http://a.test:81", true),

@@ -11,7 +11,7 @@ mod streams;
 
 const LIMIT: usize = 4096;
 
-/// What the scanner says about a whole stream.
+/// The result of scanning a whole stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Verdict {
     accepted: usize,
@@ -19,7 +19,7 @@ struct Verdict {
     position: Position,
 }
 
-/// Feeds the pieces in order, also those after a flaw: none of their bytes may be accepted.
+/// Feeds the pieces in order, also those after an error: none of their bytes may be accepted.
 fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Verdict {
     let mut framing = Framing::new(limit);
     let mut accepted = 0;
@@ -27,7 +27,7 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Verdict
     for piece in pieces {
         match framing.scan(piece) {
             Ok(()) => {
-                assert_eq!(error, None, "accepted {piece:?} after a flaw");
+                assert_eq!(error, None, "accepted {piece:?} after an error");
                 accepted += piece.len();
             }
             Err(cut) if error.is_none() => {
@@ -76,7 +76,7 @@ fn h1_sound_messages_pass_in_every_split_and_so_does_every_prefix() {
 }
 
 #[test]
-fn h4_flawed_streams_are_cut_at_the_flaw_in_every_split() {
+fn h4_malformed_streams_end_at_the_invalid_byte_in_any_pieces() {
     for (stream, accepted, error) in flawed_streams() {
         let text = stream.escape_ascii();
         let verdict = verdict(&stream);
@@ -89,7 +89,7 @@ fn h4_flawed_streams_are_cut_at_the_flaw_in_every_split() {
 }
 
 #[test]
-fn h4_what_comes_after_sound_requests_is_cut_at_the_same_place() {
+fn h4_malformed_streams_after_sound_requests_end_at_the_same_byte() {
     let before = SOUND.concat();
     let before = latin1(&before);
     for (flawed, accepted, error) in flawed_streams() {
@@ -104,9 +104,9 @@ fn h4_what_comes_after_sound_requests_is_cut_at_the_same_place() {
     }
 }
 
-/// The property that keeps a bad request from hyper: what is released of it is never a whole head.
+/// hyper must not get a malformed request: the accepted bytes are never a whole head.
 #[test]
-fn h4_no_head_is_released_whole_when_it_has_a_flaw() {
+fn h4_a_malformed_head_is_never_accepted_whole() {
     for (sound, rest, error) in MALFORMED {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
@@ -120,7 +120,7 @@ fn h4_no_head_is_released_whole_when_it_has_a_flaw() {
 }
 
 #[test]
-fn h1_positions_are_told_between_any_two_bytes() {
+fn h1_the_position_is_right_between_any_two_bytes() {
     let steps = [
         ("", Position::BetweenMessages),
         ("\r", Position::BetweenMessages),
@@ -171,7 +171,7 @@ fn h1_the_largest_sizes_are_counted_and_not_looked_into() {
     }
 }
 
-/// The stream just fits a limit of its own length. With one byte less, the flaw is at the last
+/// The stream just fits a limit of its own length. With one byte less, the error is at the last
 /// byte.
 fn assert_limited(before: &str, section: &str, error: FramingError) {
     let stream = latin1(&format!("{before}{section}"));
@@ -271,7 +271,7 @@ fn h4_chunk_size_lines_are_limited() {
 }
 
 #[test]
-fn h1_options_without_a_path_are_told_in_the_order_of_the_requests() {
+fn h1_options_without_a_path_are_reported_in_the_order_of_requests() {
     let requests = [
         ("OPTIONS http://a.test", true),
         ("OPTIONS http://a.test/", false),
@@ -287,17 +287,17 @@ fn h1_options_without_a_path_are_told_in_the_order_of_the_requests() {
     }
     for length in 1..=stream.len() {
         let mut framing = Framing::new(LIMIT);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for piece in stream.as_bytes().chunks(length) {
             assert_eq!(framing.scan(piece), Ok(()));
-            told.extend(framing.take_pathless());
+            reported.extend(framing.take_pathless());
         }
-        assert_eq!(told, wanted, "in pieces of {length}");
+        assert_eq!(reported, wanted, "in pieces of {length}");
     }
 }
 
 #[test]
-fn h4_each_flaw_has_its_status() {
+fn h4_each_error_has_its_status() {
     assert_eq!(FramingError::TargetTooLong.status(), 414);
     assert_eq!(FramingError::SectionTooLong.status(), 431);
     assert_eq!(FramingError::TooManyFields.status(), 431);

@@ -1,9 +1,9 @@
-//! The destinations of an association: which were permitted and with what addresses, which were
-//! refused, and which addresses may answer.
+//! The destinations of an association: the permitted ones with their addresses, the refused ones, and
+//! the addresses that may answer.
 //!
-//! It is a table of bounded size. A new destination replaces the one that was unused longest, and
-//! one that is unused for [`UNUSED_TIMEOUT`] is forgotten. A forgotten destination is judged and
-//! recorded like a new one. This file judges nothing and sends nothing.
+//! The table has a bounded size. A new destination replaces the one that was unused longest. A
+//! destination that is unused for [`UNUSED_TIMEOUT`] is forgotten, and then judged and recorded like a
+//! new one. This file judges nothing and sends nothing.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,18 +16,17 @@ use crate::live_policy::GenerationNumber;
 use crate::outcome::Ending;
 use crate::upstream::datagram::MAX_ATTEMPTS;
 
-/// Destinations remembered at once, which also bounds the addresses that may answer.
+/// Most destinations, and so most addresses that may answer.
 pub(crate) const MAX_DESTINATIONS: usize = 256;
 /// How long an unused destination is remembered (RFC 4787 section 4.3, the recommended value). Only
-/// datagrams of the client count as use: those from outside could keep the way in open for ever
+/// datagrams of the client count as use: datagrams from outside could keep a destination open for ever
 /// (REQ-6).
 pub(crate) const UNUSED_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// How long a name that did not resolve is not looked up again. The resolver keeps "no such name"
-/// as long.
+/// How long a failed lookup is remembered. The resolver remembers "no such name" for the same time.
 const UNRESOLVED_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that wait for lookups at once, two of the largest datagrams, with [`DATAGRAM_OVERHEAD`] for each datagram.
+/// Most bytes of waiting datagrams: two of the largest, with [`DATAGRAM_OVERHEAD`] for each one.
 const MAX_WAITING_BYTES: usize = 128 * 1024;
-/// What a waiting datagram costs besides its bytes, so that empty ones are bounded too.
+/// The memory of a waiting datagram besides its bytes. It bounds the number of empty datagrams.
 const DATAGRAM_OVERHEAD: usize = 64;
 
 /// The destination of a datagram: an authority, or bytes that are not a valid host.
@@ -37,28 +36,28 @@ pub(crate) struct DatagramTarget {
     pub(crate) port: u16,
 }
 
-/// The table.
+/// The table of destinations.
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
     table: HashMap<DatagramTarget, DestinationEntry>,
-    /// The addresses that were sent to.
+    /// The addresses that were sent to, which may answer.
     peers: HashMap<SocketAddr, DestinationPeer>,
-    /// Bytes that wait for lookups.
+    /// Bytes of all waiting datagrams.
     waiting: usize,
 }
 
 /// An address that was sent to.
 #[derive(Debug)]
 struct DestinationPeer {
-    /// By how many destinations.
+    /// The number of destinations that were sent to at this address.
     count: usize,
-    /// The last of these, to which answers are counted.
+    /// The flow of the last of them, which counts the answers.
     flow: WeakFlow,
 }
 
 #[derive(Debug)]
 struct DestinationEntry {
-    /// The settings under which it was judged.
+    /// The generation of the settings by which it was judged.
     generation: GenerationNumber,
     used: Instant,
     state: DestinationState,
@@ -66,26 +65,26 @@ struct DestinationEntry {
 
 #[derive(Debug)]
 enum DestinationState {
-    /// Its name is being looked up; the datagrams that wait for it.
+    /// Its name is being looked up, and these datagrams wait.
     Resolving(Vec<Vec<u8>>),
-    /// It may be sent to; what becomes of it, and the address that it was last sent to.
+    /// It is permitted. The address is the last one that was sent to.
     Permitted(VettedAddrs, Flow, Option<SocketAddr>),
-    /// It may not, or not before a time; the number of datagrams dropped since that was recorded.
+    /// It is refused, perhaps until a time. The number counts dropped datagrams after the recorded one.
     Refused(Reason, Option<Instant>, u64),
 }
 
-/// What is known about a destination.
+/// The state of a destination under the settings in force.
 #[derive(Debug)]
 pub(crate) enum Known<'a> {
-    /// Nothing: it must be judged.
-    Nothing,
+    /// Unknown. It must be judged.
+    Unknown,
     /// It was permitted under other settings. It must be judged again, with its addresses.
-    Before(&'a VettedAddrs),
+    Outdated(&'a VettedAddrs),
     /// It is being looked up.
     Resolving,
-    /// It may be sent to.
+    /// It is permitted.
     Permitted(&'a VettedAddrs),
-    /// It may not, and this datagram is counted.
+    /// It is refused, and this datagram is counted.
     Refused,
 }
 
@@ -103,7 +102,7 @@ impl Destinations {
         self.table.is_empty()
     }
 
-    /// What is known about the destination of a datagram, under the settings of this number.
+    /// Looks up the destination of a datagram, under this generation of the settings.
     pub(crate) fn look(
         &mut self,
         target: &DatagramTarget,
@@ -111,7 +110,7 @@ impl Destinations {
         now: Instant,
     ) -> Known<'_> {
         let Some(destination) = self.table.get_mut(target) else {
-            return Known::Nothing;
+            return Known::Unknown;
         };
         destination.used = now;
         let current = destination.generation == generation;
@@ -121,7 +120,7 @@ impl Destinations {
                 if current {
                     Known::Permitted(addresses)
                 } else {
-                    Known::Before(addresses)
+                    Known::Outdated(addresses)
                 }
             }
             DestinationState::Refused(_, until, further) => {
@@ -129,13 +128,13 @@ impl Destinations {
                     *further += 1;
                     Known::Refused
                 } else {
-                    Known::Nothing
+                    Known::Unknown
                 }
             }
         }
     }
 
-    /// Remembers a refusal. Returns the refusals that are forgotten to make room.
+    /// Remembers a refusal. Returns the refusals that were forgotten to make room.
     pub(crate) fn refuse(
         &mut self,
         target: DatagramTarget,
@@ -157,7 +156,7 @@ impl Destinations {
         (mut addresses, flow): (VettedAddrs, Flow),
         now: Instant,
     ) -> Vec<ForgottenRefusal> {
-        // A name may have hundreds, which would add up over the destinations of all associations.
+        // A name may have hundreds of addresses, which would add up over all associations.
         addresses.cut(MAX_ATTEMPTS);
         let state = DestinationState::Permitted(addresses, flow, None);
         self.put(target, generation, state, now)
@@ -206,7 +205,7 @@ impl Destinations {
         Some(taken)
     }
 
-    /// Notes the address that a permitted destination was sent to: answers from it are accepted.
+    /// Notes the address that a datagram was sent to. Answers from it are accepted from now on.
     pub(crate) fn sent(&mut self, target: &DatagramTarget, to: SocketAddr, bytes: usize) {
         let Some(destination) = self.table.get_mut(target) else {
             return;
@@ -227,17 +226,17 @@ impl Destinations {
         self.release(before);
     }
 
-    /// The remembered destination that was sent to at this address, if there is one.
+    /// The flow that counts an answer from this address; `None` if the address may not answer.
     pub(crate) fn may_answer(&self, from: SocketAddr) -> Option<&WeakFlow> {
         self.peers.get(&from).map(|peer| &peer.flow)
     }
 
-    /// Forgets destinations that were unused for long. Returns the refusals among them.
+    /// Forgets destinations that were unused too long. Returns the refusals among them.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<ForgottenRefusal> {
         self.forget(|destination| now.duration_since(destination.used) < UNUSED_TIMEOUT)
     }
 
-    /// Forgets refusals under other settings than those of this number.
+    /// Forgets the refusals of other generations of the settings.
     pub(crate) fn forget_old_refusals(
         &mut self,
         generation: GenerationNumber,
@@ -253,8 +252,7 @@ impl Destinations {
         self.forget(|destination| !matches!(destination.state, DestinationState::Refused(..)))
     }
 
-    /// Judges every permitted destination again with this function. Ends those for which it returns
-    /// a reason.
+    /// Judges every permitted destination again with `judge`. Ends those for which it returns a reason.
     pub(crate) fn rejudge(&mut self, judge: impl Fn(&Authority, &VettedAddrs) -> Option<Reason>) {
         let mut forbidden = Vec::new();
         for (target, destination) in &self.table {
@@ -321,7 +319,7 @@ impl Destinations {
         None
     }
 
-    /// One destination fewer was sent to at this address.
+    /// Removes one destination from the count of an address.
     fn release(&mut self, peer: Option<SocketAddr>) {
         let Some(peer) = peer else { return };
         if let Some(known) = self.peers.get_mut(&peer) {
@@ -344,7 +342,7 @@ impl DatagramTarget {
     }
 }
 
-/// The host as it may be shown.
+/// The host and port, with invalid bytes escaped.
 impl std::fmt::Display for DatagramTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.host, self.authority()) {
@@ -411,12 +409,12 @@ mod tests {
         assert!(table.may_answer(peer(1)).is_none());
         assert!(matches!(
             table.look(&target(0), generation(1), start),
-            Known::Nothing
+            Known::Unknown
         ));
     }
 
     #[test]
-    fn s3_what_is_used_stays_and_what_is_not_expires() {
+    fn s3_used_destinations_stay_and_unused_ones_expire() {
         let mut table = Destinations::default();
         let start = Instant::now();
         permit(&mut table, 1, start);
@@ -447,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_a_refusal_is_remembered_once_and_what_follows_is_counted() {
+    fn r1_a_refusal_is_remembered_once_and_later_datagrams_are_counted() {
         let mut table = Destinations::default();
         let now = Instant::now();
         table.refuse(target(1), generation(1), Reason::Denied, now);
@@ -460,7 +458,7 @@ mod tests {
         // Under other settings it is judged again.
         assert!(matches!(
             table.look(&target(1), generation(2), now),
-            Known::Nothing
+            Known::Unknown
         ));
         let forgotten = table.refuse(target(1), generation(2), Reason::NotAllowed, now);
         let told = ForgottenRefusal {
@@ -478,7 +476,7 @@ mod tests {
         assert_eq!(table.forget_old_refusals(generation(3)).len(), 1);
         assert!(matches!(
             table.look(&target(1), generation(2), now),
-            Known::Nothing
+            Known::Unknown
         ));
     }
 
@@ -494,12 +492,12 @@ mod tests {
         let later = now + UNRESOLVED_TIMEOUT;
         assert!(matches!(
             table.look(&target(1), generation(1), later),
-            Known::Nothing
+            Known::Unknown
         ));
     }
 
     #[test]
-    fn s3_what_waits_for_lookups_is_bounded_and_counted_exactly() {
+    fn s3_waiting_datagrams_are_bounded_and_counted_exactly() {
         let mut table = Destinations::default();
         let now = Instant::now();
         table.resolving(target(1), generation(1), now);
@@ -517,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn p11_what_is_no_longer_permitted_is_forgotten_with_its_peer() {
+    fn p11_a_destination_that_is_no_longer_permitted_is_forgotten_with_its_peer() {
         let mut table = Destinations::default();
         let now = Instant::now();
         for number in [1, 2] {
@@ -537,7 +535,7 @@ mod tests {
         assert!(table.may_answer(peer(2)).is_some());
         assert!(matches!(
             table.look(&target(2), generation(2), now),
-            Known::Before(_)
+            Known::Outdated(_)
         ));
     }
 }

@@ -1,8 +1,8 @@
 //! The header of each datagram between a client and the relay (RFC 1928 section 7), without I/O:
 //! two reserved bytes, a fragment number, an address, and then the data.
 //!
-//! Fragments are not put together: RFC 1928 section 7 requires an implementation that does not
-//! support them to drop them. A datagram arrives whole, so there is no "incomplete" here.
+//! Fragments are dropped, as RFC 1928 section 7 requires of an implementation that does not support
+//! them. A datagram arrives whole, so no result is "incomplete".
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use codex_network_policy::Host;
 
 use crate::socks5::address::{self, Address, AddressError, InvalidHost};
 
-/// The bytes of the longest header that is written here.
+/// Length of the longest header that [`write_before`] writes.
 pub(crate) const MAX_WRITTEN: usize = 3 + address::MAX_WRITTEN;
 
 /// A datagram that a client wants sent.
@@ -24,7 +24,7 @@ pub(crate) struct Datagram<'a> {
     pub(crate) data: &'a [u8],
 }
 
-/// Why a datagram is dropped without a judgement.
+/// Why a datagram is dropped without a decision. The text is for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UdpHeaderError {
     /// It ends inside its header.
@@ -34,7 +34,7 @@ pub(crate) enum UdpHeaderError {
     #[error("the reserved bytes of the datagram are not zero")]
     Reserved,
     /// It is a fragment.
-    #[error("the datagram is fragment {0:#04x}, and fragments are not put together")]
+    #[error("the datagram is fragment {0:#04x}, and fragments are not supported")]
     Fragment(u8),
     /// An address type that does not exist.
     #[error("the datagram's address type {0:#04x} does not exist")]
@@ -67,8 +67,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Datagram<'_>, UdpHeaderError> {
     }
 }
 
-/// Writes the header of an answer in front of its data: `buffer` holds [`MAX_WRITTEN`] bytes of
-/// room and then the data. Returns the whole datagram, which begins somewhere in that room.
+/// Writes the header of an answer in front of its data. `buffer` is [`MAX_WRITTEN`] free bytes and then
+/// the data. Returns the whole datagram, which begins within the free bytes.
 pub(crate) fn write_before(buffer: &mut [u8], from: SocketAddr) -> &[u8] {
     let mut header = Vec::with_capacity(MAX_WRITTEN);
     header.extend_from_slice(&[0, 0, 0]);
@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn s3_an_empty_datagram_is_one() {
+    fn s3_a_datagram_may_be_empty() {
         let bytes = datagram(&[1, 192, 0, 2, 1], b"");
         assert_eq!(read(&bytes).map(|datagram| datagram.data), Ok(&b""[..]));
     }
 
     #[test]
-    fn s3_what_is_dropped() {
+    fn s3_malformed_datagrams_are_dropped() {
         let good = datagram(&[1, 192, 0, 2, 1], b"data");
         let with = |at: usize, value: u8| {
             let mut bytes = good.clone();

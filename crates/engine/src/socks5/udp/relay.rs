@@ -1,10 +1,9 @@
-//! The client's side of an association: the socket that its datagrams come to, and which sender
-//! they are accepted from (RFC 1928 sections 6 and 7).
+//! The client's side of an association: the socket for its datagrams, and the sender that they are
+//! accepted from (RFC 1928 sections 6 and 7).
 //!
-//! A client is identified by the address of its control connection and the port that its request
-//! names. Most requests name no port; then the first well-formed datagram from that address fixes
-//! it. The address that a request names is not used: behind a NAT it is not the one that is seen
-//! here.
+//! A client is identified by the address of its control connection and the port in its request. If the
+//! request has no port, as is common, the first well-formed datagram from that address fixes the port.
+//! The address in a request is not used: behind a NAT it differs from the address that arrives here.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,17 +12,17 @@ use tokio::net::UdpSocket;
 
 use crate::own::{OwnListener, OwnListeners};
 
-/// The socket of one association towards its client.
+/// The socket of one association for its client.
 #[derive(Debug)]
 pub(crate) struct Relay {
     socket: UdpSocket,
     address: SocketAddr,
     client: RelayClient,
-    /// Datagrams through an association must not reach it (SPEC P6).
+    /// No association may send to this socket (SPEC P6).
     _own: OwnListener,
 }
 
-/// What is known about the client.
+/// The sender that datagrams are accepted from.
 #[derive(Clone, Copy, Debug)]
 enum RelayClient {
     /// Its address, and its port if its request names one.
@@ -44,8 +43,7 @@ impl Relay {
         let mut wanted = control;
         wanted.set_port(0);
         let socket = UdpSocket::bind(wanted).await?;
-        // Answers are sent without waiting for room, so the runtime must know now that there is
-        // room.
+        // `answer` does not wait for room, so the runtime must know now that there is room.
         socket.writable().await?;
         let address = socket.local_addr()?;
         let named = (named != 0).then_some(named);
@@ -57,12 +55,12 @@ impl Relay {
         })
     }
 
-    /// Where it listens.
+    /// The address of the socket.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Resolves when something may have arrived.
+    /// Resolves when a datagram may have arrived.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         self.socket.readable().await
     }
@@ -77,7 +75,7 @@ impl Relay {
         }
     }
 
-    /// Whether a datagram from there is the client's.
+    /// Whether a datagram from this sender comes from the client.
     pub(crate) fn is_client(&self, from: SocketAddr) -> bool {
         match self.client {
             RelayClient::Expected(ip, port) => {
@@ -96,7 +94,7 @@ impl Relay {
     /// room.
     #[expect(
         clippy::disallowed_methods,
-        reason = "this goes back to the client, and upstream::datagram sends what goes out"
+        reason = "this answers the client; upstream::datagram sends datagrams to upstreams"
     )]
     pub(crate) fn answer(&self, datagram: &[u8]) -> io::Result<()> {
         let RelayClient::Pinned(client) = self.client else {

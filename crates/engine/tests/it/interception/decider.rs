@@ -30,7 +30,7 @@ fn line(event: &AuditEvent<'_>) -> String {
 }
 
 #[tokio::test]
-async fn p8_r3_every_request_inside_is_asked_about_and_recorded_as_overridden() {
+async fn p8_r3_the_decider_decides_about_every_request_inside_and_records_say_so() {
     let records = Records::new(line);
     let sink = Arc::clone(&records);
     let decider = |request: NetworkPolicyRequest| async move {
@@ -77,7 +77,7 @@ async fn p8_r3_every_request_inside_is_asked_about_and_recorded_as_overridden() 
 }
 
 #[tokio::test]
-async fn p8_c7_settings_that_come_while_the_decider_thinks_count() {
+async fn p8_c7_settings_that_change_while_the_decider_runs_count() {
     let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, wait) = (Arc::clone(&asked), Arc::clone(&go_on));
     let decider = move |_: NetworkPolicyRequest| {
@@ -102,9 +102,9 @@ async fn p8_c7_settings_that_come_while_the_decider_thinks_count() {
     assert_eq!(blocked[0].rule.as_deref(), Some("origin.test (test:2)"));
 }
 
-/// Where only the managed list may allow, the decider is not asked.
+/// The decider does not run if only the managed list may allow.
 #[tokio::test]
-async fn p8_c6_a_requirement_keeps_the_last_word_from_the_decider() {
+async fn p8_c6_a_requirement_overrides_the_decider() {
     let decider = |_: NetworkPolicyRequest| async { NetworkDecision::Allow };
     let amend = |parts: &mut EngineParts| parts.decider = Some(Arc::new(decider));
     let scene = Scene::amended("", &["http/1.1"], None, amend).await;

@@ -11,7 +11,7 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Keeps what `line` makes of each event.
+    /// Keeps the line that `line` returns for each event.
     pub(crate) fn new(line: fn(&AuditEvent<'_>) -> String) -> Arc<Self> {
         let lines = Mutex::default();
         Arc::new(Self { lines, line })

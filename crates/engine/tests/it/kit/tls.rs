@@ -100,7 +100,7 @@ impl LeafIssuer for Ca {
     ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
         Box::pin(async move {
             self.issued.fetch_add(1, Ordering::Relaxed);
-            // Long enough for others to ask for the same certificate.
+            // Others may request the same certificate meanwhile.
             tokio::task::yield_now().await;
             Ok(IssuedLeaf {
                 chain: self.sign(&[&host.to_string()], &Point(*public_key)),

@@ -57,27 +57,27 @@ pub(crate) struct Scene {
 pub(crate) struct Client(TcpStream);
 
 impl Scene {
-    /// With this many places, and connections that are idle after this time.
-    pub(crate) async fn new(places: usize, idle: &str) -> Self {
+    /// With this many slots, and connections that are idle after this time.
+    pub(crate) async fn new(slots: usize, idle: &str) -> Self {
         let kernel = Arc::new(Kernel::default());
         let owner = Some(Arc::<Kernel>::clone(&kernel) as Arc<dyn ClientOwner>);
-        Self::with(places, idle, kernel, owner).await
+        Self::with(slots, idle, kernel, owner).await
     }
 
     /// Without a source of users.
-    pub(crate) async fn by_address(places: usize, idle: &str) -> Self {
-        Self::with(places, idle, Arc::default(), None).await
+    pub(crate) async fn by_address(slots: usize, idle: &str) -> Self {
+        Self::with(slots, idle, Arc::default(), None).await
     }
 
     async fn with(
-        places: usize,
+        slots: usize,
         idle: &str,
         kernel: Arc<Kernel>,
         owner: Option<Arc<dyn ClientOwner>>,
     ) -> Self {
         let policy = format!(
             "[network]\nallow_local_binding = true\nallowed_domains = [\"127.0.0.1\"]\n\
-             [daemon.limits]\nmax_connections = {places}\nheader_timeout = \"{idle}\"\n"
+             [daemon.limits]\nmax_connections = {slots}\nheader_timeout = \"{idle}\"\n"
         );
         let parts = EngineParts {
             client_owner: owner,
@@ -180,12 +180,12 @@ impl Scene {
     }
 
     /// A listener of the owner's own that echoes and marks nothing as busy.
-    pub(crate) fn open_beside(&self, places: usize) -> SocketAddr {
+    pub(crate) fn open_beside(&self, slots: usize) -> SocketAddr {
         let serve = |stream, _, _| echo(stream);
         let listening = self
             .doors
             .engine
-            .open_beside("beside", listener(), places, serve);
+            .open_beside("beside", listener(), slots, serve);
         let listening = listening.expect("a listener");
         let address = listening.address();
         self.beside.lock().unwrap().push(listening);

@@ -65,8 +65,8 @@ impl SocketFolder {
             )
         });
         let never = |request: NetworkPolicyRequest| async move {
-            panic!("the decider was asked about {}", request.host);
-            #[expect(unreachable_code, reason = "says what a decider gives")]
+            panic!("the decider ran for {}", request.host);
+            #[expect(unreachable_code, reason = "gives the closure its type")]
             NetworkDecision::Allow
         };
         let parts = EngineParts {

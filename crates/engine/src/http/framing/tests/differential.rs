@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::streams::{SOUND, flawed_streams, latin1};
 use super::{Framing, LIMIT, MAX_FIELDS, Position, feed, verdict};
 
-/// What attacks on framing are made of.
+/// The pieces of attacks on framing.
 const FRAGMENTS: &[&str] = &[
     "\r\n",
     "\n",
@@ -73,10 +73,10 @@ fn fragments() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn any_stream() -> impl Strategy<Value = Vec<u8>> {
-    let flawed: Vec<_> = flawed_streams().map(|(stream, _, _)| stream).collect();
+    let malformed: Vec<_> = flawed_streams().map(|(stream, _, _)| stream).collect();
     prop_oneof![
         4 => mangled(),
-        1 => select(flawed),
+        1 => select(malformed),
         1 => fragments(),
         1 => vec(any::<u8>(), 0..200),
     ]
@@ -113,7 +113,7 @@ fn built_message() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The places where the scanner, fed byte by byte, sees a head begin and end.
+/// The offsets at which the scanner, fed byte by byte, sees a head begin and end.
 fn heads(stream: &[u8]) -> Vec<(usize, usize)> {
     let mut framing = Framing::new(LIMIT);
     let mut heads = Vec::new();
@@ -209,7 +209,7 @@ fn assert_hyper_agrees(released: &[u8]) {
     }
 }
 
-/// Serves the bytes with hyper as the daemon does, and tells which requests it found.
+/// Serves the bytes with hyper as the daemon does, and returns the requests that it found.
 fn serve(stream: &[u8]) -> (Vec<String>, hyper::Result<()>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&seen);
@@ -246,15 +246,15 @@ fn serve(stream: &[u8]) -> (Vec<String>, hyper::Result<()>) {
 /// streams that the scanner cuts.
 #[test]
 fn h4_without_the_scanner_hyper_is_lenient() {
-    for flawed in [
+    for malformed in [
         "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n",
         "GET / HTTP/1.1\nA: b\n\n",
     ] {
-        let unguarded = format!("{flawed}{}", SOUND[0]);
-        assert_ne!(verdict(unguarded.as_bytes()).error, None, "{flawed:?}");
+        let unguarded = format!("{malformed}{}", SOUND[0]);
+        assert_ne!(verdict(unguarded.as_bytes()).error, None, "{malformed:?}");
         let (seen, _) = serve(unguarded.as_bytes());
-        assert_eq!(seen.len(), 2, "hyper sees {seen:?} in {flawed:?}");
+        assert_eq!(seen.len(), 2, "hyper sees {seen:?} in {malformed:?}");
     }
 }

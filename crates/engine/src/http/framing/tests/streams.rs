@@ -38,7 +38,7 @@ pub(super) const SOUND: &[&str] = &[
     "\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n",
 ];
 
-/// A sound beginning, the rest whose first byte is the flaw, and the flaw.
+/// A sound beginning, the rest whose first byte is invalid, and the error.
 #[rustfmt::skip] // One row, one line.
 pub(super) const MALFORMED: &[(&str, &str, FramingError)] = &[
     // Request line.
@@ -146,7 +146,7 @@ pub(super) const MALFORMED: &[(&str, &str, FramingError)] = &[
     ("CONNECT a:443 HTTP/1.1\r\nTransfer-Encoding", ": chunked\r\n\r\n", FramingError::ConnectContent),
 ];
 
-/// The same for what comes after the head of a chunked request.
+/// The same for the bytes after the head of a chunked request.
 #[rustfmt::skip] // One row, one line.
 pub(super) const MALFORMED_CHUNKS: &[(&str, &str, FramingError)] = &[
     ("", "\r\n", FramingError::ChunkSize),
