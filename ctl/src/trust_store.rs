@@ -100,8 +100,10 @@ impl TrustStore {
     ///
     /// A sentence, when it cannot. Then no file is left behind.
     pub(crate) fn install(&self, pem: &str, run: &mut Run<'_>) -> Result<StoreChange, String> {
-        let mark = name_part(pem.as_bytes()).ok_or("the proxy's CA cannot be read")?;
-        let path = self.directory().join(format!("{PREFIX}{mark}{SUFFIX}"));
+        let fingerprint = name_part(pem.as_bytes()).ok_or("the proxy's CA cannot be read")?;
+        let path = self
+            .directory()
+            .join(format!("{PREFIX}{fingerprint}{SUFFIX}"));
         let is_new = match write_new(&path, pem.as_bytes()) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -198,11 +200,11 @@ impl TrustStore {
 
     /// Lets the tool verify our file, which exists only after `install`.
     fn verify(&self, pem: &str, run: &mut Run<'_>) -> CaTrust {
-        let mark = name_part(pem.as_bytes());
+        let wanted = name_part(pem.as_bytes());
         let ours = self
             .ours()
             .into_iter()
-            .find(|path| read(path).and_then(|content| name_part(&content)) == mark);
+            .find(|path| read(path).and_then(|content| name_part(&content)) == wanted);
         let Some(path) = ours else {
             // A profile may have added it; then the keychain has it under its own name.
             return CaTrust::Unknown;

@@ -7,25 +7,25 @@ use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MAX_WA
 use crate::failure::Failure;
 use crate::find;
 use crate::output::{
-    Cells, Column, Output, OutputFormat, SHORT_SEQUENCE, bracketed, counted, grouped, printable,
+    Column, Output, OutputFormat, SHORT_SEQUENCE, Wrap, bracketed, counted, grouped, printable,
     short_sequence, utc,
 };
 
 /// The columns. A narrow terminal leaves out the method first.
 const COLUMNS: [Column; 6] = [
-    column("#", 6, Cells::Whole, 1),
-    column("TIME", 20, Cells::Whole, 2),
-    column("DESTINATION", 28, Cells::Broken(22), 0),
-    column("PROTOCOL", 12, Cells::Whole, 3),
-    column("METHOD", 7, Cells::Whole, 4),
-    column("REASON", 24, Cells::Broken(16), 0),
+    column("#", 6, Wrap::Never, 1),
+    column("TIME", 20, Wrap::Never, 2),
+    column("DESTINATION", 28, Wrap::ToWidth(22), 0),
+    column("PROTOCOL", 12, Wrap::Never, 3),
+    column("METHOD", 7, Wrap::Never, 4),
+    column("REASON", 24, Wrap::ToWidth(16), 0),
 ];
 
-const fn column(heading: &'static str, usual: usize, cells: Cells, dispensable: u8) -> Column {
+const fn column(heading: &'static str, usual: usize, wrap: Wrap, dispensable: u8) -> Column {
     Column {
         heading,
         usual,
-        cells,
+        wrap,
         dispensable,
     }
 }

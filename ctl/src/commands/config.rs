@@ -4,7 +4,7 @@ use codex_network_control::Client;
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::output::{Cells, Column, Output, OutputFormat, Tone, printable, size};
+use crate::output::{Column, Output, OutputFormat, Tone, Wrap, printable, size};
 
 /// The values come last, since lists may be long.
 const COLUMNS: [Column; 3] = [
@@ -17,7 +17,7 @@ const fn column(heading: &'static str, least: usize, dispensable: u8) -> Column 
     Column {
         heading,
         usual: 0,
-        cells: Cells::Broken(least),
+        wrap: Wrap::ToWidth(least),
         dispensable,
     }
 }

@@ -4,7 +4,7 @@ use codex_network_control::Client;
 use codex_network_control::message::Rule;
 
 use crate::failure::Failure;
-use crate::output::{Cells, Column, Output, OutputFormat, Tone, printable};
+use crate::output::{Column, Output, OutputFormat, Tone, Wrap, printable};
 
 /// A pattern, and where it is written.
 const COLUMNS: [Column; 2] = [column(18), column(14)];
@@ -13,7 +13,7 @@ const fn column(least: usize) -> Column {
     Column {
         heading: "",
         usual: 0,
-        cells: Cells::Broken(least),
+        wrap: Wrap::ToWidth(least),
         dispensable: 0,
     }
 }

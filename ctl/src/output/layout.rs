@@ -6,19 +6,19 @@ pub(crate) struct Column {
     pub(crate) heading: &'static str,
     /// The width while rows come one by one, so that new lines stay aligned with earlier ones.
     pub(crate) usual: usize,
-    /// Whether cells may be broken, and to which width at least.
-    pub(crate) cells: Cells,
+    /// Whether cells may be wrapped.
+    pub(crate) wrap: Wrap,
     /// Of several columns that a narrow terminal has no room for, the one with the largest number is
     /// left out first. A column with 0 always stays.
     pub(crate) dispensable: u8,
 }
 
-/// Whether the cells of a column may be broken.
+/// Whether the cells of a column may be wrapped on a narrow terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cells {
-    Whole,
-    /// To this many columns at least.
-    Broken(usize),
+pub(crate) enum Wrap {
+    Never,
+    /// Yes, but to no less than this width.
+    ToWidth(usize),
 }
 
 /// Blanks between two columns.
@@ -106,9 +106,9 @@ pub(crate) fn fitted<const N: usize>(
         let shown = widths.iter().flatten();
         shown.clone().sum::<usize>() + GAP * shown.count().saturating_sub(1)
     };
-    let least = |column: usize| match columns[column].cells {
-        Cells::Whole => natural[column],
-        Cells::Broken(least) => least.min(natural[column]),
+    let least = |column: usize| match columns[column].wrap {
+        Wrap::Never => natural[column],
+        Wrap::ToWidth(least) => least.min(natural[column]),
     };
     // First leave out what has no room even when all others are as narrow as possible.
     loop {
@@ -203,19 +203,19 @@ mod tests {
         Column {
             heading: "#",
             usual: 0,
-            cells: Cells::Whole,
+            wrap: Wrap::Never,
             dispensable: 0,
         },
         Column {
             heading: "NAME",
             usual: 0,
-            cells: Cells::Broken(8),
+            wrap: Wrap::ToWidth(8),
             dispensable: 0,
         },
         Column {
             heading: "NOTE",
             usual: 0,
-            cells: Cells::Broken(8),
+            wrap: Wrap::ToWidth(8),
             dispensable: 1,
         },
     ];

@@ -2,7 +2,7 @@
 //! answered before `hello` (SPEC K3, K4).
 #![no_main]
 
-#[expect(dead_code, reason = "the tests of the contract use the rest")]
+#[expect(dead_code, reason = "the tests of the crate use the rest")]
 #[path = "../../../crates/control/tests/it/caller.rs"]
 mod caller;
 
