@@ -53,8 +53,8 @@ fn graph(folder: &str) -> Graph {
                 "root".to_owned()
             };
             if used != top(path) {
-                let uses = graph.get_mut(top(path)).expect("a module of the graph");
-                uses.insert(used);
+                let module = graph.get_mut(top(path)).expect("a module of the graph");
+                module.insert(used);
             }
         }
     }
