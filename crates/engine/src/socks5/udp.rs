@@ -5,8 +5,6 @@
 //! ends when it is idle for `idle_timeout`, when a change of the policy refuses every datagram (SPEC
 //! P11), and with the drain, as tunnels do.
 //!
-//! # Decisions and records
-//!
 //! Every datagram is judged by the settings in force when it arrives. The same destination under the
 //! same settings has the same decision, so the enforcement point decides once for each destination and
 //! generation of the settings, and `destinations` remembers the decision. It is recorded once, allowed
@@ -17,8 +15,6 @@
 //! Some datagrams are not requests: malformed ones, those from other senders than the client, and those
 //! from addresses that this association never sent to. They are dropped, and each kind is logged once in
 //! an association.
-//!
-//! # When the whole association is refused
 //!
 //! With `enable_socks5_udp = false` the command is not supported (0x07). Where the policy refuses
 //! all datagrams, in limited mode or when the proxy is disabled, the association is refused (0x02)
@@ -374,7 +370,7 @@ impl Association<'_> {
             Authorization::Pending(pending) if self.lookups.len() < MAX_LOOKUPS => {
                 let shared = Arc::clone(self.shared);
                 let outcome = async move {
-                    let permit = pending.decide(shared.live()).await?;
+                    let permit = pending.await_decider(shared.live()).await?;
                     match known_addresses {
                         Some(addresses) => Ok((permit.vet(&addresses)?, permit.flow().clone())),
                         None => vetted(&permit).await,
