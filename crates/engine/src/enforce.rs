@@ -122,7 +122,7 @@ impl Enforcer {
         match self.judge(generation, attempt, authority) {
             Authorization::Permitted(permit) => Ok(permit),
             Authorization::Refused(refusal) => Err(refusal),
-            Authorization::Pending(pending) => Box::pin(pending.decide(&self.live)).await,
+            Authorization::Pending(pending) => Box::pin(pending.evaluate(&self.live)).await,
         }
     }
 

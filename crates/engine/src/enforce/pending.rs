@@ -21,7 +21,7 @@ pub(crate) struct PendingDecision {
 impl PendingDecision {
     /// Has the decider evaluate it, and applies the answer within the policy (SPEC P8). That may take a
     /// while, so settings that came into force meanwhile must permit the attempt too.
-    pub(crate) async fn decide(self, live: &LivePolicy) -> Result<Permit, Refusal> {
+    pub(crate) async fn evaluate(self, live: &LivePolicy) -> Result<Permit, Refusal> {
         let Self {
             decider,
             mut permit,
