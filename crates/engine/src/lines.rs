@@ -9,11 +9,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 use std::time::Duration;
 
 use codex_network_policy::{Decision, Protocol};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::audit::{Override, Scope};

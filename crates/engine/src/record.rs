@@ -30,7 +30,7 @@ struct Server<'a> {
 }
 
 /// An allowed attempt that has ended.
-pub(crate) struct Flowed<'a> {
+pub(crate) struct EndedFlow<'a> {
     pub(crate) attempt: &'a Attempt,
     pub(crate) destination: DestinationKind,
     pub(crate) address: &'a str,
@@ -167,7 +167,7 @@ impl Recorder {
 
     /// Logs the end of an allowed attempt, unless it is a failure for which the client's budget has no
     /// room (SPEC R5).
-    pub(crate) fn flowed(&self, flow: &Flowed<'_>) {
+    pub(crate) fn flowed(&self, flow: &EndedFlow<'_>) {
         let ending = flow.ending;
         let connection = &flow.attempt.client.connection;
         if ending.is_failure() && !self.may_log(connection, "failed requests") {

@@ -14,8 +14,8 @@ fuzz_target!(|text: &str| {
         Ok(loaded) => {
             // The assignment set everything that is set, and its value follows its `=`.
             assert!(text.contains('='));
-            for (key, places) in loaded.settings.origins.iter() {
-                assert!(places.iter().all(|place| &*place.file == "-c"), "{key}");
+            for (key, lines) in loaded.settings.lines.iter() {
+                assert!(lines.iter().all(|line| &*line.file == "-c"), "{key}");
             }
         }
     }

@@ -6,7 +6,6 @@
 #[rustfmt::skip]
 #[path = "../../../crates/engine/src/socks5"]
 mod socks5 {
-    #[expect(dead_code, reason = "requests on connections use the rest")]
     pub(crate) mod address;
     #[path = "udp/header.rs"]
     pub(crate) mod header;
@@ -16,7 +15,7 @@ use std::net::SocketAddr;
 
 use codex_network_policy::Host;
 use libfuzzer_sys::fuzz_target;
-use socks5::header::{Flaw, MAX_WRITTEN, read, write_before};
+use socks5::header::{UdpHeaderError, MAX_WRITTEN, read, write_before};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(datagram) = read(bytes) else { return };
@@ -25,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
     // Every prefix of a header is incomplete.
     let header = bytes.len() - datagram.data.len();
     for end in 0..header {
-        assert_eq!(read(&bytes[..end]), Err(Flaw::Truncated));
+        assert_eq!(read(&bytes[..end]), Err(UdpHeaderError::Truncated));
     }
     let Some(ip) = datagram.host.as_ref().ok().and_then(Host::ip) else { return };
     let mut buffer = vec![0; MAX_WRITTEN];

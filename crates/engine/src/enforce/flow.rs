@@ -10,18 +10,17 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use codex_network_config::LogFlows;
 use codex_network_policy::Decision;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::attempt::{Attempt, Destination, DestinationKind, UNIX_SOCKET};
 use crate::audit::flow::FlowLevel;
 use crate::live_policy::Generation;
 use crate::outcome::{Ending, Outcome};
-use crate::record::{Flowed, Recorder};
+use crate::record::{EndedFlow, Recorder};
 
 /// A handle of a permitted attempt.
 #[derive(Clone, Debug)]
@@ -208,7 +207,7 @@ impl Drop for FlowState {
             }
             Destination::UnixSocket => (DestinationKind::UnixSocket, UNIX_SOCKET, 0),
         };
-        self.recorder.flowed(&Flowed {
+        self.recorder.flowed(&EndedFlow {
             attempt: &self.attempt,
             destination,
             address,

@@ -1,5 +1,5 @@
-//! What the head of an origin's answer says about its transfer codings and its connection
-//! (RFC 9112 sections 6.1, 7 and 9).
+//! The transfer codings and the keep-alive time in the head of an origin's answer (RFC 9112 sections
+//! 6.1, 7 and 9).
 //!
 //! hyper removes the framing: it decodes `chunked`, and reads to the end of the connection where
 //! another coding is the last. This module decides whether the other codings may go on, and how

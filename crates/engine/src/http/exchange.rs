@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +12,7 @@ use codex_network_policy::Scrutiny;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Body as _;
 use hyper::upgrade::Upgraded;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 

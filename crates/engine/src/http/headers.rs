@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn h1_a_connection_that_was_authenticated_itself_is_nobody_elses() {
+    fn h1_a_connection_that_was_authenticated_itself_is_not_pooled() {
         for (name, value, wanted) in [
             ("www-authenticate", "Negotiate", true),
             ("WWW-Authenticate", "ntlm TlRMTVNTUAAC", true),

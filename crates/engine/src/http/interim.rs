@@ -4,13 +4,12 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-
-use parking_lot::{Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::Session;

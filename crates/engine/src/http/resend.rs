@@ -7,14 +7,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-
-use parking_lot::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::body::RequestBody;
 use crate::incoming::BodyError;

@@ -209,10 +209,8 @@ async fn open<'a>(
     let peer = attempt.client.address;
     let switched_off = !generation.settings().socks5_udp;
     if switched_off && generation.policy().is_enabled() {
-        if shared
-            .recorder()
-            .may_log(&attempt.client.connection, "refused commands")
-        {
+        let connection = &attempt.client.connection;
+        if shared.recorder().may_log(connection, "refused commands") {
             tracing::info!(client = %peer, door = DOOR, command = ?request.command, "refused a command");
         }
         return Err(Reply::CommandNotSupported);
@@ -221,13 +219,12 @@ async fn open<'a>(
         Ok(host) => host.to_string().into_bytes(),
         Err(invalid) => invalid.text.clone(),
     };
-    let refusal = shared
-        .enforcer
-        .refuse_association(&generation, &attempt, &named, request.port);
+    let (enforcer, port) = (&shared.enforcer, request.port);
+    let refusal = enforcer.refuse_association(&generation, &attempt, &named, port);
     if refusal.is_some() {
         return Err(Reply::NotAllowed);
     }
-    let own = shared.enforcer.own().datagrams.clone();
+    let own = enforcer.own().datagrams.clone();
     let bound = match control.local_addr() {
         Ok(local) => Relay::bind(local, peer, request.port, &own).await,
         Err(error) => Err(error),
@@ -555,9 +552,8 @@ impl Association<'_> {
     /// Whether the client may cause another log line.
     fn may_log(&self) -> bool {
         let connection = &self.attempt.client.connection;
-        self.shared
-            .recorder()
-            .may_log(connection, "dropped datagrams")
+        let recorder = self.shared.recorder();
+        recorder.may_log(connection, "dropped datagrams")
     }
 
     /// Logs how many datagrams the forgotten refusals have dropped, without the recorded ones.

@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn h12_what_is_no_answer_is_known_as_early_as_it_can_be() {
-        for (text, flaw) in [
+        for (text, error) in [
             ("S", ConnectAnswerError::StatusLine),
             ("SSH-2.0-OpenSSH\r\n", ConnectAnswerError::StatusLine),
             ("http/1.1 200 OK\r\n", ConnectAnswerError::StatusLine),
@@ -284,7 +284,7 @@ mod tests {
                 ConnectAnswerError::Content,
             ),
         ] {
-            assert_eq!(read_every_way(text.as_bytes()), Err(flaw), "{text:?}");
+            assert_eq!(read_every_way(text.as_bytes()), Err(error), "{text:?}");
         }
     }
 

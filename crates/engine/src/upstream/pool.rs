@@ -10,12 +10,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 use std::time::Duration;
 
 use codex_network_policy::Authority;
 use hyper::client::conn::http1::SendRequest;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
