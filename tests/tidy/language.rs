@@ -16,6 +16,7 @@ const CLEAN: &[&str] = &[
     "clippy.toml",
     "crates/config/",
     "crates/control/",
+    "crates/engine/",
     "crates/files/",
     "crates/policy/",
     "ctl/",

@@ -79,7 +79,7 @@ impl Generation {
         &self.settings
     }
 
-    /// What the process was given besides the settings.
+    /// Input of the process besides the settings.
     pub fn supplied(&self) -> &Supplied {
         &self.supplied
     }
