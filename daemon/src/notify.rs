@@ -25,7 +25,7 @@ pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload has begun. `ready` ends it, with any result.
+/// Reports that a reload has begun. Call [`ready`] when the reload has ended, even if it failed.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -105,7 +105,8 @@ pub(crate) fn store(name: &str, socket: &impl AsFd) {
 ///
 /// # Errors
 ///
-/// When the message cannot be sent. The service manager reports no errors of its own.
+/// Returns an error if the message cannot be sent. The service manager reports no errors of its
+/// own.
 pub(crate) fn keep(name: &str, descriptor: &impl AsFd) -> io::Result<()> {
     // A descriptor that is already stored under this name would come back too.
     tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);

@@ -43,7 +43,7 @@ impl ReloadWaiters {
     ///
     /// # Errors
     ///
-    /// When too many wait already.
+    /// Returns an error if too many wait already.
     pub(super) fn join(&self) -> Result<Joined, ReloadError> {
         let mut state = self.lock();
         let (waiter, outcome) = oneshot::channel();

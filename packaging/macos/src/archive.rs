@@ -31,7 +31,8 @@ const COMPONENT: [(&str, bool); 4] = [
 ///
 /// # Errors
 ///
-/// When a file is missing, a Mac would not start a program, or the archive cannot be written.
+/// Returns an error if a file is missing, a Mac would not start a program, or the archive cannot be
+/// written.
 pub fn build(places: &Places, version: &str) -> anyhow::Result<Vec<u8>> {
     for line in CONTENTS {
         if let From::Program(name) = line.from {

@@ -37,7 +37,7 @@ const WRITTEN: &str = env!("CARGO_MANIFEST_DIR");
 ///
 /// # Errors
 ///
-/// When a file or directory cannot be read or written.
+/// Returns an error if a file or directory cannot be read or written.
 pub fn write(directory: &Path) -> anyhow::Result<()> {
     let pages = make(directory, "man")?;
     proxy_page::write(&proxy(), &pages)?;
