@@ -143,7 +143,7 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// Returns an error if the bytes do not have the form that `to_bytes` writes.
+    /// Returns an error if the bytes do not have the form that [`to_bytes`](Self::to_bytes) writes.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, NotCaptured> {
         let mut sources = Self::none();
         let mut secrets = Secrets::default();

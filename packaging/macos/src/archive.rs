@@ -77,7 +77,7 @@ pub fn build(places: &Places, version: &str) -> anyhow::Result<Vec<u8>> {
     amend(&plain)
 }
 
-/// Writes the archive again, with the parts that `embala-pkg` lacks.
+/// Rewrites the archive with the parts that `embala-pkg` does not write.
 fn amend(plain: &Path) -> anyhow::Result<Vec<u8>> {
     let mut archive = XarReader::new(Cursor::new(std::fs::read(plain)?))
         .context("cannot read the package back")?;

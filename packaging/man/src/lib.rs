@@ -60,7 +60,7 @@ fn make(directory: &Path, name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Copies the files of this folder whose names end in a section, as `.5`.
+/// Copies the files of this folder whose names end in the number of a section, such as `.5`.
 fn copy_written_pages(to: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot copy the man pages of {WRITTEN}");
     for entry in fs::read_dir(WRITTEN).with_context(cannot)? {
