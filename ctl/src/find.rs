@@ -19,9 +19,10 @@ const PROGRAM: &str = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
 /// Which users' proxies a command trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyTrust {
-    /// Any user's if the flag names the socket; else root's and the caller's own.
+    /// If the flag names the socket, the proxy of any user; else root's and the caller's own.
     ByFlag,
-    /// Root's only, even if another is named: the command changes the system by the proxy's answer.
+    /// Only root's proxy, even if another is named: the proxy's answer decides how the command
+    /// changes the system.
     RootOnly,
 }
 

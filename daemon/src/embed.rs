@@ -20,20 +20,18 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
+pub use builder::NetworkProxyBuilder;
+use builder::{Configuration, ListenOptions, PermittedDoors, Reserved};
 use codex_network_config::{Settings, Sources, UpstreamProxies, Widening};
 use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, Engine};
 use codex_network_policy::{Interception, Mode};
-use tokio::sync::mpsc;
-
-pub use builder::NetworkProxyBuilder;
-use builder::{Configuration, ListenOptions, PermittedDoors, Reserved};
 pub use error::NetworkProxyError;
 use issuer::EmbeddedIssuer;
 pub use observer::BlockedRequestObserver;
 use observer::ObserverTask;
+use parking_lot::Mutex;
 use running::{Listener, Running};
+use tokio::sync::mpsc;
 
 /// A proxy that is ready to run: its listeners are bound, and clients that connect wait. The [crate's
 /// documentation](crate) has an example.
@@ -83,7 +81,7 @@ impl NetworkProxy {
     ///
     /// # Errors
     ///
-    /// When a listener cannot be used; then none of them serves.
+    /// Returns an error if a listener cannot be used; then none of them serves.
     #[expect(
         clippy::unused_async,
         reason = "it must be called inside a runtime, which `async` makes visible"
@@ -157,7 +155,7 @@ impl NetworkProxyHandle {
     ///
     /// # Errors
     ///
-    /// When the settings cannot be used. Then the old ones stay in force.
+    /// Returns an error if the settings cannot be used. Then the old ones stay in force.
     pub async fn replace(&self, settings: Settings) -> Result<(), NetworkProxyError> {
         let given = Configuration::Settings(Box::new(settings));
         self.running.put_in_force(Some(given)).await.map(drop)
@@ -188,7 +186,7 @@ impl NetworkProxyHandle {
     ///
     /// # Errors
     ///
-    /// When a requirement forbids it (SPEC C6).
+    /// Returns an error if a requirement forbids it (SPEC C6).
     pub fn set_mode(&self, mode: Mode) -> Result<(), Widening> {
         self.running.engine.set_mode(mode).map(|_generation| ())
     }

@@ -75,7 +75,7 @@ enum Event {
     Gone(u64),
     /// A loader has finished, with the number of its load.
     Loaded(u32, anyhow::Result<Loaded>),
-    /// A file of the system has changed, says the watch with this number.
+    /// The watch with this number has reported that a file of the system has changed.
     SystemFilesChanged(u32),
     /// A loader has read the files of the system, with the number of the reading.
     SystemFilesRead(u32, anyhow::Result<Loaded>),
@@ -532,7 +532,7 @@ impl Monitor {
         match descriptors() {
             Ok(descriptors) => self.send(message, &descriptors),
             Err(error) => {
-                // A worker that waits for settings that do not come is useless.
+                // The worker waits for settings that it will not get, so it must be replaced.
                 self.kill_worker();
                 tracing::error!("cannot hand the settings over: {error:#}");
             }

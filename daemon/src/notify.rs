@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 #[cfg(target_os = "linux")]
 use {
     nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg},
@@ -16,8 +17,6 @@ use {
     std::os::unix::net::UnixDatagram,
 };
 
-use sd_notify::NotifyState;
-
 use crate::privsep::message::{Fallback, Mode, Name, WorkerReport};
 
 /// The service is up, or up again after a reload.
@@ -25,7 +24,7 @@ pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload has begun. `ready` ends it, with any result.
+/// Reports that a reload has begun. Call [`ready`] when the reload has ended, even if it failed.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -105,7 +104,8 @@ pub(crate) fn store(name: &str, socket: &impl AsFd) {
 ///
 /// # Errors
 ///
-/// When the message cannot be sent. The service manager reports no errors of its own.
+/// Returns an error if the message cannot be sent. The service manager reports no errors of its
+/// own.
 pub(crate) fn keep(name: &str, descriptor: &impl AsFd) -> io::Result<()> {
     // A descriptor that is already stored under this name would come back too.
     tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);

@@ -22,7 +22,7 @@ impl Client for HttpClient {
 
     fn refusals(&self, scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         match scheme {
-            // The body of H5.
+            // The body of a refusal (SPEC H5).
             Scheme::Http => &[r#""reason":"not_allowed""#],
             Scheme::Https => &["Tunnel failed, got: 403"],
         }
@@ -35,7 +35,7 @@ impl Intercepted for HttpClient {
     }
 
     fn write_refusals(&self) -> &'static [&'static str] {
-        // The body of H5.
+        // The body of a refusal (SPEC H5).
         &[r#"CODEX_NETWORK_POLICY_DECISION {"decision":"deny","reason":"method_not_allowed""#]
     }
 

@@ -16,10 +16,9 @@ use std::thread;
 use e2e::client::{Connection, Response, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine, Signal};
 use e2e::origin::{Answer, Origin};
+pub(crate) use e2e::port::Reserved;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::{Value, json};
-
-pub(crate) use e2e::port::Reserved;
 
 fn get(door: SocketAddr, host: &str, port: u16) -> Response {
     Connection::open(door).exchange(&format!(
@@ -84,8 +83,8 @@ fn c7_concurrent_reloads_are_all_answered_and_the_last_file_wins() {
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
 }
 
-/// Reload requests on a few connections at a time, with signals in between: a load serves all requests
-/// that arrived before it began.
+/// Reload requests arrive on a few connections at a time, with signals in between. One load answers
+/// all requests that arrived before it began.
 #[test]
 fn c7_hundreds_of_reload_requests_are_merged_and_all_answered() {
     const REQUESTERS: usize = 200;
@@ -355,6 +354,6 @@ fn c5_a_changed_log_filter_is_applied_or_a_warning() {
         .any(|line| line.level() == Some("WARN") && line.message_contains("log"));
     assert!(
         applied || warned,
-        "the setting is neither used nor spoken of"
+        "the setting neither takes effect nor causes a warning"
     );
 }

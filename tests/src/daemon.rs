@@ -17,12 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+pub use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
-
-pub use nix::sys::signal::Signal;
 
 pub use self::config::Config;
 use self::log::Log;
@@ -277,8 +276,8 @@ impl Launch {
         self
     }
 
-    /// Uses any text as the configuration file. The text must keep the daemon on loopback: give it
-    /// a resolver.
+    /// Uses any text as the configuration file. The text must name a
+    /// resolver on loopback, so that no lookup leaves this machine.
     #[must_use]
     pub fn config_text(mut self, text: &str) -> Self {
         text.clone_into(&mut self.text);

@@ -1,7 +1,6 @@
 //! The service on the machine, for one test at a time: never run before, with a configuration, and
 //! with access to the service manager.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use e2e::client::Connection;
@@ -10,6 +9,7 @@ use e2e::origin::{Answer, Origin};
 use e2e::process::find_field;
 use e2e::program::Run;
 use e2e::wait::{TIMEOUT, poll};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 use crate::machine::{Machine, machine};
@@ -293,8 +293,8 @@ pub(crate) fn request(url: &str) -> String {
 /// How long clients may wait after a worker is killed (issue 3).
 pub(crate) const ONE_SECOND: Duration = Duration::from_secs(1);
 
-/// The longest wait of a client without a stall, on a slow and noisy machine too. The stalls that
-/// the tests look for last for 30 s (`drain_timeout`) or without end.
+/// The longest wait of a client without a stall, on a slow and noisy machine too. The tests look
+/// for stalls, which last 30 s (`drain_timeout`) or longer.
 pub(crate) const NO_STALL: Duration = Duration::from_secs(10);
 
 impl Entry {

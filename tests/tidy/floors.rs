@@ -94,7 +94,7 @@ fn uses(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The first names in a group of a `use`, from behind its brace.
+/// The first segment of each path in a group of a `use`. The text begins after the opening brace.
 fn names_of(group: &str) -> Vec<String> {
     let (mut depth, mut names, mut begins) = (0, Vec::new(), true);
     for (at, character) in group.char_indices() {

@@ -21,6 +21,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use codex_network_policy::{ListKind, Mode, Pattern, Unlisted};
+use daemon::DaemonRequirements;
+use requirement::Requirement;
 
 use crate::catalogue::{self, Bound, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
@@ -30,8 +32,6 @@ use crate::read::{self, MODES};
 use crate::settings::Sandbox;
 use crate::text::TextSpan;
 use crate::toml_tree::{TomlTable, TomlValue};
-use daemon::DaemonRequirements;
-use requirement::Requirement;
 
 /// Tables of a configuration that no requirements of another program have.
 const CONFIGURATION: [&str; 2] = [TopTable::NetworkProxy.name(), TopTable::Network.name()];
@@ -157,8 +157,8 @@ impl Requirements {
         }
     }
 
-    /// A list of paths, or a map of them to `"allow"` and `"deny"`. It names the sockets that may
-    /// be listed, and so forbids "all".
+    /// A list of paths, or a map of them to `"allow"` and `"deny"`. Configurations may list
+    /// only these sockets, and may not allow all.
     fn add_unix_sockets(&mut self, raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
         let Some(setting) = raw.get(Key::UNIX_SOCKETS) else {
             return;

@@ -139,7 +139,7 @@ impl Accept {
         self.listener.accept().await
     }
 
-    /// The connection as the limits see it.
+    /// The handle of a connection, for the limits on users and clients.
     fn connection(&self, stream: &TcpStream, client: SocketAddr) -> ConnectionHandle {
         let local = if self.address.ip().is_unspecified() {
             stream.local_addr().unwrap_or(self.address)

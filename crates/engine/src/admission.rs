@@ -266,8 +266,8 @@ impl Admission {
         })
     }
 
-    /// Makes a plan and carries it out. A connection that has ended meanwhile has already freed its
-    /// slot.
+    /// Plans which clients are admitted and which connections end, and does it. A connection that
+    /// has ended in the meantime has already freed its slot.
     fn settle(
         self: &Arc<Self>,
         bounds: Bounds,

@@ -17,13 +17,12 @@ mod watched;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use addresses::AllowedBy;
+pub(crate) use addresses::{LeadsTo, VettedAddrs};
 use codex_network_policy::{
     Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, InterceptionSupport,
     NoProxyListeners, ProxyListeners, Request, RequestKind, TunnelContent, UnixSocketSupport,
 };
-
-use addresses::AllowedBy;
-pub(crate) use addresses::{LeadsTo, VettedAddrs};
 use detail::AUTHORITY_MISMATCH;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 pub(crate) use flow::{Flow, WeakFlow};
@@ -177,7 +176,7 @@ impl Enforcer {
     }
 
     /// Refuses a request inside intercepted TLS whose authority is not that of the connection. The
-    /// record names the connection's authority: the client is not connected to the other one.
+    /// record names the connection's authority, since that is where the client is connected.
     pub(crate) fn refuse_misdirected(
         &self,
         generation: &Generation,
@@ -316,7 +315,7 @@ impl Permit {
         }
     }
 
-    /// How it came to be permitted.
+    /// The source of the permission.
     pub(crate) fn allowed(&self) -> AllowedBy {
         AllowedBy::of(self.decision)
     }

@@ -9,10 +9,11 @@ use crate::outcome::{Ending, Fault, Logged, Outcome};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
-    /// How the attempt ends.
+    /// The outcome that the record of the attempt shows.
     pub(crate) outcome: Outcome,
     pub(crate) kind: FailureKind,
-    /// For the client and the log. It holds no detail of the resolver or the system (SPEC H7).
+    /// The text for the client and the log. It holds no detail of the resolver or the system (SPEC
+    /// H7).
     pub(crate) text: String,
     /// The text that the sources of the error add, for the log only.
     pub(crate) detail: Option<String>,

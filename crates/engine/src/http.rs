@@ -33,27 +33,26 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use body::{AnswerBody, RequestBody};
 use bytes::Bytes;
+pub(crate) use client_stream::ClientEnd;
+use client_stream::{ClientStream, Stop, Timeouts};
 use codex_network_config::Limits;
 use codex_network_policy::RequestKind;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+pub(crate) use http2::serve_inside as serve_inside_http2;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-
-pub(crate) use body::{AnswerBody, RequestBody};
-pub(crate) use client_stream::ClientEnd;
-use client_stream::{ClientStream, Stop, Timeouts};
-pub(crate) use http2::serve_inside as serve_inside_http2;
 pub(crate) use inside::Inside;
 use interim::InterimQueue;
 pub(crate) use origin_connections::OriginConnections;
+use parking_lot::Mutex;
 use request_state::{RequestState, UpgradeState};
 use target::TargetError;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use upgrade::{Switched, UpgradeOffer};
 use watched_requests::WatchedRequests;
 
@@ -76,7 +75,7 @@ pub(crate) const DOOR: &str = "http";
 /// How long a connection may still begin requests after a drain has begun.
 const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The parts of the engine, as all doors share them.
+/// The parts of the engine that all doors share.
 pub(crate) type Shared = SharedParts<RequestBody>;
 
 /// The state that the requests of one connection share.
@@ -117,7 +116,7 @@ impl Role {
     }
 }
 
-/// The next use of a connection, after an answer that ends HTTP on it.
+/// The use of a connection after an answer that ends HTTP on it.
 pub(crate) enum Next {
     /// After a CONNECT: a connection to the destination.
     Connected(Permit, Connection),
@@ -223,7 +222,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         .preserve_header_case(true)
         // An origin need not send a date, and a proxy adds none for it (RFC 9110 section 6.6.1).
         .auto_date_header(false)
-        // hyper's defaults are right for the rest: keep-alive; it refuses invalid fields and spaces in
+        // The other defaults of hyper fit: keep-alive; it refuses invalid fields and spaces in
         // request lines, as the framing has done before; no timer, since `ClientStream` has the timeouts;
         // no answer waits for the next one of a pipeline.
         // The framing already has stricter limits than these.
@@ -317,7 +316,7 @@ impl Session {
         self.shared.live().current().settings().daemon.limits
     }
 
-    /// Resolves when the connection should end after the request in hand.
+    /// Completes when the connection should take no request after the current one.
     async fn should_end(&self) {
         match &self.role {
             Role::Proxy => {
@@ -407,7 +406,7 @@ impl Session {
         tracing::info!(client = %self.address, door = self.role.door(), "refused a malformed request: {why}");
     }
 
-    /// Makes the connection something else once the answer in hand has been sent.
+    /// Sets the use of the connection after the current answer has been sent.
     fn become_next(&self, next: Next) {
         *self.next.lock() = Some(next);
     }

@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     Proxy,
 }
 
-/// Whether the log has a line about a failure besides its event.
+/// Whether the log has a line about a failure in addition to the failure's event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Logged {
     /// It has a record or a line of its own.

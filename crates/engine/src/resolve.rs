@@ -40,9 +40,9 @@ const MAX_ADDRESSES: usize = 256;
 /// How an engine resolves names.
 #[derive(Clone)]
 pub(crate) enum Resolver {
-    /// By the hosts file and DNS, as the settings say.
+    /// The hosts file and DNS, configured by the settings.
     Dns(Arc<DnsResolver>),
-    /// By a resolver of the embedder. It outlives the settings.
+    /// The embedder's resolver. New settings do not replace it.
     Own(Arc<dyn Resolve>),
 }
 
@@ -112,7 +112,8 @@ pub struct ResolverOptions {
     pub timeout: Duration,
     /// The hosts file; `None` is the system's, which may be missing.
     pub hosts_file: Option<PathBuf>,
-    /// The contents of the files, if another process has read them. Then no file is opened.
+    /// The contents of the files, if another process has read them. The resolver then opens no
+    /// file.
     pub files: ResolverFiles,
 }
 
@@ -139,7 +140,7 @@ impl DnsResolver {
     ///
     /// # Errors
     ///
-    /// When a named hosts file cannot be read, or the DNS client cannot be made.
+    /// Returns an error if a named hosts file cannot be read, or the DNS client cannot be made.
     pub fn new(options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
         let hosts = match (&options.files.hosts, &options.hosts_file) {
             (Some(content), _) => Hosts::parse(content),

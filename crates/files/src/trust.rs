@@ -158,7 +158,7 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// When others may write to it, or when it cannot be inspected.
+    /// Returns an error if others may write to it, or it cannot be inspected.
     pub fn check_own_directory(self, path: &Path) -> Result<(), Untrusted> {
         let metadata = path.metadata().map_err(|error| Untrusted::Unseen {
             path: path.to_owned(),
@@ -194,7 +194,7 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// When the path cannot be inspected.
+    /// Returns an error if the path cannot be inspected.
     pub fn inspect(self, path: &Path) -> Result<Vec<Inspected>, Untrusted> {
         self.walk(path).map(|walk| walk.passed)
     }

@@ -93,8 +93,8 @@ struct AddressRule {
 }
 
 impl DomainSet {
-    /// Finds the rule that covers a host: its own entry before a suffix, a longer suffix before a
-    /// shorter one, `*` last.
+    /// Finds the rule that covers a host. An entry for the host itself wins over a suffix, a longer
+    /// suffix over a shorter one, and any of them over `*`.
     pub fn find(&self, host: &Host) -> Option<Listed> {
         let [found] = Self::find_in([self], host);
         found

@@ -110,7 +110,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// When a list's names take more than 4 GiB.
+    /// Returns an error if a list's names take more than 4 GiB.
     pub fn compile(spec: &PolicySpec) -> Result<Self, PolicyError> {
         let exceptions = spec.local_exceptions.as_deref();
         let lists = Lists {
@@ -182,7 +182,7 @@ impl Policy {
         &self.lists.denied
     }
 
-    /// The text of the rule in a decision of this policy.
+    /// Returns the rule that a decision of this policy refers to.
     pub fn rule(&self, rule: RuleRef) -> Option<Rule> {
         match rule {
             RuleRef::Allowed(id) => self.lists.allowed.rule(id),

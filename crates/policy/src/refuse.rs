@@ -30,7 +30,8 @@ impl Policy {
         Some(Decision::deny(Source::ProxyState, reason, None))
     }
 
-    /// The refusal of every datagram, whatever its destination, if there is one (SPEC P7, L6).
+    /// The decision that refuses all datagrams, or `None` if each destination is judged (SPEC P7,
+    /// L6).
     pub fn refuses_datagrams(&self) -> Option<Decision> {
         let limited = (self.mode == Mode::Limited)
             .then(|| Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None));

@@ -249,7 +249,8 @@ mod tests {
             }
         };
         let found = check(&facts(proxy.id()));
-        // No process has this id. A process of another user shows as little.
+        // No process has this id. It stands in for a process of another user, whose files are
+        // hidden too.
         let lost = check(&facts(0));
         drop(proxy.stdin.take());
         proxy.wait().expect("it ends");

@@ -92,7 +92,7 @@ impl Subject {
         }
     }
 
-    /// The tree of another machine.
+    /// The subject for `--root`: the files of another machine below a directory.
     fn tree(root: &Path) -> Result<Self, ReloadProblem> {
         if !root.is_dir() {
             let message = format!(

@@ -6,14 +6,13 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use codex_network_config::{Listen, Settings, Supplied, UpstreamProxies, Widening, duration_text};
 use codex_network_engine::{Door, Engine, GenerationNumber, Listening};
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OwnedMutexGuard;
 
 use super::NetworkProxyError;
@@ -135,11 +134,12 @@ impl Running {
         Ok(running)
     }
 
-    /// Puts settings in force: these, or the configuration of the builder, read again.
+    /// Puts new settings in force: those of `given`, or else of the builder's configuration, read
+    /// again.
     ///
     /// # Errors
     ///
-    /// When the settings cannot be used. Then the old ones stay in force.
+    /// Returns an error if the settings cannot be used. Then the old ones stay in force.
     pub(super) async fn put_in_force(
         self: &Arc<Self>,
         given: Option<Configuration>,

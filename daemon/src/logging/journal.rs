@@ -14,6 +14,7 @@ mod connected;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 
+pub(super) use connected::Connected;
 use tracing::{Level, Metadata};
 use tracing_core::callsite::DefaultCallsite;
 use tracing_core::{Kind, metadata};
@@ -21,7 +22,6 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 
 use super::captured::Captured;
-pub(super) use connected::Connected;
 
 /// The journal's socket.
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -40,7 +40,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// When there is no journal.
+    /// Returns an error if there is no journal.
     pub(super) fn open() -> io::Result<Self> {
         let layer = tracing_journald::layer()?
             .with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())
@@ -55,7 +55,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// When the journal is gone.
+    /// Returns an error if the journal is gone.
     pub(super) fn write(&self, event: &Captured) -> io::Result<()> {
         // Sends nothing and does not block: the kernel checks whether a process has the socket
         // open.

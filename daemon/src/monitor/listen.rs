@@ -68,8 +68,8 @@ enum SocketKind {
     SwitchedOff,
 }
 
-/// The changes to the sockets that new settings need: bound already, not yet in force. New sockets
-/// do not listen before [`listen`](Prepared::listen).
+/// The changes to the sockets that new settings need. The sockets are bound and not yet in force:
+/// they listen only after [`listen`](Prepared::listen).
 #[derive(Debug)]
 pub(super) struct Prepared([SocketChange; 3]);
 

@@ -67,7 +67,7 @@ enum Version {
 ///
 /// # Errors
 ///
-/// When the service manager does not take its descriptors.
+/// Returns an error if the service manager does not take its descriptors.
 pub(super) fn leave(worker: &Worker) -> io::Result<()> {
     let process = process::open(worker.pid())?;
     notify::keep(PROCESS, &process)?;
@@ -403,13 +403,13 @@ mod tests {
         whole.process = None;
         let minute = Duration::from_secs(60);
         assert!(Predecessor::adopt(whole, minute, events).is_none());
-        // Its channel has ended, so it ends itself.
+        // The worker's channel has ended, so the worker ends itself.
         assert!(receiver.receive().expect("a channel").is_none());
         child.kill().expect("our own child");
         child.wait().expect("our own child");
     }
 
-    /// A past bug: answered requests counted on, and the worker was killed for the 257th.
+    /// A past bug: requests counted as pending after their answer, so the 257th killed the worker.
     #[test]
     fn l15_an_adopted_worker_may_ask_for_any_number_of_certificates_one_after_the_other() {
         let child = Command::new("sleep").arg("1000").spawn();

@@ -244,7 +244,7 @@ pub(super) fn listen(
                     Event::Garbled(number, "it requests too many certificates".to_owned())
                 }
                 Ok(ToMonitor::HandedOver) if is_leaving.load(Ordering::Acquire) => {
-                    // A loop that has ended needs no event.
+                    // Sending fails only if the event loop has ended, which needs no event.
                     let _ = events.send(Event::Said(number, ToMonitor::HandedOver));
                     return;
                 }

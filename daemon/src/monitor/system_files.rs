@@ -59,11 +59,11 @@ impl Monitor {
         }
     }
 
-    /// A reload begins, whose loader reads the files too.
+    /// Cancels a reading that runs, since a reload begins whose loader reads the files too.
     pub(super) fn stop_reading(&mut self) {
         if self.followed.reading.take().is_some() {
             self.followed.readings = self.followed.readings.wrapping_add(1);
-            // If the reload fails, they are still to be read.
+            // If the reload fails, the files must still be read.
             self.followed.state = Freshness::Changed;
         }
     }

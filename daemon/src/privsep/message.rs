@@ -9,11 +9,11 @@ mod parts;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(crate) use first_settings::FirstSettings;
+
 use super::layout::{Reader, Writer};
 use super::ticket::{QuestionId, Ticket};
 use crate::ca::PublicKey;
-
-pub(crate) use first_settings::FirstSettings;
 
 /// Longest message to the monitor: a rejection with its text.
 pub(crate) const MAX_TO_MONITOR: usize = 64 * 1024;
@@ -104,9 +104,9 @@ pub(crate) enum Fallback {
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Problems {
-    /// For people, over several lines.
+    /// The problems as text for people, on several lines.
     pub(crate) text: String,
-    /// For programs; the monitor does not parse it. Empty if there is nothing to add.
+    /// The problems in a form for programs, which the monitor does not parse. May be empty.
     pub(crate) detail: String,
 }
 

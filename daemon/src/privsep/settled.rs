@@ -93,7 +93,8 @@ pub(crate) enum SocketAccess {
     Owner,
     /// One group is named, and nothing else.
     Group(u32),
-    /// Users, or several groups: file permissions cannot express that.
+    /// Users or several groups are named, which file permissions cannot express. Every user may
+    /// connect, and the worker checks the caller.
     Everyone,
 }
 

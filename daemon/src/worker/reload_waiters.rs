@@ -5,7 +5,6 @@
 //! since any user of this machine can request a reload through the admin API.
 
 use parking_lot::{Mutex, MutexGuard};
-
 use tokio::sync::oneshot;
 
 use crate::privsep::ticket::{Ticket, WorkerTickets};
@@ -43,7 +42,7 @@ impl ReloadWaiters {
     ///
     /// # Errors
     ///
-    /// When too many wait already.
+    /// Returns an error if too many wait already.
     pub(super) fn join(&self) -> Result<Joined, ReloadError> {
         let mut state = self.lock();
         let (waiter, outcome) = oneshot::channel();

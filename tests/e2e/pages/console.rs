@@ -19,7 +19,7 @@ pub(super) struct Console {
     daemon: Option<Daemon>,
     origin: Origin,
     directory: TempDir,
-    /// Never answers, so that no name is looked up off this machine.
+    /// A name server that never answers, so no lookup leaves this machine.
     mute: UdpSocket,
 }
 

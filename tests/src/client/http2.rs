@@ -18,7 +18,7 @@ use crate::tls::{self, Session, Writes};
 use crate::wait::TIMEOUT;
 use crate::wire::Fields;
 
-/// Bytes that the server may send before they are read: in a stream, and in all of them.
+/// The flow-control windows for the server, in bytes: of each stream, and of the connection.
 const STREAM_WINDOW: u32 = 2 << 20;
 const WINDOW: u32 = 5 << 20;
 

@@ -29,7 +29,8 @@ fn r4_a_stopped_journal_blocks_no_request() {
     traffic.recovers(&service, gone);
     let attempts = traffic.finish(&service);
     assert!(failures(&attempts).is_empty(), "{:#?}", failures(&attempts));
-    // The monitor finds the new sockets. A confined worker may not connect: the next one does.
+    // The monitor connects to the journal's new sockets. A confined worker may not, but the next
+    // worker gets a connection.
     service.systemctl(&["reload", SERVICE]).succeeded();
     service.wait_for_message("reloaded");
     service.systemctl(&["restart", SERVICE]).succeeded();

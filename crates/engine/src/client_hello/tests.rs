@@ -164,7 +164,7 @@ fn m2_a_hello_of_64_kib_passes_and_a_longer_one_is_refused_by_its_header() {
     };
     let most = padded(MAX_MESSAGE - 100);
     assert_eq!(read(&records(&most, 1 << 14)), found(None, Alpn::default()));
-    // The extensions alone cannot fill it: many cipher suites do.
+    // Extensions alone cannot reach the limit, so cipher suites fill the rest.
     let mut hello = Hello::new(&[server_name(b"a.test")]);
     let rest = MAX_MESSAGE - (hello.message().len() - MESSAGE_HEADER);
     hello.cipher_suites.extend(vec![0x0a; rest]);

@@ -110,7 +110,8 @@ impl Flow {
 
     /// Sets the end, unless one is set.
     pub(crate) fn end(&self, ending: Ending) {
-        // The drain cuts connections in any order. That looks as if one of the ends had broken.
+        // The drain cuts a client and its upstream in any order, which would look like a failure of
+        // one of them.
         let ending = if ending.outcome != Outcome::Completed && self.0.recorder.is_cut() {
             Ending::plain(Outcome::Drained)
         } else {

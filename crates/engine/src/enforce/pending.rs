@@ -50,7 +50,7 @@ impl PendingDecision {
             });
         }
         if !now.is_allow() {
-            // The rule that decided is from the settings in force now.
+            // A rule of the settings that are in force now has refused it.
             permit.generation = current;
             return Err(permit.refuse(now));
         }

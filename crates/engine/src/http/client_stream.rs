@@ -31,7 +31,7 @@ pub(super) struct Timeouts {
     pub(super) idle: Duration,
 }
 
-/// Why the stream was ended for hyper before the client ended it.
+/// The reason why hyper was shown the end of the stream before the client ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Malformed(FramingError),
@@ -60,9 +60,10 @@ impl ClientEnd for TcpStream {
 /// How often a half-closed client is checked for a reset.
 const RESET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When and how often the kernel probes the host of a half-closed client whether the connection is
-/// still there. A client that has closed it altogether looks the same until its host forgets the
-/// connection (Linux: after a minute, `tcp_fin_timeout`) and answers with a reset.
+/// TCP keep-alive on the connection of a half-closed client: the idle time before the first probe,
+/// and the interval of further ones. A client that has closed both directions looks half-closed
+/// until its host forgets the connection (Linux: after a minute, `tcp_fin_timeout`) and answers
+/// with a reset.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -35,7 +35,7 @@ pub(super) enum UpgradeState {
     None = 0,
     /// A request offers it, and has no answer yet.
     Requested = 1,
-    /// It has changed: the bytes are no longer HTTP.
+    /// The protocol has changed: the bytes are no longer HTTP.
     Done = 2,
 }
 
@@ -76,7 +76,8 @@ impl RequestState {
         self.0.request.load(Ordering::Relaxed) == WAITS
     }
 
-    /// Notes for each request, before hyper reads it, whether its URL has no path.
+    /// Records for each request whether its URL lacks a path. Call it before hyper reads the
+    /// request.
     pub(super) fn note_pathless(&self, requests: impl Iterator<Item = bool>) {
         self.pathless().extend(requests);
     }

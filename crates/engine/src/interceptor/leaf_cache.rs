@@ -8,11 +8,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-use parking_lot::Mutex;
 use std::time::{Duration, SystemTime};
 
 use codex_network_policy::Host;
+use parking_lot::Mutex;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls::ServerConfig;
@@ -101,7 +100,7 @@ impl LeafSource {
     ///
     /// # Errors
     ///
-    /// When the system has no randomness.
+    /// Returns an error if the system has no randomness.
     pub(crate) fn new(
         issuer: Arc<dyn LeafIssuer>,
         clock: Arc<dyn Clock>,
@@ -349,7 +348,7 @@ mod tests {
         ConnectionHandle::new(([192, 0, 2, 1], number).into(), local)
     }
 
-    /// More than any test requests.
+    /// A budget that no test uses up.
     fn plenty() -> LeafBudget {
         let rate = Rate {
             burst: 100_000,

@@ -4,8 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{Either, select};
@@ -15,6 +13,7 @@ use hickory_resolver::{
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::rr::{Name, RData, Record, RecordType},
 };
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::{DnsCache, DnsQuestion};
@@ -32,7 +31,7 @@ const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 /// is vetted, so the wait is longer. The wait for IPv4 addresses has no such limit: on a machine without
 /// a route for IPv6, only IPv4 works.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
-/// How long a silent name server is queried last.
+/// How long a name server that did not answer is queried only after all others.
 const SILENCE_PENALTY: Duration = Duration::from_secs(30);
 /// The name of a query that a live server answers at once, since every resolver serves this zone itself
 /// (RFC 6303 section 4.2).

@@ -78,7 +78,7 @@ enum DestinationState {
 pub(crate) enum Known<'a> {
     /// Unknown. It must be judged.
     Unknown,
-    /// It was permitted under other settings. It must be judged again, with its addresses.
+    /// It was permitted under earlier settings. It and its addresses must be judged again.
     Outdated(&'a VettedAddrs),
     /// It is being looked up.
     Resolving,

@@ -106,11 +106,11 @@ fn conditions(call: i64, given: Given) -> anyhow::Result<Vec<SeccompRule>> {
             let requests = [i32::try_from(libc::FIONBIO)?, i32::try_from(libc::FIOCLEX)?];
             one_of(1, &requests)
         }
-        // No executable memory but the program's own.
+        // No new executable memory: only the program's own code runs.
         libc::SYS_mmap | libc::SYS_mprotect => all_of(vec![masked(2, flag(libc::PROT_EXEC), 0)?]),
         // Names of threads and, from glibc 2.39 on, of memory. Every other option changes the
-        // process's permissions. The death with the parent can be undone only with the number that
-        // the monitor sends when it hands the worker over (`ToWorker::HandOver`).
+        // process's permissions. One exception: the worker may clear its parent-death signal, but
+        // only with the number that the monitor sends with a handover (`ToWorker::HandOver`).
         libc::SYS_prctl => {
             let mut rules = one_of(0, &[libc::PR_SET_NAME, libc::PR_SET_VMA])?;
             rules.push(SeccompRule::new(vec![
