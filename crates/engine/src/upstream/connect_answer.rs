@@ -8,7 +8,7 @@
 //!
 //! hyper's client is not as strict: it takes a bare LF as the end of a line, and empty lines before the
 //! status line, and it ignores content that a 2xx answer announces. Its errors do not tell these faults
-//! apart, so an operator would not learn why the proxy cannot be used (SPEC H7).
+//! apart, so no one would learn why the proxy cannot be used (SPEC H8).
 
 use crate::http_bytes::{is_field_text, is_token};
 
