@@ -18,7 +18,7 @@ use {
 
 use sd_notify::NotifyState;
 
-use crate::privsep::message::{Fallback, Mode, Name, WorkerReport};
+use crate::privsep::message::{Fallback, ListenerName, Mode, WorkerReport};
 
 /// The service is up, or up again after a reload.
 pub(crate) fn ready() {
@@ -43,7 +43,7 @@ pub(crate) fn stopping() {
 pub(crate) fn well(
     report: &WorkerReport,
     restarts: u32,
-    busy: impl Iterator<Item = (Name, SocketAddr)>,
+    busy: impl Iterator<Item = (ListenerName, SocketAddr)>,
     fallback: Fallback,
 ) {
     let mode = match report.mode {

@@ -31,7 +31,7 @@ use crate::privsep::ticket::Ticket;
 use control::ControlServer;
 use doors::Doors;
 use issuer::MonitorIssuer;
-use link::{First, Order};
+use link::{Order, StartSettings};
 use owner::Owners;
 use reload::Reloader;
 use role_status::RoleStatus;
@@ -99,7 +99,7 @@ struct Started {
 }
 
 /// Gives up the privilege, which may be root's, and confines the process.
-fn start(first: &mut First) -> anyhow::Result<Started> {
+fn start(first: &mut StartSettings) -> anyhow::Result<Started> {
     let mut role_status = RoleStatus::open(first.message.restarts);
     sandbox::drop_privilege(first.message.account)
         .context("the worker cannot give up its privilege")?;
@@ -128,7 +128,7 @@ async fn serve(
     link: Arc<link::Link>,
     issuer: Arc<MonitorIssuer>,
     owners: Arc<Owners>,
-    first: First,
+    first: StartSettings,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
 ) -> anyhow::Result<()> {
@@ -193,7 +193,7 @@ fn open(
     link: &Arc<link::Link>,
     issuer: &Arc<MonitorIssuer>,
     owners: Arc<Owners>,
-    first: First,
+    first: StartSettings,
     started: Started,
 ) -> anyhow::Result<Serving> {
     let Started {
@@ -202,7 +202,7 @@ fn open(
         role_status,
     } = started;
     confined.report();
-    let First {
+    let StartSettings {
         message,
         settings: new,
         control,

@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 
-use crate::privsep::message::Ends;
+use crate::privsep::message::ConnectionEnds;
 
 /// The connection to the socket tables.
 #[derive(Debug)]
@@ -28,7 +28,11 @@ impl SocketOwners {
     }
 
     /// The user of each connection, in order; `None` for one that is not to `ours` or not known.
-    pub(super) fn users(&mut self, connections: &[Ends], ours: &[SocketAddr]) -> Vec<Option<u32>> {
+    pub(super) fn users(
+        &mut self,
+        connections: &[ConnectionEnds],
+        ours: &[SocketAddr],
+    ) -> Vec<Option<u32>> {
         let is_ours = |local: SocketAddr| {
             ours.iter().any(|listener| {
                 let same = listener.ip().to_canonical() == local.ip().to_canonical();

@@ -24,7 +24,8 @@ use crate::opaque::worker_settings::{self, WorkerSettings};
 use crate::permitted_callers::PermittedCallers;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    FirstSettings, ListenerUpdate, MAX_TO_WORKER, Name, NoLeaf, Problems, ToMonitor, ToWorker,
+    FirstSettings, ListenerName, ListenerUpdate, MAX_TO_WORKER, NoLeaf, Problems, ToMonitor,
+    ToWorker,
 };
 use crate::privsep::ticket::{QuestionId, Ticket};
 use crate::problems::ReloadError;
@@ -41,7 +42,7 @@ pub(super) struct Link {
 
 /// The settings that a worker starts with.
 #[derive(Debug)]
-pub(super) struct First {
+pub(super) struct StartSettings {
     pub(super) message: FirstSettings,
     pub(super) settings: NewSettings,
     /// The control socket, with its path.
@@ -61,7 +62,7 @@ pub(super) struct NewSettings {
     pub(super) supplied: Supplied,
     /// Sentences of the loader about the files of the system.
     pub(super) file_warnings: Vec<String>,
-    pub(super) listeners: Vec<(Name, ListenerChange)>,
+    pub(super) listeners: Vec<(ListenerName, ListenerChange)>,
 }
 
 /// The change of a listener.
@@ -108,7 +109,7 @@ impl SocketSource {
 /// A message of the monitor, with its descriptors.
 #[derive(Debug)]
 pub(super) enum Order {
-    FirstSettings(Box<First>),
+    FirstSettings(Box<StartSettings>),
     Settings(Box<NewSettings>),
     /// Listeners on these addresses will come with the settings of this ticket.
     Announce {
@@ -186,7 +187,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 }
             };
             end(descriptors)?;
-            Order::FirstSettings(Box::new(First {
+            Order::FirstSettings(Box::new(StartSettings {
                 message,
                 settings,
                 control,
@@ -274,9 +275,9 @@ fn end(mut descriptors: impl Iterator<Item = OwnedFd>) -> anyhow::Result<()> {
 fn take_listeners(
     descriptors: &mut impl Iterator<Item = OwnedFd>,
     listeners: [ListenerUpdate; 3],
-) -> anyhow::Result<Vec<(Name, ListenerChange)>> {
+) -> anyhow::Result<Vec<(ListenerName, ListenerChange)>> {
     let mut changes = Vec::new();
-    for (name, listener) in Name::ALL.into_iter().zip(listeners) {
+    for (name, listener) in ListenerName::ALL.into_iter().zip(listeners) {
         match listener {
             ListenerUpdate::Keep => {}
             ListenerUpdate::Close => changes.push((name, ListenerChange::Close)),
