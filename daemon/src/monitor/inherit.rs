@@ -54,7 +54,7 @@ pub(super) struct Handed {
 pub(super) enum SocketSource {
     /// A socket unit: its address is the administrator's choice.
     Unit,
-    /// This service, before a restart.
+    /// The service manager's store, where this service put it before a restart.
     Store,
 }
 

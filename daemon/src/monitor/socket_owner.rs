@@ -150,8 +150,9 @@ mod tables {
         Some(id)
     }
 
-    /// The user in an answer. Without such a connection the kernel answers with a listener, and for
-    /// a socket that its process has closed it gives root. Neither is an owner.
+    /// The user in an answer. `None` for two answers that name no owner: the
+    /// kernel answers with a listener if there is no such connection, and with root for a socket
+    /// that its process has closed.
     pub(super) fn read(answer: &[u8], id: &[u8; 36]) -> Option<u32> {
         let operation = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
         let inode = word(answer, INODE)?;

@@ -42,7 +42,7 @@ impl Monitor {
         self.renew_watch();
     }
 
-    /// The settings in force are others than those of the last reading, and were read some time ago.
+    /// Reads the files again, because the settings in force are not those of the last reading.
     pub(super) fn read_system_files_anew(&mut self) {
         self.stop_reading();
         self.followed.state = Freshness::Changed;

@@ -177,8 +177,8 @@ pub(crate) enum ToWorker {
         ticket: Ticket,
         addresses: [Option<SocketAddr>; 3],
     },
-    /// A reload failed before there were settings. A worker that starts on settings that stand in for
-    /// the configuration gets it too, with the ticket of these.
+    /// A reload failed before there were settings. A worker that starts on fallback settings gets
+    /// it too, with the ticket of those settings.
     ReloadFailed { ticket: Ticket, problems: Problems },
     /// Finish open requests within this time, and exit. A second one sets a new limit.
     Drain { limit: Duration },

@@ -295,9 +295,9 @@ fn take_listeners(
     Ok(changes)
 }
 
-/// Reads the file from its beginning. The file's own position is shared with every worker that it
-/// was ever given to. Its length is found by seeking to the end: a confined worker cannot read
-/// metadata.
+/// Reads the file from its beginning. All workers that got the descriptor share its position, so
+/// the position is not used. Its length is found by seeking to the end: a confined worker cannot
+/// read metadata.
 fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
     let length = usize::try_from(file.seek(SeekFrom::End(0))?).context("it is too large")?;
     let mut bytes = vec![0; length];

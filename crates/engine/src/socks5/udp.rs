@@ -578,7 +578,7 @@ impl Association<'_> {
 }
 
 impl Drop for Association<'_> {
-    /// Runs also when a drain cuts the task.
+    /// Writes the counts. This also runs if the drain cancels the task.
     fn drop(&mut self) {
         let forgotten = self.destinations.forget_refusals();
         self.log_dropped(&forgotten);
