@@ -96,8 +96,8 @@ fn failure(tried: &[ConnectError], wanted: ProxyTrust) -> Failure {
         return Failure::NotPermitted(refusal);
     }
     match tried.iter().find(|error| is_refusal(error)) {
-        // Root is never refused (SPEC K3), but the holder of the socket also closes the connection
-        // when the proxy does not start.
+        // The proxy never refuses root (SPEC K3). The connection is also closed if the service
+        // manager holds the socket and the proxy does not start.
         Some(ConnectError::Disconnected { path }) if Uid::effective().is_root() => {
             Failure::Unreachable(format!(
                 "{}: a process holds this socket, but no proxy answers on it; `proxyctl doctor` says what is wrong",

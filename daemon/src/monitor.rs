@@ -446,7 +446,7 @@ impl Monitor {
         }
     }
 
-    /// Kills and replaces a worker that sent what no sound worker sends.
+    /// Kills a worker that violated the protocol; another one replaces it.
     fn distrust(&mut self, why: &str) {
         self.kill_worker();
         tracing::error!("the worker violated the protocol ({why}); replacing it");

@@ -17,7 +17,7 @@ use {
     std::os::unix::net::UnixDatagram,
 };
 
-use crate::privsep::message::{Fallback, Mode, Name, WorkerReport};
+use crate::privsep::message::{Fallback, ListenerName, Mode, WorkerReport};
 
 /// The service is up, or up again after a reload.
 pub(crate) fn ready() {
@@ -42,7 +42,7 @@ pub(crate) fn stopping() {
 pub(crate) fn well(
     report: &WorkerReport,
     restarts: u32,
-    busy: impl Iterator<Item = (Name, SocketAddr)>,
+    busy: impl Iterator<Item = (ListenerName, SocketAddr)>,
     fallback: Fallback,
 ) {
     let mode = match report.mode {

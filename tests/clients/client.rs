@@ -92,7 +92,7 @@ pub(crate) trait Client {
 }
 
 impl Outcome {
-    /// Of a client that prints the content that it got.
+    /// The outcome of a client that prints the content that it got.
     pub(crate) fn printed(run: Run) -> Self {
         let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
         Self { run, fetched }

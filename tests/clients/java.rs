@@ -55,7 +55,7 @@ fn fetch(attempt: &Attempt<'_>, method: &str, bytes: usize) -> Run {
     keytool(attempt.ca, &store);
     let mut program = attempt
         .program("java")
-        // Starts faster, which takes most of the time here.
+        // These options make Java start faster, which is most of the time of this test.
         .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
         .arg(property(
             "javax.net.ssl.trustStore",
@@ -69,7 +69,7 @@ fn fetch(attempt: &Attempt<'_>, method: &str, bytes: usize) -> Run {
                 .arg(property(&format!("{scheme}.proxyHost"), host))
                 .arg(property(&format!("{scheme}.proxyPort"), port));
         }
-        // By default it connects to localhost directly.
+        // By default Java connects to localhost directly.
         program = program.arg(property("http.nonProxyHosts", ""));
     }
     program

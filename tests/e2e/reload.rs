@@ -280,7 +280,7 @@ fn c7_a_reload_without_changes_reports_it_and_keeps_tunnels() {
     assert_eq!(logs.iter().filter(changes).count(), 0);
 }
 
-/// The file is a pipe: the reload waits for its writer, which is the test.
+/// The configuration is a pipe, so the reload waits until the test writes to it.
 #[test]
 fn c7_a_slow_reload_blocks_no_client_and_outlives_its_requester() {
     let origin = Origin::start(|_| Answer::text("hello"));

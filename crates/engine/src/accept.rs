@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, BoundsInForce, ConnectionSlot, Entry};
+use crate::admission::{Admission, AdmissionResult, BoundsInForce, ConnectionSlot};
 use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
@@ -85,8 +85,8 @@ impl Accept {
                     // Boxed: it would be copied into each layer of the task.
                     self.drain.spawn(Box::pin(async move {
                         let slot = match entry {
-                            Entry::Admitted(slot) => slot,
-                            Entry::Waits(slot) => {
+                            AdmissionResult::Admitted(slot) => slot,
+                            AdmissionResult::Waits(slot) => {
                                 let Some(slot) = wait(slot, &drain).await else {
                                     // Turned away. An orderly close would look like an empty answer.
                                     let _ = stream.set_zero_linger();

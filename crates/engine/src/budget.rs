@@ -24,7 +24,7 @@ pub(crate) struct Rate {
 pub(crate) struct Budgets {
     rate: Rate,
     buckets: HashMap<Holder, Bucket>,
-    /// Shared by the holders without a bucket of their own.
+    /// The bucket that all holders without a bucket of their own share.
     rest: Bucket,
 }
 

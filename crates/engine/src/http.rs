@@ -39,7 +39,7 @@ use std::time::Duration;
 pub(crate) use body::AnswerBody;
 use bytes::Bytes;
 pub(crate) use client_stream::ClientEnd;
-use client_stream::{ClientStream, Stop, Timeouts};
+use client_stream::{ClientStream, StopCause, Timeouts};
 use codex_network_config::Limits;
 use codex_network_policy::RequestKind;
 use futures_util::future::BoxFuture;
@@ -262,7 +262,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     let client = parts.io.into_inner();
     if let Some(next) = session.take_next() {
         let (stream, stop) = client.into_parts();
-        if matches!(stop, Some(Stop::Malformed(_))) {
+        if matches!(stop, Some(StopCause::Malformed(_))) {
             // We took the bytes behind a request that changed the protocol for HTTP; they are lost.
             let _ = stream.socket().set_zero_linger();
             return None;
@@ -425,17 +425,17 @@ impl Session {
         let (mut stream, stop) = client.into_parts();
         let door = self.role.door();
         let answer = match stop {
-            None | Some(Stop::Idle | Stop::Finished) => None,
-            Some(Stop::Malformed(error)) => {
+            None | Some(StopCause::Idle | StopCause::Finished) => None,
+            Some(StopCause::Malformed(error)) => {
                 self.log_malformed(&error);
                 Some(respond::malformed(error.status(), &error))
             }
-            Some(Stop::BrokenContent(error)) => {
+            Some(StopCause::BrokenContent(error)) => {
                 self.log_malformed(&error);
                 // The request itself was answered.
                 None
             }
-            Some(Stop::SlowHead) => {
+            Some(StopCause::SlowHead) => {
                 if self.may_log("slow requests") {
                     tracing::info!(client = %self.address, door, "gave up on a request whose header did not arrive in time");
                 }

@@ -122,8 +122,8 @@ pub struct ResolverOptions {
 /// Files are read once, when it is made; new settings and changed files make a new resolver. Name servers
 /// are queried in the order of the settings. The next server is queried only if the previous one failed,
 /// or did not answer in its share of the limit: with split DNS, the first server knows names that the
-/// others do not. The order changes only for a server that answers nothing at all. One name without an
-/// answer does not change it.
+/// others do not. A server that answers no query at all is queried last. A name that gets no answer
+/// does not change the order.
 #[derive(Debug)]
 pub struct DnsResolver {
     hosts: Hosts,
@@ -219,8 +219,8 @@ impl DnsResolver {
             Servers::Ready { servers, .. } => servers,
             Servers::Unknown(detail) => return Err(ResolveError::NoNameServer(detail.clone())),
         };
-        // The labels as they are, absolute: no search domain, no escapes, no second IDNA conversion. A
-        // name that DNS cannot express does not exist there.
+        // The name is absolute and its labels are used unchanged: no search domain, no escapes, no
+        // second IDNA conversion. A name that DNS cannot express does not exist.
         let text = Arc::from(name);
         let name = Name::from_labels(name.split('.').map(str::as_bytes))
             .map_err(|_| ResolveError::NotFound)?;

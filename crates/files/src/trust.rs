@@ -137,9 +137,9 @@ impl Trust {
         Self::of_user(0)
     }
 
-    /// Whether a place that others may change is refused. For root it is. Other users get a warning:
-    /// their mistake harms only themselves, and in containers, for example, they often do not own the
-    /// directories above their files.
+    /// Whether a path that others may change is refused. Root refuses it. Other users get a
+    /// warning: their mistake harms only themselves, and in containers, for example, they often do
+    /// not own the directories above their files.
     pub const fn is_binding(self) -> bool {
         self.user == 0
     }

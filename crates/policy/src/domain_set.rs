@@ -189,7 +189,7 @@ impl DomainSet {
 
     /// `front` is the part of the host before the name.
     fn find_wildcard(&self, name: u32, front: &[u8]) -> Option<u32> {
-        // Most lists have none, which saves the hashing.
+        // Most lists have no wildcards, so nothing is hashed.
         if self.wildcards.is_empty() {
             return None;
         }

@@ -315,9 +315,9 @@ fn parse_v4_number(part: &str) -> Option<u32> {
 /// How an IPv6 address is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// As RFC 4007 section 11 writes it.
+    /// The form of RFC 4007 section 11, without brackets.
     Bare,
-    /// As in a URI.
+    /// The form in a URI, in brackets.
     Bracketed,
 }
 

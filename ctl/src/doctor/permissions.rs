@@ -118,7 +118,7 @@ fn working_directory(facts: &Facts) -> Option<PathBuf> {
     }
 }
 
-/// A path that means the same file here; `None` if its start is not known.
+/// Makes a path of the proxy absolute; `None` if it is relative to an unknown directory.
 fn absolute(path: &Path, from: Option<&Path>) -> Option<PathBuf> {
     if path.is_absolute() {
         return Some(path.to_owned());

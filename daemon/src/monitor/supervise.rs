@@ -187,7 +187,7 @@ impl BackOff {
         self.restarts
     }
 
-    /// The delay after a worker that started then.
+    /// The delay before the next worker, if the last one started at this time.
     pub(super) fn after(&mut self, started: Instant) -> Duration {
         self.restarts += 1;
         if started.elapsed() >= MIN_SOUND_LIFE {

@@ -63,7 +63,7 @@ impl ReloadWaiters {
             )));
         }
         state.waiting.push(Waiter(waiter));
-        // The request stands, even if the caller goes before the reload begins.
+        // The reload takes place even if the caller disconnects before it begins.
         Ok(Joined {
             outcome,
             request: None,

@@ -24,7 +24,7 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// In a directory with this policy as `policy.toml`, and a changed one as `next.toml`.
+    /// A console in a directory with this policy as `policy.toml` and a changed one as `next.toml`.
     pub(super) fn new(page: &str, policy: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);

@@ -61,7 +61,7 @@ impl Connection {
     /// Starts TLS and HTTP/2 with a server; either side may refuse.
     ///
     /// # Errors
-    /// The handshake failed, or chose something else.
+    /// Returns an error if the handshake failed or did not choose HTTP/2.
     pub fn try_into_http2(self, client: &tls::Client, name: &str) -> io::Result<Http2> {
         assert_eq!(client.writes(), Writes::Whole, "only HTTP/1.1 trickles");
         let (_, ahead) = self.wire.into_parts();

@@ -53,7 +53,8 @@ fn r4_a_killed_journal_blocks_no_request_and_gets_the_entries() {
     }
     let attempts = traffic.finish(&service);
     assert!(failures(&attempts).is_empty(), "{:#?}", failures(&attempts));
-    // All, without those that the log reports as lost, and those that the journal took and never wrote.
+    // Nine in ten suffice: the log reports some as lost, and the journal accepted some and never
+    // wrote them.
     let reported = || {
         let entries = service.journal().into_iter();
         let allowed = entries.filter(|entry| entry.message().starts_with("allow http"));

@@ -119,7 +119,7 @@ pub enum LogFlows {
 /// The control socket (SPEC L4, K3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
-    /// Its path, if not the default one.
+    /// The path of the control socket; `None` for the default path.
     pub socket: Option<PathBuf>,
     /// Users and groups that may administer, besides root and the daemon's own user.
     pub administrators: Vec<Principal>,

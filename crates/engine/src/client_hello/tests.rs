@@ -300,7 +300,7 @@ fn m2_a_hello_cut_off_inside_is_refused_wherever_it_ends() {
         let mut short = whole[..end].to_vec();
         short[3] = u8::try_from(end - MESSAGE_HEADER).expect("a short hello");
         let verdict = read(&record(&short));
-        // Before the extensions is an end too (RFC 5246 section 7.4.1.2).
+        // A hello may also end before its extensions (RFC 5246 section 7.4.1.2).
         if verdict == found(None, Alpn::default()) {
             assert_eq!(end, MESSAGE_HEADER + 2 + 32 + 1 + 4 + 2);
         } else {

@@ -14,7 +14,7 @@ use crate::live_policy::{Generation, LivePolicy};
 #[derive(Debug)]
 pub(crate) struct PendingDecision {
     pub(super) decider: Decider,
-    /// The permit if the decider allows. Until then its decision is the refusal.
+    /// The permit to use if the decider allows the request. Until then its decision is the refusal.
     pub(super) permit: Permit,
 }
 
@@ -75,7 +75,7 @@ fn request(permit: &Permit) -> NetworkPolicyRequest {
     }
 }
 
-/// The reason of a decider, as the policy knows it. One of the policy's own keeps its
+/// Classifies the reason that a decider gave. One of the policy's own reasons keeps its
 /// `x-proxy-error` (SPEC H6).
 fn known(reason: Option<&str>) -> DeciderReason {
     match reason {

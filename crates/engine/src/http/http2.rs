@@ -34,7 +34,7 @@ const MIN_STREAMS: u32 = 16;
 const MAX_STREAMS: u32 = 100;
 /// Bytes of a request that a client may send before the origin takes them. The window of the connection
 /// is that of all its streams: an origin that leaves an upload unread must not hold up another one.
-/// Clients are near, and half a MiB keeps them busy while this machine is.
+/// Clients are usually on this machine, so half a MiB keeps them sending.
 const MIN_STREAM_WINDOW: u32 = 16 * 1024;
 const MAX_STREAM_WINDOW: u32 = 512 * 1024;
 /// The connection ends when a client has reset this many streams before we began them ("rapid reset"),

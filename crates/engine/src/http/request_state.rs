@@ -14,10 +14,10 @@ use crate::owner::ConnectionHandle;
 
 /// The state of the requests of one connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RequestState(Arc<Flags>);
+pub(super) struct RequestState(Arc<RequestFlags>);
 
 #[derive(Debug, Default)]
-struct Flags {
+struct RequestFlags {
     /// [`NONE`], [`WAITS`] or [`ANSWERED`].
     request: AtomicU8,
     /// The task that waits for the end of a request, or for the result of an upgrade.

@@ -37,7 +37,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::destinations::{DatagramTarget, Destinations, ForgottenRefusal, Known};
+use self::destinations::{DatagramTarget, Destinations, ForgottenRefusal, KnownDestination};
 use self::relay::Relay;
 use super::handshake::SocksRequest;
 use super::{DOOR, answer, handshake};
@@ -49,7 +49,7 @@ use crate::enforce::{self, Authorization, Flow, Permit, VettedAddrs};
 use crate::http::Shared;
 use crate::linger::linger;
 use crate::live_policy::{Generation, GenerationNumber};
-use crate::outcome::{Ending, Fault, Outcome};
+use crate::outcome::{Ending, Fault, FlowOutcome};
 use crate::respond::Reply;
 use crate::upstream::datagram::OutboundSockets;
 use crate::upstream::{self, UpstreamError};
@@ -167,18 +167,18 @@ impl AssociationEnd {
     /// The end of the flows of permitted destinations.
     fn ending(&self) -> Ending {
         match self {
-            Self::Control => Ending::plain(Outcome::Completed),
+            Self::Control => Ending::plain(FlowOutcome::Completed),
             Self::Idle(limit) => Ending::idle(*limit),
             Self::Forbidden(reason) => Ending::forbidden(*reason),
             Self::SwitchedOff => {
                 let cause = "the policy no longer permits it (enable_socks5_udp is off)";
-                Ending::because(Outcome::Forbidden, cause)
+                Ending::because(FlowOutcome::Forbidden, cause)
             }
             Self::Broken(error) => Ending {
                 fault: Some(Fault::Proxy),
                 detail: Some(error.to_string()),
                 ..Ending::because(
-                    Outcome::UpstreamFailed,
+                    FlowOutcome::UpstreamFailed,
                     "the socket of the UDP association broke",
                 )
             },
@@ -333,25 +333,25 @@ impl Association<'_> {
         let is_own = |to: &SocketAddr| own.reached_by(Transport::Udp, to.ip(), to.port()).is_some();
         let before = match known {
             // One of our own sockets was opened there since. It is judged again and refused.
-            Known::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {
+            KnownDestination::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {
                 Some(addresses.ips())
             }
-            Known::Permitted(addresses) => {
+            KnownDestination::Permitted(addresses) => {
                 let sent = self.outbound.send(addresses, data).await;
                 return self.sent(&target, data.len(), sent);
             }
-            Known::Refused => {
+            KnownDestination::Refused => {
                 self.counts.refused += 1;
                 return;
             }
-            Known::Resolving => {
+            KnownDestination::Resolving => {
                 if !self.destinations.wait(&target, data) {
                     self.counts.lost += 1;
                 }
                 return;
             }
-            Known::Outdated(addresses) => Some(addresses.ips()),
-            Known::Unknown => None,
+            KnownDestination::Outdated(addresses) => Some(addresses.ips()),
+            KnownDestination::Unknown => None,
         };
         let known_addresses = before.or_else(|| Some(vec![target.host.as_ref().ok()?.ip()?]));
         if known_addresses.is_none() && self.lookups.len() >= MAX_LOOKUPS && target.host.is_ok() {
@@ -578,7 +578,7 @@ impl Association<'_> {
 }
 
 impl Drop for Association<'_> {
-    /// Runs also when a drain cuts the task.
+    /// Writes the counts. This also runs if the drain cancels the task.
     fn drop(&mut self) {
         let forgotten = self.destinations.forget_refusals();
         self.log_dropped(&forgotten);

@@ -65,7 +65,7 @@ pub(super) enum Peer {
 /// The kept connections.
 pub(crate) struct Pool<B> {
     kept: Mutex<Kept<B>>,
-    /// A connection was kept whose time is over before that of all others.
+    /// Wakes the task that closes connections: one was kept that must be closed before all others.
     sooner: Notify,
 }
 
