@@ -30,7 +30,7 @@ impl Doors {
         &mut self,
         engine: &Engine,
         owner: &Arc<dyn Owner>,
-        changes: Vec<(Name, ListenerChange)>,
+        changes: Vec<(ListenerName, ListenerChange)>,
     ) -> anyhow::Result<()> {
         let _coming = known_as_own(engine, &changes)?;
         let mut opened = Vec::new();
@@ -189,13 +189,13 @@ fn open_closed(
 fn open(
     engine: &Engine,
     owner: &Arc<dyn Owner>,
-    name: Name,
+    name: ListenerName,
     socket: TcpListener,
 ) -> std::io::Result<Listening> {
     match name {
-        Name::Http => engine.open(Door::Http, socket),
-        Name::Socks5 => engine.open(Door::Socks5, socket),
-        Name::Admin => admin::open(engine, Arc::clone(owner), socket),
+        ListenerName::Http => engine.open(Door::Http, socket),
+        ListenerName::Socks5 => engine.open(Door::Socks5, socket),
+        ListenerName::Admin => admin::open(engine, Arc::clone(owner), socket),
     }
 }
 
