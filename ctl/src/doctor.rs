@@ -32,13 +32,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum as _;
+use facts::Facts;
+use finding::{CheckResult, Finding};
 
 use crate::args::Check;
 use crate::failure::Failure;
 use crate::output::Output;
-
-use facts::Facts;
-use finding::{CheckResult, Finding};
 
 /// Time limit of all checks together. It starts when the facts are there.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);

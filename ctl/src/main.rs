@@ -28,9 +28,8 @@ mod trust_store;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use args::Args;
+use clap::Parser as _;
 use output::{Output, OutputFormat};
 
 fn main() -> ExitCode {

@@ -15,6 +15,7 @@ pub(crate) mod trusted;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use certificate::{Unfit, hex};
 use codex_network_policy::Host;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{DerSignature, SigningKey};
@@ -27,8 +28,6 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
-
-use certificate::{Unfit, hex};
 
 /// How far a client's clock may be behind.
 const SKEW: Duration = Duration::from_secs(24 * 60 * 60);

@@ -20,20 +20,18 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
+pub use builder::NetworkProxyBuilder;
+use builder::{Configuration, ListenOptions, PermittedDoors, Reserved};
 use codex_network_config::{Settings, Sources, UpstreamProxies, Widening};
 use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, Engine};
 use codex_network_policy::{Interception, Mode};
-use tokio::sync::mpsc;
-
-pub use builder::NetworkProxyBuilder;
-use builder::{Configuration, ListenOptions, PermittedDoors, Reserved};
 pub use error::NetworkProxyError;
 use issuer::EmbeddedIssuer;
 pub use observer::BlockedRequestObserver;
 use observer::ObserverTask;
+use parking_lot::Mutex;
 use running::{Listener, Running};
+use tokio::sync::mpsc;
 
 /// A proxy that is ready to run: its listeners are bound, and clients that connect wait. The [crate's
 /// documentation](crate) has an example.

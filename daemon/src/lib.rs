@@ -198,14 +198,6 @@ mod worker;
 #[cfg(all(fuzzing, feature = "service"))]
 pub mod fuzzing;
 
-pub use embed::{
-    BlockedRequestObserver, NetworkProxy, NetworkProxyBuilder, NetworkProxyError,
-    NetworkProxyHandle, run_http_proxy_with_std_listener, run_socks5_with_std_listener,
-};
-#[cfg(feature = "service")]
-#[doc(hidden)]
-pub use program::main;
-
 /// Reading configurations, and the types of [`Settings`].
 pub use codex_network_config as config;
 pub use codex_network_config::{Diagnostics, Settings, Sources, UpstreamProxies, Widening};
@@ -217,7 +209,14 @@ pub use codex_network_engine::{
 /// The policy among the [`Settings`].
 pub use codex_network_policy as policy;
 pub use codex_network_policy::{Mode as NetworkMode, Protocol as NetworkProtocol};
+pub use embed::{
+    BlockedRequestObserver, NetworkProxy, NetworkProxyBuilder, NetworkProxyError,
+    NetworkProxyHandle, run_http_proxy_with_std_listener, run_socks5_with_std_listener,
+};
 pub use futures_util::future::BoxFuture;
+#[cfg(feature = "service")]
+#[doc(hidden)]
+pub use program::main;
 
 /// Runs the README's examples.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 #[cfg(target_os = "linux")]
 use {
     nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg},
@@ -15,8 +16,6 @@ use {
     std::os::unix::ffi::OsStrExt as _,
     std::os::unix::net::UnixDatagram,
 };
-
-use sd_notify::NotifyState;
 
 use crate::privsep::message::{Fallback, ListenerName, Mode, WorkerReport};
 

@@ -23,11 +23,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use codex_network_config::{Diagnostic, Loaded, Settings, duration_text, load};
 use codex_network_engine::{ClientOwner, Engine, EngineParts};
-use tokio::sync::mpsc;
-
-use crate::logging;
-use crate::privsep::message::{Fallback, Mode, ToMonitor, WorkerReport};
-use crate::privsep::ticket::Ticket;
 use control::ControlServer;
 use doors::Doors;
 use issuer::MonitorIssuer;
@@ -36,6 +31,11 @@ use owner::Owners;
 use reload::Reloader;
 use role_status::RoleStatus;
 use sandbox::AppliedConfinement;
+use tokio::sync::mpsc;
+
+use crate::logging;
+use crate::privsep::message::{Fallback, Mode, ToMonitor, WorkerReport};
+use crate::privsep::ticket::Ticket;
 
 /// Makes the kernel end this process when the monitor ends. On other systems a worker learns it
 /// from the channel, and a loader ends soon anyway.

@@ -16,20 +16,18 @@ mod scene;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use codex_network_proxy::NetworkProxyAuditMetadata;
+use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use scene::{LOCAL, Scene, connect, named, request, run, socks5};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
 use tokio_rustls::TlsConnector;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
-
-use scene::{LOCAL, Scene, connect, named, request, run, socks5};
 
 const AUDIT: &str = "codex_otel.network_proxy";
 /// Every field of the metadata, with its value.

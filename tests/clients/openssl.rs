@@ -3,12 +3,12 @@
 use e2e::daemon::Config;
 use e2e::origin::{Answer, Builder, Origin};
 use e2e::program::Run;
+use e2e::setup::TlsSetup;
 
 use crate::client::{Attempt, CONTENT};
 use crate::intercepted::{
     attempt_through, base, distrust_is_logged_once, limited_setup, proxy, setup_for,
 };
-use e2e::setup::TlsSetup;
 
 const ISSUER: &str = "issuer=CN=codex-network-proxy CA";
 

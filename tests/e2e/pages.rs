@@ -12,11 +12,10 @@ mod text;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
+use console::Console;
 use e2e::daemon::{Config, Daemon};
 use e2e::program::{Program, Run};
 use e2e::shipped;
-
-use console::Console;
 
 const README: &str = "README.md";
 const GUIDE: &str = "packaging/man/codex-network-proxy.7";

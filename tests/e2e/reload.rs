@@ -16,10 +16,9 @@ use std::thread;
 use e2e::client::{Connection, Response, Socks5Target};
 use e2e::daemon::{Config, Daemon, LogLine, Signal};
 use e2e::origin::{Answer, Origin};
+pub(crate) use e2e::port::Reserved;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::{Value, json};
-
-pub(crate) use e2e::port::Reserved;
 
 fn get(door: SocketAddr, host: &str, port: u16) -> Response {
     Connection::open(door).exchange(&format!(

@@ -3,12 +3,11 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 use std::thread;
 
 use e2e::wait::TIMEOUT;
 use e2e::wire::{Wire, prepare};
+use parking_lot::Mutex;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// The requests of all connections, oldest first.

@@ -115,8 +115,9 @@ fn local_addr(socket: &Socket) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::ErrorKind;
+
+    use super::*;
 
     #[test]
     fn a_refusing_port_refuses_at_once() {

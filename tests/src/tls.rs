@@ -10,10 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+pub use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ServerConfig};
 use tempfile::NamedTempFile;
-
-pub use rustls::version::{TLS12, TLS13};
 
 pub use self::client::{Client, Session};
 pub(crate) use self::client::{Writes, server_name};

@@ -3,8 +3,9 @@
 //! A wait ends as soon as the condition holds. The deadline only makes a broken program fail the
 //! test instead of hanging it.
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// How long a local operation may take before a test fails. Generous, because a loaded machine with
 /// two cores is slow, and a passing test never waits that long.

@@ -1,7 +1,6 @@
 //! The service on the machine, for one test at a time: never run before, with a configuration, and
 //! with access to the service manager.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use e2e::client::Connection;
@@ -10,6 +9,7 @@ use e2e::origin::{Answer, Origin};
 use e2e::process::find_field;
 use e2e::program::Run;
 use e2e::wait::{TIMEOUT, poll};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 use crate::machine::{Machine, machine};

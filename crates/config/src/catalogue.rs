@@ -18,15 +18,13 @@ mod row;
 mod show;
 mod tables;
 
-use serde_json::Value;
-
 pub use pages::{KeyDocumentation, KeyTable, documentation};
 pub use row::InForce;
+use row::Shown;
 pub(crate) use row::{Bound, Draft, Effect, Key, KeyRow, TopTable, ValueKind, ZeroDuration};
+use serde_json::Value;
 pub use tables::keys;
 pub(crate) use tables::{entry_in, is_key_name, names_in, table_with};
-
-use row::Shown;
 
 /// The key at the top of a file that selects a profile.
 pub(crate) const SELECTOR: &str = "default_permissions";

@@ -21,6 +21,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use codex_network_policy::{ListKind, Mode, Pattern, Unlisted};
+use daemon::DaemonRequirements;
+use requirement::Requirement;
 
 use crate::catalogue::{self, Bound, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
@@ -30,8 +32,6 @@ use crate::read::{self, MODES};
 use crate::settings::Sandbox;
 use crate::text::TextSpan;
 use crate::toml_tree::{TomlTable, TomlValue};
-use daemon::DaemonRequirements;
-use requirement::Requirement;
 
 /// Tables of a configuration that no requirements of another program have.
 const CONFIGURATION: [&str; 2] = [TopTable::NetworkProxy.name(), TopTable::Network.name()];

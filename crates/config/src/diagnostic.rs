@@ -9,9 +9,10 @@ mod problems;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::text::{TextSpan, Texts};
 pub(crate) use content::{quoted, shown};
 pub(crate) use problems::Problems;
+
+use crate::text::{TextSpan, Texts};
 
 /// Characters of a line that are shown.
 const MAX_WIDTH: usize = 96;

@@ -62,10 +62,12 @@ pub use catalogue::{InForce, KeyDocumentation, KeyTable, documentation, effectiv
 pub use certificate_variables::CERTIFICATE_VARIABLES;
 pub use codex_network_policy::HeaderNameText;
 pub use config_lines::ConfigLines;
+use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use duration::duration_text;
 pub use managed::{Managed, Pin, Widening};
 pub use resolv_conf::ResolvConf;
+use secret::SecretReader;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
@@ -77,9 +79,6 @@ pub use supplied::{CaCertificate, ResolverFiles, Supplied, SystemFiles};
 pub use upstream_proxy::{
     NoProxy, ProxyCredentials, ProxyScheme, ProxyVariableError, UpstreamProxies, UpstreamProxy,
 };
-
-use diagnostic::Problems;
-use secret::SecretReader;
 
 /// A usable configuration.
 #[derive(Clone, Debug)]

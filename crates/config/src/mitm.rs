@@ -6,6 +6,7 @@ mod hook;
 use std::sync::Arc;
 
 use codex_network_policy::Hooks;
+use hook::REQUIRED;
 
 use crate::action::{Action, Actions};
 use crate::catalogue::Key;
@@ -15,7 +16,6 @@ use crate::read;
 use crate::secret::SecretReader;
 use crate::settings::{CaPaths, Mitm};
 use crate::toml_tree::{TomlNode, TomlValue};
-use hook::REQUIRED;
 
 /// An action under its name.
 type NamedAction = (String, Action);

@@ -12,15 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
-
-use crate::action::Actions;
-use crate::config_lines::ConfigLines;
-use crate::managed::Managed;
-
 pub use daemon::{
     Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
     Resolver, Sandbox,
 };
+
+use crate::action::Actions;
+use crate::config_lines::ConfigLines;
+use crate::managed::Managed;
 
 /// Everything the proxy runs on. The default is the behaviour without any file (SPEC L7).
 #[derive(Clone, Debug)]

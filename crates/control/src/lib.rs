@@ -36,6 +36,5 @@ pub use error::{ControlError, ReloadProblem};
 pub use listener::{ListenerOwner, TrustedListeners};
 pub use server::{ConnectionEnd, serve};
 pub use service::Control;
-
 /// tarpc's context of every call: its deadline, after the clamp.
 pub use tarpc::context::Context;

@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use parking_lot::{Mutex, MutexGuard};
-
 use serde::Serialize;
 use tokio::sync::mpsc;
 

@@ -17,13 +17,12 @@ mod watched;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use addresses::AllowedBy;
+pub(crate) use addresses::{LeadsTo, VettedAddrs};
 use codex_network_policy::{
     Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, InterceptionSupport,
     NoProxyListeners, ProxyListeners, Request, RequestKind, TunnelContent, UnixSocketSupport,
 };
-
-use addresses::AllowedBy;
-pub(crate) use addresses::{LeadsTo, VettedAddrs};
 use detail::AUTHORITY_MISMATCH;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 pub(crate) use flow::{Flow, WeakFlow};

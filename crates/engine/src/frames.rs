@@ -10,10 +10,9 @@
 mod meter;
 mod scanner;
 
-pub(crate) use meter::{FrameMeter, Side};
-
 use std::time::Instant;
 
+pub(crate) use meter::{FrameMeter, Side};
 use scanner::FrameHead;
 
 /// Largest credit of a peer, and its credit at the start.

@@ -33,27 +33,26 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use body::{AnswerBody, RequestBody};
 use bytes::Bytes;
+pub(crate) use client_stream::ClientEnd;
+use client_stream::{ClientStream, StopCause, Timeouts};
 use codex_network_config::Limits;
 use codex_network_policy::RequestKind;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+pub(crate) use http2::serve_inside as serve_inside_http2;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-
-pub(crate) use body::{AnswerBody, RequestBody};
-pub(crate) use client_stream::ClientEnd;
-use client_stream::{ClientStream, StopCause, Timeouts};
-pub(crate) use http2::serve_inside as serve_inside_http2;
 pub(crate) use inside::Inside;
 use interim::InterimQueue;
 pub(crate) use origin_connections::OriginConnections;
+use parking_lot::Mutex;
 use request_state::{RequestState, UpgradeState};
 use target::TargetError;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use upgrade::{Switched, UpgradeOffer};
 use watched_requests::WatchedRequests;
 

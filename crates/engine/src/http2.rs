@@ -6,9 +6,8 @@
 
 mod send;
 
-use tokio_util::sync::CancellationToken;
-
 pub(crate) use send::{SendError, reason, send};
+use tokio_util::sync::CancellationToken;
 
 /// An extension of a request over HTTP/2 to the origin. It is cancelled when the client has abandoned the
 /// request.

@@ -11,14 +11,13 @@ use std::sync::Arc;
 
 use codex_network_config::{Settings, SystemFiles};
 use codex_network_policy::Interception;
-use rustls::crypto::CryptoProvider;
-
 use distrust::Distrust;
 pub use issuer::{IssueError, IssuedLeaf, LeafIssuer};
 pub(crate) use leaf_budget::LeafBudget;
 pub use leaf_cache::KeyError;
 use leaf_cache::LeafCache;
 pub(crate) use leaf_cache::{LeafError, LeafSource, OfferedAlpn};
+use rustls::crypto::CryptoProvider;
 
 /// Intercepts TLS with certificates for clients.
 pub(crate) struct Interceptor {

@@ -17,17 +17,16 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use codex_network_policy::{Handling, Host, Reason, TunnelContent};
+use flow_counter::{CountedClient, counted};
 use futures_util::future::BoxFuture;
 use rustls::HandshakeKind;
+use silent_client::SilentClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-
-use flow_counter::{CountedClient, counted};
-use silent_client::SilentClient;
 
 use crate::client_hello::{Alpn, ClientHello, ClientHelloReader, FirstBytes};
 use crate::connected::ConnectedClient;

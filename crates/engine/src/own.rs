@@ -7,11 +7,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use codex_network_policy::{
     LocalAddresses, ProxyListeners, Transport, UnixSocketPath, listener_receives,
 };
+use parking_lot::RwLock;
 use socket2::{Domain, Type};
 
 use crate::drain::Drain;

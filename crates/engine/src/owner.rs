@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::activity::{Activity, Busy};
 use crate::outcome::Ending;
 use crate::shares::Holder;
-use tokio_util::sync::CancellationToken;
 
 /// How long a query may take. All clients of this machine whose user is not known by then
 /// share the slots of one user.

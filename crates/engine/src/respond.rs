@@ -9,14 +9,13 @@ mod unix_socket;
 
 use bytes::Bytes;
 use codex_network_policy::{Protocol, Reason, Source, Verdict};
+pub(crate) use failure::{failure, socks_failure};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::attempt::{DestinationKind, Refusal};
 use crate::enforce::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
-
-pub(crate) use failure::{failure, socks_failure};
 
 /// The kind of block (SPEC H6).
 pub(crate) const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");

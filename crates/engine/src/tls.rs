@@ -10,6 +10,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use certificate_request::ClientCertificate;
+use certificate_request::NoCertificate;
 use codex_network_policy::Host;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -19,9 +21,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-pub(crate) use certificate_request::ClientCertificate;
-use certificate_request::NoCertificate;
 
 use crate::stream_end::StreamEnd;
 

@@ -24,26 +24,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+pub(crate) use answer_error::{AnswerError, BrokenAnswer};
 use bytes::Bytes;
 use codex_network_config::UpstreamProxy;
 use codex_network_policy::{Authority, Host, Protocol};
-use hyper::body::Body;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
-
-pub(crate) use answer_error::{AnswerError, BrokenAnswer};
 pub use connect::{Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
 pub(crate) use error::UpstreamError;
+use hyper::body::Body;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 pub(crate) use lease::{ConnectionId, Lease, Unanswered};
 use lease::{FarEnd, OriginSender};
 use pool::{Checkout, Pool};
 pub(crate) use proxy::ProxyError;
 use proxy::{AbsoluteForm, ProxyUse, Ways};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::drain::Drain;

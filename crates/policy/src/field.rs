@@ -6,10 +6,11 @@
 //! `X-Real-IP`, `x_real_ip` and `x.real!ip` are the same field. Names that give the same variable
 //! are equal here.
 
+use FieldClass::{Forwarding, Framing, HopByHop, MethodOverride, OwnAnswer, Retargeting, ToProxy};
+
 use crate::host::Host;
 use crate::method::Mode;
 use crate::policy::Policy;
-use FieldClass::{Forwarding, Framing, HopByHop, MethodOverride, OwnAnswer, Retargeting, ToProxy};
 
 /// The class of a field, for the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -17,20 +17,19 @@ mod text;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use hashbrown::HashMap;
-
-use crate::host::Host;
-use crate::rule::ConfigLine;
-use query::Presence;
-use target::Target;
-
 pub use ambiguity::Ambiguity;
+use hashbrown::HashMap;
 pub use miss::{HookMiss, MissedClause};
+use query::Presence;
 pub use target::PathAmbiguity;
+use target::Target;
 pub use text::{
     HeaderNameText, HookMethod, NotAToken, PathPrefix, PathPrefixError, ValuePattern,
     ValuePatternError, WildcardError,
 };
+
+use crate::host::Host;
+use crate::rule::ConfigLine;
 
 /// One hook as written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,12 +5,11 @@ mod install;
 mod show;
 
 use codex_network_control::Client;
+pub(super) use install::{need_root, uninstall};
 
 use crate::args::CaCommand;
 use crate::failure::Failure;
 use crate::output::Output;
-
-pub(super) use install::{need_root, uninstall};
 
 pub(super) async fn run(
     client: &Client,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use address::{ProxyTarget, target};
 use codex_network_config::CERTIFICATE_VARIABLES;
 use codex_network_files::Reading;
 use nix::unistd::Uid;
@@ -17,7 +18,6 @@ use serde_json::Value;
 use super::facts::Facts;
 use super::finding::Finding;
 use super::proxy::RunningProxy;
-use address::{ProxyTarget, target};
 
 /// The variables that most programs read, in upper case; each exists in lower case too.
 const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];

@@ -151,9 +151,10 @@ fn differs(found: &str, now: &[IpAddr]) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use codex_network_control::message::NameServer;
+
     use super::super::finding::Verdict::{self, Note, Ok, Problem};
     use super::*;
-    use codex_network_control::message::NameServer;
 
     fn names(from: &str, servers: &[(&str, u32)]) -> Names {
         let servers = servers.iter().map(|(address, failures)| NameServer {

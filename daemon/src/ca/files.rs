@@ -14,13 +14,12 @@ use std::time::SystemTime;
 
 use codex_network_config::CaPaths;
 use codex_network_files::{LockError, OpenedFile, ReadError, Reading, Trust, Untrusted};
+pub(crate) use make::{Made, make, make_directory};
 use nix::unistd::Uid;
 use p256::pkcs8::DecodePrivateKey as _;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
-
-pub(crate) use make::{Made, make, make_directory};
 
 use super::certificate::Unfit;
 use super::{Ca, Scalar};

@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-
-use parking_lot::RwLock;
 use std::time::SystemTime;
 
 use codex_network_config::CaCertificate;
 use codex_network_engine::{ChildEnvironment, IssueError, IssuedLeaf, LeafIssuer};
 use codex_network_policy::Host;
 use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
 use rustls_pki_types::CertificateDer;
 
 use crate::ca::roots::{self, Roots};

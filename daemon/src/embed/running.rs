@@ -6,14 +6,13 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-
-use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use codex_network_config::{Listen, Settings, Supplied, UpstreamProxies, Widening, duration_text};
 use codex_network_engine::{Door, Engine, GenerationNumber, Listening};
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OwnedMutexGuard;
 
 use super::NetworkProxyError;

@@ -14,6 +14,7 @@ mod connected;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 
+pub(super) use connected::Connected;
 use tracing::{Level, Metadata};
 use tracing_core::callsite::DefaultCallsite;
 use tracing_core::{Kind, metadata};
@@ -21,7 +22,6 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 
 use super::captured::Captured;
-pub(super) use connected::Connected;
 
 /// The journal's socket.
 const JOURNAL: &str = "/run/systemd/journal/socket";

@@ -18,11 +18,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Most entries that wait.
 const MAX_ENTRIES: usize = 4096;

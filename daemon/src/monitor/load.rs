@@ -10,12 +10,11 @@ use std::os::fd::AsFd as _;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-
-use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use super::Event;

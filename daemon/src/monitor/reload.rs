@@ -1,9 +1,9 @@
 //! Reloading: from a request to settings that are in force, or to the reason why they are not (SPEC
 //! C7).
 
-use super::Monitor;
 use anyhow::anyhow;
 
+use super::Monitor;
 use super::fallback::log_problems;
 use super::load;
 use super::reloads::Begin;

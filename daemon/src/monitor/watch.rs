@@ -151,8 +151,9 @@ fn has_changed(paths: &mut [WatchedPath]) -> bool {
 
 /// Waits without the kernel's help.
 fn without_source(end: &UnixStream, limit: Option<Duration>) -> Woken {
-    use nix::poll::{PollFd, PollFlags};
     use std::os::fd::AsFd as _;
+
+    use nix::poll::{PollFd, PollFlags};
     let mut ends = [PollFd::new(end.as_fd(), PollFlags::POLLIN)];
     poll(&mut ends, limit);
     if is_ready(&ends[0]) {

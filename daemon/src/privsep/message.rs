@@ -9,11 +9,11 @@ mod parts;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(crate) use first_settings::FirstSettings;
+
 use super::layout::{Reader, Writer};
 use super::ticket::{QuestionId, Ticket};
 use crate::ca::PublicKey;
-
-pub(crate) use first_settings::FirstSettings;
 
 /// Longest message to the monitor: a rejection with its text.
 pub(crate) const MAX_TO_MONITOR: usize = 64 * 1024;

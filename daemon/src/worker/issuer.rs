@@ -6,8 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-
-use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use codex_network_config::CaCertificate;
@@ -15,6 +13,7 @@ use codex_network_engine::{IssueError, IssuedLeaf, LeafIssuer};
 use codex_network_policy::Host;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::oneshot;
 

@@ -9,12 +9,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{Sources, Supplied};
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use super::reload_waiters::ReloadWaiters;

@@ -6,8 +6,6 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-
-use parking_lot::{Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use codex_network_config::{Daemon, Diagnostic, Settings, Widening, load};
@@ -16,6 +14,7 @@ use codex_network_control::message::{LastReload, ReloadOutcome};
 use codex_network_engine::{Engine, Generation, GenerationNumber, OwnListener};
 use codex_network_policy::{DomainSet, Mode, Policy};
 use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::doors::Doors;
 use super::issuer::MonitorIssuer;

@@ -5,7 +5,6 @@
 //! since any user of this machine can request a reload through the admin API.
 
 use parking_lot::{Mutex, MutexGuard};
-
 use tokio::sync::oneshot;
 
 use crate::privsep::ticket::{Ticket, WorkerTickets};

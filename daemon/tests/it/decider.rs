@@ -2,13 +2,12 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 use std::time::Duration;
 
 use codex_network_proxy::{
     NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest, NetworkProtocol,
 };
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
 

@@ -1,12 +1,12 @@
 //! Hosts with hooks: requests that servers read in different ways are refused, and fields that
 //! would make a server act on another request than the checked one do not reach it (SPEC M10).
 
+use e2e::proxyctl::proxyctl_json;
+use e2e::setup::TlsSetup;
 use serde_json::Value;
 
 use super::BOTH;
 use super::hooks::{hooked, secret};
-use e2e::proxyctl::proxyctl_json;
-use e2e::setup::TlsSetup;
 
 /// The output of `proxyctl explain` for a URL.
 fn explained(setup: &TlsSetup, method: &str, path: &str) -> Value {

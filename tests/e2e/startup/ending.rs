@@ -1,12 +1,13 @@
 //! Shutdown: SIGTERM and SIGINT drain, and a second one ends at once.
 
+use std::sync::Mutex;
+
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Signal};
 use e2e::origin::{Answer, Gate, Origin, Reply};
 use e2e::port::{Reserved, accepts};
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::json;
-use std::sync::Mutex;
 
 const ENDS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 

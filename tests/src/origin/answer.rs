@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use parking_lot::Mutex;
-
 use serde_json::Value;
 
 use super::Request;

@@ -139,7 +139,7 @@ pub enum Principal {
 /// The admin HTTP API (SPEC A2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Whether the API is on. [`Listen::admin`] is `None` when it is off.
+    /// Whether the API is on. [`Listen::admin`](crate::Listen::admin) is `None` when it is off.
     pub enabled: bool,
     /// The permitted operations.
     pub access: AdminAccess,

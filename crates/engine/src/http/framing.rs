@@ -20,10 +20,10 @@ mod target;
 mod tests;
 
 pub(crate) use error::FramingError;
+use grammar::{TokenCopy, chunk_size, error_at};
 
 use self::target::{RawTarget, is_path_or_query};
 use crate::http_bytes::{is_ascii_text, is_field_text, is_token, is_visible};
-use grammar::{TokenCopy, chunk_size, error_at};
 
 /// Most empty lines before a request line. RFC 9112 section 2.2 asks for "at least one". A client that
 /// sends only empty lines must not occupy a connection for ever.

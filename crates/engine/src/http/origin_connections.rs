@@ -8,7 +8,6 @@
 //! end when it no longer needs them.
 
 use parking_lot::{Mutex, MutexGuard};
-
 use tokio::time::timeout;
 
 use super::body::RequestBody;

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use codex_network_policy::Reason;

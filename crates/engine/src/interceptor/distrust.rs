@@ -6,11 +6,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-
-use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 use codex_network_policy::Host;
+use parking_lot::Mutex;
 use rustls::AlertDescription;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(60);

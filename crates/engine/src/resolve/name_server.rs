@@ -4,8 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{Either, select};
@@ -15,6 +13,7 @@ use hickory_resolver::{
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::rr::{Name, RData, Record, RecordType},
 };
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::{DnsCache, DnsQuestion};

@@ -194,9 +194,8 @@ fn telling(error: &io::Error) -> u8 {
 mod tests {
     use std::{collections::HashMap, future::pending, sync::Mutex};
 
-    use tokio::time::{Instant, sleep};
-
     use nix::libc;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
 

@@ -4,11 +4,11 @@ use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
+use FileKind::{Device, Directory, File, Link};
+use Writer::{Everyone, Group, User};
 use tempfile::TempDir;
 
 use super::*;
-use FileKind::{Device, Directory, File, Link};
-use Writer::{Everyone, Group, User};
 
 const ROOT: u32 = 0;
 const ALICE: u32 = 1000;

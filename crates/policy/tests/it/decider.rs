@@ -1,5 +1,6 @@
 //! The answer of a decider, within the policy (SPEC P8, C6).
 
+use DeciderAnswer::{Allow, Ask, Deny};
 use codex_network_policy::{
     DeciderAnswer, DeciderReason, Facts, Host, InterceptionSupport, ListKind, Mode,
     NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Request, RequestKind,
@@ -7,7 +8,6 @@ use codex_network_policy::{
 };
 
 use crate::cases::told;
-use DeciderAnswer::{Allow, Ask, Deny};
 
 /// The decision on a SOCKS5 connection to port 80 of a host if the decider gives this answer.
 fn decide(spec: &PolicySpec, host: &str, answer: DeciderAnswer) -> String {

@@ -15,7 +15,6 @@ use codex_network_engine::{
     PredictedAddresses, PredictedDecision,
 };
 use codex_network_policy::{Handling, HookVerdict, Host, Protocol, Reach, Reason};
-
 use destination::{Destination, Stated, destination};
 
 /// Hooks that an answer shows at most.

@@ -3,8 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Framing, FramingError, MAX_CHUNK_LINE, MAX_FIELDS, MAX_LENGTH, Position};
 use streams::{CHUNKED_HEAD, MALFORMED, MALFORMED_CHUNKS, SOUND, flawed_streams, latin1};
+
+use super::{Framing, FramingError, MAX_CHUNK_LINE, MAX_FIELDS, MAX_LENGTH, Position};
 
 mod differential;
 mod streams;

@@ -4,11 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use codex_network_policy::UnixSocketPath;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
-
-use codex_network_policy::UnixSocketPath;
 
 use super::*;
 use crate::socket_file::{SocketLookup, path_of};
