@@ -93,7 +93,8 @@ pub enum HookVerdict {
     Matched(HookId),
     /// The host has hooks, and none covers the request: it is refused with `mitm_hook_denied`.
     NoMatch,
-    /// As [`NoMatch`](Self::NoMatch), because the request could be read in more than one way.
+    /// The same as [`NoMatch`](Self::NoMatch), because the request could be read in more than one
+    /// way.
     Ambiguous(Ambiguity),
 }
 
@@ -107,7 +108,8 @@ pub enum HookMatch {
     Matched,
     /// The host has hooks, and none covers the request.
     Unmatched,
-    /// As [`Unmatched`](Self::Unmatched), because the request could be read in more than one way.
+    /// The same as [`Unmatched`](Self::Unmatched), because the request could be read in more than
+    /// one way.
     Ambiguous(Ambiguity),
 }
 
