@@ -243,8 +243,8 @@ impl Ca {
 ///
 /// # Errors
 ///
-/// For a request that a sound worker never sends: a [`NotIssued::Name`], [`NotIssued::PublicKey`]
-/// or [`NotIssued::Scope`].
+/// Returns [`NotIssued::Name`], [`NotIssued::PublicKey`] or [`NotIssued::Scope`] for a request that
+/// violates the protocol.
 pub(crate) fn judge_request(name: &str, public_key: &PublicKey) -> Result<Host, NotIssued> {
     let host = Host::parse(name)
         .ok()

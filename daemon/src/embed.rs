@@ -235,7 +235,7 @@ impl NetworkProxyHandle {
         Some(child)
     }
 
-    /// As [`child_environment`](Self::child_environment), for a program with this environment. If
+    /// Like [`child_environment`](Self::child_environment), for a program with this environment. If
     /// one of [`ChildEnvironment::BUNDLE_VARIABLES`] names certificates, the bundle includes them
     /// (SPEC B2).
     ///
@@ -276,7 +276,7 @@ impl Drop for NetworkProxyHandle {
 ///
 /// # Errors
 ///
-/// As [`NetworkProxyBuilder::build`].
+/// The same as [`NetworkProxyBuilder::build`].
 pub async fn run_http_proxy_with_std_listener(
     builder: NetworkProxyBuilder,
     listener: TcpListener,
@@ -289,7 +289,7 @@ pub async fn run_http_proxy_with_std_listener(
 /// switch SOCKS5 off. The builder's settings for listeners do not count.
 /// # Errors
 ///
-/// As [`NetworkProxyBuilder::build`].
+/// The same as [`NetworkProxyBuilder::build`].
 pub async fn run_socks5_with_std_listener(
     builder: NetworkProxyBuilder,
     listener: TcpListener,

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(out) => out,
         Err(_) => return ExitCode::FAILURE,
     });
-    // By the length the monitor knows that the output is complete.
+    // The length shows the monitor whether the output is complete.
     let length = (rest.len() as u64).to_le_bytes();
     match out
         .write_all(&key[..])
@@ -304,7 +304,7 @@ fn control(control: &Control, environment: &Environment) -> Option<ControlPlace>
         if Uid::effective().is_root() {
             Some(socket_path::of_system().to_path_buf())
         } else {
-            // Not `[daemon] state_dir`, which proxyctl does not know.
+            // `[daemon] state_dir` is not used here, because proxyctl does not know it.
             let in_state = || {
                 let state = user_state_directory(|name| environment.get(name))?;
                 Some(socket_path::in_state(&state))

@@ -325,7 +325,8 @@ impl Monitor {
             Phase::Draining(_) => {
                 tracing::warn!("the worker did not end in time and is killed");
                 self.kill_worker();
-                // Not after its end is reported: no event is taken while a deadline is over.
+                // Return now: the loop takes no event after a deadline, so the worker's end is
+                // never reported.
                 return Some(End::Stopped);
             }
             Phase::Serving => {

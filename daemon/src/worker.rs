@@ -48,7 +48,7 @@ pub(crate) fn die_with_the_monitor() -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// Why it cannot start. The monitor has the error.
+/// Returns the reason why the worker cannot start. The monitor has been sent the error.
 pub(crate) fn run() -> anyhow::Result<()> {
     die_with_the_monitor().context("cannot tie the worker to its monitor")?;
     let (link, mut receiver) = link::open().context("cannot use the channel to the monitor")?;

@@ -64,12 +64,12 @@ impl StubResolver {
         Self::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// As [`start`](Self::start), on a given address. For a test in a network of its own, whose ports
-    /// are all free.
+    /// Like [`start`](Self::start), on a given address. For a test in a network of its own, whose
+    /// ports are all free.
     ///
     /// # Panics
     ///
-    /// As [`start`](Self::start), and when the port is taken.
+    /// Like [`start`](Self::start), and when the port is taken.
     pub fn start_on(wanted: SocketAddr) -> Self {
         let table = Table::default();
         let handler = table.clone();
@@ -115,7 +115,7 @@ impl StubResolver {
         self.answer_with_ttl(name, addresses, DEFAULT_TTL);
     }
 
-    /// As [`answer`](Self::answer), with a TTL in seconds.
+    /// Like [`answer`](Self::answer), with a TTL in seconds.
     pub fn answer_with_ttl(
         &self,
         name: &str,

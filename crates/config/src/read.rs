@@ -185,7 +185,7 @@ pub(crate) fn table<'t>(
 /// The value of a pattern or a path in a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryPermission {
-    /// As if the entry were not there; cancels the same entry of a weaker layer.
+    /// The entry has no effect, and cancels the same entry of an earlier layer.
     None,
     Allow,
     Deny,

@@ -70,9 +70,9 @@ pub(crate) enum Readers {
 /// The place from which a load takes secrets.
 #[derive(Clone, Debug)]
 pub(crate) enum SecretSupply {
-    /// From this process's environment and files.
+    /// Secrets are read from this process's environment and files.
     Local(Environment),
-    /// From a process that has read them, and from nowhere else.
+    /// Secrets come from a process that has read them, and from no other source.
     Captured(Secrets),
 }
 

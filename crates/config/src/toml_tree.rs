@@ -109,7 +109,7 @@ impl TomlEntry<'_> {
 }
 
 impl TomlValue<'_> {
-    /// With an article, for messages.
+    /// The type's name with an article, for messages.
     pub(crate) fn describe(&self) -> &'static str {
         match self {
             Self::String(_) => "a string",

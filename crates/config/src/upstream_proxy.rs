@@ -178,7 +178,7 @@ impl fmt::Debug for ProxyCredentials {
     }
 }
 
-/// As a URL, without the credentials: `http://***@proxy.example:3128`.
+/// Writes the proxy as a URL without the credentials: `http://***@proxy.example:3128`.
 impl fmt::Display for UpstreamProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = if self.credentials.is_some() {

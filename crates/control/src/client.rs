@@ -171,7 +171,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect).
+    /// The same as [`connect`](Self::connect).
     pub async fn reconnect(&self, program: &str) -> Result<Self, ConnectError> {
         Self::connect(&self.path, self.trusted, program).await
     }
@@ -195,7 +195,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As every call: [`CallError`].
+    /// Returns a [`CallError`], like every call.
     pub async fn status(&self) -> Result<Status, CallError> {
         settle(
             self.calls
@@ -208,7 +208,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As every call: [`CallError`].
+    /// Returns a [`CallError`], like every call.
     pub async fn mode(&self) -> Result<ModeInForce, CallError> {
         settle(self.calls.mode(within(CALL_TIMEOUT), NoArguments {}).await)
     }
@@ -241,7 +241,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As every call: [`CallError`].
+    /// Returns a [`CallError`], like every call.
     pub async fn blocked(&self, query: BlockedQuery) -> Result<Blocked, CallError> {
         let deadline = CALL_TIMEOUT.saturating_add(Duration::from_secs(query.wait));
         settle(self.calls.blocked(within(deadline), query).await)
@@ -251,7 +251,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As every call: [`CallError`].
+    /// Returns a [`CallError`], like every call.
     pub async fn patterns(&self) -> Result<Patterns, CallError> {
         settle(
             self.calls
@@ -264,7 +264,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As every call: [`CallError`].
+    /// Returns a [`CallError`], like every call.
     pub async fn config(&self) -> Result<Config, CallError> {
         settle(
             self.calls

@@ -138,7 +138,7 @@ impl BlockedLog {
         ring.total += 1;
         entry.sequence = self.base + ring.total;
         if let Some(observer) = &self.observer {
-            // Under the lock, so that they arrive in order.
+            // Send while the lock is held, so that entries arrive in order.
             let _ = observer.try_send(entry.clone());
         }
         entry

@@ -72,7 +72,7 @@ impl ChildEnvironment {
     /// include the certificates of their old files (SPEC B2).
     pub const BUNDLE_VARIABLES: &'static [&'static str] = CERTIFICATE_VARIABLES;
 
-    /// For a proxy that has only an HTTP door.
+    /// The environment for clients of a proxy that has only an HTTP door.
     pub fn new(http: SocketAddr) -> Self {
         Self {
             http,

@@ -125,7 +125,7 @@ impl Enforcer {
         }
     }
 
-    /// As [`authorize`](Self::authorize), for callers that cannot wait.
+    /// Like [`authorize`](Self::authorize), for callers that cannot wait.
     pub(crate) fn judge(
         &self,
         generation: Arc<Generation>,

@@ -104,10 +104,11 @@ impl OwnListeners {
     ///
     /// # Errors
     ///
-    /// As [`TcpListener::bind`].
+    /// The same as [`TcpListener::bind`].
     pub fn listen(&self, address: SocketAddr) -> io::Result<(TcpListener, OwnListener)> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        // As the standard library does: connections of an earlier listener do not block the address.
+        // The standard library sets this too: connections of an earlier listener do not block the
+        // address.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         let bound = socket.local_addr()?.as_socket();

@@ -45,7 +45,7 @@ pub(crate) struct EndedFlow<'a> {
     pub(crate) peer: Option<SocketAddr>,
 }
 
-/// Where decisions are written to.
+/// Writes decisions to the audit sink, the log of refusals and the counters.
 pub(crate) struct Recorder {
     pub(crate) blocked: BlockedLog,
     audit: Arc<dyn AuditSink>,

@@ -169,13 +169,13 @@ impl DnsResolver {
         })
     }
 
-    /// As [`new`](Self::new), after a file has changed under the same settings. If the name servers are
-    /// the same, the new resolver takes over their cached answers and their health. It also takes over
-    /// the servers if `/etc/resolv.conf` is invalid or incomplete now.
+    /// Like [`new`](Self::new), after a file has changed under the same settings. If the name
+    /// servers are the same, the new resolver takes over their cached answers and their health. It
+    /// also takes over the servers if `/etc/resolv.conf` is invalid or incomplete now.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
+    /// The same as [`new`](Self::new).
     pub fn renewed(&self, options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
         // Read once, so that the text that is checked is also used.
         let mut options = options.clone();

@@ -295,7 +295,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// The same as [`open`](Self::open).
     pub fn open_beside<S, F>(
         &self,
         name: &'static str,
@@ -365,11 +365,11 @@ impl Engine {
         self.replace_all(settings, self.current().supplied())
     }
 
-    /// As [`replace`](Self::replace), with other supplied files and upstream proxies.
+    /// Like [`replace`](Self::replace), with other supplied files and upstream proxies.
     ///
     /// # Errors
     ///
-    /// As [`replace`](Self::replace).
+    /// The same as [`replace`](Self::replace).
     pub fn replace_all(
         &self,
         settings: &Arc<Settings>,
@@ -511,7 +511,7 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Listening {
-    /// Where the door is.
+    /// The address on which the door listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -33,7 +33,7 @@ pub(crate) enum Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AdmittedConnection {
     pub(crate) holder: Holder,
-    /// For how long nothing has flowed; zero while a request is in hand.
+    /// The time since something last flowed; zero while a request is in hand.
     pub(crate) idle: Duration,
 }
 

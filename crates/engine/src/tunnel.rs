@@ -239,7 +239,8 @@ async fn relay(
     }
 }
 
-/// As [`relay`], for streams that are more than a socket. Each direction keeps its buffer while it is idle.
+/// Like [`relay`], for streams that are more than a socket. Each direction keeps its buffer while
+/// it is idle.
 pub(crate) async fn relay_stream(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

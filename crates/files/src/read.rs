@@ -177,7 +177,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// The same as [`read`](Self::read).
     pub fn read_text(&self, path: &Path) -> Result<String, ReadError> {
         let content = self.read(path)?;
         Ok(String::from_utf8_lossy(&content).into_owned())

@@ -180,7 +180,7 @@ impl Trust {
         }
     }
 
-    /// As [`check`](Self::check), and returns the file at the end; `None` also for an open
+    /// Checks like [`check`](Self::check), and returns the file at the end; `None` also for an open
     /// descriptor.
     pub(crate) fn check_end(self, path: &Path) -> Result<Option<Metadata>, Untrusted> {
         let walk = self.walk(path)?;

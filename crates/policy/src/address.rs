@@ -24,9 +24,9 @@ pub enum AddressClass {
     LinkLocal,
     /// Between a carrier and its customers (RFC 6598).
     SharedAddressSpace,
-    /// For examples in texts.
+    /// A block for examples in documentation.
     Documentation,
-    /// For measuring networks.
+    /// A block for benchmarks of networks.
     Benchmarking,
     /// An address of a group of receivers.
     Multicast,
@@ -34,7 +34,7 @@ pub enum AddressClass {
     Broadcast,
     /// A protocol's own block: assignments, relays, translation, anycast services.
     Protocol,
-    /// Not assigned.
+    /// A block that is not assigned.
     Reserved,
 }
 

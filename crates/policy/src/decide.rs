@@ -64,7 +64,7 @@ impl Policy {
             && self.unlisted == Unlisted::LeftToDecider
     }
 
-    /// As [`decide`](Self::decide), with the answer of a decider (SPEC P8).
+    /// Decides like [`decide`](Self::decide), with the answer of a decider (SPEC P8).
     ///
     /// The answer counts only where the policy [leaves the request to a
     /// decider](Self::leaves_to_decider). A host that the decider allows is treated as if it were on

@@ -95,7 +95,8 @@ pub enum HookVerdict {
     Matched(HookId),
     /// The host has hooks, and none covers the request: it is refused with `mitm_hook_denied`.
     NoMatch,
-    /// As [`NoMatch`](Self::NoMatch), because the request could be read in more than one way.
+    /// The same as [`NoMatch`](Self::NoMatch), because the request could be read in more than one
+    /// way.
     Ambiguous(Ambiguity),
 }
 
@@ -109,7 +110,8 @@ pub enum HookMatch {
     Matched,
     /// The host has hooks, and none covers the request.
     Unmatched,
-    /// As [`Unmatched`](Self::Unmatched), because the request could be read in more than one way.
+    /// The same as [`Unmatched`](Self::Unmatched), because the request could be read in more than
+    /// one way.
     Ambiguous(Ambiguity),
 }
 

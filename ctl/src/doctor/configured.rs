@@ -38,7 +38,7 @@ impl Configured {
         }
     }
 
-    /// Where a proxy would listen; the defaults if the files cannot be used.
+    /// The addresses on which a proxy would listen; the defaults if the files cannot be used.
     pub(super) fn listen(&self) -> Listen {
         match self {
             Self::Settings(settings) => settings.listen,

@@ -51,7 +51,7 @@ struct SettingChange {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum What {
-    /// Of a list of rules.
+    /// A change to a list of rules.
     Rules {
         added: Vec<String>,
         removed: Vec<String>,

@@ -82,7 +82,7 @@ enum SocketChange {
 }
 
 impl Listeners {
-    /// With the inherited sockets, none of them in force yet.
+    /// Holds the inherited sockets. None of them is in force yet.
     pub(super) fn new(inherited: Inherited) -> Self {
         Self {
             inherited,

@@ -49,8 +49,8 @@ impl Monitor {
         self.read_system_files();
     }
 
-    /// With limited mode that was set at run time every allowed host is intercepted, so the CA's public
-    /// files are needed, which a loader writes with the roots (SPEC M5).
+    /// Has a loader write the CA's public files if limited mode was set at run time. Every allowed
+    /// host is then intercepted, so clients need the files (SPEC M5).
     pub(super) fn publish_if_narrowed(&mut self) {
         let plan = &mut self.settled.system_files.plan;
         if self.narrowed.is_some() && plan.public_files == FileUse::No {

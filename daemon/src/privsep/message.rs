@@ -79,12 +79,12 @@ pub(crate) struct Account {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Confinement {
-    /// Not at all.
+    /// Do not confine the worker.
     Off = 0,
-    /// With everything that the kernel supports.
+    /// Confine the worker with everything that the kernel supports.
     #[default]
     Try = 1,
-    /// Fully, or the worker does not run.
+    /// Confine the worker fully, or do not run it.
     Require = 2,
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct SystemFiles {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FoundFiles {
     pub(crate) watched: Vec<WatchedPath>,
-    /// As in [`SystemFiles`]; `None` where a file cannot be used.
+    /// The parts of [`SystemFiles`], in the same order; `None` for a file that cannot be used.
     pub(crate) parts: [Option<Vec<u8>>; PARTS],
 }
 

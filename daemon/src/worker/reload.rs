@@ -84,7 +84,8 @@ struct AppliedChange {
 }
 
 impl Reloader {
-    /// For an engine that has just started. Logs the `warnings` about its settings.
+    /// Makes the reloader of an engine that has just started. Logs the `warnings` about its
+    /// settings.
     pub(super) fn new(
         engine: Engine,
         link: Arc<Link>,

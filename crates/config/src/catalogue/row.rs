@@ -18,7 +18,7 @@ pub(crate) struct Key(pub(super) &'static str);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyRow {
     pub(crate) key: Key,
-    /// Where a configuration may write it.
+    /// The tables in which a configuration may write the key.
     pub(crate) spellings: &'static [Spelling],
     pub(crate) kind: ValueKind,
     /// The default in words, if `Settings::default()` does not show it.

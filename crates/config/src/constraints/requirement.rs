@@ -42,7 +42,7 @@ impl<T> Requirement<T> {
         self.report(key, (requested, permitted), "the key", at, problems);
     }
 
-    /// As [`refuse`](Self::refuse), for an element of a list.
+    /// Like [`refuse`](Self::refuse), for an element of a list.
     pub(super) fn refuse_element(
         &self,
         key: Key,

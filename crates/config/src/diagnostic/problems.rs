@@ -109,7 +109,7 @@ impl<'t> Problems<'t> {
     }
 }
 
-/// By place: the order of the layers, then of the text.
+/// Sorts problems by the order of the layers, and then by their position in the text.
 fn sorted(mut found: Vec<(Option<TextSpan>, Diagnostic)>) -> Vec<Diagnostic> {
     found.sort_by_key(|(place, _)| *place);
     found

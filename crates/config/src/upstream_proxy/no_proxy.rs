@@ -1,6 +1,6 @@
 //! `NO_PROXY`: the names that go past the proxies (SPEC H12).
 //!
-//! As curl documents it: entries are separated by commas or blanks. A name covers itself and all
+//! The format is curl's. Entries are separated by commas or blanks. A name covers itself and all
 //! names below it, with or without a leading dot. `*` alone covers everything. Addresses and CIDR
 //! blocks cover targets given as addresses, since no name is looked up for this. Beyond curl, an
 //! entry with a port covers only that port, as Go reads it.

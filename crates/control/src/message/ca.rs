@@ -18,7 +18,7 @@ pub struct Ca {
     pub subject: String,
     /// The certificate's SHA-256, as upper-case pairs with colons.
     pub fingerprint: String,
-    /// From when it is valid.
+    /// The time from which the certificate is valid.
     pub not_before: i64,
     /// Until when it is valid.
     pub not_after: i64,

@@ -12,7 +12,7 @@ pub struct Status {
     pub version: String,
     /// When it started.
     pub started: i64,
-    /// For how many seconds it has been running, by a monotonic clock.
+    /// The seconds for which the proxy has been running, by a monotonic clock.
     pub uptime: u64,
     /// Its processes.
     pub roles: Vec<Role>,

@@ -45,7 +45,7 @@ impl VettedAddrs {
         self.0.shrink_to_fit();
     }
 
-    /// Where a connection may lead that an upstream proxy makes.
+    /// The addresses to which a connection through an upstream proxy may lead.
     pub(crate) fn all(&self) -> LeadsTo {
         LeadsTo(self.0.iter().map(SocketAddr::ip).collect())
     }
@@ -54,7 +54,7 @@ impl VettedAddrs {
         &self.0
     }
 
-    /// For tests of tables that hold addresses and never send.
+    /// A value for tests of tables that hold addresses and never send.
     #[cfg(test)]
     pub(crate) fn none_for_tests() -> Self {
         Self(Vec::new(), AllowedBy::Lists)

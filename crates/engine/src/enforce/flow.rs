@@ -51,7 +51,7 @@ struct FlowProgress {
 }
 
 impl Flow {
-    /// For an attempt that is being judged. Only `enforce` makes one.
+    /// The flow of an attempt that is being judged. Only `enforce` makes one.
     pub(super) fn new(
         recorder: &Arc<Recorder>,
         generation: &Generation,
@@ -144,7 +144,7 @@ impl Flow {
 
 #[cfg(test)]
 impl Flow {
-    /// For tests of tables that hold flows: no attempt, and nothing allowed.
+    /// A flow for tests of tables that hold flows. It has no attempt.
     pub(crate) fn for_tests() -> Self {
         use codex_network_policy::RequestKind;
 
@@ -172,7 +172,7 @@ impl Flow {
 }
 
 impl WeakFlow {
-    /// As [`Flow::received`], if the attempt has not ended.
+    /// Like [`Flow::received`], if the attempt has not ended.
     pub(crate) fn received(&self, bytes: usize) {
         if let Some(state) = self.0.upgrade() {
             Flow(state).received(bytes);

@@ -40,7 +40,7 @@ pub struct EvaluatedAddress {
 pub enum AddressKind {
     /// An address of the internet.
     Public,
-    /// Not an address of the internet.
+    /// An address that is not public, of this class.
     Local(AddressClass),
     /// An address of this machine.
     ThisMachine,

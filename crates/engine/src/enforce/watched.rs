@@ -22,7 +22,7 @@ pub(crate) enum WatchedAttempt {
 }
 
 impl WatchedAttempt {
-    /// For an attempt over a connection that leads to these addresses.
+    /// Watches an attempt over a connection that leads to these addresses.
     pub(crate) fn of(permit: &Permit, leads_to: &LeadsTo) -> Self {
         Self::Host {
             attempt: permit.attempt().clone(),

@@ -53,7 +53,7 @@ pub(super) struct OutgoingRequest {
     wire: Wire,
     /// The HTTP version that the client speaks.
     version: Version,
-    /// Where interim answers go.
+    /// The receiver of interim answers.
     pub(super) interim: InterimTarget,
     /// The protocols that the request offers to change to.
     upgrade: UpgradeOffer,

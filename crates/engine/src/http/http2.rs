@@ -78,7 +78,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     ));
     let mut drain = std::pin::pin!(async {
         let idle = async {
-            // As over HTTP/1.1: the first request must arrive within the time limit of a head.
+            // The first request must arrive within the time limit of a head, like over HTTP/1.1.
             if timeout(limits.header_timeout, first_request.notified())
                 .await
                 .is_ok()

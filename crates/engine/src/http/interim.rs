@@ -20,7 +20,7 @@ use crate::respond;
 /// allows.
 const MAX_INTERIM: usize = 16;
 
-/// Where the interim answers to a request go.
+/// The queue or stream that takes the interim answers to one request.
 #[derive(Clone)]
 pub(super) enum InterimTarget {
     /// HTTP/1.0 has no interim answers.
@@ -32,7 +32,8 @@ pub(super) enum InterimTarget {
 }
 
 impl InterimTarget {
-    /// For a client that speaks this version. Over HTTP/2 the caller must set the stream.
+    /// Makes the target for a client that speaks this version. Over HTTP/2 the caller must set the
+    /// stream.
     pub(super) fn of(version: Version, session: &Session) -> Self {
         if version == Version::HTTP_11 {
             Self::Connection(session.interim.clone())

@@ -33,7 +33,7 @@ const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) enum RequestBody {
     /// No content: the request can be sent again.
     Empty(Empty<Bytes>),
-    /// As the client sends it.
+    /// The content as the client sends it.
     Streamed(Streamed),
     /// Held back until the origin wants it.
     Expected(Expected),

@@ -50,7 +50,7 @@ struct Record {
     literal: bool,
     length: u8,
     front: [u8; FRONT],
-    /// Where in `backs` the rest of the name begins.
+    /// The offset in `backs` at which the rest of the name begins.
     back: u32,
 }
 

@@ -146,7 +146,7 @@ impl Source {
         if !counts {
             Woken::Nothing
         } else if event.mask.contains(AddWatchFlags::IN_ATTRIB) {
-            // Of a directory it may be anything, such as a new time stamp.
+            // The attributes of a directory change for many reasons, such as a new time stamp.
             Woken::Hint
         } else {
             Woken::Changed

@@ -455,7 +455,7 @@ mod tests {
                 KnownDestination::Refused
             ));
         }
-        // Under other settings it is judged again.
+        // New settings judge the destination again.
         assert!(matches!(
             table.look(&target(1), generation(2), now),
             KnownDestination::Unknown

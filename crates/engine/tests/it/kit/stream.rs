@@ -15,7 +15,7 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<S
     in_time(next_head(stream)).await
 }
 
-/// As [`read_head`] without a time limit, for a server, whose client may be idle.
+/// Like [`read_head`], without a time limit, for a server, whose client may be idle.
 pub(crate) async fn next_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -86,13 +86,14 @@ fn conditions(call: i64, given: FilterFacts) -> anyhow::Result<Vec<SeccompRule>>
             equal(0, libc::AF_UNIX)?,
             masked(1, SOCKET_KIND, flag(libc::SOCK_STREAM))?,
         ]),
-        // For sockets of the internet. The journal's socket, and standard error, which may be a
-        // socket, are only written to: neither they nor a copy of them may get another destination.
+        // These calls are for internet sockets. The journal's socket, and standard error, which may
+        // be a socket, are only written to: neither they nor a copy of them may get another
+        // destination.
         libc::SYS_bind | libc::SYS_connect | libc::SYS_sendto => all_of(other_than_log(journal)?),
         libc::SYS_fcntl => {
             let plain = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL];
             let mut rules = one_of(1, &plain)?;
-            // With `O_ASYNC` the kernel sends signals.
+            // `O_ASYNC` is refused, because it makes the kernel send signals.
             let quiet = masked(2, flag(libc::O_ASYNC), 0)?;
             rules.push(SeccompRule::new(vec![equal(1, libc::F_SETFL)?, quiet])?);
             let mut copy = other_than_log(journal)?;
