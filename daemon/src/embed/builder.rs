@@ -114,7 +114,8 @@ impl NetworkProxyBuilder {
 
     /// Sends requests through these proxies instead of those of the process's environment, if the settings
     /// have `allow_upstream_proxy` (SPEC H12). Without this call, a proxy that is built from
-    /// [`settings`](Self::settings) connects directly.
+    /// [`settings`](Self::settings) connects directly. Settings that
+    /// [`replace`](super::NetworkProxyHandle::replace) those of a running proxy do not change its proxies.
     pub fn upstream_proxies(mut self, proxies: UpstreamProxies) -> Self {
         self.upstream_proxies = Some(Arc::new(proxies));
         self

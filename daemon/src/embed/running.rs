@@ -143,7 +143,13 @@ impl Running {
                 Some(_) => SettingsSource::Embedder,
                 None => SettingsSource::Configuration,
             };
-            let proxies = running.upstream_proxies.as_ref();
+            let current = running.engine.current();
+            let proxies = match configuration {
+                // Settings do not contain upstream proxies, so those in force stay: traffic that goes
+                // through one must not go past it after a change of something else.
+                Configuration::Settings(_) => Some(&current.supplied().upstream_proxies),
+                Configuration::Sources(_) => running.upstream_proxies.as_ref(),
+            };
             (configuration.settle(&running.issuer, proxies), by, turn)
         });
         let (settled, by, _turn) = settled.await.map_err(|_| NetworkProxyError::Runtime)?;
@@ -300,5 +306,38 @@ impl Owner for Running {
             admin: self.address(Listener::Admin),
             ..settings.listen
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codex_network_config::Sources;
+
+    use super::*;
+    use crate::embed::NetworkProxy;
+
+    /// A past bug: [`replace`](crate::NetworkProxyHandle::replace) with changed settings of the proxy
+    /// itself made its traffic go past the upstream proxies of the environment.
+    #[tokio::test]
+    async fn h12_settings_that_are_replaced_keep_the_upstream_proxies_in_force() {
+        let sources = Sources::none().with_text("config", "[network]\n");
+        let proxy = NetworkProxy::builder().sources(sources).build().await;
+        let handle = proxy.expect("a proxy").run().await.expect("it runs");
+        let engine = &handle.running.engine;
+        let variable = |name: &str| (name == "HTTP_PROXY").then(|| "http://proxy.test:8080".into());
+        let proxies = UpstreamProxies::from_environment(variable).expect("a proxy");
+        let supplied = Supplied {
+            upstream_proxies: Arc::new(proxies),
+            ..engine.current().supplied().clone()
+        };
+        let settings = handle.settings();
+        engine.replace_all(&settings, &supplied).expect("as before");
+        handle
+            .replace(Settings::clone(&settings))
+            .await
+            .expect("the same settings");
+        let current = engine.current();
+        assert!(current.supplied().upstream_proxies.http().is_some());
+        handle.shutdown().await;
     }
 }
