@@ -12,6 +12,7 @@ mod builder;
 mod error;
 mod follow;
 mod issuer;
+mod listener;
 mod observer;
 mod running;
 
@@ -27,10 +28,11 @@ use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, Engine};
 use codex_network_policy::{Interception, Mode};
 pub use error::NetworkProxyError;
 use issuer::EmbeddedIssuer;
+use listener::Listener;
 pub use observer::BlockedRequestObserver;
 use observer::ObserverTask;
 use parking_lot::Mutex;
-use running::{Listener, Running};
+use running::Running;
 use tokio::sync::mpsc;
 
 /// A proxy that is ready to run: its listeners are bound, and clients that connect wait. The [crate's

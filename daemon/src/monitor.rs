@@ -20,6 +20,7 @@ mod predecessor;
 mod reload;
 mod reloads;
 mod renew;
+mod sealed;
 mod socket_owner;
 mod stop;
 mod supervise;
@@ -47,6 +48,7 @@ use self::ping::Ping;
 use self::predecessor::Predecessor;
 use self::reloads::Reloads;
 use self::renew::Renewal;
+use self::sealed::sealed;
 use self::socket_owner::SocketOwners;
 use self::supervise::{BackOff, Worker};
 use self::system_files::Followed;
@@ -525,7 +527,7 @@ impl Monitor {
     ) {
         let descriptors = || -> anyhow::Result<_> {
             let files = settled.system_files.blob();
-            let mut descriptors = vec![listen::sealed(&settled.blob)?, listen::sealed(&files)?];
+            let mut descriptors = vec![sealed(&settled.blob)?, sealed(&files)?];
             descriptors.extend(prepared.descriptors()?);
             descriptors.extend(control.transpose()?);
             Ok(descriptors)

@@ -33,6 +33,7 @@ use role_status::RoleStatus;
 use sandbox::AppliedConfinement;
 use tokio::sync::mpsc;
 
+use crate::admin::Owner;
 use crate::logging;
 use crate::privsep::message::{Fallback, Mode, ToMonitor, WorkerReport};
 use crate::privsep::ticket::Ticket;
@@ -247,7 +248,8 @@ fn open(
     let control_path = control.as_ref().map(|(_, path, _)| Path::new(path));
     let _control = control_path.map(|path| engine.own_unix_sockets().add(path));
     let mut doors = Doors::default();
-    doors.change(&engine, &reloader, new.listeners)?;
+    let owner: Arc<dyn Owner> = Arc::<Reloader>::clone(&reloader);
+    doors.change(&engine, &owner, new.listeners)?;
     reloader.warn(engine.looping_proxies());
     let control = match control {
         None => None,

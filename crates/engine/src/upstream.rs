@@ -12,10 +12,12 @@ mod cut;
 pub(crate) mod datagram;
 mod error;
 mod evidence;
+mod far_end;
 mod http2;
 mod lease;
 mod pool;
 mod proxy;
+mod proxy_error;
 mod unix_socket;
 
 use std::fmt::Display;
@@ -33,14 +35,16 @@ pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
 pub(crate) use error::UpstreamError;
+use far_end::FarEnd;
+pub(crate) use far_end::Unanswered;
 use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-pub(crate) use lease::{ConnectionId, Lease, Unanswered};
-use lease::{FarEnd, OriginSender};
+use lease::OriginSender;
+pub(crate) use lease::{ConnectionId, Lease};
 use pool::{Checkout, Pool};
-pub(crate) use proxy::ProxyError;
 use proxy::{AbsoluteForm, ProxyUse, Ways};
+pub(crate) use proxy_error::ProxyError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -161,10 +165,8 @@ impl<B: Outgoing> Upstream<B> {
 
     /// A kept HTTP connection that was vetted for the same authority under the same generation.
     pub(crate) async fn pooled(&self, permit: &Permit, wire: Wire) -> Option<Lease<B>> {
-        let lease = self
-            .pool
-            .checkout(Checkout::of(permit, wire), &self.drain)
-            .await?;
+        let key = Checkout::of(permit, wire);
+        let lease = Lease::kept(&self.pool, key, &self.drain).await?;
         permit.admit_pooled();
         Some(lease)
     }
@@ -172,7 +174,7 @@ impl<B: Outgoing> Upstream<B> {
     /// A kept connection to exactly the permitted file, under the same generation.
     pub(crate) async fn pooled_unix_socket(&self, permit: &SocketPermit) -> Option<Lease<B>> {
         let key = Checkout::of_unix_socket(permit);
-        self.pool.checkout(key, &self.drain).await
+        Lease::kept(&self.pool, key, &self.drain).await
     }
 
     /// A new connection to a unix socket, which is kept for further requests.

@@ -5,11 +5,13 @@
 //! covers. For a host with hooks, a request that no hook covers is refused, and so is one that could
 //! be read in two ways. The first hook that covers a request wins, in the order of
 //! the specification. What a hook then changes in the request is not part of this crate. `text`
-//! parses the texts of a hook, `glob` matches wildcards, and `target` reads requests.
+//! parses the texts of a hook, `glob` matches wildcards, `target` reads requests, and
+//! `path` judges their paths.
 
 mod ambiguity;
 mod glob;
 mod miss;
+mod path;
 mod query;
 mod target;
 mod text;
@@ -20,8 +22,8 @@ use alloc::vec::Vec;
 pub use ambiguity::Ambiguity;
 use hashbrown::HashMap;
 pub use miss::{HookMiss, MissedClause};
+pub use path::PathAmbiguity;
 use query::Presence;
-pub use target::PathAmbiguity;
 use target::Target;
 pub use text::{
     HeaderNameText, HookMethod, NotAToken, PathPrefix, PathPrefixError, ValuePattern,

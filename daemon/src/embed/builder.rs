@@ -16,8 +16,8 @@ use codex_network_policy::Interception;
 use tokio::sync::mpsc;
 
 use super::issuer::{self, EmbeddedIssuer};
+use super::listener::Listener;
 use super::observer::{BlockedRequestObserver, MAX_WAITING_REFUSALS};
-use super::running::Listener;
 use super::{NetworkProxy, NetworkProxyError};
 
 /// Any free port of this machine's own.

@@ -18,18 +18,11 @@ use tokio::sync::OwnedMutexGuard;
 use super::NetworkProxyError;
 use super::builder::{self, Configuration, ListenOptions, Reserved};
 use super::issuer::EmbeddedIssuer;
+use super::listener::Listener;
 use crate::admin::{self, Owner, Unchanged};
 
 /// How long the admin API waits for a reload.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A listener of an embedded proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Listener {
-    Http,
-    Socks5,
-    Admin,
-}
 
 /// A running proxy, as its handle and its admin API hold it.
 pub(super) struct Running {
@@ -73,20 +66,6 @@ enum SettingsSource {
 enum Closing {
     No,
     Yes,
-}
-
-impl Listener {
-    /// All of them, in the order of the arrays.
-    pub(super) const ALL: [Self; 3] = [Self::Http, Self::Socks5, Self::Admin];
-
-    /// The name in logs and errors.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => Door::Http.as_str(),
-            Self::Socks5 => Door::Socks5.as_str(),
-            Self::Admin => admin::NAME,
-        }
-    }
 }
 
 impl Running {

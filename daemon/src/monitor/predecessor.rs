@@ -16,8 +16,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::Event;
-use super::listen::sealed;
-use super::stop::GRACE;
+use super::sealed::sealed;
 use super::supervise::{SEND_TIMEOUT, Worker, listen, send};
 use crate::notify;
 use crate::privsep::channel::{self, Sender};
@@ -34,6 +33,8 @@ pub(super) const NUMBER: u64 = 0;
 const CHANNEL: &str = "draining-";
 /// The name under which its process is stored.
 const PROCESS: &str = "draining.process";
+/// How long a worker may still take to exit after the drain's limit.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// How long a worker of another version may drain. It cannot be given the new policy.
 const OTHER_VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::predecessor::{self, Predecessor};
+use super::predecessor::{self, GRACE, Predecessor};
 use super::{End, Monitor, Phase};
 use crate::notify;
 use crate::privsep::message::ToWorker;
 
-/// How long a worker may still take to exit after the drain's limit.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// How long a worker may take to confirm that it outlives the monitor.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -6,8 +6,8 @@
 //! changes again.
 
 use super::Monitor;
-use super::listen::sealed;
 use super::load::{self, Loading};
+use super::sealed::sealed;
 use super::watch::Watch;
 use crate::privsep::message::ToWorker;
 use crate::privsep::settled::Loaded;

@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::layout::{Reader, Writer};
-use super::message::Malformed;
+use super::layout::{Malformed, Reader, Writer};
 use super::system_files::Plan;
 
 /// Longest briefing, in bytes. Linux allows a program 6 MiB of arguments and environment

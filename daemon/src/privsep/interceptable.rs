@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use super::layout::{Reader, Writer};
-use super::message::{MAX_NAME, Malformed};
+use super::layout::{Malformed, Reader, Writer};
+use super::message::MAX_NAME;
 
 /// The hosts, by the canonical text of a name or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::message::Malformed;
+/// A malformed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message does not have the layout of its operation")]
+pub(crate) struct Malformed;
 
 /// Appends values.
 #[derive(Default)]

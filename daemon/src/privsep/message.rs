@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub(crate) use first_settings::FirstSettings;
 
-use super::layout::{Reader, Writer};
+use super::layout::{Malformed, Reader, Writer};
 use super::ticket::{QuestionId, Ticket};
 use crate::ca::PublicKey;
 
@@ -238,11 +238,6 @@ pub(crate) enum ToMonitor {
     /// The worker drains and will outlive this monitor. The next monitor reads what follows.
     HandedOver,
 }
-
-/// A malformed message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message does not have the layout of its operation")]
-pub(crate) struct Malformed;
 
 /// Numbers of operations: odd ones to the worker, even ones to the monitor.
 pub(crate) mod operation {

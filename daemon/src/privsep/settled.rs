@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::interceptable::Interceptable;
-use super::layout::{Reader, Writer};
-use super::message::{Account, Confinement, Fallback, Malformed, Problems};
+use super::layout::{Malformed, Reader, Writer};
+use super::message::{Account, Confinement, Fallback, Problems};
 use super::system_files::{FoundFiles, SystemFiles};
 use crate::ca::{Ca, Scalar};
 

@@ -7,8 +7,7 @@
 
 use std::path::PathBuf;
 
-use super::layout::{Reader, Writer};
-use super::message::Malformed;
+use super::layout::{Malformed, Reader, Writer};
 use crate::watched::{MAX_WATCHED, WatchedPart, WatchedPath};
 
 /// Which files the settings in force need.

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::layout::{Reader, Writer};
-use super::message::Malformed;
+use super::layout::{Malformed, Reader, Writer};
 
 /// The ticket of settings, and of the reload that they come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

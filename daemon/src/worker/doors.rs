@@ -10,8 +10,7 @@ use codex_network_engine::{Door, Engine, Generation, Listening, OwnListener};
 use codex_network_policy::Reason;
 
 use super::link::{ListenerChange, SocketSource};
-use super::reload::Reloader;
-use crate::admin;
+use crate::admin::{self, Owner};
 use crate::privsep::message::ListenerName;
 
 /// The open listeners. Dropping them closes them.
@@ -30,7 +29,7 @@ impl Doors {
     pub(super) fn change(
         &mut self,
         engine: &Engine,
-        reloader: &Arc<Reloader>,
+        owner: &Arc<dyn Owner>,
         changes: Vec<(ListenerName, ListenerChange)>,
     ) -> anyhow::Result<()> {
         let _coming = known_as_own(engine, &changes)?;
@@ -48,7 +47,7 @@ impl Doors {
                     let listening = match source {
                         SocketSource::SwitchedOff => open_closed(engine, name, socket),
                         SocketSource::Bound | SocketSource::ServiceManager => {
-                            open(engine, reloader, name, socket)
+                            open(engine, owner, name, socket)
                         }
                     };
                     let listening = listening
@@ -189,14 +188,14 @@ fn open_closed(
 
 fn open(
     engine: &Engine,
-    reloader: &Arc<Reloader>,
+    owner: &Arc<dyn Owner>,
     name: ListenerName,
     socket: TcpListener,
 ) -> std::io::Result<Listening> {
     match name {
         ListenerName::Http => engine.open(Door::Http, socket),
         ListenerName::Socks5 => engine.open(Door::Socks5, socket),
-        ListenerName::Admin => admin::open(engine, Arc::<Reloader>::clone(reloader), socket),
+        ListenerName::Admin => admin::open(engine, Arc::clone(owner), socket),
     }
 }
 

@@ -273,7 +273,8 @@ impl Reloader {
             .replace_all(&settings, &supplied)
             .map_err(|error| unusable(&format!("{:#}", anyhow::Error::new(error))))?;
         self.issuer.use_ca(supplied.files.ca.as_deref());
-        let changed = self.doors().change(&self.engine, self, listeners);
+        let owner: Arc<dyn Owner> = Arc::<Self>::clone(self);
+        let changed = self.doors().change(&self.engine, &owner, listeners);
         if let Err(error) = changed {
             // Only a full descriptor table can prevent serving a bound socket.
             let restored = self.engine.replace_all(old.settings(), old.supplied());

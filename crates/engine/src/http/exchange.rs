@@ -17,10 +17,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
-use super::body::{AnswerBody, RequestBody, Streamed, UploadProgress};
+use super::body::AnswerBody;
 use super::inspect::{Direction, Inspection};
 use super::interim::InterimTarget;
 use super::origin_connections::OriginConnections;
+use super::request_body::{RequestBody, Streamed, UploadProgress};
 use super::resend::Spare;
 use super::route::Route;
 use super::upgrade::{self, Switched, UpgradeOffer};
@@ -289,7 +290,10 @@ async fn exchange(
     let limit = route.generation().settings().daemon.limits.idle_timeout;
     let silence = outgoing.progress.activity.silence(limit);
     let (watched, live) = (&session.watched, session.shared.live());
-    outgoing.watch.start(watched, route, lease.leads_to(), live);
+    let attempt = route.watched(lease.leads_to());
+    outgoing
+        .watch
+        .start(watched, attempt, route.generation(), live);
     route.flow().connected(lease.peer());
     if headers::authenticate_the_connection(request.headers()) {
         lease.retire();

@@ -4,24 +4,21 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::Bytes;
 use codex_network_config::duration_text;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use h2::server::{self, SendResponse};
-use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Body as _;
-use parking_lot::{Mutex, MutexGuard};
+use h2::{Reason, RecvStream};
+use http::{Method, Request};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::body::AnswerBody;
 use super::inside::{Inside, NotProcessed};
+use super::response_stream::ResponseStream;
 use super::{ClientEnd, Role, Session, Shared};
 use crate::activity::Activity;
 use crate::frames::{FrameMeter, Side};
@@ -30,7 +27,6 @@ use crate::http2_memory::{MemoryNeed, MemoryShare};
 use crate::incoming::{Incoming, Received};
 use crate::observed::Observed;
 use crate::outcome::Ending;
-use crate::respond;
 
 /// Requests that one connection may have in hand: as many as there is memory for, and at most as many as
 /// RFC 9113 section 6.5.2 asks for at least.
@@ -49,9 +45,6 @@ const MAX_ERROR_STREAMS: usize = 128;
 const MIN_SEND_BUFFER: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: u32 = 64 * 1024;
 const NEED: MemoryNeed = MemoryNeed::new(MAX_STREAMS, MAX_STREAM_WINDOW, MAX_SEND_BUFFER);
-/// Most bytes of interim answers to one request; h2 itself does not limit what waits. Further interim
-/// answers are dropped, which RFC 9110 section 15.2 allows.
-const MAX_INTERIM_BYTES: usize = 16 * 1024;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve_inside<S: ClientEnd>(
@@ -206,7 +199,7 @@ async fn answer(session: &Session, request: Request<RecvStream>, respond: SendRe
         () = stream.reset() => return,
     };
     if answer.extensions().get::<NotProcessed>().is_some() {
-        stream.lock().respond.send_reset(Reason::REFUSED_STREAM);
+        stream.refuse();
         return;
     }
     if is_head {
@@ -236,83 +229,5 @@ async fn answer(session: &Session, request: Request<RecvStream>, respond: SendRe
         Err(error @ SendError::Stream(_)) => {
             tracing::debug!(client = %session.address, %error, "an answer over HTTP/2 ended early");
         }
-    }
-}
-
-/// The stream of a request, for interim answers and the final answer.
-#[derive(Clone)]
-pub(super) struct ResponseStream(Arc<Mutex<Responding>>);
-
-struct Responding {
-    respond: SendResponse<Bytes>,
-    /// Bytes of interim answers that may still be sent.
-    interim_left: usize,
-}
-
-impl ResponseStream {
-    fn new(respond: SendResponse<Bytes>) -> Self {
-        Self(Arc::new(Mutex::new(Responding {
-            respond,
-            interim_left: MAX_INTERIM_BYTES,
-        })))
-    }
-
-    /// Sends an interim answer, if there is room for it.
-    pub(super) fn interim(&self, status: StatusCode, fields: &HeaderMap) {
-        let size = fields
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + 32)
-            .sum::<usize>()
-            + 32;
-        let mut responding = self.lock();
-        let Some(left) = responding.interim_left.checked_sub(size) else {
-            return;
-        };
-        responding.interim_left = left;
-        let interim = respond::interim_head(status, fields.clone());
-        if let Err(error) = responding.respond.send_informational(interim) {
-            tracing::debug!(%error, "an interim answer was not sent");
-        }
-    }
-
-    /// Resolves when the client has reset the stream, or the connection has ended.
-    async fn reset(&self) {
-        poll_fn(
-            |cx: &mut Context<'_>| match self.lock().respond.poll_reset(cx) {
-                Poll::Ready(_) => Poll::Ready(()),
-                Poll::Pending => Poll::Pending,
-            },
-        )
-        .await;
-    }
-
-    /// Sends the head of an answer. If content follows, it is sent to the stream.
-    fn begin(
-        &self,
-        answer: Response<AnswerBody>,
-    ) -> Result<(Option<AnswerBody>, SendStream<Bytes>), h2::Error> {
-        let (mut parts, content) = answer.into_parts();
-        // Answers of our own announce the end of their connection (RFC 9113 section 8.2.2).
-        parts.headers.remove(CONNECTION);
-        let is_whole = content.is_end_stream();
-        if !is_whole && let Some(length) = content.size_hint().exact() {
-            parts
-                .headers
-                .entry(CONTENT_LENGTH)
-                .or_insert_with(|| HeaderValue::from(length));
-        }
-        let head = Response::from_parts(parts, ());
-        let mut responding = self.lock();
-        match responding.respond.send_response(head, is_whole) {
-            Ok(stream) => Ok(((!is_whole).then_some(content), stream)),
-            Err(error) => {
-                responding.respond.send_reset(Reason::INTERNAL_ERROR);
-                Err(error)
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Responding> {
-        self.0.lock()
     }
 }

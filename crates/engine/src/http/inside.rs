@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{self, AnswerBody};
 use super::exchange::{self, OutgoingRequest};
-use super::http2::ResponseStream;
 use super::interim::InterimTarget;
 use super::origin_connections::OriginConnections;
+use super::response_stream::ResponseStream;
 use super::route::Route;
 use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers};

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::Session;
-use super::http2::ResponseStream;
+use super::response_stream::ResponseStream;
 use crate::respond;
 
 /// Interim answers kept for a slow client. Further ones are dropped, which RFC 9110 section 15.2

@@ -10,7 +10,7 @@
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
-use super::body::RequestBody;
+use super::request_body::RequestBody;
 use super::route::Route;
 use crate::live_policy::Generation;
 use crate::tls::Wire;

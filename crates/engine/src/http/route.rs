@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use codex_network_policy::Authority;
 
-use super::body::RequestBody;
+use super::request_body::RequestBody;
 use crate::attempt::UNIX_SOCKET;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{Flow, LeadsTo, Permit, WatchedAttempt};

@@ -13,8 +13,7 @@ use codex_network_policy::Reason;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::route::Route;
-use crate::enforce::{LeadsTo, WatchedAttempt};
+use crate::enforce::WatchedAttempt;
 use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
 /// How long a request may go on after the policy has stopped permitting it. SPEC P11 allows one second
@@ -95,17 +94,18 @@ impl WatchedRequests {
 }
 
 impl WatchGuard {
-    /// Watches a request that is about to be sent. A request that is sent again gets another entry.
+    /// Watches a request that is about to be sent. The generation is that of the settings
+    /// that permitted it. A request that is sent again gets another entry.
     pub(super) fn start(
         &self,
         requests: &Arc<WatchedRequests>,
-        route: &Route,
-        leads_to: &LeadsTo,
+        attempt: WatchedAttempt,
+        generation: &Generation,
         live: &LivePolicy,
     ) {
         let request = WatchedRequest {
-            attempt: route.watched(leads_to),
-            generation: route.generation().number(),
+            attempt,
+            generation: generation.number(),
         };
         let mut list = requests.lock();
         list.last += 1;
@@ -119,7 +119,7 @@ impl WatchGuard {
         let before = self.0.lock().replace(entry);
         drop(before);
         // A change of the settings after this check finds the request in the list.
-        if live.current().number() != route.generation().number() {
+        if live.current().number() != generation.number() {
             requests.outdated.notify_one();
         }
     }

@@ -8,12 +8,9 @@ use h2::Reason;
 use rustls::AlertDescription;
 
 use super::MAX_FIELDS;
-use super::evidence::{Evidence, ObservedAnswer};
+use super::evidence::{Evidence, MAX_HEAD, ObservedAnswer};
 use crate::incoming::BodyError;
 use crate::stream_end::StreamEnd;
-
-/// Most bytes of an HTTP/1 head: hyper's limit.
-pub(super) const MAX_HEAD: usize = 8192 + 4096 * 100;
 
 /// The error of an answer. In messages, the name of the answerer precedes this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

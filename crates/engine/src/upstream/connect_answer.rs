@@ -5,6 +5,10 @@
 //! as early as it can. It is as strict with a proxy as the HTTP door is with clients: CRLF ends a
 //! line, a field is a name, a colon and a value, and a head has a largest size. Field values count
 //! only where they show that the answer does not open a tunnel.
+//!
+//! hyper's client is not as strict: it takes a bare LF as the end of a line, and empty lines before the
+//! status line, and it ignores content that a 2xx answer announces. Its errors do not tell these faults
+//! apart, so no one would learn why the proxy cannot be used (SPEC H8).
 
 use crate::http_bytes::{is_field_text, is_token};
 

@@ -1,7 +1,7 @@
 //! Why a permitted request did not reach its origin, or got no answer from it.
 
 use super::answer_error::{AnswerError, Answerer, BrokenAnswer};
-use super::proxy::ProxyError;
+use super::proxy_error::ProxyError;
 use crate::attempt::Refusal;
 use crate::connect_error::ConnectError;
 use crate::error::{Failure, FailureKind};

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::answer_error::MAX_HEAD;
 use crate::observed::Observer;
 use crate::stream_end::StreamEnd;
 
+/// Most bytes of an HTTP/1 head: hyper's limit.
+pub(super) const MAX_HEAD: usize = 8192 + 4096 * 100;
 /// How interim answers begin.
 const INTERIM: &[u8] = b"HTTP/1.1 1";
 const INTERIM_1_0: &[u8] = b"HTTP/1.0 1";

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Outgoing;
 use super::answer_error::AnswerError;
-use super::lease::{FarEnd, Unanswered};
+use super::far_end::{FarEnd, Unanswered};
 use crate::frames::FrameMeter;
 use crate::http2::{self, GivenUp, SendError};
 use crate::http2_memory::{MemoryNeed, MemoryShare};

@@ -11,7 +11,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use codex_network_policy::defines_content;
@@ -23,13 +22,12 @@ use hyper::client::conn::http1;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Outgoing;
-use super::answer_error::{AnswerError, Answerer, BrokenAnswer};
-use super::connection::Connection;
+use super::answer_error::{AnswerError, BrokenAnswer};
 use super::cut::Cut;
-use super::evidence::Evidence;
+use super::far_end::{FarEnd, Unanswered};
 use super::http2;
-use super::pool::{Checkout, Idle, KEEP_MILLIS, Pool};
-use super::proxy::{self, AbsoluteForm};
+use super::pool::{Checkout, Idle, Pool};
+use super::proxy::{self};
 use crate::drain::Drain;
 use crate::enforce::LeadsTo;
 use crate::incoming::{BodyError, Incoming};
@@ -60,18 +58,6 @@ pub(crate) struct Lease<B> {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Why a request has no answer.
-pub(crate) enum Unanswered<B> {
-    /// It was not sent, since the connection has ended. The request is returned if that is possible.
-    Unsent(Option<Box<Request<B>>>, BrokenAnswer),
-    /// The origin reported that it has not processed it.
-    Unprocessed(h2::Error),
-    /// Its content broke off.
-    Content(BodyError),
-    /// The origin's answer cannot be used.
-    Broken(BrokenAnswer),
-}
-
 /// Identifies a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionId(FarEnd);
@@ -83,130 +69,14 @@ enum Fate {
     Retired,
 }
 
-/// The peer that reads the requests on a connection, and the addresses that it may lead to.
-#[derive(Clone, Debug)]
-pub(super) struct FarEnd(Arc<Far>);
-
-#[derive(Debug)]
-struct Far {
-    leads_to: LeadsTo,
-    /// The address at the other end of the connection; `None` for a unix socket.
-    peer: Option<SocketAddr>,
-    /// Set if an upstream proxy reads the requests; `None` if the origin does.
-    proxy: Option<AbsoluteForm>,
-    answerer: Answerer,
-    evidence: Evidence,
-    cut: Cut,
-    /// The origin accepts no further request over this HTTP/2 connection (RFC 9113 section 6.8).
-    going_away: AtomicBool,
-    /// How long the connection may wait for a request, in milliseconds.
-    keep: AtomicU64,
-}
-
-impl FarEnd {
-    /// The origin, even if an upstream proxy tunnels the bytes.
-    pub(super) fn origin(connection: &Connection) -> Self {
-        let leads_to = connection.leads_to().clone();
-        Self::new(leads_to, connection.peer(), Answerer::Host, None)
-    }
-
-    /// The program behind a unix socket.
-    pub(super) fn unix_socket() -> Self {
-        Self::new(LeadsTo::nowhere(), None, Answerer::Program, None)
-    }
-
-    /// An upstream proxy.
-    pub(super) fn proxy(leads_to: LeadsTo, peer: Option<SocketAddr>, form: AbsoluteForm) -> Self {
-        Self::new(leads_to, peer, Answerer::UpstreamProxy, Some(form))
-    }
-
-    fn new(
-        leads_to: LeadsTo,
-        peer: Option<SocketAddr>,
-        answerer: Answerer,
-        proxy: Option<AbsoluteForm>,
-    ) -> Self {
-        Self(Arc::new(Far {
-            leads_to,
-            peer,
-            proxy,
-            answerer,
-            evidence: Evidence::default(),
-            cut: Cut::default(),
-            going_away: AtomicBool::new(false),
-            keep: AtomicU64::new(KEEP_MILLIS),
-        }))
-    }
-
-    /// How long the connection may wait for a request.
-    pub(super) fn keep(&self) -> Duration {
-        Duration::from_millis(self.0.keep.load(Ordering::Relaxed))
-    }
-
-    fn keep_for(&self, limit: Duration) {
-        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        self.0.keep.store(limit.min(KEEP_MILLIS), Ordering::Relaxed);
-    }
-
-    /// Ends the connection if it is an HTTP/1 one.
-    pub(super) fn cut(&self) -> Cut {
-        self.0.cut.clone()
-    }
-
-    /// The observations on the connection so far.
-    pub(super) fn evidence(&self) -> &Evidence {
-        &self.0.evidence
-    }
-
-    /// Why no usable head of an answer arrived.
-    pub(super) fn broken_head(&self, error: impl Into<BodyError>) -> BrokenAnswer {
-        let error = error.into();
-        BrokenAnswer {
-            by: self.0.answerer,
-            cause: AnswerError::of_head(error.as_ref(), self.evidence()),
-            error: Some(error),
-        }
-    }
-
-    /// An answer that can be read but not used.
-    pub(super) fn unusable(&self, cause: AnswerError) -> BrokenAnswer {
-        BrokenAnswer {
-            by: self.0.answerer,
-            cause,
-            error: None,
-        }
-    }
-
-    /// Why a request over HTTP/1 has no answer.
-    fn unanswered<B>(&self, unsent: Option<Request<B>>, error: hyper::Error) -> Unanswered<B> {
-        match unsent {
-            Some(request) => Unanswered::Unsent(Some(Box::new(request)), self.broken_head(error)),
-            None if error.is_user() => Unanswered::Content(error.into()),
-            None => Unanswered::Broken(self.broken_head(error)),
-        }
-    }
-
-    /// Notes that the origin accepts no further request over the connection.
-    pub(super) fn go_away(&self) {
-        self.0.going_away.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether this is the same connection.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    fn form(&self) -> Option<&AbsoluteForm> {
-        self.0.proxy.as_ref()
-    }
-
-    /// Whether each request gets the operator's credentials for an upstream proxy.
-    fn adds_credentials(&self) -> bool {
-        self.form().is_some_and(AbsoluteForm::has_credentials)
-    }
-}
-
 impl<B: Outgoing> Lease<B> {
+    /// A lease of a kept connection, if there is one.
+    pub(super) async fn kept(pool: &Arc<Pool<B>>, key: Checkout, drain: &Drain) -> Option<Self> {
+        let (sender, far) = pool.take(&key).await?;
+        let sender = OriginSender::Http1(sender);
+        Some(Self::new(Arc::clone(pool), key, sender, far, drain.clone()))
+    }
+
     /// A lease of a new connection, for its first request.
     pub(super) fn new(
         pool: Arc<Pool<B>>,
@@ -272,7 +142,7 @@ impl<B: Outgoing> Lease<B> {
 
     /// The addresses that the connection may lead to.
     pub(crate) fn leads_to(&self) -> &LeadsTo {
-        &self.far.0.leads_to
+        self.far.leads_to()
     }
 
     /// Ends the connection at its next read if it is an HTTP/1 one.
@@ -294,7 +164,7 @@ impl<B: Outgoing> Lease<B> {
     pub(crate) fn broken_body(&self, error: Option<BodyError>) -> BrokenAnswer {
         let of_body = |error: &BodyError| AnswerError::of_body(error.as_ref(), self.far.evidence());
         BrokenAnswer {
-            by: self.far.0.answerer,
+            by: self.far.answerer(),
             cause: error.as_ref().map_or(AnswerError::Incomplete, of_body),
             error,
         }
@@ -307,7 +177,7 @@ impl<B: Outgoing> Lease<B> {
 
     /// The address at the other end: of the origin, or of the upstream proxy.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.far.0.peer
+        self.far.peer()
     }
 
     /// Whether the connection was vetted under these settings, name servers and roots.
@@ -355,7 +225,7 @@ impl<B: Outgoing> Lease<B> {
         let OriginSender::Http2(sender) = &self.sender else {
             return None;
         };
-        (!sender.is_closed() && !self.far.0.going_away.load(Ordering::Relaxed)).then(|| Self {
+        (!sender.is_closed() && !self.far.is_going_away()).then(|| Self {
             pool: Arc::clone(&self.pool),
             key: self.key.clone(),
             drain: self.drain.clone(),

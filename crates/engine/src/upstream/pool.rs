@@ -3,7 +3,7 @@
 //! The key of a kept connection is the authority that it was vetted for, or the file of its unix socket,
 //! together with the generation of the settings, name servers and roots that vetted it. After a change the
 //! pool gives out no older connection, so none carries a request to a destination that the new policy would
-//! refuse to dial. [`Lease`] decides whether a connection is kept after its request.
+//! refuse to dial. [`Lease`](super::Lease) decides whether a connection is kept after its request.
 //!
 //! A task closes the connections whose time is over. It runs only while connections are kept.
 
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Outgoing;
-use super::lease::{FarEnd, Lease, OriginSender};
+use super::far_end::FarEnd;
 use crate::attempt::UNIX_SOCKET;
 use crate::drain::Drain;
 use crate::enforce::Permit;
@@ -31,10 +31,6 @@ use crate::tls::Wire;
 const MAX_PER_PEER: usize = 256;
 /// Most kept connections in total.
 const MAX_KEPT: usize = 1024;
-/// How long a connection is kept without a request, if its origin names no shorter time. Most origins
-/// close idle connections after 60 seconds or more. The pool closes them earlier, so that no request meets
-/// the origin's close.
-pub(super) const KEEP_MILLIS: u64 = 50_000;
 /// Time between two closings, so that connections with slightly different times are closed together.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -165,22 +161,11 @@ impl<B: Outgoing> Pool<B> {
     }
 
     /// Takes a kept connection that is still open and ready, the youngest first.
-    pub(crate) async fn checkout(
-        self: &Arc<Self>,
-        key: Checkout,
-        drain: &Drain,
-    ) -> Option<Lease<B>> {
+    pub(super) async fn take(&self, key: &Checkout) -> Option<(SendRequest<B>, FarEnd)> {
         loop {
-            let mut idle = self.lock().take(&key)?;
+            let mut idle = self.lock().take(key)?;
             if idle.is_fresh(Instant::now()) && idle.sender.ready().await.is_ok() {
-                let sender = OriginSender::Http1(idle.sender);
-                return Some(Lease::new(
-                    Arc::clone(self),
-                    key,
-                    sender,
-                    idle.far,
-                    drain.clone(),
-                ));
+                return Some((idle.sender, idle.far));
             }
         }
     }

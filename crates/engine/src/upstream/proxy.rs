@@ -5,7 +5,6 @@
 //! connection, although the proxy looks the name up again by itself. Local targets go direct. Only
 //! `connect.rs` dials, and a proxy's addresses pass the enforcement point like all others.
 
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,14 +22,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::{self, Dial};
-use super::connect_answer::{ConnectAnswerError, ConnectAnswerReader, Parsed};
+use super::connect_answer::{ConnectAnswerReader, Parsed};
 use super::connection::Stream;
 use super::error::UpstreamError;
-use crate::connect_error::ConnectError;
+use super::proxy_error::ProxyError;
 use crate::enforce::{Permit, VettedAddrs};
 use crate::live_policy::Generation;
-use crate::resolve::ResolveError;
-use crate::tls::{Offer, TlsError};
+use crate::tls::Offer;
 
 /// The purpose of a connection. It decides which environment variable names the upstream proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,52 +38,6 @@ pub(super) enum ProxyUse {
     Http,
     /// Traffic that the proxy must not see.
     Tunnel,
-}
-
-/// Why there is no way through an upstream proxy. The text is for the client and the log. It names
-/// no proxy: which one the operator uses is not for clients (SPEC H7).
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ProxyError {
-    /// Its name does not resolve.
-    #[error("the name of the upstream proxy could not be looked up")]
-    Resolve(#[source] ResolveError),
-    /// It cannot be connected to.
-    #[error("{}", connecting(.0))]
-    Connect(#[source] ConnectError),
-    /// There is no TLS session with it.
-    #[error("no TLS session with the upstream proxy: {0}")]
-    Tls(#[source] TlsError),
-    /// The upstream proxy did not answer in time.
-    #[error("the upstream proxy did not answer in time")]
-    Timeout,
-    /// It closed the connection before its answer was complete.
-    #[error("the upstream proxy closed the connection before it had answered")]
-    HungUp,
-    /// The connection broke.
-    #[error("the connection to the upstream proxy broke before it had answered")]
-    Io(#[source] io::Error),
-    /// Its answer is not valid.
-    #[error("the upstream proxy did not answer as an HTTP proxy does: {0}")]
-    NotAProxy(#[from] ConnectAnswerError),
-    /// It wants other credentials than it was sent.
-    #[error("the upstream proxy wants other credentials")]
-    Credentials,
-    /// It refused to connect.
-    #[error("the upstream proxy answered with status {0}")]
-    Status(u16),
-    /// The destination cannot be written in a URL.
-    #[error("the upstream proxy cannot be asked for this host")]
-    NoForm,
-}
-
-fn connecting(error: &ConnectError) -> &'static str {
-    match error {
-        ConnectError::Timeout => "the connection to the upstream proxy timed out",
-        ConnectError::Refused => "the upstream proxy refused the connection",
-        ConnectError::Unreachable => "the upstream proxy is unreachable",
-        ConnectError::ExhaustedDescriptors => "the proxy has no file descriptors left",
-        ConnectError::Other(_) => "the connection to the upstream proxy failed",
-    }
 }
 
 /// Connections since the start, by their first hop.

@@ -1,6 +1,6 @@
 //! Why a request can be read in more than one way and so matches no hook (SPEC M10).
 
-use super::target::PathAmbiguity;
+use super::path::PathAmbiguity;
 
 /// A part of a request that servers read in different ways. `Display` writes a clause for people,
 /// without any part of the request.

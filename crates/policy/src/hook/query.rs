@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::ambiguity::Ambiguity;
-use super::target::percent_decode;
+use super::path::percent_decode;
 use super::text::ValuePattern;
 use crate::field::method_overrides;
 

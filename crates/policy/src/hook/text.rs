@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::glob::Glob;
-use super::target::{self, PathAmbiguity};
+use super::path::{self, PathAmbiguity};
 
 /// Prefix of a text that is taken literally.
 const LITERAL: &str = "literal:";
@@ -152,12 +152,12 @@ impl PathPrefix {
         }
         let pieces: Vec<Cow<'_, str>> = if pattern {
             path.split('*')
-                .map(target::decode)
+                .map(path::decode)
                 .collect::<Result<_, _>>()?
         } else {
-            [target::decode(path)?].into()
+            [path::decode(path)?].into()
         };
-        target::check(&pieces.join("*"))?;
+        path::check(&pieces.join("*"))?;
         if pattern {
             check_wildcards(path)?;
         }

@@ -1,7 +1,7 @@
 //! The first message to a worker.
 
-use super::{Account, Confinement, Fallback, ListenerUpdate, MAX_TO_WORKER, Malformed, Mode};
-use crate::privsep::layout::{Reader, Writer};
+use super::{Account, Confinement, Fallback, ListenerUpdate, MAX_TO_WORKER, Mode};
+use crate::privsep::layout::{Malformed, Reader, Writer};
 
 /// Settings to start with, and facts that do not change while the worker lives.
 ///

@@ -2,10 +2,10 @@
 
 use super::{
     Account, Confinement, ConnectionEnds, Fallback, ListenerUpdate, MAX_OWNERS_REQUESTED,
-    MAX_TO_WORKER, Malformed, Mode, Problems,
+    MAX_TO_WORKER, Mode, Problems,
 };
 use crate::ca::PublicKey;
-use crate::privsep::layout::{Reader, Writer};
+use crate::privsep::layout::{Malformed, Reader, Writer};
 
 impl Writer {
     /// Each gets half of the room, so that a long text does not displace the detail.
