@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use codex_network_config::LogFormat;
-/// How a duration is written. It only formats, so the monitor may use it.
+/// Formats a duration. The monitor may use it, because it parses nothing.
 pub(crate) use codex_network_config::duration_text;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;

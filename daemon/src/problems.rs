@@ -18,11 +18,11 @@ const UNLISTED: &str = "error: there are more problems than fit here";
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct ReloadError {
-    /// For people, over several lines.
+    /// The problems as text for people, on several lines.
     pub(crate) text: String,
-    /// One by one, with file, line and column.
+    /// The problems one by one, with file, line and column.
     pub(crate) problems: Vec<ReloadProblem>,
-    /// For people who may not read the files, over several lines.
+    /// The text for people who may not read the files, on several lines.
     pub(crate) outline: String,
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     std::thread::spawn(move || {
         while let Ok(Some(order)) = link::next(&mut receiver) {
             match order {
-                // Connections wait for it, even while a reload or the end is in progress.
+                // Connections wait for these answers, even during a reload or a drain.
                 Order::Leaf { question, outcome } => answers.answered(question, outcome),
                 Order::Owners { question, users } => owner_answers.answered(question, users),
                 // When orders are no longer taken, answers still arrive.

@@ -69,7 +69,7 @@ async fn one(builder: NetworkProxyBuilder) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l10_five_hundred_proxies_come_and_go_in_parallel_and_leave_nothing() {
-    // From now on everything that the runtime itself needs is there.
+    // The first proxy makes the runtime open what it needs for itself, which does not count.
     let places = [reserved(), reserved()];
     let [http, socks] = places
         .each_ref()

@@ -100,7 +100,7 @@ async fn r3_r5_an_embedders_metadata_is_in_the_events_of_all_doors() {
         .with_writer(move || text.clone());
     let json_lines = fmt::layer().json().with_writer(move || json_lines.clone());
     let both = tracing_subscriber::registry().with(text).with(json_lines);
-    // For this thread, which runs the whole proxy.
+    // The subscriber applies to this thread only, which runs the whole proxy.
     let _logging = tracing::subscriber::set_default(both);
 
     let scene = Scene::new().await;

@@ -14,7 +14,7 @@ use serde_json::json;
 const GETS: [&str; 4] = ["/health", "/config", "/patterns", "/blocked"];
 const POSTS: [&str; 2] = ["/mode", "/reload"];
 
-/// A request to the API with these field lines besides `Connection`, each without its end.
+/// A request to the API with these field lines besides `Connection`. The lines have no CR LF.
 fn ask(daemon: &Daemon, method: &str, target: &str, fields: &[&str]) -> Response {
     let fields = fields.join("\r\n");
     let end = if fields.is_empty() { "" } else { "\r\n" };

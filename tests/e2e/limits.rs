@@ -152,7 +152,7 @@ fn c5_below_the_limit_idle_connections_are_kept() {
 fn c5_a_reload_with_a_higher_limit_admits_waiting_clients() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&limited(1));
-    // A tunnel: an unfinished handshake would time out.
+    // Open a tunnel, since an unfinished handshake would time out.
     let mut held = hold(&daemon, 1).remove(0);
     let target = Socks5Target::name("allowed.test", origin.addr().port());
     assert_eq!(held.socks5_request(1, &target).reply, 0);

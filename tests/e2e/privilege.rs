@@ -16,7 +16,7 @@ use e2e::program::{Program, Run};
 use e2e::wait::{TIMEOUT, poll};
 use tempfile::TempDir;
 
-/// An account that owns nothing, by number.
+/// The user id of an account that owns no files.
 const NOBODY: &str = "65534";
 /// In the environment of every process that is started here.
 const SECRET: &str = "hunter2-of-the-starter";

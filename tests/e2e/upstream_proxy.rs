@@ -180,7 +180,7 @@ fn h12_an_upstream_proxy_that_is_this_proxy_is_reported_and_not_used() {
 #[test]
 fn h12_the_certificate_of_an_upstream_proxy_is_always_verified() {
     let ca = TestCa::new();
-    // For plain HTTP, an origin that reads whole URLs is a proxy.
+    // An origin that accepts requests in absolute-form acts as a proxy for plain HTTP.
     let far = Origin::answering(|_| Answer::text("far"))
         .tls(&ca, &["proxy.test"])
         .start();

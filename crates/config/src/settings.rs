@@ -98,7 +98,7 @@ pub struct Mitm {
     pub actions: Arc<Actions>,
 }
 
-/// Where the CA is kept (SPEC M3).
+/// The files that hold the CA (SPEC M3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaPaths {
     /// The public certificate.

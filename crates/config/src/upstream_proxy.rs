@@ -148,7 +148,7 @@ impl UpstreamProxies {
         self.tunnel.as_ref()
     }
 
-    /// The names that go past the proxies.
+    /// The names that are connected to directly.
     pub fn no_proxy(&self) -> &NoProxy {
         &self.no_proxy
     }

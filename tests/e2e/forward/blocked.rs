@@ -144,7 +144,7 @@ fn h5_head_to_a_blocked_host_has_the_fields_and_no_body() {
         assert_eq!(answer.status, 403);
         assert_eq!(answer.header("x-proxy-error"), Some("blocked-by-allowlist"));
     }
-    // Had there been bodies, this would read them.
+    // If the answers above had bodies, this request would read them as its answer.
     let answer = client.exchange(&setup.get("allowed.test", "/"));
     assert_eq!(answer.status, 200);
 }

@@ -96,7 +96,7 @@ fn m6_floods_of_settings_and_pings_are_bounded() {
         frame(PING, 0, 0, &[0; 8]),
     ] {
         survives(|_, raw| {
-            // As many as a socket accepts while the other end does not read.
+            // Send until the socket accepts no more, because the proxy does not read.
             let batch = part.repeat(100);
             let mut sent = 0;
             while sent < 2000 && raw.try_send(&batch).is_ok() {

@@ -114,7 +114,7 @@ fn roff_blocks(name: &str, text: &str) -> Vec<(String, String)> {
     blocks
 }
 
-/// A line of roff without the escapes of characters.
+/// Replaces the escapes in a line of roff by their characters.
 fn plain(line: &str) -> String {
     [
         ("\\-", "-"),

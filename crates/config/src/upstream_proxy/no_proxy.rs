@@ -1,4 +1,5 @@
-//! `NO_PROXY`: the names that go past the proxies (SPEC H12).
+//! `NO_PROXY`: the names to which the proxy connects directly, without an upstream proxy (SPEC
+//! H12).
 //!
 //! The format is curl's. Entries are separated by commas or blanks. A name covers itself and all
 //! names below it, with or without a leading dot. `*` alone covers everything. Addresses and CIDR

@@ -69,7 +69,7 @@ impl Glob {
         for piece in pieces {
             let end = match piece.find('/') {
                 None => rest[..segment].find(&**piece)? + piece.len(),
-                // Its first `/` ends the segment, or the piece is not here.
+                // The first `/` of the piece must be at the end of this segment.
                 Some(head) => {
                     let start = segment.checked_sub(head)?;
                     if !rest.get(start..)?.starts_with(&**piece) {

@@ -188,7 +188,7 @@ impl Folded {
         Self { text, ends }
     }
 
-    /// Whether some server reads one name as the other, or as a part of it.
+    /// Whether some server reads one of the names as the other, or as a part of the other.
     fn is_alike(&self, other: &Self) -> bool {
         self.begins_with(other) || other.begins_with(self)
     }
