@@ -157,7 +157,7 @@ pub(crate) enum ModeWord {
     Limited,
 }
 
-/// As on the command line.
+/// Writes the name that the command line has for the check.
 impl std::fmt::Display for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.to_possible_value() {

@@ -11,7 +11,7 @@ use crate::output::Output;
 /// Why a command failed. Each variant has its exit code. clap uses 2 for an invalid command line.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The proxy, or this program, could not do it.
+    /// The proxy or this program could not carry out the command.
     Failed(String),
     /// No proxy answers.
     Unreachable(String),
@@ -32,7 +32,7 @@ impl Failure {
         )
     }
 
-    /// Prints the error, unless that has been done. The result is the program's exit code.
+    /// Prints the error unless it has already been printed, and returns the program's exit code.
     pub(crate) fn report(self, output: &Output) -> ExitCode {
         let (message, code) = match self {
             Self::Failed(message) => (message, 1),

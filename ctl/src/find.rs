@@ -19,9 +19,10 @@ const PROGRAM: &str = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
 /// Which users' proxies a command trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyTrust {
-    /// Any user's if the flag names the socket; else root's and the caller's own.
+    /// If the flag names the socket, the proxy of any user; else root's and the caller's own.
     ByFlag,
-    /// Root's only, even if another is named: the command changes the system by the proxy's answer.
+    /// Only root's proxy, even if another is named: the proxy's answer decides how the command
+    /// changes the system.
     RootOnly,
 }
 
@@ -95,8 +96,8 @@ fn failure(tried: &[ConnectError], wanted: ProxyTrust) -> Failure {
         return Failure::NotPermitted(refusal);
     }
     match tried.iter().find(|error| is_refusal(error)) {
-        // Root is never refused (SPEC K3), but the holder of the socket also closes the connection
-        // when the proxy does not start.
+        // The proxy never refuses root (SPEC K3). The connection is also closed if the service
+        // manager holds the socket and the proxy does not start.
         Some(ConnectError::Disconnected { path }) if Uid::effective().is_root() => {
             Failure::Unreachable(format!(
                 "{}: a process holds this socket, but no proxy answers on it; `proxyctl doctor` says what is wrong",

@@ -14,7 +14,7 @@ pub(crate) struct AnsweringProxy {
     uid: u32,
     /// The user's name, if it has one.
     user: Option<String>,
-    /// The process that made the socket: the proxy, or the service manager.
+    /// The id of the process that created the socket, which is the proxy or the service manager.
     pid: Option<i32>,
 }
 

@@ -30,8 +30,8 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
 }
 
-/// The options before a command and after it. Not clap's `global`, which forgets those before when
-/// there are some after.
+/// The options before a command and after it. clap's `global` is not used: it drops the options
+/// before a command if there are options after it.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// Read this file instead of all others. Managed constraints (`requirements.toml` in /etc/codex and

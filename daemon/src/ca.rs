@@ -103,7 +103,7 @@ impl Ca {
     ///
     /// # Errors
     ///
-    /// When the system has no random numbers, or the certificate cannot be written.
+    /// Returns an error if the system has no random numbers, or the certificate cannot be written.
     pub(crate) fn generate(lifetime: Lifetime, now: SystemTime) -> anyhow::Result<Self> {
         let key = SigningKey::try_generate()
             .map_err(|error| anyhow::anyhow!("the system has no random numbers: {error}"))?;
@@ -121,7 +121,7 @@ impl Ca {
     ///
     /// # Errors
     ///
-    /// When they do not form a CA that can be used now.
+    /// Returns an error if they do not form a CA that can be used now.
     pub(crate) fn load(
         scalar: &Scalar,
         certificate: &[u8],
@@ -160,7 +160,7 @@ impl Ca {
         now < self.not_before || now >= worn
     }
 
-    /// When it is valid, as text.
+    /// The period of validity, as text.
     pub(crate) fn valid(&self) -> String {
         let [from, until] = [self.not_before, self.not_after].map(OffsetDateTime::date);
         format!("valid from {from} until {until}")
@@ -185,8 +185,8 @@ impl Ca {
     ///
     /// # Errors
     ///
-    /// When the name is not in the form that [`Host`] writes, or the key is not a point of the
-    /// curve.
+    /// Returns an error if the name is not in the form that [`Host`] writes, or the key is not a
+    /// point of the curve.
     pub(crate) fn issue(
         &self,
         name: &str,

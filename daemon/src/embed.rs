@@ -83,7 +83,7 @@ impl NetworkProxy {
     ///
     /// # Errors
     ///
-    /// When a listener cannot be used; then none of them serves.
+    /// Returns an error if a listener cannot be used; then none of them serves.
     #[expect(
         clippy::unused_async,
         reason = "it must be called inside a runtime, which `async` makes visible"
@@ -157,7 +157,7 @@ impl NetworkProxyHandle {
     ///
     /// # Errors
     ///
-    /// When the settings cannot be used. Then the old ones stay in force.
+    /// Returns an error if the settings cannot be used. Then the old ones stay in force.
     pub async fn replace(&self, settings: Settings) -> Result<(), NetworkProxyError> {
         let given = Configuration::Settings(Box::new(settings));
         self.running.put_in_force(Some(given)).await.map(drop)
@@ -188,7 +188,7 @@ impl NetworkProxyHandle {
     ///
     /// # Errors
     ///
-    /// When a requirement forbids it (SPEC C6).
+    /// Returns an error if a requirement forbids it (SPEC C6).
     pub fn set_mode(&self, mode: Mode) -> Result<(), Widening> {
         self.running.engine.set_mode(mode).map(|_generation| ())
     }

@@ -12,7 +12,7 @@ use crate::privsep::settled::Loaded;
 ///
 /// # Panics
 ///
-/// When a message has a second encoding.
+/// Panics if a message has a second encoding.
 pub fn read_privsep_message(operation: u8, payload: &[u8]) {
     // The channel never delivers longer ones, and writing cuts texts there.
     let payload = &payload[..payload.len().min(MAX_TO_MONITOR)];
@@ -28,7 +28,7 @@ pub fn read_privsep_message(operation: u8, payload: &[u8]) {
 ///
 /// # Panics
 ///
-/// When it has a second encoding.
+/// Panics if the output has a second encoding.
 pub fn read_loaded(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(MAX_TO_MONITOR)];
     let Ok(loaded) = Loaded::decode(&Scalar::default(), bytes) else {

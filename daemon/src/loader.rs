@@ -38,7 +38,7 @@ use crate::privsep::message::{Account, Confinement, Fallback, Problems};
 use crate::privsep::settled::{
     Authority, ControlPlace, Lines, Loaded, PathChoice, Power, Reach, Settled, SocketAccess,
 };
-use crate::privsep::system_files::{Plan, Use};
+use crate::privsep::system_files::{FileUse, Plan};
 use crate::problems::{diagnosed, withheld};
 use crate::trusted_paths::{self, PathScope};
 use crate::{sequence, state};
@@ -234,7 +234,7 @@ fn plan(
     chosen: &ChosenCa,
     ephemeral: &[u8],
 ) -> Plan {
-    let used = |is_used| if is_used { Use::Yes } else { Use::No };
+    let used = |is_used| if is_used { FileUse::Yes } else { FileUse::No };
     let resolver = &settings.daemon.resolver;
     Plan {
         hosts_file: resolver.hosts_file.clone(),

@@ -13,10 +13,9 @@ use nix::sys::resource::{Resource, setrlimit};
 ///
 /// # Errors
 ///
-/// When the system refuses.
+/// Returns an error if the system refuses.
 pub(crate) fn keep_private() -> nix::Result<()> {
-    // Linux checks only the first of these where it is set. It is lost when another program is
-    // executed.
+    // While the first is set, Linux ignores the second. Executing another program resets the first.
     #[cfg(target_os = "linux")]
     nix::sys::prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)
@@ -30,8 +29,8 @@ pub(crate) fn bound_reserve() {
     gnu::bound_reserve();
 }
 
-/// Returns freed memory to the system. Allocators keep it for further allocations, and after a large
-/// policy there are none. It takes milliseconds after a large policy, and much less otherwise.
+/// Returns freed memory to the system. An allocator keeps it for later allocations, but after a
+/// large policy was freed none follow. The call takes milliseconds then, and much less otherwise.
 pub(crate) fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     gnu::give_back();

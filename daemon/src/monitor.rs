@@ -77,7 +77,7 @@ enum Event {
     Gone(u64),
     /// A loader has finished, with the number of its load.
     Loaded(u32, anyhow::Result<Loaded>),
-    /// A file of the system has changed, says the watch with this number.
+    /// The watch with this number has reported that a file of the system has changed.
     SystemFilesChanged(u32),
     /// A loader has read the files of the system, with the number of the reading.
     SystemFilesRead(u32, anyhow::Result<Loaded>),
@@ -446,7 +446,7 @@ impl Monitor {
         }
     }
 
-    /// Kills and replaces a worker that sent what no sound worker sends.
+    /// Kills a worker that violated the protocol; another one replaces it.
     fn distrust(&mut self, why: &str) {
         self.kill_worker();
         tracing::error!("the worker violated the protocol ({why}); replacing it");
@@ -534,7 +534,7 @@ impl Monitor {
         match descriptors() {
             Ok(descriptors) => self.send(message, &descriptors),
             Err(error) => {
-                // A worker that waits for settings that do not come is useless.
+                // The worker waits for settings that it will not get, so it must be replaced.
                 self.kill_worker();
                 tracing::error!("cannot hand the settings over: {error:#}");
             }

@@ -17,14 +17,14 @@ use {
     std::os::unix::net::UnixDatagram,
 };
 
-use crate::privsep::message::{Fallback, Mode, Name, WorkerReport};
+use crate::privsep::message::{Fallback, ListenerName, Mode, WorkerReport};
 
 /// The service is up, or up again after a reload.
 pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload has begun. `ready` ends it, with any result.
+/// Reports that a reload has begun. Call [`ready`] when the reload has ended, even if it failed.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -42,7 +42,7 @@ pub(crate) fn stopping() {
 pub(crate) fn well(
     report: &WorkerReport,
     restarts: u32,
-    busy: impl Iterator<Item = (Name, SocketAddr)>,
+    busy: impl Iterator<Item = (ListenerName, SocketAddr)>,
     fallback: Fallback,
 ) {
     let mode = match report.mode {
@@ -104,7 +104,8 @@ pub(crate) fn store(name: &str, socket: &impl AsFd) {
 ///
 /// # Errors
 ///
-/// When the message cannot be sent. The service manager reports no errors of its own.
+/// Returns an error if the message cannot be sent. The service manager reports no errors of its
+/// own.
 pub(crate) fn keep(name: &str, descriptor: &impl AsFd) -> io::Result<()> {
     // A descriptor that is already stored under this name would come back too.
     tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);

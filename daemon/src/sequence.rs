@@ -1,9 +1,9 @@
 //! The time from which refusals are numbered, kept across starts of the service (SPEC R1).
 //!
 //! Numbers are times in milliseconds, multiplied (see [`PER_MILLISECOND`]), so they rise without being
-//! stored. The system's clock may be set back between two starts, though. So each load writes down the
-//! time that it used, and how long the machine had been up. The next load adds the time that has passed
-//! at least since then, by the clock that counts from the boot and cannot be set.
+//! stored. The system's clock may be set back between two starts, though. So each load records the
+//! time that it used and the uptime of the machine. The next load adds at least the time that has
+//! passed since then by the uptime clock, which cannot be set.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
@@ -38,8 +38,8 @@ struct Mark {
     uptime: u64,
 }
 
-/// The time from which a service that starts now numbers refusals, which is written down. When that
-/// fails, there is a sentence that says why; then the time is at least that of the clock.
+/// Returns the time from which a service that starts now numbers refusals, and records it. If it
+/// cannot be recorded, a sentence says why, and the time is at least that of the clock.
 pub(crate) fn next(state: Option<&Path>, now: SystemTime) -> (u64, Option<String>) {
     let clock = Mark {
         time: milliseconds(now.duration_since(UNIX_EPOCH).unwrap_or_default()),

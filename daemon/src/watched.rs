@@ -28,7 +28,7 @@ const MAX_TRIES: usize = 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WatchedPath {
     pub(crate) path: PathBuf,
-    pub(crate) part: Part,
+    pub(crate) part: WatchedPart,
     /// Identifies the state. Equal stamps mean that nothing has changed.
     pub(crate) stamp: u64,
 }
@@ -36,7 +36,7 @@ pub(crate) struct WatchedPath {
 /// The part of a path that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Part {
+pub(crate) enum WatchedPart {
     /// A file or a link: all of it. A directory: only which one it is.
     Itself = 0,
     /// A directory with the files in it.
@@ -45,7 +45,7 @@ pub(crate) enum Part {
 
 /// Collects paths.
 #[derive(Debug, Default)]
-pub(crate) struct Collection(BTreeMap<PathBuf, Part>);
+pub(crate) struct Collection(BTreeMap<PathBuf, WatchedPart>);
 
 /// The system's hosts file.
 pub(crate) const SYSTEM_HOSTS: &str = "/etc/hosts";
@@ -55,16 +55,19 @@ impl Collection {
     /// servers come from there.
     pub(crate) fn of_resolver(hosts_file: Option<&Path>, resolv_conf: Option<&Path>) -> Self {
         let mut paths = Self::default();
-        paths.add(hosts_file.unwrap_or(Path::new(SYSTEM_HOSTS)), Part::Itself);
+        paths.add(
+            hosts_file.unwrap_or(Path::new(SYSTEM_HOSTS)),
+            WatchedPart::Itself,
+        );
         if let Some(resolv_conf) = resolv_conf {
-            paths.add(resolv_conf, Part::Itself);
+            paths.add(resolv_conf, WatchedPart::Itself);
         }
         paths
     }
 
     /// Adds everything on the way to a path, the path included, and on request the entries of the
     /// directory there. Paths beyond [`MAX_WATCHED`] are left out.
-    pub(crate) fn add(&mut self, path: &Path, part: Part) {
+    pub(crate) fn add(&mut self, path: &Path, part: WatchedPart) {
         let Ok(path) = std::path::absolute(path) else {
             return;
         };
@@ -77,7 +80,7 @@ impl Collection {
                 continue;
             }
             let next = at.join(&name);
-            self.insert(&next, Part::Itself);
+            self.insert(&next, WatchedPart::Itself);
             let Ok(metadata) = next.symlink_metadata() else {
                 return;
             };
@@ -99,7 +102,7 @@ impl Collection {
                 ahead.push_front(name);
             }
         }
-        if part == Part::Entries {
+        if part == WatchedPart::Entries {
             self.insert(&at, part);
         }
     }
@@ -127,7 +130,7 @@ impl Collection {
         }
     }
 
-    fn insert(&mut self, path: &Path, part: Part) {
+    fn insert(&mut self, path: &Path, part: WatchedPart) {
         if let Some(known) = self.0.get_mut(path) {
             *known = part.max(*known);
         } else if self.0.len() < MAX_WATCHED {
@@ -178,10 +181,10 @@ fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
     })
 }
 
-fn stamp(path: &Path, part: Part, youngest: &mut Youngest) -> u64 {
+fn stamp(path: &Path, part: WatchedPart, youngest: &mut Youngest) -> u64 {
     let mut hasher = DefaultHasher::new();
     state(path, part, youngest).hash(&mut hasher);
-    if part == Part::Entries {
+    if part == WatchedPart::Entries {
         for (name, state) in entries(path, youngest) {
             (name.as_os_str(), state).hash(&mut hasher);
         }
@@ -199,12 +202,12 @@ enum PathState {
     File([u64; 3], [i64; 4]),
 }
 
-fn state(path: &Path, part: Part, youngest: &mut Youngest) -> PathState {
+fn state(path: &Path, part: WatchedPart, youngest: &mut Youngest) -> PathState {
     let Ok(metadata) = path.symlink_metadata() else {
         return PathState::Missing;
     };
     if metadata.is_dir() {
-        if part == Part::Entries {
+        if part == WatchedPart::Entries {
             youngest.note(&metadata);
         }
         return PathState::Directory(metadata.dev(), metadata.ino());
@@ -225,7 +228,7 @@ fn state(path: &Path, part: Part, youngest: &mut Youngest) -> PathState {
 fn entries(directory: &Path, youngest: &mut Youngest) -> BTreeMap<OsString, PathState> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let states = entries.take(MAX_ENTRIES).map(|entry| {
-        let state = state(&entry.path(), Part::Itself, youngest);
+        let state = state(&entry.path(), WatchedPart::Itself, youngest);
         (entry.file_name(), state)
     });
     states.collect()
@@ -242,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    fn collected(path: &Path, part: Part) -> Vec<WatchedPath> {
+    fn collected(path: &Path, part: WatchedPart) -> Vec<WatchedPath> {
         let mut collection = Collection::default();
         collection.add(path, part);
         collection.stamped()
@@ -267,12 +270,12 @@ mod tests {
             let below = below.map(|path| path.to_str().unwrap().to_owned());
             below.filter(|path| !path.is_empty()).collect::<Vec<_>>()
         };
-        let watched = collected(&file, Part::Itself);
+        let watched = collected(&file, WatchedPart::Itself);
         assert_eq!(below(&watched), ["etc", "etc/resolv.conf", "run"]);
         assert!(changed(&watched).is_empty());
         std::fs::create_dir_all(root.join("run/resolve")).unwrap();
         assert_eq!(changed(&watched), [root.join("run")]);
-        let watched = collected(&file, Part::Itself);
+        let watched = collected(&file, WatchedPart::Itself);
         let way = [
             "etc",
             "etc/resolv.conf",
@@ -294,15 +297,15 @@ mod tests {
         let root = directory.path().canonicalize().unwrap();
         let file = root.join("hosts");
         std::fs::write(&file, "one").unwrap();
-        let watched = collected(&file, Part::Itself);
+        let watched = collected(&file, WatchedPart::Itself);
         // In place, with the same size: the stamp was taken a step of the clock after the file.
         std::fs::write(&file, "two").unwrap();
         assert_eq!(changed(&watched), [file.as_path()]);
-        let watched = collected(&file, Part::Itself);
+        let watched = collected(&file, WatchedPart::Itself);
         std::fs::write(root.join("new"), "two").unwrap();
         std::fs::rename(root.join("new"), &file).unwrap();
         assert_eq!(changed(&watched), [file.as_path()]);
-        let watched = collected(&file, Part::Itself);
+        let watched = collected(&file, WatchedPart::Itself);
         std::fs::remove_file(&file).unwrap();
         symlink("elsewhere", &file).unwrap();
         assert_eq!(changed(&watched), [file.as_path()]);
@@ -313,10 +316,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().canonicalize().unwrap();
         std::fs::write(root.join("a.pem"), "a").unwrap();
-        let watched = collected(&root, Part::Entries);
+        let watched = collected(&root, WatchedPart::Entries);
         std::fs::write(root.join("a.pem"), "b").unwrap();
         assert_eq!(changed(&watched), [root.as_path()]);
-        let watched = collected(&root, Part::Entries);
+        let watched = collected(&root, WatchedPart::Entries);
         std::fs::write(root.join("b.pem"), "b").unwrap();
         assert_eq!(changed(&watched), [root.as_path()]);
     }
@@ -326,10 +329,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         symlink("b", directory.path().join("a")).unwrap();
         symlink("a", directory.path().join("b")).unwrap();
-        assert!(collected(&directory.path().join("a"), Part::Itself).len() < 20);
+        assert!(collected(&directory.path().join("a"), WatchedPart::Itself).len() < 20);
         let mut collection = Collection::default();
         for number in 0..2 * MAX_WATCHED {
-            collection.add(&directory.path().join(number.to_string()), Part::Itself);
+            collection.add(
+                &directory.path().join(number.to_string()),
+                WatchedPart::Itself,
+            );
         }
         assert_eq!(collection.stamped().len(), MAX_WATCHED);
     }

@@ -26,7 +26,7 @@ use codex_network_engine::{ClientOwner, Engine, EngineParts};
 use control::ControlServer;
 use doors::Doors;
 use issuer::MonitorIssuer;
-use link::{First, Order};
+use link::{Order, StartSettings};
 use owner::Owners;
 use reload::Reloader;
 use role_status::RoleStatus;
@@ -100,7 +100,7 @@ struct Started {
 }
 
 /// Gives up the privilege, which may be root's, and confines the process.
-fn start(first: &mut First) -> anyhow::Result<Started> {
+fn start(first: &mut StartSettings) -> anyhow::Result<Started> {
     let mut role_status = RoleStatus::open(first.message.restarts);
     sandbox::drop_privilege(first.message.account)
         .context("the worker cannot give up its privilege")?;
@@ -129,7 +129,7 @@ async fn serve(
     link: Arc<link::Link>,
     issuer: Arc<MonitorIssuer>,
     owners: Arc<Owners>,
-    first: First,
+    first: StartSettings,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
 ) -> anyhow::Result<()> {
@@ -194,7 +194,7 @@ fn open(
     link: &Arc<link::Link>,
     issuer: &Arc<MonitorIssuer>,
     owners: Arc<Owners>,
-    first: First,
+    first: StartSettings,
     started: Started,
 ) -> anyhow::Result<Serving> {
     let Started {
@@ -203,7 +203,7 @@ fn open(
         role_status,
     } = started;
     confined.report();
-    let First {
+    let StartSettings {
         message,
         settings: new,
         control,

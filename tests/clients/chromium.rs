@@ -10,7 +10,7 @@ fn show(config: &Config) -> (Run, Daemon) {
     script::run("chromium_page", &[], config, Trust::Bundle)
 }
 
-/// Only requests that the browser makes for itself may have been refused.
+/// Asserts that no request of the page was refused. Those that the browser makes for itself may be.
 fn nothing_of_the_page_was_refused(daemon: &Daemon) {
     let blocked = daemon.blocked();
     assert!(

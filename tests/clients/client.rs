@@ -92,7 +92,7 @@ pub(crate) trait Client {
 }
 
 impl Outcome {
-    /// Of a client that prints the content that it got.
+    /// The outcome of a client that prints the content that it got.
     pub(crate) fn printed(run: Run) -> Self {
         let fetched = (run.code == Some(0)).then(|| run.stdout.clone());
         Self { run, fetched }
@@ -111,14 +111,14 @@ impl Attempt<'_> {
         trusting(self.ca, python(script))
     }
 
-    /// The host and port in the base.
+    /// The host and port of the base URL.
     pub(crate) fn authority(&self) -> &str {
         self.base
             .split_once("://")
             .map_or(&self.base, |(_, authority)| authority)
     }
 
-    /// The host in the base.
+    /// The host of the base URL.
     pub(crate) fn host(&self) -> &str {
         self.authority()
             .split_once(':')

@@ -34,7 +34,7 @@ impl Repository {
         repository
     }
 
-    /// A directory beside it.
+    /// Creates a directory beside the repository.
     fn path(&self, name: &str) -> PathBuf {
         let path = self.directory.path().join(name);
         fs::create_dir_all(&path).expect("a directory");

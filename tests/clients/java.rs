@@ -22,7 +22,7 @@ impl Client for HttpClient {
 
     fn refusals(&self, scheme: Scheme, _through: ProxyProtocol) -> &'static [&'static str] {
         match scheme {
-            // The body of H5.
+            // The body of a refusal (SPEC H5).
             Scheme::Http => &[r#""reason":"not_allowed""#],
             Scheme::Https => &["Tunnel failed, got: 403"],
         }
@@ -35,7 +35,7 @@ impl Intercepted for HttpClient {
     }
 
     fn write_refusals(&self) -> &'static [&'static str] {
-        // The body of H5.
+        // The body of a refusal (SPEC H5).
         &[r#"CODEX_NETWORK_POLICY_DECISION {"decision":"deny","reason":"method_not_allowed""#]
     }
 
@@ -55,7 +55,7 @@ fn fetch(attempt: &Attempt<'_>, method: &str, bytes: usize) -> Run {
     keytool(attempt.ca, &store);
     let mut program = attempt
         .program("java")
-        // Starts faster, which takes most of the time here.
+        // These options make Java start faster, which is most of the time of this test.
         .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
         .arg(property(
             "javax.net.ssl.trustStore",
@@ -69,7 +69,7 @@ fn fetch(attempt: &Attempt<'_>, method: &str, bytes: usize) -> Run {
                 .arg(property(&format!("{scheme}.proxyHost"), host))
                 .arg(property(&format!("{scheme}.proxyPort"), port));
         }
-        // By default it connects to localhost directly.
+        // By default Java connects to localhost directly.
         program = program.arg(property("http.nonProxyHosts", ""));
     }
     program

@@ -16,7 +16,7 @@ fn origin() -> Builder {
     Origin::answering(|_| Answer::text(CONTENT))
 }
 
-/// Runs it, and sends these requests if the session is good.
+/// Runs `openssl s_client`, which sends these requests if the handshake succeeds.
 fn s_client(attempt: &Attempt<'_>, arguments: &[&str], requests: &str) -> Run {
     let proxy = attempt.proxy_or_empty().trim_start_matches("http://");
     attempt
@@ -50,7 +50,7 @@ fn m6_m7_p7_h5_s_client_may_read_and_not_write_on_one_connection() {
             request("GET /third", &setup, "close"),
         ]
         .concat();
-        // Without it, the end of its input would end the session.
+        // Without `-ign_eof`, the end of the input would end the session.
         let arguments = ["-alpn", "http/1.1", version, "-ign_eof"];
         let run = attempt_through(&setup, |attempt| s_client(attempt, &arguments, &requests));
         run.succeeded()

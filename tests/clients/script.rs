@@ -1,5 +1,5 @@
-//! Runs a script that is server and client in one: it serves at a free port, and runs its client with
-//! the proxy between.
+//! Runs a script that is both server and client. It serves at a free port, and its client connects
+//! through the proxy.
 
 use e2e::daemon::{Config, Daemon};
 use e2e::program::Run;

@@ -12,7 +12,7 @@ use e2e::program::{Program, Run, run};
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
-/// More than all buffers on the way hold.
+/// The length of a transfer that does not fit into the buffers on the way.
 const LENGTH: usize = 3_000_000;
 
 /// A server that serves each connection in a process of its own, like inetd.

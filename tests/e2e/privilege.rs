@@ -42,7 +42,7 @@ fn as_ordinary_user(script: &str) -> Run {
     }
 }
 
-/// A process that ends with the value.
+/// A process that is killed when this value is dropped.
 struct Process(Child);
 
 impl Process {

@@ -83,8 +83,8 @@ fn c7_concurrent_reloads_are_all_answered_and_the_last_file_wins() {
     assert_eq!(patterns["allowed"], json!(["allowed.test", "new.test"]));
 }
 
-/// Reload requests on a few connections at a time, with signals in between: a load serves all requests
-/// that arrived before it began.
+/// Reload requests arrive on a few connections at a time, with signals in between. One load answers
+/// all requests that arrived before it began.
 #[test]
 fn c7_hundreds_of_reload_requests_are_merged_and_all_answered() {
     const REQUESTERS: usize = 200;
@@ -280,7 +280,7 @@ fn c7_a_reload_without_changes_reports_it_and_keeps_tunnels() {
     assert_eq!(logs.iter().filter(changes).count(), 0);
 }
 
-/// The file is a pipe: the reload waits for its writer, which is the test.
+/// The configuration is a pipe, so the reload waits until the test writes to it.
 #[test]
 fn c7_a_slow_reload_blocks_no_client_and_outlives_its_requester() {
     let origin = Origin::start(|_| Answer::text("hello"));
@@ -354,6 +354,6 @@ fn c5_a_changed_log_filter_is_applied_or_a_warning() {
         .any(|line| line.level() == Some("WARN") && line.message_contains("log"));
     assert!(
         applied || warned,
-        "the setting is neither used nor spoken of"
+        "the setting neither takes effect nor causes a warning"
     );
 }

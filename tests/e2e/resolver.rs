@@ -77,7 +77,7 @@ async fn p4_answers_are_cached_for_their_ttl() {
     assert_eq!(dns.queries("api.test"), queries);
 }
 
-/// DNS rebinding: the second answer differs, and is used because the first one was not cached.
+/// DNS rebinding: the first answer is not cached, so the second lookup returns another address.
 #[tokio::test]
 async fn p4_answers_with_a_ttl_of_zero_are_not_cached() {
     let dns = StubResolver::start();

@@ -109,7 +109,7 @@ fn l14_changed_name_servers_are_used_without_a_reload() {
     write(RESOLV_CONF, &one);
     wait_until_reached(&daemon, &origin, "first.test");
     wait_for_times(&daemon, back, 1);
-    // A link instead of the file, to a directory that is made later.
+    // Replace the file by a link into a directory that does not exist yet.
     symlink("run/stub-resolv.conf", "/etc/new").expect("our own directory");
     fs::rename("/etc/new", RESOLV_CONF).expect("our own directory");
     daemon.wait_for_message("name servers 127.0.0.2:53 -> none");

@@ -80,7 +80,7 @@ fn r3_a_unix_socket_is_recorded_without_its_path() {
     ] {
         assert_eq!(event.field(field), Some(&value), "{field}");
     }
-    // A line in the form for a terminal.
+    // The violation line in the log format for terminals.
     daemon.wait_for_log(|line| line.raw.contains("VIOLATION"));
     for line in daemon.logs() {
         let names_it = line.raw.contains("docker.sock") || line.raw.contains("/containers");

@@ -1,8 +1,8 @@
 //! Upstream proxies of the daemon's own environment (SPEC H12), from the loader that reads the
 //! variables to the worker that uses them. The engine's tests cover which traffic goes where.
 //!
-//! The proxied targets have an address that counts as public and has no route: the space of the
-//! former 6bone, which was given back (RFC 3701).
+//! The proxied targets have an address of the former 6bone (RFC 3701). It counts as public and has
+//! no route.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -167,7 +167,8 @@ impl Drop for Server {
     }
 }
 
-/// A directory, and a socket that already listens: a server that gets it is ready at once.
+/// A directory, and a socket that already listens. A server that inherits the socket can accept
+/// from its start.
 fn place() -> (TempDir, TcpListener, SocketAddr) {
     let directory = TempDir::new().expect("a temporary directory");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");

@@ -74,7 +74,7 @@ impl Connection {
         }
     }
 
-    /// Our own address: the client's address for the daemon.
+    /// The local address of the connection, which the daemon sees as the client's.
     pub fn local_addr(&self) -> SocketAddr {
         self.socket
             .local_addr()

@@ -276,8 +276,8 @@ impl Launch {
         self
     }
 
-    /// Uses any text as the configuration file. The text must keep the daemon on loopback: give it
-    /// a resolver.
+    /// Uses any text as the configuration file. The text must name a
+    /// resolver on loopback, so that no lookup leaves this machine.
     #[must_use]
     pub fn config_text(mut self, text: &str) -> Self {
         text.clone_into(&mut self.text);

@@ -365,7 +365,8 @@ impl RequestHandler for Table {
             ResponseCode::NXDomain | ResponseCode::NoError
         );
         let authority = (answers.is_empty() && negative).then(start_of_authority);
-        // Without EDNS an answer over UDP ends at 512 bytes: some thirty addresses make a client come by TCP.
+        // Without EDNS an answer over UDP has at most 512 bytes. With some thirty addresses it is
+        // truncated, and the client repeats the query over TCP.
         let response = MessageResponseBuilder::from_message_request(request).build(
             metadata,
             &answers,

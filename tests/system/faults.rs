@@ -26,7 +26,7 @@ struct Traffic {
     url: String,
     allowed: Load,
     blocked: Load,
-    /// The origin of the blocked host alone.
+    /// The origin of the blocked host, which no request may reach.
     unreachable: Origin,
 }
 

@@ -26,7 +26,7 @@ const CABLE: &str = "
     ip -n far link set far up && ip -n far link set lo up
 ";
 
-/// Another machine, and the cable to it.
+/// Another machine: a network namespace with a virtual cable to it.
 struct Far<'s> {
     service: &'s Service,
     http: u16,

@@ -146,7 +146,7 @@ fn l9_sockets_are_served_by_name_in_any_order() {
         is_the_http_door(addresses[http]);
         let health = e2e::client::request(addresses[1 - http], "GET", "/health", None);
         assert_eq!(health.text().trim(), "ok", "{names}");
-        // The third was not handed over and is bound.
+        // No socket for SOCKS5 was handed over, so the proxy binds its address itself.
         handed.wait_for("socks5");
     }
 }

@@ -28,9 +28,9 @@ const UNITS: [&str; 6] = [
 static MACHINE: LazyLock<Result<Machine, String>> = LazyLock::new(Machine::boot);
 
 pub(crate) struct Machine {
-    /// The id of its first process, outside.
+    /// The id of the machine's first process in the namespace of this process.
     leader: u32,
-    /// The machine ends when this closes, at the latest with this process.
+    /// The machine ends when this pipe closes, at the latest when this process ends.
     _keep: ChildStdin,
 }
 

@@ -293,8 +293,8 @@ pub(crate) fn request(url: &str) -> String {
 /// How long clients may wait after a worker is killed (issue 3).
 pub(crate) const ONE_SECOND: Duration = Duration::from_secs(1);
 
-/// The longest wait of a client without a stall, on a slow and noisy machine too. The stalls that
-/// the tests look for last for 30 s (`drain_timeout`) or without end.
+/// The longest wait of a client without a stall, on a slow and noisy machine too. The tests look
+/// for stalls, which last 30 s (`drain_timeout`) or longer.
 pub(crate) const NO_STALL: Duration = Duration::from_secs(10);
 
 impl Entry {

@@ -102,7 +102,7 @@ fn l6_a_disabled_proxy_stays_active_and_binds_nothing() {
     let listening = service.machine().run(["ss", "-H", "-tln"]);
     assert_eq!(listening.succeeded().stdout.trim(), "");
 
-    // A reload can switch it on.
+    // A reload can switch the proxy on.
     service.configure(&Config::example());
     let monitor = service.monitor();
     service.kill("HUP", monitor);

@@ -94,7 +94,7 @@ fn l14_a_link_into_run_is_followed_or_reported_by_doctor() {
     run(&service, "rm -r /run/systemd/resolve");
     service.start();
     assert_eq!(service.get(&url).0, 502);
-    // Long ago, so that `doctor` does not treat it as a change in progress.
+    // Date the change back, so that `doctor` does not treat it as a change in progress.
     run(
         &service,
         &format!("{written} && touch -h -d yesterday stub-resolv.conf /etc/resolv.conf"),

@@ -26,7 +26,7 @@ impl Source {
     }
 }
 
-/// The root of the tree.
+/// The root directory of the repository.
 pub(crate) fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests

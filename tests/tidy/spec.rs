@@ -10,7 +10,7 @@ const NOT_BUILT: &str = "(not built yet)";
 /// The letters of the sections.
 const SECTIONS: &str = "LCPHSMRAKBED";
 
-/// An id with its text, up to the next one.
+/// An id, and the text between it and the next id.
 struct Point {
     id: String,
     text: String,
@@ -94,7 +94,7 @@ fn ids_are_found_in_prose_and_in_test_names() {
     assert!(cited("\"h2\" 0xC1 P-256 EC2-A1x D:C3 %C3%A9 \\xC3 a.S3").is_empty());
 }
 
-/// The ids in a line: words of their own, and the first parts of a test's name.
+/// The ids in a line. An id is a whole word or the first part of a test's name.
 fn cited(line: &str) -> Vec<String> {
     let mut found: Vec<String> = line
         .split([' ', ',', ';', '(', ')', '|', '"', '`', '*'])

@@ -37,7 +37,7 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// When a file that must be read cannot be read.
+    /// Returns an error if a file that must be read cannot be read.
     pub fn capture(&self) -> Result<Self, Diagnostics> {
         let read = layers::read(&self.only_files());
         if !read.unreadable.is_empty() {
@@ -143,7 +143,7 @@ impl Sources {
     ///
     /// # Errors
     ///
-    /// When the bytes are not such output.
+    /// Returns an error if the bytes do not have the form that [`to_bytes`](Self::to_bytes) writes.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, NotCaptured> {
         let mut sources = Self::none();
         let mut secrets = Secrets::default();

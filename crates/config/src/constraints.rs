@@ -157,8 +157,8 @@ impl Requirements {
         }
     }
 
-    /// A list of paths, or a map of them to `"allow"` and `"deny"`. It names the sockets that may
-    /// be listed, and so forbids "all".
+    /// A list of paths, or a map of them to `"allow"` and `"deny"`. Configurations may list
+    /// only these sockets, and may not allow all.
     fn add_unix_sockets(&mut self, raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
         let Some(setting) = raw.get(Key::UNIX_SOCKETS) else {
             return;

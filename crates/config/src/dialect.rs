@@ -103,8 +103,8 @@ impl<'t> RawSettings<'t> {
         }
     }
 
-    /// Some settings have two places in one dialect. A later layer wins over an earlier one in
-    /// either place; both in one text is an error.
+    /// Some settings may stand in either of two places of one dialect. A later layer replaces an
+    /// earlier one, whichever place each uses. Both places in one text are an error.
     fn put(&mut self, key: Key, setting: RawSetting<'t>, problems: &mut Problems<'_>) {
         let Some(other) = self.0.insert(key, setting) else {
             return;
@@ -264,7 +264,7 @@ pub(crate) fn as_key(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The known name that was probably meant.
+/// Returns the known name that a misspelt one probably stands for.
 pub(crate) fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     const NEAR: f64 = 0.85;
     // The cost of a comparison is the product of the lengths.

@@ -51,7 +51,7 @@ impl Managed {
     ///
     /// # Errors
     ///
-    /// When a requirement has a stricter mode.
+    /// Returns an error if a requirement has a stricter mode.
     pub fn permit_mode(&self, mode: Mode) -> Result<(), Widening> {
         let pin = self.pins.iter().find(|pin| pin.key == "mode");
         match pin {

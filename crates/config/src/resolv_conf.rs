@@ -53,8 +53,8 @@ impl ResolvConf {
         parsed
     }
 
-    /// As [`parse`](Self::parse), for a file that may be broken or half written: `None` if the text
-    /// names no name server and has a line that is neither a comment nor a known one.
+    /// The same as [`parse`](Self::parse), for a file that may be broken or half written. Returns
+    /// `None` if the text names no name server and has a line that is neither a comment nor known.
     pub fn parse_whole(text: &str) -> Option<Self> {
         let parsed = Self::parse(text);
         let is_known = |line: &str| {

@@ -138,7 +138,7 @@ impl fmt::Display for SecretSource {
 }
 
 impl Secrets {
-    /// The files among the sources.
+    /// The paths of those secrets that are in files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().filter_map(|source| match source {
             SecretSource::File(path) => Some(path.as_path()),

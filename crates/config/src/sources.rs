@@ -129,7 +129,7 @@ impl Sources {
         self
     }
 
-    /// Removes all requirements, to judge a configuration under others.
+    /// Removes all requirements, so that a configuration can be checked against other requirements.
     #[must_use]
     pub fn without_requirements(mut self) -> Self {
         self.requirements.clear();

@@ -159,7 +159,7 @@ impl UpstreamProxies {
         proxies.any(|proxy| proxy.scheme == ProxyScheme::Https)
     }
 
-    /// Parts of the variables that have no effect, a line each.
+    /// One line for each part of the variables that has no effect.
     pub fn warnings(&self) -> Vec<String> {
         self.no_proxy.warnings()
     }

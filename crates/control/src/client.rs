@@ -22,7 +22,7 @@ use crate::version::{Hello, Welcome};
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reload may take. Lists may be long and disks slow.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a call may take that looks names up. The settings may permit that much.
+/// The time limit of a call that looks names up. The settings may permit lookups as long as this.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A connection to a daemon that has answered `hello`. Use it inside a tokio runtime.
@@ -116,7 +116,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When there is no connection, or no common version.
+    /// Returns an error if there is no connection, or no common version.
     #[expect(
         clippy::disallowed_methods,
         reason = "the caller's own connection to the daemon, not a client's through it"

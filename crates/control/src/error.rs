@@ -64,9 +64,9 @@ pub struct ReloadProblem {
     pub severity: String,
     /// The file, or a word for another source; empty for a problem that is in no file.
     pub file: String,
-    /// The line. The first is 1; 0 stands for a problem without a line.
+    /// The number of the line, from 1; 0 if the problem has no line.
     pub line: u32,
-    /// The column. The first is 1; 0 stands for a problem without a column.
+    /// The number of the column, from 1; 0 if the problem has no column.
     pub column: u32,
     /// The problem, in a sentence.
     pub message: String,

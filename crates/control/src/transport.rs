@@ -199,7 +199,7 @@ pub(crate) enum CallerMessage {
     },
 }
 
-/// The part of a caller's context that the daemon uses. Traces do not cross this socket.
+/// The part of a caller's context that the daemon uses. The daemon ignores the caller's trace.
 #[derive(Deserialize)]
 pub(crate) struct CallerContext {
     /// Relative to now.

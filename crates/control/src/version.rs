@@ -69,7 +69,7 @@ impl Hello {
     ///
     /// # Errors
     ///
-    /// When there is no common version. `daemon_version` is for the message.
+    /// Returns an error if there is no common version. `daemon_version` is for the message.
     pub fn agree(&self, daemon_version: &str) -> Result<u32, VersionMismatch> {
         let newest = self.newest.min(NEWEST);
         if newest >= self.oldest.max(OLDEST) {

@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 const IDLE: usize = 1000;
 const WINDOW: usize = 32;
 
-/// Every name is this machine.
+/// A resolver that resolves every name to this machine.
 struct Here;
 
 impl Resolve for Here {

@@ -85,8 +85,8 @@ fn listener() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener")
 }
 
-/// Answers each request head with a small body, or with [`BULK`] bytes for `/bulk`; the byte `?`
-/// with itself.
+/// Answers each request head with a small body, or with [`BULK`] bytes for `/bulk`. Echoes the byte
+/// `?`.
 fn origin(runtime: &tokio::runtime::Runtime) -> SocketAddr {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = listener();

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Admission, BoundsInForce, ConnectionSlot, Entry};
+use crate::admission::{Admission, AdmissionResult, BoundsInForce, ConnectionSlot};
 use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
@@ -85,8 +85,8 @@ impl Accept {
                     // Boxed: it would be copied into each layer of the task.
                     self.drain.spawn(Box::pin(async move {
                         let slot = match entry {
-                            Entry::Admitted(slot) => slot,
-                            Entry::Waits(slot) => {
+                            AdmissionResult::Admitted(slot) => slot,
+                            AdmissionResult::Waits(slot) => {
                                 let Some(slot) = wait(slot, &drain).await else {
                                     // Turned away. An orderly close would look like an empty answer.
                                     let _ = stream.set_zero_linger();
@@ -139,7 +139,7 @@ impl Accept {
         self.listener.accept().await
     }
 
-    /// The connection as the limits see it.
+    /// The handle of a connection, for the limits on users and clients.
     fn connection(&self, stream: &TcpStream, client: SocketAddr) -> ConnectionHandle {
         let local = if self.address.ip().is_unspecified() {
             stream.local_addr().unwrap_or(self.address)

@@ -93,7 +93,7 @@ struct Newcomer {
 }
 
 /// The result of [`Admission::enter`].
-pub(crate) enum Entry {
+pub(crate) enum AdmissionResult {
     Admitted(ConnectionSlot),
     /// A slot follows. If the sender is dropped, the client is turned away.
     Waits(oneshot::Receiver<ConnectionSlot>),
@@ -160,13 +160,13 @@ impl Admission {
         self: &Arc<Self>,
         connection: &ConnectionHandle,
         bounds: &BoundsInForce,
-    ) -> Entry {
+    ) -> AdmissionResult {
         let slots = bounds().slots;
         let mut state = self.state();
         if state.waiting.is_empty() && state.connected.len() < slots {
             let number = self.take(&mut state, connection.clone());
             drop(state);
-            return Entry::Admitted(self.slot(number));
+            return AdmissionResult::Admitted(self.slot(number));
         }
         let (admitted, slot) = oneshot::channel();
         state.waiting.push_back(Newcomer {
@@ -183,7 +183,7 @@ impl Admission {
                 .spawn(async move { admission.find_slots(&bounds).await });
         }
         self.changed.notify_one();
-        Entry::Waits(slot)
+        AdmissionResult::Waits(slot)
     }
 
     /// Resolves when another client may be accepted.
@@ -266,8 +266,8 @@ impl Admission {
         })
     }
 
-    /// Makes a plan and carries it out. A connection that has ended meanwhile has already freed its
-    /// slot.
+    /// Plans which clients are admitted and which connections end, and does it. A connection that
+    /// has ended in the meantime has already freed its slot.
     fn settle(
         self: &Arc<Self>,
         bounds: Bounds,

@@ -56,7 +56,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The reason as records and answers show it.
+    /// The reason that records and answers show: the decider's, or else the decision's.
     pub(crate) fn reason(&self) -> &str {
         let reason = || self.decision.reason().as_str();
         self.decider_reason.as_deref().unwrap_or_else(reason)

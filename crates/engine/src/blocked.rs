@@ -178,7 +178,7 @@ impl BlockedLog {
         self.base + self.total()
     }
 
-    /// The number after which this log counts.
+    /// The sequence number before the first entry of this log.
     pub fn base(&self) -> u64 {
         self.base
     }

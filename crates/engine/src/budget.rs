@@ -13,7 +13,7 @@ const MAX_HOLDERS: usize = 4096;
 /// How much a holder may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
-    /// At once, with a full bucket.
+    /// The amount that a full bucket permits at once.
     pub(crate) burst: u32,
     /// Tokens that are added each second.
     pub(crate) per_second: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Rate {
 pub(crate) struct Budgets {
     rate: Rate,
     buckets: HashMap<Holder, Bucket>,
-    /// Shared by the holders without a bucket of their own.
+    /// The bucket that all holders without a bucket of their own share.
     rest: Bucket,
 }
 
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(taken(&mut budgets, 2, start), 10);
         let second = start + Duration::from_secs(1);
         assert_eq!(taken(&mut budgets, 1, second), 5);
-        // Asking often does not lose the time in between.
+        // Frequent requests gain as much credit as rare ones.
         let often = (1..=1000).map(|step| second + Duration::from_millis(step));
         let issued = often
             .filter(|now| budgets.take(Holder::User(1), *now))

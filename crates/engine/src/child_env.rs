@@ -94,7 +94,7 @@ impl ChildEnvironment {
     /// Sets the variables and overwrites their old values.
     pub fn apply_to(&self, environment: &mut HashMap<String, String>) {
         let http = match &self.attempt {
-            // Some clients send a user name only with a password, so there is an empty one.
+            // Some clients send a user name only with a password, so the URL has an empty password.
             Some(id) => format!("http://{}:@{}", id.user_name(), self.http),
             None => format!("http://{}", self.http),
         };

@@ -142,7 +142,7 @@ pub(crate) struct ClientHelloReader {
 }
 
 impl ClientHelloReader {
-    /// A reader at the first byte.
+    /// A reader that has read nothing yet.
     pub(crate) fn new() -> Self {
         Self::default()
     }

@@ -176,7 +176,7 @@ impl Enforcer {
     }
 
     /// Refuses a request inside intercepted TLS whose authority is not that of the connection. The
-    /// record names the connection's authority: the client is not connected to the other one.
+    /// record names the connection's authority, since that is where the client is connected.
     pub(crate) fn refuse_misdirected(
         &self,
         generation: &Generation,
@@ -315,7 +315,7 @@ impl Permit {
         }
     }
 
-    /// How it came to be permitted.
+    /// The source of the permission.
     pub(crate) fn allowed(&self) -> AllowedBy {
         AllowedBy::of(self.decision)
     }

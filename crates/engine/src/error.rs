@@ -3,16 +3,17 @@
 
 use std::error::Error;
 
-use crate::outcome::{Ending, Fault, Logged, Outcome};
+use crate::outcome::{Ending, Fault, FlowOutcome, Logged};
 
 /// A failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
-    /// How the attempt ends.
-    pub(crate) outcome: Outcome,
+    /// The outcome that the record of the attempt shows.
+    pub(crate) outcome: FlowOutcome,
     pub(crate) kind: FailureKind,
-    /// For the client and the log. It holds no detail of the resolver or the system (SPEC H7).
+    /// The text for the client and the log. It holds no detail of the resolver or the system (SPEC
+    /// H7).
     pub(crate) text: String,
     /// The text that the sources of the error add, for the log only.
     pub(crate) detail: Option<String>,
@@ -35,7 +36,12 @@ pub(crate) enum FailureKind {
 
 impl Failure {
     /// The failure that an error causes.
-    pub(crate) fn of(error: &dyn Error, fault: Fault, outcome: Outcome, kind: FailureKind) -> Self {
+    pub(crate) fn of(
+        error: &dyn Error,
+        fault: Fault,
+        outcome: FlowOutcome,
+        kind: FailureKind,
+    ) -> Self {
         Self {
             fault,
             outcome,

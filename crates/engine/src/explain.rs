@@ -28,28 +28,29 @@ pub struct HypotheticalRequest {
     /// How it arrives: [`Protocol::Http`], [`Protocol::HttpConnect`], [`Protocol::Socks5Tcp`] or
     /// [`Protocol::Socks5Udp`].
     pub protocol: Protocol,
-    /// The destination, or the text in place of one whose host is not valid.
+    /// The destination, or the text that stands in its place if its host is not valid.
     pub authority: Result<Authority, String>,
     /// The path and query, from `/` on.
     pub target: String,
     /// The method of the HTTP request, inside the tunnel if there is one.
     pub method: String,
-    /// The header fields of the HTTP request. Without a `Host` among them it has the right one.
+    /// The header fields of the HTTP request. If `Host` is not among them, it is added.
     pub fields: Vec<(String, String)>,
-    /// Whether to look its name up.
+    /// Whether to look the host's name up.
     pub lookup: Lookup,
 }
 
 /// Whether names are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// As for a real request.
+    /// Looked up as for a real request.
     Made,
-    /// Never.
+    /// Not looked up.
     LeftOut,
 }
 
-/// Why no door would judge such a request. It repeats nothing of the request.
+/// The error of a request that every door would refuse as malformed. The text repeats no part of
+/// the request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotJudged(String);
@@ -101,7 +102,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When a door would not judge such a request but answer that it is malformed.
+    /// Returns an error if a door would refuse such a request as malformed, without a decision.
     pub async fn explain<'g>(
         &self,
         generation: &'g Generation,

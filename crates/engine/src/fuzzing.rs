@@ -11,7 +11,7 @@ use crate::upstream::connect_answer;
 ///
 /// # Panics
 ///
-/// When it matters how the bytes arrive, or when an answer is not a whole head.
+/// Panics if the result depends on how the bytes are split, or if an answer is not a whole head.
 pub fn read_connect_answer(bytes: &[u8]) {
     if let Ok(connect_answer::Parsed::Complete(answer)) = connect_answer::read_every_way(bytes) {
         assert!((200..1000).contains(&answer.status));

@@ -39,7 +39,7 @@ use std::time::Duration;
 pub(crate) use body::AnswerBody;
 use bytes::Bytes;
 pub(crate) use client_stream::ClientEnd;
-use client_stream::{ClientStream, Stop, Timeouts};
+use client_stream::{ClientStream, StopCause, Timeouts};
 use codex_network_config::Limits;
 use codex_network_policy::RequestKind;
 use futures_util::future::BoxFuture;
@@ -79,7 +79,7 @@ pub(crate) const DOOR: &str = "http";
 /// How long a connection may still begin requests after a drain has begun.
 const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The parts of the engine, as all doors share them.
+/// The parts of the engine that all doors share.
 pub(crate) type Shared = SharedParts<RequestBody>;
 
 /// The state that the requests of one connection share.
@@ -120,7 +120,7 @@ impl Role {
     }
 }
 
-/// The next use of a connection, after an answer that ends HTTP on it.
+/// The use of a connection after an answer that ends HTTP on it.
 pub(crate) enum Next {
     /// After a CONNECT: a connection to the destination.
     Connected(Permit, Connection),
@@ -226,7 +226,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         .preserve_header_case(true)
         // An origin need not send a date, and a proxy adds none for it (RFC 9110 section 6.6.1).
         .auto_date_header(false)
-        // hyper's defaults are right for the rest: keep-alive; it refuses invalid fields and spaces in
+        // The other defaults of hyper fit: keep-alive; it refuses invalid fields and spaces in
         // request lines, as the framing has done before; no timer, since `ClientStream` has the timeouts;
         // no answer waits for the next one of a pipeline.
         // The framing already has stricter limits than these.
@@ -262,7 +262,7 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     let client = parts.io.into_inner();
     if let Some(next) = session.take_next() {
         let (stream, stop) = client.into_parts();
-        if matches!(stop, Some(Stop::Malformed(_))) {
+        if matches!(stop, Some(StopCause::Malformed(_))) {
             // We took the bytes behind a request that changed the protocol for HTTP; they are lost.
             let _ = stream.socket().set_zero_linger();
             return None;
@@ -320,7 +320,7 @@ impl Session {
         self.shared.live().current().settings().daemon.limits
     }
 
-    /// Resolves when the connection should end after the request in hand.
+    /// Completes when the connection should take no request after the current one.
     async fn should_end(&self) {
         match &self.role {
             Role::Proxy => {
@@ -410,7 +410,7 @@ impl Session {
         tracing::info!(client = %self.address, door = self.role.door(), "refused a malformed request: {why}");
     }
 
-    /// Makes the connection something else once the answer in hand has been sent.
+    /// Sets the use of the connection after the current answer has been sent.
     fn become_next(&self, next: Next) {
         *self.next.lock() = Some(next);
     }
@@ -425,17 +425,17 @@ impl Session {
         let (mut stream, stop) = client.into_parts();
         let door = self.role.door();
         let answer = match stop {
-            None | Some(Stop::Idle | Stop::Finished) => None,
-            Some(Stop::Malformed(error)) => {
+            None | Some(StopCause::Idle | StopCause::Finished) => None,
+            Some(StopCause::Malformed(error)) => {
                 self.log_malformed(&error);
                 Some(respond::malformed(error.status(), &error))
             }
-            Some(Stop::BrokenContent(error)) => {
+            Some(StopCause::BrokenContent(error)) => {
                 self.log_malformed(&error);
                 // The request itself was answered.
                 None
             }
-            Some(Stop::SlowHead) => {
+            Some(StopCause::SlowHead) => {
                 if self.may_log("slow requests") {
                     tracing::info!(client = %self.address, door, "gave up on a request whose header did not arrive in time");
                 }

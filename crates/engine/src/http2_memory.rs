@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::owner::{ClientOwner, SocketPair};
 
-    /// As connections with clients and with origins need it.
+    /// The memory that connections with clients and with origins need.
     const SERVER: MemoryNeed = MemoryNeed::new(100, 512 * 1024, 64 * 1024);
     const CLIENT: MemoryNeed = MemoryNeed::new(16, 1024 * 1024, 1024 * 1024);
 

@@ -124,7 +124,7 @@ impl Lines {
         if has_room {
             return LineChoice::Written;
         }
-        // From now on, users that share an address have a budget each.
+        // From now on each user has a budget, even if users share an address.
         self.owners.note_shortage();
         self.owners.look_up_later(client);
         LineChoice::Counted(holder)

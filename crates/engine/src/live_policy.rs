@@ -198,8 +198,8 @@ impl LivePolicy {
         })
     }
 
-    /// Puts changed files of the system in force, under the settings in force. Judged requests and
-    /// open tunnels go on: the policy is the same, and so is its number.
+    /// Puts changed files of the system in force, under the settings in force. The policy
+    /// and its number stay the same, so requests under way and open tunnels go on.
     pub(crate) fn renew(&self, files: &SystemFiles, resolver: &Resolver, tls: &Arc<UpstreamTls>) {
         self.swap(|old| Generation {
             number: old.number,
@@ -222,7 +222,7 @@ impl LivePolicy {
     pub(crate) fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         self.current.load().settings.managed.permit_mode(mode)?;
         Ok(self.swap(|old| {
-            // A reload that ran meanwhile may have brought a requirement.
+            // A reload since the check above may have added a requirement.
             let settings = in_mode(&old.settings, old.settings.managed.narrow(mode));
             Generation {
                 number: old.number.next(),

@@ -44,7 +44,7 @@ impl LocalAddresses for KernelAddresses {
 ///
 /// # Errors
 ///
-/// When the system has no resources for a socket, or a filter forbids the calls.
+/// Returns an error if the system has no resources for a socket, or a filter forbids the calls.
 fn is_local(address: IpAddr) -> io::Result<bool> {
     let Some(socket) = socket(address)? else {
         return Ok(false);

@@ -35,7 +35,7 @@ use crate::http::{self, ClientEnd, Inside, OriginConnections, RequestBody, Share
 use crate::interceptor::{Interceptor, LeafError, OfferedAlpn};
 use crate::linger::linger;
 use crate::observed::Observed;
-use crate::outcome::{Ending, Fault, Logged, Outcome};
+use crate::outcome::{Ending, Fault, FlowOutcome, Logged};
 use crate::respond::{self, TlsAlert};
 use crate::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease, UpstreamError};
@@ -71,13 +71,13 @@ impl SessionRefusal {
     /// The end of the attempt.
     fn ending(&self) -> Ending {
         let (outcome, logged) = match self {
-            Self::Gone => (Outcome::ClientGone, Logged::HereOnly),
+            Self::Gone => (FlowOutcome::ClientGone, Logged::HereOnly),
             // These are recorded, or logged with level `error`, elsewhere.
             Self::Slow | Self::NotTls | Self::OtherName | Self::SwitchedOff => {
-                (Outcome::Forbidden, Logged::Already)
+                (FlowOutcome::Forbidden, Logged::Already)
             }
-            Self::Leaf(_) => (Outcome::UpstreamFailed, Logged::Already),
-            Self::ClientHello(_) => (Outcome::Forbidden, Logged::HereOnly),
+            Self::Leaf(_) => (FlowOutcome::UpstreamFailed, Logged::Already),
+            Self::ClientHello(_) => (FlowOutcome::Forbidden, Logged::HereOnly),
         };
         let cause = format!("the client cannot be intercepted: {self}");
         Ending {
@@ -397,7 +397,7 @@ async fn accept(
             let cause = "the client ended the TLS handshake";
             permit
                 .flow()
-                .end(Ending::because(Outcome::ClientGone, cause));
+                .end(Ending::because(FlowOutcome::ClientGone, cause));
             Ok(None)
         }
         Err(_) => {

@@ -8,7 +8,7 @@ use codex_network_policy::Reason;
 
 /// How an attempt ended: the value of `network.flow.outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum FlowOutcome {
     /// The attempt came to its own end.
     Completed,
     /// The client went away, or its side broke.
@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     Proxy,
 }
 
-/// Whether the log has a line about a failure besides its event.
+/// Whether the log has a line about a failure in addition to the failure's event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Logged {
     /// It has a record or a line of its own.
@@ -52,7 +52,7 @@ pub(crate) enum Logged {
 /// The end of a permitted attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: FlowOutcome,
     /// The party at fault.
     pub(crate) fault: Option<Fault>,
     /// Why the policy forbids it now, if it does.
@@ -64,7 +64,7 @@ pub(crate) struct Ending {
     pub(crate) logged: Logged,
 }
 
-impl Outcome {
+impl FlowOutcome {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -93,7 +93,7 @@ impl Fault {
 
 impl Ending {
     /// An end without a cause.
-    pub(crate) fn plain(outcome: Outcome) -> Self {
+    pub(crate) fn plain(outcome: FlowOutcome) -> Self {
         Self {
             outcome,
             fault: None,
@@ -104,7 +104,7 @@ impl Ending {
         }
     }
 
-    pub(crate) fn because(outcome: Outcome, cause: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn because(outcome: FlowOutcome, cause: impl Into<Cow<'static, str>>) -> Self {
         Self {
             cause: Some(cause.into()),
             ..Self::plain(outcome)
@@ -116,30 +116,36 @@ impl Ending {
         let cause = format!("the policy no longer permits it ({reason})");
         Self {
             reason: Some(reason),
-            ..Self::because(Outcome::Forbidden, cause)
+            ..Self::because(FlowOutcome::Forbidden, cause)
         }
     }
 
     pub(crate) fn idle(limit: Duration) -> Self {
         Self::because(
-            Outcome::Idle,
+            FlowOutcome::Idle,
             format!("nothing flowed for {}", duration_text(limit)),
         )
     }
 
     /// The connection makes room for another one.
     pub(crate) fn gives_way() -> Self {
-        Self::because(Outcome::Idle, "its place was needed for another client")
+        Self::because(
+            FlowOutcome::Idle,
+            "another client needed its connection slot",
+        )
     }
 
     /// Whether it is logged at level `info` even if completed attempts are not. A client may go away
     /// at any time, so that is not a failure.
     pub(crate) fn is_failure(&self) -> bool {
         match self.outcome {
-            Outcome::UpstreamFailed | Outcome::DnsFailed | Outcome::Forbidden => {
+            FlowOutcome::UpstreamFailed | FlowOutcome::DnsFailed | FlowOutcome::Forbidden => {
                 self.logged == Logged::HereOnly
             }
-            Outcome::Completed | Outcome::ClientGone | Outcome::Idle | Outcome::Drained => false,
+            FlowOutcome::Completed
+            | FlowOutcome::ClientGone
+            | FlowOutcome::Idle
+            | FlowOutcome::Drained => false,
         }
     }
 }

@@ -25,11 +25,11 @@ pub struct OwnListeners(Arc<Set>);
 
 #[derive(Debug)]
 struct Set {
-    /// By port, since every request and every datagram is compared with the set.
+    /// The addresses by port: a lookup per request and per datagram must be fast.
     addresses: RwLock<HashMap<u16, Vec<IpAddr>>>,
     /// Knows the addresses that an unspecified listener accepts on.
     machine: Arc<dyn LocalAddresses>,
-    /// Once it has begun, no address leaves the set.
+    /// After the drain has begun, no address leaves the set.
     drain: Option<Drain>,
 }
 

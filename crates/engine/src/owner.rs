@@ -18,7 +18,8 @@ use crate::activity::{Activity, Busy};
 use crate::outcome::Ending;
 use crate::shares::Holder;
 
-/// How long a query may take. Clients of this machine whose user is not known by then are one holder.
+/// How long a query may take. All clients of this machine whose user is not known by then
+/// share the slots of one user.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections in one query.
 const MAX_BATCH: usize = 64;

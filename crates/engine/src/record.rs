@@ -382,7 +382,7 @@ mod tests {
     use crate::clock::SystemClock;
 
     impl Recorder {
-        /// With nothing behind it but `tracing`.
+        /// A recorder that writes to `tracing` only.
         pub(crate) fn for_tests() -> Arc<Self> {
             Self::new(
                 Arc::new(TracingAudit),

@@ -40,9 +40,9 @@ const MAX_ADDRESSES: usize = 256;
 /// How an engine resolves names.
 #[derive(Clone)]
 pub(crate) enum Resolver {
-    /// By the hosts file and DNS, as the settings say.
+    /// The hosts file and DNS, configured by the settings.
     Dns(Arc<DnsResolver>),
-    /// By a resolver of the embedder. It outlives the settings.
+    /// The embedder's resolver. New settings do not replace it.
     Own(Arc<dyn Resolve>),
 }
 
@@ -112,7 +112,8 @@ pub struct ResolverOptions {
     pub timeout: Duration,
     /// The hosts file; `None` is the system's, which may be missing.
     pub hosts_file: Option<PathBuf>,
-    /// The contents of the files, if another process has read them. Then no file is opened.
+    /// The contents of the files, if another process has read them. The resolver then opens no
+    /// file.
     pub files: ResolverFiles,
 }
 
@@ -121,8 +122,8 @@ pub struct ResolverOptions {
 /// Files are read once, when it is made; new settings and changed files make a new resolver. Name servers
 /// are queried in the order of the settings. The next server is queried only if the previous one failed,
 /// or did not answer in its share of the limit: with split DNS, the first server knows names that the
-/// others do not. The order changes only for a server that answers nothing at all. One name without an
-/// answer does not change it.
+/// others do not. A server that answers no query at all is queried last. A name that gets no answer
+/// does not change the order.
 #[derive(Debug)]
 pub struct DnsResolver {
     hosts: Hosts,
@@ -139,7 +140,7 @@ impl DnsResolver {
     ///
     /// # Errors
     ///
-    /// When a named hosts file cannot be read, or the DNS client cannot be made.
+    /// Returns an error if a named hosts file cannot be read, or the DNS client cannot be made.
     pub fn new(options: &ResolverOptions) -> Result<Self, ResolverSetupError> {
         let hosts = match (&options.files.hosts, &options.hosts_file) {
             (Some(content), _) => Hosts::parse(content),
@@ -218,8 +219,8 @@ impl DnsResolver {
             Servers::Ready { servers, .. } => servers,
             Servers::Unknown(detail) => return Err(ResolveError::NoNameServer(detail.clone())),
         };
-        // The labels as they are, absolute: no search domain, no escapes, no second IDNA conversion. A
-        // name that DNS cannot express does not exist there.
+        // The name is absolute and its labels are used unchanged: no search domain, no escapes, no
+        // second IDNA conversion. A name that DNS cannot express does not exist.
         let text = Arc::from(name);
         let name = Name::from_labels(name.split('.').map(str::as_bytes))
             .map_err(|_| ResolveError::NotFound)?;

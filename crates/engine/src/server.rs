@@ -70,7 +70,7 @@ pub struct EngineParts {
     pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
     /// How long the decider may take.
     pub decider_timeout: Duration,
-    /// Gets every refusal, while the channel has room.
+    /// A channel that gets every refusal while it has room.
     pub blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
     /// Fields of every audit event.
     pub audit_metadata: AuditMetadata,
@@ -114,7 +114,7 @@ pub struct Listening {
     _own: Arc<OwnListener>,
 }
 
-/// Counters for people and tools.
+/// A snapshot of the engine's counters, for the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Client connections that are open now.
@@ -179,7 +179,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When the settings yield no usable resolver or TLS configuration.
+    /// Returns an error if the settings yield no usable resolver or TLS configuration.
     pub fn new(settings: Arc<Settings>, parts: EngineParts) -> Result<Self, SetupError> {
         let files = &parts.supplied.files;
         let resolver = resolver(parts.resolver.as_ref(), &settings, &files.resolver)?;
@@ -248,7 +248,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When the listener cannot be made non-blocking or has no address.
+    /// Returns an error if the listener cannot be made non-blocking or has no address.
     pub fn open(&self, door: Door, listener: std::net::TcpListener) -> io::Result<Listening> {
         let admission = Arc::clone(&self.shared.admission);
         let bounds = self.bounds(None);
@@ -359,8 +359,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When no resolver, or no TLS for upstreams, can be made from the settings. Then nothing has
-    /// changed.
+    /// Returns an error if no resolver, or no TLS for upstreams, can be made from the settings.
+    /// Then nothing has changed.
     pub fn replace(&self, settings: &Arc<Settings>) -> Result<GenerationNumber, SetupError> {
         self.replace_all(settings, self.current().supplied())
     }
@@ -396,7 +396,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When no resolver, or no TLS for upstreams, can be made. Then nothing has changed.
+    /// Returns an error if no resolver, or no TLS for upstreams, can be made. Then nothing has
+    /// changed.
     pub fn renew(&self, files: &SystemFiles) -> Result<(), SetupError> {
         let current = self.current();
         let settings = current.settings();
@@ -417,7 +418,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When a requirement has a stricter mode (SPEC C6). Then nothing has changed.
+    /// Returns an error if a requirement has a stricter mode (SPEC C6). Then nothing has changed.
     pub fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         self.shared.live().set_mode(mode)
     }
@@ -445,8 +446,9 @@ impl Engine {
         &self.shared.enforcer.own().unix
     }
 
-    /// The upstream proxies, by address, that are listeners of this proxy. Everything for them is
-    /// refused (SPEC H12). A name that leads here is detected when it is looked up.
+    /// The upstream proxies whose address is a listener of this proxy. Every request that they
+    /// would carry is refused (SPEC H12). A proxy's name that leads here is detected when it is
+    /// looked up.
     pub fn looping_proxies(&self) -> Vec<String> {
         let generation = self.current();
         let proxies = &generation.supplied().upstream_proxies;
@@ -463,7 +465,7 @@ impl Engine {
         looping.iter().map(warning).collect()
     }
 
-    /// Counts as of now.
+    /// The current values of the counters.
     pub fn counters(&self) -> Counters {
         let opened = self.shared.upstream.opened();
         let shortages = &self.shared.shortages;

@@ -1,8 +1,9 @@
 //! Equal shares of the connection slots (SPEC C5): which client is admitted, and which connection ends,
 //! when slots are short. It has no clock, no locks and no sockets.
 //!
-//! The equal share of a holder is the limit divided by the number of holders that have a connection
-//! or wait for one. The rules, in this order:
+//! A holder is a user of this machine or the address of a client ([`Holder`]). Each connection
+//! counts for one holder. The equal share of a holder is the limit divided by the number of holders
+//! that have a connection or wait for one. The rules, in this order:
 //!
 //! 1. The holder with the fewest connections gets a free slot.
 //! 2. A holder below its equal share is always admitted. So is a holder without a connection, if another

@@ -6,8 +6,8 @@
 //! connection goes through the descriptor. Elsewhere the file is identified by device and inode,
 //! which are compared again after the connection is made and before a byte is sent. One attack
 //! remains there: a user who may write to a folder on the canonical path can swap the file for the
-//! moment of the connection and back again. That user could as well replace the allowed socket for
-//! good, since the operator chose that folder.
+//! moment of the connection and back again. The operator allowed a socket in that folder,
+//! so that user could also replace the socket permanently.
 //!
 //! On Linux this serves tests only: a request is refused for its platform before it gets here, and
 //! the daemon's worker may neither open files (Landlock) nor make unix sockets (seccomp).

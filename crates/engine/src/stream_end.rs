@@ -7,15 +7,15 @@ use rustls::AlertDescription;
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamEnd {
-    /// In order, or without the `close_notify` that TLS requires.
+    /// An orderly close, with or without the `close_notify` that TLS requires.
     Closed,
-    /// With a reset.
+    /// A TCP reset.
     Reset,
-    /// With a TLS alert.
+    /// A TLS alert.
     Alert(AlertDescription),
-    /// With a violation of TLS.
+    /// Bytes that violate TLS.
     BadTls,
-    /// In another way.
+    /// Any other failure.
     Broken,
 }
 

@@ -17,7 +17,7 @@ use crate::activity::Activity;
 use crate::connected::ConnectedClient;
 use crate::enforce::{self, Flow, LeadsTo, Permit};
 use crate::live_policy::LivePolicy;
-use crate::outcome::{Ending, Fault, Outcome};
+use crate::outcome::{Ending, Fault, FlowOutcome};
 use crate::owner::ConnectionHandle;
 use crate::upstream::Stream;
 
@@ -101,15 +101,15 @@ impl RelayEnd {
     /// The end of the attempt that the relay belonged to.
     pub(crate) fn ending(self) -> Ending {
         match self {
-            Self::Closed(Ok(())) => Ending::plain(Outcome::Completed),
+            Self::Closed(Ok(())) => Ending::plain(FlowOutcome::Completed),
             Self::Closed(Err(RelayError::Client(error))) => Ending {
                 detail: Some(error.to_string()),
-                ..Ending::because(Outcome::ClientGone, "the client's connection broke")
+                ..Ending::because(FlowOutcome::ClientGone, "the client's connection broke")
             },
             Self::Closed(Err(RelayError::Upstream(error))) => Ending {
                 fault: Some(Fault::Upstream),
                 detail: Some(error.to_string()),
-                ..Ending::because(Outcome::UpstreamFailed, "the host's connection broke")
+                ..Ending::because(FlowOutcome::UpstreamFailed, "the host's connection broke")
             },
             Self::GivesWay => Ending::gives_way(),
             Self::Idle(limit) => Ending::idle(limit),

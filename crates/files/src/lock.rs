@@ -57,7 +57,7 @@ impl FileLock {
     ///
     /// # Errors
     ///
-    /// When another process holds it for longer, or when its file cannot be created.
+    /// Returns an error if another process holds it for longer, or its file cannot be created.
     pub fn beside(path: &Path, timeout: Duration) -> Result<Self, LockError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");

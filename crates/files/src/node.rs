@@ -25,7 +25,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When the file does not exist or cannot be inspected.
+    /// Returns an error if the file does not exist or cannot be inspected.
     pub fn of(path: &Path) -> io::Result<Self> {
         let (file, metadata) = inode::InodeHandle::of(path)?;
         Ok(Self { file, metadata })
@@ -45,7 +45,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When the system refuses. A link has no mode, so it is always refused.
+    /// Returns an error if the system refuses. A link has no mode, so it is always refused.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         if self.metadata.is_symlink() {
             return Err(io::ErrorKind::Unsupported.into());
@@ -57,7 +57,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When the system refuses. A link is always refused.
+    /// Returns an error if the system refuses. A link is always refused.
     pub fn set_group(&self, group: u32) -> io::Result<()> {
         if self.metadata.is_symlink() {
             return Err(io::ErrorKind::Unsupported.into());
@@ -70,7 +70,7 @@ impl Node {
 ///
 /// # Errors
 ///
-/// When it cannot be created; `AlreadyExists` when the name is taken.
+/// Returns an error if it cannot be created; `AlreadyExists` when the name is taken.
 pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode & 0o700).create(path)?;
     set_directory_mode(path, mode)

@@ -58,7 +58,7 @@ pub enum ReadError {
     /// A system error.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is a link, and links are not followed.
+    /// The path is a link, and links are not followed.
     #[error("it is a symlink")]
     Link,
     /// It is a directory.
@@ -115,7 +115,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// When it cannot be opened, or a check fails.
+    /// Returns an error if it cannot be opened, or a check fails.
     pub fn open(&self, path: &Path) -> Result<OpenedFile, ReadError> {
         let may_wait = self.sources == Sources::Any && !path.metadata()?.is_file();
         let mut flags = OFlag::O_NOCTTY;
@@ -168,7 +168,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or a check fails.
+    /// Returns an error if it cannot be read, or a check fails.
     pub fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
         self.open(path)?.read()
     }
@@ -194,7 +194,7 @@ impl OpenedFile {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or does not end before the limit.
+    /// Returns an error if it cannot be read, or does not end before the limit.
     pub fn read(mut self) -> Result<Zeroizing<Vec<u8>>, ReadError> {
         // The length may be wrong for a pipe, a file of the kernel, or a growing file.
         let max = usize::try_from(self.limit)

@@ -137,9 +137,9 @@ impl Trust {
         Self::of_user(0)
     }
 
-    /// Whether a place that others may change is refused. For root it is. Other users get a warning:
-    /// their mistake harms only themselves, and in containers, for example, they often do not own the
-    /// directories above their files.
+    /// Whether a path that others may change is refused. Root refuses it. Other users get a
+    /// warning: their mistake harms only themselves, and in containers, for example, they often do
+    /// not own the directories above their files.
     pub const fn is_binding(self) -> bool {
         self.user == 0
     }
@@ -158,7 +158,7 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// When others may write to it, or when it cannot be inspected.
+    /// Returns an error if others may write to it, or it cannot be inspected.
     pub fn check_own_directory(self, path: &Path) -> Result<(), Untrusted> {
         let metadata = path.metadata().map_err(|error| Untrusted::Unseen {
             path: path.to_owned(),
@@ -194,7 +194,7 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// When the path cannot be inspected.
+    /// Returns an error if the path cannot be inspected.
     pub fn inspect(self, path: &Path) -> Result<Vec<Inspected>, Untrusted> {
         self.walk(path).map(|walk| walk.passed)
     }

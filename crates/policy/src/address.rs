@@ -28,9 +28,9 @@ pub enum AddressClass {
     Documentation,
     /// For measuring networks.
     Benchmarking,
-    /// Many receivers.
+    /// An address of a group of receivers.
     Multicast,
-    /// Everyone on the link.
+    /// An address of all machines on the link.
     Broadcast,
     /// A protocol's own block: assignments, relays, translation, anycast services.
     Protocol,
@@ -47,7 +47,7 @@ pub struct SpecialPurpose<A> {
     pub length: u32,
     /// Its purpose.
     pub class: AddressClass,
-    /// The document behind the registry's row.
+    /// The document that the registry cites for this block.
     pub source: &'static str,
 }
 
@@ -225,7 +225,7 @@ fn classify_v6(address: Ipv6Addr) -> AddressClass {
         return class;
     }
     match address.segments() {
-        // Forms that are judged only by the IPv4 address inside.
+        // In these forms only the embedded IPv4 address decides.
         [0, 0, 0, 0, 0, 0 | 0xffff, ..]
         | [0x64, 0xff9b, 0, 0, 0, 0, ..]
         | [0x64, 0xff9b, 1, ..]

@@ -35,7 +35,7 @@ pub enum DeciderReason {
     Denied,
     /// [`Reason::NotAllowed`].
     NotAllowed,
-    /// Any other reason, or none: [`Reason::PolicyDenied`].
+    /// Another reason or no reason; the decision has [`Reason::PolicyDenied`].
     Other,
 }
 

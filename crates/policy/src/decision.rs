@@ -13,7 +13,7 @@ pub enum Verdict {
     Allow,
     /// It is refused.
     Deny,
-    /// The user must confirm it first. Until then the request is refused.
+    /// The user must confirm the request first. Until then it is refused.
     Ask,
 }
 

@@ -93,8 +93,8 @@ struct AddressRule {
 }
 
 impl DomainSet {
-    /// Finds the rule that covers a host: its own entry before a suffix, a longer suffix before a
-    /// shorter one, `*` last.
+    /// Finds the rule that covers a host. An entry for the host itself wins over a suffix, a longer
+    /// suffix over a shorter one, and any of them over `*`.
     pub fn find(&self, host: &Host) -> Option<Listed> {
         let [found] = Self::find_in([self], host);
         found
@@ -189,7 +189,7 @@ impl DomainSet {
 
     /// `front` is the part of the host before the name.
     fn find_wildcard(&self, name: u32, front: &[u8]) -> Option<u32> {
-        // Most lists have none, which saves the hashing.
+        // Most lists have no wildcards, so nothing is hashed.
         if self.wildcards.is_empty() {
             return None;
         }

@@ -278,7 +278,7 @@ fn ends_in_number(name: &str) -> bool {
 }
 
 /// Reads every form that `inet_aton` reads: one to four numbers, each decimal, octal (`0…`) or
-/// hexadecimal (`0x…`). The last one fills all remaining bytes.
+/// hexadecimal (`0x…`). The last number fills all remaining bytes of the address.
 fn parse_v4(text: &str) -> Option<Ipv4Addr> {
     let mut numbers = [0_u32; 4];
     let mut count = 0;
@@ -315,9 +315,9 @@ fn parse_v4_number(part: &str) -> Option<u32> {
 /// How an IPv6 address is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// As RFC 4007 section 11 writes it.
+    /// The form of RFC 4007 section 11, without brackets.
     Bare,
-    /// As in a URI.
+    /// The form in a URI, in brackets.
     Bracketed,
 }
 

@@ -155,9 +155,9 @@ impl Pattern {
         Ok(Self(shape))
     }
 
-    /// Whether this names one host that is not public, without a lookup: a local or private
-    /// address, or `localhost` and names below it. Such an entry of an allow list lifts the rule
-    /// against local hosts for that host (SPEC P3).
+    /// Whether this pattern names a host that is known to be local without a lookup: a local or
+    /// private address, or `localhost` and names below it. Such an entry of an allow list lifts the
+    /// rule against local hosts for that host (SPEC P3).
     pub fn spells_out_local(&self) -> bool {
         match &self.0 {
             Shape::Address { address, .. } => !AddressClass::of(*address).is_public(),

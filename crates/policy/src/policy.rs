@@ -57,7 +57,7 @@ pub enum Interception {
 
 /// Whether the policy lets anything through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum PolicyState {
     On,
     /// The configuration switches the proxy off (SPEC L6).
     Off,
@@ -68,7 +68,7 @@ pub(crate) enum State {
 /// A compiled policy. Cloning it is cheap, and so is changing its mode.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    pub(crate) state: State,
+    pub(crate) state: PolicyState,
     pub(crate) mode: Mode,
     pub(crate) allow_local_binding: bool,
     pub(crate) interception: Interception,
@@ -110,7 +110,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// When a list's names take more than 4 GiB.
+    /// Returns an error if a list's names take more than 4 GiB.
     pub fn compile(spec: &PolicySpec) -> Result<Self, PolicyError> {
         let exceptions = spec.local_exceptions.as_deref();
         let lists = Lists {
@@ -120,7 +120,11 @@ impl Policy {
             intercepted: spec.intercepted.iter().cloned().collect(),
         };
         Ok(Self {
-            state: if spec.enabled { State::On } else { State::Off },
+            state: if spec.enabled {
+                PolicyState::On
+            } else {
+                PolicyState::Off
+            },
             mode: spec.mode,
             allow_local_binding: spec.allow_local_binding,
             interception: spec.interception,
@@ -142,14 +146,14 @@ impl Policy {
     #[must_use]
     pub fn closed(&self) -> Self {
         Self {
-            state: State::Unusable,
+            state: PolicyState::Unusable,
             ..self.clone()
         }
     }
 
     /// Whether the proxy is switched on.
     pub fn is_enabled(&self) -> bool {
-        self.state == State::On
+        self.state == PolicyState::On
     }
 
     /// Limited or full.
@@ -182,7 +186,7 @@ impl Policy {
         &self.lists.denied
     }
 
-    /// The text of the rule in a decision of this policy.
+    /// Returns the rule that a decision of this policy refers to.
     pub fn rule(&self, rule: RuleRef) -> Option<Rule> {
         match rule {
             RuleRef::Allowed(id) => self.lists.allowed.rule(id),

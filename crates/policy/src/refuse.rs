@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::authority::Authority;
 use crate::decision::{Decision, Reason, Source};
 use crate::method::Mode;
-use crate::policy::{Policy, State};
+use crate::policy::{Policy, PolicyState};
 use crate::proxy_listeners::{Transport, reached_by_host};
 use crate::request::Facts;
 
@@ -23,14 +23,15 @@ impl Policy {
     /// The refusal of every request; `None` if the proxy is switched on.
     pub fn refuses_everything(&self) -> Option<Decision> {
         let reason = match self.state {
-            State::On => return None,
-            State::Off => Reason::ProxyDisabled,
-            State::Unusable => Reason::ConfigurationUnusable,
+            PolicyState::On => return None,
+            PolicyState::Off => Reason::ProxyDisabled,
+            PolicyState::Unusable => Reason::ConfigurationUnusable,
         };
         Some(Decision::deny(Source::ProxyState, reason, None))
     }
 
-    /// The refusal of every datagram, whatever its destination, if there is one (SPEC P7, L6).
+    /// The decision that refuses all datagrams, or `None` if each destination is judged (SPEC P7,
+    /// L6).
     pub fn refuses_datagrams(&self) -> Option<Decision> {
         let limited = (self.mode == Mode::Limited)
             .then(|| Decision::deny(Source::ModeGuard, Reason::MethodNotAllowed, None));

@@ -91,7 +91,7 @@ impl UnixSocketPath {
     ///
     /// # Errors
     ///
-    /// When it does not begin with `/`.
+    /// Returns an error if it does not begin with `/`.
     pub fn parse(path: &[u8]) -> Result<Self, RelativePath> {
         let rest = path.strip_prefix(b"/").ok_or(RelativePath)?;
         let mut segments: Vec<&[u8]> = Vec::new();

@@ -200,7 +200,7 @@ fn listener(listener: &Listener) -> String {
     )
 }
 
-/// Lines of which the first has the label.
+/// Puts the label before the first line, and no label before the others.
 fn continued(
     label: &'static str,
     lines: impl Iterator<Item = String>,

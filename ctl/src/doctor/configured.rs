@@ -22,7 +22,8 @@ pub(super) enum Configured {
 }
 
 impl Configured {
-    /// The files that a proxy started by the service manager, else by this user, would read.
+    /// Reads the files that the service's proxy would read, or this user's proxy if there is no
+    /// service.
     pub(super) fn read(init_system: &InitSystem) -> Self {
         let sources = if init_system.has_service() {
             Sources::system()

@@ -248,7 +248,7 @@ fn certificates(variables: &Variables, answers: Option<&RunningProxy>) -> Vec<Fi
         .collect()
 }
 
-/// Without a CA in use every file is fine.
+/// Checks a file of certificates for the CA. If no CA is in use, every readable file passes.
 fn look_into(path: &Path, ca: Option<&CertificateDer<'_>>) -> CertificateFile {
     let content = Reading::up_to(MAX_LIST_BYTES).read(path);
     let content = match content {

@@ -90,7 +90,7 @@ impl Verdict {
     }
 }
 
-/// Writes all results. Fails, without another message, if there is a problem.
+/// Writes all results. If one of them is a problem, the command fails without a further message.
 pub(super) fn report(output: &Output, lines: &[CheckResult]) -> Result<(), Failure> {
     if output.format() == OutputFormat::Json {
         output.json(&lines)?;

@@ -19,15 +19,15 @@ const RESOLV_CONF: &str = ResolvConf::PATH;
 /// A file that changed a moment ago may not have reached the proxy yet.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// From this many failures in a row on, a name server counts as broken. Fewer may come from a name
-/// whose own servers are broken.
+/// The number of failures in a row that make a name server count as broken. Fewer may come from a
+/// name whose own servers are broken.
 const MIN_FAILURES: u32 = 3;
 
 /// The name servers of `/etc/resolv.conf` now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum SystemServers {
     Names(Vec<IpAddr>),
-    /// It has changed a moment ago.
+    /// The file changed a moment ago, so the proxy may not have read it yet.
     Changing,
     Unreadable(String),
 }

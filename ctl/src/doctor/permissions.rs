@@ -118,7 +118,7 @@ fn working_directory(facts: &Facts) -> Option<PathBuf> {
     }
 }
 
-/// A path that means the same file here; `None` if its start is not known.
+/// Makes a path of the proxy absolute; `None` if it is relative to an unknown directory.
 fn absolute(path: &Path, from: Option<&Path>) -> Option<PathBuf> {
     if path.is_absolute() {
         return Some(path.to_owned());
@@ -249,7 +249,8 @@ mod tests {
             }
         };
         let found = check(&facts(proxy.id()));
-        // No process has this id. A process of another user shows as little.
+        // No process has this id. It stands in for a process of another user, whose files are
+        // hidden too.
         let lost = check(&facts(0));
         drop(proxy.stdin.take());
         proxy.wait().expect("it ends");

@@ -118,7 +118,7 @@ fn own_root(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/root"))
 }
 
-/// A link whose target exists for us, but not below the service's root.
+/// Finds a link whose target exists for this process, but not below the service's root directory.
 fn leads_out(path: &Path, root: &Path) -> Option<String> {
     let real = path.canonicalize().ok()?;
     let seen = root.join(real.strip_prefix("/").ok()?);

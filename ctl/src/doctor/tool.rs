@@ -29,12 +29,12 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<(String, Success)
     thread::spawn(move || {
         let mut output = Vec::new();
         let read = stdout.read_to_end(&mut output);
-        // After the time limit the receiver is gone.
+        // Sending fails after the time limit, when the receiver has been dropped.
         let _ = sender.send(read.map(|_| output));
     });
     let output = ended.recv_timeout(TOOL_TIMEOUT);
     if output.is_err() {
-        // It may have ended just now; then there is nothing to kill.
+        // This fails if the tool has ended just now, which is harmless.
         let _ = child.kill();
     }
     let status = child

@@ -8,8 +8,8 @@ pub(crate) struct Column {
     pub(crate) usual: usize,
     /// Whether cells may be wrapped.
     pub(crate) wrap: Wrap,
-    /// Of several columns that a narrow terminal has no room for, the one with the largest number is
-    /// left out first. A column with 0 always stays.
+    /// The order in which a narrow terminal loses columns: the largest number first. A column with
+    /// 0 is always shown.
     pub(crate) dispensable: u8,
 }
 
@@ -17,11 +17,11 @@ pub(crate) struct Column {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrap {
     Never,
-    /// Yes, but to no less than this width.
+    /// Cells may be wrapped, but to no less than this width.
     ToWidth(usize),
 }
 
-/// Blanks between two columns.
+/// The number of blanks between two columns.
 const GAP: usize = 2;
 
 /// The columns that text takes on a terminal. Colours take none.
@@ -70,7 +70,7 @@ pub(crate) fn wrapped(text: &str, room: usize) -> Vec<String> {
 /// The first line of text that is too wide, and the rest.
 fn broken(text: &str, room: usize) -> (&str, &str) {
     let (mut at, mut columns) = (0, 0);
-    // Where a line may end, and where the next one begins.
+    // Each is a possible line break: the end of a line, and the start of the next one.
     let (mut space, mut punctuation) = (None, None);
     for unit in units(text) {
         if unit == " " && !text[..at].trim_start().is_empty() {
@@ -91,8 +91,8 @@ fn broken(text: &str, room: usize) -> (&str, &str) {
     (&text[..end], &text[next..])
 }
 
-/// The widths of the columns of a table: `None` for one that is left out. `natural` are the widths
-/// that the cells need, and `room` is the terminal's width.
+/// The widths of the columns of a table; `None` for a column that is not shown. `natural` are the
+/// widths that the cells need, and `room` is the terminal's width.
 pub(crate) fn fitted<const N: usize>(
     columns: &[Column; N],
     natural: [usize; N],

@@ -43,7 +43,7 @@ impl<S: AsyncWrite + Unpin> WithErrorBody<S> {
     }
 }
 
-/// The answer with a text, if these bytes are an answer of hyper's own.
+/// Adds a body to an answer that hyper made itself. `None` for any other answer.
 fn with_body(bytes: &[u8]) -> Option<Bytes> {
     let code = bytes.strip_prefix(START)?.get(..CODE_LENGTH)?;
     let (reason, why) = match code {

@@ -1,8 +1,8 @@
 //! Which callers may use the API: programs on this machine, and no web page (SPEC A2).
 //!
 //! A page in a browser can make it send requests to loopback, and a name that the page's owner
-//! controls can resolve to loopback (DNS rebinding). `Origin` or `Sec-Fetch-Site` reveal the first,
-//! and `Host` the second.
+//! controls can resolve to loopback (DNS rebinding). `Origin` or `Sec-Fetch-Site` reveals a
+//! web page, and `Host` reveals DNS rebinding.
 
 use std::net::SocketAddr;
 

@@ -124,7 +124,7 @@ pub(super) fn judge(der: &[u8], public_key: &[u8; 65], now: SystemTime) -> Resul
     Ok(judged)
 }
 
-/// Whether a leaf names a certificate as its issuer, byte by byte.
+/// Whether the issuer of a leaf equals the subject of a CA certificate, byte by byte.
 pub(super) fn issued_by(leaf: &[u8], ca: &[u8]) -> bool {
     match (parse(leaf), parse(ca)) {
         (Ok(leaf), Ok(ca)) => leaf.issuer().as_raw() == ca.subject().as_raw(),

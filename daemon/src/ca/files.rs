@@ -125,7 +125,7 @@ pub(crate) fn in_state(directory: &Path) -> CaPaths {
 ///
 /// # Errors
 ///
-/// When the pair exists and cannot be used, or one half is missing.
+/// Returns an error if the pair exists and cannot be used, or one half is missing.
 pub(crate) fn read(paths: &CaPaths, now: SystemTime) -> Result<Option<Ca>, FileError> {
     let lone = |there: &Path, missing: &Path| FileError::Lone {
         there: there.to_owned(),

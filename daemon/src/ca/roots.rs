@@ -8,7 +8,7 @@ use codex_network_files::{ReadError, Reading};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use crate::watched::{Collection, Part};
+use crate::watched::{Collection, WatchedPart};
 
 /// Largest file of root certificates, and largest sum of all files. The roots of a whole system
 /// take half a megabyte.
@@ -21,24 +21,24 @@ const DIRECTORIES: &str = "SSL_CERT_DIR";
 
 /// The usual paths of the system's roots, among those that `rustls-native-certs` reads.
 #[cfg(not(target_os = "macos"))]
-const SYSTEM_PATHS: &[(&str, Part)] = &[
-    ("/etc/ssl/certs", Part::Entries),
-    ("/etc/ssl/certs/ca-certificates.crt", Part::Itself),
-    ("/etc/ssl/ca-bundle.pem", Part::Itself),
-    ("/etc/ssl/cert.pem", Part::Itself),
-    ("/etc/pki/tls/certs", Part::Entries),
-    ("/etc/pki/tls/certs/ca-bundle.crt", Part::Itself),
-    ("/etc/pki/tls/cacert.pem", Part::Itself),
+const SYSTEM_PATHS: &[(&str, WatchedPart)] = &[
+    ("/etc/ssl/certs", WatchedPart::Entries),
+    ("/etc/ssl/certs/ca-certificates.crt", WatchedPart::Itself),
+    ("/etc/ssl/ca-bundle.pem", WatchedPart::Itself),
+    ("/etc/ssl/cert.pem", WatchedPart::Itself),
+    ("/etc/pki/tls/certs", WatchedPart::Entries),
+    ("/etc/pki/tls/certs/ca-bundle.crt", WatchedPart::Itself),
+    ("/etc/pki/tls/cacert.pem", WatchedPart::Itself),
     (
         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-        Part::Itself,
+        WatchedPart::Itself,
     ),
 ];
 /// They are in keychains, and settings say which of them are trusted.
 #[cfg(target_os = "macos")]
-const SYSTEM_PATHS: &[(&str, Part)] = &[
-    ("/Library/Keychains/System.keychain", Part::Itself),
-    ("/Library/Security/Trust Settings", Part::Entries),
+const SYSTEM_PATHS: &[(&str, WatchedPart)] = &[
+    ("/Library/Keychains/System.keychain", WatchedPart::Itself),
+    ("/Library/Security/Trust Settings", WatchedPart::Entries),
 ];
 
 /// The roots (DER), and a warning when there are none.
@@ -93,17 +93,19 @@ pub(crate) fn watch(paths: &mut Collection) {
 }
 
 /// The file and the directories that the environment names; `None` when neither variable is set.
-fn named_paths(environment: impl Fn(&str) -> Option<OsString>) -> Option<Vec<(PathBuf, Part)>> {
+fn named_paths(
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Option<Vec<(PathBuf, WatchedPart)>> {
     let (file, directories) = (environment(FILE), environment(DIRECTORIES));
     if file.is_none() && directories.is_none() {
         return None;
     }
     let directories = directories.iter().flat_map(std::env::split_paths);
     let directories = directories.filter(|directory| !directory.as_os_str().is_empty());
-    let file = file.map(|file| (PathBuf::from(file), Part::Itself));
+    let file = file.map(|file| (PathBuf::from(file), WatchedPart::Itself));
     let named = file
         .into_iter()
-        .chain(directories.map(|directory| (directory, Part::Entries)));
+        .chain(directories.map(|directory| (directory, WatchedPart::Entries)));
     Some(named.collect())
 }
 
@@ -115,8 +117,8 @@ fn named(
     let mut found = NamedRoots::default();
     for (path, part) in named_paths(environment)? {
         match part {
-            Part::Itself => found.file(&path),
-            Part::Entries => found.directory(&path),
+            WatchedPart::Itself => found.file(&path),
+            WatchedPart::Entries => found.directory(&path),
         }
     }
     Some((found.certificates, found.error))

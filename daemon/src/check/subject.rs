@@ -25,7 +25,7 @@ pub(super) struct Subject {
 /// The kind of a subject, where that makes a difference.
 enum Kind {
     Configuration,
-    /// A text, which no file of the result stands for.
+    /// A text from standard input. The result lists no file for it.
     StandardInput,
     /// The files of another machine, below this directory.
     Tree(PathBuf),
@@ -92,7 +92,7 @@ impl Subject {
         }
     }
 
-    /// The tree of another machine.
+    /// The subject for `--root`: the files of another machine below a directory.
     fn tree(root: &Path) -> Result<Self, ReloadProblem> {
         if !root.is_dir() {
             let message = format!(

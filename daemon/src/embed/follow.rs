@@ -18,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Follows the files until the proxy ends.
 pub(super) fn start(running: &Arc<Running>) {
     if running.engine.current().name_servers().is_none() {
-        // The embedder resolves names itself.
+        // The embedder resolves names itself, so there are no files to follow.
         return;
     }
     let drain = running.engine.drain().clone();

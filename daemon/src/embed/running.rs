@@ -113,11 +113,12 @@ impl Running {
         Ok(running)
     }
 
-    /// Puts settings in force: these, or the configuration of the builder, read again.
+    /// Puts new settings in force: those of `given`, or else of the builder's configuration, read
+    /// again.
     ///
     /// # Errors
     ///
-    /// When the settings cannot be used. Then the old ones stay in force.
+    /// Returns an error if the settings cannot be used. Then the old ones stay in force.
     pub(super) async fn put_in_force(
         self: &Arc<Self>,
         given: Option<Configuration>,

@@ -12,7 +12,7 @@ use codex_network_files::{ReadError, Reading, Sources as Kinds, Trust};
 use crate::ca::{publish, roots};
 use crate::opaque::ca_and_roots::CaAndRoots;
 use crate::opaque::file_contents::FileContents;
-use crate::privsep::system_files::{FoundFiles, Plan, SystemFiles, Use};
+use crate::privsep::system_files::{FileUse, FoundFiles, Plan, SystemFiles};
 use crate::state;
 use crate::watched::{Collection, SYSTEM_HOSTS};
 
@@ -88,9 +88,9 @@ impl Found {
             None => of_system(SYSTEM_HOSTS, HOSTS),
         };
         let resolv_conf = match plan.resolv_conf {
-            Use::No => Ok(Vec::new()),
+            FileUse::No => Ok(Vec::new()),
             // Without it, lookups that need DNS fail and say so.
-            Use::Yes => of_system(RESOLV_CONF, ResolvConf::READING).and_then(judged),
+            FileUse::Yes => of_system(RESOLV_CONF, ResolvConf::READING).and_then(judged),
         };
         let mut warnings = Vec::new();
         Self {
@@ -117,9 +117,9 @@ impl Found {
 
 /// The paths of all files that a plan needs.
 fn watched(plan: &Plan) -> Collection {
-    let resolv_conf = (plan.resolv_conf == Use::Yes).then_some(Path::new(RESOLV_CONF));
+    let resolv_conf = (plan.resolv_conf == FileUse::Yes).then_some(Path::new(RESOLV_CONF));
     let mut paths = Collection::of_resolver(plan.hosts_file.as_deref(), resolv_conf);
-    if plan.roots == Use::Yes {
+    if plan.roots == FileUse::Yes {
         roots::watch(&mut paths);
     }
     paths
@@ -146,7 +146,7 @@ fn judged(content: Vec<u8>) -> Result<Vec<u8>, String> {
 
 /// The roots, and the CA with its public files, whose bundle holds the roots.
 fn ca_and_roots(plan: &Plan, warnings: &mut Vec<String>) -> Result<CaAndRoots, NoRoots> {
-    if plan.roots == Use::No {
+    if plan.roots == FileUse::No {
         return Ok(CaAndRoots::default());
     }
     let own: Vec<&[u8]> = [&plan.ephemeral]
@@ -157,14 +157,14 @@ fn ca_and_roots(plan: &Plan, warnings: &mut Vec<String>) -> Result<CaAndRoots, N
     let roots = roots::load(&own);
     let ca = plan.ca.as_ref().map(|(der, kept_at)| {
         let (certificate_file, bundle_file) = match plan.public_files {
-            Use::Yes => public_files(plan.state.as_deref(), der, &roots.certificates)
+            FileUse::Yes => public_files(plan.state.as_deref(), der, &roots.certificates)
                 .map_err(|why| {
                     warnings.push(format!(
                         "the CA's public files are missing, so programs cannot be pointed at them: {why}"
                     ));
                 })
                 .ok(),
-            Use::No => {
+            FileUse::No => {
                 if let Some(state) = &plan.state {
                     publish::clean(state, SystemTime::now());
                 }

@@ -40,7 +40,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// When there is no journal.
+    /// Returns an error if there is no journal.
     pub(super) fn open() -> io::Result<Self> {
         let layer = tracing_journald::layer()?
             .with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned())
@@ -55,7 +55,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// When the journal is gone.
+    /// Returns an error if the journal is gone.
     pub(super) fn write(&self, event: &Captured) -> io::Result<()> {
         // Sends nothing and does not block: the kernel checks whether a process has the socket
         // open.

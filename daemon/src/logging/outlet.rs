@@ -180,7 +180,7 @@ impl<E: Entry> Queue<E> {
     }
 }
 
-/// One or more lines.
+/// An entry of one or more lines.
 impl Entry for Vec<u8> {
     fn size(&self) -> usize {
         self.capacity()

@@ -12,7 +12,7 @@ use super::issue::{LeafAnswer, LeafRequest, LeafScope};
 use super::pending::{Pending, PendingStage};
 use super::{End, Monitor, Phase, failed_start, predecessor};
 use crate::notify;
-use crate::privsep::message::{Ends, Mode, ToMonitor, ToWorker, WorkerReport};
+use crate::privsep::message::{ConnectionEnds, Mode, ToMonitor, ToWorker, WorkerReport};
 use crate::privsep::settled::Authority;
 use crate::privsep::ticket::{QuestionId, Ticket};
 
@@ -227,7 +227,7 @@ impl Monitor {
 
     /// Returns the users of clients on this machine. Only connections to our own listeners are
     /// looked up.
-    fn owners(&mut self, question: QuestionId, connections: &[Ends]) -> Option<End> {
+    fn owners(&mut self, question: QuestionId, connections: &[ConnectionEnds]) -> Option<End> {
         let ours = self.listeners.addresses();
         let users = self.socket_owners.users(connections, &ours);
         self.send(&ToWorker::Owners { question, users }, &[]);

@@ -15,11 +15,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::notify;
 
-/// The file with the number.
+/// The file that holds the number of failed starts in a row.
 const NAME: &str = "failed-starts";
 /// The longest delay. systemd waits 90 seconds for a start.
 const MAX_DELAY: Duration = Duration::from_secs(60);
-/// How often the wait looks whether it is to end.
+/// The interval at which the wait checks for a request to stop.
 const STEP: Duration = Duration::from_millis(50);
 
 /// Waits, if this is a service of systemd. A request to stop ends the wait.

@@ -99,7 +99,8 @@ impl Monitor {
             Fallback::Closed => "there is no earlier one, so everything is refused",
             Fallback::LastGood | Fallback::None => "the last good one is in force",
         };
-        // Before the service is ready, so that a script that waits for that can read it.
+        // Set the status before the service reports that it is ready: a script that waits for
+        // readiness can then read the status.
         notify::status(&format!("the configuration cannot be used: {in_force}"));
         tracing::error!(
             "the configuration cannot be used: {in_force}; run `codex-network-proxy check` and fix what it prints; \

@@ -11,9 +11,9 @@ use std::os::unix::net::UnixListener;
 use anyhow::{Context as _, bail};
 use socket2::{Socket, Type};
 
-use super::predecessor::Left;
+use super::predecessor::LeftWorker;
 use crate::privsep::channel;
-use crate::privsep::message::Name;
+use crate::privsep::message::ListenerName;
 
 /// The prefix of the names of stored sockets.
 const STORED: &str = "stored-";
@@ -24,10 +24,10 @@ const CONTROL: &str = "control";
 /// The inherited sockets.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
-    /// In the order of [`Name::ALL`].
+    /// In the order of [`ListenerName::ALL`].
     listeners: [Option<Handed>; 3],
     control: Option<UnixListener>,
-    left: Left,
+    left: LeftWorker,
     attended: Attended,
 }
 
@@ -46,20 +46,20 @@ pub(super) enum Attended {
 pub(super) struct Handed {
     pub(super) socket: TcpListener,
     pub(super) address: SocketAddr,
-    pub(super) from: From,
+    pub(super) from: SocketSource,
 }
 
 /// The origin of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum SocketSource {
     /// A socket unit: its address is the administrator's choice.
     Unit,
-    /// This service, before a restart.
+    /// The service manager's store, where this service put it before a restart.
     Store,
 }
 
 /// The name under which a socket of this service is stored.
-pub(super) fn stored_name(name: Name) -> String {
+pub(super) fn stored_name(name: ListenerName) -> String {
     format!("{STORED}{}", name.as_str())
 }
 
@@ -83,10 +83,10 @@ impl Inherited {
                 Err(descriptor) => Socket::from(descriptor),
             };
             let (name, from) = match given.strip_prefix(STORED) {
-                Some(name) => (name, From::Store),
-                None => (given.as_str(), From::Unit),
+                Some(name) => (name, SocketSource::Store),
+                None => (given.as_str(), SocketSource::Unit),
             };
-            if name == CONTROL && from == From::Unit {
+            if name == CONTROL && from == SocketSource::Unit {
                 if inherited.control.is_some() {
                     bail!(two_of(name));
                 }
@@ -96,7 +96,10 @@ impl Inherited {
                 inherited.control = Some(OwnedFd::from(socket).into());
                 continue;
             }
-            let Some(index) = Name::ALL.iter().position(|known| known.as_str() == name) else {
+            let Some(index) = ListenerName::ALL
+                .iter()
+                .position(|known| known.as_str() == name)
+            else {
                 bail!(
                     "the service manager handed over a socket called {given:?}; set FileDescriptorName= of its \
                      unit to http, socks5, admin or control"
@@ -106,11 +109,18 @@ impl Inherited {
                 format!("the socket {given:?} that the service manager handed over is not usable")
             })?;
             let slot = &mut inherited.listeners[index];
-            if from == From::Unit && slot.as_ref().is_some_and(|taken| taken.from == From::Unit) {
+            if from == SocketSource::Unit
+                && slot
+                    .as_ref()
+                    .is_some_and(|taken| taken.from == SocketSource::Unit)
+            {
                 bail!(two_of(name));
             }
             // A unit's socket takes precedence over a stored one.
-            if slot.as_ref().is_none_or(|taken| taken.from == From::Store) {
+            if slot
+                .as_ref()
+                .is_none_or(|taken| taken.from == SocketSource::Store)
+            {
                 *slot = Some(Handed {
                     socket: socket.into(),
                     address,
@@ -131,13 +141,14 @@ impl Inherited {
 
     /// Closes the stored socket for this listener, if it is still here: the settings that need it
     /// have a copy by now. Returns whether there was one.
-    pub(super) fn let_go_of_stored(&mut self, name: Name) -> bool {
+    pub(super) fn let_go_of_stored(&mut self, name: ListenerName) -> bool {
         let slot = &mut self.listeners[name as usize];
-        slot.take_if(|handed| handed.from == From::Store).is_some()
+        slot.take_if(|handed| handed.from == SocketSource::Store)
+            .is_some()
     }
 
     /// The worker that the monitor before left, once.
-    pub(super) fn take_left(&mut self) -> Left {
+    pub(super) fn take_left(&mut self) -> LeftWorker {
         std::mem::take(&mut self.left)
     }
 
@@ -163,7 +174,11 @@ fn handed_over() -> anyhow::Result<Vec<(RawFd, String)>> {
 fn handed_over() -> anyhow::Result<Vec<(RawFd, String)>> {
     use raunch::Error::{NotInPlist, NotManaged};
     let mut handed = Vec::new();
-    for name in Name::ALL.map(Name::as_str).into_iter().chain([CONTROL]) {
+    for name in ListenerName::ALL
+        .map(ListenerName::as_str)
+        .into_iter()
+        .chain([CONTROL])
+    {
         match raunch::activate_socket(name) {
             Ok(descriptors) => {
                 handed.extend(

@@ -9,16 +9,16 @@ use std::os::fd::OwnedFd;
 use anyhow::{Context as _, bail};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::inherit::{self, Attended, From, Inherited};
+use super::inherit::{self, Attended, Inherited, SocketSource};
 use crate::notify;
-use crate::privsep::message::{Fallback, ListenerUpdate, Name};
+use crate::privsep::message::{Fallback, ListenerName, ListenerUpdate};
 use crate::privsep::settled::{Power, Reach, Settled};
 
 /// How many clients may wait in the kernel until a worker accepts them. The kernel reduces it to
 /// its own limit (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
-/// The sockets in force, in the order of [`Name::ALL`], and the inherited ones.
+/// The sockets in force, in the order of [`ListenerName::ALL`], and the inherited ones.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     open: [Option<Bound>; 3],
@@ -67,8 +67,8 @@ enum SocketKind {
     SwitchedOff,
 }
 
-/// The changes to the sockets that new settings need: bound already, not yet in force. New sockets
-/// do not listen before [`listen`](Prepared::listen).
+/// The changes to the sockets that new settings need. The sockets are bound and not yet in force:
+/// they listen only after [`listen`](Prepared::listen).
 #[derive(Debug)]
 pub(super) struct Prepared([SocketChange; 3]);
 
@@ -103,15 +103,20 @@ impl Listeners {
     /// would wait in their queues for ever.
     pub(super) fn prepare(&self, settled: &Settled) -> anyhow::Result<Prepared> {
         let mut changes = [SocketChange::Keep, SocketChange::Keep, SocketChange::Keep];
-        for (index, name) in Name::ALL.into_iter().enumerate() {
+        for (index, name) in ListenerName::ALL.into_iter().enumerate() {
             changes[index] = self.change(index, name, settled)?;
         }
         Ok(Prepared(changes))
     }
 
-    fn change(&self, index: usize, name: Name, settled: &Settled) -> anyhow::Result<SocketChange> {
+    fn change(
+        &self,
+        index: usize,
+        name: ListenerName,
+        settled: &Settled,
+    ) -> anyhow::Result<SocketChange> {
         let handed = self.inherited.get(index);
-        if let Some(unit) = handed.filter(|handed| handed.from == From::Unit) {
+        if let Some(unit) = handed.filter(|handed| handed.from == SocketSource::Unit) {
             let from = if settled.listen[index].is_some() {
                 SocketKind::Unit
             } else {
@@ -125,7 +130,7 @@ impl Listeners {
                      address; change its unit, or allow it with dangerously_allow_non_loopback_{} and without unix sockets",
                     name.as_str(),
                     unit.address,
-                    if name == Name::Admin {
+                    if name == ListenerName::Admin {
                         "admin"
                     } else {
                         "proxy"
@@ -202,8 +207,8 @@ impl Listeners {
     }
 
     /// The missing listeners, whose addresses other programs have.
-    pub(super) fn busy(&self) -> impl Iterator<Item = (Name, SocketAddr)> {
-        let named = Name::ALL.into_iter().zip(self.busy);
+    pub(super) fn busy(&self) -> impl Iterator<Item = (ListenerName, SocketAddr)> {
+        let named = ListenerName::ALL.into_iter().zip(self.busy);
         named.filter_map(|(name, address)| Some((name, address?)))
     }
 
@@ -213,7 +218,7 @@ impl Listeners {
     pub(super) fn apply(&mut self, prepared: Prepared) {
         self.phase = ListenersPhase::Serving;
         let places = self.open.iter_mut().zip(&mut self.busy);
-        for (((place, busy), change), name) in places.zip(prepared.0).zip(Name::ALL) {
+        for (((place, busy), change), name) in places.zip(prepared.0).zip(ListenerName::ALL) {
             let was_own = self.inherited.let_go_of_stored(name)
                 || place
                     .as_ref()
@@ -271,7 +276,7 @@ impl Listeners {
 
 impl Prepared {
     /// The addresses that a worker must know before [`listen`](Self::listen): those of every socket
-    /// that it will get, by their index in [`Name::ALL`].
+    /// that it will get, by their index in [`ListenerName::ALL`].
     pub(super) fn addresses(&self) -> io::Result<[Option<SocketAddr>; 3]> {
         let mut addresses = [None; 3];
         for (address, change) in addresses.iter_mut().zip(&self.0) {
@@ -284,7 +289,7 @@ impl Prepared {
 
     /// Makes the bound sockets listen.
     pub(super) fn listen(&mut self) -> anyhow::Result<()> {
-        for (change, name) in self.0.iter_mut().zip(Name::ALL) {
+        for (change, name) in self.0.iter_mut().zip(ListenerName::ALL) {
             if let SocketChange::Move(bound) = change
                 && bound.stage == SocketStage::Bound
             {
@@ -334,11 +339,11 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// One line that names the listener, the address, and the program that holds the port, if that is
 /// known.
-fn cannot_listen(name: Name, address: SocketAddr) -> String {
+fn cannot_listen(name: ListenerName, address: SocketAddr) -> String {
     let key = match name {
-        Name::Http => "proxy_url",
-        Name::Socks5 => "socks_url",
-        Name::Admin => "admin_url",
+        ListenerName::Http => "proxy_url",
+        ListenerName::Socks5 => "socks_url",
+        ListenerName::Admin => "admin_url",
     };
     let holder = port_holder::find(address)
         .map_or_else(String::new, |holder| format!(", which {holder} listens on"));

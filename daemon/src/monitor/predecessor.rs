@@ -41,7 +41,7 @@ const OTHER_VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Descriptors of a worker that a monitor left, as the service manager passed them. A worker that is
 /// not adopted is killed: it may have been taken over, and then it does not end by itself.
 #[derive(Debug, Default)]
-pub(super) struct Left {
+pub(super) struct LeftWorker {
     /// Its channel, and the version of its program.
     channel: Option<(UnixStream, String)>,
     process: Option<OwnedFd>,
@@ -68,7 +68,7 @@ enum Version {
 ///
 /// # Errors
 ///
-/// When the service manager does not take its descriptors.
+/// Returns an error if the service manager does not take its descriptors.
 pub(super) fn leave(worker: &Worker) -> io::Result<()> {
     let process = process::open(worker.pid())?;
     notify::keep(PROCESS, &process)?;
@@ -83,7 +83,7 @@ fn channel_name() -> String {
     format!("{CHANNEL}{}", env!("CARGO_PKG_VERSION"))
 }
 
-impl Left {
+impl LeftWorker {
     /// Takes a stored descriptor, if its name is one of ours.
     pub(super) fn take(&mut self, name: &str, descriptor: OwnedFd) -> Result<(), OwnedFd> {
         if name == PROCESS {
@@ -101,7 +101,7 @@ impl Left {
     }
 }
 
-impl Drop for Left {
+impl Drop for LeftWorker {
     fn drop(&mut self) {
         if let Some(process) = &self.process {
             process::kill(process);
@@ -114,7 +114,7 @@ impl Predecessor {
     /// Takes over the worker that the monitor before left. `None` if it left none. `limit` is that
     /// of the drain.
     pub(super) fn adopt(
-        mut left: Left,
+        mut left: LeftWorker,
         limit: Duration,
         events: SyncSender<Event>,
     ) -> Option<Self> {
@@ -289,10 +289,10 @@ mod tests {
     use crate::privsep::ticket::QuestionId;
 
     /// A process that stands for the worker, the worker's end of the channel, and what was left.
-    fn left(version: &str) -> (Child, Receiver, Left) {
+    fn left(version: &str) -> (Child, Receiver, LeftWorker) {
         let child = Command::new("sleep").arg("1000").spawn().expect("a child");
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let left = Left {
+        let left = LeftWorker {
             channel: Some((ours, version.to_owned())),
             process: Some(process::open(child.id()).expect("a descriptor")),
         };
@@ -404,19 +404,19 @@ mod tests {
         whole.process = None;
         let minute = Duration::from_secs(60);
         assert!(Predecessor::adopt(whole, minute, events).is_none());
-        // Its channel has ended, so it ends itself.
+        // The worker's channel has ended, so the worker ends itself.
         assert!(receiver.receive().expect("a channel").is_none());
         child.kill().expect("our own child");
         child.wait().expect("our own child");
     }
 
-    /// A past bug: answered requests counted on, and the worker was killed for the 257th.
+    /// A past bug: requests counted as pending after their answer, so the 257th killed the worker.
     #[test]
     fn l15_an_adopted_worker_may_ask_for_any_number_of_certificates_one_after_the_other() {
         let child = Command::new("sleep").arg("1000").spawn();
         let mut child = child.expect("a child");
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let left = Left {
+        let left = LeftWorker {
             channel: Some((ours, env!("CARGO_PKG_VERSION").to_owned())),
             process: Some(process::open(child.id()).expect("a descriptor")),
         };

@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 
-use crate::privsep::message::Ends;
+use crate::privsep::message::ConnectionEnds;
 
 /// The connection to the socket tables.
 #[derive(Debug)]
@@ -28,7 +28,11 @@ impl SocketOwners {
     }
 
     /// The user of each connection, in order; `None` for one that is not to `ours` or not known.
-    pub(super) fn users(&mut self, connections: &[Ends], ours: &[SocketAddr]) -> Vec<Option<u32>> {
+    pub(super) fn users(
+        &mut self,
+        connections: &[ConnectionEnds],
+        ours: &[SocketAddr],
+    ) -> Vec<Option<u32>> {
         let is_ours = |local: SocketAddr| {
             ours.iter().any(|listener| {
                 let same = listener.ip().to_canonical() == local.ip().to_canonical();
@@ -146,8 +150,9 @@ mod tables {
         Some(id)
     }
 
-    /// The user in an answer. Without such a connection the kernel answers with a listener, and for
-    /// a socket that its process has closed it gives root. Neither is an owner.
+    /// The user in an answer. `None` for two answers that name no owner: the
+    /// kernel answers with a listener if there is no such connection, and with root for a socket
+    /// that its process has closed.
     pub(super) fn read(answer: &[u8], id: &[u8; 36]) -> Option<u32> {
         let operation = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
         let inode = word(answer, INODE)?;

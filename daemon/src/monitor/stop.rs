@@ -78,7 +78,7 @@ impl Monitor {
         done.then_some(End::Stopped)
     }
 
-    pub(super) fn adopt_predecessor(&mut self, left: predecessor::Left) {
+    pub(super) fn adopt_predecessor(&mut self, left: predecessor::LeftWorker) {
         let (limit, events) = (self.settled.drain_limit, self.events.clone());
         self.predecessor = Predecessor::adopt(left, limit, events);
         if let Some(predecessor) = &self.predecessor {

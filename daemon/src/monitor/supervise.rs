@@ -187,7 +187,7 @@ impl BackOff {
         self.restarts
     }
 
-    /// The delay after a worker that started then.
+    /// The delay before the next worker, if the last one started at this time.
     pub(super) fn after(&mut self, started: Instant) -> Duration {
         self.restarts += 1;
         if started.elapsed() >= MIN_SOUND_LIFE {
@@ -244,7 +244,7 @@ pub(super) fn listen(
                     Event::Garbled(number, "it requests too many certificates".to_owned())
                 }
                 Ok(ToMonitor::HandedOver) if is_leaving.load(Ordering::Acquire) => {
-                    // A loop that has ended needs no event.
+                    // Sending fails only if the event loop has ended, which needs no event.
                     let _ = events.send(Event::Said(number, ToMonitor::HandedOver));
                     return;
                 }

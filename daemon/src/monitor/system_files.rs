@@ -11,7 +11,7 @@ use super::sealed::sealed;
 use super::watch::Watch;
 use crate::privsep::message::ToWorker;
 use crate::privsep::settled::Loaded;
-use crate::privsep::system_files::{Content, Use};
+use crate::privsep::system_files::{Content, FileUse};
 
 /// The watch, and the loader that reads the files.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Monitor {
         self.renew_watch();
     }
 
-    /// The settings in force are others than those of the last reading, and were read some time ago.
+    /// Reads the files again, because the settings in force are not those of the last reading.
     pub(super) fn read_system_files_anew(&mut self) {
         self.stop_reading();
         self.followed.state = Freshness::Changed;
@@ -53,17 +53,17 @@ impl Monitor {
     /// files are needed, which a loader writes with the roots (SPEC M5).
     pub(super) fn publish_if_narrowed(&mut self) {
         let plan = &mut self.settled.system_files.plan;
-        if self.narrowed.is_some() && plan.public_files == Use::No {
-            plan.public_files = Use::Yes;
+        if self.narrowed.is_some() && plan.public_files == FileUse::No {
+            plan.public_files = FileUse::Yes;
             self.read_system_files_anew();
         }
     }
 
-    /// A reload begins, whose loader reads the files too.
+    /// Cancels a reading that runs, since a reload begins whose loader reads the files too.
     pub(super) fn stop_reading(&mut self) {
         if self.followed.reading.take().is_some() {
             self.followed.readings = self.followed.readings.wrapping_add(1);
-            // If the reload fails, they are still to be read.
+            // If the reload fails, the files must still be read.
             self.followed.state = Freshness::Changed;
         }
     }

@@ -202,14 +202,14 @@ mod tests {
     use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 
     use super::*;
-    use crate::watched::{Collection, Part};
+    use crate::watched::{Collection, WatchedPart};
 
     /// Longer than any test needs.
     const AMPLE: Duration = Duration::from_secs(60);
 
     fn watched(path: &Path) -> (Watch, Receiver<Event>) {
         let mut paths = Collection::default();
-        paths.add(path, Part::Itself);
+        paths.add(path, WatchedPart::Itself);
         let (events, seen) = mpsc::sync_channel(8);
         let watch = Watch::start(7, paths.stamped(), events).expect("a thread");
         (watch, seen)
@@ -262,7 +262,7 @@ mod tests {
         let file = directory.path().join("hosts");
         fs::write(&file, "one").expect("a file");
         let mut paths = Collection::default();
-        paths.add(&file, Part::Itself);
+        paths.add(&file, WatchedPart::Itself);
         let paths = paths.stamped();
         fs::write(&file, "two").expect("a file");
         let (events, seen) = mpsc::sync_channel(8);
@@ -293,7 +293,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("hosts");
         let mut paths = Collection::default();
-        paths.add(&file, Part::Itself);
+        paths.add(&file, WatchedPart::Itself);
         let mut paths = paths.stamped();
         assert!(!has_changed(&mut paths));
         fs::write(&file, "one").expect("a file");

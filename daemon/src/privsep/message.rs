@@ -30,13 +30,13 @@ pub(super) const MAX_NAME: usize = 255;
 /// A listening socket, by its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Name {
+pub(crate) enum ListenerName {
     Http = 0,
     Socks5 = 1,
     Admin = 2,
 }
 
-impl Name {
+impl ListenerName {
     pub(crate) const ALL: [Self; 3] = [Self::Http, Self::Socks5, Self::Admin];
 
     /// The name in logs and in systemd's `LISTEN_FDNAMES`.
@@ -104,9 +104,9 @@ pub(crate) enum Fallback {
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Problems {
-    /// For people, over several lines.
+    /// The problems as text for people, on several lines.
     pub(crate) text: String,
-    /// For programs; the monitor does not parse it. Empty if there is nothing to add.
+    /// The problems in a form for programs, which the monitor does not parse. May be empty.
     pub(crate) detail: String,
 }
 
@@ -152,7 +152,7 @@ pub(crate) enum NoLeaf {
 
 /// The two ends of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ends {
+pub(crate) struct ConnectionEnds {
     /// The client's.
     pub(crate) client: SocketAddr,
     /// Ours.
@@ -165,20 +165,20 @@ pub(crate) enum ToWorker {
     /// Start with these settings. It is the first message to a worker, and never a later one.
     FirstSettings(FirstSettings),
     /// Put these settings in force. The first descriptor holds them, the second one the files of the
-    /// system. One follows for each replaced listener, in the order of [`Name::ALL`].
+    /// system. One follows for each replaced listener, in the order of [`ListenerName::ALL`].
     Settings {
         ticket: Ticket,
         listeners: [ListenerUpdate; 3],
     },
     /// Settings with this ticket will follow, with listeners on these addresses, in the order of
-    /// [`Name::ALL`]. These do not listen until the worker has confirmed that it lets no request
-    /// through to them (SPEC P6).
+    /// [`ListenerName::ALL`]. These do not listen until the worker has confirmed that it lets no
+    /// request through to them (SPEC P6).
     Announce {
         ticket: Ticket,
         addresses: [Option<SocketAddr>; 3],
     },
-    /// A reload failed before there were settings. A worker that starts on settings that stand in for
-    /// the configuration gets it too, with the ticket of these.
+    /// A reload failed before there were settings. A worker that starts on fallback settings gets
+    /// it too, with the ticket of those settings.
     ReloadFailed { ticket: Ticket, problems: Problems },
     /// Finish open requests within this time, and exit. A second one sets a new limit.
     Drain { limit: Duration },
@@ -233,7 +233,7 @@ pub(crate) enum ToMonitor {
     /// answer carries the number of the question back.
     AskOwners {
         question: QuestionId,
-        connections: Vec<Ends>,
+        connections: Vec<ConnectionEnds>,
     },
     /// The worker drains and will outlive this monitor. The next monitor reads what follows.
     HandedOver,

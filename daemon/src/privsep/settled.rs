@@ -26,8 +26,9 @@ pub(crate) enum Loaded {
 /// The facts about a configuration for the monitor, and the rest, which it does not parse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
-    /// The listen addresses, in the order of [`Name::ALL`](super::message::Name::ALL). All `None`
-    /// when the proxy is disabled.
+    /// The listen addresses, in the order of
+    /// [`ListenerName::ALL`](super::message::ListenerName::ALL). All `None` when the proxy is
+    /// disabled.
     pub(crate) listen: [Option<SocketAddr>; 3],
     pub(crate) control: Option<ControlPlace>,
     /// Which clients may reach inherited sockets, in the same order.
@@ -93,7 +94,8 @@ pub(crate) enum SocketAccess {
     Owner,
     /// One group is named, and nothing else.
     Group(u32),
-    /// Users, or several groups: file permissions cannot express that.
+    /// Users or several groups are named, which file permissions cannot express. Every user may
+    /// connect, and the worker checks the caller.
     Everyone,
 }
 

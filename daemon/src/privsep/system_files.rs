@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use super::layout::{Malformed, Reader, Writer};
-use crate::watched::{MAX_WATCHED, Part, WatchedPath};
+use crate::watched::{MAX_WATCHED, WatchedPart, WatchedPath};
 
 /// Which files the settings in force need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(crate) struct Plan {
     /// The hosts file of the settings; `None` is the system's.
     pub(crate) hosts_file: Option<PathBuf>,
     /// Whether the system names the name servers.
-    pub(crate) resolv_conf: Use,
-    pub(crate) roots: Use,
+    pub(crate) resolv_conf: FileUse,
+    pub(crate) roots: FileUse,
     /// The certificate (DER) of the CA in force, and its own file. `None` without interception.
     pub(crate) ca: Option<(Vec<u8>, Option<PathBuf>)>,
     /// The certificate of the CA that ends with the monitor. It is never a root.
@@ -26,13 +26,13 @@ pub(crate) struct Plan {
     pub(crate) state: Option<PathBuf>,
     /// Whether the public files are written. A CA that ends with the monitor would leave new ones at each
     /// start, so they wait until something can be intercepted (SPEC M5).
-    pub(crate) public_files: Use,
+    pub(crate) public_files: FileUse,
 }
 
 /// Whether a file is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Use {
+pub(crate) enum FileUse {
     #[default]
     No = 0,
     Yes = 1,
@@ -226,10 +226,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn used(&mut self) -> Result<Use, Malformed> {
+    fn used(&mut self) -> Result<FileUse, Malformed> {
         match self.u8()? {
-            0 => Ok(Use::No),
-            1 => Ok(Use::Yes),
+            0 => Ok(FileUse::No),
+            1 => Ok(FileUse::Yes),
             _ => Err(Malformed),
         }
     }
@@ -243,8 +243,8 @@ impl<'a> Reader<'a> {
             Ok(WatchedPath {
                 path: input.path()?,
                 part: match input.u8()? {
-                    0 => Part::Itself,
-                    1 => Part::Entries,
+                    0 => WatchedPart::Itself,
+                    1 => WatchedPart::Entries,
                     _ => return Err(Malformed),
                 },
                 stamp: input.u64()?,
@@ -262,16 +262,16 @@ mod tests {
         SystemFiles {
             plan: Plan {
                 hosts_file: Some("/etc/other-hosts".into()),
-                resolv_conf: Use::Yes,
-                roots: Use::No,
+                resolv_conf: FileUse::Yes,
+                roots: FileUse::No,
                 ca: Some((b"DER".to_vec(), Some("/state/ca.pem".into()))),
                 ephemeral: b"other DER".to_vec(),
                 state: None,
-                public_files: Use::Yes,
+                public_files: FileUse::Yes,
             },
             watched: vec![WatchedPath {
                 path: "/etc/resolv.conf".into(),
-                part: Part::Entries,
+                part: WatchedPart::Entries,
                 stamp: 7,
             }],
             parts: ["hosts", "servers", "roots", ""].map(Into::into),

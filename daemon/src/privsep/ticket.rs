@@ -14,7 +14,7 @@ const OF_MONITOR: u32 = 1 << 31;
 impl Ticket {
     /// The settings that a worker starts with.
     pub(crate) const FIRST: Self = Self(0);
-    /// Settings for a worker that only drains.
+    /// The settings of a worker that only drains.
     pub(crate) const DRAINING: Self = Self(OF_MONITOR);
 
     /// Whether a worker requested the reload.

@@ -36,11 +36,11 @@ const NAME: &str = "control";
 const MAX_SERVED_OF_ONE_USER: usize = 16;
 /// Further connections of one user that wait to be served.
 const MAX_WAITING_OF_ONE_USER: usize = 112;
-/// How long they wait. Then they get a refusal.
+/// How long such a connection waits before it gets a refusal.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Further connections of one user that get a refusal at once. The rest are closed.
 const MAX_REFUSED_OF_ONE_USER: usize = 4;
-/// How long a refused caller may take to read it.
+/// How long a refused caller may take to read the refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait when accepting fails: the process is short of a resource.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -234,7 +234,7 @@ fn log_turned_away(refusals: &mut Refusals, peer: Peer) {
     }
 }
 
-/// How a connection ended; `None`: in a panic.
+/// The way in which a connection ended; `None` after a panic.
 fn ending(ended: Result<ConnectionEnd, tokio::task::JoinError>) -> Option<ConnectionEnd> {
     ended
         .inspect_err(|error| {

@@ -11,15 +11,15 @@ use codex_network_policy::Reason;
 
 use super::link::{ListenerChange, SocketSource};
 use crate::admin::{self, Owner};
-use crate::privsep::message::Name;
+use crate::privsep::message::ListenerName;
 
 /// The open listeners. Dropping them closes them.
 #[derive(Debug, Default)]
 pub(super) struct Doors {
-    /// In the order of [`Name::ALL`].
+    /// In the order of [`ListenerName::ALL`].
     open: [Option<(Listening, SocketSource)>; 3],
     /// Listeners that are closed because another program has their addresses.
-    busy: BTreeSet<Name>,
+    busy: BTreeSet<ListenerName>,
 }
 
 impl Doors {
@@ -30,7 +30,7 @@ impl Doors {
         &mut self,
         engine: &Engine,
         owner: &Arc<dyn Owner>,
-        changes: Vec<(Name, ListenerChange)>,
+        changes: Vec<(ListenerName, ListenerChange)>,
     ) -> anyhow::Result<()> {
         let _coming = known_as_own(engine, &changes)?;
         let mut opened = Vec::new();
@@ -79,7 +79,7 @@ impl Doors {
 
     /// The open listeners: name, address and the process that made the socket.
     pub(super) fn listening(&self) -> Vec<(&'static str, SocketAddr, &'static str)> {
-        let named = Name::ALL.into_iter().zip(&self.open);
+        let named = ListenerName::ALL.into_iter().zip(&self.open);
         named
             .filter_map(|(name, door)| {
                 let open = door.as_ref();
@@ -92,11 +92,11 @@ impl Doors {
 
     /// The listeners that the settings want and that are missing, a line each.
     pub(super) fn missing(&self, listen: &Listen) -> Vec<String> {
-        let line = |name: &Name| {
+        let line = |name: &ListenerName| {
             let (key, address) = match name {
-                Name::Http => ("proxy_url", Some(listen.http)),
-                Name::Socks5 => ("socks_url", listen.socks5),
-                Name::Admin => ("admin_url", listen.admin),
+                ListenerName::Http => ("proxy_url", Some(listen.http)),
+                ListenerName::Socks5 => ("socks_url", listen.socks5),
+                ListenerName::Admin => ("admin_url", listen.admin),
             };
             let (name, address) = (name.as_str(), address?);
             Some(format!(
@@ -110,7 +110,7 @@ impl Doors {
     /// Logs the mode, the number of rules, and a command to try the proxy.
     pub(super) fn announce(&self, generation: &Generation) {
         let policy = generation.policy();
-        let http = self.open[Name::Http as usize].as_ref();
+        let http = self.open[ListenerName::Http as usize].as_ref();
         if http.is_none() && !policy.is_enabled() {
             tracing::warn!(
                 "the proxy is disabled (enabled = false) and listens nowhere; set enabled = true and send SIGHUP"
@@ -152,7 +152,7 @@ impl Doors {
 /// Makes the addresses of all new listeners count as our own, for as long as the value lives.
 fn known_as_own(
     engine: &Engine,
-    changes: &[(Name, ListenerChange)],
+    changes: &[(ListenerName, ListenerChange)],
 ) -> anyhow::Result<Vec<OwnListener>> {
     let mut known = Vec::new();
     for (name, change) in changes {
@@ -171,7 +171,11 @@ const MAX_REFUSED_AT_ONCE: usize = 64;
 
 /// Takes connections off a socket's queue, where clients would wait for ever, and closes them (SPEC
 /// L6).
-fn open_closed(engine: &Engine, name: Name, socket: TcpListener) -> std::io::Result<Listening> {
+fn open_closed(
+    engine: &Engine,
+    name: ListenerName,
+    socket: TcpListener,
+) -> std::io::Result<Listening> {
     engine.open_beside(
         name.as_str(),
         socket,
@@ -185,13 +189,13 @@ fn open_closed(engine: &Engine, name: Name, socket: TcpListener) -> std::io::Res
 fn open(
     engine: &Engine,
     owner: &Arc<dyn Owner>,
-    name: Name,
+    name: ListenerName,
     socket: TcpListener,
 ) -> std::io::Result<Listening> {
     match name {
-        Name::Http => engine.open(Door::Http, socket),
-        Name::Socks5 => engine.open(Door::Socks5, socket),
-        Name::Admin => admin::open(engine, Arc::clone(owner), socket),
+        ListenerName::Http => engine.open(Door::Http, socket),
+        ListenerName::Socks5 => engine.open(Door::Socks5, socket),
+        ListenerName::Admin => admin::open(engine, Arc::clone(owner), socket),
     }
 }
 
@@ -221,8 +225,12 @@ mod tests {
 
     #[tokio::test]
     async fn p6_the_last_listener_counts_as_our_own_before_the_first_one_opens() {
-        let sockets = [Name::Http, Name::Socks5, Name::Admin]
-            .map(|name| (name, TcpListener::bind("127.0.0.1:0").expect("a listener")));
+        let sockets = [
+            ListenerName::Http,
+            ListenerName::Socks5,
+            ListenerName::Admin,
+        ]
+        .map(|name| (name, TcpListener::bind("127.0.0.1:0").expect("a listener")));
         let last = sockets[2].1.local_addr().expect("an address");
         let changes =
             sockets.map(|(name, socket)| (name, ListenerChange::Open(socket, SocketSource::Bound)));

@@ -23,7 +23,8 @@ use crate::opaque::worker_settings::{self, WorkerSettings};
 use crate::permitted_callers::PermittedCallers;
 use crate::privsep::channel::{self, Frame, Receiver, Sender};
 use crate::privsep::message::{
-    FirstSettings, ListenerUpdate, MAX_TO_WORKER, Name, NoLeaf, Problems, ToMonitor, ToWorker,
+    FirstSettings, ListenerName, ListenerUpdate, MAX_TO_WORKER, NoLeaf, Problems, ToMonitor,
+    ToWorker,
 };
 use crate::privsep::ticket::{QuestionId, Ticket};
 use crate::problems::ReloadError;
@@ -40,7 +41,7 @@ pub(super) struct Link {
 
 /// The settings that a worker starts with.
 #[derive(Debug)]
-pub(super) struct First {
+pub(super) struct StartSettings {
     pub(super) message: FirstSettings,
     pub(super) settings: NewSettings,
     /// The control socket, with its path.
@@ -60,7 +61,7 @@ pub(super) struct NewSettings {
     pub(super) supplied: Supplied,
     /// Sentences of the loader about the files of the system.
     pub(super) file_warnings: Vec<String>,
-    pub(super) listeners: Vec<(Name, ListenerChange)>,
+    pub(super) listeners: Vec<(ListenerName, ListenerChange)>,
 }
 
 /// The change of a listener.
@@ -107,7 +108,7 @@ impl SocketSource {
 /// A message of the monitor, with its descriptors.
 #[derive(Debug)]
 pub(super) enum Order {
-    FirstSettings(Box<First>),
+    FirstSettings(Box<StartSettings>),
     Settings(Box<NewSettings>),
     /// Listeners on these addresses will come with the settings of this ticket.
     Announce {
@@ -185,7 +186,7 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 }
             };
             end(descriptors)?;
-            Order::FirstSettings(Box::new(First {
+            Order::FirstSettings(Box::new(StartSettings {
                 message,
                 settings,
                 control,
@@ -273,9 +274,9 @@ fn end(mut descriptors: impl Iterator<Item = OwnedFd>) -> anyhow::Result<()> {
 fn take_listeners(
     descriptors: &mut impl Iterator<Item = OwnedFd>,
     listeners: [ListenerUpdate; 3],
-) -> anyhow::Result<Vec<(Name, ListenerChange)>> {
+) -> anyhow::Result<Vec<(ListenerName, ListenerChange)>> {
     let mut changes = Vec::new();
-    for (name, listener) in Name::ALL.into_iter().zip(listeners) {
+    for (name, listener) in ListenerName::ALL.into_iter().zip(listeners) {
         match listener {
             ListenerUpdate::Keep => {}
             ListenerUpdate::Close => changes.push((name, ListenerChange::Close)),
@@ -293,9 +294,9 @@ fn take_listeners(
     Ok(changes)
 }
 
-/// Reads the file from its beginning. The file's own position is shared with every worker that it
-/// was ever given to. Its length is found by seeking to the end: a confined worker cannot read
-/// metadata.
+/// Reads the file from its beginning. All workers that got the descriptor share its position, so
+/// the position is not used. Its length is found by seeking to the end: a confined worker cannot
+/// read metadata.
 fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
     let length = usize::try_from(file.seek(SeekFrom::End(0))?).context("it is too large")?;
     let mut bytes = vec![0; length];

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::link::Link;
-use crate::privsep::message::{Ends, MAX_OWNERS_REQUESTED, ToMonitor};
+use crate::privsep::message::{ConnectionEnds, MAX_OWNERS_REQUESTED, ToMonitor};
 use crate::privsep::ticket::{QuestionId, QuestionIds};
 
 /// Requests users from the monitor.
@@ -54,7 +54,7 @@ impl Owners {
 
     async fn ask(&self, connections: &[SocketPair]) -> Vec<Option<u32>> {
         let _asking = self.asking.lock().await;
-        let ends = |ends: &SocketPair| Ends {
+        let ends = |ends: &SocketPair| ConnectionEnds {
             client: ends.client,
             local: ends.local,
         };

@@ -42,7 +42,7 @@ impl ReloadWaiters {
     ///
     /// # Errors
     ///
-    /// When too many wait already.
+    /// Returns an error if too many wait already.
     pub(super) fn join(&self) -> Result<Joined, ReloadError> {
         let mut state = self.lock();
         let (waiter, outcome) = oneshot::channel();
@@ -63,7 +63,7 @@ impl ReloadWaiters {
             )));
         }
         state.waiting.push(Waiter(waiter));
-        // The request stands, even if the caller goes before the reload begins.
+        // The reload takes place even if the caller disconnects before it begins.
         Ok(Joined {
             outcome,
             request: None,

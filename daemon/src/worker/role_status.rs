@@ -79,7 +79,7 @@ impl ProcessStatus {
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.map(str::trim)
         };
-        // The effective one is the second of four.
+        // The line has the real, effective, saved and file-system ids, in this order.
         let uid = field("Uid").and_then(|uids| uids.split_ascii_whitespace().nth(1)?.parse().ok());
         role.uid = uid.unwrap_or_default();
         role.capabilities = field("CapEff").map(str::to_owned);

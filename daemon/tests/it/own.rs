@@ -21,7 +21,7 @@ fn builder() -> NetworkProxyBuilder {
     NetworkProxy::builder().config_toml(permissive(""))
 }
 
-/// A request for the health of the API there. The connection stays open.
+/// Requests `/health` of the admin API at `target` through a door. The connection stays open.
 async fn ask(door: SocketAddr, target: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(door).await.expect("the door");
     let head = format!("GET http://{target}/health HTTP/1.1\r\nConnection: close\r\n\r\n");

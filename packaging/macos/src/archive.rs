@@ -31,7 +31,8 @@ const COMPONENT: [(&str, bool); 4] = [
 ///
 /// # Errors
 ///
-/// When a file is missing, a Mac would not start a program, or the archive cannot be written.
+/// Returns an error if a file is missing, a Mac would not start a program, or the archive cannot be
+/// written.
 pub fn build(places: &Places, version: &str) -> anyhow::Result<Vec<u8>> {
     for line in CONTENTS {
         if let From::Program(name) = line.from {
@@ -76,7 +77,7 @@ pub fn build(places: &Places, version: &str) -> anyhow::Result<Vec<u8>> {
     amend(&plain)
 }
 
-/// Writes the archive again, with the parts that `embala-pkg` lacks.
+/// Rewrites the archive with the parts that `embala-pkg` does not write.
 fn amend(plain: &Path) -> anyhow::Result<Vec<u8>> {
     let mut archive = XarReader::new(Cursor::new(std::fs::read(plain)?))
         .context("cannot read the package back")?;

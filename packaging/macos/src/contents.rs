@@ -94,7 +94,8 @@ pub struct File {
 ///
 /// # Errors
 ///
-/// When a directory cannot be read, is empty, or holds a file that is not a man page.
+/// Returns an error if a directory cannot be read, is empty, or holds a file that is not a man
+/// page.
 pub fn files(places: &Places) -> anyhow::Result<Vec<File>> {
     let mut files = Vec::new();
     for Line { from, to, mode } in CONTENTS {

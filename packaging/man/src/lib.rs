@@ -37,7 +37,7 @@ const WRITTEN: &str = env!("CARGO_MANIFEST_DIR");
 ///
 /// # Errors
 ///
-/// When a file or directory cannot be read or written.
+/// Returns an error if a file or directory cannot be read or written.
 pub fn write(directory: &Path) -> anyhow::Result<()> {
     let pages = make(directory, "man")?;
     proxy_page::write(&proxy(), &pages)?;
@@ -60,7 +60,7 @@ fn make(directory: &Path, name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Copies the files of this folder whose names end in a section, as `.5`.
+/// Copies the files of this folder whose names end in the number of a section, such as `.5`.
 fn copy_written_pages(to: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot copy the man pages of {WRITTEN}");
     for entry in fs::read_dir(WRITTEN).with_context(cannot)? {

@@ -116,7 +116,7 @@ fn m4_the_cas_key_is_in_the_monitors_memory_and_not_in_the_workers() {
     let pem = std::fs::read_to_string(directory.path().join("ca.key")).expect("the key");
     let forms = forms(&pem);
     let daemon = daemon_in(directory.path());
-    // Also the copies that a reload leaves.
+    // A reload must not leave copies of the key either.
     assert_eq!(daemon.reload().status, 200);
     let monitor = found(daemon.pid(), &forms);
     assert!(

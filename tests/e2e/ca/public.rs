@@ -109,7 +109,7 @@ fn m5_files_written_for_limited_mode_at_run_time_stay_known() {
             shown["bundle_file"].as_str().map(PathBuf::from)
         })
     };
-    // The configuration still says full mode, and limited mode outlasts the reload.
+    // The new configuration has full mode. Limited mode was set at run time and stays.
     daemon.reload_with(&Config::example().allow("more.test"));
     assert_eq!(again().as_ref(), Some(&before));
     let first = daemon.worker();

@@ -158,7 +158,7 @@ fn m1_http2_in_a_tunnel_is_untouched() {
         .into_http2(&client, "allowed.test");
     let answer = http2.request("POST", "https://allowed.test/inside", &[], b"body");
     assert_eq!(answer.json()["body"], "body");
-    // The client's session is the origin's own.
+    // The client's TLS session is with the origin itself.
     let handshake = &setup.origin.handshakes()[0];
     assert_eq!(handshake.server_name.as_deref(), Some("allowed.test"));
     assert_eq!(handshake.offered, ["h2"]);

@@ -21,7 +21,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// With this table of requirements; `None` if nothing can be mounted for one program alone.
+    /// A machine with this table of requirements; `None` if the test may not mount file systems.
     fn requiring(table: &str) -> Option<Self> {
         if !machine::has(Need::Mounts) {
             return None;

@@ -34,7 +34,7 @@ fn examine(
     )
 }
 
-/// The lines of one check, as verdict and text.
+/// The verdict and the text of each line of one check.
 fn of<'l>(lines: &'l [Value], check: &str) -> Vec<(&'l str, &'l str)> {
     let lines = lines.iter().filter(|line| line["check"] == check);
     lines

@@ -453,7 +453,7 @@ fn k5_p4_explain_resolves_only_on_request_and_only_permitted_names() {
         .says("is allowed")
         .says("93.184.215.14 is public: allowed");
 
-    // The same text as in the answer to the request.
+    // `explain` has the same text as the answer to such a request.
     let explained = proxyctl_json(daemon, &["explain", "http://gone.test/", "--resolve"]);
     assert_eq!(explained["reason"], "dns_failure");
     assert_eq!(explained["source"], "proxy_state");

@@ -37,7 +37,7 @@ pub(super) const ALL: [Kind; 7] = [
     Kind::Inside2,
 ];
 
-/// The end of an attempt.
+/// The way in which a test ends an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Completed,
@@ -327,7 +327,7 @@ impl Attempt {
                     client.finish_sending();
                     client.expect_closed();
                 } else {
-                    // The last chunk, or what is left of it.
+                    // Read on until the last chunk has arrived.
                     let mut rest = Vec::new();
                     while !rest.ends_with(b"0\r\n\r\n") {
                         rest.extend(client.read_some());

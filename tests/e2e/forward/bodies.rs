@@ -215,12 +215,12 @@ fn h1_a_get_with_content_keeps_it() {
     let chunked = setup.message("GET", "allowed.test", "/", &["Transfer-Encoding: chunked"]);
     let answer = client.exchange(&format!("{chunked}5\r\nhello\r\n0\r\n\r\n"));
     assert_eq!(answer.json()["body"], "hello");
-    // And what follows is a request of its own.
+    // The bytes after the body are the next request.
     let answer = client.exchange(&setup.get("allowed.test", "/next"));
     assert_eq!(answer.json()["target"], "/next");
 }
 
-/// An origin that refuses early: its answer must neither wait for the rest nor be lost.
+/// The origin refuses before it has read the body. The client gets that answer at once.
 #[test]
 fn h1_an_early_answer_reaches_a_client_that_is_still_sending() {
     const PART: usize = 64 * 1024;

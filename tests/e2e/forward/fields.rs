@@ -179,7 +179,7 @@ fn h3_an_answer_loses_only_its_hop_by_hop_fields() {
     );
 }
 
-/// HTTP/2 without TLS is never carried; the client that offers it is served in HTTP/1.1.
+/// The proxy never carries HTTP/2 without TLS. It serves a client that offers it in HTTP/1.1.
 #[test]
 fn h9_an_upgrade_to_h2c_is_not_forwarded() {
     let setup = PlainSetup::echoing();
@@ -229,7 +229,8 @@ fn p7_limited_mode_refuses_an_upgrade() {
         assert_eq!(answer.json()["reason"], "method_not_allowed");
     }
     assert_eq!(setup.origin.connections(), 0);
-    // Some clients offer this with every request. The proxy does not forward it, so it changes nothing.
+    // Some clients offer this with every request. The proxy does not forward
+    // it, so the request stays plain HTTP/1.1.
     let fields = ["Connection: Upgrade", "Upgrade: h2c"];
     assert_eq!(setup.ask("GET", "allowed.test", "/", &fields).status, 200);
 }

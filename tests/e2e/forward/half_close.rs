@@ -171,7 +171,7 @@ fn h1_a_half_closed_client_gets_tcp_keepalive() {
         let (state, timer) = kernel_says(&setup.daemon, &client)?;
         (state == CLOSE_WAIT && timer == KEEPALIVE).then_some(())
     })
-    .expect("a connection that waits and is asked about");
+    .expect("a half-closed connection with a keep-alive timer");
     client.reset();
     setup.origin.wait_until_idle();
 }

@@ -127,7 +127,7 @@ fn h1_early_hints_arrive_before_the_final_answer() {
     assert_eq!(client.read_response().text(), "ok");
 }
 
-/// Even in one piece with the final answer they must come before it.
+/// Interim answers come before the final one even if the origin sends all of them in one segment.
 #[test]
 fn h1_interim_answers_precede_the_final_one() {
     const ANSWER: &str = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\

@@ -1,5 +1,5 @@
-//! Malformed answers: repaired where the client cannot misread them, as curl and browsers do, and
-//! refused where it could (SPEC H4; RFC 9112 sections 5.1, 5.2, 6.1 and 7).
+//! Malformed answers. The proxy repairs an answer that no client can misread, as curl and browsers
+//! do, and refuses any other (SPEC H4; RFC 9112 sections 5.1, 5.2, 6.1 and 7).
 
 use std::io::{Read as _, Write as _};
 

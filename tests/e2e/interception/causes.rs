@@ -45,7 +45,7 @@ fn in_tls(
     })
 }
 
-/// TLS 1.3 refuses after the handshake, TLS 1.2 in it.
+/// A server of TLS 1.3 refuses after the handshake, a server of TLS 1.2 during it.
 #[test]
 fn m6_a_request_for_a_client_certificate_is_named_as_the_cause() {
     for protocol in BOTH {

@@ -16,7 +16,7 @@ use super::BOTH;
 use super::frames::{END_HEADERS, END_STREAM, FrameConnection, GOAWAY, HEADERS, SETTINGS, frame};
 use super::hooks::{hooked, secret, unhooked};
 
-/// An intercepted connection that works: a request was answered.
+/// An intercepted connection on which one request has been answered.
 enum Intercepted {
     Http1(Connection),
     Http2(Http2),
@@ -216,7 +216,7 @@ fn p11_an_unneeded_interception_ends_when_its_host_is_denied() {
     }
 }
 
-/// The mode through the admin API, back and forth.
+/// The admin API changes the mode back and forth.
 #[test]
 fn m1_a_change_of_mode_changes_interception_at_once() {
     for protocol in BOTH {
@@ -344,7 +344,7 @@ fn h1_a_drain_does_not_wait_for_a_silent_http2_client() {
     drop(raw);
 }
 
-/// A client that sends nothing, or half a preface, after its handshake.
+/// After its handshake the client sends nothing, or half of the HTTP/2 preface.
 #[test]
 fn c5_an_http2_connection_without_a_request_ends_after_the_idle_timeout() {
     let config = Config::limited()
@@ -374,7 +374,7 @@ fn c5_an_http2_connection_without_a_request_ends_after_the_idle_timeout() {
     }
 }
 
-/// A client that opens a stream but no window is disconnected in time.
+/// The client opens a stream with a flow-control window of 0.
 #[test]
 fn c5_an_http2_connection_without_progress_ends() {
     let config = Config::limited()

@@ -43,8 +43,8 @@ fn m2_bytes_that_are_neither_tls_nor_http_are_reset_and_recorded() {
     }
 }
 
-/// Both sides wait for the other. A forbidden protocol is refused as soon as it is
-/// recognised.
+/// A client that waits for the server to speak first shows no protocol, so only the time limit
+/// ends the wait. A forbidden protocol is refused as soon as it is recognised.
 #[test]
 fn m2_a_client_that_waits_for_the_server_is_refused_after_header_timeout() {
     let setup = hasty();

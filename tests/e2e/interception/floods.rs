@@ -183,8 +183,8 @@ fn m6_a_flood_of_empty_data_frames_is_ended_or_bounded() {
 #[test]
 fn m6_a_header_bomb_is_refused() {
     survives(|_, raw| {
-        // One entry of the table, 4000 bytes long, and then that entry again and again (RFC 7541
-        // section 6.1): 60 KB of frames that stand for 240 MB of fields.
+        // The block adds an entry of 4000 bytes to the table and then repeats its index (RFC 7541
+        // section 6.1), so 60 KB of frames decode to 240 MB of fields.
         let mut block = raw.request("GET", "/", &[]);
         let mut entry = field("x-bomb", &"b".repeat(4000));
         entry[0] = 0x40;

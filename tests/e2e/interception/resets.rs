@@ -48,7 +48,7 @@ impl Http2Origin {
         self.find(|frame| frame.kind == kind)
     }
 
-    /// The next frame like this.
+    /// Reads up to the next frame for which the condition holds.
     pub(super) fn find(&mut self, is_like_this: impl Fn(&Frame) -> bool) -> io::Result<Frame> {
         loop {
             let mut head = [0; 9];
@@ -80,7 +80,7 @@ pub(super) fn setup(
     raw_setup(address, &ca)
 }
 
-/// A request with this much of its answer.
+/// Sends a request and reads this first part of the body of its answer.
 fn begun(client: &e2e::client::Http2, setup: &RawTlsSetup, body: &[u8]) -> Exchange {
     let mut exchange = client.begin("GET", &setup.url("/"), &[]);
     assert_eq!(exchange.head().status, 200);

@@ -249,7 +249,7 @@ fn p11_a_websocket_inside_tls_ends_with_its_permission_and_not_with_its_hook() {
     client.expect_closed();
 }
 
-/// The handshake is over, so changed hooks cannot be applied to it.
+/// Changed hooks cannot apply to a handshake that is over, so the connection ends.
 #[test]
 fn p11_changed_hooks_end_a_websocket_inside_tls() {
     let [_, route] = routes();

@@ -7,7 +7,7 @@ use e2e::origin::{Answer, Origin};
 
 use super::get;
 
-/// Enough to start with, and quickly used up.
+/// A limit of descriptors that suffices for the start and is used up by few connections.
 const FEW: u32 = 48;
 
 fn start() -> Daemon {

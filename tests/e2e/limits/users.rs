@@ -101,7 +101,7 @@ fn c5_a_user_with_many_admin_connections_does_not_block_other_users() {
     if !machine::has(Need::Root) {
         return;
     }
-    // Without timeouts, only the shares of users admit another client.
+    // The time limit is long, so a client is admitted only by the shares of users.
     let config = Config::example().set("daemon.limits", "header_timeout", r#""1h""#);
     let daemon = Daemon::start(&config);
     assert!(!cannot_ask(&daemon), "root may ask the kernel");

@@ -19,12 +19,12 @@ pub(super) struct Console {
     daemon: Option<Daemon>,
     origin: Origin,
     directory: TempDir,
-    /// Never answers, so that no name is looked up off this machine.
+    /// A name server that never answers, so no lookup leaves this machine.
     mute: UdpSocket,
 }
 
 impl Console {
-    /// In a directory with this policy as `policy.toml`, and a changed one as `next.toml`.
+    /// A console in a directory with this policy as `policy.toml` and a changed one as `next.toml`.
     pub(super) fn new(page: &str, policy: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);

@@ -37,7 +37,7 @@ fn violations(exit: &Exit) -> Vec<Value> {
     exit.logs.iter().filter_map(json).collect()
 }
 
-/// The number of refusals of a host, by the violation lines.
+/// The number of refusals of a host that the violation lines report.
 fn refused(violations: &[Value], host: &str) -> u64 {
     let of_host = violations.iter().filter(|entry| entry["host"] == host);
     of_host

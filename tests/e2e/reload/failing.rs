@@ -146,7 +146,7 @@ fn a1_a_failed_reload_shows_nothing_of_the_file_over_http() {
     is_as_before(&daemon, &origin);
 }
 
-/// A replacement worker could not start with it.
+/// A replacement worker could not start with an invalid filter, so the reload must fail.
 #[test]
 fn c7_an_invalid_log_filter_fails_the_reload() {
     let origin = Origin::start(|_| Answer::text("hello"));

@@ -97,7 +97,7 @@ fn p6_a_moved_listener_is_own_at_its_new_address_only() {
     let refused = get(http, "127.0.0.1", place.address().port());
     assert_eq!(refused.json()["reason"], "loop_detected");
     closes(old);
-    // The address is the proxy's until the last connection that came in there has ended.
+    // The old address counts as the proxy's own until its last connection has ended.
     poll(TIMEOUT, || {
         (get(http, "127.0.0.1", old.port()).status == 502).then_some(())
     })
@@ -200,7 +200,7 @@ fn c7_an_address_in_use_fails_the_reload_without_changes() {
         403
     );
     closes(free.address());
-    // Once the address is free, the same file works.
+    // After the other program has freed the address, a reload of the same file succeeds.
     drop(taken);
     assert_eq!(daemon.reload().status, 200);
     assert_eq!(get(free.address(), "blocked.test", port).text(), "hello");

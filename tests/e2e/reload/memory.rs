@@ -23,7 +23,7 @@ fn c7_the_memory_of_a_large_policy_is_released() {
     let roles = [daemon.pid(), daemon.worker()];
     let before = roles.map(own_memory);
     let large = large();
-    // The allocator may behave differently after the first time.
+    // Reload twice, since the allocator may behave differently the second time.
     for round in ["the first", "the second"] {
         daemon.reload_with(&large);
         let most = roles.map(own_memory);

@@ -74,7 +74,7 @@ impl Unread {
         }
     }
 
-    /// This many refused requests, each of which is answered.
+    /// Sends this many requests that are refused, and reads each answer.
     fn refuse(&self, requests: u64) {
         let mut client = Connection::open(self.http.address());
         for _ in 0..requests {

@@ -6,7 +6,7 @@
 #[rustfmt::skip]
 #[path = "../../../crates/engine/src/http"]
 mod http {
-    #[expect(dead_code, reason = "the proxy shows the flaw; the target does not")]
+    #[expect(dead_code, reason = "the proxy shows the error; the target does not")]
     pub(crate) mod framing;
 }
 

@@ -83,7 +83,7 @@ impl Association {
         let probe = socket(self.control.local_addr());
         probe.connect(self.relay).expect("a route on loopback");
         let gone = crate::wait::poll(TIMEOUT, || {
-            // The second of the two gets the kernel's report that nothing received the first.
+            // No socket receives the first datagram. The kernel reports that to the second call.
             let reported = |result: std::io::Result<usize>| {
                 result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
             };

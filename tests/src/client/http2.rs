@@ -18,7 +18,7 @@ use crate::tls::{self, Session, Writes};
 use crate::wait::TIMEOUT;
 use crate::wire::Fields;
 
-/// Bytes that the server may send before they are read: in a stream, and in all of them.
+/// The flow-control windows for the server, in bytes: of each stream, and of the connection.
 const STREAM_WINDOW: u32 = 2 << 20;
 const WINDOW: u32 = 5 << 20;
 
@@ -61,7 +61,7 @@ impl Connection {
     /// Starts TLS and HTTP/2 with a server; either side may refuse.
     ///
     /// # Errors
-    /// The handshake failed, or chose something else.
+    /// Returns an error if the handshake failed or did not choose HTTP/2.
     pub fn try_into_http2(self, client: &tls::Client, name: &str) -> io::Result<Http2> {
         assert_eq!(client.writes(), Writes::Whole, "only HTTP/1.1 trickles");
         let (_, ahead) = self.wire.into_parts();

@@ -171,7 +171,7 @@ impl Connection {
     ) -> io::Result<()> {
         while let Some(data) = body.data().await {
             let data = data.map_err(io::Error::other)?;
-            // It fails when the stream has ended, and then nothing waits for room.
+            // This fails if the stream has ended, when no one needs the capacity.
             let _: Result<(), h2::Error> = body.flow_control().release_capacity(data.len());
             self.state
                 .update(|state| state.requests[entry].body.extend_from_slice(&data));

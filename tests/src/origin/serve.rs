@@ -220,7 +220,7 @@ impl Http<'_> {
     }
 }
 
-/// The state after an answer.
+/// The next step after an answer.
 enum Next {
     Request,
     End(End),

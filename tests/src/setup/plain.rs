@@ -26,7 +26,7 @@ impl PlainSetup {
         }
     }
 
-    /// With [`Config::example`] and an origin that answers with its request.
+    /// A setup with [`Config::example`] and an origin that echoes each request in its answer.
     pub fn echoing() -> Self {
         Self::new(Origin::start(|_| Answer::Echo))
     }

@@ -10,7 +10,7 @@ use super::{Traffic, Undo, run};
 use crate::service::{SERVICE, Service};
 
 const STATE: &str = "/var/lib/codex-network-proxy";
-/// A file system of a few pages, which are all taken.
+/// Mounts a file system of a few pages and fills it.
 const FILL: &str = "mkdir -p /var/lib/codex-network-proxy
     mount -t tmpfs -o size=16k,mode=0755 full /var/lib/codex-network-proxy
     dd if=/dev/zero of=/var/lib/codex-network-proxy/all bs=4k count=16 2>/dev/null || :";

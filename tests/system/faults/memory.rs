@@ -11,10 +11,10 @@ use super::{Traffic, leaves_nothing_behind};
 use crate::load::failures;
 use crate::service::Service;
 
-/// Less than a worker needs for its next connections.
+/// A limit of memory that is too small for the worker's next connections.
 const LIMIT: &str = "16384";
 
-/// A group of processes with little memory, which ends with this value.
+/// A control group with little memory, which is removed when this value is dropped.
 struct Group(PathBuf);
 
 impl Group {

@@ -9,9 +9,9 @@ use e2e::wait::{TIMEOUT, poll};
 use super::{Traffic, leaves_nothing_behind};
 use crate::service::{SERVICE, Service};
 
-/// How long after the request for a reload a process is killed: the loader starts, reads, writes, ends;
-/// the worker takes the settings, and confirms them. That takes some 30 ms. Six, because the monitor
-/// waits longer before each further worker in a row.
+/// The times between the request for a reload and the kill. A reload takes some 30 ms: the loader
+/// starts, reads, writes and ends, and the worker takes the settings and confirms them. There are
+/// only six times, because the monitor waits longer before each further worker in a row.
 const STEPS_MS: [u64; 6] = [0, 4, 8, 16, 32, 64];
 
 /// The configuration of a step: it denies a host of its own, and allows another.

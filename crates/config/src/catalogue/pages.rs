@@ -22,7 +22,7 @@ pub struct KeyDocumentation {
     pub name: &'static str,
     /// The kind of its value: `boolean`, `list of patterns`.
     pub value: String,
-    /// Its default, as in TOML or in words. `None` for a key without one.
+    /// The key's default, as TOML or in words. `None` for a key without a default.
     pub default: Option<String>,
     /// Sentences, with names in backquotes.
     pub about: &'static str,

@@ -80,7 +80,7 @@ pub(crate) enum ValueKind {
     Principals(SettingField<Vec<Principal>>),
     /// Read by a module of its own, since it depends on other keys.
     Special {
-        /// The kind in words.
+        /// The kind of the value, in words for the pages.
         value: &'static str,
         show: fn(&InForce<'_>) -> Value,
     },
@@ -88,7 +88,7 @@ pub(crate) enum ValueKind {
     Nested(&'static str),
 }
 
-/// The field that a value fills, and its form in `/config`.
+/// The functions that write a value into the settings and show it in `/config`.
 #[derive(Debug)]
 pub(crate) struct SettingField<T> {
     pub(crate) set: fn(&mut Draft, T),

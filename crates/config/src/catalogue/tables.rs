@@ -37,7 +37,8 @@ pub(crate) fn names_in(table: TopTable, inside: &str) -> Vec<&'static str> {
     entries.map(|entry| entry.name).collect()
 }
 
-/// The table of a configuration that holds this name, in full. `own` is searched first.
+/// The full name of the table of a configuration that has this key. The table `own` is searched
+/// first.
 pub(crate) fn table_with(own: TopTable, name: &str) -> Option<String> {
     let others = TopTable::OF_CONFIGURATIONS.into_iter();
     let others = others.filter(|table| *table != own);

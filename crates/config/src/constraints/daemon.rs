@@ -16,7 +16,7 @@ use crate::read;
 use crate::settings::Sandbox;
 use crate::text::TextSpan;
 
-/// The system's own resolver, in messages.
+/// The name of the system's own resolver in messages.
 pub(super) const THE_SYSTEMS: &str = "the system's";
 
 /// The requirements on the daemon. A field that is `None` has no bound.

@@ -17,7 +17,7 @@ pub(crate) struct Problems<'t> {
     notes: FindingList,
 }
 
-/// Whether findings show their line.
+/// Whether findings show the line of the file that they are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Excerpts {
     Shown,

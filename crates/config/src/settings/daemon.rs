@@ -34,12 +34,12 @@ pub struct Daemon {
 /// Whether the process that talks to the network confines itself first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sandbox {
-    /// Fully, or it does not run.
+    /// Confine the worker fully, or do not run it.
     Require,
-    /// With everything that the system supports. What is missing is logged.
+    /// Confine the worker with everything that the system supports, and log the missing features.
     #[default]
     Try,
-    /// Not at all.
+    /// Do not confine the worker.
     Off,
 }
 
@@ -119,7 +119,7 @@ pub enum LogFlows {
 /// The control socket (SPEC L4, K3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
-    /// Its path, if not the default one.
+    /// The path of the control socket; `None` for the default path.
     pub socket: Option<PathBuf>,
     /// Users and groups that may administer, besides root and the daemon's own user.
     pub administrators: Vec<Principal>,
@@ -139,7 +139,7 @@ pub enum Principal {
 /// The admin HTTP API (SPEC A2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Whether the API is on. [`Listen::admin`] is `None` when it is off.
+    /// Whether the API is on. [`Listen::admin`](crate::Listen::admin) is `None` when it is off.
     pub enabled: bool,
     /// The permitted operations.
     pub access: AdminAccess,
@@ -185,7 +185,7 @@ pub struct Resolver {
 pub struct Limits {
     /// Client connections at once, over all listeners; at least 1.
     pub max_connections: usize,
-    /// Bytes of a request's or response's header section; 1 KiB to 1 MiB.
+    /// Most bytes of the header section of a request or response; 1 KiB to 1 MiB.
     pub max_header_bytes: usize,
     /// How long a client may take to send a header section.
     pub header_timeout: Duration,

@@ -164,7 +164,7 @@ fn m2_a_hello_of_64_kib_passes_and_a_longer_one_is_refused_by_its_header() {
     };
     let most = padded(MAX_MESSAGE - 100);
     assert_eq!(read(&records(&most, 1 << 14)), found(None, Alpn::default()));
-    // The extensions alone cannot fill it: many cipher suites do.
+    // Extensions alone cannot reach the limit, so cipher suites fill the rest.
     let mut hello = Hello::new(&[server_name(b"a.test")]);
     let rest = MAX_MESSAGE - (hello.message().len() - MESSAGE_HEADER);
     hello.cipher_suites.extend(vec![0x0a; rest]);
@@ -300,7 +300,7 @@ fn m2_a_hello_cut_off_inside_is_refused_wherever_it_ends() {
         let mut short = whole[..end].to_vec();
         short[3] = u8::try_from(end - MESSAGE_HEADER).expect("a short hello");
         let verdict = read(&record(&short));
-        // Before the extensions is an end too (RFC 5246 section 7.4.1.2).
+        // A hello may also end before its extensions (RFC 5246 section 7.4.1.2).
         if verdict == found(None, Alpn::default()) {
             assert_eq!(end, MESSAGE_HEADER + 2 + 32 + 1 + 4 + 2);
         } else {

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use codex_network_policy::{Authority, Decision, Host};
 
-/// The only addresses that may be dialled, and how their attempt came to be allowed.
+/// The only addresses that may be dialled, and the source of the permission.
 #[derive(Debug)]
 pub(crate) struct VettedAddrs(Vec<SocketAddr>, AllowedBy);
 
-/// How an attempt came to be allowed. It matters when the attempt is judged again.
+/// The source of the permission for an attempt. It matters when the attempt is judged again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AllowedBy {
-    /// By the lists.
+    /// The lists of the policy.
     Lists,
-    /// By the decider, for a host on neither list (SPEC P8).
+    /// The decider, for a host on neither list (SPEC P8).
     Decider,
 }
 
@@ -34,7 +34,7 @@ impl VettedAddrs {
         Self(addresses.collect(), allowed)
     }
 
-    /// How the attempt of these addresses came to be allowed.
+    /// The source of the permission for these addresses.
     pub(crate) fn allowed(&self) -> AllowedBy {
         self.1
     }
@@ -67,7 +67,7 @@ impl VettedAddrs {
 }
 
 impl LeadsTo {
-    /// No address, for a unix socket.
+    /// The value for a unix socket, which has no address.
     pub(crate) fn nowhere() -> Self {
         Self(Arc::default())
     }
@@ -92,8 +92,8 @@ impl AllowedBy {
     }
 }
 
-/// The interface that a zone identifier means; 0, "any", when the host has none or there is no
-/// such interface (connecting then fails, as it should).
+/// The index of the interface that the host's zone identifier names. It is 0 ("any") if the host
+/// has no zone identifier or the interface does not exist; connecting then fails, as it should.
 fn scope_id(host: &Host) -> u32 {
     let Host::V6(host) = host else { return 0 };
     host.scope().map_or(0, |scope| {

@@ -7,7 +7,7 @@ use codex_network_policy::{
 use crate::attempt::Attempt;
 use crate::live_policy::Generation;
 
-/// The detail of a refusal because the upstream proxy is this proxy itself.
+/// The detail of a refusal because the upstream proxy is this proxy.
 pub(crate) const LOOPING_PROXY: &str = "upstream_proxy";
 /// The detail of a refusal because the requirements alone fill the allow list (SPEC C6).
 pub(crate) const MANAGED_LIST: &str = "managed_allowed_domains_only";

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::attempt::{Attempt, Destination, DestinationKind, UNIX_SOCKET};
 use crate::audit::flow::FlowLevel;
 use crate::live_policy::Generation;
-use crate::outcome::{Ending, Outcome};
+use crate::outcome::{Ending, FlowOutcome};
 use crate::record::{EndedFlow, Recorder};
 
 /// A handle of a permitted attempt.
@@ -110,9 +110,10 @@ impl Flow {
 
     /// Sets the end, unless one is set.
     pub(crate) fn end(&self, ending: Ending) {
-        // The drain cuts connections in any order. That looks as if one of the ends had broken.
-        let ending = if ending.outcome != Outcome::Completed && self.0.recorder.is_cut() {
-            Ending::plain(Outcome::Drained)
+        // The drain cuts a client and its upstream in any order, which would look like a failure of
+        // one of them.
+        let ending = if ending.outcome != FlowOutcome::Completed && self.0.recorder.is_cut() {
+            Ending::plain(FlowOutcome::Drained)
         } else {
             ending
         };
@@ -121,7 +122,7 @@ impl Flow {
 
     /// The attempt has come to its own end.
     pub(crate) fn complete(&self) {
-        self.end(Ending::plain(Outcome::Completed));
+        self.end(Ending::plain(FlowOutcome::Completed));
     }
 
     /// The client's connection has ended: because the proxy ended it, or as it should.
@@ -189,9 +190,9 @@ impl Drop for FlowState {
             .or_else(|| self.attempt.client.connection.ending().cloned())
             .unwrap_or_else(|| {
                 Ending::plain(if self.recorder.is_cut() {
-                    Outcome::Drained
+                    FlowOutcome::Drained
                 } else {
-                    Outcome::ClientGone
+                    FlowOutcome::ClientGone
                 })
             });
         // Most completed attempts are not logged, and cost no more than this.

@@ -14,7 +14,7 @@ use crate::live_policy::{Generation, LivePolicy};
 #[derive(Debug)]
 pub(crate) struct PendingDecision {
     pub(super) decider: Decider,
-    /// The permit if the decider allows. Until then its decision is the refusal.
+    /// The permit to use if the decider allows the request. Until then its decision is the refusal.
     pub(super) permit: Permit,
 }
 
@@ -50,7 +50,7 @@ impl PendingDecision {
             });
         }
         if !now.is_allow() {
-            // The rule that decided is from the settings in force now.
+            // A rule of the settings that are in force now has refused it.
             permit.generation = current;
             return Err(permit.refuse(now));
         }
@@ -75,7 +75,7 @@ fn request(permit: &Permit) -> NetworkPolicyRequest {
     }
 }
 
-/// The reason of a decider, as the policy knows it. One of the policy's own keeps its
+/// Classifies the reason that a decider gave. One of the policy's own reasons keeps its
 /// `x-proxy-error` (SPEC H6).
 fn known(reason: Option<&str>) -> DeciderReason {
     match reason {

@@ -24,7 +24,7 @@ pub(crate) struct Prediction<'a> {
     pub(crate) authority: &'a Authority,
 }
 
-/// An address that the host of a request resolves to, judged by itself.
+/// An address that the host of a request resolves to, with its own verdict.
 #[derive(Clone, Debug)]
 pub struct EvaluatedAddress {
     /// The address.
@@ -120,7 +120,7 @@ impl Prediction<'_> {
         unix_socket::decide_path(self.generation, head, support, path.as_ref())
     }
 
-    /// The words for a decision.
+    /// Explains a decision in words.
     pub(crate) fn explain(&self, decision: Decision) -> Explanation {
         let policy = self.generation.policy();
         policy.explain_decision(&self.request(), decision)

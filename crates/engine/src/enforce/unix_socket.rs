@@ -1,8 +1,8 @@
 //! Unix sockets at the enforcement point: the only place that makes a [`SocketPermit`] (SPEC H10).
 //!
-//! A request is judged twice, as a host and its addresses are. The path that it names gives a
-//! [`Claim`]. Then the file behind the path is judged, once `socket_file` has found it. A refused
-//! client gets the same answer whether a file exists or not.
+//! A request is judged twice. First the policy judges the path that the request names, which gives
+//! a [`Claim`]. Then `socket_file` finds the file behind the path, and the policy judges the file.
+//! A refused client gets the same answer whether a file exists or not.
 //!
 //! The decider evaluates hosts only (SPEC P8).
 
@@ -30,7 +30,7 @@ pub(crate) struct Claim {
     attempt: Attempt,
     head: HttpHead<'static>,
     path: UnixSocketPath,
-    /// The decision on the path only.
+    /// The decision on the path, before the file is judged.
     decision: Decision,
     support: UnixSocketSupport,
     generation: Arc<Generation>,

@@ -15,7 +15,7 @@ pub(crate) enum WatchedAttempt {
         attempt: Attempt,
         authority: Authority,
         leads_to: LeadsTo,
-        /// How it came to be permitted.
+        /// The source of the permission.
         allowed: AllowedBy,
     },
     UnixSocket(WatchedSocket),

@@ -79,8 +79,8 @@ fn is_coding(name: &[u8]) -> bool {
     !name.is_empty() && HeaderName::from_bytes(name).is_ok()
 }
 
-/// How long the origin keeps an unused connection, by its own account: `Keep-Alive: timeout=N` (RFC 2068
-/// section 19.7.1.1). The shortest counts where it gives several.
+/// The time for which the origin says that it keeps an unused connection: `Keep-Alive: timeout=N`
+/// (RFC 2068 section 19.7.1.1). If it gives several times, the shortest counts.
 pub(super) fn keep_alive(fields: &HeaderMap) -> Option<Duration> {
     let seconds = |parameter: &[u8]| -> Option<u64> {
         let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;

@@ -118,7 +118,7 @@ impl AnswerBody {
         }
     }
 
-    /// Ends an upstream's body after this many bytes. Its connection ends too.
+    /// Ends an upstream's body after this many bytes. The upstream's connection ends too.
     pub(super) fn ending_after(mut self, length: u64) -> Self {
         if let AnswerContent::Upstream { left, lease, .. } = &mut self.content {
             *left = Some(length);

@@ -31,9 +31,9 @@ pub(super) struct Timeouts {
     pub(super) idle: Duration,
 }
 
-/// Why the stream was ended for hyper before the client ended it.
+/// The reason why hyper was shown the end of the stream before the client ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum StopCause {
     Malformed(FramingError),
     /// In the content of a request. That request is answered like any whose content breaks off.
     BrokenContent(FramingError),
@@ -60,9 +60,10 @@ impl ClientEnd for TcpStream {
 /// How often a half-closed client is checked for a reset.
 const RESET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When and how often the kernel probes the host of a half-closed client whether the connection is
-/// still there. A client that has closed it altogether looks the same until its host forgets the
-/// connection (Linux: after a minute, `tcp_fin_timeout`) and answers with a reset.
+/// TCP keep-alive on the connection of a half-closed client: the idle time before the first probe,
+/// and the interval of further ones. A client that has closed both directions looks half-closed
+/// until its host forgets the connection (Linux: after a minute, `tcp_fin_timeout`) and answers
+/// with a reset.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -73,7 +74,7 @@ pub(super) struct ClientStream<S> {
     deadline: Pin<Box<Sleep>>,
     /// The event that `deadline` limits.
     waiting: Waiting,
-    stop: Option<Stop>,
+    stop: Option<StopCause>,
     /// Whether everything that hyper has written has gone out.
     flushed: bool,
     /// When a half-closed client is checked next.
@@ -121,7 +122,7 @@ impl<S: ClientEnd> ClientStream<S> {
     }
 
     /// The client's end, and why reading from it was stopped, if it was.
-    pub(super) fn into_parts(self) -> (S, Option<Stop>) {
+    pub(super) fn into_parts(self) -> (S, Option<StopCause>) {
         (self.stream, self.stop)
     }
 
@@ -151,8 +152,8 @@ impl<S: ClientEnd> ClientStream<S> {
 
     /// Ends the stream for hyper. A malformed byte or an end behind a request in hand waits until that
     /// request has been answered: hyper takes the end of the stream for a client that is gone.
-    fn poll_end(&mut self, stop: Stop, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !matches!(stop, Stop::Malformed(_) | Stop::Finished) {
+    fn poll_end(&mut self, stop: StopCause, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !matches!(stop, StopCause::Malformed(_) | StopCause::Finished) {
             return Poll::Ready(Ok(()));
         }
         self.request_state.wake_when_inactive(cx);
@@ -167,7 +168,7 @@ impl<S: ClientEnd> ClientStream<S> {
     /// The client has closed its sending side, as `nc -N` does behind its request, and waits for
     /// the answer.
     fn finish(&mut self) {
-        self.stop = Some(Stop::Finished);
+        self.stop = Some(StopCause::Finished);
         self.watch_for_reset();
     }
 
@@ -230,7 +231,7 @@ impl<S: ClientEnd> ClientStream<S> {
     }
 
     /// Resolves when the client has been silent for too long.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<StopCause> {
         let between = self.framing.position() == Position::BetweenMessages;
         if self.waiting == Waiting::Else && between {
             // hyper wants bytes before it has sent the answer, and does not poll again after it.
@@ -256,14 +257,14 @@ impl<S: ClientEnd> ClientStream<S> {
         }
     }
 
-    fn time_is_up(&self) -> Stop {
+    fn time_is_up(&self) -> StopCause {
         let (stop, limit) = match self.waiting {
-            Waiting::Head => (Stop::SlowHead, self.timeouts.header),
+            Waiting::Head => (StopCause::SlowHead, self.timeouts.header),
             Waiting::FirstHead if self.framing.position() == Position::InHead => {
-                (Stop::SlowHead, self.timeouts.header)
+                (StopCause::SlowHead, self.timeouts.header)
             }
-            Waiting::FirstHead => (Stop::Idle, self.timeouts.header),
-            Waiting::NextRequest | Waiting::Else => (Stop::Idle, self.timeouts.idle),
+            Waiting::FirstHead => (StopCause::Idle, self.timeouts.header),
+            Waiting::NextRequest | Waiting::Else => (StopCause::Idle, self.timeouts.idle),
         };
         self.connection.end(Ending::idle(limit));
         stop
@@ -329,8 +330,8 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
         if buf.filled().len() > before {
             if let Err(cut) = this.framing.scan(&buf.filled()[before..]) {
                 this.stop = Some(match this.framing.position() {
-                    Position::InBody => Stop::BrokenContent(cut.error),
-                    _ => Stop::Malformed(cut.error),
+                    Position::InBody => StopCause::BrokenContent(cut.error),
+                    _ => StopCause::Malformed(cut.error),
                 });
                 buf.set_filled(before + cut.accepted);
             }

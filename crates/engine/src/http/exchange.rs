@@ -322,7 +322,7 @@ async fn exchange(
         return Ok(switch(outgoing, &lease, response).await?);
     }
     if lease.is_with_proxy() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        // This concerns the two proxies only: the client has no credentials for the upstream proxy.
+        // The client has no credentials for the upstream proxy, so the 407 is not for the client.
         return Err(ProxyError::Credentials.into());
     }
     let (mut parts, body) = response.into_parts();

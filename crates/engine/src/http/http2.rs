@@ -34,7 +34,7 @@ const MIN_STREAMS: u32 = 16;
 const MAX_STREAMS: u32 = 100;
 /// Bytes of a request that a client may send before the origin takes them. The window of the connection
 /// is that of all its streams: an origin that leaves an upload unread must not hold up another one.
-/// Clients are near, and half a MiB keeps them busy while this machine is.
+/// Clients are usually on this machine, so half a MiB keeps them sending.
 const MIN_STREAM_WINDOW: u32 = 16 * 1024;
 const MAX_STREAM_WINDOW: u32 = 512 * 1024;
 /// The connection ends when a client has reset this many streams before we began them ("rapid reset"),
@@ -140,20 +140,20 @@ async fn requests<S: ClientEnd>(
         .initial_window_size(stream_window)
         .initial_connection_window_size(stream_window * streams)
         .max_send_buffer_size(memory.of(MIN_SEND_BUFFER, MAX_SEND_BUFFER) as usize)
-        // As over HTTP/1.1. Each field counts for 32 bytes more (RFC 9113 section 6.5.2), which
-        // bounds their number.
+        // The limit of HTTP/1.1. Each field counts for 32 bytes more (RFC 9113 section 6.5.2),
+        // which bounds their number.
         .max_header_list_size(u32::try_from(max_headers).unwrap_or(u32::MAX))
         // The first is the default of h2, stated so that it stays. h2 allows 1024 of the others.
         .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
         .max_local_error_reset_streams(Some(MAX_ERROR_STREAMS))
-        // As h2 has them, and right: frames of 16 KiB, the least that HTTP/2 allows, so that no
+        // The other defaults of h2 fit: frames of 16 KiB, the least that HTTP/2 allows, so that no
         // stream waits long for another; a header table of 4 KiB; no extended CONNECT, which is
-        // refused inside; no PINGs, since silence is measured and ended here.
+        // refused inside; no PINGs, since this code ends silent connections.
         .handshake::<_, Bytes>(stream)
         .await?;
     let mut is_shutting_down = false;
     let mut shutdown = std::pin::pin!(shutdown.cancelled());
-    // All in one task: what several requests have to send then leaves in one write.
+    // One task serves all requests, so frames of several requests leave in one write.
     let mut in_hand = FuturesUnordered::new();
     poll_fn(|cx| {
         loop {

@@ -29,7 +29,8 @@ pub(crate) struct HypotheticalHead {
     content: Content,
 }
 
-/// Why no door would judge such a request. The text repeats nothing of it.
+/// The error of a request that every door would refuse as malformed. The text repeats no part of
+/// the request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
     #[error("the method is not a token (RFC 9110 section 5.6.2)")]
@@ -123,7 +124,7 @@ impl HypotheticalHead {
         })
     }
 
-    /// The request as the HTTP door reads it.
+    /// The request in the form in which the HTTP door would read it.
     pub(crate) fn plain(&self, authority: &Authority) -> Result<PlainRequest, HeadError> {
         let uri: Uri = format!("http://{authority}{}", self.target)
             .parse()

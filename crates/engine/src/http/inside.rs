@@ -3,7 +3,7 @@
 //! matches it, and nothing is injected.
 //!
 //! The client takes us for the origin, so targets are in origin-form and our answers are ones that an
-//! origin could give. The authority is the one that CONNECT named. A request for another authority is
+//! origin could give. CONNECT named the authority. A request for another authority is
 //! misdirected.
 
 use bytes::Bytes;

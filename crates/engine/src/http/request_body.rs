@@ -46,7 +46,7 @@ pub(crate) enum RequestBody {
 pub(super) struct UploadProgress {
     /// Notes every part: while content passes, the exchange is not idle.
     pub(super) activity: Activity,
-    /// Whether some of the content is missing yet.
+    /// Whether some of the content has not arrived yet.
     is_partial: AtomicBool,
 }
 

@@ -14,10 +14,10 @@ use crate::owner::ConnectionHandle;
 
 /// The state of the requests of one connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RequestState(Arc<Flags>);
+pub(super) struct RequestState(Arc<RequestFlags>);
 
 #[derive(Debug, Default)]
-struct Flags {
+struct RequestFlags {
     /// [`NONE`], [`WAITS`] or [`ANSWERED`].
     request: AtomicU8,
     /// The task that waits for the end of a request, or for the result of an upgrade.
@@ -35,7 +35,7 @@ pub(super) enum UpgradeState {
     None = 0,
     /// A request offers it, and has no answer yet.
     Requested = 1,
-    /// It has changed: the bytes are no longer HTTP.
+    /// The protocol has changed: the bytes are no longer HTTP.
     Done = 2,
 }
 
@@ -76,7 +76,8 @@ impl RequestState {
         self.0.request.load(Ordering::Relaxed) == WAITS
     }
 
-    /// Notes for each request, before hyper reads it, whether its URL has no path.
+    /// Records for each request whether its URL lacks a path. Call it before hyper reads the
+    /// request.
     pub(super) fn note_pathless(&self, requests: impl Iterator<Item = bool>) {
         self.pathless().extend(requests);
     }

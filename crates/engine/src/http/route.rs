@@ -17,7 +17,8 @@ use crate::upstream::{Lease, Upstream, UpstreamError};
 /// A permitted destination.
 pub(super) enum Route {
     Host(Permit),
-    /// With the authority of the request, which only the program behind the socket reads.
+    /// A unix socket, and the authority of the request. Only the program behind the socket reads
+    /// the authority.
     UnixSocket(SocketPermit, Authority),
 }
 

@@ -8,7 +8,7 @@ use codex_network_policy::{Authority, AuthorityError, Host, HostError};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri, header};
 
-/// Where a request in absolute-form goes.
+/// The destination that a request in absolute-form names.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) authority: Authority,

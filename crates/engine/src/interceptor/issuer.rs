@@ -19,7 +19,7 @@ pub trait LeafIssuer: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the issuer cannot issue the certificate. The connection is then refused.
+    /// Returns an error if the issuer cannot issue the certificate. The connection is then refused.
     fn issue<'a>(
         &'a self,
         host: &'a Host,
@@ -32,9 +32,9 @@ pub trait LeafIssuer: fmt::Debug + Send + Sync + 'static {
 pub struct IssuedLeaf {
     /// The leaf first, then the intermediates up to the CA.
     pub chain: Vec<CertificateDer<'static>>,
-    /// When the leaf begins.
+    /// The time from which the leaf is valid.
     pub not_before: SystemTime,
-    /// When the leaf ends.
+    /// The time until which the leaf is valid.
     pub not_after: SystemTime,
 }
 

@@ -100,7 +100,7 @@ impl LeafSource {
     ///
     /// # Errors
     ///
-    /// When the system has no randomness.
+    /// Returns an error if the system has no randomness.
     pub(crate) fn new(
         issuer: Arc<dyn LeafIssuer>,
         clock: Arc<dyn Clock>,
@@ -348,7 +348,7 @@ mod tests {
         ConnectionHandle::new(([192, 0, 2, 1], number).into(), local)
     }
 
-    /// More than any test requests.
+    /// A budget that no test uses up.
     fn plenty() -> LeafBudget {
         let rate = Rate {
             burst: 100_000,

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::observed::Observed;
 
-    /// How often a client that sends this and hangs up counts as silent.
+    /// The number of times that a client is counted as silent if it sends these bytes and hangs up.
     async fn silences(sent: &[u8]) -> usize {
         let (mut client, end) = tokio::io::duplex(64);
         let said = Arc::new(AtomicUsize::new(0));

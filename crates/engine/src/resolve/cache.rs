@@ -15,7 +15,8 @@ use crate::address_family::AddressFamily;
 /// Most bytes of all answers together, by [`weight`]. An answer with one address takes about 256 bytes, so
 /// there is room for about sixteen thousand of those, or for nine hundred of the largest.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// The size of an entry without its name and its addresses, in our types and in the tables of the cache.
+/// The bytes that an entry takes besides its name and its addresses: our types and the cache's
+/// tables.
 const ENTRY_BYTES: usize = 224;
 
 /// The answers of all name servers of one resolver.

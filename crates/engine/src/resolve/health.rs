@@ -33,7 +33,7 @@ pub enum NameServersFrom {
 pub struct NameServerHealth {
     /// The address that is queried.
     pub address: SocketAddr,
-    /// When it last answered a query, "no such name" included.
+    /// The time of its last answer to a query; "no such name" is an answer too.
     pub last_success: Option<SystemTime>,
     /// The number of lookups in a row that got no answer or a failure.
     pub failures: u32,

@@ -31,7 +31,7 @@ const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 /// is vetted, so the wait is longer. The wait for IPv4 addresses has no such limit: on a machine without
 /// a route for IPv6, only IPv4 works.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
-/// How long a silent name server is queried last.
+/// How long a name server that did not answer is queried only after all others.
 const SILENCE_PENALTY: Duration = Duration::from_secs(30);
 /// The name of a query that a live server answers at once, since every resolver serves this zone itself
 /// (RFC 6303 section 4.2).

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use codex_network_policy::{Host, HostError};
 
-/// Length of the longest address that [`write`] appends: IPv6.
+/// Length of the longest address that [`write()`] appends: IPv6.
 pub(crate) const MAX_WRITTEN: usize = 1 + 16 + 2;
 
 const IPV4: u8 = 0x01;

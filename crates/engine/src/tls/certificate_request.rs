@@ -22,7 +22,7 @@ pub(crate) enum ClientCertificate {
     AskedFor,
 }
 
-/// Has no certificate, and notes the request.
+/// A resolver that never has a client certificate. It records that the server requested one.
 #[derive(Debug)]
 pub(super) struct NoCertificate;
 

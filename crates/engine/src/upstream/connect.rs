@@ -170,11 +170,11 @@ impl TellingError {
 /// How much a failure reveals about why the host as a whole could not be reached. The most informative
 /// one is reported.
 ///
-/// A lack of descriptors comes first, because then the attempt learnt nothing about the host. Next
-/// come the host's own answer (refused), unclassified errors, a router's answer (unreachable), and
-/// silence. Last come errors that this machine raises without sending anything: on a machine
-/// without IPv6 every host with an AAAA record has such a failure, and it reveals nothing about the
-/// host.
+/// A lack of descriptors ranks highest, because then the attempt learnt nothing about the host.
+/// Below it rank, in this order, the host's own answer (refused), unclassified errors, a router's
+/// answer (unreachable), and silence. Lowest rank errors that this machine raises without sending
+/// anything: on a machine without IPv6 every host with an AAAA record has such a failure, and it
+/// reveals nothing about the host.
 fn telling(error: &io::Error) -> u8 {
     use io::ErrorKind::{
         AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable,

@@ -75,7 +75,7 @@ impl ConnectAnswerReader {
     ///
     /// # Errors
     ///
-    /// When no further byte can make them an answer to CONNECT.
+    /// Returns an error if no further byte can make them an answer to CONNECT.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Parsed, ConnectAnswerError> {
         loop {
             let fresh = bytes.get(self.line + self.seen..).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A connection to a destination: a socket, or a tunnel through an upstream proxy.
 //!
 //! It reads and writes like any stream. A caller that moves bytes in the kernel takes the socket
-//! itself. There is one in all cases but one: TLS to an upstream proxy.
+//! itself, which is possible unless the connection to the upstream proxy is TLS.
 
 use std::io;
 use std::net::SocketAddr;

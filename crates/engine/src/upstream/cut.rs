@@ -19,10 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Controls the stream of a connection.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cut(Arc<Flags>);
+pub(crate) struct Cut(Arc<CutFlags>);
 
 #[derive(Debug, Default)]
-struct Flags {
+struct CutFlags {
     /// The next read ends the connection.
     ended: AtomicBool,
     /// A write has failed.

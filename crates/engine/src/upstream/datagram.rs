@@ -126,7 +126,7 @@ impl OutboundSockets {
 
 async fn ready(outlet: Option<&OutboundSocket>) {
     match outlet {
-        // An error is received here, too.
+        // The socket is also readable if the kernel has an error for it.
         Some(outlet) => drop(outlet.socket.readable().await),
         None => std::future::pending().await,
     }

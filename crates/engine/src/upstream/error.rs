@@ -6,7 +6,7 @@ use crate::attempt::Refusal;
 use crate::connect_error::ConnectError;
 use crate::error::{Failure, FailureKind};
 use crate::incoming::BodyError;
-use crate::outcome::{Ending, Fault, Logged, Outcome};
+use crate::outcome::{Ending, Fault, FlowOutcome, Logged};
 use crate::resolve::ResolveError;
 use crate::socket_file::SocketError;
 use crate::tls::TlsError;
@@ -102,17 +102,17 @@ impl UpstreamError {
         }
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> FlowOutcome {
         match self {
-            Self::Refused(_) | Self::NoInterception => Outcome::Forbidden,
-            Self::Resolve(_) => Outcome::DnsFailed,
-            Self::RequestBody(_) => Outcome::ClientGone,
+            Self::Refused(_) | Self::NoInterception => FlowOutcome::Forbidden,
+            Self::Resolve(_) => FlowOutcome::DnsFailed,
+            Self::RequestBody(_) => FlowOutcome::ClientGone,
             Self::Connect(_)
             | Self::UnixSocket(_)
             | Self::Tls(_)
             | Self::UpstreamProxy(_)
             | Self::Answer(_)
-            | Self::NotProcessed(_) => Outcome::UpstreamFailed,
+            | Self::NotProcessed(_) => FlowOutcome::UpstreamFailed,
         }
     }
 

@@ -65,7 +65,7 @@ pub(super) enum Peer {
 /// The kept connections.
 pub(crate) struct Pool<B> {
     kept: Mutex<Kept<B>>,
-    /// A connection was kept whose time is over before that of all others.
+    /// Wakes the task that closes connections: one was kept that must be closed before all others.
     sooner: Notify,
 }
 
@@ -290,7 +290,7 @@ impl<B> Kept<B> {
         self.count = self.idle.values().map(Vec::len).sum();
     }
 
-    /// When the time of the first connection is over.
+    /// The earliest time at which a kept connection is closed.
     fn earliest(&self) -> Option<Instant> {
         self.idle.values().flatten().map(Idle::until).min()
     }
@@ -305,7 +305,7 @@ impl<B> Idle<B> {
         }
     }
 
-    /// When its time is over.
+    /// The time at which the pool closes this connection.
     fn until(&self) -> Instant {
         self.since + self.far.keep()
     }

@@ -30,11 +30,11 @@ use crate::enforce::{Permit, VettedAddrs};
 use crate::live_policy::Generation;
 use crate::tls::Offer;
 
-/// The purpose of a connection. It decides which variable counts.
+/// The purpose of a connection. It decides which environment variable names the upstream proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyUse {
-    /// Plain HTTP requests. A request that offers a change of protocols is one too, though proxies pass
-    /// it on only in a tunnel (RFC 9110 section 7.8, RFC 6455 section 4.1).
+    /// Plain HTTP requests, those with `Upgrade` included. An upstream proxy passes an upgrade on
+    /// only in a tunnel (RFC 9110 section 7.8, RFC 6455 section 4.1).
     Http,
     /// Traffic that the proxy must not see.
     Tunnel,
@@ -128,7 +128,8 @@ pub(super) async fn reach(
     }
 }
 
-/// Requests a connection to the authority from a proxy. Returns the bytes behind its answer.
+/// Requests a connection to the authority from a proxy. Returns the bytes that arrived after the
+/// head of its answer.
 pub(super) async fn request_tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     proxy: &UpstreamProxy,

@@ -276,7 +276,7 @@ async fn m2_p9_plain_http_is_judged_alike_behind_connect_and_socks5() {
 
 #[tokio::test]
 async fn m4_many_first_requests_to_one_name_issue_one_leaf() {
-    // All the handshakes at once, on a machine that is busy with other work.
+    // Long enough for all handshakes at once on a busy machine.
     let patient = format!("{LIMITED}[daemon.limits]\nheader_timeout = \"60s\"\n");
     let scene = Scene::new(&patient, &["http/1.1"]).await;
     let client = scene.ca.client(&["http/1.1"]);

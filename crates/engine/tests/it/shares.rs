@@ -186,7 +186,7 @@ async fn c5_without_a_source_of_users_all_of_loopback_is_one_client() {
 }
 
 /// A connection whose client has closed its socket has no user, and keeps its slot while a request
-/// is in hand. One user can leave any number of them, from as many loopback addresses.
+/// is in hand. One user can leave many such connections, each from another loopback address.
 #[tokio::test]
 async fn c5_connections_without_a_user_do_not_keep_a_user_out() {
     let scene = Scene::new(4, NEVER).await;

@@ -35,7 +35,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// Each lookup gets the next row of `answers`; the last row repeats. Dials to `refuses` fail.
+    /// Each lookup gets the next row of `answers`; the last row repeats. Connections to
+    /// the addresses in `refuses` fail.
     async fn new(policy: &str, answers: &[&[&str]], refuses: &[&str]) -> Self {
         let address = |text: &&str| text.parse::<IpAddr>().expect("an address");
         let answers = answers

@@ -119,7 +119,7 @@ impl<'a> Draft<'a> {
         Ok((exact || below).then_some(index))
     }
 
-    /// The index of a name, which is added if it is new.
+    /// Returns the index of a name, and adds the name if it is new.
     fn name(&mut self, name: &'a str) -> Result<u32, TooLarge> {
         if let Some(index) = self.by_name.get(name) {
             return Ok(*index);

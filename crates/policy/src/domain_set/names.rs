@@ -3,9 +3,10 @@
 //!
 //! The records of all names are in the order of their hashes. A directory holds the start of each
 //! run of about [`RUN`] records and a 32-bit filter of the records in it. The filter rejects nearly
-//! every name that is not in the table. For a name that is, counting the bits in front gives the
-//! position of its record. A record is half a cache line and holds everything that an answer needs,
-//! unless the name is long. The table is built once, from all names, and never changed.
+//! every name that is not in the table. For a name in the table, the number of filter bits
+//! before its own is the position of its record. A record is half a cache line and holds everything
+//! that an answer needs, unless the name is long. The table is built once, from all names, and
+//! never changed.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -99,7 +99,7 @@ mod tests {
 
     use super::Glob;
 
-    /// The meaning of `*`, in a few lines.
+    /// A naive matcher for `*`, to compare with the fast one.
     fn covers_naively(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern, text) {
             ([b'*', rest @ ..], _) => {

@@ -21,8 +21,8 @@ pub enum PathAmbiguity {
     Fragment,
     /// `%` without two hex digits behind it.
     BadPercent,
-    /// An encoded `/`, `\`, `%`, `?`, `#` or `;`: a delimiter for servers that decode first, or a
-    /// second encoding.
+    /// An encoded `/`, `\`, `%`, `?`, `#` or `;`. Servers that decode first read a delimiter, and
+    /// an encoded `%` begins a second encoding.
     EncodedDelimiter,
     /// `;`: Java servers remove it with the rest of its segment (RFC 3986 section 3.3).
     Parameters,

@@ -2,8 +2,8 @@
 //!
 //! PHP writes `_` for a `.` or a blank in a name, drops leading blanks, and ends a name at a NUL.
 //! PHP, Rack and qs read `state[]`, `state[x]` and `[state]` as `state`. Data binders read
-//! `state.id` as a part of it. ASP.NET ignores case. A name that any of them could read as a judged
-//! name makes the query ambiguous, unless it is exactly that name.
+//! `state.id` as a part of it. ASP.NET ignores case. If one of them could read a name
+//! as a name that a hook checks, the query is ambiguous, unless the two names are equal.
 
 use alloc::borrow::Cow;
 use alloc::string::String;

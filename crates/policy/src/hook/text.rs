@@ -94,7 +94,7 @@ impl HookMethod {
     ///
     /// # Errors
     ///
-    /// When it is not a token, or is `CONNECT` or `TRACE`.
+    /// Returns an error if it is not a token, or is `CONNECT` or `TRACE`.
     pub fn parse(text: &str) -> Result<Self, NotAToken> {
         let method = token(text)?.to_ascii_uppercase();
         match method.as_str() {
@@ -115,7 +115,7 @@ impl HeaderNameText {
     ///
     /// # Errors
     ///
-    /// When it is not a token.
+    /// Returns an error if it is not a token.
     pub fn parse(text: &str) -> Result<Self, NotAToken> {
         Ok(Self(token(text)?.to_ascii_lowercase()))
     }
@@ -221,7 +221,7 @@ impl fmt::Display for ValuePattern {
     }
 }
 
-/// Whether a text is a pattern, and the rest behind its prefix.
+/// Returns whether a text is a pattern, and the text without its prefix.
 fn split(text: &str) -> (bool, &str) {
     match text.strip_prefix(PATTERN) {
         Some(pattern) => (true, pattern),

@@ -42,7 +42,7 @@ struct Spelling {
     not: Option<String>,
     /// For authorities: the default port.
     default: Option<u16>,
-    /// For patterns: the list that it is on.
+    /// For patterns: the list that has the pattern.
     #[serde(default)]
     list: List,
     /// Whether `{` in `text` is literal.

@@ -9,7 +9,7 @@ use codex_network_policy::{
 
 use crate::cases::told;
 
-/// The decision on a SOCKS5 connection to port 80 of a host, with this answer.
+/// The decision on a SOCKS5 connection to port 80 of a host if the decider gives this answer.
 fn decide(spec: &PolicySpec, host: &str, answer: DeciderAnswer) -> String {
     let policy = Policy::compile(spec).expect("short lists");
     let request = Request {

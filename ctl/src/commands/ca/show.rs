@@ -70,7 +70,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     Ok(())
 }
 
-/// How to make the stores of Debian, of Fedora and of macOS trust the CA of root's proxy.
+/// The commands that make Debian, Fedora and macOS trust the CA of root's proxy.
 const INSTALLED_BY_US: [&str; 3] = [
     "sudo proxyctl ca install (which runs update-ca-certificates)",
     "sudo proxyctl ca install (which runs update-ca-trust)",

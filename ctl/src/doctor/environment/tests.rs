@@ -1,4 +1,4 @@
-//! Tables of shells, right and wrong.
+//! Tables of environments, correct and wrong, with the findings for each.
 
 use super::super::finding::Verdict::{Note, Ok, Problem};
 use super::*;

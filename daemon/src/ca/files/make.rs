@@ -4,7 +4,8 @@
 //! Both files are first written completely next to their final names, under a name that ends in
 //! `.pending`, and synced. Then the key gets its name, then the certificate, each by a hard link: a
 //! rename would replace a file that another process has put there meanwhile, a link fails. The
-//! pending names are removed last. So the files show how far the previous run came:
+//! pending names are removed last. After an interrupted run, the files show at which step it
+//! stopped:
 //!
 //! | key | certificate | it stopped | what happens now |
 //! | --- | --- | --- | --- |
@@ -58,8 +59,8 @@ impl Made {
 ///
 /// # Errors
 ///
-/// When the existing files are not a valid pair, or the files cannot be written. An existing file
-/// is never overwritten.
+/// Returns an error if the existing files are not a valid pair, or the files cannot be written. An
+/// existing file is never overwritten.
 pub(crate) fn make(paths: &CaPaths, now: SystemTime) -> Result<Made, FileError> {
     for path in [&paths.key, &paths.certificate] {
         check_place(path)?;
@@ -94,7 +95,7 @@ pub(crate) fn make(paths: &CaPaths, now: SystemTime) -> Result<Made, FileError> 
 ///
 /// # Errors
 ///
-/// When it cannot be made, or something else has its name.
+/// Returns an error if it cannot be made, or something else has its name.
 pub(crate) fn make_directory(path: &Path) -> Result<(), FileError> {
     if path.is_dir() {
         return Ok(());

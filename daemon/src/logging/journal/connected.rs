@@ -30,7 +30,7 @@ impl Connected {
     ///
     /// # Errors
     ///
-    /// When there is no journal.
+    /// Returns an error if there is no journal.
     pub(in crate::logging) fn open() -> io::Result<Self> {
         Self::open_at(Path::new(super::JOURNAL))
     }
@@ -53,8 +53,9 @@ impl Connected {
     ///
     /// # Errors
     ///
-    /// When the journal is gone. If its socket was made anew, only the monitor can connect to it. A
-    /// confined worker may not connect, so its entries are lost until the next worker.
+    /// Returns an error if the journal is gone. If its socket was made anew, only the monitor can
+    /// connect to it. A confined worker may not connect, so its entries are lost until the next
+    /// worker.
     pub(in crate::logging) fn write(&self, event: &Captured) -> io::Result<()> {
         let entry = entry(event);
         match self.socket.send(&entry) {

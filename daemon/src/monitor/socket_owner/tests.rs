@@ -9,12 +9,12 @@ use nix::unistd::Uid;
 use super::*;
 
 /// A client's end, our end, and their addresses.
-fn connected(listener: &TcpListener) -> (TcpStream, TcpStream, Ends) {
+fn connected(listener: &TcpListener) -> (TcpStream, TcpStream, ConnectionEnds) {
     let address = listener.local_addr().expect("an address");
     #[expect(clippy::disallowed_methods, reason = "the test's own client")]
     let client = TcpStream::connect(address).expect("a connection");
     let (ours, _) = listener.accept().expect("a client");
-    let ends = Ends {
+    let ends = ConnectionEnds {
         client: client.local_addr().expect("an address"),
         local: address,
     };
@@ -75,7 +75,7 @@ fn c5_the_user_of_other_connections_is_not_reported() {
     let anywhere = SocketAddr::new([0, 0, 0, 0].into(), ends.local.port());
     assert_ne!(owners.users(&[ends], &[anywhere]), [None]);
     // Without such a connection the kernel answers with the listener.
-    let reversed = Ends {
+    let reversed = ConnectionEnds {
         client: ends.local,
         local: other,
     };

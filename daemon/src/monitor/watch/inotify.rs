@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
 use super::{Woken, is_ready, poll};
-use crate::watched::{Part, WatchedPath, split};
+use crate::watched::{WatchedPart, WatchedPath, split};
 
 /// The kernel's reports.
 #[derive(Debug)]
@@ -76,16 +76,16 @@ impl Source {
                 directory.names.some.insert(name.to_owned());
             }
             match part {
-                Part::Entries => {
+                WatchedPart::Entries => {
                     let directory = requested.entry(path).or_default();
                     directory.add(itself | listed | written);
                     directory.names.filter = NameFilter::All;
                 }
                 // Links cannot be written, and directories are watched for what is in them.
-                Part::Itself if path.symlink_metadata().is_ok_and(|it| it.is_file()) => {
+                WatchedPart::Itself if path.symlink_metadata().is_ok_and(|it| it.is_file()) => {
                     requested.entry(path).or_default().add(itself | written);
                 }
-                Part::Itself => {}
+                WatchedPart::Itself => {}
             }
         }
         let mut watched = HashMap::new();
@@ -163,7 +163,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let watched = |path: std::path::PathBuf| WatchedPath {
             path,
-            part: Part::Itself,
+            part: WatchedPart::Itself,
             stamp: 0,
         };
         let file = watched(directory.path().join("hosts"));

@@ -6,8 +6,8 @@ use crate::privsep::layout::{Malformed, Reader, Writer};
 /// Settings to start with, and facts that do not change while the worker lives.
 ///
 /// The first descriptor holds the settings, the second one the files of the system. One follows for
-/// each open listener, in the order of [`Name::ALL`](super::Name::ALL), and one for the control socket,
-/// if its path is given.
+/// each open listener, in the order of [`ListenerName::ALL`](super::ListenerName::ALL), and one for
+/// the control socket, if its path is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FirstSettings {
     /// The path of the control socket.

@@ -1,8 +1,8 @@
 //! The parts that messages share: problems, accounts, lists and small enumerations.
 
 use super::{
-    Account, Confinement, Ends, Fallback, ListenerUpdate, MAX_OWNERS_REQUESTED, MAX_TO_WORKER,
-    Mode, Problems,
+    Account, Confinement, ConnectionEnds, Fallback, ListenerUpdate, MAX_OWNERS_REQUESTED,
+    MAX_TO_WORKER, Mode, Problems,
 };
 use crate::ca::PublicKey;
 use crate::privsep::layout::{Malformed, Reader, Writer};
@@ -53,9 +53,9 @@ impl Reader<'_> {
         (0..self.count()?).map(|_| user(self)).collect()
     }
 
-    pub(super) fn connections(&mut self) -> Result<Vec<Ends>, Malformed> {
+    pub(super) fn connections(&mut self) -> Result<Vec<ConnectionEnds>, Malformed> {
         let ends = |input: &mut Self| {
-            Ok(Ends {
+            Ok(ConnectionEnds {
                 client: input.address()?.ok_or(Malformed)?,
                 local: input.address()?.ok_or(Malformed)?,
             })

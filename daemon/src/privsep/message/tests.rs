@@ -165,7 +165,7 @@ fn messages_to_the_monitor_are_read_back_unchanged_and_never_in_part() {
 }
 
 fn ask_owners(count: usize) -> ToMonitor {
-    let ends = Ends {
+    let ends = ConnectionEnds {
         client: "127.0.0.2:5".parse().expect("an address"),
         local: "[::1]:3128".parse().expect("an address"),
     };

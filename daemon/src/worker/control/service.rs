@@ -152,7 +152,8 @@ impl Service {
         let log = self.engine.blocked();
         // Read first, so that an entry that arrives in between is not skipped.
         let last = log.last().max(since);
-        // The entries of an earlier worker are gone, and their number is not known.
+        // The entries of earlier workers are gone and cannot be counted, so they do not count as
+        // missed.
         let known = since.max(log.base());
         let blocked: Vec<BlockedEntry> = log.entries(since).into_iter().map(entry).collect();
         Blocked {

@@ -83,7 +83,7 @@ pub(super) fn confine(journal: Option<RawFd>, release: u64) -> (Option<&'static 
     if let Err(error) = restrict_reach() {
         missing.push(format!("Landlock failed: {error:#}"));
     }
-    if let Err(error) = calls::restrict(calls::Given { journal, release }) {
+    if let Err(error) = calls::restrict(calls::FilterFacts { journal, release }) {
         missing.push(format!("seccomp failed: {error:#}"));
     }
     (landlock, missing)

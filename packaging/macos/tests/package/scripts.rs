@@ -63,7 +63,7 @@ struct Mac {
 }
 
 impl Mac {
-    /// A Mac with one of Apple's users and groups.
+    /// A Mac that has one user and one group of Apple's.
     fn new() -> Self {
         let mac = Self {
             directory: TempDir::new().expect("a directory"),

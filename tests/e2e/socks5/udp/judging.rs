@@ -13,7 +13,7 @@ use super::{address, associate, client, echoes, here, next, port};
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// The audit events of datagrams. There must be this many once all are read.
+/// The audit events of datagrams. Asserts that there are `count` of them.
 fn audited(daemon: &Daemon, count: usize) -> Vec<LogLine> {
     let lines = daemon.wait_for_logs(count, |line| {
         line.target() == Some("codex_otel.network_proxy")

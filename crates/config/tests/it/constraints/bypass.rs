@@ -1,5 +1,6 @@
-//! Ways around a requirement that go through another key: the resolver, local literals, `[daemon]`.
-//! Each is an error at its place in every layer, and permitted values are put in force (SPEC C6).
+//! Attempts to get around a requirement through another key: the resolver, local literals,
+//! `[daemon]`. Each is an error with its file and line in every layer. Permitted values come into
+//! force (SPEC C6).
 
 use std::path::Path;
 

@@ -46,8 +46,8 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Verdict
     }
 }
 
-/// The verdict on a stream. Checks that it is the same whole, byte by byte, and in every split into
-/// two.
+/// The verdict on a stream. Checks that the verdict is the same if the stream arrives whole, byte
+/// by byte, or in any two parts.
 fn verdict(stream: &[u8]) -> Verdict {
     let whole = feed([stream], LIMIT);
     assert_eq!(whole, feed(stream.chunks(1), LIMIT), "byte by byte");

@@ -24,7 +24,7 @@ use crate::address_family::AddressFamily;
 use crate::attempt::Attempt;
 use crate::enforce;
 use crate::http::Shared;
-use crate::outcome::{Ending, Fault, Outcome};
+use crate::outcome::{Ending, Fault, FlowOutcome};
 use crate::socks5::DOOR;
 use crate::upstream::datagram::OutboundSockets;
 
@@ -83,18 +83,18 @@ impl AssociationEnd {
     /// The end of the flows of permitted destinations.
     pub(super) fn ending(&self) -> Ending {
         match self {
-            Self::Control => Ending::plain(Outcome::Completed),
+            Self::Control => Ending::plain(FlowOutcome::Completed),
             Self::Idle(limit) => Ending::idle(*limit),
             Self::Forbidden(reason) => Ending::forbidden(*reason),
             Self::SwitchedOff => {
                 let cause = "the policy no longer permits it (enable_socks5_udp is off)";
-                Ending::because(Outcome::Forbidden, cause)
+                Ending::because(FlowOutcome::Forbidden, cause)
             }
             Self::Broken(error) => Ending {
                 fault: Some(Fault::Proxy),
                 detail: Some(error.to_string()),
                 ..Ending::because(
-                    Outcome::UpstreamFailed,
+                    FlowOutcome::UpstreamFailed,
                     "the socket of the UDP association broke",
                 )
             },
@@ -290,7 +290,7 @@ impl Association<'_> {
 }
 
 impl Drop for Association<'_> {
-    /// Runs also when a drain cuts the task.
+    /// Writes the counts. This also runs if the drain cancels the task.
     fn drop(&mut self) {
         let forgotten = self.destinations.forget_refusals();
         self.log_dropped(&forgotten);

@@ -75,10 +75,10 @@ enum DestinationState {
 
 /// The state of a destination under the settings in force.
 #[derive(Debug)]
-pub(crate) enum Known<'a> {
+pub(crate) enum KnownDestination<'a> {
     /// Unknown. It must be judged.
     Unknown,
-    /// It was permitted under other settings. It must be judged again, with its addresses.
+    /// It was permitted under earlier settings. It and its addresses must be judged again.
     Outdated(&'a VettedAddrs),
     /// It is being looked up.
     Resolving,
@@ -108,27 +108,27 @@ impl Destinations {
         target: &DatagramTarget,
         generation: GenerationNumber,
         now: Instant,
-    ) -> Known<'_> {
+    ) -> KnownDestination<'_> {
         let Some(destination) = self.table.get_mut(target) else {
-            return Known::Unknown;
+            return KnownDestination::Unknown;
         };
         destination.used = now;
         let current = destination.generation == generation;
         match &mut destination.state {
-            DestinationState::Resolving(_) => Known::Resolving,
+            DestinationState::Resolving(_) => KnownDestination::Resolving,
             DestinationState::Permitted(addresses, ..) => {
                 if current {
-                    Known::Permitted(addresses)
+                    KnownDestination::Permitted(addresses)
                 } else {
-                    Known::Outdated(addresses)
+                    KnownDestination::Outdated(addresses)
                 }
             }
             DestinationState::Refused(_, until, further) => {
                 if current && until.is_none_or(|until| now < until) {
                     *further += 1;
-                    Known::Refused
+                    KnownDestination::Refused
                 } else {
-                    Known::Unknown
+                    KnownDestination::Unknown
                 }
             }
         }
@@ -409,7 +409,7 @@ mod tests {
         assert!(table.may_answer(peer(1)).is_none());
         assert!(matches!(
             table.look(&target(0), generation(1), start),
-            Known::Unknown
+            KnownDestination::Unknown
         ));
     }
 
@@ -452,13 +452,13 @@ mod tests {
         for _ in 0..3 {
             assert!(matches!(
                 table.look(&target(1), generation(1), now),
-                Known::Refused
+                KnownDestination::Refused
             ));
         }
         // Under other settings it is judged again.
         assert!(matches!(
             table.look(&target(1), generation(2), now),
-            Known::Unknown
+            KnownDestination::Unknown
         ));
         let forgotten = table.refuse(target(1), generation(2), Reason::NotAllowed, now);
         let told = ForgottenRefusal {
@@ -471,12 +471,12 @@ mod tests {
         assert_eq!(table.forget_old_refusals(generation(2)), []);
         assert!(matches!(
             table.look(&target(1), generation(2), now),
-            Known::Refused
+            KnownDestination::Refused
         ));
         assert_eq!(table.forget_old_refusals(generation(3)).len(), 1);
         assert!(matches!(
             table.look(&target(1), generation(2), now),
-            Known::Unknown
+            KnownDestination::Unknown
         ));
     }
 
@@ -487,12 +487,12 @@ mod tests {
         table.refuse(target(1), generation(1), Reason::DnsFailure, now);
         assert!(matches!(
             table.look(&target(1), generation(1), now),
-            Known::Refused
+            KnownDestination::Refused
         ));
         let later = now + UNRESOLVED_TIMEOUT;
         assert!(matches!(
             table.look(&target(1), generation(1), later),
-            Known::Unknown
+            KnownDestination::Unknown
         ));
     }
 
@@ -535,7 +535,7 @@ mod tests {
         assert!(table.may_answer(peer(2)).is_some());
         assert!(matches!(
             table.look(&target(2), generation(2), now),
-            Known::Outdated(_)
+            KnownDestination::Outdated(_)
         ));
     }
 }

@@ -17,7 +17,7 @@ impl Records {
         Arc::new(Self { lines, line })
     }
 
-    /// The lines since the last call.
+    /// Returns the lines that were logged since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.lines.lock().expect("not poisoned"))
     }

@@ -172,7 +172,7 @@ pub(crate) enum Script {
     Echo,
     /// Writes this text and nothing else.
     Write(&'static str),
-    /// Changes to this protocol, and echoes.
+    /// Accepts an upgrade to this protocol, and then echoes all bytes.
     Upgrade(&'static str),
 }
 

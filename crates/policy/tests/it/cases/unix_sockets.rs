@@ -103,8 +103,8 @@ impl Asked {
             },
         };
         same("decision", judge(&request, true), self.says.clone())?;
-        // Before the file is inspected, the answer is the same, or not allowed, or one that the file
-        // turns into a refusal: it is on the deny list, or the proxy's own socket.
+        // Before the file is inspected, the decision is the same or "not allowed". It may also
+        // permit a file that is refused later: one on the deny list, or the proxy's own socket.
         let blind = UnixSocketRequest {
             leads_to: None,
             listener: UnixSocketListener::Other,

@@ -6,7 +6,7 @@ use codex_network_policy::{
     MissedClause, PathPrefix, ValuePattern,
 };
 
-/// A hook for GET with one of everything, and a request for it.
+/// The parts of a hook for GET, one of each kind, and of a request that it covers.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
     pub(crate) path: String,
@@ -215,7 +215,7 @@ fn split(text: &str) -> (bool, &str) {
     }
 }
 
-/// Characters, and `None` for each star.
+/// The characters of a pattern, with `None` for each star.
 fn form<'p>(pieces: impl Iterator<Item = &'p str>) -> Vec<Option<char>> {
     let pieces: Vec<Vec<_>> = pieces
         .map(|piece| piece.chars().map(Some).collect())

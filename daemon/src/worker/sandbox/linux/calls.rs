@@ -18,7 +18,7 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The facts that the filters depend on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Given {
+pub(super) struct FilterFacts {
     /// The descriptor of the socket to the journal.
     pub(super) journal: Option<RawFd>,
     /// The number with which the process may undo its death with the parent.
@@ -26,7 +26,7 @@ pub(super) struct Given {
 }
 
 /// Puts the filters in force: a call on no list fails with `EPERM`.
-pub(super) fn restrict(given: Given) -> anyhow::Result<()> {
+pub(super) fn restrict(given: FilterFacts) -> anyhow::Result<()> {
     // The last filter is the one that refuses further filters. If two filters give an error, that
     // of the newer one counts, so it permits the calls that the others answer.
     for (calls, error) in ANSWERED {
@@ -41,7 +41,7 @@ fn refuse(error: i32) -> anyhow::Result<SeccompAction> {
 }
 
 /// The calls that the last filter permits.
-fn allowed(given: Given) -> anyhow::Result<Rules> {
+fn allowed(given: FilterFacts) -> anyhow::Result<Rules> {
     let answered = ANSWERED.iter().flat_map(|(calls, _)| *calls);
     let without_condition = ALLOWED.iter().chain(answered);
     let mut rules: Rules = without_condition.map(|call| (*call, Vec::new())).collect();
@@ -52,8 +52,8 @@ fn allowed(given: Given) -> anyhow::Result<Rules> {
 }
 
 /// The rules of a conditional call, one of which must match.
-fn conditions(call: i64, given: Given) -> anyhow::Result<Vec<SeccompRule>> {
-    let Given { journal, release } = given;
+fn conditions(call: i64, given: FilterFacts) -> anyhow::Result<Vec<SeccompRule>> {
+    let FilterFacts { journal, release } = given;
     match call {
         // Threads, but no processes and no new namespaces.
         libc::SYS_clone => all_of(vec![
@@ -106,11 +106,11 @@ fn conditions(call: i64, given: Given) -> anyhow::Result<Vec<SeccompRule>> {
             let requests = [i32::try_from(libc::FIONBIO)?, i32::try_from(libc::FIOCLEX)?];
             one_of(1, &requests)
         }
-        // No executable memory but the program's own.
+        // No new executable memory: only the program's own code runs.
         libc::SYS_mmap | libc::SYS_mprotect => all_of(vec![masked(2, flag(libc::PROT_EXEC), 0)?]),
         // Names of threads and, from glibc 2.39 on, of memory. Every other option changes the
-        // process's permissions. The death with the parent can be undone only with the number that
-        // the monitor sends when it hands the worker over (`ToWorker::HandOver`).
+        // process's permissions. One exception: the worker may clear its parent-death signal, but
+        // only with the number that the monitor sends with a handover (`ToWorker::HandOver`).
         libc::SYS_prctl => {
             let mut rules = one_of(0, &[libc::PR_SET_NAME, libc::PR_SET_VMA])?;
             rules.push(SeccompRule::new(vec![

@@ -9,8 +9,7 @@ pub(super) const SOUND: &[&str] = &[
     "GET / HTTP/1.0\r\n\r\n",
     "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n",
     "!#$%&'*+-.^_`|~09azAZ http://a.test/?q={}|\\^` HTTP/1.1\r\n\r\n",
-    // A method is case-sensitive, so this is not CONNECT. Neither is one that merely begins like
-    // it.
+    // Methods are case-sensitive, so `connect` is not CONNECT. `CONNECTED` is another method too.
     "connect a.test:443 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
     "CONNECTED a.test:443 HTTP/1.1\r\n\r\n",
     // Field values: empty, white space at both ends, HTAB, obs-text.

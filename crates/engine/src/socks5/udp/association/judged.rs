@@ -12,7 +12,7 @@ use super::Association;
 use crate::enforce::{Authorization, Flow, Permit, VettedAddrs};
 use crate::live_policy::{Generation, GenerationNumber};
 use crate::socks5::DOOR;
-use crate::socks5::udp::destinations::{DatagramTarget, Known};
+use crate::socks5::udp::destinations::{DatagramTarget, KnownDestination};
 use crate::upstream::{self, UpstreamError};
 
 /// Most lookups and decisions of a decider that are pending at once. A datagram that needs another one is
@@ -43,25 +43,25 @@ impl Association<'_> {
         let is_own = |to: &SocketAddr| own.reached_by(Transport::Udp, to.ip(), to.port()).is_some();
         let before = match known {
             // One of our own sockets was opened there since. It is judged again and refused.
-            Known::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {
+            KnownDestination::Permitted(addresses) if addresses.as_slice().iter().any(is_own) => {
                 Some(addresses.ips())
             }
-            Known::Permitted(addresses) => {
+            KnownDestination::Permitted(addresses) => {
                 let sent = self.outbound.send(addresses, data).await;
                 return self.sent(&target, data.len(), sent);
             }
-            Known::Refused => {
+            KnownDestination::Refused => {
                 self.counts.refused += 1;
                 return;
             }
-            Known::Resolving => {
+            KnownDestination::Resolving => {
                 if !self.destinations.wait(&target, data) {
                     self.counts.lost += 1;
                 }
                 return;
             }
-            Known::Outdated(addresses) => Some(addresses.ips()),
-            Known::Unknown => None,
+            KnownDestination::Outdated(addresses) => Some(addresses.ips()),
+            KnownDestination::Unknown => None,
         };
         let known_addresses = before.or_else(|| Some(vec![target.host.as_ref().ok()?.ip()?]));
         if known_addresses.is_none() && self.lookups.len() >= MAX_LOOKUPS && target.host.is_ok() {
