@@ -62,6 +62,10 @@ pub(crate) trait Owner: Send + Sync + 'static {
 }
 
 /// Whether the configuration is in force (SPEC L16).
+#[cfg_attr(
+    not(feature = "service"),
+    expect(dead_code, reason = "an embedded proxy runs on its own settings")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// It is.

@@ -102,8 +102,11 @@ fn say_loop(
             .clone_into(&mut explained.remedy);
         return;
     }
-    let is_it = |(_, address): &&(_, SocketAddr)| Some(*address) == predicted.explanation.listener;
-    if let Some((name, _)) = listeners.iter().find(is_it) {
+    // The scope of a link-local address is not part of the explanation.
+    let unscoped = |address: SocketAddr| (address.ip(), address.port());
+    let reached = predicted.explanation.listener.map(unscoped);
+    let is_reached = |(_, address): &&(_, SocketAddr)| Some(unscoped(*address)) == reached;
+    if let Some((name, _)) = listeners.iter().find(is_reached) {
         explained.because = format!("this is the proxy's own {name} listener");
     }
 }
