@@ -68,11 +68,11 @@ pub(crate) trait Owner: Send + Sync + 'static {
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// It is.
+    /// The configuration is in force.
     Sound,
-    /// It cannot be used, and the last good one is.
+    /// The configuration cannot be used; the last good one is in force.
     LastGood,
-    /// It cannot be used, and everything is refused.
+    /// The configuration cannot be used; everything is refused.
     Closed,
 }
 
