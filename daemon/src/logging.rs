@@ -140,7 +140,7 @@ impl Writing {
         }
     }
 
-    /// The socket to the journal, if entries go there. It is only written to.
+    /// The socket to the journal, if entries go there. Nothing is read from it.
     pub(crate) fn socket(&self) -> Option<RawFd> {
         self.socket
     }

@@ -198,7 +198,8 @@ enum PathState {
     Missing,
     /// Which directory it is. Its times change with each file that is made in it, watched or not.
     Directory(u64, u64),
-    /// Device, inode, size, and the times of the last change of content and of anything.
+    /// Device, inode and size, and then the times of the last changes: of the content, and of the
+    /// inode (`mtime` and `ctime`).
     File([u64; 3], [i64; 4]),
 }
 

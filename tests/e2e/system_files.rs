@@ -154,7 +154,7 @@ fn l14_without_a_name_server_lookups_fail_with_a_reason_until_one_appears() {
         return;
     }
     let _server = name_server([127, 0, 0, 2], "first.test");
-    // It is not asked, unlike by resolver(3): no file names it.
+    // No file names this server. resolver(3) would ask it; the proxy does not.
     let local = name_server([127, 0, 0, 1], "first.test");
     let origin = Origin::start(|_| Answer::text("here"));
     let config = Config::new().allow("*").system_names();

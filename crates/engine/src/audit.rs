@@ -139,7 +139,7 @@ pub trait AuditSink: Send + Sync + 'static {
     }
 }
 
-/// How many events a sink takes.
+/// Which events a sink receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volume {
     /// One event for each decision.

@@ -361,7 +361,7 @@ impl Server<'_> {
     }
 }
 
-/// A method may be any token, as long as a whole head; a record keeps only its beginning.
+/// Shortens a method for a record. A client may send one that fills a whole request head.
 fn short(method: &str) -> &str {
     const MAX_LENGTH: usize = 64;
     method.get(..MAX_LENGTH).unwrap_or(method)

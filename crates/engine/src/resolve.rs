@@ -327,7 +327,7 @@ impl Servers {
         Self::of_configs(configs, options, limit)
     }
 
-    /// Whether both query the same servers in the same way.
+    /// Whether both resolvers query the same servers with the same options.
     fn are_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ready { asked: one, .. }, Self::Ready { asked: two, .. }) => one == two,

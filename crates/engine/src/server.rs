@@ -75,9 +75,9 @@ pub struct EngineParts {
     /// Fields of every audit event.
     pub audit_metadata: AuditMetadata,
     /// Whether requests to unix sockets (`x-unix-socket`) are served, within the settings (SPEC
-    /// H10). The default is the platform's: on macOS they are. Tests on other platforms switch it
-    /// on here. It is no key of any configuration: on Linux the daemon's worker is confined to
-    /// sockets of the internet and may open no file.
+    /// H10). By default they are served on macOS only. Tests on other platforms switch it on here.
+    /// No configuration has a key for it: on Linux the daemon's worker may use internet sockets
+    /// only, and may open no file.
     pub unix_sockets: UnixSocketSupport,
 }
 

@@ -66,7 +66,7 @@ pub(super) struct LeafScope<'a> {
 }
 
 impl Issuing {
-    /// Makes the CA that is used if none is in files. Its key is never anywhere else.
+    /// Makes the CA that is used if none is in files. The key never leaves this value.
     pub(super) fn new() -> anyhow::Result<Self> {
         Ok(Self {
             ephemeral: Ca::generate(Lifetime::Ephemeral, SystemTime::now())?,

@@ -37,8 +37,9 @@ pub(super) struct Worker {
     pub(super) started: Instant,
     /// Whether no worker has run successfully on its settings yet.
     pub(super) tries_new_settings: bool,
-    /// Reaped only by [`end`](Self::end), on the thread that kills. Until then its process id
-    /// belongs to it, and afterwards `Child` sends no signal. So no signal can hit another process.
+    /// The process of the worker. Only [`end`](Self::end) reaps it, on the thread that kills it. Its
+    /// process id is not reused before that, and afterwards `Child` sends no signal. So no signal
+    /// can hit another process.
     child: Child,
     /// Leaves that were requested and not answered.
     leaves: Arc<AtomicUsize>,

@@ -278,7 +278,7 @@ impl Reader<'_> {
 
 #[cfg(test)]
 impl Settled {
-    /// Some settings, for tests.
+    /// An example for tests.
     pub(crate) fn example() -> Self {
         Self {
             listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),

@@ -165,7 +165,7 @@ async fn k3_a_caller_that_sends_no_whole_hello_is_disconnected() {
 
 #[tokio::test(start_paused = true)]
 async fn k3_a_caller_that_never_reads_is_disconnected() {
-    // Too small for one answer: the rest of it waits to be read.
+    // The pipe is too small for one answer, so the daemon waits until the caller reads.
     let (mut caller, daemon) = tokio::io::duplex(64);
     let served = tokio::spawn(serve(
         daemon,

@@ -191,7 +191,7 @@ impl Hash {
 
     /// One bit of 32, for a name among those of its run. Also in the order of the hashes.
     fn bit(self, runs: usize) -> u32 {
-        // The half of the product that `run` drops gives the position within the run.
+        // `run` takes the upper half of the product. The lower half is the position within the run.
         1 << ((self.upper() * runs as u64) >> 27 & 31)
     }
 
