@@ -21,15 +21,15 @@ use super::supervise::{SEND_TIMEOUT, Worker, listen, send};
 use crate::notify;
 use crate::privsep::channel::{self, Sender};
 use crate::privsep::message::{
-    ListenerUpdate, MAX_TO_MONITOR, NoLeaf, Problems, ToMonitor, ToWorker,
+    LAYOUT_VERSION, ListenerUpdate, MAX_TO_MONITOR, NoLeaf, Problems, ToMonitor, ToWorker,
 };
 use crate::privsep::settled::Settled;
 use crate::privsep::ticket::Ticket;
 
 /// Its number among the workers. Those of this monitor count from 1.
 pub(super) const NUMBER: u64 = 0;
-/// The prefix of the name under which its channel is stored. The version follows: workers of
-/// another version may read settings in another way, so they get none.
+/// The prefix of the name under which its channel is stored. The version of the layout follows:
+/// workers of another version may read settings in another way, so they get none.
 const CHANNEL: &str = "draining-";
 /// The name under which its process is stored.
 const PROCESS: &str = "draining.process";
@@ -42,7 +42,7 @@ const OTHER_VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// not adopted is killed: it may have been taken over, and then it does not end by itself.
 #[derive(Debug, Default)]
 pub(super) struct LeftWorker {
-    /// Its channel, and the version of its program.
+    /// Its channel, and the version of its layout.
     channel: Option<(UnixStream, String)>,
     process: Option<OwnedFd>,
 }
@@ -80,7 +80,7 @@ pub(super) fn leave(worker: &Worker) -> io::Result<()> {
 }
 
 fn channel_name() -> String {
-    format!("{CHANNEL}{}", env!("CARGO_PKG_VERSION"))
+    format!("{CHANNEL}{LAYOUT_VERSION}")
 }
 
 impl LeftWorker {
@@ -120,7 +120,7 @@ impl Predecessor {
     ) -> Option<Self> {
         // Without its process it could not be killed. It ends itself when its channel does.
         let (stream, version) = left.channel.take()?;
-        let version = if version == env!("CARGO_PKG_VERSION") {
+        let version = if version == LAYOUT_VERSION {
             Version::Ours
         } else {
             Version::Other
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn l15_an_adopted_worker_gets_settings_and_no_certificates_or_users() {
-        let (mut child, mut receiver, left) = left(env!("CARGO_PKG_VERSION"));
+        let (mut child, mut receiver, left) = left(LAYOUT_VERSION);
         let (events, _) = mpsc::sync_channel(8);
         let minute = Duration::from_secs(60);
         let adopted = Predecessor::adopt(left, minute, events).expect("it is adopted");
@@ -417,7 +417,7 @@ mod tests {
         let mut child = child.expect("a child");
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let left = LeftWorker {
-            channel: Some((ours, env!("CARGO_PKG_VERSION").to_owned())),
+            channel: Some((ours, LAYOUT_VERSION.to_owned())),
             process: Some(process::open(child.id()).expect("a descriptor")),
         };
         let (worker, mut receiver) = channel::split(theirs, MAX_TO_WORKER).expect("two halves");

@@ -15,6 +15,10 @@ use super::layout::{Malformed, Reader, Writer};
 use super::ticket::{QuestionId, Ticket};
 use crate::ca::PublicKey;
 
+/// The version of the layout: the program's, since settings have the layout of their program, and a
+/// number. Raise the number when a message changes between two releases.
+pub(crate) const LAYOUT_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+1");
+
 /// Longest message to the monitor: a rejection with its text.
 pub(crate) const MAX_TO_MONITOR: usize = 64 * 1024;
 /// Longest message to the worker: a failed reload with all its problems.
