@@ -91,7 +91,7 @@ async fn k2_nothing_is_sent_to_a_listener_of_an_untrusted_user() {
     let uid = mine.peer_cred().expect("credentials").uid();
     if uid == 0 {
         eprintln!(
-            "cannot run here: k2_nothing_is_sent_to_a_listener_of_an_untrusted_user: needs a user other than root"
+            "cannot run here: client::k2_nothing_is_sent_to_a_listener_of_an_untrusted_user: needs a user other than root"
         );
         return;
     }

@@ -50,7 +50,8 @@ fn is_inside(test: &str) -> bool {
         launcher.push("--map-root-user");
     }
     launcher.extend(["--net", "sh", "-c", &script]);
-    if let Err(error) = run_alone(&format!("machine::{test}"), &launcher) {
+    let test = format!("machine::{test}");
+    if let Err(error) = run_alone(&test, &launcher) {
         let why = error.lines().next().unwrap_or_default();
         print_line(&format!(
             "cannot run here: {test}: needs a root that may make a network, or a user that may: {why}"
