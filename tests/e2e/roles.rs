@@ -195,6 +195,9 @@ fn l15_a_handover_that_fails_or_is_confirmed_late_becomes_a_stop() {
             .config(&config)
             .env("NOTIFY_SOCKET", "/nonexistent/notify")
             .start();
+        // The worker logs that it is ready before it reports that to the monitor, which leaves only a
+        // ready worker. An answer to a reload shows that the monitor has the report.
+        assert_eq!(daemon.reload().status, 200);
         let pid = i32::try_from(daemon.worker()).expect("a process id");
         let pid = Pid::from_raw(pid);
         if late {
