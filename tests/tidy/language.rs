@@ -47,7 +47,7 @@ fn banned(line: &str) -> Vec<&'static str> {
         .copied()
         .filter(|wanted| has_word(wanted))
         .collect();
-    // `is None` is code, and `that is no longer` is plain.
+    // These two contain a banned phrase and are not banned: the first is code.
     let prose = line.replace("is None", "").to_lowercase();
     let prose = prose.replace("that is no longer", "");
     found.extend(PHRASES.iter().filter(|phrase| has_phrase(&prose, phrase)));

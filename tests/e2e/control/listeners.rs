@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const VARIABLE: &str = "CODEX_NETWORK_PROXY_CONTROL";
 
-/// A proxy of `nobody`, in that user's runtime directory.
+/// A proxy that runs as an ordinary user, with its files in that user's runtime directory.
 struct UsersProxy {
     runtime: TempDir,
     _program: StartScript,
@@ -25,7 +25,7 @@ struct UsersProxy {
     socket: PathBuf,
 }
 
-/// The directory of its control socket.
+/// The directory of the control socket of a [`UsersProxy`].
 #[derive(Clone, Copy)]
 enum SocketDirectory {
     /// Below the runtime directory, as the configuration says.

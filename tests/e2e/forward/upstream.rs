@@ -132,7 +132,7 @@ fn connections(hint: &'static str, pause: Duration) -> usize {
     let mut client = setup.client();
     let request = setup.message("POST", "allowed.test", "/", &["Content-Length: 0"]);
     assert_eq!(client.exchange(&request).status, 200);
-    // Not a synchronisation: the test is about the age of the connection.
+    // The test is about time: the connection must reach this age.
     std::thread::sleep(pause);
     assert_eq!(client.exchange(&request).status, 200);
     setup.origin.connections()

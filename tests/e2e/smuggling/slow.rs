@@ -52,7 +52,7 @@ fn c5_every_later_request_has_the_same_timeout() {
     let setup = quick_headers();
     let mut client = setup.client();
     assert_eq!(client.exchange(&setup.get("allowed.test", "/")).status, 200);
-    // Not a synchronisation: an idle connection may wait for longer than a head may take.
+    // The test is about time: an idle connection may wait for longer than a head may take.
     thread::sleep(Duration::from_millis(600));
     assert_eq!(client.exchange(&setup.get("allowed.test", "/")).status, 200);
     client.send("GET ");

@@ -66,8 +66,8 @@ impl StartScript {
         ))
     }
 
-    /// As an ordinary user: `nobody` if root runs the tests. `program` is a copy that all users may
-    /// run.
+    /// Starts `program` as an ordinary user. If root runs the tests, this user is `nobody`, so every
+    /// user must be able to run `program`.
     pub fn as_ordinary_user(program: &Path) -> Self {
         let program = program.display();
         if !machine::is_root() {

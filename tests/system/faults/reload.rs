@@ -39,7 +39,7 @@ fn kill_at_each_step(
         service.configure(&of_step(step));
         let was_told = thread::scope(|scope| {
             let reload = scope.spawn(|| request(&service));
-            // This sleep waits for nothing: it chooses the moment of the fault.
+            // The test is about time: the fault comes at this moment of the reload.
             thread::sleep(Duration::from_millis(20 + delay));
             service
                 .machine()

@@ -33,7 +33,7 @@ fn kill_at_each_step(victim: Victim) {
         let mut tunnel = service.tunnel("allowed.test", &origin);
         thread::scope(|scope| {
             let restart = scope.spawn(|| service.systemctl(&["restart", SERVICE]));
-            // This sleep waits for nothing: it chooses the moment of the fault.
+            // The test is about time: the fault comes at this moment of the restart.
             thread::sleep(Duration::from_millis(delay));
             let pid = match victim {
                 Victim::FirstWorker => Some(first),

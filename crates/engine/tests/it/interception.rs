@@ -74,10 +74,7 @@ async fn m1_in_full_mode_the_client_sees_the_origins_own_certificate() {
 async fn m1_in_limited_mode_the_client_sees_a_certificate_of_the_proxys() {
     let scene = Scene::new(LIMITED, &["http/1.1"]).await;
     let direct = scene.direct(scene.origin_ca.client(&[])).await;
-    let through = scene
-        .tls("origin.test:443", "origin.test", scene.ca.client(&[]))
-        .await
-        .expect("a session with the proxy");
+    let through = scene.session(&[]).await;
     let certificate = |stream: &TlsStream<TcpStream>| {
         let chain = stream.get_ref().1.peer_certificates();
         chain.and_then(<[_]>::first).cloned()
@@ -101,10 +98,7 @@ async fn m6_the_client_is_offered_the_protocol_of_the_origin() {
         (&["http/1.1"], &[], "HTTP/1.1"),
     ] {
         let scene = Scene::new(LIMITED, origin).await;
-        let stream = scene
-            .tls("origin.test:443", "origin.test", scene.ca.client(client))
-            .await
-            .expect("a session with the proxy");
+        let stream = scene.session(client).await;
         let answer = match wanted {
             "HTTP/2.0" => ask(stream, over_http2("GET")).await,
             _ => ask(stream, request("GET", "/path")).await,
@@ -143,14 +137,7 @@ async fn p7_socks5_to_443_is_intercepted_like_connect() {
 async fn p7_inside_limited_mode_only_reads() {
     for protocol in ["h2", "http/1.1"] {
         let scene = Scene::new(LIMITED, &[protocol]).await;
-        let stream = scene
-            .tls(
-                "origin.test:443",
-                "origin.test",
-                scene.ca.client(&[protocol]),
-            )
-            .await
-            .expect("a session with the proxy");
+        let stream = scene.session(&[protocol]).await;
         let answer = match protocol {
             "h2" => ask(stream, over_http2("POST")).await,
             _ => ask(stream, request("POST", "/path")).await,
@@ -174,10 +161,7 @@ async fn p7_inside_limited_mode_only_reads() {
 async fn p7_a_refused_upload_over_http2_is_taken_to_its_end() {
     const PARTS: usize = 32;
     let scene = Scene::new(LIMITED, &["h2"]).await;
-    let stream = scene
-        .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
-        .await
-        .expect("a session with the proxy");
+    let stream = scene.session(&["h2"]).await;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .expect("HTTP/2");
@@ -203,10 +187,7 @@ async fn p7_a_refused_upload_over_http2_is_taken_to_its_end() {
 async fn m7_another_authority_is_misdirected() {
     let scene = Scene::new(LIMITED, &["http/1.1"]).await;
     for uri in ["https://other.test/", "http://origin.test/"] {
-        let stream = scene
-            .tls("origin.test:443", "origin.test", scene.ca.client(&[]))
-            .await
-            .expect("a session with the proxy");
+        let stream = scene.session(&[]).await;
         let answer = ask(stream, request("GET", uri)).await;
         assert_eq!(answer.status(), 421, "{uri}");
     }
@@ -432,14 +413,7 @@ async fn h12_tls_goes_through_the_upstream_proxy_intercepted_or_not() {
         for protocol in ["h2", "http/1.1"] {
             let origin = &["h2", "http/1.1"];
             let scene = Scene::behind(LIMITED, origin, Some(scheme)).await;
-            let stream = scene
-                .tls(
-                    "origin.test:443",
-                    "origin.test",
-                    scene.ca.client(&[protocol]),
-                )
-                .await
-                .expect("a session with the proxy");
+            let stream = scene.session(&[protocol]).await;
             let (request, version) = match protocol {
                 "h2" => (over_http2("GET"), "HTTP/2.0"),
                 _ => (request("GET", "/path"), "HTTP/1.1"),
@@ -531,10 +505,7 @@ async fn m9_a_hook_looks_at_the_fields_that_the_origin_reads() {
 #[tokio::test]
 async fn p11_a_connection_that_drains_still_ends_when_it_is_forbidden() {
     let scene = Scene::new(LIMITED_LOCAL, &["http/1.1"]).await;
-    let mut stream = scene
-        .tls("origin.test:443", "origin.test", scene.ca.client(&[]))
-        .await
-        .expect("a session with the proxy");
+    let mut stream = scene.session(&[]).await;
     let head = b"GET /never HTTP/1.1\r\nHost: origin.test\r\n\r\n";
     stream.write_all(head).await.expect("a request");
     let recorded = || {
@@ -573,10 +544,7 @@ async fn h1_a_silent_http2_client_is_not_kept() {
             "{LIMITED}[daemon.limits]\nidle_timeout = \"200ms\"\nheader_timeout = \"200ms\"\n"
         );
         let scene = Scene::new(&limits, &["h2"]).await;
-        let mut stream = scene
-            .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
-            .await
-            .expect("a session with the proxy");
+        let mut stream = scene.session(&["h2"]).await;
         stream.write_all(bytes).await.expect("a preface");
         ended(&mut stream).await;
     }
@@ -587,10 +555,7 @@ async fn h1_a_silent_http2_client_is_not_kept() {
 #[tokio::test]
 async fn m6_an_origin_without_alpn_gets_http_1_1() {
     let scene = Scene::new(LIMITED, &[]).await;
-    let stream = scene
-        .tls("origin.test:443", "origin.test", scene.ca.client(&["h2"]))
-        .await
-        .expect("a session with the proxy");
+    let stream = scene.session(&["h2"]).await;
     let answer = ask(stream, over_http2("GET")).await;
     assert_eq!(answer.body(), "GET /path HTTP/1.1 None None");
 }

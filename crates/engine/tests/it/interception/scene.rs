@@ -133,6 +133,13 @@ impl Scene {
         TlsConnector::from(client).connect(name, stream).await
     }
 
+    /// A session with the proxy for the origin. The client offers these protocols in ALPN.
+    pub(crate) async fn session(&self, protocols: &[&str]) -> TlsStream<TcpStream> {
+        let client = self.ca.client(protocols);
+        let session = self.tls("origin.test:443", "origin.test", client).await;
+        session.expect("a session with the proxy")
+    }
+
     /// TLS with the origin itself.
     pub(crate) async fn direct(&self, client: Arc<ClientConfig>) -> TlsStream<TcpStream> {
         let stream = doors::connect(self.origin).await;
