@@ -6,6 +6,7 @@
 //! it.
 
 mod control;
+mod door_threads;
 mod doors;
 mod issuer;
 mod link;
@@ -56,13 +57,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
         bail!("the monitor sent no settings");
     };
     let started = start(&mut first).and_then(|started| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        Ok((started, runtime))
+        let doors = door_threads::start().context("cannot start the threads of the doors")?;
+        Ok((started, runtime, doors))
     });
-    let (started, runtime) = match started {
+    let (started, runtime, door_runtimes) = match started {
         Ok(started) => started,
         Err(error) => {
             link.send(ToMonitor::Rejected {
@@ -89,7 +91,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
         answers.close();
     });
-    runtime.block_on(serve(link, issuer, owners, *first, started, orders_out))
+    let parts = EngineParts {
+        runtimes: door_runtimes,
+        blocked_base: first.message.blocked_base,
+        issuer: Some(Arc::<MonitorIssuer>::clone(&issuer)),
+        // On other systems the monitor cannot find out.
+        client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
+        ..EngineParts::default()
+    };
+    runtime.block_on(serve(link, issuer, parts, *first, started, orders_out))
 }
 
 /// A worker without privilege.
@@ -128,7 +138,7 @@ fn start(first: &mut StartSettings) -> anyhow::Result<Started> {
 async fn serve(
     link: Arc<link::Link>,
     issuer: Arc<MonitorIssuer>,
-    owners: Arc<Owners>,
+    parts: EngineParts,
     first: StartSettings,
     started: Started,
     mut incoming: mpsc::Receiver<Order>,
@@ -139,7 +149,7 @@ async fn serve(
         reloader,
         doors,
         control,
-    } = match open(&link, &issuer, owners, first, started) {
+    } = match open(&link, &issuer, parts, first, started) {
         Ok(serving) => serving,
         Err(error) => {
             link.send(ToMonitor::Rejected {
@@ -193,7 +203,7 @@ struct Serving {
 fn open(
     link: &Arc<link::Link>,
     issuer: &Arc<MonitorIssuer>,
-    owners: Arc<Owners>,
+    mut parts: EngineParts,
     first: StartSettings,
     started: Started,
 ) -> anyhow::Result<Serving> {
@@ -211,14 +221,7 @@ fn open(
     let mut settings = loaded.settings;
     close_if_unusable(&mut settings, message.fallback);
     issuer.use_ca(new.supplied.files.ca.as_deref());
-    let parts = EngineParts {
-        supplied: new.supplied,
-        blocked_base: message.blocked_base,
-        issuer: Some(Arc::<MonitorIssuer>::clone(issuer)),
-        // On other systems the monitor cannot find out.
-        client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
-        ..EngineParts::default()
-    };
+    parts.supplied = new.supplied;
     let engine = Engine::new(Arc::new(settings), parts)?;
     if let Some(mode) = message.mode {
         match engine.set_mode(mode.into()) {

@@ -1,7 +1,8 @@
-//! Accepts clients: one loop for each listener. A loop ends only with its listener.
+//! Accepts clients: for each listener, one loop on each runtime that serves it. A loop ends only with
+//! its listener.
 //!
-//! A shortage of descriptors or memory is not fatal. The loop backs off, logs the shortage once,
-//! and logs again when it is over. At `max_connections`, clients are accepted into the waiting room
+//! A shortage of descriptors or memory is not fatal. The loop backs off. The loops of a listener log the
+//! shortage once, and log again when it is over. At `max_connections`, clients are accepted into the waiting room
 //! of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
 
 use std::io;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +40,22 @@ enum AcceptFailure {
     Other,
 }
 
-/// A listener, and the limits for its connections.
+/// The log lines about a listener, which all its loops share.
+#[derive(Debug, Default)]
+pub(crate) struct AcceptLog {
+    /// When the limit of connections was last logged.
+    limit_logged_at: Mutex<Option<Instant>>,
+    trouble: Mutex<Trouble>,
+}
+
+/// The loops that cannot accept now.
+#[derive(Debug, Default)]
+struct Trouble {
+    loops: usize,
+    failures: u64,
+}
+
+/// One loop of a listener, and the limits for its connections.
 pub(crate) struct Accept {
     pub(crate) listener: TcpListener,
     /// The listener's name in messages.
@@ -51,30 +68,29 @@ pub(crate) struct Accept {
     pub(crate) bounds: BoundsInForce,
     /// Marks the address as our own (SPEC P6) while a connection that it accepted is open.
     pub(crate) own: Arc<OwnListener>,
+    pub(crate) log: Arc<AcceptLog>,
 }
 
 impl Accept {
     /// Accepts until it is stopped or the drain begins. Serves each admitted connection in a task of
     /// its own.
-    pub(crate) async fn run<S, F>(self, serve: S)
+    pub(crate) async fn run<S, F>(self, serve: Arc<S>)
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let serve = Arc::new(serve);
-        let mut backing_off: Option<(Duration, u64)> = None;
-        let mut logged_at = None;
+        let mut backing_off: Option<Duration> = None;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.drain.begun() => return,
-                accepted = self.next(&mut logged_at) => accepted,
+                accepted = self.next() => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
-                    if let Some((_, failures)) = backing_off.take() {
-                        tracing::info!(door = self.door, failures, "accepting again");
+                    if backing_off.take().is_some() {
+                        self.log.accepts_again(self.door);
                     }
                     // Nagle's algorithm would only delay small pieces that the peer waits for.
                     let _ = stream.set_nodelay(true);
@@ -110,11 +126,10 @@ impl Accept {
                     if failure == AcceptFailure::Client {
                         continue;
                     }
-                    let (wait, failures) = backing_off.unwrap_or((MIN_BACK_OFF, 0));
-                    if failures == 0 {
-                        tracing::error!(door = self.door, %error, trouble = ?failure, "cannot accept clients; trying again until it works");
-                    }
-                    backing_off = Some(((wait * 2).min(MAX_BACK_OFF), failures + 1));
+                    self.log
+                        .failed(self.door, &error, failure, backing_off.is_none());
+                    let wait = backing_off.unwrap_or(MIN_BACK_OFF);
+                    backing_off = Some((wait * 2).min(MAX_BACK_OFF));
                     tokio::time::sleep(wait).await;
                 }
             }
@@ -122,18 +137,10 @@ impl Accept {
     }
 
     /// Accepts the next client, as soon as the waiting room has room.
-    async fn next(&self, logged_at: &mut Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let limit = (self.bounds)().slots;
         if self.admission.open() >= limit {
-            let quiet = logged_at.is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL);
-            if !quiet {
-                *logged_at = Some(Instant::now());
-                tracing::warn!(
-                    door = self.door,
-                    limit,
-                    "at the limit of connections: further clients wait"
-                );
-            }
+            self.log.at_limit(self.door, limit);
             self.admission.may_accept().await;
         }
         self.listener.accept().await
@@ -147,6 +154,47 @@ impl Accept {
             self.address
         };
         ConnectionHandle::new(client, local)
+    }
+}
+
+impl AcceptLog {
+    fn at_limit(&self, door: &'static str, limit: usize) {
+        let mut logged_at = self.limit_logged_at.lock();
+        if logged_at.is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL) {
+            return;
+        }
+        *logged_at = Some(Instant::now());
+        tracing::warn!(
+            door,
+            limit,
+            "at the limit of connections: further clients wait"
+        );
+    }
+
+    /// Notes a failure of a loop. `is_first`: the loop accepted before.
+    fn failed(
+        &self,
+        door: &'static str,
+        error: &io::Error,
+        failure: AcceptFailure,
+        is_first: bool,
+    ) {
+        let mut trouble = self.trouble.lock();
+        if trouble.loops == 0 {
+            tracing::error!(door, %error, trouble = ?failure, "cannot accept clients; trying again until it works");
+        }
+        trouble.loops += usize::from(is_first);
+        trouble.failures += 1;
+    }
+
+    /// Notes that a loop has accepted after a failure.
+    fn accepts_again(&self, door: &'static str) {
+        let mut trouble = self.trouble.lock();
+        trouble.loops -= 1;
+        if trouble.loops == 0 {
+            let failures = std::mem::take(&mut trouble.failures);
+            tracing::info!(door, failures, "accepting again");
+        }
     }
 }
 

@@ -11,10 +11,11 @@ use codex_network_config::{
 };
 use codex_network_policy::{LocalAddresses, Mode, UnixSocketSupport};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::Accept;
+use crate::accept::{Accept, AcceptLog};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
 use crate::blocked::{BlockedEntry, BlockedLog};
@@ -41,6 +42,8 @@ use crate::{doors, http, socks5};
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
+    /// See [`EngineParts::runtimes`].
+    runtimes: Arc<[Handle]>,
 }
 
 /// The parts of an engine besides its settings. The defaults are those of the service.
@@ -66,6 +69,10 @@ pub struct EngineParts {
     /// Refused requests are numbered from this number on. An owner that replaces one engine by another
     /// passes a number above all numbers of the first engine, so that they keep rising.
     pub blocked_base: u64,
+    /// The runtimes that serve the doors. Each one accepts from every door, and an accepted connection stays
+    /// on its runtime to its end, with the connections to origins that it uses. Single-threaded runtimes
+    /// therefore never pass work between threads. Empty: the runtime that opens a door serves it.
+    pub runtimes: Vec<Handle>,
     /// Decides about hosts that are on neither list (SPEC P8). `None`: they are refused.
     pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
     /// How long the decider may take.
@@ -161,6 +168,7 @@ impl Default for EngineParts {
             audit: Arc::new(TracingAudit),
             clock: Arc::new(SystemClock),
             blocked_base: 0,
+            runtimes: Vec::new(),
             decider: None,
             decider_timeout: decider::DEFAULT_TIMEOUT,
             blocked_observer: None,
@@ -241,33 +249,48 @@ impl Engine {
         };
         Ok(Self {
             shared: Arc::new(shared),
+            runtimes: parts.runtimes.into(),
         })
     }
 
-    /// Opens a door on a bound listener, which keeps its address. Call it inside a tokio runtime.
+    /// Opens a door on a bound listener, which keeps its address. Call it inside a tokio runtime, which
+    /// serves the door unless the engine has [runtimes](EngineParts::runtimes) of its own.
     ///
     /// # Errors
     ///
     /// Returns an error if the listener cannot be made non-blocking or has no address.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the engine takes the listener over; its owner must not use it any more"
+    )]
     pub fn open(&self, door: Door, listener: std::net::TcpListener) -> io::Result<Listening> {
-        let admission = Arc::clone(&self.shared.admission);
+        let admission = &self.shared.admission;
         let bounds = self.bounds(None);
+        let here = [Handle::current()];
+        let runtimes = if self.runtimes.is_empty() {
+            &here
+        } else {
+            &*self.runtimes
+        };
         let shared = Arc::clone(&self.shared);
+        let name = door.as_str();
         match door {
             Door::Http => self.listen(
-                door.as_str(),
-                listener,
+                name,
+                &listener,
                 admission,
-                bounds,
+                &bounds,
+                runtimes,
                 move |stream, address, connection| {
                     doors::serve_http(Arc::clone(&shared), stream, address, connection)
                 },
             ),
             Door::Socks5 => self.listen(
-                door.as_str(),
-                listener,
+                name,
+                &listener,
                 admission,
-                bounds,
+                &bounds,
+                runtimes,
                 move |stream, address, connection| {
                     doors::serve_socks5(Arc::clone(&shared), stream, address, connection)
                 },
@@ -288,7 +311,7 @@ impl Engine {
         })
     }
 
-    /// Opens a listener of the owner's own beside the doors. It accepts and drains like a door, and
+    /// Opens a listener of the owner's own beside the doors, on the runtime of the caller. It accepts and drains like a door, and
     /// no request can reach it through a door. It has `limit` connections of its own, so that it
     /// answers when the doors are full. They are shared among users like those of the doors.
     /// `serve` uses the handle to mark a request in hand.
@@ -296,6 +319,10 @@ impl Engine {
     /// # Errors
     ///
     /// The same as [`open`](Self::open).
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the engine takes the listener over; its owner must not use it any more"
+    )]
     pub fn open_beside<S, F>(
         &self,
         name: &'static str,
@@ -314,15 +341,19 @@ impl Engine {
             self.shared.drain.clone(),
             Arc::clone(shortages),
         );
-        self.listen(name, listener, admission, self.bounds(Some(limit)), serve)
+        let bounds = self.bounds(Some(limit));
+        let here = [Handle::current()];
+        self.listen(name, &listener, &admission, &bounds, &here, serve)
     }
 
+    /// Accepts from a listener on each of these runtimes.
     fn listen<S, F>(
         &self,
         door: &'static str,
-        listener: std::net::TcpListener,
-        admission: Arc<Admission>,
-        bounds: BoundsInForce,
+        listener: &std::net::TcpListener,
+        admission: &Arc<Admission>,
+        bounds: &BoundsInForce,
+        runtimes: &[Handle],
         serve: S,
     ) -> io::Result<Listening>
     where
@@ -330,22 +361,30 @@ impl Engine {
         F: Future<Output = ()> + Send + 'static,
     {
         listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let own = Arc::new(self.own_listeners().add(address));
-        let drain = self.shared.drain.clone();
-        let accept = Accept {
-            listener,
-            door,
-            stop: stop.clone(),
-            drain,
-            address,
-            admission,
-            bounds,
-            own: Arc::clone(&own),
-        };
-        self.shared.drain.spawn(accept.run(serve));
+        let (serve, log) = (Arc::new(serve), Arc::<AcceptLog>::default());
+        let mut loops = Vec::with_capacity(runtimes.len());
+        for runtime in runtimes {
+            let _entered = runtime.enter();
+            let accept = Accept {
+                listener: TcpListener::from_std(listener.try_clone()?)?,
+                door,
+                stop: stop.clone(),
+                drain: self.shared.drain.clone(),
+                address,
+                admission: Arc::clone(admission),
+                bounds: Arc::clone(bounds),
+                own: Arc::clone(&own),
+                log: Arc::clone(&log),
+            };
+            loops.push((runtime, accept));
+        }
+        for (runtime, accept) in loops {
+            let _entered = runtime.enter();
+            self.shared.drain.spawn(accept.run(Arc::clone(&serve)));
+        }
         Ok(Listening {
             address,
             stop,

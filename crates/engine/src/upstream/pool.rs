@@ -1,9 +1,10 @@
 //! Upstream HTTP connections between two requests.
 //!
 //! The key of a kept connection is the authority that it was vetted for, or the file of its unix socket,
-//! together with the generation of the settings, name servers and roots that vetted it. After a change the
-//! pool gives out no older connection, so none carries a request to a destination that the new policy would
-//! refuse to dial. [`Lease`](super::Lease) decides whether a connection is kept after its request.
+//! together with the runtime that serves it and with the generation of the settings, name servers and roots
+//! that vetted it. After a change the pool gives out no older connection, so none carries a request to a
+//! destination that the new policy would refuse to dial. [`Lease`](super::Lease) decides whether a connection
+//! is kept after its request.
 //!
 //! A task closes the connections whose time is over. It runs only while connections are kept.
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use codex_network_policy::Authority;
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -49,11 +51,13 @@ enum Secrets {
     Never,
 }
 
-/// The peer of a connection, and the protocol on it.
+/// The peer of a connection, the protocol on it, and where it is served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     peer: Peer,
     wire: Wire,
+    /// The runtime that serves the connection. On another one, each of its bytes would wake two threads.
+    runtime: Id,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +97,7 @@ impl Checkout {
             key: Key {
                 peer: Peer::Host(authority.clone()),
                 wire,
+                runtime: Handle::current().id(),
             },
             generation: generation.connections(),
             secrets: if hooks.has(&authority.host) {
@@ -118,6 +123,7 @@ impl Checkout {
             key: Key {
                 peer: Peer::UnixSocket(permit.socket().identity().clone()),
                 wire: Wire::Plain,
+                runtime: Handle::current().id(),
             },
             generation: permit.generation().connections(),
             secrets: Secrets::Never,

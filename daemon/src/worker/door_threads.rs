@@ -1,0 +1,28 @@
+//! The threads that serve the doors: one for each core, each with a runtime of its own.
+//!
+//! A connection stays on the thread that accepted it, so nothing is passed between threads while it is served.
+//! The worker's first thread serves the control socket and the admin API, and carries out the monitor's
+//! orders. A long reload therefore delays no client.
+
+use std::{io, thread};
+
+use tokio::runtime::{Builder, Handle};
+
+/// Starts the threads. They run until the process ends.
+///
+/// # Errors
+///
+/// Returns the system's error if a runtime or a thread cannot be made.
+pub(super) fn start() -> io::Result<Vec<Handle>> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (0..cores).map(start_one).collect()
+}
+
+fn start_one(number: usize) -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name(format!("doors-{number}"))
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(handle)
+}
