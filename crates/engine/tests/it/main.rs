@@ -9,6 +9,7 @@ mod interception;
 #[cfg(target_os = "linux")]
 mod machine;
 mod own;
+mod runtimes;
 mod shares;
 mod unix_socket_flows;
 mod unix_sockets;
