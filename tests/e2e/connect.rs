@@ -4,4 +4,5 @@
 mod answers;
 mod bytes;
 mod ends;
+mod kept;
 mod own;

@@ -425,7 +425,7 @@ impl Session {
         let (mut stream, stop) = client.into_parts();
         let door = self.role.door();
         let answer = match stop {
-            None | Some(StopCause::Idle | StopCause::Finished) => None,
+            None | Some(StopCause::Idle | StopCause::Finished | StopCause::TunnelBytes) => None,
             Some(StopCause::Malformed(error)) => {
                 self.log_malformed(&error);
                 Some(respond::malformed(error.status(), &error))

@@ -71,8 +71,6 @@ fn h5_a_block_of_connect_has_the_decision_and_a_sentence() {
         assert_eq!(lines[0], format!("CODEX_NETWORK_POLICY_DECISION {json}"));
         assert!(lines[1].starts_with(sentence), "{text}");
         assert_eq!(lines.len(), 2, "{text}");
-        // Bytes after the CONNECT were not meant for the proxy.
-        client.expect_closed();
         let entry = setup.daemon.wait_for_blocked(|entry| entry["host"] == host);
         assert_eq!(
             [&entry["protocol"], &entry["method"]],
@@ -161,7 +159,6 @@ fn h8_upstream_failures_name_whose_fault_they_are() {
             format!("{host}:{port}: {what}. The proxy allowed the request; the fault lies");
         assert!(answer.text().starts_with(&wanted), "{}", answer.text());
         assert!(status == 502 || begun.elapsed().as_millis() >= 300);
-        client.expect_closed();
     }
     assert!(daemon.blocked().is_empty());
 }

@@ -46,7 +46,31 @@ fuzz_target!(|input: &[u8]| {
     } else {
         assert!(matches!(position, Position::InHead | Position::BetweenMessages));
     }
+    resumes_only_behind_a_connect(stream);
 });
+
+/// After the refusal of a CONNECT the next request begins directly behind its head, or not at all. It is
+/// checked as the first one of a connection is.
+fn resumes_only_behind_a_connect(stream: &[u8]) {
+    let mut framing = Framing::new(MAX_HEAD_BYTES);
+    for (at, byte) in stream.iter().enumerate() {
+        if framing.scan(&[*byte]).is_err() {
+            return;
+        }
+        if framing.is_at_connect_end() {
+            assert_eq!(framing.position(), Position::Opaque);
+            assert!(stream[..=at].ends_with(b"\r\n\r\n"));
+            let behind = &stream[at + 1..];
+            let mut late = Framing::new(MAX_HEAD_BYTES);
+            assert_eq!(late.scan(stream), Ok(()));
+            assert_eq!(late.resume(), behind.is_empty());
+            assert!(framing.resume());
+            assert_eq!(framing.scan(behind), Framing::new(MAX_HEAD_BYTES).scan(behind));
+            return;
+        }
+        assert!(!framing.resume());
+    }
+}
 
 /// The accepted bytes of a stream in parts of this size, the parse error after them, and the position of
 /// the stream.

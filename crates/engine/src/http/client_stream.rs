@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{Framing, FramingError, Position};
 use super::interim::InterimQueue;
-use super::request_state::{RequestState, UpgradeState};
+use super::request_state::{ConnectState, RequestState, UpgradeState};
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
 
@@ -43,6 +43,8 @@ pub(super) enum StopCause {
     Idle,
     /// The client has closed its sending side behind a whole request.
     Finished,
+    /// Behind a CONNECT that was refused came bytes that were meant for the tunnel.
+    TunnelBytes,
 }
 
 /// The client's end of a connection: a socket, or TLS over one.
@@ -84,6 +86,8 @@ pub(super) struct ClientStream<S> {
     connection: ConnectionHandle,
     /// The interim answer that is partly written.
     partial: Bytes,
+    /// Whether the last head was that of a CONNECT that was refused.
+    behind_refused_connect: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +122,7 @@ impl<S: ClientEnd> ClientStream<S> {
             interim,
             connection,
             partial: Bytes::new(),
+            behind_refused_connect: false,
         }
     }
 
@@ -153,7 +158,10 @@ impl<S: ClientEnd> ClientStream<S> {
     /// Ends the stream for hyper. A malformed byte or an end behind a request in hand waits until that
     /// request has been answered: hyper takes the end of the stream for a client that is gone.
     fn poll_end(&mut self, stop: StopCause, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !matches!(stop, StopCause::Malformed(_) | StopCause::Finished) {
+        if !matches!(
+            stop,
+            StopCause::Malformed(_) | StopCause::Finished | StopCause::TunnelBytes
+        ) {
             return Poll::Ready(Ok(()));
         }
         self.request_state.wake_when_inactive(cx);
@@ -208,6 +216,24 @@ impl<S: ClientEnd> ClientStream<S> {
             next.as_mut().reset(Instant::now() + RESET_CHECK_INTERVAL);
         }
         Ok(())
+    }
+
+    /// Checks, just before a refusal of a CONNECT is written, that the client has sent nothing behind the
+    /// CONNECT. Bytes that it sent without waiting for the answer were meant for the tunnel, and another
+    /// party may have chosen them, so they must not be read as a request (RFC 9931).
+    fn check_refused_connect(&mut self) {
+        if self.request_state.connect() != ConnectState::Refused {
+            return;
+        }
+        self.request_state.set_connect(ConnectState::None);
+        self.behind_refused_connect = true;
+        let socket = SockRef::from(self.stream.socket());
+        let has_bytes = socket
+            .peek(&mut [std::mem::MaybeUninit::uninit()])
+            .is_ok_and(|length| length > 0);
+        if has_bytes || !self.framing.resume() {
+            self.stop = Some(StopCause::TunnelBytes);
+        }
     }
 
     /// A client that takes bytes is not idle.
@@ -295,6 +321,7 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.check_refused_connect();
         if let Some(stop) = this.stop {
             return this.poll_end(stop, cx);
         }
@@ -331,9 +358,23 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
             if let Err(cut) = this.framing.scan(&buf.filled()[before..]) {
                 this.stop = Some(match this.framing.position() {
                     Position::InBody => StopCause::BrokenContent(cut.error),
+                    // A client that does not wait for the answer to a CONNECT: its bytes arrived after
+                    // the refusal.
+                    _ if this.behind_refused_connect && !this.framing.has_request_line() => {
+                        StopCause::TunnelBytes
+                    }
                     _ => StopCause::Malformed(cut.error),
                 });
                 buf.set_filled(before + cut.accepted);
+            }
+            this.behind_refused_connect = false;
+            if this.framing.position() == Position::Opaque {
+                this.request_state
+                    .set_connect(if this.framing.is_at_connect_end() {
+                        ConnectState::Last
+                    } else {
+                        ConnectState::None
+                    });
             }
             this.request_state
                 .note_pathless(this.framing.take_pathless());
@@ -357,6 +398,7 @@ impl<S: ClientEnd> AsyncWrite for ClientStream<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.flushed = false;
+        self.check_refused_connect();
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }
@@ -371,6 +413,7 @@ impl<S: ClientEnd> AsyncWrite for ClientStream<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.flushed = false;
+        self.check_refused_connect();
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }

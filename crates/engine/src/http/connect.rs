@@ -1,4 +1,5 @@
-//! CONNECT: dial first, then answer (SPEC H8). A 200 means that the other end is connected.
+//! CONNECT: dial first, then answer (SPEC H8). A 200 means that the other end is connected. After another
+//! answer the client may send its next request, if it has waited for that answer.
 
 use bytes::Bytes;
 use codex_network_policy::RequestKind;
@@ -11,8 +12,7 @@ use crate::client::Client;
 use crate::incoming::Incoming;
 use crate::respond::{self, RefusalFormat};
 
-/// Carries out a CONNECT. A failed one is the last request of its connection: what the client sent
-/// behind it was meant for the tunnel, and its framing was not checked.
+/// Carries out a CONNECT.
 pub(super) async fn answer(
     session: &Session,
     client: Client,
@@ -28,8 +28,8 @@ pub(super) async fn answer(
         match target::connect(request.uri(), request.headers(), session.connection.local()) {
             Ok(authority) => authority,
             Err(error) => {
-                let refused = session.refuse_target(&error, &generation, &attempt, request.uri());
-                return respond::closing(refused);
+                let answer = session.refuse_target(&error, &generation, &attempt, request.uri());
+                return respond::closing(answer);
             }
         };
     let permit = match shared
@@ -38,7 +38,9 @@ pub(super) async fn answer(
         .await
     {
         Ok(permit) => permit,
-        Err(refusal) => return respond::closing(respond::refusal(&refusal, RefusalFormat::Text)),
+        Err(refusal) => {
+            return refused(session, respond::refusal(&refusal, RefusalFormat::Text));
+        }
     };
     match shared.upstream.open(&permit).await {
         Ok(upstream) => {
@@ -48,7 +50,18 @@ pub(super) async fn answer(
         Err(failure) => {
             let authority = permit.authority();
             permit.flow().end(failure.ending());
-            respond::closing(respond::failure(&failure, authority, RefusalFormat::Text))
+            let answer = respond::failure(&failure, authority, RefusalFormat::Text);
+            refused(session, answer)
         }
+    }
+}
+
+/// The answer to a CONNECT that got no tunnel. It is the last one of its connection if the client has
+/// sent anything behind the CONNECT: that was meant for the tunnel, and its framing was not checked.
+fn refused(session: &Session, answer: Response<Bytes>) -> Response<Bytes> {
+    if session.request_state.refuse_connect() {
+        answer
+    } else {
+        respond::closing(answer)
     }
 }

@@ -54,8 +54,9 @@ pub(crate) enum Position {
     InHead,
     /// In content, its chunk framing, or its trailer section.
     InBody,
-    /// After the head of a CONNECT request. The following bytes belong to the tunnel, and the scanner no
-    /// longer checks them. So if the CONNECT is refused, the connection must be closed after the answer.
+    /// After the head of a CONNECT request. The following bytes belong to the tunnel, and the scanner does
+    /// not check them. If the CONNECT is refused, either the connection ends after the answer, or
+    /// [`Framing::resume`] begins the next request.
     Opaque,
 }
 
@@ -125,6 +126,9 @@ enum ScanState {
     ChunkEnd,
     /// The LF that must follow a CR.
     Lf(LineEnd),
+    /// Directly after the head of a CONNECT.
+    ConnectEnd,
+    /// Behind a CONNECT, after at least one byte that belongs to the tunnel.
     Opaque,
 }
 
@@ -223,7 +227,7 @@ impl Framing {
             (ScanState::Start(_) | ScanState::Lf(LineEnd::Empty(_)), _) => {
                 Position::BetweenMessages
             }
-            (ScanState::Opaque, _) => Position::Opaque,
+            (ScanState::ConnectEnd | ScanState::Opaque, _) => Position::Opaque,
             (_, MessagePart::Head) => Position::InHead,
             (_, MessagePart::Body) => Position::InBody,
         }
@@ -232,6 +236,27 @@ impl Framing {
     /// Whether a complete head has arrived on the connection. Empty lines do not count.
     pub(crate) fn has_had_head(&self) -> bool {
         self.had_head
+    }
+
+    /// Whether a whole request line has arrived since the last call of [`Self::take_pathless`].
+    pub(crate) fn has_request_line(&self) -> bool {
+        !self.pathless.is_empty()
+    }
+
+    /// Whether the head of a CONNECT was the last thing to arrive.
+    pub(crate) fn is_at_connect_end(&self) -> bool {
+        matches!(self.state, ScanState::ConnectEnd)
+    }
+
+    /// Makes the next byte the first one of another request, after the refusal of a CONNECT (RFC 9110
+    /// section 9.3.6). Does nothing, and returns false, unless [`Self::is_at_connect_end`]: bytes that
+    /// came behind the head were meant for the tunnel.
+    pub(crate) fn resume(&mut self) -> bool {
+        if !self.is_at_connect_end() {
+            return false;
+        }
+        self.state = self.next_message();
+        true
     }
 
     /// For each request line since the last call: whether it is `OPTIONS` for a URL without a path (RFC
@@ -244,7 +269,12 @@ impl Framing {
     /// limit, and at a byte that may change the state; `step` handles both.
     fn skip(&mut self, bytes: &[u8]) -> usize {
         match self.state {
-            ScanState::Opaque => bytes.len(),
+            ScanState::ConnectEnd | ScanState::Opaque => {
+                if !bytes.is_empty() {
+                    self.state = ScanState::Opaque;
+                }
+                bytes.len()
+            }
             ScanState::BodyLength(left) => {
                 let (taken, left) = take(left, bytes);
                 self.state = match left {
@@ -320,9 +350,10 @@ impl Framing {
                 _ => Err(FramingError::BareCr),
             },
             // `skip` consumes every byte in these states.
-            ScanState::BodyLength(_) | ScanState::ChunkData(_) | ScanState::Opaque => {
-                Ok(self.state)
-            }
+            ScanState::BodyLength(_)
+            | ScanState::ChunkData(_)
+            | ScanState::ConnectEnd
+            | ScanState::Opaque => Ok(self.state),
         }
     }
 
@@ -353,7 +384,7 @@ impl Framing {
         }
         self.had_head = true;
         if self.method == MethodKind::Connect {
-            return ScanState::Opaque;
+            return ScanState::ConnectEnd;
         }
         match self.content {
             BodyLength::Unspecified | BodyLength::Length(0) => self.next_message(),

@@ -23,6 +23,8 @@ struct RequestFlags {
     /// The task that waits for the end of a request, or for the result of an upgrade.
     waker: AtomicWaker,
     upgrade: AtomicU8,
+    /// [`ConnectState`].
+    connect: AtomicU8,
     /// For each request that hyper has not read yet, whether its URL has no path.
     pathless: Mutex<VecDeque<bool>>,
 }
@@ -37,6 +39,18 @@ pub(super) enum UpgradeState {
     Requested = 1,
     /// The protocol has changed: the bytes are no longer HTTP.
     Done = 2,
+}
+
+/// Whether HTTP goes on behind a CONNECT (RFC 9110 section 9.3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum ConnectState {
+    /// There is no CONNECT, or bytes have come behind it that were meant for the tunnel.
+    None = 0,
+    /// The head of a CONNECT was the last thing to arrive.
+    Last = 1,
+    /// The CONNECT is refused, and the connection stays open for the next request.
+    Refused = 2,
 }
 
 /// A request in hand, until its answer has been sent or abandoned and this is dropped.
@@ -112,6 +126,32 @@ impl RequestState {
             1 => UpgradeState::Requested,
             _ => UpgradeState::Done,
         }
+    }
+}
+
+impl RequestState {
+    /// Notes what has arrived behind the head of a CONNECT, or that HTTP goes on.
+    pub(super) fn set_connect(&self, state: ConnectState) {
+        self.0.connect.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// The state that was noted last.
+    pub(super) fn connect(&self) -> ConnectState {
+        match self.0.connect.load(Ordering::Relaxed) {
+            0 => ConnectState::None,
+            1 => ConnectState::Last,
+            _ => ConnectState::Refused,
+        }
+    }
+
+    /// Notes that the CONNECT in hand is refused. Returns whether the connection can carry another
+    /// request. If not, the answer must be its last one.
+    pub(super) fn refuse_connect(&self) -> bool {
+        let is_last = self.connect() == ConnectState::Last;
+        if is_last {
+            self.set_connect(ConnectState::Refused);
+        }
+        is_last
     }
 }
 

@@ -156,6 +156,46 @@ fn h1_the_position_is_right_between_any_two_bytes() {
     }
 }
 
+/// RFC 9110 section 9.3.6. A byte behind the CONNECT belongs to the tunnel, whatever it is.
+#[test]
+fn h8_a_stream_goes_on_only_directly_behind_a_connect() {
+    let connect = b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n";
+    let get = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+    let stream = [get, &connect[..], get].concat();
+    let behind = get.len() + connect.len();
+    for length in 0..=stream.len() {
+        for piece in [1, 7, stream.len()] {
+            let mut framing = Framing::new(LIMIT);
+            for part in stream[..length].chunks(piece) {
+                assert_eq!(framing.scan(part), Ok(()));
+            }
+            assert_eq!(framing.is_at_connect_end(), length == behind, "{length}");
+            assert_eq!(framing.resume(), length == behind, "{length}");
+            assert!(!framing.resume(), "once");
+            if length == behind {
+                assert_eq!(framing.position(), Position::BetweenMessages);
+                assert_eq!(framing.scan(connect), Ok(()));
+                assert!(framing.is_at_connect_end());
+            }
+        }
+    }
+}
+
+/// The scanner checks the next request as it checks the first one.
+#[test]
+fn h4_a_malformed_request_behind_a_refused_connect_is_an_error() {
+    for (sound, rest, error) in MALFORMED {
+        let mut framing = Framing::new(LIMIT);
+        framing
+            .scan(b"CONNECT a.test:443 HTTP/1.1\r\n\r\n")
+            .expect("a sound head");
+        assert!(framing.resume());
+        let stream = [latin1(sound), latin1(rest)].concat();
+        let first = framing.scan(&stream).expect_err(rest);
+        assert_eq!((first.accepted, first.error), (latin1(sound).len(), *error));
+    }
+}
+
 #[test]
 fn h1_the_largest_sizes_are_counted_and_not_looked_into() {
     for head in [
