@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use codex_network_config::{ResolvConf, ResolverFiles};
 use codex_network_files::ReadError;
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use hickory_resolver::{
     config::{
         ConnectionConfig, NameServerConfig, ResolveHosts, ResolverOpts, ServerOrderingStrategy,
@@ -208,13 +208,15 @@ impl DnsResolver {
         }
     }
 
-    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    /// The addresses of a name that needs no query.
+    fn without_query(&self, name: &str) -> Option<Vec<IpAddr>> {
         if is_localhost(name) {
-            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+            return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        if let Some(addresses) = self.hosts.0.get(name) {
-            return Ok(addresses.clone());
-        }
+        self.hosts.0.get(name).cloned()
+    }
+
+    async fn query(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let servers = match &*self.servers {
             Servers::Ready { servers, .. } => servers,
             Servers::Unknown(detail) => return Err(ResolveError::NoNameServer(detail.clone())),
@@ -248,7 +250,11 @@ impl DnsResolver {
 
 impl Resolve for DnsResolver {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
-        self.lookup(name).boxed()
+        // The query is a large future, which is not made for a name that needs none.
+        match self.without_query(name) {
+            Some(addresses) => ready(Ok(addresses)).boxed(),
+            None => self.query(name).boxed(),
+        }
     }
 }
 

@@ -397,7 +397,7 @@ pub(crate) fn proxy_for<'g>(
         Protocol::Socks5Udp => return None,
         Protocol::HttpConnect | Protocol::Https | Protocol::Socks5Tcp => ProxyUse::Tunnel,
     };
-    proxy::chosen(generation, authority, addresses, proxy_use)
+    proxy::chosen(generation, authority, addresses.iter().copied(), proxy_use)
 }
 
 /// The addresses of a host; at least one.

@@ -12,7 +12,10 @@ use futures_util::{
     stream::{FuturesUnordered, StreamExt},
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::connect_error::ConnectError;
 use crate::descriptors;
@@ -85,16 +88,40 @@ pub(crate) async fn connect(
     addresses: &VettedAddrs,
     limit: Duration,
 ) -> Result<TcpStream, ConnectError> {
-    first_of(dialler, interleave(addresses.as_slice()), limit).await
+    first_of(dialler, addresses.as_slice(), limit).await
 }
 
 async fn first_of(
     dialler: &dyn Dial,
-    addresses: Vec<SocketAddr>,
+    addresses: &[SocketAddr],
     limit: Duration,
 ) -> Result<TcpStream, ConnectError> {
+    let Some((first, others)) = addresses.split_first() else {
+        return Err(ConnectError::Unreachable);
+    };
+    let begun = Instant::now();
+    let alone = match others {
+        [] => limit,
+        _ => limit.min(ATTEMPT_INTERVAL),
+    };
     let mut failure = TellingError::default();
-    match timeout(limit, race(dialler, addresses, &mut failure)).await {
+    // Most connections succeed here, with one timer.
+    let mut attempt = dialler.dial(*first);
+    let running = match timeout(alone, &mut attempt).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) => {
+            failure.note(error);
+            None
+        }
+        Err(_) if alone == limit => {
+            return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        }
+        Err(_) => Some(attempt),
+    };
+    let untried = interleave(addresses).into_iter().skip(1);
+    let left = limit.saturating_sub(begun.elapsed());
+    let raced = Box::pin(race(dialler, running, untried, &mut failure));
+    match timeout(left, raced).await {
         Ok(Some(stream)) => return Ok(stream),
         Ok(None) => {}
         Err(_) => failure.note(io::ErrorKind::TimedOut.into()),
@@ -104,16 +131,16 @@ async fn first_of(
         .map_or(ConnectError::Unreachable, ConnectError::from))
 }
 
-/// Runs the attempts; `None` when all have failed.
-async fn race(
-    dialler: &dyn Dial,
-    addresses: Vec<SocketAddr>,
+/// Runs the first attempt, if it still runs, and the further ones; `None` when all have failed.
+async fn race<'d>(
+    dialler: &'d dyn Dial,
+    running: Option<BoxFuture<'d, io::Result<TcpStream>>>,
+    mut untried: impl ExactSizeIterator<Item = SocketAddr>,
     failure: &mut TellingError,
 ) -> Option<TcpStream> {
-    let mut untried = addresses.into_iter();
-    let mut attempts = FuturesUnordered::new();
-    // Each round starts one attempt, if one is left: the first, and then one more for every delay
-    // that passed and for every attempt that failed.
+    let mut attempts: FuturesUnordered<_> = running.into_iter().collect();
+    // Each round starts one attempt, if one is left, for every delay that passed and for every attempt
+    // that failed.
     loop {
         attempts.extend(untried.next().map(|address| dialler.dial(address)));
         let finished = if untried.len() == 0 {
@@ -195,7 +222,7 @@ mod tests {
     use std::{collections::HashMap, future::pending, sync::Mutex};
 
     use nix::libc;
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -304,7 +331,7 @@ mod tests {
         dialler: &Scripted,
         addresses: &[SocketAddr],
     ) -> Result<TcpStream, ConnectError> {
-        first_of(dialler, interleave(addresses), LIMIT).await
+        first_of(dialler, addresses, LIMIT).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -416,6 +443,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_limit_below_the_delay_leaves_the_first_attempt_alone() {
+        let dialler = Scripted::new(&[(v6(1), NeverAnswers), (v4(1), NeverAnswers)]);
+        let limit = Duration::from_millis(100);
+        let error = first_of(&dialler, &[v6(1), v4(1)], limit)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ConnectError::Timeout), "{error:?}");
+        assert_eq!(dialler.log(), [(0, v6(1), Began), (100, v6(1), Dropped)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn giving_up_the_call_gives_up_every_attempt() {
         let dialler = Scripted::new(&[(v6(1), NeverAnswers), (v4(1), NeverAnswers)]);
         let addresses = [v6(1), v4(1)];
@@ -463,7 +501,7 @@ mod tests {
     async fn m6_the_real_dialler_has_tcp_look_for_peers_that_are_gone() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = first_of(&TcpDialler, vec![address], LIMIT).await.unwrap();
+        let stream = first_of(&TcpDialler, &[address], LIMIT).await.unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap());
         let after = socket.tcp_keepalive_time().unwrap();
@@ -476,16 +514,14 @@ mod tests {
     async fn the_real_dialler_connects_without_nagle_and_says_refused() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = first_of(&TcpDialler, vec![address], LIMIT).await.unwrap();
+        let stream = first_of(&TcpDialler, &[address], LIMIT).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         assert!(stream.nodelay().unwrap());
 
         let not_listening = tokio::net::TcpSocket::new_v4().unwrap();
         not_listening.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = not_listening.local_addr().unwrap();
-        let error = first_of(&TcpDialler, vec![address], LIMIT)
-            .await
-            .unwrap_err();
+        let error = first_of(&TcpDialler, &[address], LIMIT).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused), "{error:?}");
     }
 }

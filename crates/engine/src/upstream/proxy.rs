@@ -5,7 +5,7 @@
 //! connection, although the proxy looks the name up again by itself. Local targets go direct. Only
 //! `connect.rs` dials, and a proxy's addresses pass the enforcement point like all others.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -73,15 +73,15 @@ pub(super) fn carrying<'a>(
     proxy_use: ProxyUse,
 ) -> Option<&'a Arc<UpstreamProxy>> {
     let generation = permit.generation();
-    let addresses = vetted.ips();
-    chosen(generation, permit.authority(), &addresses, proxy_use)
+    let addresses = vetted.as_slice().iter().map(SocketAddr::ip);
+    chosen(generation, permit.authority(), addresses, proxy_use)
 }
 
 /// The proxy that carries a connection to an authority with these addresses.
 pub(super) fn chosen<'g>(
     generation: &'g Generation,
     authority: &Authority,
-    addresses: &[IpAddr],
+    mut addresses: impl Iterator<Item = IpAddr>,
     proxy_use: ProxyUse,
 ) -> Option<&'g Arc<UpstreamProxy>> {
     let settings = generation.settings();
@@ -90,10 +90,10 @@ pub(super) fn chosen<'g>(
         ProxyUse::Http => proxies.http(),
         ProxyUse::Tunnel => proxies.tunnel(),
     }?;
-    let is_local = |address: &IpAddr| is_local_address(*address, generation.machine());
+    let is_local = |address| is_local_address(address, generation.machine());
     let goes_past = !settings.allow_upstream_proxy
         || proxies.no_proxy().covers(authority)
-        || addresses.iter().any(is_local);
+        || addresses.any(is_local);
     (!goes_past).then_some(proxy)
 }
 
