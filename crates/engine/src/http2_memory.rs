@@ -49,7 +49,7 @@ struct Taken {
 #[derive(Debug)]
 pub(crate) struct MemoryShare {
     of: Arc<Http2Memory>,
-    holder: Holder,
+    holder: Mutex<Holder>,
     taken: u32,
     need: MemoryNeed,
 }
@@ -84,7 +84,7 @@ impl Http2Memory {
         }
         MemoryShare {
             of: Arc::clone(self),
-            holder,
+            holder: Mutex::new(holder),
             taken,
             need,
         }
@@ -97,15 +97,23 @@ impl Http2Memory {
 
 impl Taken {
     fn take(&mut self, need: MemoryNeed, holder: Holder) -> u32 {
+        let share = need.0.min(self.room(holder));
+        self.count(share, holder);
+        share
+    }
+
+    /// The largest share that a further connection of this holder gets.
+    fn room(&self, holder: Holder) -> u32 {
         let own = self.by_holder.get(&holder).copied().unwrap_or(0);
         let left_by_others = MAX_TOTAL.saturating_sub(self.by_all - own);
-        let left = (left_by_others / HOLDER_DIVISOR).saturating_sub(own);
-        let share = need.0.min(left / CONNECTION_DIVISOR);
+        (left_by_others / HOLDER_DIVISOR).saturating_sub(own) / CONNECTION_DIVISOR
+    }
+
+    fn count(&mut self, share: u32, holder: Holder) {
         if share > 0 {
             self.by_all += share;
-            self.by_holder.insert(holder, own + share);
+            *self.by_holder.entry(holder).or_default() += share;
         }
-        share
     }
 
     fn give_back(&mut self, share: u32, holder: Holder) {
@@ -126,11 +134,35 @@ impl MemoryShare {
         let more = u64::from(most.saturating_sub(least)) * part / WHOLE;
         least.saturating_add(u32::try_from(more).unwrap_or(u32::MAX))
     }
+
+    /// Whether the share is all that the connection needs.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.taken == self.need.0
+    }
+
+    /// Counts the share for this client from now on. Returns whether its holder has room for the share;
+    /// otherwise nothing changes.
+    pub(crate) fn pass_to(&self, client: &ConnectionHandle) -> bool {
+        let mut holder = self.holder.lock();
+        let next = client.holder();
+        if *holder == next {
+            return true;
+        }
+        let mut taken = self.of.lock();
+        taken.give_back(self.taken, *holder);
+        let has_room = taken.room(next) >= self.taken;
+        if has_room {
+            *holder = next;
+        }
+        taken.count(self.taken, *holder);
+        has_room
+    }
 }
 
 impl Drop for MemoryShare {
     fn drop(&mut self) {
-        self.of.lock().give_back(self.taken, self.holder);
+        let holder = *self.holder.get_mut();
+        self.of.lock().give_back(self.taken, holder);
     }
 }
 
@@ -205,6 +237,26 @@ mod tests {
         for need in [SERVER, CLIENT] {
             assert_eq!(granted(&memory.take(need, &modest)), 1024);
         }
+    }
+
+    #[test]
+    fn m6_a_share_that_is_passed_on_counts_for_its_new_holder_alone() {
+        let memory = memory();
+        let (first, second) = (client("198.51.100.1:1"), client("198.51.100.2:1"));
+        let share = memory.take(CLIENT, &first);
+        assert!(share.is_whole() && share.pass_to(&second));
+        let taken = |client: &ConnectionHandle| {
+            let taken = memory.lock();
+            taken.by_holder.get(&client.holder()).copied().unwrap_or(0)
+        };
+        assert_eq!((taken(&first), taken(&second)), (0, CLIENT.0));
+        // A holder that has used up its part gets no share of another one.
+        let _all: Vec<_> = (0..10_000).map(|_| memory.take(CLIENT, &first)).collect();
+        let before = taken(&first);
+        assert!(!share.pass_to(&first));
+        assert_eq!((taken(&first), taken(&second)), (before, CLIENT.0));
+        drop(share);
+        assert_eq!(taken(&second), 0);
     }
 
     /// Reports a user for each port.

@@ -80,6 +80,11 @@ impl ConnectionHandle {
         }))
     }
 
+    /// Whether this is a handle to the same connection.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The address that the connection came in on.
     pub(crate) fn local(&self) -> SocketAddr {
         self.0.ends.local

@@ -37,12 +37,12 @@ use cut::Cuttable;
 pub(crate) use error::UpstreamError;
 use far_end::FarEnd;
 pub(crate) use far_end::Unanswered;
+pub(crate) use http2::Http2Origin;
 use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use lease::OriginSender;
 pub(crate) use lease::{ConnectionId, Lease};
-use pool::{Checkout, Pool};
+use pool::{Checkout, Idle, Pool};
 use proxy::{AbsoluteForm, ProxyUse, Ways};
 pub(crate) use proxy_error::ProxyError;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -163,12 +163,19 @@ impl<B: Outgoing> Upstream<B> {
         Ok(connection)
     }
 
-    /// A kept HTTP connection that was vetted for the same authority under the same generation.
+    /// A kept HTTP/1 connection that was vetted for the same authority under the same generation.
     pub(crate) async fn pooled(&self, permit: &Permit, wire: Wire) -> Option<Lease<B>> {
         let key = Checkout::of(permit, wire);
         let lease = Lease::kept(&self.pool, key, &self.drain).await?;
         permit.admit_pooled();
         Some(lease)
+    }
+
+    /// A kept HTTP/2 connection that was vetted for the same authority under the same generation. The caller
+    /// admits it.
+    pub(crate) fn pooled_http2(&self, permit: &Permit) -> Option<Lease<B>> {
+        let key = Checkout::of(permit, Wire::TlsHttp2);
+        Lease::kept_http2(&self.pool, &key, &permit.attempt().client.connection)
     }
 
     /// A kept connection to exactly the permitted file, under the same generation.
@@ -307,7 +314,8 @@ impl<B: Outgoing> Upstream<B> {
             pool.forget(&kept.0, &kept.1);
             ended
         });
-        Ok(self.lease(key, OriginSender::Http1(sender), far))
+        let drain = self.drain.clone();
+        Ok(Lease::http1(&self.pool, key, sender, far, drain))
     }
 
     /// Speaks HTTP/2.
@@ -322,7 +330,7 @@ impl<B: Outgoing> Upstream<B> {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let client = &permit.attempt().client.connection;
-        let memory = self.http2_memory.take(http2::NEED, client);
+        let memory = Arc::new(self.http2_memory.take(http2::NEED, client));
         let messages = Arc::new(Activity::new());
         far.evidence().note_http2();
         let stream = Observed::new(stream, far.evidence().clone());
@@ -332,17 +340,22 @@ impl<B: Outgoing> Upstream<B> {
         let (sender, connection) = http2::handshake(stream, last_sent, &memory)
             .await
             .map_err(|error| far.broken_head(error))?;
+        let (pool, kept) = (Arc::clone(&self.pool), (key.clone(), far.clone()));
+        let share = Arc::clone(&memory);
         self.drive(async move {
             let ended = connection.await;
-            drop(memory);
+            drop(share);
+            pool.forget(&kept.0, &kept.1);
             ended
         });
-        Ok(self.lease(key, OriginSender::Http2(sender), far))
-    }
-
-    fn lease(&self, key: Checkout, sender: OriginSender<B>, far: FarEnd) -> Lease<B> {
-        let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
-        Lease::new(pool, key, sender, far, drain)
+        let generation = key.generation();
+        let (pool, drain) = (Arc::downgrade(&self.pool), self.drain.clone());
+        let keep = move |origin: &Arc<Http2Origin>| {
+            let pool = pool.upgrade().filter(|_| !drain.has_begun());
+            pool.is_some_and(|pool| pool.put(&key, Idle::http2(origin), &drain))
+        };
+        let first = Http2Origin::begin(sender, far, generation, memory, client, keep);
+        Ok(Lease::http2(first))
     }
 
     /// Runs a connection to its end.

@@ -150,7 +150,8 @@ async fn try_send(
     let (body, continue_signal) = request_body(&mut parts, body, outgoing, inspection, flow);
     let (spare, body) = Spare::of(&parts, body, outgoing.wire);
     let mut message = Request::from_parts(parts, body);
-    let mut opened = origin.map_or(Ok(None), |origin| origin.take(route))?;
+    let ready = |origin: &OriginConnections| origin.take(route, upstream, outgoing.wire);
+    let mut opened = origin.map_or(Ok(None), ready)?;
     let mut failed_on = None;
     let (mut tries, mut refusals) = (0, 0);
     loop {
@@ -159,7 +160,7 @@ async fn try_send(
             // A kept connection may lead to an upstream proxy that reads each request. Such a proxy does not
             // change protocols.
             None if outgoing.offers_plain_upgrade() || tries >= MAX_KEPT_TRIES => None,
-            // An HTTP/2 connection belongs to one client and is never in the pool.
+            // `OriginConnections` takes HTTP/2 connections from the pool.
             None if outgoing.wire == Wire::TlsHttp2 => None,
             None => route.kept(upstream, outgoing.wire).await,
         };
@@ -201,7 +202,7 @@ async fn try_send(
                         if refusals > 1 {
                             sleep(REFUSAL_INTERVAL * 2_u32.pow(refusals - 2)).await;
                         }
-                        opened = origin.map_or(Ok(None), |origin| origin.take(route))?;
+                        opened = origin.map_or(Ok(None), ready)?;
                         request
                     }
                     _ => return Err(UpstreamError::NotProcessed(error)),
@@ -350,7 +351,7 @@ async fn exchange(
         }
     }
     if outgoing.progress.is_partial() {
-        lease.retire();
+        lease.end_with_early_answer();
         close_early(outgoing, &mut parts.headers);
     }
     parts.version = Version::HTTP_11;

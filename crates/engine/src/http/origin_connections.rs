@@ -1,11 +1,12 @@
-//! The origin connection that the requests of one intercepted client share. It is opened before the
-//! client is answered.
+//! The origin connections that the requests of one intercepted client use.
 //!
-//! Over HTTP/1 the first request takes it, and the pool keeps connections between requests. Over
-//! HTTP/2 it belongs to this client alone, since one of many clients could use it up. It carries a
-//! bounded number of requests at once: as many as their answers fit into its window even if the
-//! client reads none of them. A client with more requests in hand gets further connections, which
-//! end when it no longer needs them.
+//! The first one may be opened before the client is answered. Over HTTP/1 the first request takes it, and
+//! the pool keeps connections between requests. Over HTTP/2 a connection carries a bounded number of
+//! requests at once: as many as their answers fit into its window even if the client reads none of them. All
+//! of them are of this client, and the pool keeps the connection between them. A client with more requests in
+//! hand gets further connections.
+
+use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
@@ -13,10 +14,11 @@ use tokio::time::timeout;
 use super::request_body::RequestBody;
 use super::route::Route;
 use crate::live_policy::Generation;
+use crate::owner::ConnectionHandle;
 use crate::tls::Wire;
-use crate::upstream::{ConnectionId, Lease, Upstream, UpstreamError};
+use crate::upstream::{ConnectionId, Http2Origin, Lease, Upstream, UpstreamError};
 
-/// The connection that was opened before its first request, and further ones.
+/// The connection that was opened before its first request, and those that carry many requests at once.
 pub(crate) struct OriginConnections {
     connections: Mutex<Connections>,
     /// Held, across awaits, while a further connection is opened: requests that wait meanwhile
@@ -24,45 +26,62 @@ pub(crate) struct OriginConnections {
     opening: tokio::sync::Mutex<()>,
 }
 
-/// The client's connections to the origin.
-enum Connections {
-    /// For one request at a time, until the first request takes it; or why it could not be opened.
-    Once(Option<Result<Lease<RequestBody>, UpstreamError>>),
-    /// Connections that carry many requests at once, the oldest first.
-    Multiplexed(Vec<Lease<RequestBody>>),
+struct Connections {
+    /// The connection for the first request alone, until that takes it; or why it could not be opened.
+    first: Option<Result<Lease<RequestBody>, UpstreamError>>,
+    /// Connections that carry many requests at once, the oldest first. Those that the pool has taken
+    /// since are removed later.
+    multiplexed: Vec<Arc<Http2Origin>>,
 }
 
 impl OriginConnections {
+    /// `opened` is the connection for the first requests, or why it could not be opened.
     pub(crate) fn new(opened: Result<Lease<RequestBody>, UpstreamError>) -> Self {
-        let connections = match opened {
-            Ok(lease) if lease.is_multiplexed() => {
-                Connections::Multiplexed(vec![lease.without_permit()])
+        let origin = opened.as_ref().ok().and_then(Lease::origin).cloned();
+        match (origin, opened) {
+            (Some(origin), Ok(lease)) => {
+                lease.put_off();
+                Self::with(None, vec![origin])
             }
-            opened => Connections::Once(Some(opened)),
-        };
+            (_, opened) => Self::with(Some(opened), Vec::new()),
+        }
+    }
+
+    fn with(
+        first: Option<Result<Lease<RequestBody>, UpstreamError>>,
+        multiplexed: Vec<Arc<Http2Origin>>,
+    ) -> Self {
         Self {
-            connections: Mutex::new(connections),
+            connections: Mutex::new(Connections { first, multiplexed }),
             opening: tokio::sync::Mutex::default(),
         }
     }
 
-    /// A connection with room for another request, if it was vetted under the settings in force.
-    pub(super) fn take(&self, route: &Route) -> Result<Option<Lease<RequestBody>>, UpstreamError> {
+    /// A connection with room for another request, if it was vetted under the settings in force: the first
+    /// one, or over HTTP/2 one that the client uses, or one of the pool.
+    pub(super) fn take(
+        &self,
+        route: &Route,
+        upstream: &Upstream<RequestBody>,
+        wire: Wire,
+    ) -> Result<Option<Lease<RequestBody>>, UpstreamError> {
         let Route::Host(permit) = route else {
             return Ok(None);
         };
-        let taken = self.lock().take(permit.generation());
-        match taken {
-            Some(Ok(lease)) => {
-                permit.admit_pooled();
-                Ok(Some(lease))
+        let client = &permit.attempt().client.connection;
+        let mut connections = self.lock();
+        let taken = match connections.take(permit.generation(), client) {
+            None if wire == Wire::TlsHttp2 => {
+                let kept = upstream.pooled_http2(permit);
+                kept.inspect(|lease| connections.keep(lease)).map(Ok)
             }
-            Some(Err(failure)) => {
-                permit.admit_pooled();
-                Err(failure)
-            }
-            None => Ok(None),
+            taken => taken,
+        };
+        drop(connections);
+        if taken.is_some() {
+            permit.admit_pooled();
         }
+        taken.transpose()
     }
 
     /// Opens a further connection. It is kept for the client's next requests if it carries many at
@@ -81,7 +100,7 @@ impl OriginConnections {
         // A slow origin delays all waiting requests by one timeout, not each by one more.
         let opening = timeout(limits.connect_timeout, self.opening.lock()).await;
         self.lock().forget(tried);
-        if let Some(lease) = self.take(route)? {
+        if let Some(lease) = self.take(route, upstream, wire)? {
             return Ok(lease);
         }
         let lease = route.open(upstream, wire).await?;
@@ -99,44 +118,41 @@ impl Connections {
     fn take(
         &mut self,
         generation: &Generation,
+        client: &ConnectionHandle,
     ) -> Option<Result<Lease<RequestBody>, UpstreamError>> {
-        match self {
-            Self::Once(opened) => {
-                let is_usable = |opened: &Result<Lease<RequestBody>, UpstreamError>| {
-                    opened
-                        .as_ref()
-                        .map_or(true, |lease| lease.is_of(generation))
-                };
-                opened.take().filter(is_usable)
-            }
-            Self::Multiplexed(leases) => {
-                // The burst of requests is over.
-                let is_quiet = leases.first().is_some_and(Lease::is_idle);
-                let mut number = 0;
-                leases.retain(|lease| {
-                    number += 1;
-                    let is_needed = number == 1 || !is_quiet || !lease.is_idle();
-                    is_needed && lease.is_of(generation) && lease.is_open()
-                });
-                leases.iter().find_map(Lease::shared).map(Ok)
-            }
+        let is_usable = |opened: &Result<Lease<RequestBody>, UpstreamError>| {
+            opened
+                .as_ref()
+                .map_or(true, |lease| lease.is_of(generation))
+        };
+        if let Some(first) = self.first.take().filter(is_usable) {
+            return Some(first);
         }
+        self.multiplexed
+            .retain(|origin| origin.serves(client, generation));
+        // The burst of requests is over. Only connections that the pool does not keep are left here.
+        if self.multiplexed.first().is_some_and(|it| it.is_idle()) {
+            let mut number = 0;
+            self.multiplexed.retain(|origin| {
+                number += 1;
+                number == 1 || !origin.is_idle()
+            });
+        }
+        self.multiplexed
+            .iter()
+            .find_map(|origin| Lease::further(origin, client))
+            .map(Ok)
     }
 
     /// Keeps a connection for further requests, if it carries many at once.
     fn keep(&mut self, lease: &Lease<RequestBody>) {
-        let Some(lease) = lease.keeper() else {
-            return;
-        };
-        match self {
-            Self::Once(_) => *self = Self::Multiplexed(vec![lease]),
-            Self::Multiplexed(leases) => leases.push(lease),
-        }
+        self.multiplexed.extend(lease.origin().cloned());
     }
 
+    /// Removes a connection on which a request failed.
     fn forget(&mut self, tried: Option<&ConnectionId>) {
-        if let (Self::Multiplexed(leases), Some(tried)) = (self, tried) {
-            leases.retain(|lease| lease.id() != *tried);
+        if let Some(tried) = tried {
+            self.multiplexed.retain(|origin| !tried.is_of(origin));
         }
     }
 }

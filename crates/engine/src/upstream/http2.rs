@@ -1,5 +1,7 @@
 //! HTTP/2 with an origin: many requests at once over one connection.
 
+mod origin;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,9 +15,11 @@ use h2::{Reason, SendStream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::origin::Http2Origin;
+pub(super) use self::origin::{Http2Use, KeptHttp2};
 use super::Outgoing;
 use super::answer_error::AnswerError;
 use super::far_end::{FarEnd, Unanswered};
@@ -26,6 +30,7 @@ use crate::incoming::{BodyError, Incoming, Received};
 use crate::observed::Observed;
 
 /// Requests that one connection carries at once. A client with more requests gets more connections.
+/// [`Http2Origin`] counts them.
 const MIN_STREAMS: u32 = 4;
 const MAX_STREAMS: u32 = 16;
 /// Bytes of an answer that an origin may send before the client reads them. The window of the connection
@@ -49,8 +54,6 @@ const MAX_ERROR_STREAMS: usize = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Http2Sender {
     requests: SendRequest<Bytes>,
-    /// One permit for each request that the connection may carry at once.
-    permits: Arc<Semaphore>,
     /// The last stream that has left this side.
     last_sent: Arc<AtomicU32>,
 }
@@ -65,7 +68,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let stream_window = memory.of(MIN_STREAM_WINDOW, MAX_STREAM_WINDOW);
-    let streams = memory.of(MIN_STREAMS, MAX_STREAMS);
+    let streams = max_requests(memory);
     let (requests, connection) = client::Builder::new()
         // Fixed windows: adaptive windows would send PINGs and outgrow the share.
         .initial_window_size(stream_window)
@@ -86,46 +89,40 @@ where
         .await?;
     let sender = Http2Sender {
         requests,
-        permits: Arc::new(Semaphore::new(streams as usize)),
         last_sent,
     };
     Ok((sender, connection))
 }
 
+/// Requests that a connection with this share of the memory carries at once.
+fn max_requests(memory: &MemoryShare) -> u32 {
+    memory.of(MIN_STREAMS, MAX_STREAMS)
+}
+
 impl Http2Sender {
-    /// A permit for a request, if the connection has one left.
-    pub(super) fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permits).try_acquire_owned().ok()
-    }
-
-    /// Whether the connection has no other sender and no permit in use.
-    pub(super) fn is_only_one(&self) -> bool {
-        Arc::strong_count(&self.permits) == 1
-    }
-
     /// Whether the connection takes no further requests.
-    pub(super) fn is_closed(&self) -> bool {
-        self.error().is_some()
-    }
-
-    /// Why the connection takes no further requests.
-    fn error(&self) -> Option<h2::Error> {
-        let mut context = Context::from_waker(Waker::noop());
+    fn is_closed(&self) -> bool {
         // The clone sends no request, so it does not wait for a stream.
-        match self.requests.clone().poll_ready(&mut context) {
-            Poll::Ready(Err(error)) => Some(error),
-            Poll::Ready(Ok(())) | Poll::Pending => None,
-        }
+        matches!(self.clone().poll_ready(), Poll::Ready(Err(_)))
     }
 
-    /// Sends a request and returns the answer. Dropping the future resets the stream.
-    pub(super) async fn send<B: Outgoing>(
-        self,
+    /// Whether a request can be sent, or why the connection takes no further ones.
+    fn poll_ready(&mut self) -> Poll<Result<(), h2::Error>> {
+        let mut context = Context::from_waker(Waker::noop());
+        self.requests.poll_ready(&mut context)
+    }
+
+    /// Sends a request and returns the answer. Dropping the future resets the stream. `uploading` is
+    /// released when the content of the request has been sent.
+    async fn send<B: Outgoing>(
+        mut self,
         request: Request<B>,
         far: FarEnd,
+        uploading: Option<Http2Use>,
         on_interim: impl Fn(StatusCode, &HeaderMap) + Send + Sync,
     ) -> Result<Response<Incoming>, Unanswered<B>> {
-        if let Some(error) = self.error() {
+        // No stream of this sender waits, so it is ready, or the connection has ended.
+        if let Poll::Ready(Err(error)) = self.poll_ready() {
             let broken = far.broken_head(error);
             return Err(Unanswered::Unsent(Some(Box::new(request)), broken));
         }
@@ -140,7 +137,7 @@ impl Http2Sender {
                 .or_insert(HeaderValue::from_static("0"));
         }
         let head = Request::from_parts(parts, ());
-        let (mut answer, stream) = match self.requests.clone().send_request(head, is_whole) {
+        let (mut answer, stream) = match self.requests.send_request(head, is_whole) {
             Ok(begun) => begun,
             Err(error) if self.is_closed() => {
                 return Err(Unanswered::Unsent(None, far.broken_head(error)));
@@ -148,7 +145,7 @@ impl Http2Sender {
             Err(error) => return Err(Unanswered::Broken(far.broken_head(error))),
         };
         let number = answer.stream_id().as_u32();
-        let mut upload = (!is_whole).then(|| Upload::begin(content, stream, given_up));
+        let mut upload = (!is_whole).then(|| Upload::begin(content, stream, given_up, uploading));
         let answered = poll_fn(|cx| {
             // Polled only when no interim answer is left: polling the answer drops later interim answers.
             let answered = loop {
@@ -222,6 +219,7 @@ impl Upload {
         content: B,
         mut stream: SendStream<Bytes>,
         given_up: Option<GivenUp>,
+        uploading: Option<Http2Use>,
     ) -> Self {
         let (breaks, broken) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -234,10 +232,18 @@ impl Upload {
             let sent = tokio::select! {
                 biased;
                 sent = http2::send(content, &mut stream) => sent,
-                () = given_up => return stream.send_reset(Reason::CANCEL),
+                () = given_up => {
+                    stream.send_reset(Reason::CANCEL);
+                    drop(uploading);
+                    return;
+                }
             };
             match sent {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(uploading) = uploading {
+                        uploading.release();
+                    }
+                }
                 Err(SendError::Content(error)) => {
                     let reason = http2::reason(&error).unwrap_or(Reason::CANCEL);
                     // Before the reset, which ends the answer too.
@@ -323,7 +329,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1 << 20);
         let (sender, connection) = connected(near).await;
         let driver = tokio::spawn(connection);
-        let answer = sender.send(get(), FarEnd::unix_socket(), |_, _| {});
+        let answer = sender.send(get(), FarEnd::unix_socket(), None, |_, _| {});
         let answer = tokio::spawn(answer);
         // The paused clock advances whenever all tasks are idle.
         tokio::time::sleep(Duration::from_secs(600)).await;
@@ -369,7 +375,7 @@ mod tests {
             };
             let answer = sender
                 .clone()
-                .send(get(), FarEnd::unix_socket(), on_interim);
+                .send(get(), FarEnd::unix_socket(), None, on_interim);
             let polled = tokio::task::spawn_blocking(move || {
                 let mut answer = std::pin::pin!(answer);
                 let mut context = Context::from_waker(Waker::noop());

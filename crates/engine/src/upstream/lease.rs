@@ -1,7 +1,7 @@
 //! A connection to an origin, an upstream proxy or a unix socket, while a request uses it.
 //!
-//! Over HTTP/1 it carries one request at a time, and waits in the [`Pool`] between two requests. Over
-//! HTTP/2 it carries many requests and never goes to the pool: it belongs to one client.
+//! It waits in the [`Pool`] between two requests. Over HTTP/1 it carries one request at a time. Over
+//! HTTP/2 it carries many requests of one client at a time ([`Http2Origin`]).
 //!
 //! If an origin leaves the content of a request unread, it reads that as the next request of the
 //! connection.
@@ -19,50 +19,52 @@ use futures_util::future::BoxFuture;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::client::conn::http1;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Outgoing;
 use super::answer_error::{AnswerError, BrokenAnswer};
 use super::cut::Cut;
 use super::far_end::{FarEnd, Unanswered};
-use super::http2;
+use super::http2::{Http2Origin, Http2Use};
 use super::pool::{Checkout, Idle, Pool};
 use super::proxy::{self};
 use crate::drain::Drain;
 use crate::enforce::LeadsTo;
 use crate::incoming::{BodyError, Incoming};
 use crate::live_policy::Generation;
+use crate::owner::ConnectionHandle;
 
 /// How much earlier than the origin the proxy closes a kept connection, so that no request is sent while
 /// the origin closes it. If the origin's time is short, the proxy keeps the connection for half of it.
 const KEEP_MARGIN: Duration = Duration::from_secs(1);
 
-/// The sending half of a connection.
-pub(crate) enum OriginSender<B> {
-    /// One request at a time.
-    Http1(http1::SendRequest<B>),
-    /// Many requests at a time, each with a permit.
-    Http2(http2::Http2Sender),
+/// A connection in use. [`release`](Self::release) keeps it for the next request; dropping it
+/// closes it if it is an HTTP/1 one.
+pub(crate) struct Lease<B> {
+    sender: OriginSender<B>,
+    far: FarEnd,
 }
 
-/// A connection in use. [`release`](Self::release) keeps it for the next request; dropping it
-/// closes it.
-pub(crate) struct Lease<B> {
+/// The sending half of a connection.
+enum OriginSender<B> {
+    /// One request at a time.
+    Http1(Http1Sender<B>),
+    /// Many requests at a time.
+    Http2(Http2Use),
+}
+
+struct Http1Sender<B> {
+    requests: http1::SendRequest<B>,
     pool: Arc<Pool<B>>,
     key: Checkout,
     drain: Drain,
-    sender: OriginSender<B>,
-    far: FarEnd,
     fate: Fate,
-    /// The permit for a request on an HTTP/2 connection.
-    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Identifies a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionId(FarEnd);
 
-/// Whether a connection is kept after its request.
+/// Whether an HTTP/1 connection is kept after its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Kept,
@@ -70,34 +72,51 @@ enum Fate {
 }
 
 impl<B: Outgoing> Lease<B> {
-    /// A lease of a kept connection, if there is one.
+    /// A lease of a kept HTTP/1 connection, if there is one.
     pub(super) async fn kept(pool: &Arc<Pool<B>>, key: Checkout, drain: &Drain) -> Option<Self> {
-        let (sender, far) = pool.take(&key).await?;
-        let sender = OriginSender::Http1(sender);
-        Some(Self::new(Arc::clone(pool), key, sender, far, drain.clone()))
+        let (requests, far) = pool.take(&key).await?;
+        Some(Self::http1(pool, key, requests, far, drain.clone()))
     }
 
-    /// A lease of a new connection, for its first request.
-    pub(super) fn new(
-        pool: Arc<Pool<B>>,
+    /// A lease of a kept HTTP/2 connection for this client, if there is one.
+    pub(super) fn kept_http2(
+        pool: &Pool<B>,
+        key: &Checkout,
+        client: &ConnectionHandle,
+    ) -> Option<Self> {
+        pool.take_http2(key, client).map(Self::http2)
+    }
+
+    /// A lease of an HTTP/1 connection.
+    pub(super) fn http1(
+        pool: &Arc<Pool<B>>,
         key: Checkout,
-        sender: OriginSender<B>,
+        requests: http1::SendRequest<B>,
         far: FarEnd,
         drain: Drain,
     ) -> Self {
-        let permit = match &sender {
-            OriginSender::Http1(_) => None,
-            OriginSender::Http2(sender) => sender.permit(),
-        };
-        Self {
-            pool,
+        let sender = OriginSender::Http1(Http1Sender {
+            requests,
+            pool: Arc::clone(pool),
             key,
             drain,
-            sender,
-            far,
             fate: Fate::Kept,
-            permit,
+        });
+        Self { sender, far }
+    }
+
+    /// A lease of an HTTP/2 connection.
+    pub(super) fn http2(taken: Http2Use) -> Self {
+        Self {
+            far: taken.origin().far().clone(),
+            sender: OriginSender::Http2(taken),
         }
+    }
+
+    /// A lease for a further request of the client that uses this HTTP/2 connection. `None` if the
+    /// connection has no room.
+    pub(crate) fn further(origin: &Arc<Http2Origin>, client: &ConnectionHandle) -> Option<Self> {
+        origin.use_again(client).map(Self::http2)
     }
 
     /// Sends a request. The last request of a connection gets `Connection: close`. `on_interim` gets
@@ -107,19 +126,18 @@ impl<B: Outgoing> Lease<B> {
         mut request: Request<B>,
         on_interim: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static,
     ) -> BoxFuture<'static, Result<Response<Incoming>, Unanswered<B>>> {
-        let is_last = self.ends_with(&request);
         let far = self.far.clone();
         match &mut self.sender {
             OriginSender::Http1(sender) => {
-                if is_last {
+                if sender.ends_with(&request, &far) {
                     mark_last(request.headers_mut());
-                    self.fate = Fate::Retired;
+                    sender.fate = Fate::Retired;
                 }
                 proxy::address(&mut request, far.form());
                 hyper::ext::on_informational(&mut request, move |interim| {
                     on_interim(interim.status(), interim.headers());
                 });
-                let answered = sender.try_send_request(request);
+                let answered = sender.requests.try_send_request(request);
                 let answered = answered.map(move |answered| match answered {
                     Ok(answer) => Ok(answer.map(Incoming::from)),
                     Err(mut error) => {
@@ -129,15 +147,8 @@ impl<B: Outgoing> Lease<B> {
                 });
                 answered.boxed()
             }
-            OriginSender::Http2(sender) => sender.clone().send(request, far, on_interim).boxed(),
+            OriginSender::Http2(sender) => sender.send(request, on_interim).boxed(),
         }
-    }
-
-    /// Whether no request may follow this one on an HTTP/1 connection.
-    fn ends_with(&self, request: &Request<B>) -> bool {
-        let adds_secret = self.key.injects_secrets() || self.far.adds_credentials();
-        !request.body().is_end_stream()
-            && (adds_secret || !defines_content(request.method().as_str()))
     }
 
     /// The addresses that the connection may lead to.
@@ -182,7 +193,10 @@ impl<B: Outgoing> Lease<B> {
 
     /// Whether the connection was vetted under these settings, name servers and roots.
     pub(crate) fn is_of(&self, generation: &Generation) -> bool {
-        self.key.generation() == generation.connections()
+        match &self.sender {
+            OriginSender::Http1(sender) => sender.key.generation() == generation.connections(),
+            OriginSender::Http2(sender) => sender.origin().is_of(generation),
+        }
     }
 
     /// The identity of the connection.
@@ -192,59 +206,38 @@ impl<B: Outgoing> Lease<B> {
 
     /// Whether the connection carries many requests at once.
     pub(crate) fn is_multiplexed(&self) -> bool {
-        matches!(self.sender, OriginSender::Http2(..))
+        self.origin().is_some()
     }
 
-    /// Whether the connection takes further requests.
-    pub(crate) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
-    }
-
-    /// Whether this is the only lease of an HTTP/2 connection, so that the connection has no request in
-    /// hand.
-    pub(crate) fn is_idle(&self) -> bool {
+    /// The connection, if it carries many requests at once.
+    pub(crate) fn origin(&self) -> Option<&Arc<Http2Origin>> {
         match &self.sender {
-            OriginSender::Http1(_) => false,
-            OriginSender::Http2(sender) => sender.is_only_one(),
+            OriginSender::Http1(_) => None,
+            OriginSender::Http2(sender) => Some(sender.origin()),
         }
     }
 
-    /// Another lease of the same connection for a request. `None` unless the connection is open, carries
-    /// many requests at once, and has a free permit.
-    pub(crate) fn shared(&self) -> Option<Self> {
-        let mut lease = self.keeper()?;
-        if let OriginSender::Http2(sender) = &lease.sender {
-            lease.permit = Some(sender.permit()?);
+    /// Ends the lease of a connection that has no request yet. An HTTP/2 connection stays with its client.
+    pub(crate) fn put_off(self) {
+        if let OriginSender::Http2(sender) = self.sender {
+            sender.put_off();
         }
-        Some(lease)
     }
 
-    /// Another lease of the same connection, if the connection carries many requests at once and is open.
-    /// The lease keeps the connection for further requests and takes no permit.
-    pub(crate) fn keeper(&self) -> Option<Self> {
-        let OriginSender::Http2(sender) = &self.sender else {
-            return None;
-        };
-        (!sender.is_closed() && !self.far.is_going_away()).then(|| Self {
-            pool: Arc::clone(&self.pool),
-            key: self.key.clone(),
-            drain: self.drain.clone(),
-            sender: OriginSender::Http2(sender.clone()),
-            far: self.far.clone(),
-            fate: self.fate,
-            permit: None,
-        })
-    }
-
-    /// The lease without its permit, since it has no request yet.
-    pub(crate) fn without_permit(mut self) -> Self {
-        self.permit = None;
-        self
-    }
-
-    /// Keeps the connection out of the pool after this request.
+    /// Keeps the connection from other clients. An HTTP/1 connection ends after this request.
     pub(crate) fn retire(&mut self) {
-        self.fate = Fate::Retired;
+        match &mut self.sender {
+            OriginSender::Http1(sender) => sender.fate = Fate::Retired,
+            OriginSender::Http2(sender) => sender.bind(),
+        }
+    }
+
+    /// Ends an HTTP/1 connection after this request, since the origin may leave content of the request
+    /// unread. Over HTTP/2 only the stream ends.
+    pub(crate) fn end_with_early_answer(&mut self) {
+        if let OriginSender::Http1(sender) = &mut self.sender {
+            sender.fate = Fate::Retired;
+        }
     }
 
     /// Keeps the connection for a shorter time than its origin does.
@@ -256,48 +249,55 @@ impl<B: Outgoing> Lease<B> {
     /// Returns the connection to the pool once its answer has been read to the end.
     pub(crate) fn release(self) {
         self.far.evidence().note_end_of_answer();
-        if self.fate == Fate::Retired {
+        match self.sender {
+            OriginSender::Http1(sender) => sender.release(self.far),
+            OriginSender::Http2(sender) => sender.release(),
+        }
+    }
+}
+
+impl<B: Outgoing> Http1Sender<B> {
+    /// Whether no request may follow this one.
+    fn ends_with(&self, request: &Request<B>, far: &FarEnd) -> bool {
+        let adds_secret = self.key.injects_secrets() || far.adds_credentials();
+        !request.body().is_end_stream()
+            && (adds_secret || !defines_content(request.method().as_str()))
+    }
+
+    fn release(self, far: FarEnd) {
+        let Self {
+            mut requests,
+            pool,
+            key,
+            drain,
+            fate,
+        } = self;
+        if fate == Fate::Retired || requests.is_closed() || drain.has_begun() {
             return;
         }
-        // An HTTP/2 connection belongs to its client, which has another lease of it.
-        let OriginSender::Http1(mut sender) = self.sender else {
-            return;
-        };
-        if sender.is_closed() || self.drain.has_begun() {
-            return;
-        }
-        let (pool, key, far) = (self.pool, self.key, self.far);
-        let drain = self.drain.clone();
-        let keep = move |sender| {
+        let tasks = drain.clone();
+        let keep = move |requests| {
             if !far.cut().is_unwritable() {
-                pool.put(key, Idle::new(sender, far), &drain);
+                pool.put(&key, Idle::http1(requests, far), &drain);
             }
         };
-        if sender.is_ready() {
-            keep(sender);
+        if requests.is_ready() {
+            keep(requests);
             return;
         }
         // The connection's task has not seen the end yet. One more poll is enough.
-        self.drain.spawn(async move {
-            if sender.ready().await.is_ok() {
-                keep(sender);
+        tasks.spawn(async move {
+            if requests.ready().await.is_ok() {
+                keep(requests);
             }
         });
     }
 }
 
-impl PartialEq for ConnectionId {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.is(&other.0)
-    }
-}
-
-impl<B> OriginSender<B> {
-    fn is_closed(&self) -> bool {
-        match self {
-            Self::Http1(sender) => sender.is_closed(),
-            Self::Http2(sender) => sender.is_closed(),
-        }
+impl ConnectionId {
+    /// Whether it is the identity of this connection.
+    pub(crate) fn is_of(&self, origin: &Http2Origin) -> bool {
+        self.0.is(origin.far())
     }
 }
 

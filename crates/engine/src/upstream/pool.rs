@@ -3,8 +3,8 @@
 //! The key of a kept connection is the authority that it was vetted for, or the file of its unix socket,
 //! together with the runtime that serves it and with the generation of the settings, name servers and roots
 //! that vetted it. After a change the pool gives out no older connection, so none carries a request to a
-//! destination that the new policy would refuse to dial. [`Lease`](super::Lease) decides whether a connection
-//! is kept after its request.
+//! destination that the new policy would refuse to dial. [`Lease`](super::Lease) decides whether an HTTP/1
+//! connection is kept after its request, and [`Http2Origin`] whether an HTTP/2 one is.
 //!
 //! A task closes the connections whose time is over. It runs only while connections are kept.
 
@@ -22,10 +22,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Outgoing;
 use super::far_end::FarEnd;
+use super::http2::{Http2Origin, Http2Use, KeptHttp2};
 use crate::attempt::UNIX_SOCKET;
 use crate::drain::Drain;
 use crate::enforce::Permit;
 use crate::enforce::unix_socket::SocketPermit;
+use crate::owner::ConnectionHandle;
 use crate::socket_file::SocketIdentity;
 use crate::tls::Wire;
 
@@ -82,11 +84,16 @@ struct Kept<B> {
     closed: bool,
 }
 
-/// A connection over HTTP/1 that waits for a request.
+/// A connection that waits for a request.
 pub(super) struct Idle<B> {
-    sender: SendRequest<B>,
+    sender: IdleSender<B>,
     far: FarEnd,
     since: Instant,
+}
+
+enum IdleSender<B> {
+    Http1(SendRequest<B>),
+    Http2(KeptHttp2),
 }
 
 impl Checkout {
@@ -166,12 +173,46 @@ impl<B: Outgoing> Pool<B> {
         self.lock().count
     }
 
-    /// Takes a kept connection that is still open and ready, the youngest first.
+    /// Takes a kept HTTP/1 connection that is still open and ready, the youngest first.
     pub(super) async fn take(&self, key: &Checkout) -> Option<(SendRequest<B>, FarEnd)> {
         loop {
-            let mut idle = self.lock().take(key)?;
-            if idle.is_fresh(Instant::now()) && idle.sender.ready().await.is_ok() {
-                return Some((idle.sender, idle.far));
+            let idle = self.lock().take(key)?;
+            if let IdleSender::Http1(mut sender) = idle.sender
+                && idle.since.elapsed() < idle.far.keep()
+                && sender.ready().await.is_ok()
+            {
+                return Some((sender, idle.far));
+            }
+        }
+    }
+
+    /// Takes a kept HTTP/2 connection that is still open for this client, the youngest first.
+    pub(super) fn take_http2(&self, key: &Checkout, client: &ConnectionHandle) -> Option<Http2Use> {
+        loop {
+            let idle = self.lock().take(key)?;
+            let Idle {
+                sender: IdleSender::Http2(kept),
+                far,
+                since,
+            } = idle
+            else {
+                continue;
+            };
+            if since.elapsed() >= far.keep() || !kept.is_open() {
+                continue;
+            }
+            match kept.pass_to(client) {
+                Ok(taken) => return Some(taken),
+                Err(kept) => {
+                    let idle = Idle {
+                        sender: IdleSender::Http2(kept),
+                        far,
+                        since,
+                    };
+                    // Without room in the pool the connection ends.
+                    let _ = self.lock().put(key, idle);
+                    return None;
+                }
             }
         }
     }
@@ -184,12 +225,15 @@ impl<B: Outgoing> Pool<B> {
         };
     }
 
-    /// Keeps a connection until its time is over.
-    pub(super) fn put(self: &Arc<Self>, key: Checkout, idle: Idle<B>, drain: &Drain) {
+    /// Keeps a connection until its time is over. Returns whether there is room for it. Without room an HTTP/1
+    /// connection ends.
+    pub(super) fn put(self: &Arc<Self>, key: &Checkout, idle: Idle<B>, drain: &Drain) -> bool {
         let until = idle.until();
         let mut kept = self.lock();
-        if !kept.put(key, idle) {
-            return;
+        if let Err(idle) = kept.put(key, idle) {
+            drop(kept);
+            idle.leave();
+            return false;
         }
         match kept.closes_at {
             Some(at) if at <= until => {}
@@ -205,6 +249,7 @@ impl<B: Outgoing> Pool<B> {
                 drain.spawn_until_begun(async move { pool.close_in_time().await });
             }
         }
+        true
     }
 
     /// Forgets a connection that its other end has closed.
@@ -245,23 +290,26 @@ impl<B> Kept<B> {
         Some(idle)
     }
 
-    /// Returns whether the connection is kept.
-    fn put(&mut self, key: Checkout, new: Idle<B>) -> bool {
+    /// Keeps a connection, or returns it.
+    fn put(&mut self, key: &Checkout, new: Idle<B>) -> Result<(), Idle<B>> {
         self.begin(key.generation);
         if self.closed || key.generation != self.generation || self.count >= MAX_KEPT {
-            return false;
+            return Err(new);
         }
         // One that has ended was forgotten already, or will be.
-        if new.sender.is_closed() {
-            return false;
+        if new.is_closed() {
+            return Err(new);
         }
-        let idle = self.idle.entry(key.key).or_default();
+        let idle = match self.idle.get_mut(&key.key) {
+            Some(idle) => idle,
+            None => self.idle.entry(key.key.clone()).or_default(),
+        };
         if idle.len() >= MAX_PER_PEER {
-            return false;
+            return Err(new);
         }
         idle.push(new);
         self.count += 1;
-        true
+        Ok(())
     }
 
     /// Drops connections of an older generation.
@@ -303,11 +351,33 @@ impl<B> Kept<B> {
 }
 
 impl<B> Idle<B> {
-    pub(super) fn new(sender: SendRequest<B>, far: FarEnd) -> Self {
+    pub(super) fn http1(sender: SendRequest<B>, far: FarEnd) -> Self {
         Self {
-            sender,
+            sender: IdleSender::Http1(sender),
             far,
             since: Instant::now(),
+        }
+    }
+
+    pub(super) fn http2(origin: &Arc<Http2Origin>) -> Self {
+        Self {
+            far: origin.far().clone(),
+            sender: IdleSender::Http2(KeptHttp2::new(origin)),
+            since: Instant::now(),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match &self.sender {
+            IdleSender::Http1(sender) => sender.is_closed(),
+            IdleSender::Http2(kept) => !kept.is_open(),
+        }
+    }
+
+    /// Leaves an HTTP/2 connection to its client. An HTTP/1 connection ends.
+    fn leave(self) {
+        if let IdleSender::Http2(kept) = self.sender {
+            kept.leave_open();
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod decider;
 mod scene;
+mod sharing;
 
 use std::convert::Infallible;
 use std::sync::Arc;
