@@ -6,6 +6,7 @@
 mod ambiguous;
 mod attempt;
 mod bodies;
+mod bridge;
 mod causes;
 mod changes;
 mod clients;

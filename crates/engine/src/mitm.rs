@@ -294,25 +294,24 @@ async fn serve(
     }
 }
 
-/// Makes the session with the origin. Requests that arrive over HTTP/2 can be sent over HTTP/1.1,
-/// so an origin without HTTP/2 gets a second handshake. The first one does not offer both: some
-/// origins would then choose HTTP/1.1, and gRPC needs HTTP/2.
+/// Makes the session with the origin. Requests can be sent on in either protocol, so an origin without the
+/// client's only protocol gets a second handshake. The first one does not offer both: some origins would
+/// then choose HTTP/1.1, and gRPC needs HTTP/2; others would choose HTTP/2, and WebSocket needs HTTP/1.1.
 async fn secure(
     shared: &Arc<Shared>,
     permit: &Permit,
     upstream: Connection,
     offer: Offer,
 ) -> Result<(Lease<RequestBody>, Wire), UpstreamError> {
-    match shared.upstream.secure(permit, upstream, offer).await {
-        Err(UpstreamError::Tls(error))
-            if offer == Offer::Http2 && error.is_no_common_protocol() =>
-        {
-            let wire = Wire::TlsHttp1;
-            let lease = shared.upstream.connect_http(permit, wire).await?;
-            Ok((lease, wire))
-        }
-        outcome => outcome,
-    }
+    let secured = shared.upstream.secure(permit, upstream, offer).await;
+    let other = match (&secured, offer) {
+        (Err(UpstreamError::Tls(error)), _) if !error.is_no_common_protocol() => return secured,
+        (Err(UpstreamError::Tls(_)), Offer::Http2) => Wire::TlsHttp1,
+        (Err(UpstreamError::Tls(_)), Offer::Http1) => Wire::TlsHttp2,
+        _ => return secured,
+    };
+    let lease = shared.upstream.connect_http(permit, other).await?;
+    Ok((lease, other))
 }
 
 fn inside(
@@ -448,10 +447,10 @@ fn offer(alpn: Alpn) -> Offer {
 
 /// The protocol with a client whose origin has this protocol.
 fn client_wire(alpn: Alpn, origin: Wire) -> Wire {
-    if alpn.h2 && !alpn.http11 {
-        Wire::TlsHttp2
-    } else {
-        origin
+    match (alpn.h2, alpn.http11) {
+        (true, true) => origin,
+        (true, false) => Wire::TlsHttp2,
+        (false, _) => Wire::TlsHttp1,
     }
 }
 

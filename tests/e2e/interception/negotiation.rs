@@ -73,13 +73,15 @@ fn m6_an_http2_only_client_is_served_from_an_http_1_1_only_origin() {
     }
 }
 
-/// Client and origin have no protocol in common, and the client gets the error in its own.
+/// The client gets the error in its own protocol.
 #[test]
-fn m6_an_origin_without_a_common_protocol_is_a_502() {
-    let setup = TlsSetup::echoing(&Config::limited(), &["h2"]);
-    let answer = setup.ask("http/1.1", "GET", "allowed.test", "/", &[]);
-    assert_eq!(answer.status, 502, "{}", answer.text());
-    assert_eq!(setup.origin.requests().len(), 0);
+fn m6_an_origin_without_http_is_a_502() {
+    for protocol in BOTH {
+        let setup = TlsSetup::echoing(&Config::limited(), &["acme-tls/1"]);
+        let answer = setup.ask(protocol, "GET", "allowed.test", "/", &[]);
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert_eq!(setup.origin.requests().len(), 0);
+    }
 }
 
 #[test]

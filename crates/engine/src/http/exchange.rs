@@ -145,6 +145,10 @@ async fn try_send(
     origin: Option<&OriginConnections>,
 ) -> Result<ExchangeResult, UpstreamError> {
     let upstream = &session.shared.upstream;
+    // HTTP/2 has no upgrade (RFC 9113 section 8.6). The proxy sends no extended CONNECT (RFC 8441).
+    if outgoing.wire == Wire::TlsHttp2 && outgoing.upgrade.has_websocket() {
+        return Err(UpstreamError::NoWebSocket);
+    }
     let inspection = outgoing.inspection(session, route, Direction::Request);
     let flow = route.flow();
     let (body, continue_signal) = request_body(&mut parts, body, outgoing, inspection, flow);

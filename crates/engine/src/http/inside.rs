@@ -37,8 +37,8 @@ pub(crate) struct Inside {
     pub(crate) client: Client,
     /// The authority that CONNECT or SOCKS5 named.
     pub(crate) authority: Authority,
-    /// The protocol that we speak to the origin: the client's, unless that is HTTP/2 and the origin
-    /// speaks only HTTP/1.1.
+    /// The protocol that we speak to the origin: the client's, unless client and origin have no protocol
+    /// in common.
     pub(crate) wire: Wire,
     /// The upstream connection that was opened before the proxy answered the client.
     pub(crate) origin: OriginConnections,
@@ -118,7 +118,9 @@ pub(super) async fn answer(
     if version == Version::HTTP_2 && inside.wire != Wire::TlsHttp2 {
         headers::join_cookies(&mut parts.headers);
     }
-    upgrade.make(&mut parts.headers);
+    if inside.wire != Wire::TlsHttp2 {
+        upgrade.make(&mut parts.headers);
+    }
     let mut outgoing = OutgoingRequest::new(session, scrutiny, inside.wire, parts.version, upgrade);
     if let Some(stream) = parts.extensions.remove::<ResponseStream>() {
         outgoing.interim = InterimTarget::Stream(stream);

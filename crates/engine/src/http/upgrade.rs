@@ -57,6 +57,13 @@ impl UpgradeOffer {
         self.0.is_empty()
     }
 
+    /// Whether WebSocket is among the protocols.
+    pub(super) fn has_websocket(&self) -> bool {
+        self.0
+            .iter()
+            .any(|offered| is(offered.as_bytes(), WEBSOCKET))
+    }
+
     /// The protocol as policy sees it.
     pub(super) fn token(&self) -> Option<&str> {
         self.0.first().map(String::as_str)
@@ -78,7 +85,7 @@ impl UpgradeOffer {
         self
     }
 
-    /// Writes the offer anew, for one connection.
+    /// Writes the offer anew, for one HTTP/1.1 connection.
     pub(super) fn make(&self, headers: &mut HeaderMap) {
         // The protocols were read from a field.
         if let Ok(offer) = HeaderValue::from_str(&self.0.join(", "))

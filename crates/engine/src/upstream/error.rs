@@ -42,6 +42,9 @@ pub(crate) enum UpstreamError {
     /// There is no answer, or it is unusable.
     #[error(transparent)]
     Answer(#[from] BrokenAnswer),
+    /// The request offers WebSocket, and the origin has only HTTP/2.
+    #[error("the host has only HTTP/2, and WebSocket needs HTTP/1.1")]
+    NoWebSocket,
     /// The origin reported that it did not process the request: each time it was sent, or when it could
     /// not be sent again.
     #[error("the host refused the request without processing it")]
@@ -98,6 +101,7 @@ impl UpstreamError {
             | Self::Resolve(_)
             | Self::Connect(_)
             | Self::Tls(_)
+            | Self::NoWebSocket
             | Self::NotProcessed(_) => Fault::Upstream,
         }
     }
@@ -112,6 +116,7 @@ impl UpstreamError {
             | Self::Tls(_)
             | Self::UpstreamProxy(_)
             | Self::Answer(_)
+            | Self::NoWebSocket
             | Self::NotProcessed(_) => FlowOutcome::UpstreamFailed,
         }
     }
