@@ -20,6 +20,20 @@ e2e NAME:
 fuzz TARGET SECONDS="60":
     tests/fuzz/night {{SECONDS}} {{TARGET}}
 
+# Every bench beside the code, each for a moment: `just bench` or `just bench decide`
+bench NAME="*":
+    cargo bench --workspace --bench '{{NAME}}' -- --quick
+
+# This proxy beside its peers, 8 minutes: `just bench-peers`, or a part: `just bench-peers http-64 tls-new`
+bench-peers *SCENARIOS:
+    cargo build --release -p codex-network-proxy
+    cargo run --release --quiet -p bench -- peers {{SCENARIOS}}
+
+# How the cost of this proxy grows, 3 minutes: `just bench-growth`, or a part: `just bench-growth patterns`
+bench-growth *TABLES:
+    cargo build --release -p codex-network-proxy
+    cargo run --release --quiet -p bench -- growth {{TABLES}}
+
 # Every required check, 30 to 40 minutes
 ci:
     .ci/run

@@ -24,6 +24,8 @@ class Samples:
     def __init__(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.rows = path, []
+        # The latest sample of each role, in words.
+        self.last, self.progress = {}, ""
         self.file = path.open("w", newline="")
         self.writer = csv.writer(self.file)
         self.writer.writerow(["seconds", "role", "pid", *LIMITS, "requests", "failures"])
@@ -33,12 +35,27 @@ class Samples:
         if measured is None:
             return
         self.rows.append((role, pid, measured))
+        self.last[role] = f"{role} {shown(measured)}"
+        self.progress = f"{seconds / 60:5.1f} min, {tally.total()} requests"
         values = ["" if measured[name] is None else measured[name] for name in LIMITS]
         self.writer.writerow([round(seconds), role, pid, *values, tally.total(), tally.failed()])
         self.file.flush()
 
+    def show_last(self):
+        if self.progress:
+            print("; ".join([self.progress, *self.last.values()]), flush=True)
+
     def close(self):
         self.file.close()
+
+
+def shown(measured):
+    """The memory, descriptors and threads of one sample, in words."""
+    memory = f"{measured['rss_kib'] / 1024:.1f} MiB resident"
+    if measured["pss_kib"] is not None:
+        memory += f", {measured['pss_kib'] / 1024:.1f} MiB PSS"
+    descriptors = "" if measured["descriptors"] is None else f", {measured['descriptors']} descriptors"
+    return f"{memory}{descriptors}, {measured['threads']} threads"
 
 
 def measure(pid):
@@ -76,7 +93,7 @@ def judge(samples, tally, origins, proxy, ended):
         (reached == 0, f"{reached} requests for the blocked host reached the origin"),
         (ended == 0, f"the proxy ended with exit code {ended}"),
     ]
-    # The monitor is one process. The last worker lives for half of the run.
+    # The monitor is one process. The last worker lives for half of the run at least.
     for role in ("monitor", "worker"):
         of_role = [(pid, measured) for found, pid, measured in samples.rows if found == role]
         life = [measured for pid, measured in of_role if pid == of_role[-1][0]]

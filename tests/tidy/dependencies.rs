@@ -138,6 +138,7 @@ fn every_crate_takes_the_shared_lints() {
         "ctl",
         "packaging/macos",
         "tests",
+        "tests/bench",
         "tests/embedder",
     ] {
         let shared = manifest(folder)

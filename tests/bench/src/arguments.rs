@@ -1,0 +1,151 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, Subcommand};
+
+use crate::compare::{self, Plan};
+use crate::growth::Growth;
+use crate::lab::Lab;
+use crate::load::Length;
+use crate::programs::{self, Proxy};
+use crate::relay::{self, Forward};
+use crate::report;
+use crate::{origin, scenario};
+
+/// Compares codex-network-proxy with other proxies on this machine
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios over this proxy and its peers, and print the ratios
+    Peers(Peers),
+    /// Show how the cost of this proxy grows
+    Growth {
+        /// The tables; all if none is given
+        tables: Vec<Growth>,
+        /// The program codex-network-proxy [default: beside this program]
+        #[arg(long, value_name = "FILE")]
+        proxy: Option<PathBuf>,
+    },
+    /// List the scenarios
+    List,
+    /// Serve as the origin until standard input ends
+    #[command(hide = true)]
+    Origin { folder: PathBuf },
+    /// Forward ports with splice
+    #[command(hide = true)]
+    Relay {
+        #[arg(value_parser = Forward::read)]
+        forwards: Vec<Forward>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Peers {
+    /// The scenarios; all if none is given
+    scenarios: Vec<String>,
+    /// The program codex-network-proxy [default: beside this program]
+    #[arg(long, value_name = "FILE")]
+    proxy: Option<PathBuf>,
+    /// Only these peers, with commas between them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// How often each program is measured; the table shows medians
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long a load lasts, besides a warm-up of a fifth
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    seconds: f64,
+}
+
+/// Reads the command line and does what it says.
+///
+/// # Errors
+///
+/// The lab or our proxy does not start, or a scenario does not exist.
+pub fn run() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Peers(peers) => peers.run(),
+        Command::Growth { tables, proxy } => {
+            raise_limit();
+            let proxy = Proxy::new(proxy)?;
+            let tables = if tables.is_empty() {
+                Growth::ALL.to_vec()
+            } else {
+                tables
+            };
+            report::print(&report::head(&proxy.programs()?, &[]))?;
+            tables.into_iter().try_for_each(|table| table.run(&proxy))
+        }
+        Command::List => {
+            let mut table = report::Table::new(["scenario", "what it measures"]);
+            for scenario in scenario::ALL {
+                table.add(vec![scenario.name.to_owned(), scenario.title.to_owned()]);
+            }
+            Ok(report::print(&table.to_string())?)
+        }
+        Command::Origin { folder } => {
+            raise_limit();
+            origin::serve(&folder)
+        }
+        Command::Relay { forwards } => relay::serve(&forwards),
+    }
+}
+
+/// Every connection of a load takes a descriptor here and one in the origin.
+fn raise_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // With a lower limit, the largest loads fail and say so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+impl Peers {
+    fn run(&self) -> anyhow::Result<()> {
+        raise_limit();
+        let proxy = Proxy::new(self.proxy.clone())?;
+        let (mut programs, missing) = programs::all(&proxy)?;
+        if !self.only.is_empty() {
+            programs.retain(|program| {
+                program.side != programs::Side::Peer
+                    || self.only.iter().any(|name| name == program.name)
+            });
+        }
+        let mut scenarios: Vec<_> = scenario::ALL.iter().collect();
+        for name in &self.scenarios {
+            let is_known = scenarios.iter().any(|scenario| scenario.name == name);
+            ensure!(is_known, "no scenario {name:?}; `bench list` shows them");
+        }
+        if !self.scenarios.is_empty() {
+            scenarios.retain(|scenario| self.scenarios.iter().any(|name| name == scenario.name));
+        }
+        let measured = Duration::try_from_secs_f64(self.seconds).context("--seconds")?;
+        let plan = Plan {
+            rounds: self.rounds,
+            length: Length {
+                warm_up: measured / 5,
+                measured,
+            },
+        };
+        let lab = Lab::new()?;
+        let rows: Vec<_> = scenarios
+            .iter()
+            .map(|scenario| compare::row(&lab, &programs, scenario, plan))
+            .collect();
+        let details: String = rows.iter().map(report::details).collect();
+        let head = report::head(&programs, &missing);
+        report::print(&format!("{head}{}\n{details}", report::ratios(&rows)))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Our proxy, with the settings that the measurements vary.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use super::{Doors, Launch, Program, Side, Started, Work, command};
+use crate::dial::HOST;
+use crate::lab::Lab;
+use crate::machine;
+use crate::process::{Log, free_port};
+
+/// The name of our proxy in tables.
+pub(crate) const OURS: &str = "this proxy";
+/// The same with the audit on.
+pub(crate) const AUDITED: &str = "audit on";
+
+/// The program `codex-network-proxy`.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    path: PathBuf,
+}
+
+/// Whether each decision is logged, to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audit {
+    On,
+    Off,
+}
+
+/// What happens to HTTPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    Tunnelled,
+    Intercepted,
+}
+
+/// The settings of one start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) audit: Audit,
+    pub(crate) tls: Tls,
+    /// Further patterns on the allow list, none of which matches the origin.
+    pub(crate) patterns: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            audit: Audit::Off,
+            tls: Tls::Tunnelled,
+            patterns: 0,
+        }
+    }
+}
+
+impl Proxy {
+    /// The program at a path, by default beside this one.
+    pub(crate) fn new(path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let path = match path {
+            Some(path) => fs::canonicalize(&path).with_context(|| path.display().to_string())?,
+            None => std::env::current_exe()?.with_file_name("codex-network-proxy"),
+        };
+        ensure!(
+            path.exists(),
+            "{} does not exist; build it: cargo build --release -p codex-network-proxy",
+            path.display()
+        );
+        Ok(Self { path })
+    }
+
+    /// Starts it.
+    pub(crate) fn start(&self, lab: &Lab, setup: Setup) -> anyhow::Result<Started> {
+        let folder = lab.new_folder("ours-")?;
+        self.prepare(lab, folder.path(), setup)?.start(folder)
+    }
+
+    /// The setups that take part in the comparison.
+    pub(crate) fn programs(&self) -> anyhow::Result<Vec<Program>> {
+        let path = self
+            .path
+            .to_str()
+            .context("the path of the proxy is text")?;
+        let version = machine::version(path, "--version").unwrap_or_default();
+        let program = |name, side, works, setup| {
+            let proxy = self.clone();
+            Program {
+                name,
+                side,
+                works,
+                version: version.clone(),
+                prepare: Box::new(move |lab, folder| proxy.prepare(lab, folder, setup)),
+            }
+        };
+        let plain: &[Work] = &[Work::Http, Work::Refusal, Work::Tunnel, Work::Socks5];
+        let setup = Setup::default();
+        let audited = Setup {
+            audit: Audit::On,
+            ..setup
+        };
+        let intercepting = Setup {
+            tls: Tls::Intercepted,
+            ..setup
+        };
+        Ok(vec![
+            program(OURS, Side::Ours, plain, setup),
+            program(AUDITED, Side::Audited, plain, audited),
+            program(
+                "this proxy",
+                Side::Ours,
+                &[Work::Interception],
+                intercepting,
+            ),
+        ])
+    }
+
+    fn prepare(&self, lab: &Lab, folder: &Path, setup: Setup) -> anyhow::Result<Launch> {
+        let (http, socks5) = (free_port()?, free_port()?);
+        let path = folder.join("config.toml");
+        fs::write(&path, configuration(lab, folder, http, socks5, setup)?)?;
+        let mut command = command(&self.path, folder);
+        command
+            .arg("--config")
+            .arg(path)
+            .env("SSL_CERT_FILE", lab.origin_ca())
+            .env("CODEX_HOME", folder);
+        Ok(Launch {
+            command,
+            log: Log::File,
+            doors: Doors {
+                http: Some(http),
+                socks5: Some(socks5),
+                fixed: None,
+            },
+        })
+    }
+}
+
+fn configuration(
+    lab: &Lab,
+    folder: &Path,
+    http: u16,
+    socks5: u16,
+    setup: Setup,
+) -> anyhow::Result<String> {
+    let folder = folder.display();
+    let level = match setup.audit {
+        Audit::On => "info",
+        Audit::Off => "warn",
+    };
+    let mode = match setup.tls {
+        Tls::Intercepted => "limited",
+        Tls::Tunnelled => "full",
+    };
+    let mut patterns = format!("\"{HOST}\"");
+    for number in 0..setup.patterns {
+        write!(patterns, ", \"*.host-{number}.example\"")?;
+    }
+    Ok(format!(
+        r#"[network]
+proxy_url = "http://127.0.0.1:{http}"
+socks_url = "socks5h://127.0.0.1:{socks5}"
+mode = "{mode}"
+allow_local_binding = true
+allowed_domains = [{patterns}]
+
+[network.mitm]
+ca_cert_path = "{ca}"
+ca_key_path = "{key}"
+
+[daemon]
+log = "{level}"
+log_format = "json"
+state_dir = "{folder}/state"
+
+[daemon.control]
+socket = "{folder}/control.sock"
+
+[daemon.admin]
+enabled = false
+
+[daemon.limits]
+max_connections = 20000
+"#,
+        ca = lab.ca().display(),
+        key = lab.ca_key().display(),
+    ))
+}
