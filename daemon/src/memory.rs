@@ -1,5 +1,5 @@
 //! Protects this process's memory from other processes, keeps it out of core files, and gives back
-//! what a large policy has left.
+//! what the start and a large policy have left.
 //!
 //! Every role holds secrets at some time: the monitor the CA key and the environment that it was
 //! started with, the loader both of these and the secret files, the worker the values that hooks
@@ -36,10 +36,28 @@ pub(crate) fn give_back() {
     gnu::give_back();
 }
 
+/// Returns what only the start of this role needed: freed memory, and the pages of the program's code.
+/// The kernel maps a page of code again, from its cache, when it is used. Call it once, when the start is
+/// complete.
+pub(crate) fn give_back_after_start() {
+    give_back();
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    gnu::unmap_code();
+}
+
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(unsafe_code, reason = "nix has neither mallopt nor malloc_trim")]
+#[expect(
+    unsafe_code,
+    reason = "nix has neither mallopt nor malloc_trim, and no safe dl_iterate_phdr and madvise"
+)]
 mod gnu {
-    use nix::libc::{M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, malloc_trim, mallopt};
+    use std::ffi::{c_int, c_void};
+    use std::ptr::null_mut;
+
+    use nix::libc::{
+        M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, MADV_DONTNEED, PF_W, PT_LOAD, dl_iterate_phdr,
+        dl_phdr_info, madvise, malloc_trim, mallopt,
+    };
 
     /// Allocations from this size on are returned when they are freed.
     const MMAP_THRESHOLD: i32 = 1 << 20;
@@ -59,5 +77,50 @@ mod gnu {
         // SAFETY: it takes no pointer, may be called at any time from any thread, and touches no
         // memory in use (malloc_trim(3), "MT-Safe").
         let _ = unsafe { malloc_trim(0) };
+    }
+
+    pub(super) fn unmap_code() {
+        // SAFETY: the callback has the required type, and takes no data.
+        unsafe { dl_iterate_phdr(Some(unmap_read_only), null_mut()) };
+    }
+
+    /// Unmaps the pages of the read-only segments of the program, and ends the iteration: the program
+    /// comes before its libraries.
+    unsafe extern "C" fn unmap_read_only(
+        program: *mut dl_phdr_info,
+        _size: usize,
+        _data: *mut c_void,
+    ) -> c_int {
+        const PAGE: usize = 4096;
+        // SAFETY: the loader passes a valid description, with as many headers as it says.
+        let (start, headers) = unsafe {
+            let program = &*program;
+            let count = usize::from(program.dlpi_phnum);
+            let headers = std::slice::from_raw_parts(program.dlpi_phdr, count);
+            (program.dlpi_addr, headers)
+        };
+        for header in headers {
+            if header.p_type != PT_LOAD || header.p_flags & PF_W != 0 {
+                continue;
+            }
+            let (Ok(from), Ok(length)) = (
+                usize::try_from(start + header.p_vaddr),
+                usize::try_from(header.p_memsz),
+            ) else {
+                continue;
+            };
+            let aligned = from & !(PAGE - 1);
+            // SAFETY: this process never writes to these pages, so the file has the same content, from
+            // which the kernel maps them again (madvise(2)). If the pages are larger and the address is
+            // not aligned, it changes nothing.
+            unsafe {
+                madvise(
+                    std::ptr::with_exposed_provenance_mut(aligned),
+                    length + (from - aligned),
+                    MADV_DONTNEED,
+                );
+            }
+        }
+        1
     }
 }

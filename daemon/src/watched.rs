@@ -204,7 +204,15 @@ enum PathState {
 }
 
 fn state(path: &Path, part: WatchedPart, youngest: &mut Youngest) -> PathState {
-    let Ok(metadata) = path.symlink_metadata() else {
+    state_of(path.symlink_metadata(), part, youngest)
+}
+
+fn state_of(
+    metadata: std::io::Result<Metadata>,
+    part: WatchedPart,
+    youngest: &mut Youngest,
+) -> PathState {
+    let Ok(metadata) = metadata else {
         return PathState::Missing;
     };
     if metadata.is_dir() {
@@ -229,7 +237,8 @@ fn state(path: &Path, part: WatchedPart, youngest: &mut Youngest) -> PathState {
 fn entries(directory: &Path, youngest: &mut Youngest) -> BTreeMap<OsString, PathState> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let states = entries.take(MAX_ENTRIES).map(|entry| {
-        let state = state(&entry.path(), WatchedPart::Itself, youngest);
+        // By its directory, which is faster than by its path.
+        let state = state_of(entry.metadata(), WatchedPart::Itself, youngest);
         (entry.file_name(), state)
     });
     states.collect()

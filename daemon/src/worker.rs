@@ -35,9 +35,9 @@ use sandbox::AppliedConfinement;
 use tokio::sync::mpsc;
 
 use crate::admin::Owner;
-use crate::logging;
 use crate::privsep::message::{Fallback, Mode, ToMonitor, WorkerReport};
 use crate::privsep::ticket::Ticket;
+use crate::{logging, memory};
 
 /// Makes the kernel end this process when the monitor ends. On other systems a worker learns it
 /// from the channel, and a loader ends soon anyway.
@@ -165,7 +165,10 @@ async fn serve(
 
     // Without a monitor there is no reason to go on.
     let mut limit = Duration::ZERO;
+    let mut is_starting = true;
     while let Some(order) = incoming.recv().await {
+        // The monitor sends a ping as soon as it knows that this worker serves.
+        let has_started = is_starting && matches!(order, Order::Ping);
         match order {
             Order::Settings(new) => reloader.put_in_force(*new).await,
             Order::Drain(within) => {
@@ -182,6 +185,10 @@ async fn serve(
             }
             Order::SystemFiles(files) => reloader.renew(files).await,
             other => obey(other, &reloader, &link, &engine),
+        }
+        if has_started {
+            is_starting = false;
+            memory::give_back_after_start();
         }
     }
     drain(limit, &engine, &reloader, &link, incoming).await;

@@ -34,7 +34,8 @@ pub struct DomainSet {
     rules: Vec<RuleRow>,
     /// The texts of patterns without a name in `names`.
     texts: Vec<String>,
-    files: Vec<Arc<str>>,
+    /// The files of the rules. Neighbouring rules are mostly from one file.
+    files: Vec<FileRun>,
 }
 
 /// The result of finding a host on a list.
@@ -55,18 +56,16 @@ impl Listed {
     }
 }
 
-/// More patterns or longer names than a list can index: over 2³² bytes of names or rules.
+/// More patterns or longer names than a list can index: over 2³⁰ names or 2³² bytes of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the list is too large: its names take more than 4 GiB")]
+#[error("the list is too large: it has more than 2^30 names, or they take more than 4 GiB")]
 pub(crate) struct TooLarge;
 
+/// The kind and the subject of a rule, and the line that it is written on.
 #[derive(Clone, Copy, Debug)]
 struct RuleRow {
-    kind: RuleKind,
-    /// An index. `kind` says into which table.
+    /// The [`RuleKind`] in the upper two bits, and below them an index. The kind says into which table.
     subject: u32,
-    /// Index into `files`, one-based; 0 when the rule came from no file.
-    file: u16,
     line: u32,
 }
 
@@ -76,6 +75,15 @@ enum RuleKind {
     Verbatim,
     /// The pattern is made from a name in `names`.
     Name(Depth),
+}
+
+/// Rules from one file, up to the start of the next run.
+#[derive(Clone, Debug)]
+struct FileRun {
+    /// The first of the rules.
+    start: u32,
+    /// `None` when they came from no file.
+    file: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -128,19 +136,19 @@ impl DomainSet {
     /// A rule's pattern and where it is written.
     pub fn rule(&self, id: RuleId) -> Option<Rule> {
         let row = self.rules.get(usize::try_from(id.0).ok()?)?;
-        let pattern = match row.kind {
-            RuleKind::Verbatim => self.texts.get(usize::try_from(row.subject).ok()?)?.clone(),
+        let pattern = match row.kind() {
+            RuleKind::Verbatim => self.texts.get(row.index())?.clone(),
             RuleKind::Name(depth) => {
                 let mut text = String::from(depth.prefix());
-                text.push_str(&self.names.name(row.subject));
+                self.names.append(row.index(), &mut text);
                 text
             }
         };
-        let written_at = usize::from(row.file).checked_sub(1).and_then(|file| {
-            Some(ConfigLine {
-                file: Arc::clone(self.files.get(file)?),
-                line: row.line,
-            })
+        let runs = self.files.partition_point(|run| run.start <= id.0);
+        let file = self.files[..runs].last().and_then(|run| run.file.as_ref());
+        let written_at = file.map(|file| ConfigLine {
+            file: Arc::clone(file),
+            line: row.line,
         });
         Some(Rule {
             pattern,
@@ -208,6 +216,40 @@ impl DomainSet {
             rule: RuleId(rule.rule),
             literal: true,
         })
+    }
+}
+
+impl RuleRow {
+    /// The number of the lowest bit of the kind.
+    const KIND: u32 = 30;
+
+    fn new(kind: RuleKind, index: u32, line: u32) -> Result<Self, TooLarge> {
+        if index >> Self::KIND != 0 {
+            return Err(TooLarge);
+        }
+        let kind = match kind {
+            RuleKind::Verbatim => 0,
+            RuleKind::Name(Depth::Exact) => 1,
+            RuleKind::Name(Depth::Below) => 2,
+            RuleKind::Name(Depth::ApexAndBelow) => 3,
+        };
+        Ok(Self {
+            subject: kind << Self::KIND | index,
+            line,
+        })
+    }
+
+    fn kind(self) -> RuleKind {
+        match self.subject >> Self::KIND {
+            0 => RuleKind::Verbatim,
+            1 => RuleKind::Name(Depth::Exact),
+            2 => RuleKind::Name(Depth::Below),
+            _ => RuleKind::Name(Depth::ApexAndBelow),
+        }
+    }
+
+    fn index(self) -> usize {
+        (self.subject & !(!0 << Self::KIND)) as usize
     }
 }
 

@@ -1,10 +1,13 @@
 //! The system's root certificates, for the worker and for the bundle (SPEC M5, M6).
 
+use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use codex_network_files::{ReadError, Reading};
+use codex_network_files::{OpenedFile, ReadError, Reading};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -129,12 +132,23 @@ struct NamedRoots {
     certificates: Vec<CertificateDer<'static>>,
     error: Option<String>,
     read: u64,
+    /// The device and the inode of each file that was read. A directory that OpenSSL can use has each file
+    /// under two names, and often a file with all of them.
+    seen: HashSet<(u64, u64)>,
 }
 
 impl NamedRoots {
     fn file(&mut self, path: &Path) {
-        match Reading::up_to(MAX_BYTES - self.read).read(path) {
-            Ok(content) => {
+        let opened = Reading::up_to(MAX_BYTES - self.read).open(path);
+        if let Ok(opened) = &opened
+            && !self.seen.insert(identity(opened.metadata()))
+        {
+            return;
+        }
+        match opened.and_then(OpenedFile::read) {
+            Ok(mut content) => {
+                // Certificates are no secret, and wiping them takes as long as reading them.
+                let content = std::mem::take(&mut *content);
                 self.read += content.len() as u64;
                 // Text that is not a certificate is skipped, as OpenSSL does.
                 let certificates = CertificateDer::pem_slice_iter(&content).flatten();
@@ -154,8 +168,12 @@ impl NamedRoots {
             Err(error) => return self.fail(path, &error),
         };
         for entry in entries.flatten() {
-            if entry.path().is_file() {
-                self.file(&entry.path());
+            let path = entry.path();
+            let is_new = std::fs::metadata(&path).is_ok_and(|metadata| {
+                metadata.is_file() && !self.seen.contains(&identity(&metadata))
+            });
+            if is_new {
+                self.file(&path);
             }
         }
     }
@@ -165,6 +183,10 @@ impl NamedRoots {
         self.error
             .get_or_insert_with(|| format!("{}: {why}", path.display()));
     }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 fn without<'a>(found: impl Iterator<Item = &'a [u8]>, own: &[&[u8]]) -> Vec<Arc<[u8]>> {
@@ -212,6 +234,23 @@ mod tests {
             "{error_text}"
         );
         assert!(named(|_| None).is_none());
+    }
+
+    #[test]
+    fn m6_a_file_with_several_names_is_read_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("one.pem");
+        let text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(&file, text).unwrap();
+        std::os::unix::fs::symlink(&file, directory.path().join("0.0")).unwrap();
+        std::fs::hard_link(&file, directory.path().join("0.1")).unwrap();
+        std::fs::write(directory.path().join("two.pem"), text.repeat(2)).unwrap();
+        let (found, error) = named(|name| match name {
+            FILE => Some(file.clone().into()),
+            _ => Some(directory.path().into()),
+        })
+        .unwrap();
+        assert_eq!((found.len(), error), (3, None));
     }
 
     #[test]

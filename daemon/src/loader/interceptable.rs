@@ -19,11 +19,8 @@ pub(super) fn of(settings: &Settings) -> Interceptable {
 
 /// The hosts that patterns cover (SPEC P2).
 fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
-    let mut listed = Interceptable::default();
+    let (mut hosts, mut domains) = (Vec::new(), Vec::new());
     for pattern in patterns {
-        let Interceptable::Listed { hosts, domains } = &mut listed else {
-            break;
-        };
         if pattern == "*" {
             return Interceptable::Everything;
         }
@@ -33,9 +30,9 @@ fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
                 continue;
             };
             if pattern.strip_prefix("**.") == Some(name) {
-                hosts.insert(name.to_owned());
+                hosts.push(name.to_owned());
             }
-            domains.insert(name.to_owned());
+            domains.push(name.to_owned());
         } else {
             // A certificate has no field for a scope, and is never requested with one.
             let host = match Host::parse(&pattern) {
@@ -43,10 +40,13 @@ fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
                 Ok(host) => host.to_string(),
                 Err(_) => continue,
             };
-            hosts.insert(host);
+            hosts.push(host);
         }
     }
-    listed
+    Interceptable::Listed {
+        hosts: hosts.into_iter().collect(),
+        domains: domains.into_iter().collect(),
+    }
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use anyhow::anyhow;
 use super::issue::{LeafAnswer, LeafRequest, LeafScope};
 use super::pending::{Pending, PendingStage};
 use super::{End, Monitor, Phase, failed_start, predecessor};
-use crate::notify;
 use crate::privsep::message::{ConnectionEnds, Mode, ToMonitor, ToWorker, WorkerReport};
 use crate::privsep::settled::Authority;
 use crate::privsep::ticket::{QuestionId, Ticket};
+use crate::{memory, notify};
 
 impl Monitor {
     pub(super) fn dispatch(&mut self, message: ToMonitor) -> Option<End> {
@@ -152,6 +152,7 @@ impl Monitor {
         // At once, so that the service manager's status line has content.
         self.ping();
         self.keep_copy();
+        memory::give_back_after_start();
         if std::mem::take(&mut self.reload_waits) {
             let begin = self.reloads.request_by_signal();
             self.reload(begin);

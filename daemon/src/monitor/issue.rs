@@ -408,8 +408,8 @@ mod tests {
         let kept = Authority::Kept(Arc::new(kept));
         let key = public_key(7);
         let only = |host: &str| Interceptable::Listed {
-            hosts: [host.to_owned()].into(),
-            domains: std::collections::HashSet::new(),
+            hosts: std::iter::once(host.to_owned()).collect(),
+            domains: std::iter::empty().collect(),
         };
         let (a, b) = (only("a.test"), only("b.test"));
         let scope = |authority, interceptable| LeafScope {

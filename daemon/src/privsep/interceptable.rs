@@ -4,7 +4,7 @@
 //! and never fewer: a wildcard inside a label is widened to the name behind it, and the deny list
 //! is left out.
 
-use std::collections::HashSet;
+use std::cmp::Ordering;
 
 use super::layout::{Malformed, Reader, Writer};
 use super::message::MAX_NAME;
@@ -17,18 +17,27 @@ pub(crate) enum Interceptable {
     /// These and no others.
     Listed {
         /// Names and addresses.
-        hosts: HashSet<String>,
+        hosts: NameSet,
         /// Names whose subdomains are all covered. The names themselves are not.
-        domains: HashSet<String>,
+        domains: NameSet,
     },
+}
+
+/// Names in the order of their bytes, one after the other in one piece of memory: a list may have a
+/// million.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NameSet {
+    text: Vec<u8>,
+    /// The end of each name in `text`.
+    ends: Vec<u32>,
 }
 
 impl Default for Interceptable {
     /// No host.
     fn default() -> Self {
         Self::Listed {
-            hosts: HashSet::new(),
-            domains: HashSet::new(),
+            hosts: NameSet::default(),
+            domains: NameSet::default(),
         }
     }
 }
@@ -51,9 +60,9 @@ impl Interceptable {
             Self::Listed { hosts, domains } => {
                 out.u8(1);
                 for names in [hosts, domains] {
-                    out.u32(u32::try_from(names.len()).unwrap_or(u32::MAX));
-                    for name in names {
-                        out.counted(name.as_bytes());
+                    out.u32(u32::try_from(names.ends.len()).unwrap_or(u32::MAX));
+                    for index in 0..names.ends.len() {
+                        out.counted(names.name(index));
                     }
                 }
             }
@@ -72,17 +81,75 @@ impl Interceptable {
     }
 }
 
-/// Each name consumes some of the input, which bounds the allocation.
-fn names(input: &mut Reader<'_>) -> Result<HashSet<String>, Malformed> {
-    let mut names = HashSet::new();
+impl NameSet {
+    fn contains(&self, name: &str) -> bool {
+        let (mut from, mut to) = (0, self.ends.len());
+        while from < to {
+            let middle = usize::midpoint(from, to);
+            match self.name(middle).cmp(name.as_bytes()) {
+                Ordering::Less => from = middle + 1,
+                Ordering::Equal => return true,
+                Ordering::Greater => to = middle,
+            }
+        }
+        false
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        let start = match index {
+            0 => 0,
+            index => self.ends[index - 1],
+        };
+        &self.text[start as usize..self.ends[index] as usize]
+    }
+
+    /// Adds a name. False if it is not behind all others, or the text is too long.
+    fn push(&mut self, name: &[u8]) -> bool {
+        let is_behind = match self.ends.len() {
+            0 => true,
+            count => self.name(count - 1) < name,
+        };
+        let Ok(end) = u32::try_from(self.text.len() + name.len()) else {
+            return false;
+        };
+        if is_behind {
+            self.text.extend_from_slice(name);
+            self.ends.push(end);
+        }
+        is_behind
+    }
+
+    fn shrink(mut self) -> Self {
+        self.text.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self
+    }
+}
+
+impl FromIterator<String> for NameSet {
+    /// Sorts the names. Those beyond 4 GiB are left out, so that no certificate is issued for them.
+    fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {
+        let mut sorted: Vec<String> = names.into_iter().collect();
+        sorted.sort_unstable();
+        let mut set = Self::default();
+        for name in sorted {
+            set.push(name.as_bytes());
+        }
+        set.shrink()
+    }
+}
+
+/// Each name consumes some of the input, which bounds the allocation. They are sorted.
+fn names(input: &mut Reader<'_>) -> Result<NameSet, Malformed> {
+    let mut names = NameSet::default();
     for _ in 0..input.u32()? {
-        let name = input.text()?;
-        if name.is_empty() || name.len() > MAX_NAME {
+        let name = input.counted()?;
+        let is_sound = !name.is_empty() && name.len() <= MAX_NAME && name.is_ascii();
+        if !is_sound || !names.push(name) {
             return Err(Malformed);
         }
-        names.insert(name);
     }
-    Ok(names)
+    Ok(names.shrink())
 }
 
 #[cfg(test)]
@@ -133,6 +200,37 @@ mod tests {
         // A count of names that the message cannot hold.
         let flood = [&[1][..], &u32::MAX.to_le_bytes()].concat();
         assert_eq!(Interceptable::decode(&mut Reader(&flood)), Err(Malformed));
+    }
+
+    #[test]
+    fn m4_names_that_are_not_sorted_or_repeated_are_refused() {
+        let sound = encoded(&listed(&["a", "b"], &[]));
+        let places: Vec<_> = (0..sound.len()).filter(|at| sound[*at] == b'b').collect();
+        assert_eq!(places.len(), 1);
+        for (byte, is_sound) in [(b'c', true), (b'a', false), (b'A', false), (0xe9, false)] {
+            let mut bytes = sound.clone();
+            bytes[places[0]] = byte;
+            let decoded = Interceptable::decode(&mut Reader(&bytes));
+            assert_eq!(decoded.is_ok(), is_sound, "{byte}");
+        }
+    }
+
+    #[test]
+    fn m4_every_name_of_a_set_is_found_and_no_other() {
+        for count in [0, 1, 2, 3, 100] {
+            let name = |number: u32| format!("n{}", number * 2);
+            let set: NameSet = (0..count)
+                .rev()
+                .map(name)
+                .chain((0..count).map(name))
+                .collect();
+            assert_eq!(set.ends.len(), count as usize);
+            for number in 0..count {
+                assert!(set.contains(&name(number)));
+                assert!(!set.contains(&format!("n{}", number * 2 + 1)));
+            }
+            assert!(!set.contains("") && !set.contains("z"));
+        }
     }
 
     #[test]

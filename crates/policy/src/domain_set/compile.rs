@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use hashbrown::{HashMap, HashSet};
 
 use super::names::{Hash, NONE, Names, Rules};
-use super::{AddressRule, DomainSet, RuleKind, RuleRow, TooLarge, Wildcard};
+use super::{AddressRule, DomainSet, FileRun, RuleKind, RuleRow, TooLarge, Wildcard};
 use crate::pattern::{Depth, Pattern, Shape};
 use crate::rule::ConfigLine;
 
@@ -21,7 +21,6 @@ struct Draft<'a> {
     by_name: HashMap<&'a str, u32>,
     /// Patterns with a `*` inside a label.
     starred: HashSet<&'a Pattern>,
-    files: HashMap<&'a Arc<str>, u16>,
 }
 
 struct DraftName<'a> {
@@ -88,14 +87,9 @@ impl<'a> Draft<'a> {
         let Some((kind, subject)) = placed else {
             return Ok(());
         };
-        let file = written_at.map_or(0, |at| self.file_number(&at.file));
+        self.note_file(rule, written_at.map(|at| &at.file));
         let line = written_at.map_or(0, |at| at.line);
-        self.set.rules.push(RuleRow {
-            kind,
-            subject,
-            file,
-            line,
-        });
+        self.set.rules.push(RuleRow::new(kind, subject, line)?);
         Ok(())
     }
 
@@ -145,17 +139,17 @@ impl<'a> Draft<'a> {
         Ok((RuleKind::Verbatim, index))
     }
 
-    fn file_number(&mut self, file: &'a Arc<str>) -> u16 {
-        if let Some(number) = self.files.get(file) {
-            return *number;
+    /// Notes the file of a rule and of those that follow.
+    fn note_file(&mut self, rule: u32, file: Option<&Arc<str>>) {
+        let last = self.set.files.last().and_then(|run| run.file.as_ref());
+        // Mostly they are the same allocation.
+        if last.map(Arc::as_ptr) == file.map(Arc::as_ptr) || last == file {
+            return;
         }
-        // Beyond 65 535 files a rule still works, but no longer says where it is written.
-        let Ok(number) = u16::try_from(self.files.len() + 1) else {
-            return 0;
-        };
-        self.set.files.push(Arc::clone(file));
-        self.files.insert(file, number);
-        number
+        self.set.files.push(FileRun {
+            start: rule,
+            file: file.cloned(),
+        });
     }
 
     fn finish(self) -> Result<DomainSet, TooLarge> {
@@ -165,8 +159,8 @@ impl<'a> Draft<'a> {
             Names::build(entries.map(|entry| (entry.name, entry.hash, entry.rules)))?;
         set.names = names;
         for row in &mut set.rules {
-            if let RuleKind::Name(_) = row.kind {
-                row.subject = indices[row.subject as usize];
+            if let kind @ RuleKind::Name(_) = row.kind() {
+                *row = RuleRow::new(kind, indices[row.index()], row.line)?;
             }
         }
         set.wildcards = set
@@ -181,11 +175,13 @@ impl<'a> Draft<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::format;
     use std::string::ToString;
     use std::vec::Vec;
 
     use super::DomainSet;
     use crate::pattern::{ListKind, Pattern};
+    use crate::rule::ConfigLine;
 
     #[test]
     fn p10_repeated_patterns_are_one_rule_and_keep_their_order() {
@@ -208,5 +204,41 @@ mod tests {
         let rules: Vec<_> = set.rules().map(|rule| rule.to_string()).collect();
         assert_eq!(rules, texts[..5]);
         assert_eq!(set.len(), 5);
+    }
+
+    #[test]
+    fn p10_a_rule_names_the_line_of_its_own_file() {
+        let files = [Some("a"), Some("a"), None, None, Some("b"), Some("a"), None];
+        let lines: Vec<_> = files
+            .iter()
+            .zip(1..)
+            .map(|(file, line)| {
+                // Equal names in different allocations, as from several reads of a file.
+                let written = file.map(|file| ConfigLine {
+                    file: file.into(),
+                    line,
+                });
+                let text = format!("n{line}.example");
+                (
+                    Pattern::parse(&text, ListKind::Deny).expect("good"),
+                    written,
+                )
+            })
+            .collect();
+        let set = DomainSet::compile(&lines).expect("it fits");
+        let found: Vec<_> = set.rules().map(|rule| rule.written_at).collect();
+        let wanted: Vec<_> = lines.into_iter().map(|(_, written)| written).collect();
+        assert_eq!(found, wanted);
+        assert_eq!(set.files.len(), 5);
+    }
+
+    /// For a name of the usual length. A longer one takes its further bytes.
+    #[test]
+    fn p10_a_pattern_takes_at_most_48_bytes() {
+        use core::mem::size_of;
+
+        use super::super::RuleRow;
+
+        assert_eq!(size_of::<RuleRow>() + super::super::names::BYTES_EACH, 44);
     }
 }

@@ -20,7 +20,14 @@ pub(super) const NONE: u32 = u32::MAX;
 const RUN: usize = 2;
 
 /// Bytes of a name that its record has room for.
-const FRONT: usize = 18;
+const INLINE: usize = 22;
+
+/// Bytes of a longer name in its record. The offset of the other ones takes the rest of the room.
+const FRONT: usize = INLINE - size_of::<u32>();
+
+/// Bytes of the table for each name of at most [`INLINE`] bytes.
+#[cfg(test)]
+pub(super) const BYTES_EACH: usize = size_of::<Record>() + size_of::<Run>() / RUN;
 
 /// A table from names to rules.
 #[derive(Debug, Default)]
@@ -28,7 +35,8 @@ pub(super) struct Names {
     /// One more than there are runs, so that the end of each run is the start of the next.
     directory: Vec<Run>,
     records: Vec<Record>,
-    /// The bytes after the first [`FRONT`] of the longer names, one name after the other.
+    /// The bytes after the first [`FRONT`] of the names that are longer than [`INLINE`], one name after the
+    /// other.
     backs: Vec<u8>,
 }
 
@@ -49,9 +57,9 @@ struct Record {
     below: u32,
     literal: bool,
     length: u8,
-    front: [u8; FRONT],
-    /// The offset in `backs` at which the rest of the name begins.
-    back: u32,
+    /// The name, if it has at most [`INLINE`] bytes. Otherwise its first [`FRONT`] bytes, and then the
+    /// offset in `backs` at which the rest of it begins.
+    text: [u8; INLINE],
 }
 
 /// The rules for a name.
@@ -126,12 +134,11 @@ impl Names {
         })
     }
 
-    /// The name at an index that [`build`](Self::build) or [`find`](Self::find) gave.
-    pub(super) fn name(&self, index: u32) -> String {
-        let record = &self.records[index as usize];
-        let front = &record.front[..usize::from(record.length).min(FRONT)];
-        let bytes = front.iter().chain(self.back(record));
-        bytes.map(|byte| char::from(*byte)).collect()
+    /// Appends the name at an index that [`build`](Self::build) or [`find`](Self::find) gave.
+    pub(super) fn append(&self, index: usize, text: &mut String) {
+        let (front, back) = self.parts(&self.records[index]);
+        let bytes = front.iter().chain(back);
+        text.extend(bytes.map(|byte| char::from(*byte)));
     }
 
     fn is(&self, record: &Record, name: &[u8]) -> bool {
@@ -140,32 +147,42 @@ impl Names {
         }
         // An empty back is not compared: with AVX-512 the C library would load from the empty
         // slice's dangling address under a mask, which took 80 ns.
-        match name.split_at_checked(FRONT) {
-            Some((front, back)) if !back.is_empty() => {
-                record.front == *front && self.back(record) == back
+        if name.len() <= INLINE {
+            return record.text[..name.len()] == *name;
+        }
+        let (front, back) = self.parts(record);
+        name[..FRONT] == *front && name[FRONT..] == *back
+    }
+
+    /// The bytes of a record's name in the record, and those in `backs`.
+    fn parts<'a>(&'a self, record: &'a Record) -> (&'a [u8], &'a [u8]) {
+        let length = usize::from(record.length);
+        match record.text.split_last_chunk() {
+            Some((front, offset)) if length > INLINE => {
+                let start = u32::from_le_bytes(*offset) as usize;
+                (front, &self.backs[start..start + length - FRONT])
             }
-            _ => record.front[..name.len()] == *name,
+            _ => (&record.text[..length], &[]),
         }
     }
 
-    /// The bytes of a record's name after the first ones.
-    fn back(&self, record: &Record) -> &[u8] {
-        let start = record.back as usize;
-        let length = usize::from(record.length).saturating_sub(FRONT);
-        &self.backs[start..start + length]
-    }
-
     fn push(&mut self, name: &[u8], rules: Rules) -> Result<(), TooLarge> {
-        let (start, rest) = name.split_at(name.len().min(FRONT));
-        let mut front = [0; FRONT];
-        front[..start.len()].copy_from_slice(start);
+        let mut text = [0; INLINE];
+        let rest = if name.len() <= INLINE {
+            text[..name.len()].copy_from_slice(name);
+            &[]
+        } else {
+            let (front, rest) = name.split_at(FRONT);
+            text[..FRONT].copy_from_slice(front);
+            text[FRONT..].copy_from_slice(&index(self.backs.len())?.to_le_bytes());
+            rest
+        };
         self.records.push(Record {
             exact: rules.exact,
             below: rules.below,
             literal: rules.literal,
-            back: index(self.backs.len())?,
             length: u8::try_from(name.len()).map_err(|_| TooLarge)?,
-            front,
+            text,
         });
         self.backs.extend_from_slice(rest);
         Ok(())
@@ -263,7 +280,9 @@ mod tests {
                 );
                 assert_eq!(rules.literal, came % 2 == 0);
                 assert_eq!(index, indices[came]);
-                assert_eq!(table.name(index), *name);
+                let mut text = String::new();
+                table.append(index as usize, &mut text);
+                assert_eq!(text, *name);
             }
             for other in ["example", "n.example", "x0.example", "n0.examplf"] {
                 let found = table.find(other.as_bytes(), Hash::of(other));
