@@ -78,7 +78,7 @@ pub(super) async fn answer(
     let upgrade = upgrade.carried(scrutiny, request.method(), content);
     let (mut parts, body) = request.into_parts();
     headers::to_upstream(&mut parts.headers, route.named(), Wire::Plain, scrutiny);
-    upgrade.make(&mut parts.headers);
+    upgrade.make(&mut parts.headers, Wire::Plain);
     parts.uri = Uri::from(target.path);
     let outgoing = OutgoingRequest::new(session, scrutiny, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;

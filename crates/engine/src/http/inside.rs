@@ -118,9 +118,7 @@ pub(super) async fn answer(
     if version == Version::HTTP_2 && inside.wire != Wire::TlsHttp2 {
         headers::join_cookies(&mut parts.headers);
     }
-    if inside.wire != Wire::TlsHttp2 {
-        upgrade.make(&mut parts.headers);
-    }
+    upgrade.make(&mut parts.headers, inside.wire);
     let mut outgoing = OutgoingRequest::new(session, scrutiny, inside.wire, parts.version, upgrade);
     if let Some(stream) = parts.extensions.remove::<ResponseStream>() {
         outgoing.interim = InterimTarget::Stream(stream);
@@ -263,7 +261,7 @@ fn fields_of_origin(
     let mut fields = fields.clone();
     // In HTTP/1 form `Host` is a field, and hooks expect it as one.
     headers::to_upstream(&mut fields, authority, Wire::TlsHttp1, scrutiny);
-    upgrade.make(&mut fields);
+    upgrade.make(&mut fields, Wire::TlsHttp1);
     fields
 }
 

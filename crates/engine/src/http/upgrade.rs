@@ -20,6 +20,7 @@ use super::route::Route;
 use crate::enforce::LeadsTo;
 use crate::live_policy::LivePolicy;
 use crate::owner::ConnectionHandle;
+use crate::tls::Wire;
 use crate::tunnel::{self, RelayDirection, RelayEnd, relay_stream};
 
 const WEBSOCKET: &str = "websocket";
@@ -85,12 +86,13 @@ impl UpgradeOffer {
         self
     }
 
-    /// Writes the offer anew, for one HTTP/1.1 connection.
-    pub(super) fn make(&self, headers: &mut HeaderMap) {
+    /// Writes the offer anew, for one connection. HTTP/2 has no such offer (RFC 9113 section 8.6).
+    pub(super) fn make(&self, headers: &mut HeaderMap, wire: Wire) {
+        if self.is_empty() || wire == Wire::TlsHttp2 {
+            return;
+        }
         // The protocols were read from a field.
-        if let Ok(offer) = HeaderValue::from_str(&self.0.join(", "))
-            && !self.is_empty()
-        {
+        if let Ok(offer) = HeaderValue::from_str(&self.0.join(", ")) {
             mark(headers, offer);
         }
     }
@@ -203,7 +205,7 @@ mod tests {
             ("", ""),
         ] {
             let mut headers = HeaderMap::new();
-            offering(upgrade).make(&mut headers);
+            offering(upgrade).make(&mut headers, Wire::Plain);
             let made = headers
                 .get(UPGRADE)
                 .map_or("", |made| made.to_str().expect("ASCII"));
