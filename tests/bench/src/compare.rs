@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -199,7 +199,7 @@ fn undisturbed(
     Ok(figures)
 }
 
-/// Puts a load on a program, and divides the CPU time of its processes by the units.
+/// Puts a load on a program, and divides the CPU time of its processes after the warm-up by the units.
 pub(crate) fn under_load(
     lab: &Lab,
     started: &Started,
@@ -207,16 +207,17 @@ pub(crate) fn under_load(
     length: Length,
     load: impl FnOnce(&Lab, Doors, Length) -> anyhow::Result<Done>,
 ) -> anyhow::Result<Figures> {
-    // This process has started the programs and the origin: its tree is all of them and the load.
+    // This process has started the programs and the origin, so its tree is all of them and the load.
     let this = i32::try_from(std::process::id())?;
-    let (begun, cpu, ours, busy) = (
-        Instant::now(),
-        started.running.cpu(),
-        process::cpu(this),
-        machine::busy(),
-    );
-    let done = load(lab, started.doors, length)?;
-    let took = begun.elapsed();
+    let (done, cpu, ours, busy) = std::thread::scope(|scope| {
+        let warm = scope.spawn(|| {
+            sleep(length.warm_up);
+            (started.running.cpu(), process::cpu(this), machine::busy())
+        });
+        let done = load(lab, started.doors, length)?;
+        let (cpu, ours, busy) = warm.join().ok().context("it only reads files")?;
+        anyhow::Ok((done, cpu, ours, busy))
+    })?;
     sleep(SETTLE_TIME);
     let cpu = started.running.cpu().saturating_sub(cpu);
     let ours = process::cpu(this).saturating_sub(ours);
@@ -230,10 +231,13 @@ pub(crate) fn under_load(
     }
     let units = machine::float(done.units);
     let (cost, rate) = match unit {
-        Unit::One => (cpu.as_secs_f64() * 1e6 / units, units / took.as_secs_f64()),
+        Unit::One => (
+            cpu.as_secs_f64() * 1e6 / units,
+            units / length.measured.as_secs_f64(),
+        ),
         Unit::Byte => (
             cpu.as_secs_f64() * GIB / units,
-            units / GIB / took.as_secs_f64(),
+            units / GIB / length.measured.as_secs_f64(),
         ),
     };
     Ok(Figures {
@@ -246,7 +250,7 @@ pub(crate) fn under_load(
         failures: done.failures,
         failure: done.failure,
         disturbed: foreign.as_secs_f64()
-            > MAX_FOREIGN * machine::cores() * begun.elapsed().as_secs_f64(),
+            > MAX_FOREIGN * machine::cores() * (length.measured + SETTLE_TIME).as_secs_f64(),
     })
 }
 

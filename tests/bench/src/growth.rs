@@ -22,6 +22,8 @@ const LENGTH: Length = Length {
 const CONNECTIONS: [usize; 3] = [100, 1_000, 10_000];
 const PATTERNS: [usize; 6] = [10, 100, 1_000, 10_000, 100_000, 1_000_000];
 const CLIENTS: [usize; 4] = [1, 4, 16, 64];
+/// Tunnels that are not opened, so that descriptors are left for requests.
+const SPARE: usize = 250;
 /// Connections that carry requests where connections are not what grows.
 const ACTIVE: usize = 64;
 /// Beside a download, requests come one after the other on this many connections.
@@ -74,18 +76,16 @@ fn idle(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
         "CPU µs per request beside them",
         "p99 µs",
     ]);
-    for count in CONNECTIONS {
+    // A tunnel takes two descriptors of the proxy, besides those that it needs for itself.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let limit = limit
+        .and_then(|limit| usize::try_from(limit / 2).ok())
+        .unwrap_or(usize::MAX);
+    for count in CONNECTIONS.map(|count| count.min(limit.saturating_sub(SPARE))) {
         let started = proxy.start(lab, Setup::default())?;
         drop(scenario::hold_tunnels(100, lab, started.doors)?);
         let before = started.running.memory();
-        // An error says which limit of this machine the connections exceed.
-        let held = match scenario::hold_tunnels(count, lab, started.doors) {
-            Ok(held) => held,
-            Err(error) => {
-                table.add(vec![count.to_string(), format!("not measured: {error:#}")]);
-                continue;
-            }
-        };
+        let held = scenario::hold_tunnels(count, lab, started.doors)?;
         std::thread::sleep(Duration::from_millis(500));
         let each = started
             .running
@@ -112,15 +112,15 @@ fn active(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
         "connections with requests",
         "CPU µs per request",
         "p99 µs",
-        "p99 µs by connection",
+        "p99 µs / connections",
         "failed",
     ]);
     for count in CONNECTIONS {
         let started = proxy.start(lab, Setup::default())?;
         // Each connection must get its turns, also in the warm-up in which all connect.
         let length = Length {
-            warm_up: Duration::from_millis(300 + u64::try_from(count)? / 4),
-            measured: Duration::from_millis(1500 + u64::try_from(count)? / 10),
+            warm_up: LENGTH.warm_up + Duration::from_millis(u64::try_from(count)? / 4),
+            measured: LENGTH.measured + Duration::from_millis(u64::try_from(count)? / 10),
         };
         let figures =
             compare::under_load(lab, &started, Unit::One, length, |lab, doors, length| {
@@ -170,7 +170,7 @@ fn patterns(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
                 requests::repeat(door, request.clone(), address(client), tally)
             })?)
         })?;
-        let each = memory.zip(least).filter(|_| patterns >= 10_000);
+        let each = memory.zip(least).filter(|_| patterns >= 100_000);
         table.add(vec![
             patterns.to_string(),
             format!("{:.1}", started.running.start.as_secs_f64() * 1e3),

@@ -21,7 +21,7 @@ const LAST_UNIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a load lasts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Length {
-    /// Units that begin in this time count, but not their latencies.
+    /// Units of this time do not count.
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Length {
 /// The result of a load.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Done {
-    /// Units of work, those of the warm-up included: requests, tunnels or bytes.
+    /// Units of work after the warm-up: requests, tunnels or bytes.
     pub(crate) units: u64,
     /// Latencies after the warm-up, in microseconds, in order.
     pub(crate) latencies: Vec<u32>,
@@ -67,8 +67,8 @@ impl Tally {
     pub(crate) fn count(&self, since: Instant, result: io::Result<()>) {
         match result {
             Ok(()) => {
-                self.units.set(self.units.get() + 1);
-                if since > self.begun + self.length.warm_up {
+                self.add(1);
+                if self.is_warm() {
                     let latency = u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX);
                     self.latencies.borrow_mut().push(latency);
                 }
@@ -84,7 +84,13 @@ impl Tally {
 
     /// Counts units without latencies, such as bytes.
     pub(crate) fn add(&self, units: u64) {
-        self.units.set(self.units.get() + units);
+        if self.is_warm() {
+            self.units.set(self.units.get() + units);
+        }
+    }
+
+    fn is_warm(&self) -> bool {
+        self.begun.elapsed() >= self.length.warm_up
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Ports {
     pub(crate) https: u16,
     /// Sends zeros until the client leaves.
     pub(crate) source: u16,
-    /// Reads to the end of the stream, then sends the number of bytes as 8 bytes, most significant first.
+    /// Reads to the end of the stream.
     pub(crate) sink: u16,
     pub(crate) echoes: Vec<u16>,
 }
@@ -137,16 +137,9 @@ async fn source(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-async fn sink(mut stream: TcpStream) -> io::Result<()> {
-    let mut total = 0;
-    loop {
-        match dial::discard(&stream, usize::MAX).await? {
-            0 => break,
-            taken => total += u64::try_from(taken).map_err(io::Error::other)?,
-        }
-    }
-    stream.write_u64(total).await?;
-    stream.shutdown().await
+async fn sink(stream: TcpStream) -> io::Result<()> {
+    while dial::discard(&stream, usize::MAX).await? > 0 {}
+    Ok(())
 }
 
 #[cfg(test)]
