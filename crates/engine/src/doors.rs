@@ -9,7 +9,7 @@ use std::sync::Arc;
 use codex_network_policy::Handling;
 use tokio::net::TcpStream;
 
-use crate::connected::ConnectedClient;
+use crate::connected::{ConnectedClient, Reached};
 use crate::http::Shared;
 use crate::owner::ConnectionHandle;
 use crate::{http, mitm, socks5, tunnel};
@@ -38,9 +38,32 @@ pub(crate) async fn serve_socks5(
     }
 }
 
-async fn carry(shared: &Arc<Shared>, connected: ConnectedClient) {
-    match connected.permit.handling() {
-        Handling::Carry => tunnel::run(shared.live(), connected).await,
-        Handling::Intercept => Box::pin(mitm::run(shared, connected)).await,
+async fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) {
+    let ConnectedClient {
+        permit,
+        client,
+        early,
+        upstream,
+    } = connected;
+    match (permit.handling(), upstream) {
+        (Handling::Carry, Reached::Connection(upstream)) => {
+            let connected = ConnectedClient {
+                permit,
+                client,
+                early,
+                upstream,
+            };
+            tunnel::run(shared.live(), connected).await;
+        }
+        // Only an intercepted client gets here without a connection of its own.
+        (Handling::Carry | Handling::Intercept, upstream) => {
+            let connected = ConnectedClient {
+                permit,
+                client,
+                early,
+                upstream,
+            };
+            Box::pin(mitm::run(shared, connected)).await;
+        }
     }
 }

@@ -62,7 +62,7 @@ use watched_requests::WatchedRequests;
 
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
-use crate::connected::ConnectedClient;
+use crate::connected::{ConnectedClient, Reached};
 use crate::enforce::Permit;
 use crate::incoming::Incoming;
 use crate::linger::linger;
@@ -72,7 +72,6 @@ use crate::owner::ConnectionHandle;
 use crate::respond::{self, RefusalFormat};
 use crate::shared::SharedParts;
 use crate::tls::Wire;
-use crate::upstream::Connection;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";
@@ -122,8 +121,8 @@ impl Role {
 
 /// The use of a connection after an answer that ends HTTP on it.
 pub(crate) enum Next {
-    /// After a CONNECT: a connection to the destination.
-    Connected(Permit, Connection),
+    /// After a CONNECT: the way to the destination.
+    Connected(Permit, Reached),
     /// After an upgrade: messages that the proxy does not look at.
     Switched(Switched),
 }
@@ -146,7 +145,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     connection: ConnectionHandle,
-) -> Option<ConnectedClient> {
+) -> Option<ConnectedClient<Reached>> {
     let session = Session::new(shared, address, connection, Role::Proxy);
     let Continued {
         stream,

@@ -2,13 +2,14 @@
 //! inside goes through the enforcement point by itself (SPEC section 6).
 //!
 //! The policy decides whether to intercept (SPEC M1); this file does not. Plain HTTP is served by the
-//! rules of the HTTP door. Another protocol, or TLS for another host, is refused. The session with the
-//! origin is made first, and the client is then offered the origin's protocol. The certificate for the
-//! client is always for the host that the client requested from the proxy, never for the name in its
-//! `ClientHello`.
+//! rules of the HTTP door. Another protocol, or TLS for another host, is refused. The client is offered
+//! the origin's protocol. If that is known, both sessions are made at the same time; otherwise the one with
+//! the origin is made first. The certificate for the client is always for the host that the client requested
+//! from the proxy, never for the name in its `ClientHello`.
 
 mod flow_counter;
 mod plain_http;
+mod protocol;
 mod silent_client;
 
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use codex_network_policy::{Handling, Host, Reason, TunnelContent};
 use flow_counter::{CountedClient, counted};
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use rustls::HandshakeKind;
 use silent_client::SilentClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,8 +29,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::client_hello::{Alpn, ClientHello, ClientHelloReader, FirstBytes};
-use crate::connected::ConnectedClient;
+use crate::client_hello::{ClientHello, ClientHelloReader, FirstBytes};
+use crate::connected::{ConnectedClient, Reached};
 use crate::enforce::{self, LeadsTo, Permit};
 use crate::http::{self, ClientEnd, Inside, OriginConnections, RequestBody, Shared};
 use crate::interceptor::{Interceptor, LeafError, OfferedAlpn};
@@ -39,6 +40,9 @@ use crate::outcome::{Ending, Fault, FlowOutcome, Logged};
 use crate::respond::{self, TlsAlert};
 use crate::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease, UpstreamError};
+
+/// The client's session.
+type ClientTls = Observed<TlsStream<CountedClient>, SilentClient>;
 
 /// The first bytes of a client that is served.
 enum ClientOpening {
@@ -92,7 +96,7 @@ impl SessionRefusal {
 }
 
 /// Serves the client to its end, or until the policy no longer permits it (SPEC P11).
-pub(crate) async fn run(shared: &Arc<Shared>, connected: ConnectedClient) {
+pub(crate) async fn run(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) {
     let ConnectedClient {
         permit,
         mut client,
@@ -120,7 +124,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, connected: ConnectedClient) {
 async fn intercept(
     shared: &Arc<Shared>,
     permit: &Permit,
-    upstream: Connection,
+    upstream: Reached,
     client: TcpStream,
     hello: &ClientHello,
     early: Bytes,
@@ -152,14 +156,19 @@ async fn intercept(
 async fn serve_plainly(
     shared: &Arc<Shared>,
     permit: &Permit,
-    upstream: Connection,
+    upstream: Reached,
     client: TcpStream,
     early: Bytes,
 ) {
     let leads_to = upstream.leads_to().clone();
-    let first = shared.upstream.plainly(permit, upstream).await;
+    let origin = match upstream {
+        Reached::Connection(upstream) => {
+            OriginConnections::new(shared.upstream.plainly(permit, upstream).await)
+        }
+        Reached::Kept(_) => OriginConnections::unopened(),
+    };
     let end = CancellationToken::new();
-    let inside = inside(permit, Wire::Plain, first, end.clone());
+    let inside = inside(permit, Wire::Plain, origin, end.clone());
     let address = permit.attempt().client.address;
     let stream = counted(early, client, permit.flow().clone());
     let mut served: BoxFuture<'_, ()> =
@@ -255,42 +264,131 @@ async fn refuse(permit: &Permit, mut client: TcpStream, refused: &SessionRefusal
 async fn serve(
     shared: &Arc<Shared>,
     permit: &Permit,
-    upstream: Connection,
+    upstream: Reached,
     client: TcpStream,
     hello: &ClientHello,
     early: Bytes,
     end: &CancellationToken,
 ) {
     let address = permit.attempt().client.address;
-    let (first, wire) = match secure(shared, permit, upstream, offer(hello.alpn)).await {
-        Ok((lease, wire)) => (Ok(lease), wire),
-        // The client gets the failure as an HTTP answer, which needs a session.
-        Err(failure) => (Err(failure), preferred(hello.alpn)),
-    };
-    let wire_to_client = client_wire(hello.alpn, wire);
-    let stream = match accept(
-        shared,
-        permit,
+    let sessions = sessions(shared, permit, upstream, client, hello, early);
+    let Sessions {
         client,
-        early,
-        offered_alpn(hello.alpn, wire_to_client),
-    )
-    .await
-    {
-        Ok(Some(stream)) => stream,
-        Ok(None) => return,
-        Err((client, refused)) => {
+        wire_to_client,
+        origin,
+        wire,
+    } = match sessions.await {
+        Ok(sessions) => sessions,
+        Err(NoSession::Failed) => return,
+        Err(NoSession::Refused(client, refused)) => {
             if may_log(shared, permit) {
                 tracing::error!(client = %address, authority = %permit.authority(), "cannot intercept: {refused}");
             }
             return refuse(permit, client, &refused).await;
         }
     };
-    let inside = inside(permit, wire, first, end.clone());
+    let inside = inside(permit, wire, origin, end.clone());
     if wire_to_client == Wire::TlsHttp2 {
-        http::serve_inside_http2(shared, stream, address, inside).await;
+        http::serve_inside_http2(shared, client, address, inside).await;
     } else {
-        http::serve_inside(shared, stream, address, inside).await;
+        http::serve_inside(shared, client, address, inside).await;
+    }
+}
+
+/// The sessions of an intercepted client.
+struct Sessions {
+    client: ClientTls,
+    wire_to_client: Wire,
+    origin: OriginConnections,
+    /// The protocol with the origin.
+    wire: Wire,
+}
+
+/// Why there is no session with the client.
+enum NoSession {
+    /// The handshake failed. It was logged.
+    Failed,
+    /// The proxy refuses the client.
+    Refused(TcpStream, SessionRefusal),
+}
+
+/// Makes the sessions with the client and the origin: at the same time if it is known which protocol the
+/// client will get.
+async fn sessions(
+    shared: &Arc<Shared>,
+    permit: &Permit,
+    upstream: Reached,
+    client: TcpStream,
+    hello: &ClientHello,
+    early: Bytes,
+) -> Result<Sessions, NoSession> {
+    let alpn = hello.alpn;
+    let known = protocol::known(alpn, || shared.upstream.chosen_wire(permit));
+    let origin = Box::pin(reach(
+        shared,
+        permit,
+        upstream,
+        protocol::offer(alpn),
+        known,
+    ));
+    let accept = |wire| accept(shared, permit, client, early, protocol::offered(alpn, wire));
+    let ((origin, wire), wire_to_client, client) = match known {
+        Some(wire_to_client) => {
+            // A client that is refused ends the attempt to reach the origin.
+            let origin = async { Ok(origin.await) };
+            let (origin, client) = future::try_join(origin, accept(wire_to_client)).await?;
+            (origin, wire_to_client, client)
+        }
+        None => {
+            let (origin, wire) = origin.await;
+            let wire_to_client = protocol::for_client(alpn, wire);
+            (
+                (origin, wire),
+                wire_to_client,
+                accept(wire_to_client).await?,
+            )
+        }
+    };
+    Ok(Sessions {
+        client,
+        wire_to_client,
+        origin,
+        wire,
+    })
+}
+
+/// Makes the session with the origin, unless the requests use kept connections. `known` is the protocol
+/// that the client will get, if that does not depend on the origin any more.
+async fn reach(
+    shared: &Arc<Shared>,
+    permit: &Permit,
+    upstream: Reached,
+    offer: Offer,
+    known: Option<Wire>,
+) -> (OriginConnections, Wire) {
+    let upstream = match upstream {
+        Reached::Connection(upstream) => Ok(upstream),
+        Reached::Kept(_) if known == Some(Wire::TlsHttp1) => {
+            return (OriginConnections::unopened(), Wire::TlsHttp1);
+        }
+        Reached::Kept(_) => shared.upstream.open(permit).await,
+    };
+    // Requests in HTTP/1.1 cannot be sent on in HTTP/2.
+    let offer = match known {
+        Some(Wire::TlsHttp1) => Offer::Http1,
+        _ => offer,
+    };
+    let secured = match upstream {
+        Ok(upstream) => secure(shared, permit, upstream, offer).await,
+        Err(failure) => Err(failure),
+    };
+    match secured {
+        Ok((lease, wire)) => (OriginConnections::new(Ok(lease)), wire),
+        // The client gets the failure as an HTTP answer, which needs a session.
+        Err(failure) => {
+            let wire = known.unwrap_or(protocol::preferred(offer));
+            (OriginConnections::new(Err(failure)), wire)
+        }
     }
 }
 
@@ -317,14 +415,14 @@ async fn secure(
 fn inside(
     permit: &Permit,
     wire: Wire,
-    first: Result<Lease<RequestBody>, UpstreamError>,
+    origin: OriginConnections,
     end: CancellationToken,
 ) -> Inside {
     Inside {
         client: permit.attempt().client.clone(),
         authority: permit.authority().clone(),
         wire,
-        origin: OriginConnections::new(first),
+        origin,
         end,
     }
 }
@@ -361,34 +459,34 @@ async fn changed(
     .await
 }
 
-/// Makes the client's session. `None`: the handshake failed and was logged.
+/// Makes the client's session.
 async fn accept(
     shared: &Shared,
     permit: &Permit,
     client: TcpStream,
     early: Bytes,
     offered_alpn: OfferedAlpn,
-) -> Result<Option<Observed<TlsStream<CountedClient>, SilentClient>>, (TcpStream, SessionRefusal)> {
+) -> Result<ClientTls, NoSession> {
     let generation = permit.generation();
     let Some(interceptor) = generation.interceptor() else {
-        return Err((client, SessionRefusal::SwitchedOff));
+        return Err(NoSession::Refused(client, SessionRefusal::SwitchedOff));
     };
     let host = &permit.authority().host;
     let connection = &permit.attempt().client.connection;
     let budget = &shared.leaf_budget;
     let leaf = match interceptor.leaves.leaf(host, connection, budget).await {
         Ok(leaf) => leaf,
-        Err(error) => return Err((client, error.into())),
+        Err(error) => return Err(NoSession::Refused(client, error.into())),
     };
     let config = match leaf.server(offered_alpn) {
         Ok(config) => config,
-        Err(error) => return Err((client, error.into())),
+        Err(error) => return Err(NoSession::Refused(client, error.into())),
     };
     let limit = generation.settings().daemon.limits.header_timeout;
     let accepted = TlsAcceptor::from(config).accept(counted(early, client, permit.flow().clone()));
     let address = permit.attempt().client.address;
     match timeout(limit, accepted).await {
-        Ok(Ok(stream)) => Ok(Some(watch_for_silence(stream, interceptor, address, host))),
+        Ok(Ok(stream)) => Ok(watch_for_silence(stream, interceptor, address, host)),
         Ok(Err(error)) => {
             if may_log(shared, permit) {
                 interceptor.distrust.note(address, host, &error);
@@ -397,14 +495,14 @@ async fn accept(
             permit
                 .flow()
                 .end(Ending::because(FlowOutcome::ClientGone, cause));
-            Ok(None)
+            Err(NoSession::Failed)
         }
         Err(_) => {
             if may_log(shared, permit) {
                 tracing::info!(client = %address, authority = %permit.authority(), "a client did not finish its TLS handshake in time");
             }
             permit.flow().end(Ending::idle(limit));
-            Ok(None)
+            Err(NoSession::Failed)
         }
     }
 }
@@ -421,7 +519,7 @@ fn watch_for_silence(
     interceptor: &Arc<Interceptor>,
     address: SocketAddr,
     host: &Host,
-) -> Observed<TlsStream<CountedClient>, SilentClient> {
+) -> ClientTls {
     let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     let (interceptor, host) = (Arc::clone(interceptor), host.clone());
     let begun = Instant::now();
@@ -435,44 +533,7 @@ fn watch_for_silence(
     Observed::new(stream, observer)
 }
 
-/// The protocols to offer the origin: those that the client offers, so that the client can get the
-/// protocol that the origin chooses.
-fn offer(alpn: Alpn) -> Offer {
-    match (alpn.h2, alpn.http11) {
-        (true, true) => Offer::Either,
-        (true, false) => Offer::Http2,
-        (false, _) => Offer::Http1,
-    }
-}
-
-/// The protocol with a client whose origin has this protocol.
-fn client_wire(alpn: Alpn, origin: Wire) -> Wire {
-    match (alpn.h2, alpn.http11) {
-        (true, true) => origin,
-        (true, false) => Wire::TlsHttp2,
-        (false, _) => Wire::TlsHttp1,
-    }
-}
-
-/// The protocol with a client whose origin could not be reached.
-fn preferred(alpn: Alpn) -> Wire {
-    if alpn.h2 {
-        Wire::TlsHttp2
-    } else {
-        Wire::TlsHttp1
-    }
-}
-
-/// The protocol to offer the client.
-fn offered_alpn(alpn: Alpn, wire: Wire) -> OfferedAlpn {
-    match wire {
-        Wire::TlsHttp2 => OfferedAlpn::Http2,
-        Wire::TlsHttp1 | Wire::Plain if alpn == Alpn::default() => OfferedAlpn::None,
-        Wire::TlsHttp1 | Wire::Plain => OfferedAlpn::Http1,
-    }
-}
-
-impl ClientEnd for Observed<TlsStream<CountedClient>, SilentClient> {
+impl ClientEnd for ClientTls {
     fn socket(&self) -> &TcpStream {
         self.get_ref().get_ref().0.socket()
     }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use self::handshake::{AuthMethod, Command, HandshakeError, ParsedMessage};
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
-use crate::connected::ConnectedClient;
+use crate::connected::{ConnectedClient, Reached};
 use crate::enforce::Permit;
 use crate::http::Shared;
 use crate::linger::linger;
@@ -50,7 +50,7 @@ pub(crate) async fn serve(
     mut stream: TcpStream,
     address: SocketAddr,
     connection: ConnectionHandle,
-) -> Option<ConnectedClient> {
+) -> Option<ConnectedClient<Reached>> {
     let limit = shared
         .live()
         .current()
@@ -101,7 +101,7 @@ pub(crate) async fn serve(
                 permit,
                 client: stream,
                 early: buffer.freeze(),
-                upstream,
+                upstream: Reached::Connection(upstream),
             })
         }
         Err(reply) => {

@@ -18,6 +18,7 @@ mod lease;
 mod pool;
 mod proxy;
 mod proxy_error;
+mod remembered_alpn;
 mod unix_socket;
 
 use std::fmt::Display;
@@ -29,7 +30,7 @@ use std::time::Duration;
 pub(crate) use answer_error::{AnswerError, BrokenAnswer};
 use bytes::Bytes;
 use codex_network_config::UpstreamProxy;
-use codex_network_policy::{Authority, Host, Protocol};
+use codex_network_policy::{Authority, Handling, Host, Protocol};
 pub use connect::{Dial, TcpDialler};
 pub(crate) use connection::{Connection, Stream};
 pub(crate) use cut::Cut;
@@ -45,13 +46,15 @@ pub(crate) use lease::{ConnectionId, Lease};
 use pool::{Checkout, Idle, Pool};
 use proxy::{AbsoluteForm, ProxyUse, Ways};
 pub(crate) use proxy_error::ProxyError;
+use remembered_alpn::RememberedAlpn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::activity::Activity;
+use crate::connected::Reached;
 use crate::drain::Drain;
 use crate::enforce::unix_socket::SocketPermit;
-use crate::enforce::{Permit, VettedAddrs};
+use crate::enforce::{LeadsTo, Permit, VettedAddrs};
 use crate::frames::{FrameMeter, Side};
 use crate::http2_memory::Http2Memory;
 use crate::incoming::BodyError;
@@ -81,6 +84,7 @@ pub(crate) struct Upstream<B> {
     drain: Drain,
     ways: Ways,
     http2_memory: Arc<Http2Memory>,
+    alpn: RememberedAlpn,
 }
 
 /// Connections opened since the start, by their first hop.
@@ -99,6 +103,7 @@ impl<B: Outgoing> Upstream<B> {
             drain,
             ways: Ways::default(),
             http2_memory: Arc::new(http2_memory),
+            alpn: RememberedAlpn::default(),
         }
     }
 
@@ -126,6 +131,31 @@ impl<B: Outgoing> Upstream<B> {
     /// only these addresses, or the upstream proxy if the destination is outside the site.
     pub(crate) async fn open(&self, permit: &Permit) -> Result<Connection, UpstreamError> {
         self.open_for(permit, ProxyUse::Tunnel).await
+    }
+
+    /// Connects to the destination of a CONNECT. Where the client will be intercepted, a kept connection
+    /// for intercepted requests to the same authority is enough, and none is opened.
+    pub(crate) async fn reach(&self, permit: &Permit) -> Result<Reached, UpstreamError> {
+        if permit.handling() == Handling::Intercept
+            && let Some(leads_to) = self.kept_for_interception(permit)
+        {
+            return Ok(Reached::Kept(leads_to));
+        }
+        self.open(permit).await.map(Reached::Connection)
+    }
+
+    /// The addresses that a kept connection for intercepted requests leads to, if one is open that was
+    /// vetted for the same authority under the same generation.
+    fn kept_for_interception(&self, permit: &Permit) -> Option<LeadsTo> {
+        let far = self.pool.find(&Checkout::of(permit, Wire::TlsHttp1))?;
+        permit.admit_pooled();
+        permit.flow().connected(far.peer());
+        Some(far.leads_to().clone())
+    }
+
+    /// The protocol that the origin chose when it was last offered both, if that is known.
+    pub(crate) fn chosen_wire(&self, permit: &Permit) -> Option<Wire> {
+        self.alpn.choice(permit)
     }
 
     async fn open_for(
@@ -264,10 +294,15 @@ impl<B: Outgoing> Upstream<B> {
         let limit = connect_timeout(permit);
         let far = FarEnd::origin(&connection);
         let host = &permit.authority().host;
-        let (stream, wire, certificate) = generation
-            .tls()
-            .connect(connection, host, offer, limit)
-            .await?;
+        let connected = generation.tls().connect(connection, host, offer, limit);
+        let (stream, wire, certificate) = connected.await.inspect_err(|error| {
+            if error.is_no_common_protocol() {
+                self.alpn.forget(permit);
+            }
+        })?;
+        if offer == Offer::Either {
+            self.alpn.note(permit, wire);
+        }
         if certificate == ClientCertificate::AskedFor {
             far.evidence().note_certificate_request();
         }

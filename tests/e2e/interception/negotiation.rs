@@ -135,6 +135,8 @@ fn m6_tls_sessions_are_resumed_on_both_sides() {
                     assert_eq!(client.exchange(&get).status, 200);
                     session.resumed
                 });
+                // The next client gets another connection to the origin.
+                setup.daemon.reload_with(&Config::limited());
             }
             assert_eq!(resumed, [false, true, true], "{protocol} {version:?}");
             let upstream = setup.origin.handshakes();

@@ -1,5 +1,6 @@
-//! CONNECT: dial first, then answer (SPEC H8). A 200 means that the other end is connected. After another
-//! answer the client may send its next request, if it has waited for that answer.
+//! CONNECT: dial first, then answer (SPEC H8). A 200 means that the other end is connected: for a client
+//! that will be intercepted, a kept connection is enough. After another answer the client may send its next
+//! request, if it has waited for that answer.
 
 use bytes::Bytes;
 use codex_network_policy::RequestKind;
@@ -42,7 +43,7 @@ pub(super) async fn answer(
             return refused(session, respond::refusal(&refusal, RefusalFormat::Text));
         }
     };
-    match shared.upstream.open(&permit).await {
+    match shared.upstream.reach(&permit).await {
         Ok(upstream) => {
             session.become_next(Next::Connected(permit, upstream));
             respond::connected()

@@ -57,6 +57,11 @@ impl OriginConnections {
         }
     }
 
+    /// No connection is open. The requests use kept ones, or open some.
+    pub(crate) fn unopened() -> Self {
+        Self::with(None, Vec::new())
+    }
+
     /// A connection with room for another request, if it was vetted under the settings in force: the first
     /// one, or over HTTP/2 one that the client uses, or one of the pool.
     pub(super) fn take(

@@ -2,7 +2,7 @@
 //!
 //! All leaves share one key pair, which is made with the engine and never leaves this process. The
 //! cache is bounded: beyond [`MAX_LEAVES`] hosts, the least recently requested one is forgotten with its
-//! session ticket key.
+//! session ticket keys.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,8 +16,9 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use tokio::sync::OnceCell;
 
@@ -74,8 +75,10 @@ pub(crate) struct Leaf {
     provider: Arc<CryptoProvider>,
     not_before: SystemTime,
     not_after: SystemTime,
-    /// One for each [`OfferedAlpn`], made when it is first needed. A session resumes only within one of
-    /// them.
+    /// Makes the tickets of all configurations. Its keys change every six hours. A ticket resumes only a
+    /// session for this host, and not after this leaf.
+    ticketer: Arc<dyn ProducesTickets>,
+    /// One for each [`OfferedAlpn`], made when it is first needed.
     configs: [OnceLock<Arc<ServerConfig>>; 3],
 }
 
@@ -196,6 +199,7 @@ impl LeafCache {
             provider: Arc::clone(&self.provider),
             not_before: issued.not_before,
             not_after: issued.not_after,
+            ticketer: Ticketer::new()?,
             configs: Default::default(),
         }))
     }
@@ -230,7 +234,7 @@ impl Leaf {
             OfferedAlpn::Http2 => vec![b"h2".to_vec()],
         };
         // Sessions resume by tickets, which the client keeps. The server stores nothing.
-        config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+        config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Arc::clone(made.get_or_init(|| Arc::new(config))))
     }

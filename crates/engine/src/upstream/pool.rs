@@ -217,6 +217,11 @@ impl<B: Outgoing> Pool<B> {
         }
     }
 
+    /// The far end of a kept connection that is still open. The connection stays in the pool.
+    pub(super) fn find(&self, key: &Checkout) -> Option<FarEnd> {
+        self.lock().find(key, Instant::now())
+    }
+
     /// Closes all kept connections, and keeps none from now on.
     pub(crate) fn close(&self) {
         *self.lock() = Kept {
@@ -288,6 +293,16 @@ impl<B> Kept<B> {
         let idle = self.idle.get_mut(&key.key)?.pop()?;
         self.count -= 1;
         Some(idle)
+    }
+
+    fn find(&mut self, key: &Checkout, now: Instant) -> Option<FarEnd> {
+        self.begin(key.generation);
+        if key.generation != self.generation {
+            return None;
+        }
+        let mut idle = self.idle.get(&key.key)?.iter().rev();
+        let open = idle.find(|idle| idle.is_fresh(now) && !idle.is_closed())?;
+        Some(open.far.clone())
     }
 
     /// Keeps a connection, or returns it.

@@ -2,6 +2,8 @@
 //! each side is offered, and what is refused.
 
 mod decider;
+mod kept;
+mod resumption;
 mod scene;
 mod sharing;
 

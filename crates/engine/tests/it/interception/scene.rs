@@ -4,7 +4,8 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use codex_network_config::{Settings, Sources, Supplied, SystemFiles, UpstreamProxies, load};
@@ -16,7 +17,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -36,6 +37,11 @@ pub(crate) struct Scene {
     /// The CA of the origin, which the proxy trusts.
     pub(crate) origin_ca: Arc<Ca>,
     origin: SocketAddr,
+    /// The number of sessions that the origin has resumed.
+    pub(crate) resumed: Arc<AtomicUsize>,
+    dialler: Arc<Redirect>,
+    /// The end of every dial; `None` refuses it.
+    end: Arc<Mutex<Option<SocketAddr>>>,
     records: Arc<Records>,
 }
 
@@ -60,7 +66,9 @@ impl Scene {
         amend: impl FnOnce(&mut EngineParts),
     ) -> Self {
         let origin_ca = Arc::new(Ca::new("the origin's"));
-        let origin = origin(origin_ca.server(&["origin.test", "*.many.test"], protocols)).await;
+        let resumed = Arc::<AtomicUsize>::default();
+        let config = origin_ca.server(&["origin.test", "*.many.test"], protocols);
+        let origin = origin(config, Arc::clone(&resumed)).await;
         let mut end = origin;
         let settings = settings(policy);
         let mut supplied = trusting(&origin_ca);
@@ -85,10 +93,13 @@ impl Scene {
             )
         });
         let names = Names::new(|_| vec![IpAddr::from([93, 184, 215, 14])]);
+        let end = Arc::new(Mutex::new(Some(end)));
+        let ends = Arc::clone(&end);
+        let dialler = Redirect::new(move |_| *ends.lock().expect("not poisoned"));
         let mut parts = EngineParts {
             supplied,
             resolver: Some(names as Arc<dyn Resolve>),
-            dialler: Redirect::new(move |_| Some(end)) as Arc<dyn Dial>,
+            dialler: Arc::clone(&dialler) as Arc<dyn Dial>,
             issuer: Some(Arc::clone(&ca) as Arc<dyn LeafIssuer>),
             audit: Arc::clone(&records) as _,
             ..EngineParts::default()
@@ -99,6 +110,9 @@ impl Scene {
             ca,
             origin_ca,
             origin,
+            resumed,
+            dialler,
+            end,
             records,
         }
     }
@@ -146,6 +160,16 @@ impl Scene {
         let name = ServerName::try_from("origin.test").expect("a name");
         let connector = TlsConnector::from(client);
         connector.connect(name, stream).await.expect("TLS")
+    }
+
+    /// Leads every further dial here, or refuses it.
+    pub(crate) fn lead_to(&self, end: Option<SocketAddr>) {
+        *self.end.lock().expect("not poisoned") = end;
+    }
+
+    /// The number of dials since the last call.
+    pub(crate) fn dials(&self) -> usize {
+        self.dialler.dialled().len()
     }
 
     /// The records since the last call.
@@ -217,16 +241,25 @@ pub(crate) async fn whole(response: Response<Incoming>) -> Response<Bytes> {
     Response::from_parts(parts, body)
 }
 
+/// Another origin with the same names and authority, which speaks these protocols.
+pub(crate) async fn origin_of(scene: &Scene, protocols: &[&str]) -> SocketAddr {
+    let config = scene.origin_ca.server(&["origin.test"], protocols);
+    origin(config, Arc::clone(&scene.resumed)).await
+}
+
 /// Answers every request but those for `/never` with its method, target, protocol version and
 /// credentials.
-async fn origin(config: Arc<ServerConfig>) -> SocketAddr {
+async fn origin(config: Arc<ServerConfig>, resumed: Arc<AtomicUsize>) -> SocketAddr {
     let acceptor = TlsAcceptor::from(config);
     serve(move |stream| {
-        let acceptor = acceptor.clone();
+        let (acceptor, resumed) = (acceptor.clone(), Arc::clone(&resumed));
         async move {
             let Ok(stream) = acceptor.accept(stream).await else {
                 return;
             };
+            if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                resumed.fetch_add(1, Ordering::Relaxed);
+            }
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let service = service_fn(|request: Request<Incoming>| async move {
                 if request.uri().path() == "/never" {
