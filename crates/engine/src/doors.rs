@@ -9,9 +9,10 @@ use std::sync::Arc;
 use codex_network_policy::Handling;
 use tokio::net::TcpStream;
 
-use crate::connected::{ConnectedClient, Reached};
+use crate::connected::ConnectedClient;
 use crate::http::Shared;
 use crate::owner::ConnectionHandle;
+use crate::upstream::Reached;
 use crate::{http, mitm, socks5, tunnel};
 
 /// Serves a connection to the HTTP door.

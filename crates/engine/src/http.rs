@@ -62,7 +62,7 @@ use watched_requests::WatchedRequests;
 
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
-use crate::connected::{ConnectedClient, Reached};
+use crate::connected::ConnectedClient;
 use crate::enforce::Permit;
 use crate::incoming::Incoming;
 use crate::linger::linger;
@@ -72,6 +72,7 @@ use crate::owner::ConnectionHandle;
 use crate::respond::{self, RefusalFormat};
 use crate::shared::SharedParts;
 use crate::tls::Wire;
+use crate::upstream::Reached;
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";

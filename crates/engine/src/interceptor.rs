@@ -17,7 +17,8 @@ pub(crate) use leaf_budget::LeafBudget;
 pub use leaf_cache::KeyError;
 use leaf_cache::LeafCache;
 pub(crate) use leaf_cache::{LeafError, LeafSource, OfferedAlpn};
-use rustls::crypto::CryptoProvider;
+
+use crate::cryptography;
 
 /// Intercepts TLS with certificates for clients.
 pub(crate) struct Interceptor {
@@ -57,9 +58,8 @@ impl Interceptor {
         {
             return Some(Arc::clone(old));
         }
-        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
         Some(Arc::new(Self {
-            leaves: LeafCache::new(source.clone(), provider),
+            leaves: LeafCache::new(source.clone(), cryptography::provider()),
             distrust: Distrust::default(),
             ca,
         }))

@@ -66,6 +66,7 @@ mod client_hello;
 mod client_protocol;
 mod clock;
 mod connect_error;
+mod cryptography;
 mod decider;
 mod descriptors;
 mod drain;

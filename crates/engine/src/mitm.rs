@@ -30,7 +30,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::client_hello::{ClientHello, ClientHelloReader, FirstBytes};
-use crate::connected::{ConnectedClient, Reached};
+use crate::connected::ConnectedClient;
 use crate::enforce::{self, LeadsTo, Permit};
 use crate::http::{self, ClientEnd, Inside, OriginConnections, RequestBody, Shared};
 use crate::interceptor::{Interceptor, LeafError, OfferedAlpn};
@@ -39,7 +39,7 @@ use crate::observed::Observed;
 use crate::outcome::{Ending, Fault, FlowOutcome, Logged};
 use crate::respond::{self, TlsAlert};
 use crate::tls::{Offer, Wire};
-use crate::upstream::{Connection, Lease, UpstreamError};
+use crate::upstream::{Connection, Lease, Reached, UpstreamError};
 
 /// The client's session.
 type ClientTls = Observed<TlsStream<CountedClient>, SilentClient>;
@@ -332,22 +332,15 @@ async fn sessions(
         known,
     ));
     let accept = |wire| accept(shared, permit, client, early, protocol::offered(alpn, wire));
-    let ((origin, wire), wire_to_client, client) = match known {
-        Some(wire_to_client) => {
-            // A client that is refused ends the attempt to reach the origin.
-            let origin = async { Ok(origin.await) };
-            let (origin, client) = future::try_join(origin, accept(wire_to_client)).await?;
-            (origin, wire_to_client, client)
-        }
-        None => {
-            let (origin, wire) = origin.await;
-            let wire_to_client = protocol::for_client(alpn, wire);
-            (
-                (origin, wire),
-                wire_to_client,
-                accept(wire_to_client).await?,
-            )
-        }
+    let wire_to_client;
+    let ((origin, wire), client) = if let Some(known) = known {
+        wire_to_client = known;
+        // A client that is refused ends the attempt to reach the origin.
+        future::try_join(async { Ok(origin.await) }, accept(known)).await?
+    } else {
+        let (origin, wire) = origin.await;
+        wire_to_client = protocol::for_client(alpn, wire);
+        ((origin, wire), accept(wire_to_client).await?)
     };
     Ok(Sessions {
         client,

@@ -19,13 +19,13 @@ use tokio::time::timeout;
 use self::handshake::{AuthMethod, Command, HandshakeError, ParsedMessage};
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
-use crate::connected::{ConnectedClient, Reached};
+use crate::connected::ConnectedClient;
 use crate::enforce::Permit;
 use crate::http::Shared;
 use crate::linger::linger;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Reply};
-use crate::upstream::Connection;
+use crate::upstream::{Connection, Reached};
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "socks5";

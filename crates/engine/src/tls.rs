@@ -14,7 +14,6 @@ pub(crate) use certificate_request::ClientCertificate;
 use certificate_request::NoCertificate;
 use codex_network_policy::Host;
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::cryptography;
 use crate::stream_end::StreamEnd;
 
 /// Most TLS sessions that are kept for resumption, for all origins together.
@@ -136,14 +136,13 @@ impl UpstreamTls {
 
     /// Roots that cannot be parsed are skipped.
     fn new(roots: Arc<[Arc<[u8]>]>) -> Result<Self, rustls::Error> {
-        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
         let mut store = RootCertStore::empty();
         let certificates = roots.iter().map(|root| CertificateDer::from(root.to_vec()));
         let (_, unread) = store.add_parsable_certificates(certificates);
         if unread > 0 {
             tracing::warn!(unread, "some of the trusted certificates cannot be read");
         }
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(cryptography::provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(store)
             .with_client_cert_resolver(Arc::new(NoCertificate));

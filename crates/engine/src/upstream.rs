@@ -32,7 +32,7 @@ use bytes::Bytes;
 use codex_network_config::UpstreamProxy;
 use codex_network_policy::{Authority, Handling, Host, Protocol};
 pub use connect::{Dial, TcpDialler};
-pub(crate) use connection::{Connection, Stream};
+pub(crate) use connection::{Connection, Reached, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
 pub(crate) use error::UpstreamError;
@@ -51,7 +51,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::activity::Activity;
-use crate::connected::Reached;
 use crate::drain::Drain;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::enforce::{LeadsTo, Permit, VettedAddrs};

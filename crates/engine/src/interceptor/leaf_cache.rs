@@ -25,6 +25,7 @@ use tokio::sync::OnceCell;
 use super::issuer::{IssueError, LeafIssuer};
 use super::leaf_budget::LeafBudget;
 use crate::clock::Clock;
+use crate::cryptography;
 use crate::owner::ConnectionHandle;
 
 /// Most hosts in the cache.
@@ -119,7 +120,7 @@ impl LeafSource {
             .as_ref()
             .try_into()
             .map_err(|_| KeyError)?;
-        let key = rustls::crypto::ring::default_provider()
+        let key = cryptography::provider()
             .key_provider
             .load_private_key(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec()).into())
             .map_err(|_| KeyError)?;
@@ -233,6 +234,8 @@ impl Leaf {
             OfferedAlpn::Http1 => vec![b"http/1.1".to_vec()],
             OfferedAlpn::Http2 => vec![b"h2".to_vec()],
         };
+        // The suite that costs least among those that the client offers.
+        config.ignore_client_order = true;
         // Sessions resume by tickets, which the client keeps. The server stores nothing.
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -341,7 +344,7 @@ mod tests {
             lasts,
             clock: Arc::clone(&clock),
         });
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = cryptography::provider();
         let source = LeafSource::new(Arc::<Counting>::clone(&issuer), clock).expect("a key");
         let cache = LeafCache::new(source, provider);
         (issuer, cache)
@@ -484,7 +487,7 @@ mod tests {
         use futures_util::FutureExt as _;
 
         let issuer = Arc::new(Stuck::default());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = cryptography::provider();
         let clock = Arc::new(crate::clock::SystemClock);
         let source = LeafSource::new(Arc::<Stuck>::clone(&issuer), clock).expect("a key");
         let cache = LeafCache::new(source, provider);

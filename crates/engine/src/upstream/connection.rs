@@ -34,6 +34,16 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// The way to the destination of a permitted connection.
+#[derive(Debug)]
+pub(crate) enum Reached {
+    /// A connection that was opened for this client.
+    Connection(Connection),
+    /// Connections to the same authority that are kept for intercepted requests. They lead to these
+    /// addresses.
+    Kept(LeadsTo),
+}
+
 impl Connection {
     /// To the destination itself.
     pub(super) fn direct(stream: TcpStream) -> Self {
@@ -81,6 +91,16 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl Reached {
+    /// The addresses that requests of the client may lead to.
+    pub(crate) fn leads_to(&self) -> &LeadsTo {
+        match self {
+            Self::Connection(connection) => connection.leads_to(),
+            Self::Kept(leads_to) => leads_to,
         }
     }
 }
