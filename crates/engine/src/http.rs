@@ -161,7 +161,7 @@ pub(crate) async fn serve(
             upstream,
         }),
         Next::Switched(switched) => {
-            switched.run(shared.live(), stream, early).await;
+            Box::pin(switched.run(shared.live(), stream, early)).await;
             None
         }
     }
@@ -180,9 +180,8 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
         return;
     };
     if let Next::Switched(switched) = continued.next {
-        switched
-            .run(shared.live(), continued.stream, continued.early)
-            .await;
+        let Continued { stream, early, .. } = continued;
+        Box::pin(switched.run(shared.live(), stream, early)).await;
     }
 }
 

@@ -41,8 +41,8 @@ use crate::respond::{self, TlsAlert};
 use crate::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease, Reached, UpstreamError};
 
-/// The client's session.
-type ClientTls = Observed<TlsStream<CountedClient>, SilentClient>;
+/// The client's session. In a box, since many futures move it on.
+type ClientTls = Observed<Box<TlsStream<CountedClient>>, SilentClient>;
 
 /// The first bytes of a client that is served.
 enum ClientOpening {
@@ -289,7 +289,8 @@ async fn serve(
     };
     let inside = inside(permit, wire, origin, end.clone());
     if wire_to_client == Wire::TlsHttp2 {
-        http::serve_inside_http2(shared, client, address, inside).await;
+        // The larger future must not cost clients of HTTP/1 memory.
+        Box::pin(http::serve_inside_http2(shared, client, address, inside)).await;
     } else {
         http::serve_inside(shared, client, address, inside).await;
     }
@@ -479,7 +480,12 @@ async fn accept(
     let accepted = TlsAcceptor::from(config).accept(counted(early, client, permit.flow().clone()));
     let address = permit.attempt().client.address;
     match timeout(limit, accepted).await {
-        Ok(Ok(stream)) => Ok(watch_for_silence(stream, interceptor, address, host)),
+        Ok(Ok(stream)) => Ok(watch_for_silence(
+            Box::new(stream),
+            interceptor,
+            address,
+            host,
+        )),
         Ok(Err(error)) => {
             if may_log(shared, permit) {
                 interceptor.distrust.note(address, host, &error);
@@ -508,7 +514,7 @@ fn may_log(shared: &Shared, permit: &Permit) -> bool {
 
 /// Logs a client that hangs up when it sees the certificate. A resumed session shows no certificate.
 fn watch_for_silence(
-    stream: TlsStream<CountedClient>,
+    stream: Box<TlsStream<CountedClient>>,
     interceptor: &Arc<Interceptor>,
     address: SocketAddr,
     host: &Host,
@@ -529,5 +535,32 @@ fn watch_for_silence(
 impl ClientEnd for ClientTls {
     fn socket(&self) -> &TcpStream {
         self.get_ref().get_ref().0.socket()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle client holds these futures. A session that is moved through many of them by value costs
+    /// more than all the rest.
+    #[test]
+    fn m6_an_idle_intercepted_client_holds_small_futures() {
+        type Client = (Arc<Shared>, Permit, Reached, TcpStream, ClientHello, Bytes);
+        let served = size(
+            |(shared, permit, upstream, client, hello, early): Client| async move {
+                let end = CancellationToken::new();
+                serve(&shared, &permit, upstream, client, &hello, early, &end).await;
+            },
+        );
+        assert!(served < 6 * 1024, "{served}");
+        let all = size(|(shared, connected): (Arc<Shared>, _)| async move {
+            run(&shared, connected).await;
+        });
+        assert!(all < 3 * 1024, "{all}");
     }
 }

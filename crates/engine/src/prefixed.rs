@@ -42,6 +42,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
         let taken = self.prefix.len().min(buf.remaining());
         buf.put_slice(&self.prefix[..taken]);
         self.prefix.advance(taken);
+        if self.prefix.is_empty() {
+            // Empty bytes would keep their buffer for as long as the stream.
+            self.prefix = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -171,7 +171,7 @@ impl UpstreamTls {
         host: &Host,
         offer: Offer,
         limit: Duration,
-    ) -> Result<(TlsStream<S>, Wire, ClientCertificate), TlsError> {
+    ) -> Result<(Box<TlsStream<S>>, Wire, ClientCertificate), TlsError> {
         let name = server_name(host)?;
         let connector = TlsConnector::from(Arc::clone(&self.configs[offer as usize]));
         let handshake = certificate_request::watched(connector.connect(name, stream));
@@ -187,7 +187,8 @@ impl UpstreamTls {
             }
             _ => Wire::TlsHttp1,
         };
-        Ok((stream, wire, certificate))
+        // In a box, since many futures move it on.
+        Ok((Box::new(stream), wire, certificate))
     }
 }
 

@@ -123,7 +123,7 @@ pub(super) async fn reach(
                 .connect(stream, host, Offer::Http1, left(deadline))
                 .await
                 .map_err(ProxyError::Tls)?;
-            Ok(Stream::Tls(Box::new(stream)))
+            Ok(Stream::Tls(stream))
         }
     }
 }
