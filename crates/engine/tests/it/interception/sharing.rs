@@ -44,6 +44,8 @@ type Body = BoxBody<Bytes, std::convert::Infallible>;
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     connections: usize,
+    /// Connections that the proxy has ended.
+    ended: usize,
     /// Requests for `/held`.
     held: usize,
     /// Those of them that were reset.
@@ -166,6 +168,7 @@ async fn answer(stream: TcpStream, acceptor: TlsAcceptor, seen: watch::Sender<Se
             unread.push(request.into_body());
         }
     }
+    seen.send_modify(|seen| seen.ended += 1);
 }
 
 async fn note_reset(mut respond: SendResponse<Bytes>, seen: watch::Sender<Seen>) {
@@ -239,4 +242,7 @@ async fn p11_a_connection_serves_no_client_after_a_reload() {
         .expect("settings");
     let second = origin.full_client().await;
     assert_eq!(second.connection().await, "2");
+    // It ends, though the client that used it last is still there.
+    origin.wait(|seen| seen.ended == 1).await;
+    drop(first);
 }
