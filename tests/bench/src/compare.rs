@@ -259,7 +259,9 @@ fn median(all: &[Figures]) -> Option<Figures> {
     let middle = |of: &dyn Fn(&Figures) -> Option<f64>| {
         let mut values: Vec<f64> = all.iter().filter_map(of).collect();
         values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
+        let upper = values.get(values.len() / 2)?;
+        let lower = values.get((values.len() - 1) / 2)?;
+        Some(f64::midpoint(*lower, *upper))
     };
     Some(Figures {
         cost: middle(&|figures| Some(figures.cost))?,

@@ -58,7 +58,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Whether a client is to begin another unit.
+    /// Whether clients begin another unit.
     pub(crate) fn goes_on(&self) -> bool {
         self.begun.elapsed() < self.length.warm_up + self.length.measured
     }

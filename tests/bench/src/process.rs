@@ -179,7 +179,7 @@ fn entry(text: &str) -> Option<Entry> {
     })
 }
 
-/// A process and its descendants, as far as they exist.
+/// A process and its descendants, without those that have ended.
 fn tree(root: i32, all: &HashMap<i32, Entry>) -> Vec<i32> {
     let mut found = Vec::new();
     let mut next = vec![root];

@@ -60,7 +60,7 @@ pub(crate) struct Missing {
     pub(crate) package: &'static str,
 }
 
-/// What to start, and the ports that it listens on.
+/// A command that starts a program, and the ports that it listens on.
 pub(crate) struct Launch {
     command: Command,
     log: Log,

@@ -37,7 +37,7 @@ pub(crate) enum Measure {
     AtRest,
 }
 
-/// What a load counts.
+/// The unit that a load counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// A request, a tunnel or a connection.

@@ -30,7 +30,7 @@ pub(crate) enum Audit {
     Off,
 }
 
-/// What happens to HTTPS.
+/// How HTTPS is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tls {
     Tunnelled,
