@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use codex_network_policy::{Authority, Decision, HttpHead, Protocol, RequestKind};
 
+use crate::audit::ServerAddress;
 use crate::client::Client;
 
 /// The text in place of a host in records and answers. They never hold the path (SPEC R3, H7).
-pub(crate) const UNIX_SOCKET: &str = "unix-socket";
+pub(crate) const UNIX_SOCKET: &str = ServerAddress::UNIX_SOCKET;
 
 /// A request of a client: the facts that the policy judges, and whom records name.
 #[derive(Clone, Debug)]

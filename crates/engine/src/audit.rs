@@ -1,26 +1,30 @@
 //! One event for each decision, allow or deny (SPEC R3).
 //!
-//! Events go to an [`AuditSink`]. The default sink emits a `tracing` event under the target
-//! `codex_otel.network_proxy`. An event never holds a URL, a path or a query. A log is bounded, so
-//! that sink gets every allowed decision one by one, and the refusals of one client up to a rate;
-//! further refusals arrive as counts. Each decision is in exactly one event ([`Volume`]).
+//! Events go to an [`AuditSink`]. An event is a typed value that is cheap to move: the decision's path
+//! formats nothing, and a sink may format on a thread of its own ([`AuditEvent::each_field`]). The
+//! default sink emits a `tracing` event under the target [`AuditEvent::TARGET`] at once. An event never
+//! holds a URL, a path or a query. A log is bounded, so that sink gets every allowed decision one by
+//! one, and the refusals of one client up to a rate; further refusals arrive as counts. Each decision is
+//! in exactly one event ([`Volume`]).
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use codex_network_policy::{Decision, Protocol};
 use time::OffsetDateTime;
-use time::format_description::StaticFormatDescription;
-use time::macros::format_description;
 
-/// RFC 3339 in UTC with milliseconds.
-const TIMESTAMP: StaticFormatDescription =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+pub use self::fields::FieldValue;
+pub use self::names::{ClientAddress, ServerAddress};
+pub use self::timestamp::Rfc3339;
 
 /// A `tracing` event with the fields of a decision, further fields, and a message. All events about
 /// decisions are made here, so they have the same fields.
 macro_rules! decided {
-    ($target:expr, $level:expr, $name:literal, $event:expr, $($rest:tt)+) => {{
-        let decided: &$crate::audit::AuditEvent<'_> = $event;
-        let metadata = decided.metadata;
-        let timestamp = decided.timestamp.format($crate::audit::TIMESTAMP).unwrap_or_default();
+    ($target:expr, $level:expr, $name:expr, $event:expr, $($rest:tt)+) => {{
+        let decided: &$crate::audit::AuditEvent = $event;
+        let metadata = &*decided.metadata;
+        let timestamp = $crate::audit::Rfc3339::milliseconds(decided.timestamp).to_string();
+        let client = decided.client_address.map(|client| client.to_string());
         tracing::event!(
             target: $target,
             $level,
@@ -29,14 +33,14 @@ macro_rules! decided {
             network.policy.scope = decided.scope.as_str(),
             network.policy.decision = decided.decision.verdict().as_str(),
             network.policy.source = decided.decision.source().as_str(),
-            network.policy.reason = decided.reason,
+            network.policy.reason = &*decided.reason,
             network.policy.override = decided.overridden == $crate::audit::Override::Overridden,
             network.transport.protocol = decided.protocol.audit_name(),
-            server.address = decided.server_address,
+            server.address = &*decided.server_address.text(),
             server.port = decided.server_port,
-            http.request.method = decided.method.unwrap_or("none"),
-            client.address = decided.client_address.unwrap_or("unknown"),
-            attempt_id = decided.attempt_id,
+            http.request.method = decided.method.as_deref().unwrap_or("none"),
+            client.address = client.as_deref().unwrap_or("unknown"),
+            attempt_id = decided.attempt_id.as_deref(),
             conversation.id = metadata.conversation_id.as_deref(),
             app.version = metadata.app_version.as_deref(),
             user.account_id = metadata.user_account_id.as_deref(),
@@ -52,11 +56,14 @@ macro_rules! decided {
     }};
 }
 
+mod fields;
 pub(crate) mod flow;
+mod names;
+mod timestamp;
 
 /// The record of a decision.
 #[derive(Clone, Debug)]
-pub struct AuditEvent<'a> {
+pub struct AuditEvent {
     /// When the decision was made, in UTC.
     pub timestamp: OffsetDateTime,
     /// Whether the decision is about a host.
@@ -64,23 +71,23 @@ pub struct AuditEvent<'a> {
     /// The decision.
     pub decision: Decision,
     /// The decision's reason, or the reason that the decider gave.
-    pub reason: &'a str,
+    pub reason: Cow<'static, str>,
     /// Whether a decider overrode the lists.
     pub overridden: Override,
     /// The door.
     pub protocol: Protocol,
     /// The requested host, or `unix-socket`.
-    pub server_address: &'a str,
+    pub server_address: ServerAddress,
     /// The requested port; 0 if it could not be read, and for a unix socket.
     pub server_port: u16,
     /// The HTTP method, where there is one.
-    pub method: Option<&'a str>,
-    /// The client, `ip:port`, where it is known.
-    pub client_address: Option<&'a str>,
+    pub method: Option<Cow<'static, str>>,
+    /// The client, where it is known.
+    pub client_address: Option<ClientAddress>,
     /// The attempt that the client belongs to.
-    pub attempt_id: Option<&'a str>,
+    pub attempt_id: Option<Arc<str>>,
     /// The embedder's fields.
-    pub metadata: &'a AuditMetadata,
+    pub metadata: Arc<AuditMetadata>,
     /// The number of decisions that the event stands for. It is more than 1 only for a
     /// [`Volume::Bounded`] sink and similar decisions. Such an event has no method and no attempt, and
     /// its client is `uid N` or an address without a port.
@@ -131,7 +138,13 @@ pub enum Override {
 /// Takes audit events.
 pub trait AuditSink: Send + Sync + 'static {
     /// Takes one event. Called on the request's path: it must not block for long.
-    fn record(&self, event: &AuditEvent<'_>);
+    fn record(&self, event: AuditEvent);
+
+    /// Whether the sink takes events at present. If not, none is made. It is called for each decision, so
+    /// it must be cheap.
+    fn is_enabled(&self) -> bool {
+        true
+    }
 
     /// How many events the sink takes.
     fn volume(&self) -> Volume {
@@ -159,36 +172,22 @@ impl AuditSink for TracingAudit {
         Volume::Bounded
     }
 
-    fn record(&self, event: &AuditEvent<'_>) {
-        if !tracing::enabled!(target: "codex_otel.network_proxy", tracing::Level::INFO) {
+    fn is_enabled(&self) -> bool {
+        tracing::enabled!(target: AuditEvent::TARGET, tracing::Level::INFO)
+    }
+
+    fn record(&self, event: AuditEvent) {
+        if !self.is_enabled() {
             return;
         }
         decided!(
-            "codex_otel.network_proxy",
+            AuditEvent::TARGET,
             tracing::Level::INFO,
-            "codex.network_proxy.policy_decision",
-            event,
-            // The journal shows an entry without a message as an empty line.
-            "{} {} {}:{} ({}{})",
-            event.decision.verdict(),
-            event.protocol,
-            event.server_address,
-            event.server_port,
-            event.reason,
-            Times(event.count),
+            AuditEvent::NAME,
+            &event,
+            "{}",
+            event.summary(),
         );
-    }
-}
-
-/// `, 12 times`, if the count is more than 1.
-struct Times(u64);
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            0 | 1 => Ok(()),
-            count => write!(f, ", {count} times"),
-        }
     }
 }
 

@@ -70,10 +70,19 @@ struct Ring {
     total: u64,
 }
 
+/// The target of the lines.
+const TARGET: &str = "codex_network_proxy::violation";
+
 /// Writes the line of an entry (SPEC R2).
 pub(crate) fn log(entry: &BlockedEntry) {
-    let line = serde_json::to_string(entry).unwrap_or_default();
-    tracing::info!(target: "codex_network_proxy::violation", "CODEX_NETWORK_POLICY_VIOLATION {line}");
+    if is_logged() {
+        let line = serde_json::to_string(entry).unwrap_or_default();
+        tracing::info!(target: TARGET, "CODEX_NETWORK_POLICY_VIOLATION {line}");
+    }
+}
+
+fn is_logged() -> bool {
+    tracing::enabled!(target: TARGET, tracing::Level::INFO)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires it")]
@@ -84,10 +93,9 @@ fn is_one(count: &u64) -> bool {
 impl BlockedEntry {
     /// Whether it is the same refusal of the same client, perhaps over another connection.
     fn is_like(&self, other: &Self) -> bool {
-        let address = |entry: &Self| {
-            let client = entry.client.as_deref()?;
-            Some(client.rsplit_once(':')?.0.to_owned())
-        };
+        fn address(entry: &BlockedEntry) -> Option<&str> {
+            Some(entry.client.as_deref()?.rsplit_once(':')?.0)
+        }
         (&self.host, self.port, &self.reason, self.protocol)
             == (&other.host, other.port, &other.reason, other.protocol)
             && (&self.method, self.decision, self.mode, &self.attempt_id)
@@ -116,8 +124,11 @@ impl BlockedLog {
     pub(crate) fn push(&self, entry: BlockedEntry, capacity: usize) {
         let mut ring = self.lock();
         let entry = self.put(&mut ring, entry, capacity);
+        let line = is_logged().then(|| entry.clone());
         drop(ring);
-        log(&entry);
+        if let Some(line) = line {
+            log(&line);
+        }
     }
 
     /// Adds a refusal that gets no log line of its own. It joins a similar entry among the newest
@@ -144,13 +155,19 @@ impl BlockedLog {
         entry
     }
 
-    fn put(&self, ring: &mut Ring, entry: BlockedEntry, capacity: usize) -> BlockedEntry {
+    fn put<'a>(
+        &self,
+        ring: &'a mut Ring,
+        entry: BlockedEntry,
+        capacity: usize,
+    ) -> &'a BlockedEntry {
         let entry = self.number(ring, entry);
         while ring.entries.len() >= capacity.max(1) {
             ring.entries.pop_front();
         }
-        ring.entries.push_back(entry.clone());
-        entry
+        let place = ring.entries.len();
+        ring.entries.push_back(entry);
+        &ring.entries[place]
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {

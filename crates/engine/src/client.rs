@@ -78,6 +78,11 @@ impl AttemptId {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its text, which records share.
+    pub(crate) fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 #[cfg(test)]

@@ -97,7 +97,10 @@ mod tls;
 pub mod fuzzing;
 
 pub use activity::Busy;
-pub use audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, TracingAudit, Volume};
+pub use audit::{
+    AuditEvent, AuditMetadata, AuditSink, ClientAddress, FieldValue, Override, Rfc3339, Scope,
+    ServerAddress, TracingAudit, Volume,
+};
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};

@@ -6,6 +6,7 @@
 //! outcome, and [`COUNT_INTERVAL`] later one line with the count stands for all of them. So every refusal is
 //! in the log once: in a line of its own or in a count. Allowed decisions are never counted.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use codex_network_policy::{Decision, Protocol};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::audit::{Override, Scope};
+use crate::audit::{Override, Scope, ServerAddress};
 use crate::blocked::BlockedEntry;
 use crate::budget::{Budgets, Rate};
 use crate::owner::{ConnectionHandle, Owners};
@@ -76,7 +77,7 @@ pub(crate) enum About {
         host: String,
         port: u16,
         verdict: &'static str,
-        reason: String,
+        reason: Cow<'static, str>,
     },
     /// Decisions beyond those that are counted separately.
     Decisions,
@@ -96,13 +97,13 @@ pub(crate) struct Count {
 pub(crate) struct Decided {
     pub(crate) scope: Scope,
     pub(crate) decision: Decision,
-    pub(crate) reason: String,
+    pub(crate) reason: Cow<'static, str>,
     pub(crate) overridden: Override,
     pub(crate) protocol: Protocol,
-    pub(crate) host: String,
+    pub(crate) server: ServerAddress,
     pub(crate) port: u16,
-    /// The entry of a refusal.
-    pub(crate) blocked: Option<BlockedEntry>,
+    /// The entry of the refusal.
+    pub(crate) blocked: BlockedEntry,
 }
 
 impl Lines {
@@ -130,9 +131,14 @@ impl Lines {
         LineChoice::Counted(holder)
     }
 
-    /// Counts a line. Returns whether it is the first one, so that the counts are due after
-    /// [`COUNT_INTERVAL`].
-    pub(crate) fn count(&self, holder: Holder, about: About, first: Option<Decided>) -> bool {
+    /// Counts a line. `first` gives the decision that its count keeps, and is called only for a new count.
+    /// Returns whether it is the first line, so that the counts are due after [`COUNT_INTERVAL`].
+    pub(crate) fn count(
+        &self,
+        holder: Holder,
+        about: About,
+        first: impl FnOnce() -> Option<Decided>,
+    ) -> bool {
         let mut state = self.state();
         let is_first = state.counts.is_empty();
         let mut key = CountKey { holder, about };
@@ -143,6 +149,7 @@ impl Lines {
         let per_holder = state.per_holder.get(&holder).copied().unwrap_or(0);
         if per_holder < MAX_COUNTS_PER_HOLDER && state.counts.len() < MAX_COUNTS {
             *state.per_holder.entry(holder).or_default() += 1;
+            let first = first();
             state.counts.insert(key, Count { lines: 1, first });
             return is_first;
         }
@@ -182,7 +189,7 @@ mod tests {
             host: format!("h{host}.test"),
             port: 80,
             verdict: "deny",
-            reason: "not_allowed".to_owned(),
+            reason: Cow::Borrowed("not_allowed"),
         }
     }
 
@@ -210,26 +217,26 @@ mod tests {
         let lines = lines();
         let holder = Holder::User(7);
         for number in 0..1000 {
-            let is_first = lines.count(holder, about(number % 3), None);
+            let is_first = lines.count(holder, about(number % 3), || None);
             assert_eq!(is_first, number == 0);
         }
         let counts = lines.drain();
         let told: Vec<u64> = counts.values().map(|count| count.lines).collect();
         assert_eq!(told, [334, 333, 333]);
         assert!(lines.drain().is_empty());
-        assert!(lines.count(holder, about(0), None));
+        assert!(lines.count(holder, about(0), || None));
     }
 
     #[test]
     fn r3_many_destinations_and_many_clients_leave_bounded_counts_that_miss_nothing() {
         let lines = lines();
         for number in 0..10_000 {
-            lines.count(Holder::User(7), about(number), None);
+            lines.count(Holder::User(7), about(number), || None);
         }
         let others = 10_000 - MAX_COUNTS_PER_HOLDER as u64;
         for uid in 100..10_000 {
-            lines.count(Holder::User(uid), about(0), None);
-            lines.count(Holder::User(uid), About::Message("m"), None);
+            lines.count(Holder::User(uid), about(0), || None);
+            lines.count(Holder::User(uid), About::Message("m"), || None);
         }
         let counts = lines.drain();
         assert!(counts.len() <= 3 * MAX_COUNTS, "{}", counts.len());

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use codex_network_policy::{Authority, Decision, Source, Verdict};
+use codex_network_policy::{Authority, Decision, Source};
 
-use crate::attempt::{Attempt, DestinationKind, Refusal, UNIX_SOCKET};
+use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
-use crate::audit::{AuditEvent, AuditMetadata, AuditSink, Override, Scope, Volume};
+use crate::audit::{
+    AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope, ServerAddress, Volume,
+};
 use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
 use crate::clock::Clock;
@@ -21,11 +23,12 @@ use crate::lines::{About, COUNT_INTERVAL, Count, CountKey, Decided, LineChoice, 
 use crate::live_policy::Generation;
 use crate::outcome::Ending;
 use crate::owner::{ConnectionHandle, Owners};
+use crate::shares::Holder;
 
 /// The destination of an attempt, as records show it.
-struct Server<'a> {
+struct Server {
     destination: DestinationKind,
-    address: &'a str,
+    address: ServerAddress,
     port: u16,
 }
 
@@ -33,7 +36,7 @@ struct Server<'a> {
 pub(crate) struct EndedFlow<'a> {
     pub(crate) attempt: &'a Attempt,
     pub(crate) destination: DestinationKind,
-    pub(crate) address: &'a str,
+    pub(crate) address: ServerAddress,
     pub(crate) port: u16,
     pub(crate) decision: Decision,
     pub(crate) ending: &'a Ending,
@@ -49,7 +52,7 @@ pub(crate) struct EndedFlow<'a> {
 pub(crate) struct Recorder {
     pub(crate) blocked: BlockedLog,
     audit: Arc<dyn AuditSink>,
-    metadata: AuditMetadata,
+    metadata: Arc<AuditMetadata>,
     clock: Arc<dyn Clock>,
     allowed: AtomicU64,
     lines: Lines,
@@ -70,7 +73,7 @@ impl Recorder {
         Arc::new_cyclic(|this| Self {
             blocked,
             audit,
-            metadata,
+            metadata: Arc::new(metadata),
             clock,
             allowed: AtomicU64::new(0),
             lines: Lines::new(owners),
@@ -85,7 +88,7 @@ impl Recorder {
         match self.lines.take(client) {
             LineChoice::Written => true,
             LineChoice::Counted(holder) => {
-                let is_first = self.lines.count(holder, About::Message(kind), None);
+                let is_first = self.lines.count(holder, About::Message(kind), || None);
                 self.write_counts_later(is_first);
                 false
             }
@@ -99,44 +102,52 @@ impl Recorder {
 
     pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
-        let server = Server {
-            destination: DestinationKind::Host,
-            address: &authority.host.to_string(),
-            port: authority.port,
-        };
-        self.audit(attempt, &server, decision, decision.reason().as_str(), None);
+        if self.audit.is_enabled() {
+            let server = Server {
+                destination: DestinationKind::Host,
+                address: ServerAddress::Host(authority.host.clone()),
+                port: authority.port,
+            };
+            self.write_allowed(attempt, server, decision);
+        }
     }
 
     pub(crate) fn allowed_unix_socket(&self, attempt: &Attempt, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
-        let server = Server {
-            destination: DestinationKind::UnixSocket,
-            address: UNIX_SOCKET,
-            port: 0,
-        };
-        self.audit(attempt, &server, decision, decision.reason().as_str(), None);
+        if self.audit.is_enabled() {
+            let server = Server {
+                destination: DestinationKind::UnixSocket,
+                address: ServerAddress::UnixSocket,
+                port: 0,
+            };
+            self.write_allowed(attempt, server, decision);
+        }
+    }
+
+    /// Each allowed decision is recorded by itself: it shows what left the machine.
+    fn write_allowed(&self, attempt: &Attempt, server: Server, decision: Decision) {
+        let reason = Cow::Borrowed(decision.reason().as_str());
+        self.audit
+            .record(self.event(attempt, server, decision, reason));
     }
 
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
-        let server = Server {
-            destination: refusal.destination,
-            address: &refusal.host,
-            port: refusal.port,
+        let decision = refusal.decision;
+        let reason: Cow<'static, str> = match &refusal.decider_reason {
+            Some(reason) => Cow::Owned(reason.as_ref().to_owned()),
+            None => Cow::Borrowed(decision.reason().as_str()),
         };
         let policy = generation.policy();
-        let rule = refusal.decision.rule().and_then(|rule| policy.rule(rule));
+        let rule = decision.rule().and_then(|rule| policy.rule(rule));
         let entry = BlockedEntry {
             host: refusal.host.clone(),
-            reason: match &refusal.decider_reason {
-                Some(reason) => Cow::Owned(reason.as_ref().to_owned()),
-                None => Cow::Borrowed(refusal.decision.reason().as_str()),
-            },
+            reason: reason.clone(),
             client: Some(attempt.client.address.to_string()),
             method: attempt.kind.method().map(|method| short(method).to_owned()),
             mode: Some(policy.mode().as_str()),
             protocol: refusal.protocol.record_name(),
-            decision: refusal.decision.verdict().as_str(),
-            source: refusal.decision.source().as_str(),
+            decision: decision.verdict().as_str(),
+            source: decision.source().as_str(),
             port: (refusal.port != 0).then_some(refusal.port),
             timestamp: self.clock.now().unix_timestamp(),
             attempt_id: attempt
@@ -150,14 +161,40 @@ impl Recorder {
             sequence: 0,
         };
         let capacity = generation.settings().daemon.limits.blocked_buffer;
-        let blocked = Some((entry, capacity));
-        self.audit(
-            attempt,
-            &server,
-            refusal.decision,
-            refusal.reason(),
-            blocked,
-        );
+        let line = self.lines.take(&attempt.client.connection);
+        let is_sent = line == LineChoice::Written || self.audit.volume() == Volume::Every;
+        if is_sent && self.audit.is_enabled() {
+            let server = Server::of(refusal);
+            self.audit
+                .record(self.event(attempt, server, decision, reason.clone()));
+        }
+        let LineChoice::Counted(holder) = line else {
+            self.blocked.push(entry, capacity);
+            return;
+        };
+        let protocol = attempt.kind.protocol();
+        let about = About::Decision {
+            protocol: protocol.audit_name(),
+            host: refusal.host.clone(),
+            port: refusal.port,
+            verdict: decision.verdict().as_str(),
+            reason: reason.clone(),
+        };
+        let is_first = self.lines.count(holder, about, || {
+            let server = Server::of(refusal);
+            Some(Decided {
+                scope: server.scope(decision.source()),
+                decision,
+                reason,
+                overridden: overridden(decision),
+                protocol,
+                server: server.address,
+                port: server.port,
+                blocked: entry.clone(),
+            })
+        });
+        self.blocked.push_counted(entry, capacity);
+        self.write_counts_later(is_first);
     }
 
     /// Whether the proxy is ending everything that is left.
@@ -167,7 +204,7 @@ impl Recorder {
 
     /// Logs the end of an allowed attempt, unless it is a failure for which the client's budget has no
     /// room (SPEC R5).
-    pub(crate) fn flowed(&self, flow: &EndedFlow<'_>) {
+    pub(crate) fn flowed(&self, flow: EndedFlow<'_>) {
         let ending = flow.ending;
         let connection = &flow.attempt.client.connection;
         if ending.is_failure() && !self.may_log(connection, "failed requests") {
@@ -178,12 +215,9 @@ impl Recorder {
             address: flow.address,
             port: flow.port,
         };
-        let (reason, client) = (
-            flow.decision.reason().as_str(),
-            flow.attempt.client.address.to_string(),
-        );
+        let reason = Cow::Borrowed(flow.decision.reason().as_str());
         FlowEvent {
-            decided: self.event(flow.attempt, &server, flow.decision, reason, &client),
+            decided: self.event(flow.attempt, server, flow.decision, reason),
             ending,
             sent: flow.sent,
             received: flow.received,
@@ -193,82 +227,28 @@ impl Recorder {
         .write(flow.level);
     }
 
-    /// The event of a decision.
-    fn event<'a>(
-        &'a self,
-        attempt: &'a Attempt,
-        server: &Server<'a>,
+    /// The event of a decision. It formats nothing.
+    fn event(
+        &self,
+        attempt: &Attempt,
+        server: Server,
         decision: Decision,
-        reason: &'a str,
-        client: &'a str,
-    ) -> AuditEvent<'a> {
+        reason: Cow<'static, str>,
+    ) -> AuditEvent {
         AuditEvent {
             timestamp: self.clock.now(),
             scope: server.scope(decision.source()),
             decision,
             reason,
-            overridden: if decision.is_overruled() {
-                Override::Overridden
-            } else {
-                Override::Kept
-            },
+            overridden: overridden(decision),
             protocol: attempt.kind.protocol(),
             server_address: server.address,
             server_port: server.port,
-            method: attempt.kind.method().map(short),
-            client_address: Some(client),
-            attempt_id: attempt.client.attempt.as_ref().map(AttemptId::as_str),
-            metadata: &self.metadata,
+            method: attempt.kind.method().map(method),
+            client_address: Some(ClientAddress::Connection(attempt.client.address)),
+            attempt_id: attempt.client.attempt.as_ref().map(AttemptId::text),
+            metadata: Arc::clone(&self.metadata),
             count: 1,
-        }
-    }
-
-    /// Records a decision. `blocked` is the entry of a refusal, with the capacity of the log.
-    fn audit(
-        &self,
-        attempt: &Attempt,
-        server: &Server<'_>,
-        decision: Decision,
-        reason: &str,
-        blocked: Option<(BlockedEntry, usize)>,
-    ) {
-        let client = attempt.client.address.to_string();
-        let event = self.event(attempt, server, decision, reason, &client);
-        // Each allowed decision is recorded by itself: it shows what left the machine.
-        let line = match decision.verdict() {
-            Verdict::Allow => LineChoice::Written,
-            _ => self.lines.take(&attempt.client.connection),
-        };
-        if line == LineChoice::Written || self.audit.volume() == Volume::Every {
-            self.audit.record(&event);
-        }
-        match (line, blocked) {
-            (LineChoice::Written, None) => {}
-            (LineChoice::Written, Some((entry, capacity))) => self.blocked.push(entry, capacity),
-            (LineChoice::Counted(holder), blocked) => {
-                let key = About::Decision {
-                    protocol: event.protocol.audit_name(),
-                    host: event.server_address.to_owned(),
-                    port: event.server_port,
-                    verdict: decision.verdict().as_str(),
-                    reason: reason.to_owned(),
-                };
-                let decided = Decided {
-                    scope: event.scope,
-                    decision,
-                    reason: reason.to_owned(),
-                    overridden: event.overridden,
-                    protocol: event.protocol,
-                    host: event.server_address.to_owned(),
-                    port: event.server_port,
-                    blocked: blocked.as_ref().map(|(entry, _)| entry.clone()),
-                };
-                let is_first = self.lines.count(holder, key, Some(decided));
-                if let Some((entry, capacity)) = blocked {
-                    self.blocked.push_counted(entry, capacity);
-                }
-                self.write_counts_later(is_first);
-            }
         }
     }
 
@@ -291,21 +271,20 @@ impl Recorder {
     /// Writes a line for each count.
     fn write_counts(&self) {
         for (CountKey { holder, about }, Count { lines, first }) in self.lines.drain() {
-            let client = holder.to_string();
             match (about, first) {
                 (About::Message(kind), _) => {
                     tracing::info!(
-                        client,
+                        client = holder.to_string(),
                         count = lines,
                         "further messages about {kind} were left out"
                     );
                 }
                 (About::Decision { .. }, Some(decided)) => {
-                    self.write_decisions(&client, decided, lines);
+                    self.write_decisions(holder, decided, lines);
                 }
                 (About::Decision { .. } | About::Decisions, _) => {
                     tracing::info!(
-                        client,
+                        client = holder.to_string(),
                         count = lines,
                         "further decisions about other destinations were left out"
                     );
@@ -314,34 +293,32 @@ impl Recorder {
         }
     }
 
-    fn write_decisions(&self, client: &str, decided: Decided, count: u64) {
-        if self.audit.volume() == Volume::Bounded {
-            self.audit.record(&AuditEvent {
+    fn write_decisions(&self, holder: Holder, decided: Decided, count: u64) {
+        if self.audit.volume() == Volume::Bounded && self.audit.is_enabled() {
+            self.audit.record(AuditEvent {
                 timestamp: self.clock.now(),
                 scope: decided.scope,
                 decision: decided.decision,
-                reason: &decided.reason,
+                reason: decided.reason,
                 overridden: decided.overridden,
                 protocol: decided.protocol,
-                server_address: &decided.host,
+                server_address: decided.server,
                 server_port: decided.port,
                 method: None,
-                client_address: Some(client),
+                client_address: Some(ClientAddress::from(holder)),
                 attempt_id: None,
-                metadata: &self.metadata,
+                metadata: Arc::clone(&self.metadata),
                 count,
             });
         }
-        if let Some(entry) = decided.blocked {
-            blocked::log(&BlockedEntry {
-                client: Some(client.to_owned()),
-                method: None,
-                attempt_id: None,
-                timestamp: self.clock.now().unix_timestamp(),
-                count,
-                ..entry
-            });
-        }
+        blocked::log(&BlockedEntry {
+            client: Some(holder.to_string()),
+            method: None,
+            attempt_id: None,
+            timestamp: self.clock.now().unix_timestamp(),
+            count,
+            ..decided.blocked
+        });
     }
 }
 
@@ -351,13 +328,44 @@ impl Drop for Recorder {
     }
 }
 
-impl Server<'_> {
+impl Server {
+    /// The destination of a refused attempt.
+    fn of(refusal: &Refusal) -> Self {
+        Self {
+            destination: refusal.destination,
+            address: match refusal.destination {
+                DestinationKind::Host => ServerAddress::Text(Arc::from(refusal.host.as_str())),
+                DestinationKind::UnixSocket => ServerAddress::UnixSocket,
+            },
+            port: refusal.port,
+        }
+    }
+
     fn scope(&self, source: Source) -> Scope {
         match (self.destination, source) {
             (DestinationKind::Host, Source::BaselinePolicy | Source::Decider) => Scope::Domain,
             (DestinationKind::Host, Source::ModeGuard | Source::ProxyState)
             | (DestinationKind::UnixSocket, _) => Scope::NonDomain,
         }
+    }
+}
+
+fn overridden(decision: Decision) -> Override {
+    if decision.is_overruled() {
+        Override::Overridden
+    } else {
+        Override::Kept
+    }
+}
+
+/// A method for an event. The usual ones are not copied.
+fn method(method: &str) -> Cow<'static, str> {
+    const USUAL: [&str; 8] = [
+        "GET", "POST", "CONNECT", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS",
+    ];
+    match USUAL.iter().find(|usual| **usual == method) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(short(method).to_owned()),
     }
 }
 

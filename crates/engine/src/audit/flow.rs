@@ -21,7 +21,7 @@ pub(crate) enum FlowLevel {
 
 /// The end of a permitted attempt.
 pub(crate) struct FlowEvent<'a> {
-    pub(crate) decided: AuditEvent<'a>,
+    pub(crate) decided: AuditEvent,
     pub(crate) ending: &'a Ending,
     /// Bytes from the client to the upstream, and back.
     pub(crate) sent: u64,

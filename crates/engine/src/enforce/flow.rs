@@ -16,7 +16,8 @@ use codex_network_config::LogFlows;
 use codex_network_policy::Decision;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::attempt::{Attempt, Destination, DestinationKind, UNIX_SOCKET};
+use crate::attempt::{Attempt, Destination, DestinationKind};
+use crate::audit::ServerAddress;
 use crate::audit::flow::FlowLevel;
 use crate::live_policy::Generation;
 use crate::outcome::{Ending, FlowOutcome};
@@ -200,15 +201,15 @@ impl Drop for FlowState {
         if !level.is_enabled() {
             return;
         }
-        let host;
         let (destination, address, port) = match &self.destination {
-            Destination::Host(authority) => {
-                host = authority.host.to_string();
-                (DestinationKind::Host, host.as_str(), authority.port)
-            }
-            Destination::UnixSocket => (DestinationKind::UnixSocket, UNIX_SOCKET, 0),
+            Destination::Host(authority) => (
+                DestinationKind::Host,
+                ServerAddress::Host(authority.host.clone()),
+                authority.port,
+            ),
+            Destination::UnixSocket => (DestinationKind::UnixSocket, ServerAddress::UnixSocket, 0),
         };
-        self.recorder.flowed(&EndedFlow {
+        self.recorder.flowed(EndedFlow {
             attempt: &self.attempt,
             destination,
             address,

@@ -16,7 +16,7 @@ use crate::kit::records::Records;
 const LIMITED: &str = "[network]\nmode = \"limited\"\n";
 
 /// The fields of SPEC R3: `decision source reason override protocol host conversation`.
-fn line(event: &AuditEvent<'_>) -> String {
+fn line(event: &AuditEvent) -> String {
     format!(
         "{} {} {} {} {} {} {}",
         event.decision.verdict(),

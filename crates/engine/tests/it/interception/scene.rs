@@ -89,7 +89,7 @@ impl Scene {
                 event.decision.verdict(),
                 event.decision.reason(),
                 event.protocol,
-                event.method.unwrap_or("none"),
+                event.method.as_deref().unwrap_or("none"),
             )
         });
         let names = Names::new(|_| vec![IpAddr::from([93, 184, 215, 14])]);

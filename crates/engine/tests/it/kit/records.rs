@@ -7,12 +7,12 @@ use codex_network_engine::{AuditEvent, AuditSink};
 /// An audit sink that keeps one line for each event.
 pub(crate) struct Records {
     lines: Mutex<Vec<String>>,
-    line: fn(&AuditEvent<'_>) -> String,
+    line: fn(&AuditEvent) -> String,
 }
 
 impl Records {
     /// Keeps the line that `line` returns for each event.
-    pub(crate) fn new(line: fn(&AuditEvent<'_>) -> String) -> Arc<Self> {
+    pub(crate) fn new(line: fn(&AuditEvent) -> String) -> Arc<Self> {
         let lines = Mutex::default();
         Arc::new(Self { lines, line })
     }
@@ -24,8 +24,8 @@ impl Records {
 }
 
 impl AuditSink for Records {
-    fn record(&self, event: &AuditEvent<'_>) {
-        let line = (self.line)(event);
+    fn record(&self, event: AuditEvent) {
+        let line = (self.line)(&event);
         self.lines.lock().expect("not poisoned").push(line);
     }
 }
