@@ -4,8 +4,13 @@
 //! Logging never blocks a caller: [`outlet`] says how, and when an entry can be lost.
 
 mod captured;
+mod entry;
+mod format;
 mod journal;
 mod outlet;
+#[cfg(test)]
+mod sample;
+mod stderr;
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::RawFd;
@@ -16,6 +21,7 @@ use anyhow::Context as _;
 use codex_network_config::LogFormat;
 /// Formats a duration. The monitor may use it, because it parses nothing.
 pub(crate) use codex_network_config::duration_text;
+use codex_network_engine::AuditSink;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
@@ -23,9 +29,12 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use self::captured::Capture;
+use self::captured::{Capture, Captured};
+use self::entry::{Logged, QueuedAudit};
+use self::format::LineFormat;
 use self::journal::{Connected, Journal};
-use self::outlet::{Entry, Outlet, write_to_stderr};
+use self::outlet::{Entry, OneByOne, Outlet, Sink};
+use self::stderr::Lines as StderrLines;
 use crate::privsep::settled::Lines;
 
 /// How long an ending process waits for the rest of its log to be read.
@@ -48,6 +57,7 @@ pub(crate) enum Confined {
 pub(crate) struct Writing {
     start: Box<dyn FnOnce() -> io::Result<()>>,
     socket: Option<RawFd>,
+    audit: Arc<dyn AuditSink>,
 }
 
 /// Checks `[daemon] log`.
@@ -90,17 +100,23 @@ pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyho
     let (set, writing) = if journal {
         let unreachable =
             "cannot reach the journal; set [daemon] log_format to \"text\" or \"json\"";
-        let outlet = Outlet::new(journal::notice);
+        let outlet = Outlet::new(|lost| Logged::Event(journal::notice(lost)));
         let capture = Capture(Arc::clone(&outlet));
         let writing = match confined {
             Confined::No => {
                 let journal = Journal::open().context(unreachable)?;
-                Writing::new(outlet, move |event| journal.write(event))
+                let write = move |entry: &Logged<Captured>| {
+                    entry.with_captured(|event| journal.write(event))
+                };
+                Writing::new(outlet, OneByOne(write))
             }
             Confined::Yes => {
                 let journal = Connected::open().context(unreachable)?;
                 let socket = journal.descriptor();
-                let mut writing = Writing::new(outlet, move |event| journal.write(event));
+                let write = move |entry: &Logged<Captured>| {
+                    entry.with_captured(|event| journal.write(event))
+                };
+                let mut writing = Writing::new(outlet, OneByOne(write));
                 writing.socket = Some(socket);
                 writing
             }
@@ -108,17 +124,23 @@ pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyho
         let set = registry.with(capture).try_init();
         (set, writing)
     } else if format == LogFormat::Json {
-        let outlet = Outlet::new(json_notice);
+        let outlet = Outlet::new(|lost| Logged::Event(json_notice(lost)));
         let lines = fmt::layer().with_writer(Queued(Arc::clone(&outlet)));
         let set = registry.with(lines.json()).try_init();
-        (set, Writing::new(outlet, write_to_stderr))
+        let sink = StderrLines::new(LineFormat::Json);
+        (set, Writing::new(outlet, sink))
     } else {
         let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let outlet = Outlet::new(text_notice);
+        let outlet = Outlet::new(|lost| Logged::Event(text_notice(lost)));
         let lines = fmt::layer().with_writer(Queued(Arc::clone(&outlet)));
         let lines = lines.with_ansi(colour).with_target(false);
         let set = registry.with(lines).try_init();
-        (set, Writing::new(outlet, write_to_stderr))
+        let format = if colour {
+            LineFormat::Coloured
+        } else {
+            LineFormat::Text
+        };
+        (set, Writing::new(outlet, StderrLines::new(format)))
     };
     set.map_err(|error| anyhow::anyhow!("cannot set up logging: {error}"))?;
     // The default hook writes to standard error and blocks until it is read.
@@ -127,22 +149,26 @@ pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyho
 }
 
 impl Writing {
-    fn new<E: Entry>(
-        outlet: Arc<Outlet<E>>,
-        write: impl Fn(&E) -> io::Result<()> + Send + 'static,
-    ) -> Self {
+    fn new<E: Entry>(outlet: Arc<Outlet<Logged<E>>>, sink: impl Sink<Logged<E>>) -> Self {
         let flushed = Arc::clone(&outlet);
+        let audit = Arc::new(QueuedAudit(Arc::clone(&outlet)));
         // It cannot be set yet: logging is set up once.
         let _ = FLUSH.set(Box::new(move || flushed.flush(FLUSH_TIMEOUT)));
         Self {
-            start: Box::new(move || outlet.start(write)),
+            start: Box::new(move || outlet.start(sink)),
             socket: None,
+            audit,
         }
     }
 
     /// The socket to the journal, if entries go there. Nothing is read from it.
     pub(crate) fn socket(&self) -> Option<RawFd> {
         self.socket
+    }
+
+    /// The sink of audit events, which puts them into the same queue as all other entries.
+    pub(crate) fn audit(&self) -> Arc<dyn AuditSink> {
+        Arc::clone(&self.audit)
     }
 
     /// Starts the thread that writes. Call it when the process is confined: a thread that exists
@@ -163,16 +189,16 @@ pub(crate) fn flush() {
 /// it is not read.
 pub(crate) fn last_words(line: &str) {
     flush();
-    let outlet = Outlet::new(text_notice);
-    outlet.push(line.as_bytes().to_vec());
+    let outlet = Outlet::new(|lost| Logged::Event(text_notice(lost)));
+    outlet.push(Logged::Event(line.as_bytes().to_vec()));
     // Without a thread, a write could block for ever.
-    if outlet.start(write_to_stderr).is_ok() {
+    if outlet.start(StderrLines::new(LineFormat::Text)).is_ok() {
         outlet.flush(FLUSH_TIMEOUT);
     }
 }
 
 /// Puts formatted lines into the queue. The layer formats each event at once.
-struct Queued(Arc<Outlet<Vec<u8>>>);
+struct Queued(Arc<Outlet<Logged<Vec<u8>>>>);
 
 impl<'a> MakeWriter<'a> for Queued {
     type Writer = &'a Self;
@@ -184,7 +210,7 @@ impl<'a> MakeWriter<'a> for Queued {
 
 impl io::Write for &Queued {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line.to_vec());
+        self.0.push(Logged::Event(line.to_vec()));
         Ok(line.len())
     }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{Diagnostic, Loaded, Settings, duration_text, load};
-use codex_network_engine::{ClientOwner, Engine, EngineParts};
+use codex_network_engine::{AuditSink, ClientOwner, Engine, EngineParts};
 use control::ControlServer;
 use doors::Doors;
 use issuer::MonitorIssuer;
@@ -107,6 +107,7 @@ struct Started {
     loaded: Loaded,
     confined: AppliedConfinement,
     role_status: RoleStatus,
+    audit: Arc<dyn AuditSink>,
 }
 
 /// Gives up the privilege, which may be root's, and confines the process.
@@ -125,6 +126,7 @@ fn start(first: &mut StartSettings) -> anyhow::Result<Started> {
     )
     .context("the worker cannot confine itself")?;
     first.message.release = 0;
+    let audit = writing.audit();
     // The first further thread. It is confined like this one.
     writing.start()?;
     role_status.record_landlock(confined.landlock().map(str::to_owned));
@@ -132,6 +134,7 @@ fn start(first: &mut StartSettings) -> anyhow::Result<Started> {
         loaded,
         confined,
         role_status,
+        audit,
     })
 }
 
@@ -218,6 +221,7 @@ fn open(
         loaded,
         confined,
         role_status,
+        audit,
     } = started;
     confined.report();
     let StartSettings {
@@ -229,6 +233,7 @@ fn open(
     close_if_unusable(&mut settings, message.fallback);
     issuer.use_ca(new.supplied.files.ca.as_deref());
     parts.supplied = new.supplied;
+    parts.audit = audit;
     let engine = Engine::new(Arc::new(settings), parts)?;
     if let Some(mode) = message.mode {
         match engine.set_mode(mode.into()) {

@@ -24,7 +24,7 @@ const MAX_WORD: usize = 256;
 const MAX_TEXT: usize = 96 * 1024;
 
 /// Copies events into the queue.
-pub(super) struct Capture(pub(super) Arc<Outlet<Captured>>);
+pub(super) struct Capture<E>(pub(super) Arc<Outlet<E>>);
 
 /// An event with its values.
 #[derive(Debug)]
@@ -36,11 +36,11 @@ pub(super) struct Captured {
     values: Vec<(usize, usize)>,
 }
 
-impl<S: Subscriber> Layer<S> for Capture {
+impl<S: Subscriber, E: Entry + From<Captured>> Layer<S> for Capture<E> {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let mut captured = Captured::new(event.metadata());
         event.record(&mut captured);
-        self.0.push(captured);
+        self.0.push(captured.into());
     }
 }
 
@@ -56,12 +56,17 @@ impl Captured {
 
     /// Adds a value, up to the remaining room.
     pub(super) fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        self.put_at(field.index(), value);
+    }
+
+    /// Adds the value of the field with this index, up to the remaining room.
+    pub(super) fn put_at(&mut self, index: usize, value: fmt::Arguments<'_>) {
         let end = (self.text.len() + MAX_VALUE).min(MAX_TEXT);
         let text = &mut self.text;
         // Fails when there is no more room or the value itself fails. The part that was written is
         // kept.
         let _ = BoundedText { text, end }.write_fmt(value);
-        self.values.push((field.index(), self.text.len()));
+        self.values.push((index, self.text.len()));
     }
 
     /// Logs the event to this subscriber only, regardless of its filter. `message` replaces the
@@ -181,6 +186,7 @@ mod tests {
     use tracing_subscriber::registry;
 
     use super::*;
+    use crate::logging::outlet::OneByOne;
 
     /// Keeps the fields of events: names and texts.
     #[derive(Clone, Default)]
@@ -205,7 +211,7 @@ mod tests {
     fn directly_and_captured(log: impl FnOnce()) -> ([Vec<(String, String)>; 2], Vec<String>) {
         let (direct, captured) = (Recorded::default(), Recorded::default());
         let words: Arc<Mutex<Vec<String>>> = Arc::default();
-        let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
+        let outlet = Outlet::<Captured>::new(|_| unreachable!("nothing is lost"));
         let capture = Capture(Arc::clone(&outlet));
         with_default(registry().with(direct.clone()).with(capture), log);
         let (to, said) = (captured.clone(), Arc::clone(&words));
@@ -216,7 +222,7 @@ mod tests {
             said.lock().expect("no panic").extend(event.in_words());
             Ok(())
         };
-        outlet.start(write).expect("a thread");
+        outlet.start(OneByOne(write)).expect("a thread");
         outlet.flush(Duration::from_secs(10));
         let recorded = [direct, captured].map(|recorded| {
             let mut recorded = std::mem::take(&mut *recorded.0.lock().expect("no panic"));
@@ -254,7 +260,7 @@ mod tests {
     #[test]
     fn r4_a_replayed_event_has_the_message_that_is_given_and_the_fields_of_its_own() {
         let received = Recorded::default();
-        let outlet = Outlet::new(|_| unreachable!("nothing is lost"));
+        let outlet = Outlet::<Captured>::new(|_| unreachable!("nothing is lost"));
         let capture = Capture(Arc::clone(&outlet));
         with_default(registry().with(capture), || {
             tracing::info!(host = "a.test", absent = None::<&str>, "denied");
@@ -264,7 +270,7 @@ mod tests {
             event.replay(&to, event.in_words().as_deref());
             Ok(())
         };
-        outlet.start(write).expect("a thread");
+        outlet.start(OneByOne(write)).expect("a thread");
         outlet.flush(Duration::from_secs(10));
         let mut received = std::mem::take(&mut *received.0.lock().expect("no panic"));
         received.sort_unstable();

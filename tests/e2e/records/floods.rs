@@ -2,6 +2,7 @@
 
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Exit, LogLine, Signal};
+use e2e::origin::{Answer, Origin};
 use serde_json::Value;
 
 use super::{AUDIT, VIOLATION};
@@ -87,6 +88,33 @@ fn r3_every_decision_is_one_audit_event_or_counted() {
     }
     assert_eq!(decisions, MANY);
     assert!(lines < MANY / 2, "{lines} lines");
+}
+
+#[test]
+fn r3_r4_every_allowed_decision_before_the_end_is_one_line_in_the_log() {
+    const CLIENTS: u64 = 4;
+    const EACH: u64 = 500;
+    let origin = Origin::start(|_| Answer::Echo);
+    let daemon = Daemon::start(&Config::example());
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    let request = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    std::thread::scope(|threads| {
+        for _ in 0..CLIENTS {
+            threads.spawn(|| {
+                let mut client = Connection::open(daemon.http_addr());
+                for _ in 0..EACH {
+                    assert_eq!(client.exchange(&request).status, 200);
+                }
+            });
+        }
+    });
+    let exit = stop(daemon);
+    let events = exit.logs.iter().filter(|line| line.target() == Some(AUDIT));
+    assert_eq!(events.count() as u64, CLIENTS * EACH);
+    assert!(!exit.text().contains("log lines were lost"));
+    for line in &exit.logs {
+        serde_json::from_str::<Value>(&line.raw).expect("a whole line");
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@
 //! every unix datagram service of the machine, and so would an attacker who took over the worker
 //! (`worker/sandbox`). So the worker writes the same entries itself.
 //!
-//! The format is <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. Writing waits while the journal is
-//! stuck, on the [`Outlet`]'s thread.
+//! The format is <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>: an entry is a datagram, so each entry is
+//! a `send`. `sendmmsg` would send several at once, but it can also pass descriptors on, and the worker's
+//! seccomp filter therefore refuses it. Writing waits while the journal is stuck, on the [`Outlet`]'s
+//! thread.
 //!
 //! [`Outlet`]: super::super::outlet::Outlet
 
