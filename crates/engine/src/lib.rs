@@ -86,6 +86,7 @@ mod outcome;
 mod own;
 mod owner;
 mod prefixed;
+mod rare;
 mod resolve;
 mod shares;
 mod socket_file;

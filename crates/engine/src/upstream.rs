@@ -57,6 +57,7 @@ use crate::http2_memory::Http2Memory;
 use crate::incoming::BodyError;
 use crate::live_policy::Generation;
 use crate::observed::Observed;
+use crate::rare::rarely;
 use crate::resolve::{Resolve, ResolveError};
 use crate::tls::{ClientCertificate, Offer, Wire};
 
@@ -368,7 +369,7 @@ impl<B: Outgoing> Upstream<B> {
             tokio::pin!(connection);
             let ended = tokio::select! {
                 ended = &mut connection => ended,
-                () = drain.begun() => {
+                () = rarely(drain.begun()) => {
                     // No further request will come, so the pool closes its connections.
                     pool.close();
                     connection.await
