@@ -25,11 +25,14 @@ mod request_state;
 mod resend;
 mod response_stream;
 mod route;
+#[cfg(test)]
+mod sizes;
 mod target;
 mod unix_socket;
 mod upgrade;
 mod watched_requests;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -312,6 +315,16 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     None
 }
 
+/// The name of a method, as attempts keep it.
+fn method_name(method: &Method) -> Cow<'static, str> {
+    const COMMON: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    let name = method.as_str();
+    match COMMON.into_iter().find(|common| *common == name) {
+        Some(common) => Cow::Borrowed(common),
+        None => Cow::Owned(name.to_owned()),
+    }
+}
+
 impl Session {
     fn new(
         shared: &Arc<Shared>,
@@ -371,7 +384,8 @@ impl Session {
             connection: self.connection.clone(),
         };
         if request.method() == Method::CONNECT {
-            connect::answer(self, client, &request)
+            // Boxed, so that the future of each other request stays small.
+            Box::pin(connect::answer(self, client, &request))
                 .await
                 .map(AnswerBody::own)
         } else {

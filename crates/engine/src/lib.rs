@@ -71,6 +71,7 @@ mod descriptors;
 mod drain;
 mod error;
 mod frames;
+mod gather;
 mod http2;
 mod http2_memory;
 mod http_bytes;
