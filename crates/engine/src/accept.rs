@@ -21,6 +21,7 @@ use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
+use crate::rare::rarely;
 
 /// The loop waits this long after a first failure, and twice as long after each further one.
 const MIN_BACK_OFF: Duration = Duration::from_millis(20);
@@ -116,7 +117,7 @@ impl Accept {
                             // Polled first, since it chooses how the connection ends.
                             biased;
                             () = serve(stream, address, connection.clone()) => {}
-                            () = connection.gives_way() => {}
+                            () = rarely(connection.gives_way()) => {}
                         }
                         drop((slot, own));
                     }));

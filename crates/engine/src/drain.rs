@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::rare::rarely;
+
 /// The two signals and the tasks that they reach.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
@@ -77,7 +79,7 @@ impl Drain {
         let begun = self.begun.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = begun.cancelled() => {}
+                () = rarely(begun.cancelled()) => {}
                 () = task => {}
             }
         });
@@ -88,7 +90,7 @@ impl Drain {
         let cut = self.cut.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = cut.cancelled() => {}
+                () = rarely(cut.cancelled()) => {}
                 () = task => {}
             }
         });

@@ -25,11 +25,14 @@ mod request_state;
 mod resend;
 mod response_stream;
 mod route;
+#[cfg(test)]
+mod sizes;
 mod target;
 mod unix_socket;
 mod upgrade;
 mod watched_requests;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -41,7 +44,7 @@ use bytes::Bytes;
 pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, StopCause, Timeouts};
 use codex_network_config::Limits;
-use codex_network_policy::RequestKind;
+use codex_network_policy::{Reason, RequestKind};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 pub(crate) use http2::serve_inside as serve_inside_http2;
@@ -69,6 +72,7 @@ use crate::linger::linger;
 use crate::live_policy::Generation;
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
+use crate::rare::rarely;
 use crate::respond::{self, RefusalFormat};
 use crate::shared::SharedParts;
 use crate::tls::Wire;
@@ -134,6 +138,23 @@ struct Continued<S> {
     /// The bytes that the client has sent already.
     early: Bytes,
     next: Next,
+}
+
+/// Why the proxy ends a connection before its requests are complete.
+enum CutOff {
+    /// The settings in force forbid a request that is under way.
+    Forbidden(Reason),
+    /// The connection makes room for another one.
+    GivesWay,
+}
+
+impl CutOff {
+    fn ending(self) -> Ending {
+        match self {
+            Self::Forbidden(reason) => Ending::forbidden(reason),
+            Self::GivesWay => Ending::gives_way(),
+        }
+    }
 }
 
 /// Marks a request for a URL that has no path, which [`Uri`] reads as "/".
@@ -231,28 +252,26 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
         // The framing already has stricter limits than these.
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
-    let mut drain = std::pin::pin!(session.should_end());
-    let mut forbidden = std::pin::pin!(session.watched.forbidden(session.shared.live()));
+    let mut last_request = std::pin::pin!(rarely(session.should_end()));
+    let mut cut_off = std::pin::pin!(rarely(session.cut_off()));
     let mut should_end = false;
     let outcome = loop {
         tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
-            reason = &mut forbidden => {
-                session.connection.end(Ending::forbidden(reason));
-                // An orderly close would end an answer without a length.
-                let (stream, _) = connection.into_parts().io.into_inner().into_parts();
-                let _ = stream.socket().set_zero_linger();
-                return None;
-            }
-            () = session.connection.gives_way() => {
-                session.connection.end(Ending::gives_way());
-                if session.request_state.is_active() {
+            cause = &mut cut_off => {
+                let must_reset = match cause {
+                    // An orderly close would end an answer without a length.
+                    CutOff::Forbidden(_) => true,
+                    CutOff::GivesWay => session.request_state.is_active(),
+                };
+                session.connection.end(cause.ending());
+                if must_reset {
                     let (stream, _) = connection.into_parts().io.into_inner().into_parts();
                     let _ = stream.socket().set_zero_linger();
                 }
                 return None;
             }
-            () = &mut drain, if !should_end => {}
+            () = &mut last_request, if !should_end => {}
         }
         should_end = true;
         Pin::new(&mut connection).graceful_shutdown();
@@ -295,6 +314,16 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     None
 }
 
+/// The name of a method, as attempts keep it.
+fn method_name(method: &Method) -> Cow<'static, str> {
+    const COMMON: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    let name = method.as_str();
+    match COMMON.into_iter().find(|common| *common == name) {
+        Some(common) => Cow::Borrowed(common),
+        None => Cow::Owned(name.to_owned()),
+    }
+}
+
 impl Session {
     fn new(
         shared: &Arc<Shared>,
@@ -335,6 +364,14 @@ impl Session {
         }
     }
 
+    /// Completes when the connection must end at once.
+    async fn cut_off(&self) -> CutOff {
+        tokio::select! {
+            reason = self.watched.forbidden(self.shared.live()) => CutOff::Forbidden(reason),
+            () = self.connection.gives_way() => CutOff::GivesWay,
+        }
+    }
+
     /// Answers one request.
     async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         if let Role::Origin(inside) = &self.role {
@@ -346,7 +383,8 @@ impl Session {
             connection: self.connection.clone(),
         };
         if request.method() == Method::CONNECT {
-            connect::answer(self, client, &request)
+            // Boxed, so that the future of each other request stays small.
+            Box::pin(connect::answer(self, client, &request))
                 .await
                 .map(AnswerBody::own)
         } else {

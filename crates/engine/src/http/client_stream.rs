@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::framing::{Framing, FramingError, Position};
 use super::interim::InterimQueue;
 use super::request_state::{ConnectState, RequestState, UpgradeState};
+use crate::gather::poll_write_slices;
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
 
@@ -417,7 +418,7 @@ impl<S: ClientEnd> AsyncWrite for ClientStream<S> {
         if !self.partial.is_empty() {
             ready!(self.poll_interim(cx))?;
         }
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        let written = ready!(poll_write_slices(&mut self.stream, cx, bufs))?;
         self.bytes_went();
         Poll::Ready(Ok(written))
     }

@@ -158,6 +158,7 @@ async fn try_send(
     let mut opened = origin.map_or(Ok(None), ready)?;
     let mut failed_on = None;
     let (mut tries, mut refusals) = (0, 0);
+    // Rare parts are boxed, so that the future of each request stays small.
     loop {
         let kept = match opened.take() {
             Some(opened) => Some(opened),
@@ -173,16 +174,14 @@ async fn try_send(
         let lease = match (kept, route) {
             (Some(lease), _) => lease,
             (None, Route::Host(permit)) if outgoing.offers_plain_upgrade() => {
-                upstream.connect_upgrade(permit).await?
+                Box::pin(upstream.connect_upgrade(permit)).await?
             }
             (None, route) => match origin {
                 Some(origin) => {
                     let failed_on = failed_on.as_ref();
-                    origin
-                        .open(route, upstream, outgoing.wire, failed_on)
-                        .await?
+                    Box::pin(origin.open(route, upstream, outgoing.wire, failed_on)).await?
                 }
-                None => route.open(upstream, outgoing.wire).await?,
+                None => Box::pin(route.open(upstream, outgoing.wire)).await?,
             },
         };
         // Another request may have opened the connection, and the origin may have closed it since.
@@ -324,7 +323,7 @@ async fn exchange(
     };
     let response = answer?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(switch(outgoing, &lease, response).await?);
+        return Ok(Box::pin(switch(outgoing, &lease, response)).await?);
     }
     if lease.is_with_proxy() && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
         // The client has no credentials for the upstream proxy, so the 407 is not for the client.
@@ -480,7 +479,7 @@ fn request_body(
         let chunked = http::HeaderValue::from_static("chunked");
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
-    let body = Streamed {
+    let body = Box::new(Streamed {
         body,
         progress: Arc::clone(&outgoing.progress),
         scrutiny: outgoing.scrutiny,
@@ -488,7 +487,7 @@ fn request_body(
         inspection,
         flow: flow.clone(),
         _watch: outgoing.watch.clone(),
-    };
+    });
     let expects = parts
         .headers
         .get(header::EXPECT)

@@ -8,7 +8,7 @@ use super::body::{self, AnswerBody};
 use super::exchange::{self, OutgoingRequest};
 use super::route::Route;
 use super::upgrade::UpgradeOffer;
-use super::{EmptyPath, Session, headers, target, unix_socket};
+use super::{EmptyPath, Session, headers, method_name, target, unix_socket};
 use crate::attempt::{Attempt, UNIX_SOCKET};
 use crate::client::Client;
 use crate::incoming::Incoming;
@@ -25,7 +25,7 @@ pub(super) async fn answer(
     let upgrade = UpgradeOffer::read(request.headers(), request.version());
     let content = body::content(request.body());
     let head = HttpHead {
-        method: request.method().as_str().to_owned().into(),
+        method: method_name(request.method()),
         upgrade: upgrade.token().map(|token| token.to_owned().into()),
         content,
     };

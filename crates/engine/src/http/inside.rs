@@ -22,7 +22,7 @@ use super::origin_connections::OriginConnections;
 use super::response_stream::ResponseStream;
 use super::route::Route;
 use super::upgrade::UpgradeOffer;
-use super::{EmptyPath, Session, headers};
+use super::{EmptyPath, Session, headers, method_name};
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::incoming::Incoming;
@@ -214,7 +214,7 @@ impl Head<'_> {
             (hooks.judge(&self.for_hooks(authority, &fields)), fields)
         };
         let head = HttpHead {
-            method: self.method.as_str().to_owned().into(),
+            method: method_name(&self.method),
             upgrade: token.map(Into::into),
             content: self.content,
         };

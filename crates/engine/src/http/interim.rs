@@ -78,9 +78,12 @@ impl InterimQueue {
     /// Resolves when all queued answers have been written: only then may the final answer follow.
     /// Answers that the client does not take within `limit` are dropped.
     pub(super) async fn written(&self, limit: Duration) {
+        if self.lock().is_written() {
+            return;
+        }
         let written = poll_fn(|cx| {
             let mut queue = self.lock();
-            if queue.answers.is_empty() && !queue.writing {
+            if queue.is_written() {
                 return Poll::Ready(());
             }
             queue.waker = Some(cx.waker().clone());
@@ -106,5 +109,11 @@ impl InterimQueue {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.0.lock()
+    }
+}
+
+impl Queue {
+    fn is_written(&self) -> bool {
+        self.answers.is_empty() && !self.writing
     }
 }

@@ -29,14 +29,15 @@ use crate::incoming::{BodyError, Incoming};
 /// nothing. An origin that does not know the expectation waits for the body (RFC 9110 section 10.1.1).
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A request's body on its way upstream.
+/// A request's body on its way upstream. It is small, since each request is moved several times and most
+/// have no content.
 pub(crate) enum RequestBody {
     /// No content: the request can be sent again.
     Empty(Empty<Bytes>),
     /// The content as the client sends it.
-    Streamed(Streamed),
+    Streamed(Box<Streamed>),
     /// Held back until the origin wants it.
-    Expected(Expected),
+    Expected(Box<Expected>),
     /// One of the kinds above, remembered so that it can be sent again.
     Resendable(Resendable),
 }
@@ -64,7 +65,7 @@ pub(crate) struct Streamed {
 
 /// A body that waits for `100 (Continue)`.
 pub(crate) struct Expected {
-    body: Streamed,
+    body: Box<Streamed>,
     wait: Option<(oneshot::Receiver<()>, Pin<Box<Sleep>>)>,
 }
 
@@ -92,10 +93,10 @@ impl RequestBody {
 
     /// Holds the body back until the sender is used, for at most a second. A sender that is dropped
     /// unused means that the origin does not want the body: the request is broken off.
-    pub(crate) fn expected(body: Streamed) -> (Self, oneshot::Sender<()>) {
+    pub(crate) fn expected(body: Box<Streamed>) -> (Self, oneshot::Sender<()>) {
         let (sender, receiver) = oneshot::channel();
         let wait = Some((receiver, Box::pin(sleep(CONTINUE_TIMEOUT))));
-        (Self::Expected(Expected { body, wait }), sender)
+        (Self::Expected(Box::new(Expected { body, wait })), sender)
     }
 }
 

@@ -71,8 +71,9 @@ pub(super) fn absolute(uri: &Uri, headers: &HeaderMap) -> Result<Target, TargetE
         "https" | "ws" | "wss" => return Err(TargetError::Tunnelled(scheme.to_owned())),
         other => return Err(TargetError::Scheme(other.to_owned())),
     }
-    let authority = parse(authority.as_str(), Some(80))?;
-    check_host(headers, &authority, Some(80))?;
+    let text = authority.as_str();
+    let authority = parse(text, Some(80))?;
+    check_host(headers, text, &authority, Some(80))?;
     let path = uri
         .path_and_query()
         // The path is empty where a fragment follows the authority. It reads as "/" and is written
@@ -95,9 +96,10 @@ pub(super) fn connect(
     let (None, Some(authority)) = (uri.scheme(), uri.authority()) else {
         return Err(TargetError::NotAnAuthority);
     };
-    let authority = parse(authority.as_str(), None)?;
+    let text = authority.as_str();
+    let authority = parse(text, None)?;
     // Some clients leave the port out of the field; it means the same then.
-    match check_host(headers, &authority, Some(authority.port)) {
+    match check_host(headers, text, &authority, Some(authority.port)) {
         Err(TargetError::OtherHost) if names_proxy(headers, proxy) => Ok(authority),
         checked => checked.map(|()| authority),
     }
@@ -131,9 +133,11 @@ fn parse(text: &str, default_port: Option<u16>) -> Result<Authority, TargetError
     })
 }
 
-/// HTTP/1.0 clients, and some that use CONNECT, send no `Host`. The request-target is sufficient.
+/// HTTP/1.0 clients, and some that use CONNECT, send no `Host`. The request-target is sufficient. `text` is
+/// the text that `authority` was read from.
 fn check_host(
     headers: &HeaderMap,
+    text: &str,
     authority: &Authority,
     default_port: Option<u16>,
 ) -> Result<(), TargetError> {
@@ -143,6 +147,10 @@ fn check_host(
     };
     if fields.next().is_some() {
         return Err(TargetError::RepeatedHost);
+    }
+    // Most clients repeat the text, which then means the same.
+    if field.as_bytes() == text.as_bytes() {
+        return Ok(());
     }
     let named = field
         .to_str()

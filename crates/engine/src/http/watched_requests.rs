@@ -4,7 +4,6 @@
 //! at any stage. The proxy ends its connection: HTTP/1 has no other means, and an HTTP/2 client can repeat the
 //! requests that are still permitted.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,11 +30,13 @@ pub(super) struct WatchedRequests {
 #[derive(Debug, Default)]
 struct RequestList {
     last: u64,
-    by_number: HashMap<u64, WatchedRequest>,
+    /// Seldom more than one over HTTP/1, and over HTTP/2 as many as streams.
+    requests: Vec<WatchedRequest>,
 }
 
 #[derive(Debug)]
 struct WatchedRequest {
+    number: u64,
     attempt: WatchedAttempt,
     /// The settings that permitted it.
     generation: GenerationNumber,
@@ -75,7 +76,7 @@ impl WatchedRequests {
 
     fn judge(&self, generation: &Generation) -> Option<Reason> {
         let mut requests = self.lock();
-        for request in requests.by_number.values_mut() {
+        for request in &mut requests.requests {
             if request.generation == generation.number() {
                 continue;
             }
@@ -103,14 +104,14 @@ impl WatchGuard {
         generation: &Generation,
         live: &LivePolicy,
     ) {
-        let request = WatchedRequest {
-            attempt,
-            generation: generation.number(),
-        };
         let mut list = requests.lock();
         list.last += 1;
         let number = list.last;
-        list.by_number.insert(number, request);
+        list.requests.push(WatchedRequest {
+            number,
+            attempt,
+            generation: generation.number(),
+        });
         drop(list);
         let entry = WatchEntry {
             requests: Arc::clone(requests),
@@ -127,7 +128,15 @@ impl WatchGuard {
 
 impl Drop for WatchEntry {
     fn drop(&mut self) {
-        self.requests.lock().by_number.remove(&self.number);
+        let mut list = self.requests.lock();
+        let is_it = |request: &WatchedRequest| request.number == self.number;
+        let removed = list
+            .requests
+            .iter()
+            .position(is_it)
+            .map(|index| list.requests.swap_remove(index));
+        drop(list);
+        drop(removed);
     }
 }
 

@@ -17,6 +17,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::gather::poll_write_slices;
+
 /// Controls the stream of a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut(Arc<CutFlags>);
@@ -114,7 +116,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
         if self.cut.discards() {
             return Poll::Ready(Ok(length));
         }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let written = poll_write_slices(&mut self.stream, cx, slices);
         self.hide_failure(written, length)
     }
 

@@ -1,0 +1,26 @@
+//! The sizes of what is moved for each request: its future, and the messages. A rare part that is not boxed
+//! would be moved with each of them.
+
+use super::*;
+
+/// The largest future of a request, in bytes.
+const MAX_FUTURE: usize = 5 * 1024;
+/// The largest message, in bytes.
+const MAX_MESSAGE: usize = 448;
+
+fn answer_size<F>(_: impl FnOnce(&'static Session, Request<Incoming>) -> F) -> usize {
+    size_of::<F>()
+}
+
+#[test]
+fn h1_the_future_of_a_request_and_its_messages_stay_small() {
+    let future = answer_size(Session::answer);
+    assert!(future <= MAX_FUTURE, "{future} bytes");
+    for size in [
+        size_of::<Request<RequestBody>>(),
+        size_of::<Response<AnswerBody>>(),
+    ] {
+        assert!(size <= MAX_MESSAGE, "{size} bytes");
+    }
+    assert!(size_of::<RequestBody>() <= 24);
+}
