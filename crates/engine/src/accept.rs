@@ -8,6 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -46,14 +47,8 @@ enum AcceptFailure {
 pub(crate) struct AcceptLog {
     /// When the limit of connections was last logged.
     limit_logged_at: Mutex<Option<Instant>>,
-    trouble: Mutex<Trouble>,
-}
-
-/// The loops that cannot accept now.
-#[derive(Debug, Default)]
-struct Trouble {
-    loops: usize,
-    failures: u64,
+    /// The failures since a loop last accepted.
+    failures: AtomicU64,
 }
 
 /// One loop of a listener, and the limits for its connections.
@@ -90,9 +85,8 @@ impl Accept {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    if backing_off.take().is_some() {
-                        self.log.accepts_again(self.door);
-                    }
+                    backing_off = None;
+                    self.log.accepted(self.door);
                     // Nagle's algorithm would only delay small pieces that the peer waits for.
                     let _ = stream.set_nodelay(true);
                     let connection = self.connection(&stream, address);
@@ -172,28 +166,19 @@ impl AcceptLog {
         );
     }
 
-    /// Notes a failure of a loop. `is_first`: the loop accepted before.
-    fn failed(
-        &self,
-        door: &'static str,
-        error: &io::Error,
-        failure: AcceptFailure,
-        is_first: bool,
-    ) {
-        let mut trouble = self.trouble.lock();
-        if trouble.loops == 0 {
+    fn failed(&self, door: &'static str, error: &io::Error, failure: AcceptFailure) {
+        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::error!(door, %error, trouble = ?failure, "cannot accept clients; trying again until it works");
         }
-        trouble.loops += usize::from(is_first);
-        trouble.failures += 1;
     }
 
-    /// Notes that a loop has accepted after a failure.
-    fn accepts_again(&self, door: &'static str) {
-        let mut trouble = self.trouble.lock();
-        trouble.loops -= 1;
-        if trouble.loops == 0 {
-            let failures = std::mem::take(&mut trouble.failures);
+    fn accepted(&self, door: &'static str) {
+        // Zero is the common case.
+        if self.failures.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let failures = self.failures.swap(0, Ordering::Relaxed);
+        if failures > 0 {
             tracing::info!(door, failures, "accepting again");
         }
     }

@@ -88,7 +88,7 @@ mod tests {
             (&[1000, 25], vec![1000, 25]),
             (&[80, 65_536, 2], vec![80, 65_536, 2]),
         ] {
-            let text: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+            let text: Vec<u8> = (0..=u8::MAX).cycle().take(100_000).collect();
             let (mut slices, mut rest) = (Vec::new(), &text[..]);
             for length in lengths {
                 let (slice, after) = rest.split_at(*length);

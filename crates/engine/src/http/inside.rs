@@ -214,7 +214,7 @@ impl Head<'_> {
             (hooks.judge(&self.for_hooks(authority, &fields)), fields)
         };
         let head = HttpHead {
-            method: method_name(&self.method),
+            method: method_name(self.method),
             upgrade: token.map(Into::into),
             content: self.content,
         };

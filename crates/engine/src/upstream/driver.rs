@@ -94,8 +94,8 @@ impl<B: Outgoing> DrivenSender<B> {
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<B>>>> + Send + use<B>
     {
-        let drives = request.body().is_end_stream() && !request.headers().contains_key(UPGRADE);
-        let driven = drives.then(|| Arc::clone(&self.connection));
+        let may_drive = request.body().is_end_stream() && !request.headers().contains_key(UPGRADE);
+        let driven = may_drive.then(|| Arc::clone(&self.connection));
         if let Some(connection) = &driven {
             connection.turn.begin();
         }
