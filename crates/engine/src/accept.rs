@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,31 @@ pub(crate) struct Accept {
     /// Marks the address as our own (SPEC P6) while a connection that it accepted is open.
     pub(crate) own: Arc<OwnListener>,
     pub(crate) log: Arc<AcceptLog>,
+    pub(crate) no_delay: NoDelay,
+}
+
+/// How the connections of a listener get rid of Nagle's algorithm, which would only delay small pieces that
+/// the peer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoDelay {
+    /// They inherit the option of the listener.
+    Inherited,
+    /// The option is set for each of them.
+    PerConnection,
+}
+
+impl NoDelay {
+    /// Sets the option of a listener where connections inherit it.
+    pub(crate) fn of(listener: &std::net::TcpListener) -> Self {
+        // Linux copies the options of the listener (`sk_clone_lock`).
+        let inherits =
+            cfg!(target_os = "linux") && SockRef::from(listener).set_tcp_nodelay(true).is_ok();
+        if inherits {
+            Self::Inherited
+        } else {
+            Self::PerConnection
+        }
+    }
 }
 
 impl Accept {
@@ -87,8 +113,9 @@ impl Accept {
                 Ok((stream, address)) => {
                     backing_off = None;
                     self.log.accepted(self.door);
-                    // Nagle's algorithm would only delay small pieces that the peer waits for.
-                    let _ = stream.set_nodelay(true);
+                    if self.no_delay == NoDelay::PerConnection {
+                        let _ = stream.set_nodelay(true);
+                    }
                     let connection = self.connection(&stream, address);
                     let entry = self.admission.enter(&connection, &self.bounds);
                     let (admission, drain) = (Arc::clone(&self.admission), self.drain.clone());
@@ -121,8 +148,7 @@ impl Accept {
                     if failure == AcceptFailure::Client {
                         continue;
                     }
-                    self.log
-                        .failed(self.door, &error, failure, backing_off.is_none());
+                    self.log.failed(self.door, &error, failure);
                     let wait = backing_off.unwrap_or(MIN_BACK_OFF);
                     backing_off = Some((wait * 2).min(MAX_BACK_OFF));
                     tokio::time::sleep(wait).await;
@@ -207,6 +233,18 @@ fn classify(error: &io::Error) -> AcceptFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "to a listener of this test")]
+    fn connections_inherit_the_option_against_nagle() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        assert_eq!(NoDelay::of(&listener), NoDelay::Inherited);
+        let address = listener.local_addr().expect("an address");
+        let _client = std::net::TcpStream::connect(address).expect("a connection");
+        let (accepted, _) = listener.accept().expect("a client");
+        assert!(accepted.nodelay().expect("a socket"));
+    }
 
     #[test]
     fn c5_accept_errors_are_classified() {

@@ -96,6 +96,11 @@ impl Enforcer {
         &self.recorder
     }
 
+    /// Whether a decider evaluates hosts that are on neither list.
+    pub(crate) fn has_decider(&self) -> bool {
+        self.decider.is_some()
+    }
+
     /// The sockets of this process, which no request may reach.
     pub(crate) fn own(&self) -> &OwnSockets {
         &self.own

@@ -10,6 +10,7 @@ mod body;
 mod client_stream;
 mod connect;
 mod exchange;
+mod first_connect;
 mod forward;
 mod frame;
 pub(crate) mod framing;
@@ -45,6 +46,8 @@ pub(crate) use client_stream::ClientEnd;
 use client_stream::{ClientStream, StopCause, Timeouts};
 use codex_network_config::Limits;
 use codex_network_policy::{Reason, RequestKind};
+use first_connect::FirstRequest;
+use framing::Framing;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 pub(crate) use http2::serve_inside as serve_inside_http2;
@@ -60,6 +63,7 @@ use request_state::{RequestState, UpgradeState};
 use target::TargetError;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use upgrade::{Switched, UpgradeOffer};
 use watched_requests::WatchedRequests;
 
@@ -168,12 +172,37 @@ pub(crate) async fn serve(
     address: SocketAddr,
     connection: ConnectionHandle,
 ) -> Option<ConnectedClient<Reached>> {
+    let limits = shared.live().current().settings().daemon.limits;
+    let first_head_until = Instant::now() + limits.header_timeout;
+    let max_head = limits.max_header_bytes;
+    let first = first_connect::serve(
+        shared,
+        stream,
+        address,
+        &connection,
+        max_head,
+        first_head_until,
+    );
+    let (stream, framing) = match first.await {
+        FirstRequest::Connected(connected) => return Some(connected),
+        FirstRequest::Ended => return None,
+        FirstRequest::Http(stream, framing) => (stream, framing),
+    };
     let session = Session::new(shared, address, connection, Role::Proxy);
+    // Boxed: a tunnel must not keep the room for this.
+    let http = Box::pin(run(session, stream, framing, first_head_until));
     let Continued {
         stream,
         early,
         next,
-    } = run(session, stream).await?;
+    } = http.await?;
+    // hyper has usually read all of it.
+    let (unread, stream) = stream.into_parts();
+    let early = if unread.is_empty() {
+        early
+    } else {
+        [early, unread].concat().into()
+    };
     match next {
         Next::Connected(permit, upstream) => Some(ConnectedClient {
             permit,
@@ -197,7 +226,10 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
 ) {
     let connection = inside.client.connection.clone();
     let session = Session::new(shared, address, connection, Role::Origin(Box::new(inside)));
-    let Some(continued) = run(session, stream).await else {
+    let limits = session.limits();
+    let framing = Framing::new(limits.max_header_bytes);
+    let first_head_until = Instant::now() + limits.header_timeout;
+    let Some(continued) = run(session, stream, framing, first_head_until).await else {
         return;
     };
     if let Next::Switched(switched) = continued.next {
@@ -207,7 +239,12 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
 }
 
 /// Serves HTTP/1.x until the end, or until the connection becomes something else.
-async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued<S>> {
+async fn run<S: ClientEnd>(
+    session: Arc<Session>,
+    stream: S,
+    framing: Framing,
+    first_head_until: Instant,
+) -> Option<Continued<S>> {
     let limits = session.limits();
     let timeouts = Timeouts {
         header: limits.header_timeout,
@@ -215,7 +252,8 @@ async fn run<S: ClientEnd>(session: Arc<Session>, stream: S) -> Option<Continued
     };
     let client = ClientStream::new(
         stream,
-        limits.max_header_bytes,
+        framing,
+        first_head_until,
         timeouts,
         session.request_state.clone(),
         session.interim.clone(),

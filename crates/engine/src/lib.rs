@@ -58,6 +58,7 @@ mod attempt;
 // The ground floor: used by several of the floors above.
 mod activity;
 mod address_family;
+mod arrived;
 mod audit;
 mod blocked;
 mod budget;

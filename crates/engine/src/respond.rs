@@ -170,7 +170,10 @@ pub(crate) enum TlsAlert {
     UnrecognizedName = 112,
 }
 
-/// `200` for a CONNECT whose other end is connected.
+/// `200` for a CONNECT whose other end is connected, as a whole message.
+pub(crate) const CONNECTED: [u8; 19] = *b"HTTP/1.1 200 OK\r\n\r\n";
+
+/// The same for hyper.
 pub(crate) fn connected() -> Response<Bytes> {
     Response::new(Bytes::new())
 }
@@ -217,16 +220,31 @@ pub(crate) fn interim_head(status: StatusCode, fields: HeaderMap) -> Response<()
 
 /// An origin's interim answer, as a client over HTTP/1 gets it.
 pub(crate) fn interim(status: StatusCode, fields: &HeaderMap) -> Bytes {
-    let phrase = status.canonical_reason().unwrap_or_default();
-    let mut message = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();
-    for (name, value) in fields {
-        message.extend_from_slice(name.as_str().as_bytes());
-        message.extend_from_slice(b": ");
-        message.extend_from_slice(value.as_bytes());
-        message.extend_from_slice(b"\r\n");
-    }
+    let mut message = head_lines(status, fields);
     message.extend_from_slice(b"\r\n");
     message.into()
+}
+
+/// An answer as a whole message, to write on a connection that hyper does not serve.
+pub(crate) fn message(answer: &Response<Bytes>) -> Vec<u8> {
+    let body = answer.body();
+    let mut message = head_lines(answer.status(), answer.headers());
+    message.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    message.extend_from_slice(body);
+    message
+}
+
+/// The status line of an answer over HTTP/1, and its fields.
+fn head_lines(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
+    let phrase = status.canonical_reason().unwrap_or_default();
+    let mut lines = format!("HTTP/1.1 {} {phrase}\r\n", status.as_u16()).into_bytes();
+    for (name, value) in fields {
+        lines.extend_from_slice(name.as_str().as_bytes());
+        lines.extend_from_slice(b": ");
+        lines.extend_from_slice(value.as_bytes());
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines
 }
 
 /// The reply field of a SOCKS5 answer (RFC 1928 section 6, SPEC S2).

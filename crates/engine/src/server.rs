@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::{Accept, AcceptLog};
+use crate::accept::{Accept, AcceptLog, NoDelay};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
 use crate::blocked::{BlockedEntry, BlockedLog};
@@ -365,6 +365,7 @@ impl Engine {
         let stop = CancellationToken::new();
         let own = Arc::new(self.own_listeners().add(address));
         let (serve, log) = (Arc::new(serve), Arc::<AcceptLog>::default());
+        let no_delay = NoDelay::of(listener);
         let mut loops = Vec::with_capacity(runtimes.len());
         for runtime in runtimes {
             let _entered = runtime.enter();
@@ -378,6 +379,7 @@ impl Engine {
                 bounds: Arc::clone(bounds),
                 own: Arc::clone(&own),
                 log: Arc::clone(&log),
+                no_delay,
             };
             loops.push((runtime, accept));
         }

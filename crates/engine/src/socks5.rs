@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::handshake::{AuthMethod, Command, HandshakeError, ParsedMessage};
+use crate::arrived;
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
 use crate::connected::ConnectedClient;
@@ -29,6 +30,9 @@ use crate::upstream::{Connection, Reached};
 
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "socks5";
+
+/// Longer than any message.
+const BUFFER: usize = 512;
 
 /// The bound address in a refusal.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -58,7 +62,9 @@ pub(crate) async fn serve(
         .daemon
         .limits
         .header_timeout;
-    let mut buffer = BytesMut::with_capacity(512);
+    let mut buffer = BytesMut::zeroed(BUFFER);
+    let greeting = arrived::read(&stream, &mut buffer);
+    buffer.truncate(greeting.unwrap_or(0));
     let outcome = timeout(limit, negotiate(&mut stream, &mut buffer)).await;
     let (request, attempt) = match outcome {
         Ok(Ok(negotiated)) => negotiated,

@@ -169,9 +169,21 @@ impl<B: Outgoing> Upstream<B> {
         let Some(proxy) = proxy::carrying(permit, &vetted, proxy_use) else {
             return self.dial(permit, &vetted).await;
         };
+        // Boxed: most connections need no room for this.
+        Box::pin(self.open_through(permit, &vetted, proxy, proxy_use)).await
+    }
+
+    /// Opens a tunnel through an upstream proxy.
+    async fn open_through(
+        &self,
+        permit: &Permit,
+        vetted: &VettedAddrs,
+        proxy: &UpstreamProxy,
+        proxy_use: ProxyUse,
+    ) -> Result<Connection, UpstreamError> {
         let deadline = Instant::now() + connect_timeout(permit);
         let dialler = self.dialler.as_ref();
-        let mut stream = proxy::reach(dialler, permit, &vetted, proxy, deadline).await?;
+        let mut stream = proxy::reach(dialler, permit, vetted, proxy, deadline).await?;
         let early = proxy::request_tunnel(&mut stream, proxy, permit.authority(), deadline).await?;
         self.ways.note(proxy_use);
         let connection = Connection::new(stream, early, vetted.all());
@@ -188,9 +200,10 @@ impl<B: Outgoing> Upstream<B> {
         let stream = connect::connect(self.dialler.as_ref(), vetted, limit)
             .await
             .map_err(UpstreamError::Connect)?;
-        permit.admit_peer(stream.peer_addr().ok())?;
+        let peer = stream.peer_addr().ok();
+        permit.admit_peer(peer)?;
         self.ways.direct.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::direct(stream);
+        let connection = Connection::direct(stream, peer);
         permit.flow().connected(connection.peer());
         Ok(connection)
     }

@@ -19,9 +19,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::framing::{Framing, FramingError, Position};
 use super::interim::InterimQueue;
 use super::request_state::{ConnectState, RequestState, UpgradeState};
+use crate::arrived;
 use crate::gather::poll_write_slices;
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
+use crate::prefixed::Prefixed;
 
 /// The time limits for a client.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +59,12 @@ pub(crate) trait ClientEnd: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 impl ClientEnd for TcpStream {
     fn socket(&self) -> &TcpStream {
         self
+    }
+}
+
+impl ClientEnd for Prefixed<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref()
     }
 }
 
@@ -102,20 +110,29 @@ enum Waiting {
 }
 
 impl<S: ClientEnd> ClientStream<S> {
+    /// The scanner is new, or stands behind a first request that was a refused CONNECT. The first head must be complete at the
+    /// deadline.
     pub(super) fn new(
         stream: S,
-        max_head_bytes: usize,
+        framing: Framing,
+        first_head_until: Instant,
         timeouts: Timeouts,
         request_state: RequestState,
         interim: InterimQueue,
         connection: ConnectionHandle,
     ) -> Self {
+        let behind_refused_connect = framing.has_had_head();
+        let (waiting, deadline) = if behind_refused_connect {
+            (Waiting::NextRequest, Instant::now() + timeouts.idle)
+        } else {
+            (Waiting::FirstHead, first_head_until)
+        };
         Self {
             stream,
-            framing: Framing::new(max_head_bytes),
+            framing,
             timeouts,
-            deadline: Box::pin(sleep_until(Instant::now() + timeouts.header)),
-            waiting: Waiting::FirstHead,
+            deadline: Box::pin(sleep_until(deadline)),
+            waiting,
             stop: None,
             flushed: true,
             reset_check: None,
@@ -123,7 +140,7 @@ impl<S: ClientEnd> ClientStream<S> {
             interim,
             connection,
             partial: Bytes::new(),
-            behind_refused_connect: false,
+            behind_refused_connect,
         }
     }
 
@@ -228,11 +245,7 @@ impl<S: ClientEnd> ClientStream<S> {
         }
         self.request_state.set_connect(ConnectState::None);
         self.behind_refused_connect = true;
-        let socket = SockRef::from(self.stream.socket());
-        let has_bytes = socket
-            .peek(&mut [std::mem::MaybeUninit::uninit()])
-            .is_ok_and(|length| length > 0);
-        if has_bytes || !self.framing.resume() {
+        if arrived::has_bytes(self.stream.socket()) || !self.framing.resume() {
             self.stop = Some(StopCause::TunnelBytes);
         }
     }

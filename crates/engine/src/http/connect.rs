@@ -2,16 +2,21 @@
 //! that will be intercepted, a kept connection is enough. After another answer the client may send its next
 //! request, if it has waited for that answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use codex_network_policy::RequestKind;
+use codex_network_policy::{Authority, RequestKind};
 use http::{Request, Response};
 
 use super::target;
-use super::{Next, Session};
+use super::{Next, Session, Shared};
 use crate::attempt::Attempt;
 use crate::client::Client;
+use crate::enforce::Permit;
 use crate::incoming::Incoming;
+use crate::live_policy::Generation;
 use crate::respond::{self, RefusalFormat};
+use crate::upstream::Reached;
 
 /// Carries out a CONNECT.
 pub(super) async fn answer(
@@ -33,26 +38,33 @@ pub(super) async fn answer(
                 return respond::closing(answer);
             }
         };
-    let permit = match shared
-        .enforcer
-        .authorize(generation, attempt, authority)
-        .await
-    {
-        Ok(permit) => permit,
-        Err(refusal) => {
-            return refused(session, respond::refusal(&refusal, RefusalFormat::Text));
-        }
-    };
-    match shared.upstream.reach(&permit).await {
-        Ok(upstream) => {
+    match open(shared, generation, attempt, authority).await {
+        Ok((permit, upstream)) => {
             session.become_next(Next::Connected(permit, upstream));
             respond::connected()
         }
+        Err(answer) => refused(session, answer),
+    }
+}
+
+/// Judges a CONNECT and reaches its destination. Returns the answer if there is no connection.
+pub(super) async fn open(
+    shared: &Shared,
+    generation: Arc<Generation>,
+    attempt: Attempt,
+    authority: Authority,
+) -> Result<(Permit, Reached), Response<Bytes>> {
+    let permit = shared
+        .enforcer
+        .authorize(generation, attempt, authority)
+        .await
+        .map_err(|refusal| respond::refusal(&refusal, RefusalFormat::Text))?;
+    match shared.upstream.reach(&permit).await {
+        Ok(upstream) => Ok((permit, upstream)),
         Err(failure) => {
-            let authority = permit.authority();
             permit.flow().end(failure.ending());
-            let answer = respond::failure(&failure, authority, RefusalFormat::Text);
-            refused(session, answer)
+            let authority = permit.authority();
+            Err(respond::failure(&failure, authority, RefusalFormat::Text))
         }
     }
 }

@@ -5,15 +5,17 @@
 //! rules of RFC 8305. It deliberately resolves nothing and decides nothing: no name reaches this
 //! file, and an address that is not in the list cannot be dialled.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, task::Poll, time::Duration};
 
 use futures_util::{
     future::{BoxFuture, FutureExt},
+    poll,
     stream::{FuturesUnordered, StreamExt},
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::TcpStream,
+    task::yield_now,
     time::{Instant, timeout},
 };
 
@@ -105,9 +107,21 @@ async fn first_of(
         _ => limit.min(ATTEMPT_INTERVAL),
     };
     let mut failure = TellingError::default();
-    // Most connections succeed here, with one timer.
+    // Most connections succeed here. A host nearby answers before the thread would sleep: no timer is set for
+    // it.
     let mut attempt = dialler.dial(*first);
-    let running = match timeout(alone, &mut attempt).await {
+    let at_once = match poll!(&mut attempt) {
+        Poll::Pending => {
+            yield_now().await;
+            poll!(&mut attempt)
+        }
+        connected @ Poll::Ready(_) => connected,
+    };
+    let outcome = match at_once {
+        Poll::Ready(connected) => Ok(connected),
+        Poll::Pending => timeout(alone, &mut attempt).await,
+    };
+    let running = match outcome {
         Ok(Ok(stream)) => return Ok(stream),
         Ok(Err(error)) => {
             failure.note(error);

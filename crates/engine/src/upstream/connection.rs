@@ -45,9 +45,8 @@ pub(crate) enum Reached {
 }
 
 impl Connection {
-    /// To the destination itself.
-    pub(super) fn direct(stream: TcpStream) -> Self {
-        let peer = stream.peer_addr().ok();
+    /// To the destination itself, at this address.
+    pub(super) fn direct(stream: TcpStream, peer: Option<SocketAddr>) -> Self {
         Self {
             stream: Prefixed::new(Bytes::new(), Stream::Tcp(stream)),
             leads_to: LeadsTo::peer(peer),
