@@ -360,14 +360,17 @@ async fn reach(
     offer: Offer,
     known: Option<Wire>,
 ) -> (OriginConnections, Wire) {
-    let upstream = match upstream {
-        Reached::Connection(upstream) => Ok(upstream),
-        Reached::Kept(_) if known == Some(Wire::TlsHttp1) => {
+    let upstream = match (upstream, known) {
+        (Reached::Connection(upstream), _) => Ok(upstream),
+        (Reached::Kept(_), Some(Wire::TlsHttp1)) => {
             return (OriginConnections::unopened(), Wire::TlsHttp1);
         }
-        Reached::Kept(_) => shared.upstream.open(permit).await,
+        (Reached::Kept(_), Some(Wire::TlsHttp2)) if shared.upstream.keeps_http2(permit) => {
+            return (OriginConnections::unopened(), Wire::TlsHttp2);
+        }
+        (Reached::Kept(_), _) => shared.upstream.open(permit).await,
     };
-    // Requests in HTTP/1.1 cannot be sent on in HTTP/2.
+    // WebSocket needs HTTP/1.1 on both sides.
     let offer = match known {
         Some(Wire::TlsHttp1) => Offer::Http1,
         _ => offer,

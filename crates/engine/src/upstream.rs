@@ -149,10 +149,18 @@ impl<B: Outgoing> Upstream<B> {
     /// The addresses that a kept connection for intercepted requests leads to, if one is open that was
     /// vetted for the same authority under the same generation.
     fn kept_for_interception(&self, permit: &Permit) -> Option<LeadsTo> {
-        let far = self.pool.find(&Checkout::of(permit, Wire::TlsHttp1))?;
+        let kept = |wire| self.pool.find(&Checkout::of(permit, wire));
+        let far = kept(Wire::TlsHttp1).or_else(|| kept(Wire::TlsHttp2))?;
         permit.admit_pooled();
         permit.flow().connected(far.peer());
         Some(far.leads_to().clone())
+    }
+
+    /// Whether a connection over HTTP/2 is kept that was vetted for the same authority under the same
+    /// generation.
+    pub(crate) fn keeps_http2(&self, permit: &Permit) -> bool {
+        let key = Checkout::of(permit, Wire::TlsHttp2);
+        self.pool.find(&key).is_some()
     }
 
     /// The protocol that the origin chose when it was last offered both, if that is known.

@@ -23,9 +23,6 @@ use super::super::kit::stream::in_time;
 use super::super::kit::tls::Ca;
 use super::scene::{Scene, settings, trusting};
 
-/// Requests that one connection carries at once.
-const CARRIED: usize = 16;
-
 const POLICY: &str = r#"
 default_permissions = "agent"
 [permissions.agent.network]
@@ -95,17 +92,6 @@ impl Origin {
         let mut seen = self.seen.clone();
         let reached = in_time(seen.wait_for(condition)).await;
         reached.expect("the origin runs");
-    }
-
-    /// A client whose own connection has no room for a further request.
-    async fn full_client(&self) -> Client {
-        let client = self.client().await;
-        let before = self.seen.borrow().held;
-        for _ in 0..CARRIED {
-            client.hold();
-        }
-        self.wait(|seen| seen.held == before + CARRIED).await;
-        client
     }
 }
 
@@ -178,16 +164,16 @@ async fn note_reset(mut respond: SendResponse<Bytes>, seen: watch::Sender<Seen>)
     }
 }
 
-/// In the earlier design each client had connections of its own, which waited unused.
+/// The second client opens no connection.
 #[tokio::test]
 async fn m6_a_connection_serves_the_next_client_between_requests() {
     let origin = Origin::new().await;
     let first = origin.client().await;
     assert_eq!(first.connection().await, "0");
-    let second = origin.full_client().await;
+    let second = origin.client().await;
     assert_eq!(second.connection().await, "0");
     assert_eq!(first.connection().await, "0");
-    assert_eq!(origin.seen.borrow().connections, 2);
+    assert_eq!(origin.seen.borrow().connections, 1);
 }
 
 /// One client could use up the streams of the other.
@@ -196,11 +182,11 @@ async fn m6_a_connection_in_use_is_not_shared() {
     let origin = Origin::new().await;
     let first = origin.client().await;
     assert_eq!(first.connection().await, "0");
-    let second = origin.full_client().await;
+    let second = origin.client().await;
     second.hold();
-    origin.wait(|seen| seen.held == CARRIED + 1).await;
+    origin.wait(|seen| seen.held == 1).await;
     assert_eq!(second.connection().await, "0");
-    assert_eq!(first.connection().await, "2");
+    assert_eq!(first.connection().await, "1");
 }
 
 /// The origin's window of the connection may be used up.
@@ -212,8 +198,8 @@ async fn m6_a_connection_with_an_unread_upload_is_not_passed_on() {
     let content = StreamBody::new(futures_util::stream::iter(parts));
     let early = first.begin("POST", "/early", content.boxed());
     assert_eq!(connection(early).await, "0");
-    let second = origin.full_client().await;
-    assert_eq!(second.connection().await, "2");
+    let second = origin.client().await;
+    assert_eq!(second.connection().await, "1");
 }
 
 /// Origins count resets, and end connections with too many of them.
@@ -226,8 +212,8 @@ async fn m6_a_connection_with_an_abandoned_request_stays_with_its_client() {
     held.abort();
     origin.wait(|seen| seen.reset == 1).await;
     assert_eq!(first.connection().await, "0");
-    let second = origin.full_client().await;
-    assert_eq!(second.connection().await, "2");
+    let second = origin.client().await;
+    assert_eq!(second.connection().await, "1");
     assert_eq!(first.connection().await, "0");
 }
 
@@ -240,8 +226,8 @@ async fn p11_a_connection_serves_no_client_after_a_reload() {
     engine
         .replace(&Arc::new(settings(POLICY)))
         .expect("settings");
-    let second = origin.full_client().await;
-    assert_eq!(second.connection().await, "2");
+    let second = origin.client().await;
+    assert_eq!(second.connection().await, "1");
     // It ends, though the client that used it last is still there.
     origin.wait(|seen| seen.ended == 1).await;
     drop(first);

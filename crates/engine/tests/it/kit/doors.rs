@@ -62,6 +62,8 @@ impl Doors {
         if head.starts_with("HTTP/1.1 200") {
             return Ok(client);
         }
+        // A refused CONNECT leaves the connection to the next request.
+        client.shutdown().await.expect("an open connection");
         Err(head + &read_to_end(&mut client).await)
     }
 
