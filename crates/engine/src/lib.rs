@@ -86,6 +86,7 @@ mod observed;
 mod outcome;
 mod own;
 mod owner;
+mod pipes;
 mod prefixed;
 mod resolve;
 mod shares;
@@ -111,6 +112,7 @@ pub use live_policy::{Generation, GenerationNumber, LivePolicy};
 pub use local_addresses::KernelAddresses;
 pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use owner::{ClientOwner, ConnectionHandle, SocketPair};
+pub use pipes::{BrokenPipeSignal, PIPE_BYTES};
 pub use resolve::{
     DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve, ResolveError,
     ResolverOptions, ResolverSetupError,
