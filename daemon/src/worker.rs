@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{Diagnostic, Loaded, Settings, duration_text, load};
-use codex_network_engine::{AuditSink, ClientOwner, Engine, EngineParts};
+use codex_network_engine::{AuditSink, BrokenPipeSignal, ClientOwner, Engine, EngineParts};
 use control::ControlServer;
 use doors::Doors;
 use issuer::MonitorIssuer;
@@ -97,6 +97,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
         issuer: Some(Arc::<MonitorIssuer>::clone(&issuer)),
         // On other systems the monitor cannot find out.
         client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
+        // The runtime of Rust ignores the signal before `main`.
+        broken_pipe_signal: BrokenPipeSignal::Ignored,
         ..EngineParts::default()
     };
     runtime.block_on(serve(link, issuer, parts, *first, started, orders_out))

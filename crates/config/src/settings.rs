@@ -14,7 +14,7 @@ use std::sync::Arc;
 use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
 pub use daemon::{
     Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
-    Resolver, Sandbox,
+    Resolver, Sandbox, pipe_descriptors,
 };
 
 use crate::action::Actions;

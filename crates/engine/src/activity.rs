@@ -1,5 +1,6 @@
 //! The time of the last transfer on a connection, for idle limits.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -52,15 +53,19 @@ impl Activity {
 
     /// Resolves when the connection has been idle for `limit`.
     pub(crate) async fn silence(&self, limit: Duration) {
+        // One timer for all rounds, so that the future holds no second one.
+        let mut timer = pin!(sleep_until(self.last() + limit));
         loop {
+            timer.as_mut().await;
+            let now = Instant::now();
             let mut until = self.last() + limit;
-            if until <= Instant::now() {
+            if until <= now {
                 if self.busy.load(Ordering::Relaxed) == 0 {
                     return;
                 }
-                until = Instant::now() + limit;
+                until = now + limit;
             }
-            sleep_until(until).await;
+            timer.as_mut().reset(until);
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use codex_network_policy::Handling;
+use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
 use crate::connected::ConnectedClient;
@@ -22,7 +23,9 @@ pub(crate) async fn serve_http(
     address: SocketAddr,
     connection: ConnectionHandle,
 ) {
-    if let Some(connected) = http::serve(&shared, stream, address, connection).await {
+    // Boxed, so that the connection does not keep this memory while it is a tunnel.
+    let served = Box::pin(http::serve(&shared, stream, address, connection));
+    if let Some(connected) = served.await {
         carry(&shared, connected).await;
     }
 }
@@ -34,12 +37,13 @@ pub(crate) async fn serve_socks5(
     address: SocketAddr,
     connection: ConnectionHandle,
 ) {
-    if let Some(connected) = socks5::serve(&shared, stream, address, connection).await {
+    let served = Box::pin(socks5::serve(&shared, stream, address, connection));
+    if let Some(connected) = served.await {
         carry(&shared, connected).await;
     }
 }
 
-async fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) {
+fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) -> BoxFuture<'_, ()> {
     let ConnectedClient {
         permit,
         client,
@@ -54,7 +58,7 @@ async fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) {
                 early,
                 upstream,
             };
-            tunnel::run(shared.live(), connected).await;
+            tunnel::run(shared.live(), &shared.pipes, connected)
         }
         // Only an intercepted client gets here without a connection of its own.
         (Handling::Carry | Handling::Intercept, upstream) => {
@@ -64,7 +68,7 @@ async fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) {
                 early,
                 upstream,
             };
-            Box::pin(mitm::run(shared, connected)).await;
+            Box::pin(mitm::run(shared, connected))
         }
     }
 }

@@ -211,7 +211,7 @@ pub(crate) async fn serve(
             upstream,
         }),
         Next::Switched(switched) => {
-            Box::pin(switched.run(shared.live(), stream, early)).await;
+            Box::pin(switched.run(shared.live(), &shared.pipes, stream, early)).await;
             None
         }
     }
@@ -234,7 +234,7 @@ pub(crate) async fn serve_inside<S: ClientEnd>(
     };
     if let Next::Switched(switched) = continued.next {
         let Continued { stream, early, .. } = continued;
-        Box::pin(switched.run(shared.live(), stream, early)).await;
+        Box::pin(switched.run(shared.live(), &shared.pipes, stream, early)).await;
     }
 }
 

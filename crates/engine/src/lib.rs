@@ -88,6 +88,7 @@ mod observed;
 mod outcome;
 mod own;
 mod owner;
+mod pipes;
 mod prefixed;
 mod rare;
 mod resolve;
@@ -117,6 +118,7 @@ pub use live_policy::{Generation, GenerationNumber, LivePolicy};
 pub use local_addresses::KernelAddresses;
 pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use owner::{ClientOwner, ConnectionHandle, SocketPair};
+pub use pipes::{BrokenPipeSignal, PIPE_BYTES};
 pub use resolve::{
     DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve, ResolveError,
     ResolverOptions, ResolverSetupError,

@@ -41,6 +41,11 @@ impl<S, O> Observed<S, O> {
     pub(crate) fn get_ref(&self) -> &S {
         &self.stream
     }
+
+    /// The stream itself, without its observer.
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl<S, O: Observer> Observed<S, O> {

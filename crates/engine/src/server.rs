@@ -31,6 +31,7 @@ use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 use crate::local_addresses::KernelAddresses;
 use crate::own::{OwnListener, OwnListeners, OwnSockets, OwnUnixSockets};
 use crate::owner::{ClientOwner, ConnectionHandle, Owners};
+use crate::pipes::{BrokenPipeSignal, PipePool};
 use crate::record::Recorder;
 use crate::resolve::{DnsResolver, Resolve, Resolver, ResolverOptions, ResolverSetupError};
 use crate::shared::SharedParts;
@@ -86,6 +87,9 @@ pub struct EngineParts {
     /// No configuration has a key for it: on Linux the daemon's worker may use internet sockets
     /// only, and may open no file.
     pub unix_sockets: UnixSocketSupport,
+    /// What the process does with `SIGPIPE`. On Linux, tunnels move their bytes within the kernel only if
+    /// it is ignored. An owner that cannot read `/proc` any more says here that it is.
+    pub broken_pipe_signal: BrokenPipeSignal,
 }
 
 /// Why settings cannot be put in force.
@@ -178,7 +182,16 @@ impl Default for EngineParts {
             } else {
                 UnixSocketSupport::Unsupported
             },
+            broken_pipe_signal: BrokenPipeSignal::default(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// The parts that the doors share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 }
 
@@ -244,6 +257,7 @@ impl Engine {
             owners,
             associations: Arc::new(ConnectionCount::default()),
             drain,
+            pipes: PipePool::new(parts.broken_pipe_signal),
             fixed_resolver: parts.resolver,
             leaves,
         };

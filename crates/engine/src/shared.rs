@@ -10,6 +10,7 @@ use crate::interceptor::{LeafBudget, LeafSource};
 use crate::limits::ConnectionCount;
 use crate::live_policy::LivePolicy;
 use crate::owner::Owners;
+use crate::pipes::PipePool;
 use crate::record::Recorder;
 use crate::resolve::Resolve;
 use crate::upstream::Upstream;
@@ -26,6 +27,8 @@ pub(crate) struct SharedParts<B> {
     /// The connections that have a UDP association.
     pub(crate) associations: Arc<ConnectionCount>,
     pub(crate) drain: Drain,
+    /// The pipes through which the kernel moves the bytes of tunnels.
+    pub(crate) pipes: PipePool,
     /// A resolver that the owner provided. It outlives the settings.
     pub(crate) fixed_resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts.

@@ -4,27 +4,31 @@
 //! bytes and frees the buffer. It also watches the policy, and ends when a change no longer permits its
 //! destination (SPEC P11).
 
+mod sockets;
+
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_policy::{Handling, Reason};
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio_rustls::client::TlsStream;
 
+pub(crate) use self::sockets::SocketRelay;
 use crate::activity::Activity;
 use crate::connected::ConnectedClient;
 use crate::enforce::{self, Flow, LeadsTo, Permit};
 use crate::live_policy::LivePolicy;
 use crate::outcome::{Ending, Fault, FlowOutcome};
 use crate::owner::ConnectionHandle;
+use crate::pipes::PipePool;
 use crate::upstream::Stream;
 
-/// Most bytes that are moved at once. Larger pieces gain little, since a piece of this size usually empties
-/// the socket's buffer.
-const BUFFER: usize = 32 * 1024;
-/// The same for TLS streams: the size of a TLS record.
+/// Most bytes of a TLS stream that are moved at once: the size of a TLS record.
 const STREAM_BUFFER: usize = 16 * 1024;
 
 /// Why a relay of bytes ended. A relay belongs to a tunnel or to an upgraded connection.
@@ -47,42 +51,91 @@ pub(crate) enum RelayError {
     Upstream(io::Error),
 }
 
-/// Moves bytes until the end.
-pub(crate) async fn run(live: &LivePolicy, connected: ConnectedClient) {
+/// Moves bytes until the end. The future holds only the things that an idle tunnel needs.
+pub(crate) fn run<'a>(
+    live: &'a LivePolicy,
+    pipes: &'a PipePool,
+    connected: ConnectedClient,
+) -> BoxFuture<'a, ()> {
     let ConnectedClient {
         permit,
-        mut client,
+        client,
         early,
         upstream,
     } = connected;
     let leads_to = upstream.leads_to().clone();
-    let (behind, mut upstream) = upstream.into_parts();
-    let limit = permit.generation().settings().daemon.limits.idle_timeout;
+    let (behind, upstream) = upstream.into_parts();
+    match upstream {
+        Stream::Tcp(upstream) => {
+            let mut relay = SocketRelay::new(client, upstream, early, behind);
+            // An `async fn` would hold its arguments twice.
+            Box::pin(async move {
+                let flow = permit.flow();
+                let connection = &permit.attempt().client.connection;
+                let activity = connection.activity();
+                activity.note();
+                let end = {
+                    let moved = pin!(poll_fn(|cx| relay.poll(cx, pipes, activity, flow)));
+                    let forbidden = pin!(forbidden(live, &permit, &leads_to));
+                    RelayEnd::of(moved, connection, idle_limit(&permit), forbidden).await
+                };
+                if end.must_reset() {
+                    relay.reset();
+                }
+                flow.end(end.ending());
+            })
+        }
+        Stream::Tls(upstream) => {
+            let ends = (client, early, *upstream, behind);
+            Box::pin(through_tls(live, permit, leads_to, ends))
+        }
+    }
+}
+
+/// Moves bytes through TLS with an upstream proxy.
+async fn through_tls(
+    live: &LivePolicy,
+    permit: Permit,
+    leads_to: LeadsTo,
+    (mut client, early, mut upstream, behind): (TcpStream, Bytes, TlsStream<TcpStream>, Bytes),
+) {
+    let flow = permit.flow();
     let connection = &permit.attempt().client.connection;
     let activity = connection.activity();
     activity.note();
-    let flow = permit.flow();
     let end = {
-        let moved = relay_both(&mut client, &mut upstream, early, behind, activity, flow);
-        let forbidden = forbidden(live, &permit, &leads_to);
-        RelayEnd::of(moved, connection, limit, forbidden).await
+        let (from_client, to_client) = client.split();
+        let (from_upstream, to_upstream) = tokio::io::split(&mut upstream);
+        let (way, back) = (
+            RelayDirection::ToUpstream(flow),
+            RelayDirection::ToClient(flow),
+        );
+        let there = relay_stream(from_client, to_upstream, early, activity, way);
+        let back = relay_stream(from_upstream, to_client, behind, activity, back);
+        let moved = pin!(async { tokio::try_join!(there, back).map(|_| ()) });
+        let forbidden = pin!(forbidden(live, &permit, &leads_to));
+        RelayEnd::of(moved, connection, idle_limit(&permit), forbidden).await
     };
     if end.must_reset() {
         let _ = (
             client.set_zero_linger(),
-            upstream.socket().set_zero_linger(),
+            upstream.get_ref().0.set_zero_linger(),
         );
     }
     flow.end(end.ending());
 }
 
+fn idle_limit(permit: &Permit) -> Duration {
+    permit.generation().settings().daemon.limits.idle_timeout
+}
+
 impl RelayEnd {
     /// Moves bytes until the relay ends for any reason. It ends when it is idle for `limit`.
     pub(crate) async fn of(
-        moved: impl Future<Output = Result<(), RelayError>>,
+        moved: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
         connection: &ConnectionHandle,
         limit: Duration,
-        forbidden: impl Future<Output = Reason>,
+        forbidden: Pin<&mut impl Future<Output = Reason>>,
     ) -> Self {
         tokio::select! {
             moved = moved => Self::Closed(moved),
@@ -114,56 +167,6 @@ impl RelayEnd {
             Self::GivesWay => Ending::gives_way(),
             Self::Idle(limit) => Ending::idle(limit),
             Self::Forbidden(reason) => Ending::forbidden(reason),
-        }
-    }
-}
-
-/// Moves both directions. `early` goes to the upstream first, and `behind` to the client.
-async fn relay_both(
-    client: &mut TcpStream,
-    upstream: &mut Stream,
-    early: Bytes,
-    behind: Bytes,
-    activity: &Activity,
-    flow: &Flow,
-) -> Result<(), RelayError> {
-    let (from_client, to_client) = client.split();
-    match upstream {
-        Stream::Tcp(upstream) => {
-            let (from_upstream, to_upstream) = upstream.split();
-            let there = relay(
-                from_client,
-                to_upstream,
-                early,
-                activity,
-                RelayDirection::ToUpstream(flow),
-            );
-            let back = relay(
-                from_upstream,
-                to_client,
-                behind,
-                activity,
-                RelayDirection::ToClient(flow),
-            );
-            tokio::try_join!(there, back).map(|_| ())
-        }
-        Stream::Tls(upstream) => {
-            let (from_upstream, to_upstream) = tokio::io::split(upstream);
-            let there = relay_stream(
-                from_client,
-                to_upstream,
-                early,
-                activity,
-                RelayDirection::ToUpstream(flow),
-            );
-            let back = relay_stream(
-                from_upstream,
-                to_client,
-                behind,
-                activity,
-                RelayDirection::ToClient(flow),
-            );
-            tokio::try_join!(there, back).map(|_| ())
         }
     }
 }
@@ -204,43 +207,7 @@ impl RelayDirection<'_> {
 }
 
 /// Moves one direction to its end, and then closes it on the other side. The other direction may go on.
-async fn relay(
-    from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    early: Bytes,
-    activity: &Activity,
-    way: RelayDirection<'_>,
-) -> Result<(), RelayError> {
-    let (source, target) = (|error| way.source(error), |error| way.target(error));
-    if !early.is_empty() {
-        to.write_all(&early).await.map_err(target)?;
-        way.moved(early.len());
-    }
-    drop(early);
-    loop {
-        from.readable().await.map_err(source)?;
-        let mut buffer = Vec::with_capacity(BUFFER);
-        loop {
-            match from.try_read_buf(&mut buffer) {
-                Ok(0) => {
-                    return to.shutdown().await.map_err(target);
-                }
-                Ok(read) => {
-                    activity.note();
-                    to.write_all(&buffer).await.map_err(target)?;
-                    way.moved(read);
-                    activity.note();
-                    buffer.clear();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(source(error)),
-            }
-        }
-    }
-}
-
-/// Like [`relay`], for streams that are more than a socket. Each direction keeps its buffer while
-/// it is idle.
+/// It is for streams that are more than a socket, and keeps its buffer while it is idle.
 pub(crate) async fn relay_stream(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -278,3 +245,6 @@ pub(crate) async fn forbidden(live: &LivePolicy, permit: &Permit, leads_to: &Lea
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

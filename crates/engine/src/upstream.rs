@@ -21,6 +21,7 @@ mod proxy;
 mod proxy_error;
 mod remembered_alpn;
 mod unix_socket;
+mod upgraded;
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -51,6 +52,7 @@ pub(crate) use proxy_error::ProxyError;
 use remembered_alpn::RememberedAlpn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+pub(crate) use upgraded::UpgradedStream;
 
 use crate::activity::Activity;
 use crate::drain::Drain;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use codex_network_config::pipe_descriptors;
 use codex_network_control::message::{ReloadOutcome, Status};
 use nix::unistd::Uid;
 
@@ -69,12 +70,14 @@ fn admin(answers: &RunningProxy) -> Option<Finding> {
     })
 }
 
-/// A client and its server take a descriptor each.
+/// A client and its server take a descriptor each. On Linux, tunnels take some for pipes.
 fn descriptors(answers: &RunningProxy) -> Option<Finding> {
     let limit = answers.role("worker")?.descriptor_limit?;
     let path = ["daemon", "limits", "max_connections"];
     let connections = answers.setting(&path)?.as_u64()?;
-    let needed = connections.saturating_mul(2);
+    let needed = connections
+        .saturating_mul(2)
+        .saturating_add(pipe_descriptors(limit));
     (limit < needed).then(|| {
         Finding::note(format!(
             "the worker may have {limit} descriptors open, and max_connections = {connections} can need {needed}"
@@ -190,7 +193,8 @@ mod tests {
         for (limit, is_noted) in [
             (Some(99), true),
             (Some(199), true),
-            (Some(200), false),
+            (Some(200), true),
+            (Some(206), false),
             (None, false),
         ] {
             let found = descriptors(&answers(settings.clone(), limit));

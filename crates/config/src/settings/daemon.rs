@@ -199,6 +199,13 @@ pub struct Limits {
     pub blocked_buffer: usize,
 }
 
+/// How many of `limit` descriptors the pipes of tunnels may take on Linux: one in 32, and 64 at most. The
+/// connections need the others (SPEC C5).
+pub const fn pipe_descriptors(limit: u64) -> u64 {
+    let share = limit / 32;
+    if share < 64 { share } else { 64 }
+}
+
 impl Default for Daemon {
     fn default() -> Self {
         Self {

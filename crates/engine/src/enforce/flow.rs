@@ -145,6 +145,12 @@ impl Flow {
 
 #[cfg(test)]
 impl Flow {
+    /// The bytes so far: sent, and received.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.0.sent), load(&self.0.received))
+    }
+
     /// A flow for tests of tables that hold flows. It has no attempt.
     pub(crate) fn for_tests() -> Self {
         use codex_network_policy::RequestKind;

@@ -54,11 +54,27 @@ pub(super) enum StopCause {
 pub(crate) trait ClientEnd: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// The socket underneath.
     fn socket(&self) -> &TcpStream;
+
+    /// The stream as a socket, if it is nothing more than one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the stream if it is more than a socket.
+    fn into_socket(self) -> Result<TcpStream, Self>
+    where
+        Self: Sized,
+    {
+        Err(self)
+    }
 }
 
 impl ClientEnd for TcpStream {
     fn socket(&self) -> &TcpStream {
         self
+    }
+
+    fn into_socket(self) -> Result<TcpStream, Self> {
+        Ok(self)
     }
 }
 

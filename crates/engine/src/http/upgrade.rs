@@ -7,12 +7,16 @@
 //! carry requests. `h2c` is never carried: a client that offers it gets an ordinary answer in
 //! HTTP/1.1.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+
 use bytes::Bytes;
 use codex_network_policy::{Content, Reason, Scrutiny};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client_stream::ClientEnd;
 use super::headers::elements;
@@ -20,8 +24,11 @@ use super::route::Route;
 use crate::enforce::LeadsTo;
 use crate::live_policy::LivePolicy;
 use crate::owner::ConnectionHandle;
+use crate::pipes::PipePool;
+use crate::prefixed::Prefixed;
 use crate::tls::Wire;
-use crate::tunnel::{self, RelayDirection, RelayEnd, relay_stream};
+use crate::tunnel::{self, RelayDirection, RelayEnd, RelayError, SocketRelay, relay_stream};
+use crate::upstream::UpgradedStream;
 
 const WEBSOCKET: &str = "websocket";
 
@@ -35,6 +42,14 @@ pub(crate) struct Switched {
     connection: ConnectionHandle,
     route: Route,
     upstream: Upgraded,
+    leads_to: LeadsTo,
+}
+
+/// The facts that a relay after a change of protocols is judged by.
+struct Watched<'a> {
+    live: &'a LivePolicy,
+    connection: ConnectionHandle,
+    route: Route,
     leads_to: LeadsTo,
 }
 
@@ -146,34 +161,100 @@ impl Switched {
     }
 
     /// Moves bytes until the end. `early` are bytes that came behind the client's request.
-    pub(crate) async fn run<S: ClientEnd>(self, live: &LivePolicy, mut client: S, early: Bytes) {
+    pub(crate) async fn run<S: ClientEnd>(
+        self,
+        live: &LivePolicy,
+        pipes: &PipePool,
+        client: S,
+        early: Bytes,
+    ) {
         let Self {
             connection,
             route,
             upstream,
             leads_to,
         } = self;
-        let limit = route.generation().settings().daemon.limits.idle_timeout;
-        let activity = connection.activity();
-        activity.note();
-        let flow = route.flow();
+        connection.activity().note();
+        let watched = Watched {
+            live,
+            connection,
+            route,
+            leads_to,
+        };
+        match (client.into_socket(), UpgradedStream::new(upstream)) {
+            (Ok(client), UpgradedStream::Socket(upstream, behind)) => {
+                let relay = SocketRelay::new(client, upstream, early, behind);
+                watched.run_sockets(pipes, relay).await;
+            }
+            (Ok(client), upstream) => watched.run_any(client, early, upstream).await,
+            (Err(client), upstream) => watched.run_any(client, early, upstream).await,
+        }
+    }
+}
+
+impl Watched<'_> {
+    /// Moves bytes between two sockets.
+    async fn run_sockets(self, pipes: &PipePool, mut relay: SocketRelay) {
+        let (flow, activity) = (self.route.flow(), self.connection.activity());
+        let moved = pin!(poll_fn(|cx| relay.poll(cx, pipes, activity, flow)));
+        let end = self.end(moved).await;
+        if end.must_reset() {
+            relay.reset();
+        }
+        flow.end(end.ending());
+    }
+
+    /// Moves bytes between streams of any kind.
+    async fn run_any<S: ClientEnd>(self, client: S, early: Bytes, upstream: UpgradedStream) {
+        match upstream {
+            UpgradedStream::Socket(upstream, behind) => {
+                let upstream = Prefixed::new(behind, upstream);
+                self.run_streams(client, early, upstream).await;
+            }
+            UpgradedStream::Tls(upstream) => self.run_streams(client, early, upstream).await,
+            UpgradedStream::Other(upstream) => {
+                let upstream = TokioIo::new(upstream);
+                self.run_streams(client, early, upstream).await;
+            }
+        }
+    }
+
+    async fn run_streams<S: ClientEnd>(
+        self,
+        mut client: S,
+        early: Bytes,
+        upstream: impl AsyncRead + AsyncWrite + Unpin,
+    ) {
+        let (flow, activity) = (self.route.flow(), self.connection.activity());
         let end = {
             let (from_client, to_client) = tokio::io::split(&mut client);
-            let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
+            let (from_upstream, to_upstream) = tokio::io::split(upstream);
             let (way, back) = (
                 RelayDirection::ToUpstream(flow),
                 RelayDirection::ToClient(flow),
             );
             let there = relay_stream(from_client, to_upstream, early, activity, way);
             let back = relay_stream(from_upstream, to_client, Bytes::new(), activity, back);
-            let moved = async { tokio::try_join!(there, back).map(|_| ()) };
-            let forbidden = forbidden(live, &route, &leads_to);
-            RelayEnd::of(moved, &connection, limit, forbidden).await
+            let moved = pin!(async { tokio::try_join!(there, back).map(|_| ()) });
+            self.end(moved).await
         };
         if end.must_reset() {
             let _ = client.socket().set_zero_linger();
         }
         flow.end(end.ending());
+    }
+
+    /// The end of the relay, for any reason.
+    async fn end(&self, moved: Pin<&mut impl Future<Output = Result<(), RelayError>>>) -> RelayEnd {
+        let limit = self
+            .route
+            .generation()
+            .settings()
+            .daemon
+            .limits
+            .idle_timeout;
+        let forbidden = pin!(forbidden(self.live, &self.route, &self.leads_to));
+        RelayEnd::of(moved, &self.connection, limit, forbidden).await
     }
 }
 

@@ -67,6 +67,11 @@ impl<S> Cuttable<S> {
         Self { stream, cut }
     }
 
+    /// The stream itself.
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// Hides a failed write. The writer gets `discarded` instead.
     fn hide_failure<T>(&self, written: Poll<io::Result<T>>, discarded: T) -> Poll<io::Result<T>> {
         let Poll::Ready(Err(error)) = written else {

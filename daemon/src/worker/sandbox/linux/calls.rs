@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 
 use anyhow::Context as _;
+use codex_network_engine::PIPE_BYTES;
 use nix::libc;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -99,6 +100,10 @@ fn conditions(call: i64, given: FilterFacts) -> anyhow::Result<Vec<SeccompRule>>
             let mut copy = other_than_log(journal)?;
             copy.push(equal(1, libc::F_DUPFD_CLOEXEC)?);
             rules.push(SeccompRule::new(copy)?);
+            // Tunnels use pipes of this size. Pages of pipes are memory that no other limit counts.
+            let size = i32::try_from(PIPE_BYTES)?;
+            let sized = vec![equal(1, libc::F_SETPIPE_SZ)?, equal(2, size)?];
+            rules.push(SeccompRule::new(sized)?);
             Ok(rules)
         }
         // Not the requests that make the kernel send signals (FIOASYNC, FIOSETOWN) or put input

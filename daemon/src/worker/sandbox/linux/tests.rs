@@ -212,6 +212,7 @@ fn descriptors(scene: &Scene) -> Vec<Row> {
     let memory = scene.memory();
     let journal = scene.journal;
     let parent = i64::from(nix::unistd::getppid().as_raw());
+    let pipe_bytes = i32::try_from(codex_network_engine::PIPE_BYTES).expect("a small number");
     let number = i64::from;
     vec![
         row("ask for flags", libc::SYS_fcntl, &[1, number(libc::F_GETFL)], 0),
@@ -219,6 +220,8 @@ fn descriptors(scene: &Scene) -> Vec<Row> {
         row("set a descriptor's", libc::SYS_fcntl, &[-1, number(libc::F_SETFD), 1], BAD_DESCRIPTOR),
         row("make it not block", libc::SYS_fcntl, &[-1, number(libc::F_SETFL), number(libc::O_NONBLOCK)], BAD_DESCRIPTOR),
         row("copy one", libc::SYS_fcntl, &[-1, number(libc::F_DUPFD_CLOEXEC), 0], BAD_DESCRIPTOR),
+        row("size a pipe for a tunnel", libc::SYS_fcntl, &[-1, number(libc::F_SETPIPE_SZ), number(pipe_bytes)], BAD_DESCRIPTOR),
+        row("size a larger one", libc::SYS_fcntl, &[-1, number(libc::F_SETPIPE_SZ), number(2 * pipe_bytes)], REFUSED),
         row("copy the journal's socket", libc::SYS_fcntl, &[journal, number(libc::F_DUPFD_CLOEXEC), 0], REFUSED),
         row("copy it for other programs", libc::SYS_fcntl, &[journal, number(libc::F_DUPFD), 0], REFUSED),
         row("copy it by another call", libc::SYS_dup, &[journal], REFUSED),
