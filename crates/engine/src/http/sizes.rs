@@ -4,9 +4,9 @@
 use super::*;
 
 /// The largest future of a request, in bytes.
-const MAX_FUTURE: usize = 5 * 1024;
+const MAX_FUTURE: usize = 6_400;
 /// The largest message, in bytes.
-const MAX_MESSAGE: usize = 448;
+const MAX_MESSAGE: usize = 480;
 
 fn answer_size<F>(_: impl FnOnce(&'static Session, Request<Incoming>) -> F) -> usize {
     size_of::<F>()
