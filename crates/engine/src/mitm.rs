@@ -165,7 +165,7 @@ async fn serve_plainly(
         Reached::Connection(upstream) => {
             OriginConnections::new(shared.upstream.plainly(permit, upstream).await)
         }
-        Reached::Kept(_) => OriginConnections::unopened(),
+        Reached::Kept(..) => OriginConnections::unopened(),
     };
     let end = CancellationToken::new();
     let inside = inside(permit, Wire::Plain, origin, end.clone());
@@ -362,13 +362,13 @@ async fn reach(
 ) -> (OriginConnections, Wire) {
     let upstream = match (upstream, known) {
         (Reached::Connection(upstream), _) => Ok(upstream),
-        (Reached::Kept(_), Some(Wire::TlsHttp1)) => {
-            return (OriginConnections::unopened(), Wire::TlsHttp1);
+        (Reached::Kept(_, kept), Some(wire))
+            if kept == wire || shared.upstream.keeps(permit, wire) =>
+        {
+            return (OriginConnections::unopened(), wire);
         }
-        (Reached::Kept(_), Some(Wire::TlsHttp2)) if shared.upstream.keeps_http2(permit) => {
-            return (OriginConnections::unopened(), Wire::TlsHttp2);
-        }
-        (Reached::Kept(_), _) => shared.upstream.open(permit).await,
+        // The origin may not have the client's protocol, so its choice must be known first.
+        (Reached::Kept(..), _) => shared.upstream.open(permit).await,
     };
     // WebSocket needs HTTP/1.1 on both sides.
     let offer = match known {

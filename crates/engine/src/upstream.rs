@@ -57,7 +57,7 @@ pub(crate) use upgraded::UpgradedStream;
 use crate::activity::Activity;
 use crate::drain::Drain;
 use crate::enforce::unix_socket::SocketPermit;
-use crate::enforce::{LeadsTo, Permit, VettedAddrs};
+use crate::enforce::{Permit, VettedAddrs};
 use crate::frames::{FrameMeter, Side};
 use crate::http2_memory::Http2Memory;
 use crate::incoming::BodyError;
@@ -141,27 +141,30 @@ impl<B: Outgoing> Upstream<B> {
     /// for intercepted requests to the same authority is enough, and none is opened.
     pub(crate) async fn reach(&self, permit: &Permit) -> Result<Reached, UpstreamError> {
         if permit.handling() == Handling::Intercept
-            && let Some(leads_to) = self.kept_for_interception(permit)
+            && let Some(kept) = self.kept_for_interception(permit)
         {
-            return Ok(Reached::Kept(leads_to));
+            return Ok(kept);
         }
         self.open(permit).await.map(Reached::Connection)
     }
 
-    /// The addresses that a kept connection for intercepted requests leads to, if one is open that was
-    /// vetted for the same authority under the same generation.
-    fn kept_for_interception(&self, permit: &Permit) -> Option<LeadsTo> {
-        let kept = |wire| self.pool.find(&Checkout::of(permit, wire));
-        let far = kept(Wire::TlsHttp1).or_else(|| kept(Wire::TlsHttp2))?;
+    /// A kept connection for intercepted requests, if one is open that was vetted for the same authority
+    /// under the same generation.
+    fn kept_for_interception(&self, permit: &Permit) -> Option<Reached> {
+        let (wire, far) = [Wire::TlsHttp1, Wire::TlsHttp2]
+            .into_iter()
+            .find_map(|wire| {
+                let far = self.pool.find(&Checkout::of(permit, wire))?;
+                Some((wire, far))
+            })?;
         permit.admit_pooled();
         permit.flow().connected(far.peer());
-        Some(far.leads_to().clone())
+        Some(Reached::Kept(far.leads_to().clone(), wire))
     }
 
-    /// Whether a connection over HTTP/2 is kept that was vetted for the same authority under the same
-    /// generation.
-    pub(crate) fn keeps_http2(&self, permit: &Permit) -> bool {
-        let key = Checkout::of(permit, Wire::TlsHttp2);
+    /// Whether a connection is kept that was vetted for the same authority under the same generation.
+    pub(crate) fn keeps(&self, permit: &Permit, wire: Wire) -> bool {
+        let key = Checkout::of(permit, wire);
         self.pool.find(&key).is_some()
     }
 

@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::enforce::LeadsTo;
 use crate::prefixed::Prefixed;
+use crate::tls::Wire;
 
 /// A connection to a destination.
 #[derive(Debug)]
@@ -39,9 +40,9 @@ pub(crate) enum Stream {
 pub(crate) enum Reached {
     /// A connection that was opened for this client.
     Connection(Connection),
-    /// Connections to the same authority that are kept for intercepted requests. They lead to these
-    /// addresses.
-    Kept(LeadsTo),
+    /// A connection to the same authority that is kept for intercepted requests in this protocol. It leads
+    /// to these addresses.
+    Kept(LeadsTo, Wire),
 }
 
 impl Connection {
@@ -99,7 +100,7 @@ impl Reached {
     pub(crate) fn leads_to(&self) -> &LeadsTo {
         match self {
             Self::Connection(connection) => connection.leads_to(),
-            Self::Kept(leads_to) => leads_to,
+            Self::Kept(leads_to, _) => leads_to,
         }
     }
 }

@@ -22,15 +22,25 @@ async fn get(scene: &Scene) -> String {
 
 #[tokio::test]
 async fn h8_m6_clients_after_each_other_share_a_kept_connection() {
-    let scene = Scene::new(LIMITED, &["http/1.1"]).await;
-    for _ in 0..3 {
-        assert_eq!(get(&scene).await, "GET /path HTTP/1.1 None None");
-        assert_eq!(
-            scene.records(),
-            ["allow allow https_connect CONNECT", "allow allow https GET"]
-        );
+    for (protocols, text) in [
+        (&["http/1.1"], "GET /path HTTP/1.1 None None"),
+        (&["h2"], "GET /path HTTP/2.0 None None"),
+    ] {
+        let scene = Scene::new(LIMITED, protocols).await;
+        for _ in 0..3 {
+            let stream = scene.session(protocols).await;
+            let request = match protocols {
+                ["h2"] => over_http2("GET"),
+                _ => request("GET", "/path"),
+            };
+            assert_eq!(*ask(stream, request).await.body(), text);
+            assert_eq!(
+                scene.records(),
+                ["allow allow https_connect CONNECT", "allow allow https GET"]
+            );
+        }
+        assert_eq!(scene.dials(), 1);
     }
-    assert_eq!(scene.dials(), 1);
 }
 
 /// The second client has a connection open when the kept one is taken away.
@@ -141,4 +151,22 @@ async fn m6_an_origin_that_gives_up_http_2_is_served_in_http_1_1() {
     // The next client gets what the origin chose now.
     let stream = scene.session(BOTH).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+/// The kept connection is of no use to a client of the other protocol, and that protocol is not the
+/// origin's.
+#[tokio::test]
+async fn m6_a_client_without_the_origins_only_protocol_is_served_beside_a_kept_connection() {
+    for (origin, client) in [("h2", "http/1.1"), ("http/1.1", "h2")] {
+        let scene = Scene::new(LIMITED, &[origin]).await;
+        for protocol in [origin, client, client] {
+            let stream = scene.session(&[protocol]).await;
+            let request = match protocol {
+                "h2" => over_http2("GET"),
+                _ => request("GET", "/path"),
+            };
+            let answer = ask(stream, request).await;
+            assert_eq!(answer.status(), 200, "{origin} {protocol}");
+        }
+    }
 }
