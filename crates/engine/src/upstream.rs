@@ -10,7 +10,6 @@ pub(crate) mod connect_answer;
 mod connection;
 mod cut;
 pub(crate) mod datagram;
-mod driver;
 mod error;
 mod evidence;
 mod far_end;
@@ -37,7 +36,6 @@ pub use connect::{Dial, TcpDialler};
 pub(crate) use connection::{Connection, Reached, Stream};
 pub(crate) use cut::Cut;
 use cut::Cuttable;
-use driver::DrivenSender;
 pub(crate) use error::UpstreamError;
 use far_end::FarEnd;
 pub(crate) use far_end::Unanswered;
@@ -372,12 +370,11 @@ impl<B: Outgoing> Upstream<B> {
             .await
             .map_err(|error| far.broken_head(error))?;
         let (pool, kept) = (Arc::clone(&self.pool), (key.clone(), far.clone()));
-        let (sender, task) = DrivenSender::new(sender, async move {
+        self.drive(async move {
             let ended = connection.with_upgrades().await;
             pool.forget(&kept.0, &kept.1);
-            log_end(ended);
+            ended
         });
-        self.run_to_end(task);
         let drain = self.drain.clone();
         Ok(Lease::http1(&self.pool, key, sender, far, drain))
     }
@@ -406,11 +403,11 @@ impl<B: Outgoing> Upstream<B> {
             .map_err(|error| far.broken_head(error))?;
         let (pool, kept) = (Arc::clone(&self.pool), (key.clone(), far.clone()));
         let share = Arc::clone(&memory);
-        self.run_to_end(async move {
+        self.drive(async move {
             let ended = connection.await;
             drop(share);
             pool.forget(&kept.0, &kept.1);
-            log_end(ended);
+            ended
         });
         let generation = key.generation();
         let (pool, drain) = (Arc::downgrade(&self.pool), self.drain.clone());
@@ -422,26 +419,26 @@ impl<B: Outgoing> Upstream<B> {
         Ok(Lease::http2(first))
     }
 
-    /// Runs the task of a connection to its end.
-    fn run_to_end(&self, connection: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a connection to its end.
+    fn drive<E: Display + Send>(
+        &self,
+        connection: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         let (pool, drain) = (Arc::clone(&self.pool), self.drain.clone());
         self.drain.spawn(async move {
             tokio::pin!(connection);
-            tokio::select! {
-                () = &mut connection => {}
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
                 () = rarely(drain.begun()) => {
                     // No further request will come, so the pool closes its connections.
                     pool.close();
-                    connection.await;
+                    connection.await
                 }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an upstream connection ended");
             }
         });
-    }
-}
-
-fn log_end<E: Display>(ended: Result<(), E>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an upstream connection ended");
     }
 }
 

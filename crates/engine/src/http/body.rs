@@ -167,11 +167,7 @@ impl Body for AnswerBody {
                 flow,
                 ..
             } => {
-                let mut poll = |cx: &mut Context<'_>| Pin::new(&mut *body).poll_frame(cx);
-                let frame = ready!(match lease {
-                    Some(lease) => lease.poll_content(cx, poll),
-                    None => poll(cx),
-                });
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 let frame = match (frame, &mut *left) {
                     (Some(Ok(frame)), Some(left)) => Some(Ok(take_from(left, frame))),
                     (Some(Err(error)), _) => Some(Err(broke_off(flow, lease, Some(error)))),

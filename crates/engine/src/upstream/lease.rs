@@ -11,7 +11,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use codex_network_policy::defines_content;
@@ -19,11 +18,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::client::conn::http1;
 
 use super::Outgoing;
 use super::answer_error::{AnswerError, BrokenAnswer};
 use super::cut::Cut;
-use super::driver::DrivenSender;
 use super::far_end::{FarEnd, Unanswered};
 use super::http2::{Http2Origin, Http2Use};
 use super::pool::{Checkout, Idle, Pool};
@@ -54,7 +53,7 @@ enum OriginSender<B> {
 }
 
 struct Http1Sender<B> {
-    requests: DrivenSender<B>,
+    requests: http1::SendRequest<B>,
     pool: Arc<Pool<B>>,
     key: Checkout,
     drain: Drain,
@@ -92,7 +91,7 @@ impl<B: Outgoing> Lease<B> {
     pub(super) fn http1(
         pool: &Arc<Pool<B>>,
         key: Checkout,
-        requests: DrivenSender<B>,
+        requests: http1::SendRequest<B>,
         far: FarEnd,
         drain: Drain,
     ) -> Self {
@@ -138,7 +137,7 @@ impl<B: Outgoing> Lease<B> {
                 hyper::ext::on_informational(&mut request, move |interim| {
                     on_interim(interim.status(), interim.headers());
                 });
-                let answered = sender.requests.send(request);
+                let answered = sender.requests.try_send_request(request);
                 let answered = answered.map(move |answered| match answered {
                     Ok(answer) => Ok(answer.map(Incoming::from)),
                     Err(mut error) => {
@@ -165,18 +164,6 @@ impl<B: Outgoing> Lease<B> {
     /// Whether an upstream proxy answers, for the origin or for itself.
     pub(crate) fn is_with_proxy(&self) -> bool {
         self.far.form().is_some()
-    }
-
-    /// Polls the content of the answer.
-    pub(crate) fn poll_content<T>(
-        &self,
-        cx: &mut Context<'_>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        match &self.sender {
-            OriginSender::Http1(sender) => sender.requests.poll_content(cx, poll),
-            OriginSender::Http2(_) => poll(cx),
-        }
     }
 
     /// Why no usable head of an answer arrived.
@@ -285,11 +272,7 @@ impl<B: Outgoing> Http1Sender<B> {
             drain,
             fate,
         } = self;
-        if fate == Fate::Retired || drain.has_begun() {
-            return;
-        }
-        requests.leave();
-        if requests.is_closed() {
+        if fate == Fate::Retired || requests.is_closed() || drain.has_begun() {
             return;
         }
         let tasks = drain.clone();

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_policy::Authority;
+use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Outgoing;
-use super::driver::DrivenSender;
 use super::far_end::FarEnd;
 use super::http2::{Http2Origin, Http2Use, KeptHttp2};
 use crate::attempt::UNIX_SOCKET;
@@ -92,7 +92,7 @@ pub(super) struct Idle<B> {
 }
 
 enum IdleSender<B> {
-    Http1(DrivenSender<B>),
+    Http1(SendRequest<B>),
     Http2(KeptHttp2),
 }
 
@@ -174,7 +174,7 @@ impl<B: Outgoing> Pool<B> {
     }
 
     /// Takes a kept HTTP/1 connection that is still open and ready, the youngest first.
-    pub(super) async fn take(&self, key: &Checkout) -> Option<(DrivenSender<B>, FarEnd)> {
+    pub(super) async fn take(&self, key: &Checkout) -> Option<(SendRequest<B>, FarEnd)> {
         loop {
             let idle = self.lock().take(key)?;
             if let IdleSender::Http1(mut sender) = idle.sender
@@ -366,7 +366,7 @@ impl<B> Kept<B> {
 }
 
 impl<B> Idle<B> {
-    pub(super) fn http1(sender: DrivenSender<B>, far: FarEnd) -> Self {
+    pub(super) fn http1(sender: SendRequest<B>, far: FarEnd) -> Self {
         Self {
             sender: IdleSender::Http1(sender),
             far,
