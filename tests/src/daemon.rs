@@ -69,6 +69,14 @@ pub struct Launch {
     text: String,
     config: Option<Config>,
     directory: TempDir,
+    cores: Cores,
+}
+
+/// The cores that a daemon may use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cores {
+    All,
+    One,
 }
 
 impl Daemon {
@@ -91,6 +99,7 @@ impl Daemon {
             text: String::new(),
             config: None,
             directory: open_directory(),
+            cores: Cores::All,
         }
     }
 
@@ -307,6 +316,14 @@ impl Launch {
             .env("SSL_CERT_DIR", "/nonexistent")
     }
 
+    /// Lets it use one core only, on Linux. Connections to origins are kept for each core, so only then do
+    /// all clients share them.
+    #[must_use]
+    pub fn on_one_core(mut self) -> Self {
+        self.cores = Cores::One;
+        self
+    }
+
     /// Starts the daemon and waits until it is ready.
     pub fn start(self) -> Daemon {
         match self.try_start() {
@@ -354,12 +371,16 @@ impl Launch {
                 command.env(name, value);
             }
         }
-        let mut child = command
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+            .stderr(Stdio::piped());
+        let spawned = match self.cores {
+            Cores::All => command.spawn(),
+            Cores::One => spawn_on_one_core(&mut command),
+        };
+        let mut child =
+            spawned.unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
         Daemon {
             stderr: Log::read(child.stderr.take().expect("a piped stderr")),
             stdout: Log::read(child.stdout.take().expect("a piped stdout")),
@@ -369,6 +390,27 @@ impl Launch {
             _config: self.config,
         }
     }
+}
+
+/// A child gets the cores of the thread that starts it.
+#[cfg(target_os = "linux")]
+fn spawn_on_one_core(command: &mut Command) -> std::io::Result<Child> {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    let this = Pid::from_raw(0);
+    let all = sched_getaffinity(this)?;
+    let mut one = CpuSet::new();
+    let first = (0..CpuSet::count()).find(|core| all.is_set(*core).unwrap_or(false));
+    one.set(first.expect("this thread runs on a core"))?;
+    sched_setaffinity(this, &one)?;
+    let child = command.spawn();
+    sched_setaffinity(this, &all)?;
+    child
+}
+
+#[cfg(not(target_os = "linux"))]
+fn spawn_on_one_core(command: &mut Command) -> std::io::Result<Child> {
+    command.spawn()
 }
 
 /// `daemon.control.socket="DIRECTORY/control.sock"`.

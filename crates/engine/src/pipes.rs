@@ -20,7 +20,7 @@ pub(crate) use self::linux::{Pipe, PipePool};
 /// `pipe-max-size`). The worker's sandbox permits this size.
 pub const PIPE_BYTES: usize = 1024 * 1024;
 
-/// What the process does with `SIGPIPE`. A `splice` to a broken connection sends this signal, which a `send`
+/// Whether the process ignores `SIGPIPE`. A `splice` to a broken connection sends this signal, which a `send`
 /// can avoid (`splice(2)`, `send(2)`: `MSG_NOSIGNAL`). By default, the signal ends the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BrokenPipeSignal {

@@ -1,42 +1,40 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
+mod parts;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use codex_network_config::{
     ResolverFiles, Settings, Supplied, SystemFiles, UpstreamProxy, Widening,
 };
-use codex_network_policy::{LocalAddresses, Mode, UnixSocketSupport};
+use codex_network_policy::Mode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::parts::EngineParts;
 use crate::accept::{Accept, AcceptLog, NoDelay};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
-use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
-use crate::blocked::{BlockedEntry, BlockedLog};
-use crate::clock::{Clock, SystemClock};
-use crate::decider::{self, Decider, NetworkPolicyDecider};
+use crate::blocked::BlockedLog;
+use crate::decider::Decider;
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
 use crate::http::Shared;
 use crate::http2_memory::Http2Memory;
-use crate::interceptor::{InterceptionError, Interceptor, LeafBudget, LeafIssuer, LeafSource};
+use crate::interceptor::{InterceptionError, Interceptor, LeafBudget, LeafSource};
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
-use crate::local_addresses::KernelAddresses;
 use crate::own::{OwnListener, OwnListeners, OwnSockets, OwnUnixSockets};
-use crate::owner::{ClientOwner, ConnectionHandle, Owners};
-use crate::pipes::{BrokenPipeSignal, PipePool};
+use crate::owner::{ConnectionHandle, Owners};
+use crate::pipes::PipePool;
 use crate::record::Recorder;
 use crate::resolve::{DnsResolver, Resolve, Resolver, ResolverOptions, ResolverSetupError};
 use crate::shared::SharedParts;
 use crate::tls::UpstreamTls;
-use crate::upstream::{Dial, TcpDialler, Upstream};
+use crate::upstream::Upstream;
 use crate::{doors, http, socks5};
 
 /// A running proxy. Cloning it gives another handle to the same one.
@@ -45,51 +43,6 @@ pub struct Engine {
     shared: Arc<Shared>,
     /// See [`EngineParts::runtimes`].
     runtimes: Arc<[Handle]>,
-}
-
-/// The parts of an engine besides its settings. The defaults are those of the service.
-pub struct EngineParts {
-    /// Input of the process besides the settings.
-    pub supplied: Supplied,
-    /// Resolves names. `None`: DNS by the settings, made anew when they change.
-    pub resolver: Option<Arc<dyn Resolve>>,
-    /// Issues certificates for intercepted hosts. `None`: TLS cannot be intercepted, and
-    /// connections that need it are refused.
-    pub issuer: Option<Arc<dyn LeafIssuer>>,
-    /// Finds the users of clients on this machine, for equal shares among users. `None`: a client is its
-    /// address, so all clients of one address share.
-    pub client_owner: Option<Arc<dyn ClientOwner>>,
-    /// Dials addresses.
-    pub dialler: Arc<dyn Dial>,
-    /// Knows the addresses of this machine, which are local (SPEC P3, P4).
-    pub machine: Arc<dyn LocalAddresses>,
-    /// Takes audit events.
-    pub audit: Arc<dyn AuditSink>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// Refused requests are numbered from this number on. An owner that replaces one engine by another
-    /// passes a number above all numbers of the first engine, so that they keep rising.
-    pub blocked_base: u64,
-    /// The runtimes that serve the doors. Each one accepts from every door, and an accepted connection stays
-    /// on its runtime to its end, with the connections to origins that it uses. Single-threaded runtimes
-    /// therefore never pass work between threads. Empty: the runtime that opens a door serves it.
-    pub runtimes: Vec<Handle>,
-    /// Decides about hosts that are on neither list (SPEC P8). `None`: they are refused.
-    pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
-    /// How long the decider may take.
-    pub decider_timeout: Duration,
-    /// A channel that gets every refusal while it has room.
-    pub blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
-    /// Fields of every audit event.
-    pub audit_metadata: AuditMetadata,
-    /// Whether requests to unix sockets (`x-unix-socket`) are served, within the settings (SPEC
-    /// H10). By default they are served on macOS only. Tests on other platforms switch it on here.
-    /// No configuration has a key for it: on Linux the daemon's worker may use internet sockets
-    /// only, and may open no file.
-    pub unix_sockets: UnixSocketSupport,
-    /// What the process does with `SIGPIPE`. On Linux, tunnels move their bytes within the kernel only if
-    /// it is ignored. An owner that cannot read `/proc` any more says here that it is.
-    pub broken_pipe_signal: BrokenPipeSignal,
 }
 
 /// Why settings cannot be put in force.
@@ -156,33 +109,6 @@ impl Door {
         match self {
             Self::Http => http::DOOR,
             Self::Socks5 => socks5::DOOR,
-        }
-    }
-}
-
-impl Default for EngineParts {
-    fn default() -> Self {
-        Self {
-            supplied: Supplied::default(),
-            resolver: None,
-            issuer: None,
-            client_owner: None,
-            dialler: Arc::new(TcpDialler),
-            machine: Arc::new(KernelAddresses),
-            audit: Arc::new(TracingAudit),
-            clock: Arc::new(SystemClock),
-            blocked_base: 0,
-            runtimes: Vec::new(),
-            decider: None,
-            decider_timeout: decider::DEFAULT_TIMEOUT,
-            blocked_observer: None,
-            audit_metadata: AuditMetadata::default(),
-            unix_sockets: if cfg!(target_os = "macos") {
-                UnixSocketSupport::Served
-            } else {
-                UnixSocketSupport::Unsupported
-            },
-            broken_pipe_signal: BrokenPipeSignal::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
 use e2e::setup::PlainSetup;
 use e2e::upstream_proxy::UpstreamProxy;
 
@@ -56,7 +57,7 @@ fn p7_limited_mode_refuses_content_that_an_origin_could_take_for_a_request() {
 
 #[test]
 fn p7_a_length_of_zero_is_not_content() {
-    let setup = PlainSetup::with(&Config::limited(), careless().start());
+    let setup = PlainSetup::on_one_core(&Config::limited(), careless().start());
     for method in READING {
         assert_eq!(ask(&setup, method, "/", "").status, 200, "{method}");
     }
@@ -110,7 +111,7 @@ fn h1_chunked_content_and_te_keep_their_fields_beside_the_close() {
 
 #[test]
 fn h1_expected_content_leaves_the_upstream_connection_open() {
-    let setup = PlainSetup::echoing();
+    let setup = PlainSetup::on_one_core(&Config::example(), Origin::start(|_| Answer::Echo));
     for method in ["POST", "PUT", "PATCH", "PROPFIND"] {
         assert_eq!(ask(&setup, method, "/", "content").status, 200);
     }
@@ -137,6 +138,7 @@ fn h12_proxy_credentials_are_not_sent_after_unexpected_content() {
         let daemon = Daemon::launch()
             .config(&config)
             .env("HTTP_PROXY", url)
+            .on_one_core()
             .start();
         let head = "http://far.test/api/kept HTTP/1.1\r\nHost: far.test\r\n";
         for message in [

@@ -62,7 +62,7 @@ fn h1_after_an_early_answer_both_connections_end() {
         target => panic!("{target} came"),
     });
     let origin = origin.leaving_unread(|request| request.header("content-length") == Some("9"));
-    let setup = PlainSetup::new(origin.start());
+    let setup = PlainSetup::on_one_core(&Config::example(), origin.start());
     for _ in 0..2 {
         let mut client = setup.client();
         client.send(setup.message("POST", "allowed.test", "/", &["Content-Length: 9"]));

@@ -15,7 +15,7 @@ use e2e::wait::{TIMEOUT, poll};
 
 #[test]
 fn h1_a_connection_to_an_origin_is_reused() {
-    let setup = PlainSetup::echoing();
+    let setup = PlainSetup::on_one_core(&Config::example(), Origin::start(|_| Answer::Echo));
     let mut client = setup.client();
     for _ in 0..5 {
         client.exchange(&setup.get("allowed.test", "/"));
@@ -31,7 +31,7 @@ fn h1_a_connection_is_not_reused_for_another_name_of_the_same_address() {
     let config = Config::example()
         .allow("other.test")
         .host("other.test", std::net::Ipv4Addr::LOCALHOST);
-    let setup = PlainSetup::with(&config, Origin::start(|_| Answer::Echo));
+    let setup = PlainSetup::on_one_core(&config, Origin::start(|_| Answer::Echo));
     for host in ["allowed.test", "other.test", "allowed.test", "other.test"] {
         setup.ask("GET", host, "/", &[]);
     }

@@ -26,6 +26,14 @@ impl PlainSetup {
         }
     }
 
+    /// With this configuration, on one core: see [`Launch::on_one_core`](crate::daemon::Launch::on_one_core).
+    pub fn on_one_core(config: &Config, origin: Origin) -> Self {
+        Self {
+            daemon: Daemon::launch().config(config).on_one_core().start(),
+            origin,
+        }
+    }
+
     /// A setup with [`Config::example`] and an origin that echoes each request in its answer.
     pub fn echoing() -> Self {
         Self::new(Origin::start(|_| Answer::Echo))

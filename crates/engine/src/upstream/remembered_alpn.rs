@@ -19,7 +19,7 @@ const MAX_AUTHORITIES: usize = 4096;
 /// An origin that starts to speak HTTP/2 is noticed after this time.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// What each origin chose.
+/// The protocol that each origin chose.
 #[derive(Debug, Default)]
 pub(super) struct RememberedAlpn(Mutex<Choices>);
 

@@ -648,6 +648,8 @@ async fn h10_connect_ignores_the_field() {
     let fields = field(&folder.path("one"));
     let request = format!("CONNECT 127.0.0.1:9 HTTP/1.1\r\n{fields}\r\n");
     client.write_all(request.as_bytes()).await.expect("a door");
+    // A refused CONNECT leaves the connection to the next request.
+    client.shutdown().await.expect("an open connection");
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.expect("an answer");
     let answer = Answer::of(&answer);

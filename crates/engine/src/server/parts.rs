@@ -1,0 +1,92 @@
+//! [`EngineParts`]: the things that an engine gets besides its settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use codex_network_config::Supplied;
+use codex_network_policy::{LocalAddresses, UnixSocketSupport};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
+use crate::blocked::BlockedEntry;
+use crate::clock::{Clock, SystemClock};
+use crate::decider::{self, NetworkPolicyDecider};
+use crate::interceptor::LeafIssuer;
+use crate::local_addresses::KernelAddresses;
+use crate::owner::ClientOwner;
+use crate::pipes::BrokenPipeSignal;
+use crate::resolve::Resolve;
+use crate::upstream::{Dial, TcpDialler};
+
+/// The parts of an engine besides its settings. The defaults are those of the service.
+pub struct EngineParts {
+    /// Input of the process besides the settings.
+    pub supplied: Supplied,
+    /// Resolves names. `None`: DNS by the settings, made anew when they change.
+    pub resolver: Option<Arc<dyn Resolve>>,
+    /// Issues certificates for intercepted hosts. `None`: TLS cannot be intercepted, and
+    /// connections that need it are refused.
+    pub issuer: Option<Arc<dyn LeafIssuer>>,
+    /// Finds the users of clients on this machine, for equal shares among users. `None`: a client is its
+    /// address, so all clients of one address share.
+    pub client_owner: Option<Arc<dyn ClientOwner>>,
+    /// Dials addresses.
+    pub dialler: Arc<dyn Dial>,
+    /// Knows the addresses of this machine, which are local (SPEC P3, P4).
+    pub machine: Arc<dyn LocalAddresses>,
+    /// Takes audit events.
+    pub audit: Arc<dyn AuditSink>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Refused requests are numbered from this number on. An owner that replaces one engine by another
+    /// passes a number above all numbers of the first engine, so that they keep rising.
+    pub blocked_base: u64,
+    /// The runtimes that serve the doors. Each one accepts from every door, and an accepted connection stays
+    /// on its runtime to its end, with the connections to origins that it uses. Single-threaded runtimes
+    /// therefore never pass work between threads. Empty: the runtime that opens a door serves it.
+    pub runtimes: Vec<Handle>,
+    /// Decides about hosts that are on neither list (SPEC P8). `None`: they are refused.
+    pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
+    /// How long the decider may take.
+    pub decider_timeout: Duration,
+    /// A channel that gets every refusal while it has room.
+    pub blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
+    /// Fields of every audit event.
+    pub audit_metadata: AuditMetadata,
+    /// Whether requests to unix sockets (`x-unix-socket`) are served, within the settings (SPEC
+    /// H10). By default they are served on macOS only. Tests on other platforms switch it on here.
+    /// No configuration has a key for it: on Linux the daemon's worker may use internet sockets
+    /// only, and may open no file.
+    pub unix_sockets: UnixSocketSupport,
+    /// Whether the process ignores `SIGPIPE`. On Linux, tunnels move their bytes within the kernel only if
+    /// it does. An owner that cannot read `/proc` any more says here that it does.
+    pub broken_pipe_signal: BrokenPipeSignal,
+}
+
+impl Default for EngineParts {
+    fn default() -> Self {
+        Self {
+            supplied: Supplied::default(),
+            resolver: None,
+            issuer: None,
+            client_owner: None,
+            dialler: Arc::new(TcpDialler),
+            machine: Arc::new(KernelAddresses),
+            audit: Arc::new(TracingAudit),
+            clock: Arc::new(SystemClock),
+            blocked_base: 0,
+            runtimes: Vec::new(),
+            decider: None,
+            decider_timeout: decider::DEFAULT_TIMEOUT,
+            blocked_observer: None,
+            audit_metadata: AuditMetadata::default(),
+            unix_sockets: if cfg!(target_os = "macos") {
+                UnixSocketSupport::Served
+            } else {
+                UnixSocketSupport::Unsupported
+            },
+            broken_pipe_signal: BrokenPipeSignal::default(),
+        }
+    }
+}
