@@ -1,5 +1,5 @@
 //! Protects this process's memory from other processes, keeps it out of core files, and gives back
-//! what the start and a large policy have left.
+//! memory that was needed only for the start or for an earlier policy.
 //!
 //! Every role holds secrets at some time: the monitor the CA key and the environment that it was
 //! started with, the loader both of these and the secret files, the worker the values that hooks
@@ -36,9 +36,9 @@ pub(crate) fn give_back() {
     gnu::give_back();
 }
 
-/// Returns what only the start of this role needed: freed memory, and the pages of the program's code.
-/// The kernel maps a page of code again, from its cache, when it is used. Call it once, when the start is
-/// complete.
+/// Returns the memory that only the start of this role needed: freed memory, and pages of the program's
+/// code. When a page of code is used again, the kernel maps it from its cache. Call it once, when the start
+/// is complete.
 pub(crate) fn give_back_after_start() {
     give_back();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -95,7 +95,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         runtimes: door_runtimes,
         blocked_base: first.message.blocked_base,
         issuer: Some(Arc::<MonitorIssuer>::clone(&issuer)),
-        // On other systems the monitor cannot find out.
+        // On other systems the monitor cannot find the user of a client.
         client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
         // The runtime of Rust ignores the signal before `main`.
         broken_pipe_signal: BrokenPipeSignal::Ignored,

@@ -2,8 +2,8 @@
 //! its listener.
 //!
 //! A shortage of descriptors or memory is not fatal. The loop backs off. The loops of a listener log the
-//! shortage once, and log again when it is over. At `max_connections`, clients are accepted into the waiting room
-//! of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
+//! shortage once, and log again when it is over. At `max_connections`, clients are accepted into the waiting
+//! room of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
 
 use std::io;
 use std::net::SocketAddr;
@@ -69,8 +69,8 @@ pub(crate) struct Accept {
     pub(crate) no_delay: NoDelay,
 }
 
-/// How the connections of a listener get rid of Nagle's algorithm, which would only delay small pieces that
-/// the peer waits for.
+/// How Nagle's algorithm is switched off for the connections of a listener. It would only delay small
+/// pieces that the peer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoDelay {
     /// They inherit the option of the listener.

@@ -1,4 +1,4 @@
-//! Reads what has already arrived on a socket.
+//! Reads the bytes that have already arrived on a socket.
 
 use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
@@ -6,9 +6,9 @@ use std::mem::MaybeUninit;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-/// Reads from a socket of which the runtime does not know yet that it is readable. The first bytes of a client
-/// have usually arrived when its connection is accepted, and then neither a turn of the runtime nor a timer is
-/// needed for them.
+/// Reads from a socket before the runtime knows that the socket is readable. The first bytes of a client have
+/// usually arrived when its connection is accepted. To read them at once takes neither a turn of the runtime
+/// nor a timer.
 ///
 /// # Errors
 ///

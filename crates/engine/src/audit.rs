@@ -140,8 +140,8 @@ pub trait AuditSink: Send + Sync + 'static {
     /// Takes one event. Called on the request's path: it must not block for long.
     fn record(&self, event: AuditEvent);
 
-    /// Whether the sink takes events at present. If not, none is made. It is called for each decision, so
-    /// it must be cheap.
+    /// Whether the sink takes events at present. If not, the engine makes no event. The engine calls this
+    /// function for each decision, so it must be cheap.
     fn is_enabled(&self) -> bool {
         true
     }

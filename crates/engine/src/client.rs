@@ -79,7 +79,7 @@ impl AttemptId {
         &self.0
     }
 
-    /// Its text, which records share.
+    /// The text of the id. Records share it.
     pub(crate) fn text(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }

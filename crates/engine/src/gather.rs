@@ -1,7 +1,7 @@
 //! Writes several slices as cheaply as the kernel allows.
 //!
 //! For a socket, `writev` costs more than `send`. A small answer is a head and a short body, so copying both
-//! into one piece is cheaper than naming both to the kernel.
+//! into one piece is cheaper than passing both to the kernel.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

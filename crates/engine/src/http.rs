@@ -189,14 +189,14 @@ pub(crate) async fn serve(
         FirstRequest::Http(stream, framing) => (stream, framing),
     };
     let session = Session::new(shared, address, connection, Role::Proxy);
-    // Boxed: a tunnel must not keep the room for this.
+    // Boxed, so that a tunnel does not keep this memory.
     let http = Box::pin(run(session, stream, framing, first_head_until));
     let Continued {
         stream,
         early,
         next,
     } = http.await?;
-    // hyper has usually read all of it.
+    // Usually hyper has read all of these bytes.
     let (unread, stream) = stream.into_parts();
     let early = if unread.is_empty() {
         early

@@ -41,7 +41,7 @@ use crate::respond::{self, TlsAlert};
 use crate::tls::{Offer, Wire};
 use crate::upstream::{Connection, Lease, Reached, UpstreamError};
 
-/// The client's session. In a box, since many futures move it on.
+/// The client's session. Boxed, since it is moved through many futures.
 type ClientTls = Observed<Box<TlsStream<CountedClient>>, SilentClient>;
 
 /// The first bytes of a client that is served.
@@ -289,7 +289,7 @@ async fn serve(
     };
     let inside = inside(permit, wire, origin, end.clone());
     if wire_to_client == Wire::TlsHttp2 {
-        // The larger future must not cost clients of HTTP/1 memory.
+        // Boxed, so that clients of HTTP/1 hold no memory for this larger future.
         Box::pin(http::serve_inside_http2(shared, client, address, inside)).await;
     } else {
         http::serve_inside(shared, client, address, inside).await;
@@ -549,8 +549,8 @@ mod tests {
         size_of::<F>()
     }
 
-    /// An idle client holds these futures. A session that is moved through many of them by value costs
-    /// more than all the rest.
+    /// An idle client holds these futures. A session that is moved through many of them by value takes
+    /// more memory than everything else.
     #[test]
     fn m6_an_idle_intercepted_client_holds_small_futures() {
         type Client = (Arc<Shared>, Permit, Reached, TcpStream, ClientHello, Bytes);

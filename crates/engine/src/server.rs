@@ -251,9 +251,9 @@ impl Engine {
         })
     }
 
-    /// Opens a listener of the owner's own beside the doors, on the runtime of the caller. It accepts and drains like a door, and
-    /// no request can reach it through a door. It has `limit` connections of its own, so that it
-    /// answers when the doors are full. They are shared among users like those of the doors.
+    /// Opens a listener of the owner's own beside the doors, on the runtime of the caller. It accepts and
+    /// drains like a door, and no request can reach it through a door. It has `limit` connections of its
+    /// own, so that it answers when the doors are full. They are shared among users like those of the doors.
     /// `serve` uses the handle to mark a request in hand.
     ///
     /// # Errors

@@ -187,7 +187,7 @@ impl UpstreamTls {
             }
             _ => Wire::TlsHttp1,
         };
-        // In a box, since many futures move it on.
+        // Boxed, since it is moved through many futures.
         Ok((Box::new(stream), wire, certificate))
     }
 }

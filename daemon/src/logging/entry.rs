@@ -1,8 +1,8 @@
 //! The entries of the log's queue: events of `tracing`, and audit events.
 //!
 //! An audit event is queued as a typed value, and becomes text on the thread that writes it. It is the
-//! entry of every request, so its cost on the request's path counts. Its metadata here are those of the
-//! `tracing` event that it stands for, so that the log's filter judges it.
+//! entry of every request, so its cost on the request's path counts. It has the metadata of the `tracing`
+//! event that it replaces, so that the log's filter applies to it.
 
 use std::borrow::Cow;
 use std::mem::size_of;

@@ -9,7 +9,7 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// The name under which clients ask for the origin: the hosts file of the machine has it.
+/// The name of the origin in requests. The hosts file of the machine has it.
 pub(crate) const HOST: &str = "localhost";
 /// A name that every program refuses. It is not looked up (RFC 6761, section 6.4).
 pub(crate) const DENIED: &str = "denied.invalid";

@@ -113,7 +113,7 @@ where
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let _ = stream.set_nodelay(true);
-            // A client that leaves early is no concern of the origin.
+            // A client may leave early.
             tokio::spawn(serve(stream));
         }
     });

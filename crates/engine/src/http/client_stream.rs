@@ -46,7 +46,7 @@ pub(super) enum StopCause {
     Idle,
     /// The client has closed its sending side behind a whole request.
     Finished,
-    /// Behind a CONNECT that was refused came bytes that were meant for the tunnel.
+    /// Bytes for the tunnel arrived behind a CONNECT that was refused.
     TunnelBytes,
 }
 
@@ -126,8 +126,8 @@ enum Waiting {
 }
 
 impl<S: ClientEnd> ClientStream<S> {
-    /// The scanner is new, or stands behind a first request that was a refused CONNECT. The first head must be complete at the
-    /// deadline.
+    /// The scanner is new, or has just passed a refused CONNECT, the first request of the connection. A new
+    /// scanner must have a whole head at `first_head_until`.
     pub(super) fn new(
         stream: S,
         framing: Framing,
@@ -388,8 +388,8 @@ impl<S: ClientEnd> AsyncRead for ClientStream<S> {
             if let Err(cut) = this.framing.scan(&buf.filled()[before..]) {
                 this.stop = Some(match this.framing.position() {
                     Position::InBody => StopCause::BrokenContent(cut.error),
-                    // A client that does not wait for the answer to a CONNECT: its bytes arrived after
-                    // the refusal.
+                    // The client did not wait for the answer to its CONNECT, and these bytes arrived
+                    // after the refusal.
                     _ if this.behind_refused_connect && !this.framing.has_request_line() => {
                         StopCause::TunnelBytes
                     }

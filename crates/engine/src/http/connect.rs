@@ -70,7 +70,7 @@ pub(super) async fn open(
 }
 
 /// The answer to a CONNECT that got no tunnel. It is the last one of its connection if the client has
-/// sent anything behind the CONNECT: that was meant for the tunnel, and its framing was not checked.
+/// sent bytes behind the CONNECT: they were meant for the tunnel, and their framing was not checked.
 fn refused(session: &Session, answer: Response<Bytes>) -> Response<Bytes> {
     if session.request_state.refuse_connect() {
         answer

@@ -1,11 +1,12 @@
 //! The first request of a connection, if it is a plain CONNECT.
 //!
-//! Most connections carry one CONNECT and then a tunnel. To set hyper's connection up for that costs more
-//! than everything else that the proxy does for the request, and the tunnel would keep its memory. So such a
-//! request is answered here, if all of it arrives at once and nothing about it is unusual. hyper serves every
-//! other connection, from the first byte on.
+//! Most connections carry one CONNECT and then a tunnel. To set up hyper's connection for that costs more
+//! than everything else that the proxy does for the request, and the tunnel would keep its memory. So this
+//! module answers such a request, if all of it arrives at once and nothing about it is unusual. hyper serves
+//! every other connection, from the first byte on.
 //!
-//! The bytes are judged as on the other way: by [`Framing`], by httparse, which hyper uses, and by `target`.
+//! Both paths check the bytes with [`Framing`], with httparse, which is hyper's parser, and with `target`.
+//! Both make the decision and the connection with `connect::open`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ use crate::prefixed::Prefixed;
 use crate::respond;
 use crate::upstream::Reached;
 
-/// Most bytes of the head and of what came behind it. A longer head goes to hyper.
+/// Most bytes of the head and of those behind it that are read here. A longer head goes to hyper.
 const MAX_BYTES: usize = 2048;
 /// Most fields of the head. Clients send about four.
 const MAX_FIELDS: usize = 16;
@@ -43,7 +44,7 @@ pub(super) enum FirstRequest {
     Connected(ConnectedClient<Reached>),
     /// The connection has ended.
     Ended,
-    /// hyper serves the connection from here, or its next request after a refused CONNECT.
+    /// hyper serves the connection: from its first byte, or from the request after a refused CONNECT.
     Http(Prefixed<TcpStream>, Framing),
 }
 
@@ -61,7 +62,7 @@ struct PlainConnect {
 /// The first bytes of a connection.
 enum FirstBytes {
     Connect(Box<PlainConnect>),
-    /// Anything else, perhaps nothing.
+    /// Any other bytes, or no bytes.
     Other(Bytes),
 }
 
@@ -179,7 +180,7 @@ async fn first_bytes(
     }
 }
 
-/// The bytes that have arrived; `None` if there are none yet. The buffer lives only here, and not in the
+/// The bytes that have arrived; `None` if nothing has arrived. The buffer lives only here, and not in the
 /// future of the connection.
 fn received(
     read: impl FnOnce(&mut [u8]) -> io::Result<usize>,

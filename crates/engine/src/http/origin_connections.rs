@@ -1,10 +1,10 @@
 //! The origin connections that the requests of one intercepted client use.
 //!
 //! The first one may be opened before the client is answered. Over HTTP/1 the first request takes it, and
-//! the pool keeps connections between requests. Over HTTP/2 a connection carries a bounded number of
-//! requests at once: as many as their answers fit into its window even if the client reads none of them. All
-//! of them are of this client, and the pool keeps the connection between them. A client with more requests in
-//! hand gets further connections.
+//! the pool keeps connections between requests. Over HTTP/2 a connection carries many requests at once, all
+//! of this client. Their number is bounded: the window of the connection has room for all their answers,
+//! even if the client reads none of them. While the connection has no request, the pool keeps it. A client
+//! with more requests at once gets further connections.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(crate) struct OriginConnections {
 }
 
 struct Connections {
-    /// The connection for the first request alone, until that takes it; or why it could not be opened.
+    /// The connection for the first request, until this request takes it; or why it could not be opened.
     first: Option<Result<Lease<RequestBody>, UpstreamError>>,
     /// Connections that carry many requests at once, the oldest first. Those that the pool has taken
     /// since are removed later.

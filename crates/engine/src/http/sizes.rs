@@ -1,5 +1,5 @@
-//! The sizes of what is moved for each request: its future, and the messages. A rare part that is not boxed
-//! would be moved with each of them.
+//! The sizes of the values that are moved for each request: its future and its messages. Their rare parts are
+//! boxed, since every request would move them.
 
 use super::*;
 

@@ -148,7 +148,7 @@ fn check_host(
     if fields.next().is_some() {
         return Err(TargetError::RepeatedHost);
     }
-    // Most clients repeat the text, which then means the same.
+    // Most clients repeat the text of the request-target. The same text has the same meaning.
     if field.as_bytes() == text.as_bytes() {
         return Ok(());
     }

@@ -45,7 +45,7 @@ pub(crate) struct Switched {
     leads_to: LeadsTo,
 }
 
-/// The facts that a relay after a change of protocols is judged by.
+/// The facts by which a relay after a change of protocols is judged.
 struct Watched<'a> {
     live: &'a LivePolicy,
     connection: ConnectionHandle,

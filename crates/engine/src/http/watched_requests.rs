@@ -30,7 +30,7 @@ pub(super) struct WatchedRequests {
 #[derive(Debug, Default)]
 struct RequestList {
     last: u64,
-    /// Seldom more than one over HTTP/1, and over HTTP/2 as many as streams.
+    /// Over HTTP/1 seldom more than one; over HTTP/2 one for each stream.
     requests: Vec<WatchedRequest>,
 }
 

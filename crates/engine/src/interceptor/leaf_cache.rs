@@ -77,7 +77,7 @@ pub(crate) struct Leaf {
     not_before: SystemTime,
     not_after: SystemTime,
     /// Makes the tickets of all configurations. Its keys change every six hours. A ticket resumes only a
-    /// session for this host, and not after this leaf.
+    /// session for this host, and only while this leaf is in use.
     ticketer: Arc<dyn ProducesTickets>,
     /// One for each [`OfferedAlpn`], made when it is first needed.
     configs: [OnceLock<Arc<ServerConfig>>; 3],

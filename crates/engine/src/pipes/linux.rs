@@ -17,13 +17,14 @@ use tokio::net::TcpStream;
 
 use super::{BrokenPipeSignal, PIPE_BYTES};
 
-/// Most bytes that go into a pipe at once. A page of the pipe may stand for a larger fragment of a packet,
-/// so the pipe alone is no limit.
+/// Most bytes that go into a pipe at once. The size of the pipe does not limit them: one of its pages can
+/// refer to a larger fragment of a packet.
 const MAX_PIECE: usize = PIPE_BYTES;
 /// Most pipes that are kept while no tunnel uses them.
 const MAX_KEPT: usize = 8;
 /// Largest `/proc/self/status` that is read.
 const MAX_STATUS_BYTES: u64 = 64 * 1024;
+
 /// The pipes of an engine. Cloning it gives another handle to the same pool.
 #[derive(Clone, Debug)]
 pub(crate) struct PipePool(Arc<PoolState>);
@@ -56,7 +57,7 @@ pub(crate) struct Pipe {
 }
 
 impl PipePool {
-    /// A pool that is empty for ever if a broken connection could end the process.
+    /// A pool for an engine. It never has a pipe if a broken connection could end the process.
     ///
     /// All pipes together are at most half of the memory that the kernel gives to the pipes of one
     /// unprivileged user (64 MiB; `pipe(7)`, `pipe-user-pages-soft`).
@@ -126,7 +127,7 @@ impl PoolState {
 impl PipeEnds {
     fn new() -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        // A user with too many pipes gets small ones, which are worth less than a copy.
+        // A user with too many pipes gets only small ones, and then a copy costs less than `splice`.
         fcntl_setpipe_size(&write, PIPE_BYTES)?;
         Ok(Self { read, write })
     }
@@ -138,8 +139,8 @@ impl Pipe {
         self.held == 0
     }
 
-    /// Moves bytes from a socket into the pipe, and returns how many. `None`: a read shows whether there are
-    /// any, since `splice` stops before urgent data, and some systems refuse it.
+    /// Moves bytes from a socket into the pipe, and returns how many. `None`: the caller must read the socket
+    /// instead, since `splice` stops before urgent data, and some systems refuse it.
     ///
     /// # Errors
     ///

@@ -60,7 +60,7 @@ pub struct EngineParts {
     /// only, and may open no file.
     pub unix_sockets: UnixSocketSupport,
     /// Whether the process ignores `SIGPIPE`. On Linux, tunnels move their bytes within the kernel only if
-    /// it does. An owner that cannot read `/proc` any more says here that it does.
+    /// it does. An owner that can no longer read `/proc` gives the answer here.
     pub broken_pipe_signal: BrokenPipeSignal,
 }
 

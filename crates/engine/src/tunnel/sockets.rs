@@ -1,8 +1,8 @@
 //! Moves bytes between two sockets.
 //!
-//! A read into a buffer that all tunnels of a thread share comes first: most pieces are small. When a read
-//! fills the buffer, the kernel moves the further bytes through a pipe ([`pipes`](crate::pipes)), without a
-//! copy, until a piece is small again. Without a pipe, all bytes are copied.
+//! Bytes are first read into a buffer that all tunnels of a thread share, since most pieces are small. When a
+//! read fills the buffer, the kernel moves the further bytes through a pipe ([`pipes`](crate::pipes)), without
+//! a copy, until a piece is small again. Without a pipe, all bytes are copied.
 //!
 //! While nothing flows, a direction holds neither buffer nor pipe.
 

@@ -107,8 +107,8 @@ async fn first_of(
         _ => limit.min(ATTEMPT_INTERVAL),
     };
     let mut failure = TellingError::default();
-    // Most connections succeed here. A host nearby answers before the thread would sleep: no timer is set for
-    // it.
+    // Most connections succeed here. A host nearby answers before the thread would sleep, so it needs no
+    // timer.
     let mut attempt = dialler.dial(*first);
     let at_once = match poll!(&mut attempt) {
         Poll::Pending => {

@@ -1,8 +1,8 @@
-//! The protocol of HTTP that each origin chose in ALPN (RFC 7301) when it was offered both, so that a
-//! client of it can be answered before the origin is.
+//! Remembers the protocol of HTTP that each origin chose in ALPN (RFC 7301) when it was offered both. The
+//! handshake with its next client need not wait for the handshake with the origin.
 //!
-//! The memory is bounded, and lasts an hour at most. After a change of the settings, the name servers or
-//! the roots it is empty: the authority may lead elsewhere.
+//! The number of origins is bounded, and a choice is remembered for an hour at most. A change of the settings,
+//! the name servers or the roots ends all choices, since the authority may then lead elsewhere.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::tls::Wire;
 
 /// Most authorities that are remembered. Beyond this number all are forgotten.
 const MAX_AUTHORITIES: usize = 4096;
-/// An origin that starts to speak HTTP/2 is noticed after this time.
+/// How long a choice is remembered. An origin that starts to speak HTTP/2 is noticed after this time.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// The protocol that each origin chose.
@@ -25,7 +25,8 @@ pub(super) struct RememberedAlpn(Mutex<Choices>);
 
 #[derive(Debug, Default)]
 struct Choices {
-    /// The generation of connections that learned them (`Generation::connections` in `live_policy.rs`).
+    /// The generation of the connections on which the origins chose (`Generation::connections` in
+    /// `live_policy.rs`).
     generation: u64,
     by_authority: HashMap<Authority, (Wire, Instant)>,
 }
@@ -45,7 +46,7 @@ impl RememberedAlpn {
         choices.note(generation, permit.authority(), wire, Instant::now());
     }
 
-    /// Forgets the choice of an origin that does not stand by it.
+    /// Forgets the choice of an origin that has chosen otherwise since.
     pub(super) fn forget(&self, permit: &Permit) {
         self.0.lock().by_authority.remove(permit.authority());
     }

@@ -22,7 +22,7 @@ const RUN: usize = 2;
 /// Bytes of a name that its record has room for.
 const INLINE: usize = 22;
 
-/// Bytes of a longer name in its record. The offset of the other ones takes the rest of the room.
+/// Bytes of a longer name in its record. The rest of the room has the offset of its other bytes.
 const FRONT: usize = INLINE - size_of::<u32>();
 
 /// Bytes of the table for each name of at most [`INLINE`] bytes.

@@ -56,7 +56,7 @@ fn answer(mut respond: SendResponse<Bytes>, body: Bytes) {
     let response = ::http::Response::builder()
         .header("content-length", body.len())
         .body(());
-    // A client that resets its stream is no failure of the origin. h2 keeps the part of the body that the
+    // A client may reset its stream. h2 keeps the part of the body that the
     // window does not admit yet.
     if let Ok(response) = response
         && let Ok(mut stream) = respond.send_response(response, body.is_empty())

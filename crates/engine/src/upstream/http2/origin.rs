@@ -68,9 +68,9 @@ enum Part {
 /// How the use of a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
-    /// The part is not whole.
+    /// Before the whole answer, or the whole upload.
     Early,
-    /// The part is whole.
+    /// After the whole answer, or the whole upload.
     Whole,
     /// The request was not sent yet.
     Unsent,
@@ -181,7 +181,7 @@ impl Http2Origin {
         let client = usage.client.take();
         drop(usage);
         if !(self.keep)(self) {
-            // The client may use it further.
+            // The client can go on to use it.
             let mut usage = self.lock();
             usage.client = usage.client.take().or(client);
         }
@@ -223,7 +223,7 @@ impl Http2Use {
         let sender = self.origin.lock().sender.clone();
         let far = self.origin.far.clone();
         async move {
-            // Only the pool closes a connection, and none that is in use.
+            // Only the pool closes connections, and never one in use.
             let Some(sender) = sender else {
                 let broken = far.broken_head("the connection is closed");
                 return Err(Unanswered::Unsent(Some(Box::new(request)), broken));
@@ -285,7 +285,7 @@ impl KeptHttp2 {
         }
     }
 
-    /// Ends the keeping without closing the connection.
+    /// Takes the connection out of the pool without closing it.
     pub(in super::super) fn leave_open(mut self) {
         self.0 = None;
     }
