@@ -46,7 +46,7 @@ impl RememberedAlpn {
         choices.note(generation, permit.authority(), wire, Instant::now());
     }
 
-    /// Forgets the choice of an origin that has chosen otherwise since.
+    /// Forgets the choice of an origin that now refuses this protocol.
     pub(super) fn forget(&self, permit: &Permit) {
         self.0.lock().by_authority.remove(permit.authority());
     }
