@@ -70,7 +70,7 @@ struct Ring {
     total: u64,
 }
 
-/// The target of the lines.
+/// The target of the log lines.
 const TARGET: &str = "codex_network_proxy::violation";
 
 /// Writes the line of an entry (SPEC R2).

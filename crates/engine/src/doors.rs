@@ -60,7 +60,7 @@ fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) -> BoxFuture
             };
             tunnel::run(shared.live(), &shared.pipes, connected)
         }
-        // Only an intercepted client gets here without a connection of its own.
+        // Only the CONNECT of an intercepted client is answered over a kept connection.
         (Handling::Carry | Handling::Intercept, upstream) => {
             let connected = ConnectedClient {
                 permit,

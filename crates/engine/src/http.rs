@@ -298,7 +298,7 @@ async fn run<S: ClientEnd>(
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break outcome,
             cause = &mut cut_off => {
                 let must_reset = match cause {
-                    // An orderly close would end an answer without a length.
+                    // A client takes an orderly close for the end of an answer without a length.
                     CutOff::Forbidden(_) => true,
                     CutOff::GivesWay => session.request_state.is_active(),
                 };

@@ -352,7 +352,7 @@ async fn sessions(
 }
 
 /// Makes the session with the origin, unless the requests use kept connections. `known` is the protocol
-/// that the client will get, if that does not depend on the origin any more.
+/// that the client will get, if it is known before the origin chooses one.
 async fn reach(
     shared: &Arc<Shared>,
     permit: &Permit,

@@ -250,7 +250,7 @@ impl DnsResolver {
 
 impl Resolve for DnsResolver {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
-        // The query is a large future, which is not made for a name that needs none.
+        // The future of a query is large. It is made only for a name that needs a query.
         match self.without_query(name) {
             Some(addresses) => ready(Ok(addresses)).boxed(),
             None => self.query(name).boxed(),

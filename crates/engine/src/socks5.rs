@@ -31,7 +31,7 @@ use crate::upstream::{Connection, Reached};
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "socks5";
 
-/// Longer than any message.
+/// Size of the buffer for the client's messages, which are all shorter.
 const BUFFER: usize = 512;
 
 /// The bound address in a refusal.

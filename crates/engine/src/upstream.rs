@@ -146,8 +146,8 @@ impl<B: Outgoing> Upstream<B> {
         self.open(permit).await.map(Reached::Connection)
     }
 
-    /// A kept connection for intercepted requests, if one is open that was vetted for the same authority
-    /// under the same generation.
+    /// An open kept connection for intercepted requests, if there is one. It was vetted for the same
+    /// authority under the same generation.
     fn kept_for_interception(&self, permit: &Permit) -> Option<Reached> {
         let (wire, far) = [Wire::TlsHttp1, Wire::TlsHttp2]
             .into_iter()

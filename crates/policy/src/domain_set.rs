@@ -64,7 +64,7 @@ pub(crate) struct TooLarge;
 /// The kind and the subject of a rule, and the line that it is written on.
 #[derive(Clone, Copy, Debug)]
 struct RuleRow {
-    /// The [`RuleKind`] in the upper two bits, and below them an index. The kind says into which table.
+    /// The [`RuleKind`] in the upper two bits, and below them an index. The kind selects the table.
     subject: u32,
     line: u32,
 }

@@ -103,7 +103,7 @@ impl NameSet {
         &self.text[start as usize..self.ends[index] as usize]
     }
 
-    /// Adds a name. False if it is not behind all others, or the text is too long.
+    /// Adds a name. Returns false if it does not sort after all others, or if the text is too long.
     fn push(&mut self, name: &[u8]) -> bool {
         let is_behind = match self.ends.len() {
             0 => true,

@@ -31,7 +31,7 @@ pub(crate) enum Work {
     Interception,
 }
 
-/// Whose column a program is.
+/// The kind of column that a program has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Ours,

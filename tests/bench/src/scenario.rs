@@ -21,7 +21,7 @@ pub(crate) struct Scenario {
     pub(crate) title: &'static str,
     pub(crate) work: Work,
     pub(crate) measure: Measure,
-    /// Whether ours takes part with the audit on, too.
+    /// Whether our proxy takes part with the audit on, too.
     audited: bool,
 }
 

@@ -45,7 +45,7 @@ pub(super) enum UpgradeState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum ConnectState {
-    /// There is no CONNECT, or bytes have come behind it that were meant for the tunnel.
+    /// There is no CONNECT, or bytes for the tunnel have arrived behind it.
     None = 0,
     /// The head of a CONNECT was the last thing to arrive.
     Last = 1,

@@ -209,7 +209,7 @@ impl<B: Outgoing> Pool<B> {
                         far,
                         since,
                     };
-                    // Without room in the pool the connection ends.
+                    // If the pool is full again, the connection ends.
                     let _ = self.lock().put(key, idle);
                     return None;
                 }
@@ -230,8 +230,8 @@ impl<B: Outgoing> Pool<B> {
         };
     }
 
-    /// Keeps a connection until its time is over. Returns whether there is room for it. Without room an HTTP/1
-    /// connection ends.
+    /// Keeps a connection until its time is over. Returns whether there is room for it. Without room, an
+    /// HTTP/1 connection ends.
     pub(super) fn put(self: &Arc<Self>, key: &Checkout, idle: Idle<B>, drain: &Drain) -> bool {
         let until = idle.until();
         let mut kept = self.lock();

@@ -14,7 +14,7 @@ const AT_ONCE: usize = 32;
 /// Clients have this many addresses, so that local ports suffice.
 const CLIENTS: usize = 8;
 
-/// Open connections. Each has carried something, and is silent since.
+/// Open connections. Each has carried bytes once, and is silent now.
 pub(crate) struct Held<S> {
     _streams: Vec<S>,
     _runtime: Runtime,

@@ -24,7 +24,7 @@ use crate::incoming::Incoming;
 use crate::live_policy::Generation;
 use crate::owner::ConnectionHandle;
 
-/// Keeps a connection without a request for other clients. Returns whether it is kept.
+/// Puts a connection without a request into the pool, for any client. Returns whether the pool keeps it.
 type Keep = Box<dyn Fn(&Arc<Http2Origin>) -> bool + Send + Sync>;
 
 /// A connection, its client and its requests.
