@@ -20,7 +20,7 @@ e2e NAME:
 fuzz TARGET SECONDS="60":
     tests/fuzz/night {{SECONDS}} {{TARGET}}
 
-# Every bench beside the code, each for a moment: `just bench` or `just bench decide`
+# Every bench beside the code, each once and briefly: `just bench` or `just bench decide`
 bench NAME="*":
     cargo bench --workspace --bench '{{NAME}}' -- --quick
 
