@@ -183,12 +183,13 @@ pub(crate) async fn serve(
         max_head,
         first_head_until,
     );
-    let (stream, framing) = match first.await {
+    let (stream, framing, attempt) = match first.await {
         FirstRequest::Connected(connected) => return Some(connected),
         FirstRequest::Ended => return None,
-        FirstRequest::Http(stream, framing) => (stream, framing),
+        FirstRequest::Http(stream, framing, attempt) => (stream, framing, attempt),
     };
     let session = Session::new(shared, address, connection, Role::Proxy);
+    *session.attempt.lock() = attempt;
     // Boxed, so that a tunnel does not keep this memory.
     let http = Box::pin(run(session, stream, framing, first_head_until));
     let Continued {

@@ -129,3 +129,36 @@ fn h11_an_attempt_id_marks_the_rest_of_its_connection() {
     rows.push(json!(["http-connect", "blocked.test", "b2"]));
     assert_records(&daemon, &audited.into(), &rows.into());
 }
+
+/// A connection that begins with a CONNECT takes another way through the proxy.
+#[test]
+fn h11_an_attempt_id_of_a_refused_connect_marks_the_rest_of_its_connection() {
+    let daemon = Daemon::start(&Config::example());
+    let mut client = Connection::open(daemon.http_addr());
+    let alice = "Proxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n";
+    client.send(format!(
+        "CONNECT blocked.test:443 HTTP/1.1\r\nHost: blocked.test:443\r\n{BASIC}\r\n"
+    ));
+    assert_eq!(client.read_final_response().status, 403);
+    let answer = http(&mut client, "GET", "http://blocked.test/", "");
+    assert_eq!(answer.status, 403);
+    // Of several fields, the first one counts.
+    let mut client = Connection::open(daemon.http_addr());
+    client.send(format!(
+        "CONNECT blocked.test:443 HTTP/1.1\r\nHost: blocked.test:443\r\n{alice}{BASIC}\r\n"
+    ));
+    assert_eq!(client.read_final_response().status, 403);
+    assert_records(
+        &daemon,
+        &json!([
+            ["https_connect", "blocked.test", ID],
+            ["http", "blocked.test", ID],
+            ["https_connect", "blocked.test", null],
+        ]),
+        &json!([
+            ["http-connect", "blocked.test", ID],
+            ["http", "blocked.test", ID],
+            ["http-connect", "blocked.test", null],
+        ]),
+    );
+}

@@ -44,8 +44,9 @@ pub(super) enum FirstRequest {
     Connected(ConnectedClient<Reached>),
     /// The connection has ended.
     Ended,
-    /// hyper serves the connection: from its first byte, or from the request after a refused CONNECT.
-    Http(Prefixed<TcpStream>, Framing),
+    /// hyper serves the connection: from its first byte, or from the request after a refused CONNECT, which
+    /// may have named an attempt.
+    Http(Prefixed<TcpStream>, Framing, Option<AttemptId>),
 }
 
 /// A CONNECT in the usual form.
@@ -76,7 +77,8 @@ pub(super) async fn serve(
     deadline: Instant,
 ) -> FirstRequest {
     let other = |stream, bytes| {
-        FirstRequest::Http(Prefixed::new(bytes, stream), Framing::new(max_head_bytes))
+        let framing = Framing::new(max_head_bytes);
+        FirstRequest::Http(Prefixed::new(bytes, stream), framing, None)
     };
     // A decider may need minutes. hyper notices a client that goes away meanwhile.
     if shared.enforcer.has_decider() {
@@ -93,7 +95,7 @@ pub(super) async fn serve(
     };
     let PlainConnect {
         authority,
-        attempt,
+        attempt: named,
         early,
         mut framing,
     } = *connect;
@@ -101,7 +103,7 @@ pub(super) async fn serve(
     let attempt = Attempt {
         client: Client {
             address,
-            attempt,
+            attempt: named.clone(),
             connection: connection.clone(),
         },
         kind: RequestKind::HttpConnect,
@@ -144,7 +146,7 @@ pub(super) async fn serve(
     }
     drop(busy);
     if goes_on {
-        return FirstRequest::Http(Prefixed::new(Bytes::new(), stream), framing);
+        return FirstRequest::Http(Prefixed::new(Bytes::new(), stream), framing, named);
     }
     linger(stream).await;
     FirstRequest::Ended
@@ -216,7 +218,7 @@ impl PlainConnect {
             return None;
         };
         let target = request.path?;
-        let (mut host, mut attempt) = (None, None);
+        let (mut host, mut credentials) = (None, None);
         for field in request.headers {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             if is("host") {
@@ -225,7 +227,8 @@ impl PlainConnect {
                 }
                 host = Some(field.value);
             } else if is("proxy-authorization") {
-                attempt = attempt.or_else(|| AttemptId::from_credentials(field.value));
+                // hyper's way reads the first of several.
+                credentials = credentials.or(Some(field.value));
             } else if is("connection") {
                 if !field.value.eq_ignore_ascii_case(b"keep-alive") {
                     return None;
@@ -242,7 +245,7 @@ impl PlainConnect {
         let authority = target::connect(&uri, &HeaderMap::new(), proxy).ok()?;
         Some(Self {
             authority,
-            attempt,
+            attempt: credentials.and_then(AttemptId::from_credentials),
             early: Bytes::copy_from_slice(&bytes[length..]),
             framing,
         })
