@@ -81,6 +81,17 @@ pub(super) struct WaitingEntry<E> {
     stands_for: u64,
 }
 
+#[cfg(test)]
+impl<E> WaitingEntry<E> {
+    /// An entry that stands for itself.
+    pub(super) fn new(entry: E) -> Self {
+        Self {
+            entry,
+            stands_for: 1,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WriterState {
     NotStarted,
