@@ -3,7 +3,9 @@
 //! - `request`: one kept connection, one small GET after the other.
 //! - `requests_64`: 64 kept connections at once, time for one request of each.
 //! - `setup`: a new connection to the origin and one byte back: a plain dial, CONNECT, SOCKS5.
-//! - `bulk`: 8 MiB from the origin: direct, plain HTTP, CONNECT tunnel.
+//! - `setup_32`: the same, 32 at once, time for all of them.
+//! - `bulk`: 8 MiB from the origin: direct, plain HTTP, a CONNECT tunnel whose bytes the kernel moves
+//!   (`splice`), and a tunnel that copies them. Elsewhere than on Linux, both tunnels copy.
 //! - `decider`: `request` and `setup` (CONNECT) through a proxy without a decider, with a decider that never
 //!   runs since the list has the host, and with a decider that runs for each request.
 //!
@@ -20,11 +22,12 @@ use std::time::Duration;
 
 use codex_network_config::{Sources, load};
 use codex_network_engine::{
-    Door, Engine, EngineParts, Listening, NetworkDecision, NetworkPolicyDecider,
+    BrokenPipeSignal, Door, Engine, EngineParts, Listening, NetworkDecision, NetworkPolicyDecider,
     NetworkPolicyRequest, Resolve, ResolveError,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::BoxFuture;
+use tokio::signal::unix::{SignalKind, signal};
 
 const BULK: usize = 8 << 20;
 
@@ -41,17 +44,17 @@ struct Scene {
     origin: SocketAddr,
     http: SocketAddr,
     socks5: SocketAddr,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
     _doors: [Listening; 2],
 }
 
 impl Scene {
     fn new() -> Self {
-        Self::deciding("origin.test", None)
+        Self::with("origin.test", EngineParts::default())
     }
 
-    /// With this host on the allow list, and perhaps a decider.
-    fn deciding(allowed: &str, decider: Option<Arc<dyn NetworkPolicyDecider>>) -> Self {
+    /// With this host on the allow list, and an engine of these parts.
+    fn with(allowed: &str, parts: EngineParts) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -63,8 +66,7 @@ impl Scene {
             .settings;
         let parts = EngineParts {
             resolver: Some(Arc::new(Here)),
-            decider,
-            ..EngineParts::default()
+            ..parts
         };
         let engine = Engine::new(Arc::new(settings), parts).expect("an engine");
         let (http, socks5) = runtime.block_on(async {
@@ -75,7 +77,7 @@ impl Scene {
             origin: origin(&runtime),
             http: http.address(),
             socks5: socks5.address(),
-            _runtime: runtime,
+            runtime,
             _doors: [http, socks5],
         }
     }
@@ -94,10 +96,12 @@ fn origin(runtime: &tokio::runtime::Runtime) -> SocketAddr {
     listener.set_nonblocking(true).expect("a socket");
     runtime.spawn(async move {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        // Made once: a new connection would be measured with it.
+        let bulk: Arc<[u8]> = vec![b'x'; BULK].into();
         while let Ok((mut stream, _)) = listener.accept().await {
+            let bulk = Arc::clone(&bulk);
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                let bulk = vec![b'x'; BULK];
                 let mut seen = Vec::new();
                 let mut buffer = [0; 4096];
                 while let Ok(read @ 1..) = stream.read(&mut buffer).await {
@@ -181,31 +185,58 @@ fn request_line(scene: &Scene, path: &str, proxied: bool) -> Vec<u8> {
         .into_bytes()
 }
 
-fn connect(scene: &Scene) -> TcpStream {
+/// A way to the origin: begins a connection, and waits for the proxy's reply.
+type Way = (fn(&Scene) -> TcpStream, fn(&mut TcpStream));
+
+const DIRECT: Way = (|scene| open(scene.origin), |_| ());
+const CONNECT: Way = (begin_connect, |stream| {
+    read_answer(stream);
+});
+const SOCKS5: Way = (begin_socks5, read_socks5);
+
+fn begin_connect(scene: &Scene) -> TcpStream {
     let mut stream = open(scene.http);
     let head = format!(
         "CONNECT origin.test:{0} HTTP/1.1\r\nHost: origin.test:{0}\r\n\r\n",
         scene.origin.port()
     );
-    get(&mut stream, head.as_bytes());
+    stream
+        .write_all(head.as_bytes())
+        .expect("an open connection");
     stream
 }
 
-fn socks5(scene: &Scene) -> TcpStream {
+fn begin_socks5(scene: &Scene) -> TcpStream {
     let mut stream = open(scene.socks5);
     let mut message = b"\x05\x01\x00\x05\x01\x00\x03\x0borigin.test".to_vec();
     message.extend_from_slice(&scene.origin.port().to_be_bytes());
     stream.write_all(&message).expect("an open connection");
-    let mut reply = [0; 12];
-    stream.read_exact(&mut reply).expect("a reply");
-    assert_eq!(reply[3], 0, "refused");
     stream
 }
 
-fn ping(mut stream: TcpStream) {
-    stream.write_all(b"?").expect("an open connection");
-    let mut answer = [0; 1];
-    stream.read_exact(&mut answer).expect("an answer");
+fn read_socks5(stream: &mut TcpStream) {
+    let mut reply = [0; 12];
+    stream.read_exact(&mut reply).expect("a reply");
+    assert_eq!(reply[3], 0, "refused");
+}
+
+/// Sets up this many connections at once, until each has one byte back from the origin.
+fn set_up(scene: &Scene, (begin, read_reply): Way, at_once: usize) {
+    let mut streams: Vec<TcpStream> = (0..at_once).map(|_| begin(scene)).collect();
+    for stream in &mut streams {
+        read_reply(stream);
+        stream.write_all(b"?").expect("an open connection");
+    }
+    for stream in &mut streams {
+        stream.read_exact(&mut [0; 1]).expect("an answer");
+    }
+}
+
+/// An open tunnel.
+fn tunnel(scene: &Scene) -> TcpStream {
+    let mut stream = begin_connect(scene);
+    read_answer(&mut stream);
+    stream
 }
 
 fn requests(criterion: &mut Criterion) {
@@ -240,13 +271,16 @@ fn requests(criterion: &mut Criterion) {
 
 fn setups(criterion: &mut Criterion) {
     let scene = Scene::new();
-    let mut group = criterion.benchmark_group("setup");
-    group.bench_function("direct", |bencher| {
-        bencher.iter(|| ping(open(scene.origin)));
-    });
-    group.bench_function("connect", |bencher| bencher.iter(|| ping(connect(&scene))));
-    group.bench_function("socks5", |bencher| bencher.iter(|| ping(socks5(&scene))));
-    group.finish();
+    for (group, at_once) in [("setup", 1), ("setup_32", 32)] {
+        let mut group = criterion.benchmark_group(group);
+        group.throughput(Throughput::Elements(at_once as u64));
+        for (name, way) in [("direct", DIRECT), ("connect", CONNECT), ("socks5", SOCKS5)] {
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| set_up(&scene, way, at_once));
+            });
+        }
+        group.finish();
+    }
 }
 
 fn deciders(criterion: &mut Criterion) {
@@ -255,10 +289,14 @@ fn deciders(criterion: &mut Criterion) {
             NetworkDecision::Allow
         }))
     };
+    let deciding = |allowed, decider| {
+        let parts = EngineParts::default();
+        Scene::with(allowed, EngineParts { decider, ..parts })
+    };
     let scenes = [
-        ("none", Scene::deciding("origin.test", None)),
-        ("never_asked", Scene::deciding("origin.test", allows())),
-        ("asked", Scene::deciding("other.test", allows())),
+        ("none", deciding("origin.test", None)),
+        ("never_asked", deciding("origin.test", allows())),
+        ("asked", deciding("other.test", allows())),
     ];
     let mut group = criterion.benchmark_group("decider");
     for (name, scene) in &scenes {
@@ -270,14 +308,25 @@ fn deciders(criterion: &mut Criterion) {
     }
     for (name, scene) in &scenes {
         group.bench_function(format!("setup/{name}"), |bencher| {
-            bencher.iter(|| ping(connect(scene)));
+            bencher.iter(|| set_up(scene, CONNECT, 1));
         });
     }
     group.finish();
 }
 
 fn bulk(criterion: &mut Criterion) {
-    let scene = Scene::new();
+    let tunnelling = |broken_pipe_signal| {
+        let parts = EngineParts {
+            broken_pipe_signal,
+            ..EngineParts::default()
+        };
+        Scene::with("origin.test", parts)
+    };
+    let scene = tunnelling(BrokenPipeSignal::Ignored);
+    // Once the process handles the signal instead of ignoring it, an engine that looks has no pipes.
+    let handled = scene.runtime.block_on(async { signal(SignalKind::pipe()) });
+    let _handled = handled.expect("a handler of the signal");
+    let copying = tunnelling(BrokenPipeSignal::Unknown);
     let mut group = criterion.benchmark_group("bulk");
     group
         .throughput(Throughput::Bytes(BULK as u64))
@@ -285,7 +334,8 @@ fn bulk(criterion: &mut Criterion) {
     let ways = [
         ("direct", open(scene.origin), false),
         ("forward", open(scene.http), true),
-        ("tunnel", connect(&scene), false),
+        ("tunnel_spliced", tunnel(&scene), false),
+        ("tunnel_copied", tunnel(&copying), false),
     ];
     for (name, mut stream, proxied) in ways {
         let request = request_line(&scene, "/bulk", proxied);

@@ -2,6 +2,8 @@
 //!
 //! - `handshake`: a new connection and one byte of HTTP: direct, through an opaque tunnel,
 //!   intercepted with the leaf in the cache, intercepted with a leaf to be issued.
+//! - `session`: a new connection and one small GET, direct and intercepted, with a full handshake and with
+//!   a resumed one.
 //! - `request`: one kept connection, one small GET after the other, in HTTP/1.1 and HTTP/2.
 //!
 //! It ends with the resident memory of 500 idle intercepted connections, client and origin of this
@@ -27,8 +29,8 @@ use http::Request;
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::ClientConfig;
 use rustls::client::Resumption;
+use rustls::{ClientConfig, HandshakeKind};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::client::TlsStream;
@@ -148,6 +150,41 @@ impl Kept {
     }
 }
 
+fn sessions(c: &mut Criterion) {
+    let runtime = runtime();
+    let scene = runtime.block_on(Scene::new(POLICY, &["http/1.1"]));
+    let engine = &scene.doors.engine;
+    engine.set_mode(Mode::Limited).expect("no requirements");
+    let session = async |way: &str, client: &Arc<ClientConfig>| {
+        let client = Arc::clone(client);
+        let stream = match way {
+            "direct" => scene.direct(client).await,
+            _ => tls(&scene, "origin.test", client).await,
+        };
+        let handshake = stream.get_ref().1.handshake_kind();
+        // The tickets for the next session come before the answer.
+        Kept::of(stream).await.get().await;
+        handshake
+    };
+    let mut group = c.benchmark_group("session");
+    for (way, ca) in [("direct", &scene.origin_ca), ("intercepted", &scene.ca)] {
+        let resuming = ca.client(&["http/1.1"]);
+        for (name, client, wanted) in [
+            ("full", anew(&resuming), HandshakeKind::Full),
+            ("resumed", resuming, HandshakeKind::Resumed),
+        ] {
+            // The first connection gets the first ticket.
+            runtime.block_on(session(way, &client));
+            group.bench_function(format!("{way}/{name}"), |b| {
+                b.to_async(&runtime).iter(|| async {
+                    assert_eq!(session(way, &client).await, Some(wanted));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 fn requests(c: &mut Criterion) {
     let runtime = runtime();
     let mut group = c.benchmark_group("request");
@@ -223,5 +260,5 @@ fn resident() -> u64 {
         .unwrap_or_default()
 }
 
-criterion_group!(benches, handshakes, requests, memory);
+criterion_group!(benches, handshakes, sessions, requests, memory);
 criterion_main!(benches);

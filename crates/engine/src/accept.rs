@@ -116,32 +116,9 @@ impl Accept {
                     if self.no_delay == NoDelay::PerConnection {
                         let _ = stream.set_nodelay(true);
                     }
-                    let connection = self.connection(&stream, address);
-                    let entry = self.admission.enter(&connection, &self.bounds);
-                    let (admission, drain) = (Arc::clone(&self.admission), self.drain.clone());
-                    let (serve, own) = (Arc::clone(&serve), Arc::clone(&self.own));
                     // Boxed: it would be copied into each layer of the task.
-                    self.drain.spawn(Box::pin(async move {
-                        let slot = match entry {
-                            AdmissionResult::Admitted(slot) => slot,
-                            AdmissionResult::Waits(slot) => {
-                                let Some(slot) = wait(slot, &drain).await else {
-                                    // Turned away. An orderly close would look like an empty answer.
-                                    let _ = stream.set_zero_linger();
-                                    return;
-                                };
-                                slot
-                            }
-                        };
-                        admission.owners().look_up_in_shortage(&connection).await;
-                        tokio::select! {
-                            // Polled first, since it chooses how the connection ends.
-                            biased;
-                            () = serve(stream, address, connection.clone()) => {}
-                            () = rarely(connection.gives_way()) => {}
-                        }
-                        drop((slot, own));
-                    }));
+                    let task = Box::pin(self.task(stream, address, Arc::clone(&serve)));
+                    self.drain.spawn(task);
                 }
                 Err(error) => {
                     let failure = classify(&error);
@@ -154,6 +131,44 @@ impl Accept {
                     tokio::time::sleep(wait).await;
                 }
             }
+        }
+    }
+
+    /// Lets a connection in. The future serves it to its end.
+    fn task<S, F>(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        serve: Arc<S>,
+    ) -> impl Future<Output = ()> + use<S, F>
+    where
+        S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F,
+        F: Future<Output = ()>,
+    {
+        let connection = self.connection(&stream, address);
+        let entry = self.admission.enter(&connection, &self.bounds);
+        let (admission, drain) = (Arc::clone(&self.admission), self.drain.clone());
+        let own = Arc::clone(&self.own);
+        async move {
+            let slot = match entry {
+                AdmissionResult::Admitted(slot) => slot,
+                AdmissionResult::Waits(slot) => {
+                    let Some(slot) = wait(slot, &drain).await else {
+                        // Turned away. An orderly close would look like an empty answer.
+                        let _ = stream.set_zero_linger();
+                        return;
+                    };
+                    slot
+                }
+            };
+            admission.owners().look_up_in_shortage(&connection).await;
+            tokio::select! {
+                // Polled first, since it chooses how the connection ends.
+                biased;
+                () = serve(stream, address, connection.clone()) => {}
+                () = rarely(connection.gives_way()) => {}
+            }
+            drop((slot, own));
         }
     }
 
@@ -233,6 +248,28 @@ fn classify(error: &io::Error) -> AcceptFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doors;
+    use crate::http::Shared;
+
+    /// The size that the future of a connection's task may have, in bytes.
+    const MAX_TASK_BYTES: usize = 896;
+
+    fn task_size<F>(_: impl FnOnce(&'static Accept, TcpStream, Arc<Shared>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle connection is one task with this future in it, so each byte counts once for each connection.
+    #[test]
+    fn c5_the_future_of_a_connections_task_stays_small() {
+        let size = task_size(|accept, stream, shared| {
+            let address = accept.address;
+            let serve = move |stream, address, connection| {
+                doors::serve_http(Arc::clone(&shared), stream, address, connection)
+            };
+            accept.task(stream, address, Arc::new(serve))
+        });
+        assert!(size <= MAX_TASK_BYTES, "{size} bytes");
+    }
 
     #[cfg(target_os = "linux")]
     #[test]
