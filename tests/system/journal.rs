@@ -45,7 +45,7 @@ fn r4_a_refusal_is_found_by_its_fields() {
         assert_eq!(entry.field(field), Some(value), "{field}");
     }
     let file = entry.field("CODE_FILE").unwrap_or_default();
-    assert!(file.ends_with("audit.rs"), "{file}");
+    assert!(file.ends_with("logging/entry.rs"), "{file}");
     let once = service
         .log()
         .matches("deny http blocked.test:80 (not_allowed)")
