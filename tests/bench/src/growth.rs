@@ -86,12 +86,14 @@ fn idle(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
         drop(scenario::hold_tunnels(100, lab, started.doors)?);
         let before = started.running.memory();
         let held = scenario::hold_tunnels(count, lab, started.doors)?;
+        // Memory is measured once the work of opening is over. Nothing signals its end.
         std::thread::sleep(Duration::from_millis(500));
         let each = started
             .running
             .memory()
             .map(|held| (held - before.unwrap_or_default()) / float(count));
         let cpu = started.running.cpu();
+        // The time over which the CPU of idle tunnels is measured.
         std::thread::sleep(Duration::from_secs(2));
         let idle = started.running.cpu().saturating_sub(cpu).as_secs_f64() * 1e6 / 2.0;
         let beside =
@@ -155,6 +157,7 @@ fn patterns(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
             ..Setup::default()
         };
         let started = proxy.start(lab, setup)?;
+        // A start gives memory back shortly after it is ready, and does not signal it.
         std::thread::sleep(Duration::from_secs(1));
         let memory = started.running.memory();
         let least = *bare.get_or_insert(memory);
