@@ -1,5 +1,8 @@
 //! Redirected connections, as a program in a jail makes them. The destination is scripted, except in
-//! `t2_the_kernel_knows_where_a_redirected_connection_was_going`.
+//! `kernel`.
+
+#[cfg(target_os = "linux")]
+mod kernel;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
