@@ -38,8 +38,8 @@ pub fn read_socks5(bytes: &[u8]) {
 ///
 /// # Panics
 ///
-/// If a query gets no answer, or one that is no answer to it, or one that is too long. If a name is a host
-/// that another text means.
+/// If a query gets no answer, or the answer belongs to another query, or is too long. If a host is not in its
+/// canonical form.
 pub fn read_dns_message(bytes: &[u8]) {
     let query = match DnsQuery::read(bytes) {
         Ok(query) => query,

@@ -125,7 +125,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn t2_a_redirected_connection_reaches_its_name_or_its_address() {
+async fn t5_a_redirected_connection_reaches_its_name_or_its_address_and_is_recorded() {
     let origin = serve(echo).await;
     let door = Redirected::open(POLICY, Some(origin), EngineParts::default()).await;
     for (host, port, dialled) in [
