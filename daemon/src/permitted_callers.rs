@@ -221,6 +221,7 @@ mod tests {
             socket: None,
             administrators: administrators.to_vec(),
             observers: observers.to_vec(),
+            users: Vec::new(),
         };
         let (admitted, problems) = PermittedCallers::resolve(&control, &Village);
         // The user who runs the tests may have any id, even one of those below.

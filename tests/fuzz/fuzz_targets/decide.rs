@@ -77,6 +77,10 @@ fuzz_target!(|text: &str| {
     let expected =
         interpreter::reason_in_session(&allowed, &denied, local_binding, &session, &host);
     let by_session = decision.source() == Source::Session;
-    assert_eq!((decision.reason(), by_session), expected, "{host}: {narrowing:?}");
+    assert_eq!(
+        (decision.reason(), by_session),
+        expected,
+        "{host}: {narrowing:?}"
+    );
     assert_eq!(narrowed.explain(&request).decision, decision);
 });
