@@ -324,7 +324,13 @@ fn control(control: &Control, environment: &Environment) -> Option<ControlPlace>
 }
 
 fn callers(control: &Control) -> SocketAccess {
-    let mut named = control.administrators.iter().chain(&control.observers);
+    let Control {
+        socket: _,
+        administrators,
+        observers,
+        users,
+    } = control;
+    let mut named = administrators.iter().chain(observers).chain(users);
     let Some(first) = named.next() else {
         return SocketAccess::Owner;
     };

@@ -1,4 +1,4 @@
-//! `[daemon.control] administrators` and `observers`: from names to ids (SPEC K3).
+//! `[daemon.control] administrators`, `observers` and `users`: from names to ids (SPEC K3).
 //!
 //! The loader looks names up once, when it loads the configuration: the worker, which serves the
 //! callers, cannot read the user database and must not wait for it. The worker gets ids. A group
@@ -20,6 +20,7 @@ pub(crate) struct PermittedCallers {
     owner: u32,
     administrators: Ids,
     observers: Ids,
+    users: Ids,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,11 +71,12 @@ impl PermittedCallers {
                 &mut problems,
             ),
             observers: Ids::of("observers", &control.observers, directory, &mut problems),
+            users: Ids::of("users", &control.users, directory, &mut problems),
         };
         (admitted, problems)
     }
 
-    /// The ids as bytes for the worker: four lists of numbers, each after its length.
+    /// The ids as bytes for the worker: six lists of numbers, each after its length.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.owner.to_le_bytes().to_vec();
         for ids in self.lists() {
@@ -105,27 +107,35 @@ impl PermittedCallers {
             users: list()?,
             groups: list()?,
         };
+        let users = Ids {
+            users: list()?,
+            groups: list()?,
+        };
         Some((
             Self {
                 owner,
                 administrators,
                 observers,
+                users,
             },
             bytes,
         ))
     }
 
-    fn lists(&self) -> [&HashSet<u32>; 4] {
+    fn lists(&self) -> [&HashSet<u32>; 6] {
         let Self {
+            owner: _,
             administrators,
             observers,
-            ..
+            users,
         } = self;
         [
             &administrators.users,
             &administrators.groups,
             &observers.users,
             &observers.groups,
+            &users.users,
+            &users.groups,
         ]
     }
 
@@ -133,11 +143,16 @@ impl PermittedCallers {
     /// service administer.
     pub(crate) fn access(&self, user: Uid, groups: &[Gid]) -> Option<Access> {
         if user.is_root() || user.as_raw() == self.owner || self.administrators.hold(user, groups) {
-            Some(Access::Administer)
-        } else if self.observers.hold(user, groups) {
-            Some(Access::Observe)
-        } else {
-            None
+            return Some(Access::Administer);
+        }
+        match (
+            self.observers.hold(user, groups),
+            self.users.hold(user, groups),
+        ) {
+            (true, true) => Some(Access::ObserveAndUseSessions),
+            (true, false) => Some(Access::Observe),
+            (false, true) => Some(Access::UseSessions),
+            (false, false) => None,
         }
     }
 }
