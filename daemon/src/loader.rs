@@ -257,7 +257,7 @@ fn for_worker(
     captured: &Sources,
     mut warnings: Vec<String>,
 ) -> Vec<u8> {
-    let (admitted, unknown) = PermittedCallers::resolve(&settings.daemon.control, &SystemDirectory);
+    let (admitted, unknown) = PermittedCallers::resolve(&settings.daemon, &SystemDirectory);
     warnings.extend(unknown);
     let is_used = settings.allow_upstream_proxy;
     let proxy_variable = |name: &str| environment.get(name).filter(|_| is_used);
