@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use codex_network_policy::{Authority, Decision, Source};
+use codex_network_policy::{Authority, Decision, Source, Verdict};
 
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{
-    AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope, ServerAddress, Volume,
+    AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, Override, Scope,
+    ServerAddress, Volume,
 };
 use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
@@ -23,6 +24,7 @@ use crate::lines::{About, COUNT_INTERVAL, Count, CountKey, Decided, LineChoice, 
 use crate::live_policy::Generation;
 use crate::outcome::Ending;
 use crate::owner::{ConnectionHandle, Owners};
+use crate::session::Counted;
 use crate::shares::Holder;
 
 /// The destination of an attempt, as records show it.
@@ -95,6 +97,11 @@ impl Recorder {
         }
     }
 
+    /// The time, in seconds since 1970 (UTC).
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().unix_timestamp()
+    }
+
     /// How many attempts were ever allowed.
     pub(crate) fn allowed_total(&self) -> u64 {
         self.allowed.load(Ordering::Relaxed)
@@ -102,6 +109,11 @@ impl Recorder {
 
     pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+        if let Some(session) = attempt.client.session() {
+            let host = authority.host.to_string();
+            let reason = decision.reason().as_str();
+            session.count(Counted::Allowed, &host, authority.port, reason);
+        }
         if self.audit.is_enabled() {
             let server = Server {
                 destination: DestinationKind::Host,
@@ -114,6 +126,10 @@ impl Recorder {
 
     pub(crate) fn allowed_unix_socket(&self, attempt: &Attempt, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+        if let Some(session) = attempt.client.session() {
+            let reason = decision.reason().as_str();
+            session.count(Counted::Allowed, ServerAddress::UNIX_SOCKET, 0, reason);
+        }
         if self.audit.is_enabled() {
             let server = Server {
                 destination: DestinationKind::UnixSocket,
@@ -137,6 +153,14 @@ impl Recorder {
             Some(reason) => Cow::Owned(reason.as_ref().to_owned()),
             None => Cow::Borrowed(decision.reason().as_str()),
         };
+        let session = attempt.client.session();
+        if let Some(session) = session {
+            let kind = match decision.verdict() {
+                Verdict::Ask => Counted::Asked,
+                Verdict::Allow | Verdict::Deny => Counted::Refused,
+            };
+            session.count(kind, &refusal.host, refusal.port, &reason);
+        }
         let policy = generation.policy();
         let rule = decision.rule().and_then(|rule| policy.rule(rule));
         let entry = BlockedEntry {
@@ -155,6 +179,8 @@ impl Recorder {
                 .attempt
                 .as_ref()
                 .map(|id| id.as_str().to_owned()),
+            session: session.map(|session| session.info().id.to_string()),
+            user: session.map(|session| session.user().to_string()),
             rule: rule.map(|rule| rule.to_string()),
             detail: refusal.detail,
             count: 1,
@@ -247,6 +273,11 @@ impl Recorder {
             method: attempt.kind.method().map(method),
             client_address: Some(ClientAddress::Connection(attempt.client.address)),
             attempt_id: attempt.client.attempt.as_ref().map(AttemptId::text),
+            session: attempt.client.session().map(|session| AuditSession {
+                id: Arc::clone(&session.info().id),
+                user: session.user(),
+                command: Arc::clone(&session.info().command),
+            }),
             metadata: Arc::clone(&self.metadata),
             count: 1,
         }
@@ -307,6 +338,7 @@ impl Recorder {
                 method: None,
                 client_address: Some(ClientAddress::from(holder)),
                 attempt_id: None,
+                session: None,
                 metadata: Arc::clone(&self.metadata),
                 count,
             });
@@ -315,6 +347,7 @@ impl Recorder {
             client: Some(holder.to_string()),
             method: None,
             attempt_id: None,
+            session: None,
             timestamp: self.clock.now().unix_timestamp(),
             count,
             ..decided.blocked
@@ -343,7 +376,9 @@ impl Server {
 
     fn scope(&self, source: Source) -> Scope {
         match (self.destination, source) {
-            (DestinationKind::Host, Source::BaselinePolicy | Source::Decider) => Scope::Domain,
+            (DestinationKind::Host, Source::BaselinePolicy | Source::Decider | Source::Session) => {
+                Scope::Domain
+            }
             (DestinationKind::Host, Source::ModeGuard | Source::ProxyState)
             | (DestinationKind::UnixSocket, _) => Scope::NonDomain,
         }
