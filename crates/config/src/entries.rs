@@ -9,7 +9,8 @@ use codex_network_policy::{ConfigLine, ListKind, Pattern};
 
 use crate::catalogue::Key;
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::dialect::{RawSetting, RawSettings};
+use crate::dialect::{RawSetting, RawSettings, nearest};
+use crate::presets::{PRESETS, Preset};
 use crate::read;
 use crate::settings::{Principal, ProfileUsers};
 use crate::text::TextSpan;
@@ -52,6 +53,29 @@ pub(crate) fn pattern(
             None
         }
     }
+}
+
+/// Presets by name.
+pub(crate) fn presets(raw: &RawSettings<'_>, problems: &mut Problems<'_>) -> Vec<&'static Preset> {
+    let Some(setting) = raw.get(Key::PRESETS) else {
+        return Vec::new();
+    };
+    let mut presets = Vec::new();
+    for (name, node) in read::strings(setting, problems) {
+        let Some(preset) = Preset::find(name) else {
+            let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+            let help = match nearest(name, &names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the presets are {}", names.join(", ")),
+            };
+            problems.error(node.at, &format!("unknown preset {}", quoted(name)), &help);
+            continue;
+        };
+        if !presets.contains(&preset) {
+            presets.push(preset);
+        }
+    }
+    presets
 }
 
 /// The path of a unix socket, which must be absolute.
