@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::parts::EngineParts;
-use crate::accept::{Accept, AcceptLog, NoDelay};
+use crate::accept::{Accept, AcceptLog, NoDelay, ServingRuntime};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::blocked::BlockedLog;
 use crate::decider::Decider;
@@ -42,7 +42,7 @@ use crate::{doors, http, socks5};
 pub struct Engine {
     shared: Arc<Shared>,
     /// See [`EngineParts::runtimes`].
-    runtimes: Arc<[Handle]>,
+    runtimes: Arc<[Arc<ServingRuntime>]>,
 }
 
 /// Why settings cannot be put in force.
@@ -189,7 +189,11 @@ impl Engine {
         };
         Ok(Self {
             shared: Arc::new(shared),
-            runtimes: parts.runtimes.into(),
+            runtimes: parts
+                .runtimes
+                .into_iter()
+                .map(ServingRuntime::new)
+                .collect(),
         })
     }
 
@@ -206,11 +210,12 @@ impl Engine {
     pub fn open(&self, door: Door, listener: std::net::TcpListener) -> io::Result<Listening> {
         let admission = &self.shared.admission;
         let bounds = self.bounds(None);
-        let here = [Handle::current()];
+        let here;
         let runtimes = if self.runtimes.is_empty() {
+            here = Arc::from([ServingRuntime::new(Handle::current())]);
             &here
         } else {
-            &*self.runtimes
+            &self.runtimes
         };
         let shared = Arc::clone(&self.shared);
         let name = door.as_str();
@@ -282,7 +287,7 @@ impl Engine {
             Arc::clone(shortages),
         );
         let bounds = self.bounds(Some(limit));
-        let here = [Handle::current()];
+        let here = Arc::from([ServingRuntime::new(Handle::current())]);
         self.listen(name, &listener, &admission, &bounds, &here, serve)
     }
 
@@ -293,7 +298,7 @@ impl Engine {
         listener: &std::net::TcpListener,
         admission: &Arc<Admission>,
         bounds: &BoundsInForce,
-        runtimes: &[Handle],
+        runtimes: &Arc<[Arc<ServingRuntime>]>,
         serve: S,
     ) -> io::Result<Listening>
     where
@@ -307,8 +312,8 @@ impl Engine {
         let (serve, log) = (Arc::new(serve), Arc::<AcceptLog>::default());
         let no_delay = NoDelay::of(listener);
         let mut loops = Vec::with_capacity(runtimes.len());
-        for runtime in runtimes {
-            let _entered = runtime.enter();
+        for runtime in &**runtimes {
+            let _entered = runtime.handle().enter();
             let accept = Accept {
                 listener: TcpListener::from_std(listener.try_clone()?)?,
                 door,
@@ -320,11 +325,14 @@ impl Engine {
                 own: Arc::clone(&own),
                 log: Arc::clone(&log),
                 no_delay,
+                here: Arc::clone(runtime),
+                runtimes: Arc::clone(runtimes),
             };
-            loops.push((runtime, accept));
+            loops.push(accept);
         }
-        for (runtime, accept) in loops {
-            let _entered = runtime.enter();
+        for accept in loops {
+            let runtime = Arc::clone(&accept.here);
+            let _entered = runtime.handle().enter();
             self.shared.drain.spawn(accept.run(Arc::clone(&serve)));
         }
         Ok(Listening {
