@@ -26,7 +26,6 @@ use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
-use crate::rare::rarely;
 
 /// The loop waits this long after a first failure, and twice as long after each further one.
 const MIN_BACK_OFF: Duration = Duration::from_millis(20);
@@ -101,7 +100,7 @@ impl NoDelay {
 
 impl Accept {
     /// Accepts until it is stopped or the drain begins. Serves each admitted connection in a task of
-    /// its own.
+    /// its own. `serve` ends a connection that must give way.
     pub(crate) async fn run<S, F>(self, serve: Arc<S>)
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
@@ -176,12 +175,7 @@ impl Accept {
                 }
             };
             admission.owners().look_up_in_shortage(&connection).await;
-            tokio::select! {
-                // Polled first, since it chooses how the connection ends.
-                biased;
-                () = serve(stream, address, connection.clone()) => {}
-                () = rarely(connection.gives_way()) => {}
-            }
+            serve(stream, address, connection).await;
             drop((slot, own, placed));
         }
     }
@@ -266,7 +260,7 @@ mod tests {
     use crate::http::Shared;
 
     /// The size that the future of a connection's task may have, in bytes.
-    const MAX_TASK_BYTES: usize = 896;
+    const MAX_TASK_BYTES: usize = 320;
 
     fn task_size<F>(
         _: impl FnOnce(&'static Accept, TcpStream, PlacedConnection, Arc<Shared>) -> F,

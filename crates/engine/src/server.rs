@@ -4,6 +4,7 @@ mod parts;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -288,6 +289,12 @@ impl Engine {
         );
         let bounds = self.bounds(Some(limit));
         let here = Arc::from([ServingRuntime::new(Handle::current())]);
+        let serve = move |stream, address, connection: ConnectionHandle| {
+            let served = serve(stream, address, connection.clone());
+            async move {
+                connection.until_it_gives_way(pin!(served)).await;
+            }
+        };
         self.listen(name, &listener, &admission, &bounds, &here, serve)
     }
 
