@@ -10,8 +10,8 @@ use codex_network_policy::{ConfigLine, ListKind, Pattern};
 use crate::catalogue::Key;
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{RawSetting, RawSettings, nearest};
-use crate::presets::{PRESETS, Preset};
 use crate::read;
+use crate::service_presets::{SERVICE_PRESETS, ServicePreset};
 use crate::settings::{Principal, ProfileUsers};
 use crate::text::TextSpan;
 use crate::toml_tree::{TomlNode, TomlTable, TomlValue};
@@ -56,14 +56,17 @@ pub(crate) fn pattern(
 }
 
 /// Presets by name.
-pub(crate) fn presets(raw: &RawSettings<'_>, problems: &mut Problems<'_>) -> Vec<&'static Preset> {
+pub(crate) fn presets(
+    raw: &RawSettings<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<&'static ServicePreset> {
     let Some(setting) = raw.get(Key::PRESETS) else {
         return Vec::new();
     };
     let mut presets = Vec::new();
     for (name, node) in read::strings(setting, problems) {
-        let Some(preset) = Preset::find(name) else {
-            let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        let Some(preset) = ServicePreset::find(name) else {
+            let names: Vec<&str> = SERVICE_PRESETS.iter().map(|preset| preset.name).collect();
             let help = match nearest(name, &names) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the presets are {}", names.join(", ")),

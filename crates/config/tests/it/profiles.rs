@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use codex_network_config::{Loaded, PRESETS, Principal, ProfileUsers, Sources, load};
+use codex_network_config::{Loaded, Principal, ProfileUsers, SERVICE_PRESETS, Sources, load};
 use codex_network_policy::{DomainSet, Mode, Policy};
 
 fn sources(text: &str) -> Sources {
@@ -349,8 +349,10 @@ fn j16_a_preset_is_an_allow_list_and_names_itself() {
         let text = format!("{table}presets = [\"github\", \"github\"]\n{rules}");
         let settings = loaded(&text).settings;
         let (allowed, denied) = lists(&settings.policy);
-        let github = PRESETS.iter().find(|preset| preset.name == "github");
-        let github = github.expect("a preset").hosts.iter();
+        let github = SERVICE_PRESETS
+            .iter()
+            .find(|preset| preset.name == "github");
+        let github = github.expect("a preset").patterns.iter();
         let expected: Vec<_> = github
             .map(|host| format!("{host} (preset github)"))
             .collect();

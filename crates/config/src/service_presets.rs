@@ -10,36 +10,36 @@ use codex_network_policy::{ConfigLine, ListKind, Pattern};
 
 /// A ready allow list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Preset {
+pub struct ServicePreset {
     /// The name in configurations and on command lines.
     pub name: &'static str,
     /// What it lets a program do, in a few words.
     pub about: &'static str,
     /// Its patterns (SPEC P2), each in its canonical text.
-    pub hosts: &'static [&'static str],
+    pub patterns: &'static [&'static str],
 }
 
 /// All presets, sorted by name.
-pub const PRESETS: &[Preset] = &[
-    Preset {
+pub const SERVICE_PRESETS: &[ServicePreset] = &[
+    ServicePreset {
         name: "anthropic",
         about: "the Claude API, and signing in to it",
-        hosts: &[
+        patterns: &[
             "api.anthropic.com",
             "claude.ai",
             "console.anthropic.com",
             "platform.claude.com",
         ],
     },
-    Preset {
+    ServicePreset {
         name: "bitbucket",
         about: "repositories on bitbucket.org and their API",
-        hosts: &["altssh.bitbucket.org", "api.bitbucket.org", "bitbucket.org"],
+        patterns: &["altssh.bitbucket.org", "api.bitbucket.org", "bitbucket.org"],
     },
-    Preset {
+    ServicePreset {
         name: "docker-hub",
         about: "pulling and pushing images of Docker Hub",
-        hosts: &[
+        patterns: &[
             "auth.docker.io",
             "docker-images-prod.6aa30f8b08e16409b46e0173d6de2f56.r2.cloudflarestorage.com",
             "hub.docker.com",
@@ -49,15 +49,15 @@ pub const PRESETS: &[Preset] = &[
             "registry-1.docker.io",
         ],
     },
-    Preset {
+    ServicePreset {
         name: "gemini",
         about: "the Gemini API",
-        hosts: &["generativelanguage.googleapis.com"],
+        patterns: &["generativelanguage.googleapis.com"],
     },
-    Preset {
+    ServicePreset {
         name: "github",
         about: "repositories on github.com, releases, large files and the API",
-        hosts: &[
+        patterns: &[
             "api.github.com",
             "codeload.github.com",
             "gist.github.com",
@@ -71,27 +71,27 @@ pub const PRESETS: &[Preset] = &[
             "uploads.github.com",
         ],
     },
-    Preset {
+    ServicePreset {
         name: "gitlab",
         about: "repositories on gitlab.com and their API",
-        hosts: &["altssh.gitlab.com", "gitlab.com"],
+        patterns: &["altssh.gitlab.com", "gitlab.com"],
     },
-    Preset {
+    ServicePreset {
         name: "huggingface",
         about: "models and data sets of the Hugging Face Hub",
-        hosts: &["*.hf.co", "**.huggingface.co"],
+        patterns: &["*.hf.co", "**.huggingface.co"],
     },
-    Preset {
+    ServicePreset {
         name: "openai",
         about: "the OpenAI API, Codex, and signing in to them",
-        hosts: &["api.openai.com", "auth.openai.com", "chatgpt.com"],
+        patterns: &["api.openai.com", "auth.openai.com", "chatgpt.com"],
     },
 ];
 
-impl Preset {
+impl ServicePreset {
     /// The preset of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
-        PRESETS.iter().find(|preset| preset.name == name)
+        SERVICE_PRESETS.iter().find(|preset| preset.name == name)
     }
 
     /// The preset as rules whose origin is `preset NAME`.
@@ -102,7 +102,7 @@ impl Preset {
         };
         // The tests parse all of them.
         let patterns = self
-            .hosts
+            .patterns
             .iter()
             .filter_map(|host| Pattern::parse(host, ListKind::Allow).ok());
         patterns.map(move |pattern| (pattern, Some(origin.clone())))
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn j16_presets_have_unique_names_in_order_that_fit_command_lines() {
-        let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
+        let names: Vec<_> = SERVICE_PRESETS.iter().map(|preset| preset.name).collect();
         assert!(names.is_sorted_by(|one, other| one < other), "{names:?}");
         for name in names {
             let fits =
@@ -126,9 +126,9 @@ mod tests {
 
     #[test]
     fn j16_each_host_of_a_preset_is_a_canonical_pattern_of_a_public_name() {
-        for preset in PRESETS {
-            assert!(!preset.hosts.is_empty() && !preset.about.is_empty());
-            for host in preset.hosts {
+        for preset in SERVICE_PRESETS {
+            assert!(!preset.patterns.is_empty() && !preset.about.is_empty());
+            for host in preset.patterns {
                 // A managed list takes no `*` alone.
                 let pattern = Pattern::parse(host, ListKind::ManagedAllow)
                     .unwrap_or_else(|error| panic!("{host}: {error}"));
@@ -140,7 +140,7 @@ mod tests {
             }
             assert_eq!(
                 preset.rules().count(),
-                preset.hosts.len(),
+                preset.patterns.len(),
                 "{}",
                 preset.name
             );
@@ -149,11 +149,11 @@ mod tests {
 
     #[test]
     fn j16_the_hosts_of_a_preset_are_sorted_and_none_covers_another() {
-        for preset in PRESETS {
+        for preset in SERVICE_PRESETS {
             let name = |host: &str| host.trim_start_matches(['*', '.']).to_owned();
-            let names: Vec<_> = preset.hosts.iter().map(|host| name(host)).collect();
+            let names: Vec<_> = preset.patterns.iter().map(|host| name(host)).collect();
             assert!(names.is_sorted_by(|one, other| one < other), "{names:?}");
-            for wildcard in preset.hosts.iter().filter(|host| host.starts_with('*')) {
+            for wildcard in preset.patterns.iter().filter(|host| host.starts_with('*')) {
                 let below = format!(".{}", name(wildcard));
                 let covered = names.iter().find(|name| name.ends_with(&below));
                 assert_eq!(covered, None, "{wildcard} covers it");
