@@ -30,6 +30,8 @@ pub enum Need {
     Ipv6,
     /// Root may make a network for one program alone: not in a container.
     Network,
+    /// This user may make user namespaces, and a network in them: not in a container or a chroot.
+    UserNamespaces,
     /// The package is not installed: the worker's own account is missing.
     NoServiceAccount,
     /// This process may open that many descriptors for one test.
@@ -45,6 +47,9 @@ impl fmt::Display for Need {
             Self::Ipv6 => formatter.write_str("needs ::1 on the loopback interface"),
             Self::Network => formatter
                 .write_str("needs a root that may make a network (`unshare --net ip link`)"),
+            Self::UserNamespaces => formatter.write_str(
+                "needs user namespaces (`unshare --user --net --pid --fork --mount-proc`)",
+            ),
             Self::NoServiceAccount => {
                 formatter.write_str("needs a machine without the user codex-network-proxy")
             }
@@ -74,6 +79,17 @@ fn missing(need: Need) -> Option<Need> {
     static MOUNTS: LazyLock<bool> = LazyLock::new(|| may_run(&["--mount", "true"]));
     static NETWORK: LazyLock<bool> = LazyLock::new(|| may_run(&["--net", "ip", "link"]));
     static PTRACE: LazyLock<bool> = LazyLock::new(|| has_capability(CAP_SYS_PTRACE));
+    static NAMESPACES: LazyLock<bool> = LazyLock::new(|| {
+        let all = [
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+        ];
+        may_run(&[&all[..], &["true"]].concat())
+    });
     static IPV6: LazyLock<bool> =
         LazyLock::new(|| TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok());
     let is_there = match need {
@@ -83,6 +99,7 @@ fn missing(need: Need) -> Option<Need> {
         Need::Network => *NETWORK,
         Need::Ptrace => *PTRACE,
         Need::Ipv6 => *IPV6,
+        Need::UserNamespaces => *NAMESPACES,
         Need::NoServiceAccount => matches!(User::from_name("codex-network-proxy"), Ok(None)),
         Need::Descriptors(count) => count <= crate::descriptors::limit(),
     };
@@ -146,6 +163,7 @@ mod tests {
             Need::Network,
             Need::Ptrace,
             Need::Ipv6,
+            Need::UserNamespaces,
         ]
         .map(|need| need.to_string());
         let may = settings.lines().filter_map(|line| line.split_once("may='"));
