@@ -232,8 +232,16 @@ static int take_descriptor(void) {
 /* Process 1 lives on. */
 static int kill_init(void) {
   for (int signal = 1; signal < 65; signal++) kill(1, signal);
+  errno = 0;
+  kill(1, 0);
+  int is_gone = errno == ESRCH;
   errno = EALREADY;
-  return kill(1, 0) != 0;
+  return is_gone;
+}
+/* Process groups are shared with programs outside. */
+static int signal_group(void) {
+  signal(SIGUSR2, SIG_IGN);
+  return kill(0, SIGUSR2) == 0;
 }
 
 static int do_mount(void) { return mount("none", "/tmp", "tmpfs", 0, NULL) == 0; }
@@ -385,6 +393,7 @@ static const struct {
     {"write", write_file},
     {"take-descriptor", take_descriptor},
     {"kill-init", kill_init},
+    {"signal-group", signal_group},
     {"mount", do_mount},
     {"umount", do_umount},
     {"chroot", do_chroot},

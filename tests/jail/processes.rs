@@ -1,6 +1,9 @@
 //! Processes outside the jail, and process 1 inside.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
+
+use e2e::machine::{Need, has};
 
 use crate::fixture::{attempts, harness, users};
 
@@ -22,6 +25,30 @@ fn j14_processes_outside_are_out_of_reach() {
             .is_refused("No such file or directory");
         target.kill().expect("our own child");
         target.wait().expect("our own child");
+    }
+}
+
+/// The command is in the process group of its caller. From Linux 6.12 on, its signals stay in the jail.
+#[test]
+fn j14_a_signal_to_the_process_group_stays_in_the_jail() {
+    if !has(Need::SignalScope) {
+        return;
+    }
+    for user in users() {
+        let in_a_group = |program: &[&str]| {
+            let script = "trap 'echo got' USR2; \"$@\"; echo end";
+            let mut command = user.command("bash");
+            command.args(["-c", script, "bash"]).args(program);
+            let output = command.process_group(0).output().expect("bash");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let attempts = attempts();
+        let outside = in_a_group(&[&attempts, "signal-group"]);
+        assert_eq!(outside, "through: signal-group\ngot\nend\n");
+        let harness = harness();
+        let harness = harness.to_str().expect("a plain path");
+        let inside = in_a_group(&[harness, "--", &attempts, "signal-group"]);
+        assert_eq!(inside, "through: signal-group\nend\n");
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Need {
     Network,
     /// This user may make user namespaces, and a network in them: not in a container or a chroot.
     UserNamespaces,
+    /// Linux 6.12 or newer.
+    SignalScope,
     /// The package is not installed: the worker's own account is missing.
     NoServiceAccount,
     /// This process may open that many descriptors for one test.
@@ -50,6 +52,9 @@ impl fmt::Display for Need {
             Self::UserNamespaces => formatter.write_str(
                 "needs user namespaces (`unshare --user --net --pid --fork --mount-proc`)",
             ),
+            Self::SignalScope => {
+                formatter.write_str("needs Linux 6.12, for Landlock's scope of signals")
+            }
             Self::NoServiceAccount => {
                 formatter.write_str("needs a machine without the user codex-network-proxy")
             }
@@ -100,6 +105,7 @@ fn missing(need: Need) -> Option<Need> {
         Need::Ptrace => *PTRACE,
         Need::Ipv6 => *IPV6,
         Need::UserNamespaces => *NAMESPACES,
+        Need::SignalScope => has_signal_scope(),
         Need::NoServiceAccount => matches!(User::from_name("codex-network-proxy"), Ok(None)),
         Need::Descriptors(count) => count <= crate::descriptors::limit(),
     };
@@ -124,6 +130,16 @@ fn has_capability(number: u32) -> bool {
         .find_map(|line| line.strip_prefix("CapEff:\t"))
         .and_then(|set| u64::from_str_radix(set, 16).ok());
     effective.is_some_and(|set| set >> number & 1 == 1)
+}
+
+/// Whether the kernel is new enough.
+fn has_signal_scope() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 12)
 }
 
 /// Writes the line past the test runner, which hides the output of passing tests.
