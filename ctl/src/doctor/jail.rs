@@ -33,14 +33,14 @@ fn judge(made: Result<(crate::jail::Ended, Option<String>), crate::jail::JailErr
 
     match made {
         Ok((Ended::Exited(0), None)) => {
-            Finding::ok("`proxyctl run` can make a jail, with a transparent door")
+            Finding::ok("proxyctl run can make a jail, with a transparent door")
         }
         Ok((Ended::Exited(0), Some(reason))) => Finding::note(format!(
-            "`proxyctl run` can make a jail, but programs that ignore proxy variables reach nothing in it: {reason}"
+            "programs that ignore proxy variables reach nothing in a jail: {reason}"
         ))
         .advise("install nft (package nftables)"),
         Ok((ended, _)) => Finding::note(format!(
-            "`true` ended with {} in a jail",
+            "the program true ended with {} in a jail",
             ended.exit_code()
         )),
         Err(error) => {
@@ -48,7 +48,8 @@ fn judge(made: Result<(crate::jail::Ended, Option<String>), crate::jail::JailErr
                 "use `proxyctl run --isolation env`, which confines nothing".to_owned()
             });
             // The proxy itself works without.
-            Finding::note(format!("`proxyctl run` cannot make a jail: {}", error.cause)).advise(remedy)
+            Finding::note(format!("proxyctl run cannot make a jail: {}", error.cause))
+                .advise(remedy)
         }
     }
 }
