@@ -92,6 +92,23 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: CaCommand,
     },
+    /// Write the variables that make programs use the running proxy, for a shell to evaluate:
+    /// eval "$(proxyctl env)". They confine nothing: `proxyctl run` does.
+    Env {
+        /// The shell whose syntax to write. Without it, that of the login shell.
+        #[arg(long, value_name = "SHELL")]
+        shell: Option<ShellName>,
+        /// Write what removes the variables. Needs no running proxy.
+        #[arg(long)]
+        unset: bool,
+    },
+    /// Show the allow lists that `run --preset` takes by name, or what one of them stands for on this
+    /// machine. For a package manager, its own configuration is asked. Needs no running proxy.
+    Presets {
+        /// The preset to show.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
 }
 
 /// The command for the CA.
@@ -146,6 +163,18 @@ pub(crate) enum Check {
     Settings,
     /// Whether proxyctl and the proxy have the same version.
     Version,
+}
+
+/// A shell's name, or a form for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShellName {
+    /// bash, and any other shell with the syntax of sh.
+    Bash,
+    Zsh,
+    Fish,
+    Powershell,
+    /// An object with the names and values.
+    Json,
 }
 
 /// A mode's name.

@@ -3,9 +3,11 @@
 mod blocked;
 mod ca;
 mod config;
+mod env;
 mod explain;
 mod mode;
 mod patterns;
+mod presets;
 mod reload;
 mod status;
 
@@ -29,6 +31,8 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             command: CaCommand::Install,
         } => ca::need_root("install")?,
         Command::Doctor { checks } => return doctor::run(args.socket, output, checks),
+        Command::Env { shell, unset: true } => return env::unset(output, shell),
+        Command::Presets { name } => return presets::run(output, name.as_deref()),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,7 +70,9 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 explain::run(&client, output, query).await
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
-            Command::Doctor { .. } => Ok(()),
+            Command::Env { shell, .. } => env::set(&client, output, shell).await,
+            // These need no proxy.
+            Command::Doctor { .. } | Command::Presets { .. } => Ok(()),
         }
     })
 }

@@ -8,6 +8,7 @@
 //! - `listener`: names the owner of the socket's listener.
 //! - `commands`: one module per command.
 //! - `doctor`: one module per check.
+//! - `presets`: the allow lists of `run --preset`.
 //! - `name_servers`, `capabilities`: facts in words, for `status` and `doctor`.
 //! - `trust_store`: the system's list of trusted certificates, for `ca` and `doctor`.
 //! - `system_tool`: runs tools of the system.
@@ -23,6 +24,7 @@ mod find;
 mod listener;
 mod name_servers;
 mod output;
+mod presets;
 mod system_tool;
 mod trust_store;
 

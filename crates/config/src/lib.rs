@@ -31,6 +31,7 @@ mod action;
 mod captured;
 mod catalogue;
 mod certificate_variables;
+mod child_variables;
 mod config_lines;
 mod constraints;
 mod diagnostic;
@@ -48,6 +49,7 @@ mod mitm;
 mod read;
 mod resolv_conf;
 mod secret;
+mod service_presets;
 mod settings;
 mod sources;
 mod state;
@@ -60,6 +62,7 @@ pub use action::{Action, Actions, Injection};
 pub use captured::NotCaptured;
 pub use catalogue::{InForce, KeyDocumentation, KeyTable, documentation, effective, keys};
 pub use certificate_variables::CERTIFICATE_VARIABLES;
+pub use child_variables::ChildVariables;
 pub use codex_network_policy::HeaderNameText;
 pub use config_lines::ConfigLines;
 use diagnostic::Problems;
@@ -69,6 +72,7 @@ pub use managed::{Managed, Pin, Widening};
 pub use resolv_conf::ResolvConf;
 use secret::SecretReader;
 pub use secret::{Secret, SecretSource, Secrets, below};
+pub use service_presets::{SERVICE_PRESETS, ServicePreset};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
     Mitm, Principal, Reach, Resolver, Sandbox, Settings, UnixSockets, pipe_descriptors,
