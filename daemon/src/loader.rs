@@ -257,7 +257,7 @@ fn for_worker(
     captured: &Sources,
     mut warnings: Vec<String>,
 ) -> Vec<u8> {
-    let (admitted, unknown) = PermittedCallers::resolve(&settings.daemon.control, &SystemDirectory);
+    let (admitted, unknown) = PermittedCallers::resolve(&settings.daemon, &SystemDirectory);
     warnings.extend(unknown);
     let is_used = settings.allow_upstream_proxy;
     let proxy_variable = |name: &str| environment.get(name).filter(|_| is_used);
@@ -324,7 +324,8 @@ fn control(control: &Control, environment: &Environment) -> Option<ControlPlace>
 }
 
 fn callers(control: &Control) -> SocketAccess {
-    let mut named = control.administrators.iter().chain(&control.observers);
+    let lists = [&control.administrators, &control.observers, &control.users];
+    let mut named = lists.into_iter().flatten();
     let Some(first) = named.next() else {
         return SocketAccess::Owner;
     };

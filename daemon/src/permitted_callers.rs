@@ -1,4 +1,5 @@
-//! `[daemon.control] administrators` and `observers`: from names to ids (SPEC K3).
+//! The users and groups of `[daemon.control]` and `[daemon.sessions] profiles`: from names to ids (SPEC
+//! K3, J2, J4).
 //!
 //! The loader looks names up once, when it loads the configuration: the worker, which serves the
 //! callers, cannot read the user database and must not wait for it. The worker gets ids. A group
@@ -6,9 +7,9 @@
 //! the next reload. A caller is in a group if the user database says so, or if the kernel does: a
 //! session may have groups that no database lists.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use codex_network_config::{Control, Principal};
+use codex_network_config::{Daemon, Principal, ProfileUsers};
 use codex_network_control::Access;
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -20,6 +21,17 @@ pub(crate) struct PermittedCallers {
     owner: u32,
     administrators: Ids,
     observers: Ids,
+    /// Those who may open sessions.
+    users: Ids,
+    /// Who may choose which profile for a session; `None` if everyone may choose every profile.
+    profiles: Option<BTreeMap<String, ProfileIds>>,
+}
+
+/// Who may choose a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ProfileIds {
+    Everyone,
+    Only(Ids),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,27 +71,54 @@ impl Directory for SystemDirectory {
 
 impl PermittedCallers {
     /// Looks the names up. Also returns a sentence for each name that no account or group has.
-    pub(crate) fn resolve(control: &Control, directory: &impl Directory) -> (Self, Vec<String>) {
+    pub(crate) fn resolve(daemon: &Daemon, directory: &impl Directory) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
+        let control = &daemon.control;
+        let mut of = |key: &str, principals: &[Principal]| {
+            Ids::of(key, principals, directory, &mut problems)
+        };
         let admitted = Self {
             owner: Uid::effective().as_raw(),
-            administrators: Ids::of(
-                "administrators",
-                &control.administrators,
-                directory,
-                &mut problems,
-            ),
-            observers: Ids::of("observers", &control.observers, directory, &mut problems),
+            administrators: of("[daemon.control] administrators", &control.administrators),
+            observers: of("[daemon.control] observers", &control.observers),
+            users: of("[daemon.control] users", &control.users),
+            profiles: daemon.sessions.profiles.as_ref().map(|profiles| {
+                let ids = profiles.iter().map(|(name, users)| {
+                    let key = format!("[daemon.sessions] profiles.{name:?}");
+                    let ids = match users {
+                        ProfileUsers::Everyone => ProfileIds::Everyone,
+                        ProfileUsers::Only(users) => ProfileIds::Only(of(&key, users)),
+                    };
+                    (name.clone(), ids)
+                });
+                ids.collect()
+            }),
         };
         (admitted, problems)
     }
 
-    /// The ids as bytes for the worker: four lists of numbers, each after its length.
+    /// The ids as bytes for the worker: lists of numbers, each after its length, then the profiles.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.owner.to_le_bytes().to_vec();
-        for ids in self.lists() {
-            bytes.extend_from_slice(&(ids.len() as u64).to_le_bytes());
-            bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        for ids in [&self.administrators, &self.observers, &self.users] {
+            ids.put(&mut bytes);
+        }
+        let Some(profiles) = &self.profiles else {
+            bytes.push(UNRESTRICTED);
+            return bytes;
+        };
+        bytes.push(RESTRICTED);
+        put_length(&mut bytes, profiles.len());
+        for (name, ids) in profiles {
+            put_length(&mut bytes, name.len());
+            bytes.extend_from_slice(name.as_bytes());
+            match ids {
+                ProfileIds::Everyone => bytes.push(UNRESTRICTED),
+                ProfileIds::Only(ids) => {
+                    bytes.push(RESTRICTED);
+                    ids.put(&mut bytes);
+                }
+            }
         }
         bytes
     }
@@ -89,57 +128,108 @@ impl PermittedCallers {
         let (owner, rest) = bytes.split_first_chunk()?;
         let owner = u32::from_le_bytes(*owner);
         bytes = rest;
-        let mut list = || -> Option<HashSet<u32>> {
-            let (length, rest) = bytes.split_first_chunk()?;
-            let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-            let (ids, rest) = rest.split_at_checked(length.checked_mul(4)?)?;
-            bytes = rest;
-            let ids = ids.chunks_exact(4).filter_map(|id| id.try_into().ok());
-            Some(ids.map(u32::from_le_bytes).collect())
+        let permitted = Self {
+            owner,
+            administrators: Ids::take(&mut bytes)?,
+            observers: Ids::take(&mut bytes)?,
+            users: Ids::take(&mut bytes)?,
+            profiles: take_profiles(&mut bytes)?,
         };
-        let administrators = Ids {
-            users: list()?,
-            groups: list()?,
-        };
-        let observers = Ids {
-            users: list()?,
-            groups: list()?,
-        };
-        Some((
-            Self {
-                owner,
-                administrators,
-                observers,
-            },
-            bytes,
-        ))
-    }
-
-    fn lists(&self) -> [&HashSet<u32>; 4] {
-        let Self {
-            administrators,
-            observers,
-            ..
-        } = self;
-        [
-            &administrators.users,
-            &administrators.groups,
-            &observers.users,
-            &observers.groups,
-        ]
+        Some((permitted, bytes))
     }
 
     /// The access of a caller with these groups; `None` for strangers. Root and the user that runs the
     /// service administer.
     pub(crate) fn access(&self, user: Uid, groups: &[Gid]) -> Option<Access> {
-        if user.is_root() || user.as_raw() == self.owner || self.administrators.hold(user, groups) {
+        if self.administers(user, groups) {
             Some(Access::Administer)
         } else if self.observers.hold(user, groups) {
             Some(Access::Observe)
+        } else if self.users.hold(user, groups) {
+            Some(Access::Use)
         } else {
             None
         }
     }
+
+    /// Whether the caller may open sessions (SPEC J2). An observer may only if it is a user too.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the service of sessions calls it")
+    )]
+    pub(crate) fn may_open_sessions(&self, user: Uid, groups: &[Gid]) -> bool {
+        self.administers(user, groups) || self.users.hold(user, groups)
+    }
+
+    /// Whether a caller who may open sessions may choose this permission profile (SPEC J4).
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the service of sessions calls it")
+    )]
+    pub(crate) fn may_choose(&self, profile: &str, user: Uid, groups: &[Gid]) -> bool {
+        let Some(profiles) = &self.profiles else {
+            return true;
+        };
+        let is_listed = match profiles.get(profile) {
+            Some(ProfileIds::Everyone) => true,
+            Some(ProfileIds::Only(ids)) => ids.hold(user, groups),
+            None => false,
+        };
+        is_listed || self.administers(user, groups)
+    }
+
+    fn administers(&self, user: Uid, groups: &[Gid]) -> bool {
+        user.is_root() || user.as_raw() == self.owner || self.administrators.hold(user, groups)
+    }
+}
+
+/// In the bytes for the worker: everyone, or a list follows.
+const UNRESTRICTED: u8 = 0;
+const RESTRICTED: u8 = 1;
+
+fn put_length(bytes: &mut Vec<u8>, length: usize) {
+    bytes.extend_from_slice(&(length as u64).to_le_bytes());
+}
+
+fn take_length(bytes: &mut &[u8]) -> Option<usize> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    usize::try_from(u64::from_le_bytes(*length)).ok()
+}
+
+/// Whether a list follows.
+fn take_restricted(bytes: &mut &[u8]) -> Option<bool> {
+    let (kind, rest) = bytes.split_first()?;
+    *bytes = rest;
+    match *kind {
+        UNRESTRICTED => Some(false),
+        RESTRICTED => Some(true),
+        _ => None,
+    }
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is for malformed bytes, the inner one is the value"
+)]
+fn take_profiles(bytes: &mut &[u8]) -> Option<Option<BTreeMap<String, ProfileIds>>> {
+    if !take_restricted(bytes)? {
+        return Some(None);
+    }
+    let mut profiles = BTreeMap::new();
+    for _ in 0..take_length(bytes)? {
+        let length = take_length(bytes)?;
+        let (name, rest) = bytes.split_at_checked(length)?;
+        let name = std::str::from_utf8(name).ok()?.to_owned();
+        *bytes = rest;
+        let ids = if take_restricted(bytes)? {
+            ProfileIds::Only(Ids::take(bytes)?)
+        } else {
+            ProfileIds::Everyone
+        };
+        profiles.insert(name, ids);
+    }
+    Some(Some(profiles))
 }
 
 impl Ids {
@@ -161,7 +251,7 @@ impl Ids {
                 Err(error) => format!("it cannot be looked up: {error}"),
             };
             problems.push(format!(
-                "[daemon.control] {key} has {written:?}, which permits no caller: {why}"
+                "{key} has {written:?}, which permits no caller: {why}"
             ));
         }
         ids
@@ -182,6 +272,29 @@ impl Ids {
         Ok(true)
     }
 
+    /// The ids as bytes: two lists of numbers, each after its length.
+    fn put(&self, bytes: &mut Vec<u8>) {
+        for ids in [&self.users, &self.groups] {
+            put_length(bytes, ids.len());
+            bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        }
+    }
+
+    /// Reads the output of [`put`](Self::put) from the front.
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let mut list = || -> Option<HashSet<u32>> {
+            let length = take_length(bytes)?;
+            let (ids, rest) = bytes.split_at_checked(length.checked_mul(4)?)?;
+            *bytes = rest;
+            let ids = ids.chunks_exact(4).filter_map(|id| id.try_into().ok());
+            Some(ids.map(u32::from_le_bytes).collect())
+        };
+        Some(Self {
+            users: list()?,
+            groups: list()?,
+        })
+    }
+
     fn hold(&self, user: Uid, groups: &[Gid]) -> bool {
         let is_held = |group: &Gid| self.groups.contains(&group.as_raw());
         self.users.contains(&user.as_raw()) || groups.iter().any(is_held)
@@ -195,7 +308,7 @@ mod tests {
     /// The user that runs the service.
     const OWNER: u32 = 900;
 
-    /// `alice` 1000, `bob` 1001; `staff` 50 with `bob` in it.
+    /// `alice` 1000, `bob` 1001, `carol` 1002; `staff` 50 with `bob` in it.
     struct Village;
 
     impl Directory for Village {
@@ -203,6 +316,7 @@ mod tests {
             match name {
                 "alice" => Ok(Some(1000)),
                 "bob" => Ok(Some(1001)),
+                "carol" => Ok(Some(1002)),
                 "unreachable" => Err(nix::Error::EIO),
                 _ => Ok(None),
             }
@@ -217,12 +331,14 @@ mod tests {
         administrators: &[Principal],
         observers: &[Principal],
     ) -> (PermittedCallers, Vec<String>) {
-        let control = Control {
-            socket: None,
-            administrators: administrators.to_vec(),
-            observers: observers.to_vec(),
-        };
-        let (admitted, problems) = PermittedCallers::resolve(&control, &Village);
+        let mut daemon = Daemon::default();
+        daemon.control.administrators = administrators.to_vec();
+        daemon.control.observers = observers.to_vec();
+        resolved(&daemon)
+    }
+
+    fn resolved(daemon: &Daemon) -> (PermittedCallers, Vec<String>) {
+        let (admitted, problems) = PermittedCallers::resolve(daemon, &Village);
         // The user who runs the tests may have any id, even one of those below.
         let admitted = PermittedCallers {
             owner: OWNER,
@@ -261,6 +377,76 @@ mod tests {
         let staff = Principal::Group("staff".to_owned());
         let (admitted, _) = admitted(&[bob], &[staff]);
         assert_eq!(access(&admitted, 1001, 1001), Some(Access::Administer));
+    }
+
+    /// `bob` and the group `staff` may open sessions, and profiles have users.
+    fn with_profiles() -> PermittedCallers {
+        let mut daemon = Daemon::default();
+        let alice = Principal::User("alice".to_owned());
+        daemon.control.administrators = vec![alice.clone()];
+        daemon.control.observers = vec![Principal::User("carol".to_owned())];
+        daemon.control.users = vec![Principal::Group("staff".to_owned())];
+        let only = |user| ProfileUsers::Only(vec![user]);
+        let profiles = [
+            ("open", ProfileUsers::Everyone),
+            ("staff", only(Principal::Group("staff".to_owned()))),
+            ("alice", only(alice)),
+            ("empty", ProfileUsers::Only(Vec::new())),
+        ];
+        let profiles = profiles.map(|(name, users)| (name.to_owned(), users));
+        daemon.sessions.profiles = Some(profiles.into());
+        let (admitted, problems) = resolved(&daemon);
+        assert_eq!(problems, [""; 0]);
+        admitted
+    }
+
+    #[test]
+    fn j2_users_open_sessions_and_observers_do_not() {
+        let admitted = with_profiles();
+        assert_eq!(access(&admitted, 1001, 1001), Some(Access::Use));
+        assert_eq!(access(&admitted, 2000, 50), Some(Access::Use));
+        for (user, expected) in [
+            (0, true),
+            (OWNER, true),
+            (1000, true),
+            (1001, true),
+            (1002, false),
+            (2000, false),
+        ] {
+            let may = admitted.may_open_sessions(Uid::from_raw(user), &[]);
+            assert_eq!(may, expected, "{user}");
+        }
+    }
+
+    #[test]
+    fn j4_a_profile_is_for_those_that_the_table_names_and_for_administrators() {
+        let admitted = with_profiles();
+        for (profile, user, expected) in [
+            ("open", 1001, true),
+            ("staff", 1001, true),
+            ("alice", 1001, false),
+            ("empty", 1001, false),
+            ("not in the table", 1001, false),
+            ("empty", 1000, true),
+            ("not in the table", 1000, true),
+            ("not in the table", 0, true),
+        ] {
+            let may = admitted.may_choose(profile, Uid::from_raw(user), &[]);
+            assert_eq!(may, expected, "{profile} {user}");
+        }
+        let unrestricted = PermittedCallers::default();
+        assert!(unrestricted.may_choose("any", Uid::from_raw(1001), &[]));
+    }
+
+    #[test]
+    fn j4_the_worker_reads_what_the_loader_wrote_and_nothing_that_is_cut() {
+        let admitted = with_profiles();
+        let bytes = admitted.to_bytes();
+        let read = PermittedCallers::from_bytes(&bytes);
+        assert_eq!(read, Some((admitted, &[][..])));
+        for end in 0..bytes.len() {
+            assert_eq!(PermittedCallers::from_bytes(&bytes[..end]), None, "{end}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Key {
     pub(crate) const ACTIONS: Self = Self("mitm.actions");
     pub(crate) const SANDBOX: Self = Self("daemon.sandbox");
     pub(crate) const NAMESERVERS: Self = Self("daemon.resolver.nameservers");
+    pub(crate) const SESSION_PROFILES: Self = Self("daemon.sessions.profiles");
     pub(crate) const HOSTS_FILE: Self = Self("daemon.resolver.hosts_file");
 }
 

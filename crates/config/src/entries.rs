@@ -1,6 +1,7 @@
 //! The elements of lists, each with a meaning: patterns, socket paths, users, name servers. An
 //! invalid element is reported and left out.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -10,8 +11,9 @@ use crate::catalogue::Key;
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{RawSetting, RawSettings};
 use crate::read;
-use crate::settings::Principal;
+use crate::settings::{Principal, ProfileUsers};
 use crate::text::TextSpan;
+use crate::toml_tree::{TomlNode, TomlTable, TomlValue};
 
 /// The source of a compiled list: patterns with their places.
 pub(crate) type Rules = Vec<(Pattern, Option<ConfigLine>)>;
@@ -69,6 +71,28 @@ pub(crate) fn socket_path(
     );
     problems.error(at, &message, "");
     None
+}
+
+/// Who may choose each profile: `*`, or user names and group names with an `@` in front.
+pub(crate) fn profile_users(
+    setting: RawSetting<'_>,
+    problems: &mut Problems<'_>,
+) -> BTreeMap<String, ProfileUsers> {
+    let table = read::table(setting, problems);
+    let entries = table.into_iter().flat_map(TomlTable::in_order);
+    let users = entries.map(|entry| {
+        let setting = RawSetting::of(entry);
+        let users = match &setting.node.value {
+            TomlValue::Array(items) if items.iter().any(is_everyone) => ProfileUsers::Everyone,
+            _ => ProfileUsers::Only(principals(setting, problems)),
+        };
+        (entry.name.to_string(), users)
+    });
+    users.collect()
+}
+
+fn is_everyone(item: &TomlNode<'_>) -> bool {
+    matches!(&item.value, TomlValue::String(text) if text == "*")
 }
 
 /// User names, and group names with an `@` in front.

@@ -9,7 +9,7 @@ use crate::catalogue::{Draft, Key};
 use crate::constraints::Requirements;
 use crate::diagnostic::{Diagnostic, Problems, quoted};
 use crate::dialect::{self, RawSettings};
-use crate::entries::{Rules, pattern, patterns, socket_path};
+use crate::entries::{Rules, pattern, patterns, profile_users, socket_path};
 use crate::listen::ListenSwitches;
 use crate::read::{self, EntryPermission};
 use crate::secret::SecretReader;
@@ -43,6 +43,8 @@ pub(crate) fn interpret(
     daemon.sandbox = requirements.sandbox(&raw, problems);
     daemon.resolver.nameservers = requirements.nameservers(&raw, problems);
     daemon.resolver.hosts_file = requirements.hosts_file(&raw, problems);
+    let users = raw.get(Key::SESSION_PROFILES);
+    daemon.sessions.profiles = users.map(|setting| profile_users(setting, problems));
     mitm::interpret(&raw, &mut settings.mitm, secrets, problems);
     let hooked = settings.mitm.hooks.iter();
     let spec = PolicySpec {

@@ -75,7 +75,8 @@ pub use secret::{Secret, SecretSource, Secrets, below};
 pub use service_presets::{SERVICE_PRESETS, ServicePreset};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
-    Mitm, Principal, Reach, Resolver, Sandbox, Settings, UnixSockets, pipe_descriptors,
+    Mitm, Principal, Profile, ProfileUsers, Reach, Resolver, Sandbox, Sessions, Settings,
+    UnixSockets, pipe_descriptors,
 };
 pub use sources::Sources;
 pub use state::user_state_directory;

@@ -7,6 +7,7 @@
 
 mod daemon;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
 pub use daemon::{
     Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
-    Resolver, Sandbox, pipe_descriptors,
+    ProfileUsers, Resolver, Sandbox, Sessions, pipe_descriptors,
 };
 
 use crate::action::Actions;
@@ -46,12 +47,29 @@ pub struct Settings {
     pub plaintext_credential_injection: bool,
     /// The settings of the daemon besides the policy (SPEC C5).
     pub daemon: Daemon,
+    /// The permission profiles that sessions may choose (SPEC J4), the selected one included. One with an
+    /// error is left out; a warning says so.
+    pub profiles: Arc<BTreeMap<String, Profile>>,
     /// The requirements that all of this obeys (SPEC C6).
     pub managed: Managed,
     /// The line that set each value.
     pub lines: Arc<ConfigLines>,
     /// The files that were read, the weakest layer first, then those with requirements.
     pub files: Vec<PathBuf>,
+}
+
+/// The part of a permission profile that judges requests. Its other keys, such as listen addresses, count
+/// only when `default_permissions` selects it.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Whether the profile lets anything through, its mode, its lists, and the hosts with hooks.
+    pub policy: Arc<Policy>,
+    /// The requests that may be made to hosts with hooks.
+    pub hooks: Arc<Hooks>,
+    /// The changes that each of `hooks` makes.
+    pub actions: Arc<Actions>,
+    /// Unix sockets that `x-unix-socket` may name.
+    pub unix_sockets: UnixSockets,
 }
 
 /// Listen addresses. Port 0 means any free port.
@@ -133,6 +151,18 @@ impl Settings {
     pub fn intercepts(&self) -> bool {
         self.policy.mode() == Mode::Limited || self.mitm.hooks.iter().next().is_some()
     }
+
+    /// These settings with another permission profile, for the sessions that chose it; `None` if there is no
+    /// such profile. Everything but the [`Profile`] stays as it is.
+    pub fn with_profile(&self, name: &str) -> Option<Self> {
+        let profile = self.profiles.get(name)?;
+        let mut settings = self.clone();
+        settings.policy = Arc::clone(&profile.policy);
+        settings.mitm.hooks = Arc::clone(&profile.hooks);
+        settings.mitm.actions = Arc::clone(&profile.actions);
+        settings.unix_sockets = profile.unix_sockets.clone();
+        Some(settings)
+    }
 }
 
 impl Default for Settings {
@@ -149,6 +179,7 @@ impl Default for Settings {
             credential_broker: false,
             plaintext_credential_injection: false,
             daemon: Daemon::default(),
+            profiles: Arc::default(),
             managed: Managed::default(),
             lines: Arc::default(),
             files: Vec::new(),

@@ -5,12 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The access of a caller. Access to administer includes access to observe.
+/// The access of a caller. Each includes those before it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
+    /// Ask about the policy. Those who may open sessions have at least this (SPEC J2).
+    Use,
     /// See everything, change nothing.
     #[default]
     Observe,
@@ -27,6 +29,7 @@ impl Access {
     /// The word in messages and answers.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Use => "use",
             Self::Observe => "observe",
             Self::Administer => "administer",
         }
@@ -44,7 +47,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k3_access_to_administer_includes_access_to_observe() {
+    fn k3_access_to_administer_includes_access_to_observe_and_that_access_to_use() {
+        assert!(Access::Observe.covers(Access::Use));
+        assert!(!Access::Use.covers(Access::Observe));
         assert!(Access::Administer.covers(Access::Observe));
         assert!(Access::Observe.covers(Access::Observe));
         assert!(!Access::Observe.covers(Access::Administer));

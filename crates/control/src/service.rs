@@ -40,7 +40,7 @@ pub trait Control {
 /// row here.
 pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Access) {
     match request {
-        ControlRequest::Hello { .. } => ("hello", Access::Observe),
+        ControlRequest::Hello { .. } => ("hello", Access::Use),
         ControlRequest::Status { .. } => ("status", Access::Observe),
         ControlRequest::Mode { .. } => ("mode", Access::Observe),
         ControlRequest::SetMode { .. } => ("set_mode", Access::Administer),
@@ -48,7 +48,7 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Access) {
         ControlRequest::Blocked { .. } => ("blocked", Access::Observe),
         ControlRequest::Patterns { .. } => ("patterns", Access::Observe),
         ControlRequest::Config { .. } => ("config", Access::Observe),
-        ControlRequest::Explain { .. } => ("explain", Access::Observe),
+        ControlRequest::Explain { .. } => ("explain", Access::Use),
         ControlRequest::Ca { .. } => ("ca", Access::Observe),
     }
 }

@@ -343,7 +343,9 @@ impl Server {
 
     fn scope(&self, source: Source) -> Scope {
         match (self.destination, source) {
-            (DestinationKind::Host, Source::BaselinePolicy | Source::Decider) => Scope::Domain,
+            (DestinationKind::Host, Source::BaselinePolicy | Source::Decider | Source::Session) => {
+                Scope::Domain
+            }
             (DestinationKind::Host, Source::ModeGuard | Source::ProxyState)
             | (DestinationKind::UnixSocket, _) => Scope::NonDomain,
         }

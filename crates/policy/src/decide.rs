@@ -44,12 +44,12 @@ impl Policy {
     ///
     /// The order is that of SPEC P3: a proxy that is off refuses; the proxy's own listeners are
     /// never reached; the deny list wins over everything after it; a local host needs local binding
-    /// or an entry that spells it out; then the allow list decides. Hooks and the mode judge the
-    /// requests to an allowed host.
+    /// or an entry that spells it out; then the allow list decides. A session's rules stand beside
+    /// the lists (SPEC J4). Hooks and the mode judge the requests to an allowed host.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         match self.look_up(request) {
             Ok((rule, reach)) => {
-                let allow = Decision::allow(Source::BaselinePolicy, Some(rule), reach);
+                let allow = Decision::allow(rule.source(), Some(rule), reach);
                 self.apply_conditions(request, allow)
             }
             Err(refused) => refused,
@@ -57,10 +57,12 @@ impl Policy {
     }
 
     /// Whether a refusal by [`decide`](Self::decide) is a decider's to lift (SPEC P8): the host is
-    /// on neither list, and the policy does not reserve such hosts to the lists (SPEC C6).
+    /// on neither list, and neither the policy (SPEC C6) nor the session reserves such hosts to its
+    /// lists.
     pub fn leaves_to_decider(&self, decision: Decision) -> bool {
         !decision.is_allow()
             && decision.reason() == Reason::NotAllowed
+            && decision.source() != Source::Session
             && self.unlisted == Unlisted::LeftToDecider
     }
 
@@ -113,10 +115,9 @@ impl Policy {
         // A deny entry for an address also refuses names that resolve to it.
         for address in addresses {
             let host = Host::from(*address);
-            let denied = self.lists.denied.find(&host);
-            if let Some(listed) = denied.or_else(|| self.find_denied_inside(&host)) {
-                let rule = RuleRef::Denied(listed.rule);
-                return Decision::deny(Source::BaselinePolicy, Reason::Denied, Some(rule));
+            let denied = self.find_denied(&host);
+            if let Some(rule) = denied.or_else(|| self.find_denied_inside(&host)) {
+                return Decision::denied(rule);
             }
         }
         let within_reach = |address: &IpAddr| match allowed.reach() {
@@ -140,23 +141,32 @@ impl Policy {
         if request.own_listener().is_some() {
             return Err(Decision::loop_detected());
         }
-        let refuse = |reason, rule| Err(Decision::deny(Source::BaselinePolicy, reason, rule));
+        let refuse = |reason| Err(Decision::deny(Source::BaselinePolicy, reason, None));
         let host = request.host;
         let lists = [&self.lists.denied, &self.lists.allowed];
         let [denied, allowed] = DomainSet::find_in(lists, host);
-        if let Some(listed) = denied.or_else(|| self.find_denied_inside(host)) {
-            let rule = RuleRef::Denied(listed.rule);
-            return refuse(Reason::Denied, Some(rule));
+        let denied = denied.map(|listed| RuleRef::Denied(listed.rule));
+        if let Some(rule) = denied
+            .or_else(|| self.find_denied_by_session(host))
+            .or_else(|| self.find_denied_inside(host))
+        {
+            return Err(Decision::denied(rule));
         }
         let spelled_out = allowed.is_some_and(|listed| self.lifts_local(host, listed));
         if !self.allow_local_binding && !spelled_out && is_local(host, request.facts.machine) {
-            return refuse(Reason::NotAllowedLocal, None);
+            return refuse(Reason::NotAllowedLocal);
         }
-        let Some(listed) = allowed else {
-            return refuse(Reason::NotAllowed, None);
+        if let Some(refused) = self.refuses_outside_session(host) {
+            return Err(refused);
+        }
+        let rule = match allowed {
+            Some(listed) => Some(RuleRef::Allowed(listed.rule)),
+            None => self.find_allowed_by_session(host),
         };
-        let rule = RuleRef::Allowed(listed.rule);
-        Ok((rule, self.reach(host, Some(listed))))
+        match rule {
+            Some(rule) => Ok((rule, self.reach(host, allowed))),
+            None => refuse(Reason::NotAllowed),
+        }
     }
 
     /// Applies hooks and the mode to a request to an allowed host.
@@ -209,10 +219,10 @@ impl Policy {
         }
     }
 
-    /// Looks up the IPv4 addresses that an IPv6 literal carries in the deny list.
-    fn find_denied_inside(&self, host: &Host) -> Option<Listed> {
+    /// Looks up the IPv4 addresses that an IPv6 literal carries in the deny lists.
+    fn find_denied_inside(&self, host: &Host) -> Option<RuleRef> {
         let Host::V6(v6) = host else { return None };
-        embedded_v4(v6.address()).find_map(|v4| self.lists.denied.find(&Host::V4(v4)))
+        embedded_v4(v6.address()).find_map(|v4| self.find_denied(&Host::V4(v4)))
     }
 
     /// Whether an entry of the allow list spells out a host and may lift the rule against local

@@ -28,6 +28,8 @@ pub enum Source {
     ProxyState,
     /// The embedder's decider.
     Decider,
+    /// The rules of the client's session.
+    Session,
 }
 
 /// The reason of a decision. Its names are part of the interface: clients match on them.
@@ -146,6 +148,11 @@ impl Decision {
         }
     }
 
+    /// Refuses a request by a rule of a deny list.
+    pub(crate) fn denied(rule: RuleRef) -> Self {
+        Self::deny(rule.source(), Reason::Denied, Some(rule))
+    }
+
     /// Refuses a request that would reach one of the proxy's own listeners (SPEC P6).
     pub(crate) fn loop_detected() -> Self {
         Self::deny(Source::ProxyState, Reason::LoopDetected, None)
@@ -193,6 +200,16 @@ impl Decision {
     }
 }
 
+impl RuleRef {
+    /// The part of the proxy that decides by the rule.
+    pub(crate) fn source(self) -> Source {
+        match self {
+            Self::Allowed(_) | Self::Denied(_) => Source::BaselinePolicy,
+            Self::AllowedBySession(_) | Self::DeniedBySession(_) => Source::Session,
+        }
+    }
+}
+
 impl Verdict {
     /// The name in records and answers.
     pub fn as_str(self) -> &'static str {
@@ -212,6 +229,7 @@ impl Source {
             Self::ModeGuard => "mode_guard",
             Self::ProxyState => "proxy_state",
             Self::Decider => "decider",
+            Self::Session => "session",
         }
     }
 }

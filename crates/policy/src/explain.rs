@@ -9,7 +9,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::address::AddressClass;
-use crate::decision::{Decision, Handling, Reason};
+use crate::decision::{Decision, Handling, Reason, Source};
 use crate::hook::HookMatch;
 use crate::host::Host;
 use crate::method::is_read_only;
@@ -58,14 +58,18 @@ impl Policy {
     fn because(&self, request: &Request<'_>, decision: &Decision, rule: Option<&Rule>) -> String {
         let host = request.host;
         let is_literal = host.ip().is_some();
+        let list = match decision.source() {
+            Source::Session => "list of the session",
+            _ => "list",
+        };
         match (decision.reason(), rule) {
             (Reason::Allow, Some(rule)) if decision.handling() == Handling::Intercept => format!(
-                "the allow list has {rule}; TLS is intercepted and every request inside is judged by itself"
+                "the allow {list} has {rule}; TLS is intercepted and every request inside is judged by itself"
             ),
-            (Reason::Allow, Some(rule)) => format!("the allow list has {rule}"),
+            (Reason::Allow, Some(rule)) => format!("the allow {list} has {rule}"),
             (Reason::Denied, Some(rule)) => match self.decide(request).reason() {
-                Reason::Denied => format!("the deny list has {rule}"),
-                _ => format!("{host} resolves to an address that the deny list has: {rule}"),
+                Reason::Denied => format!("the deny {list} has {rule}"),
+                _ => format!("{host} resolves to an address that the deny {list} has: {rule}"),
             },
             (Reason::NotAllowedLocal, _) if is_public(host) => {
                 format!("{host} is an address of this machine")
@@ -76,6 +80,9 @@ impl Policy {
             (Reason::NotAllowedLocal, _) => format!(
                 "{host} resolves to an address that is local or private, or of this machine"
             ),
+            (Reason::NotAllowed, _) if decision.source() == Source::Session => {
+                format!("the session is limited to hosts that do not include {host}")
+            }
             (Reason::NotAllowed, _) if self.allowed().is_empty() => {
                 "the allow list is empty".to_string()
             }
@@ -108,6 +115,8 @@ impl Policy {
         let host = request.host;
         let why = if self.is_hooked(host) {
             format!("{host} has hooks")
+        } else if self.is_limited_by_session() {
+            "the mode of the session is limited".to_string()
         } else {
             "the mode is limited".to_string()
         };
@@ -129,7 +138,22 @@ impl Policy {
         let host = request.host;
         let hooked = self.is_hooked(host);
         let (reason, hooks) = (decision.reason(), request.kind.hooks());
+        let by_session = decision.source() == Source::Session;
+        let limited_by_session = self.is_limited_by_session();
         match reason {
+            Reason::Denied if by_session => {
+                "To allow it, start the session without that entry".to_string()
+            }
+            Reason::NotAllowed if by_session => {
+                "To allow it, start the session with an `only` entry that covers it".to_string()
+            }
+            Reason::MethodNotAllowed if limited_by_session => {
+                "To allow it, start the session without limited mode".to_string()
+            }
+            Reason::MitmRequired if limited_by_session && !hooked => {
+                "To allow it, start the session without limited mode, or let the proxy intercept TLS"
+                    .to_string()
+            }
             Reason::MitmHookDenied if matches!(hooks, HookMatch::Ambiguous(_)) => {
                 "No hook matches such a request: ask in a way that has one reading".to_string()
             }

@@ -33,6 +33,7 @@ mod hook;
 mod host;
 mod local_addresses;
 mod method;
+mod narrowing;
 mod pattern;
 mod policy;
 mod proxy_listeners;
@@ -56,6 +57,7 @@ pub use hook::{
 pub use host::{Host, HostError, Ipv6Host, Name};
 pub use local_addresses::{LocalAddresses, NoLocalAddresses, is_local_address};
 pub use method::{Content, Mode, ModeError, defines_content, is_read_only};
+pub use narrowing::{Narrowing, NarrowingError};
 pub use pattern::{ListKind, Pattern, PatternError};
 pub use policy::{Interception, Policy, PolicyError, PolicySpec, Unlisted};
 pub use proxy_listeners::{NoProxyListeners, ProxyListeners, Transport, listener_receives};

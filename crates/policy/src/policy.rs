@@ -8,6 +8,7 @@ use hashbrown::HashSet;
 use crate::domain_set::{DomainSet, TooLarge};
 use crate::host::Host;
 use crate::method::Mode;
+use crate::narrowing::SessionRules;
 use crate::pattern::Pattern;
 use crate::rule::{ConfigLine, Rule, RuleRef};
 
@@ -74,6 +75,8 @@ pub struct Policy {
     pub(crate) interception: Interception,
     pub(crate) unlisted: Unlisted,
     pub(crate) lists: Arc<Lists>,
+    /// The rules of the session that the policy is for.
+    pub(crate) session: Option<Arc<SessionRules>>,
 }
 
 #[derive(Debug)]
@@ -130,6 +133,7 @@ impl Policy {
             interception: spec.interception,
             unlisted: spec.unlisted,
             lists: Arc::new(lists),
+            session: None,
         })
     }
 
@@ -191,6 +195,8 @@ impl Policy {
         match rule {
             RuleRef::Allowed(id) => self.lists.allowed.rule(id),
             RuleRef::Denied(id) => self.lists.denied.rule(id),
+            RuleRef::AllowedBySession(id) => self.session.as_ref()?.allowed.rule(id),
+            RuleRef::DeniedBySession(id) => self.session.as_ref()?.denied.rule(id),
         }
     }
 }

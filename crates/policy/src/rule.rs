@@ -15,6 +15,10 @@ pub enum RuleRef {
     Allowed(RuleId),
     /// A rule of the deny list.
     Denied(RuleId),
+    /// A rule that allows a host in one session.
+    AllowedBySession(RuleId),
+    /// A rule that denies a host in one session.
+    DeniedBySession(RuleId),
 }
 
 /// A rule, for people: `Display` gives `*.example.com (config.toml:4)`.

@@ -123,7 +123,7 @@ impl UnixSocketPath {
 impl Policy {
     /// Judges a request to a unix socket, in the order of SPEC H10: a proxy that is off refuses;
     /// then the mode; then the platform; then a path that is not absolute; then the lists, where
-    /// deny wins; then the proxy's own sockets.
+    /// deny wins; then the proxy's own sockets; then a session that is limited to some hosts.
     ///
     /// It may be called without `leads_to`, before files are inspected. The file can turn
     /// [`Reason::NotAllowed`] of an absolute path into a permission, and a permission into a
@@ -142,16 +142,20 @@ impl Policy {
         if request.support == UnixSocketSupport::Unsupported {
             return Decision::deny(Source::ProxyState, Reason::UnixSocketUnsupported, None);
         }
+        let refused_by_session = self.refuses_unix_sockets();
         match request.path {
             Some(path) if has(lists.denied, path, request.leads_to) => {
                 Decision::deny(Source::BaselinePolicy, Reason::Denied, None)
             }
-            Some(path) if lists.allowed.has(path, request.leads_to) => match request.listener {
-                UnixSocketListener::ThisProxy => Decision::loop_detected(),
-                UnixSocketListener::Other => {
-                    Decision::allow(Source::BaselinePolicy, None, Reach::Public)
+            Some(path) if lists.allowed.has(path, request.leads_to) => {
+                match (request.listener, refused_by_session) {
+                    (UnixSocketListener::ThisProxy, _) => Decision::loop_detected(),
+                    (UnixSocketListener::Other, Some(refused)) => refused,
+                    (UnixSocketListener::Other, None) => {
+                        Decision::allow(Source::BaselinePolicy, None, Reach::Public)
+                    }
                 }
-            },
+            }
             _ => Decision::deny(Source::BaselinePolicy, Reason::NotAllowed, None),
         }
     }

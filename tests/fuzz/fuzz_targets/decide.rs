@@ -1,15 +1,16 @@
 //! The decision equals that of the naive interpreter, for any lists and any host (SPEC P2, P3).
 //!
 //! The input is lines: first a host, then patterns, those after a `!` for the deny list; an empty
-//! first line stands for local binding.
+//! first line stands for local binding. Patterns after `-`, `=` and `+` are those that a session
+//! denies, is limited to, and allows (SPEC J4).
 #![no_main]
 
 #[path = "../../../crates/policy/tests/it/naive/interpreter.rs"]
 mod interpreter;
 
 use codex_network_policy::{
-    Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern, Reason,
-    Request, RequestKind,
+    Facts, Host, InterceptionSupport, ListKind, Narrowing, NoLocalAddresses, NoProxyListeners,
+    Pattern, Reason, Request, RequestKind, Source,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -32,10 +33,14 @@ fuzz_target!(|text: &str| {
         return;
     }
     let (mut allowed, mut denied) = (Vec::new(), Vec::new());
+    let mut narrowing = Narrowing::default();
     for line in lines {
-        let (list, kind, text) = match line.strip_prefix('!') {
-            Some(text) => (&mut denied, ListKind::Deny, text),
-            None => (&mut allowed, ListKind::Allow, line),
+        let (list, kind, text) = match line.as_bytes() {
+            [b'!', ..] => (&mut denied, ListKind::Deny, &line[1..]),
+            [b'-', ..] => (&mut narrowing.denied, ListKind::Deny, &line[1..]),
+            [b'=', ..] => (&mut narrowing.only, ListKind::Allow, &line[1..]),
+            [b'+', ..] => (&mut narrowing.allowed, ListKind::Allow, &line[1..]),
+            _ => (&mut allowed, ListKind::Allow, line),
         };
         list.extend(Pattern::parse(text, kind));
     }
@@ -61,4 +66,21 @@ fuzz_target!(|text: &str| {
         matches!(reason, Reason::Allow | Reason::Denied)
     );
     assert_eq!(policy.explain(&request).decision, decision);
+
+    let session = interpreter::SessionLists {
+        denied: texts(&narrowing.denied),
+        only: texts(&narrowing.only),
+        allowed: texts(&narrowing.allowed),
+    };
+    let narrowed = policy.narrowed(&narrowing).expect("the lists are short");
+    let decision = narrowed.decide(&request);
+    let expected =
+        interpreter::reason_in_session(&allowed, &denied, local_binding, &session, &host);
+    let by_session = decision.source() == Source::Session;
+    assert_eq!(
+        (decision.reason(), by_session),
+        expected,
+        "{host}: {narrowing:?}"
+    );
+    assert_eq!(narrowed.explain(&request).decision, decision);
 });

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::field::{count, duration, either, field, principals, special};
 use super::row::{Bound, Key, KeyRow, SettingField, ValueKind, ZeroDuration};
+use super::show;
 use crate::settings::{AdminAccess, AdminView, LogFlows, LogFormat};
 
 pub(super) static ROWS: &[KeyRow] = &[
@@ -75,6 +76,13 @@ pub(super) static ROWS: &[KeyRow] = &[
         principals!(daemon.control.observers),
     )
     .about("Users and groups who may read everything and change nothing."),
+    KeyRow::daemon(
+        Key("daemon.control.users"),
+        principals!(daemon.control.users),
+    )
+    .about(
+        "Users and groups who may open sessions (`proxyctl run`), and see and end their own. Administrators may too; observers only if they are listed here.",
+    ),
     KeyRow::daemon(
         Key("daemon.admin.enabled"),
         ValueKind::Flag(field!(daemon.admin.enabled)),
@@ -172,4 +180,29 @@ pub(super) static ROWS: &[KeyRow] = &[
         ValueKind::Integer(1, 100_000, count!(daemon.limits.blocked_buffer)),
     )
     .about("How many refusals are remembered."),
+    KeyRow::daemon(
+        Key("daemon.sessions.max"),
+        ValueKind::Integer(0, 65_536, count!(daemon.sessions.max)),
+    )
+    .about("How many sessions there may be at once. With 0 no session can be opened."),
+    KeyRow::daemon(
+        Key("daemon.sessions.max_per_user"),
+        ValueKind::Integer(0, 65_536, count!(daemon.sessions.max_per_user)),
+    )
+    .about("How many sessions of one user there may be at once."),
+    KeyRow::daemon(
+        Key("daemon.sessions.max_connections"),
+        ValueKind::Integer(1, 1_000_000, count!(daemon.sessions.max_connections)),
+    )
+    .about("How many connections one session may have at once. Further ones are refused."),
+    KeyRow::daemon(
+        Key::SESSION_PROFILES,
+        special!("table of profiles and lists of users and groups", |now| {
+            show::profile_users(now.settings.daemon.sessions.profiles.as_ref())
+        }),
+    )
+    .by_default("unset")
+    .about(
+        "Who may choose which permission profile for a session, as in `build = [\"ci\", \"@developers\"]`; `[\"*\"]` stands for everyone who may open sessions. Without this table they may choose every profile. With it, a profile that it does not name is for administrators, who may choose all.",
+    ),
 ];

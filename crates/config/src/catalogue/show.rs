@@ -1,12 +1,17 @@
 //! Values of `/config` that are more than one field. It shows the source of a secret, and neither
 //! its value nor its prefix (SPEC B4).
 
+use std::collections::BTreeMap;
+
 use codex_network_policy::{DomainSet, HookId, HookSpec};
 use serde_json::{Map, Value, json};
 
 use crate::action::{Action, Injection};
 use crate::secret::SecretSource;
-use crate::settings::{Mitm, Principal};
+use crate::settings::{Mitm, Principal, ProfileUsers};
+
+/// Everyone who may open sessions.
+const EVERYONE: &str = "*";
 
 /// Replaces a secret.
 const CONCEALED: &str = "<secret>";
@@ -21,6 +26,17 @@ pub(super) fn principals(principals: &[Principal]) -> Value {
         Principal::Group(name) => format!("@{name}"),
     });
     names.collect()
+}
+
+pub(super) fn profile_users(profiles: Option<&BTreeMap<String, ProfileUsers>>) -> Value {
+    let shown = profiles.map(|profiles| {
+        let users = profiles.iter().map(|(name, users)| match users {
+            ProfileUsers::Everyone => (name.clone(), json!([EVERYONE])),
+            ProfileUsers::Only(users) => (name.clone(), principals(users)),
+        });
+        Value::Object(users.collect())
+    });
+    shown.unwrap_or_default()
 }
 
 pub(super) fn hooks(mitm: &Mitm) -> Value {

@@ -1,5 +1,6 @@
 //! The settings of `[daemon]` (SPEC C5).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Daemon {
     pub resolver: Resolver,
     /// `[daemon.limits]`.
     pub limits: Limits,
+    /// `[daemon.sessions]`.
+    pub sessions: Sessions,
 }
 
 /// Whether the process that talks to the network confines itself first.
@@ -125,6 +128,8 @@ pub struct Control {
     pub administrators: Vec<Principal>,
     /// Users and groups that may only observe.
     pub observers: Vec<Principal>,
+    /// Users and groups that may open sessions, and see and answer for their own (SPEC J2).
+    pub users: Vec<Principal>,
 }
 
 /// A user or group that may use the control socket.
@@ -199,6 +204,29 @@ pub struct Limits {
     pub blocked_buffer: usize,
 }
 
+/// Sessions: the programs that `proxyctl run` starts (SPEC J4, J13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Sessions at once; 0 to 65 536. With 0 no session can be opened.
+    pub max: usize,
+    /// Sessions of one user at once; 0 to 65 536.
+    pub max_per_user: usize,
+    /// Connections of one session at once; 1 to 1 000 000.
+    pub max_connections: usize,
+    /// Who may choose which permission profile. `None`: everyone who may open sessions may choose every
+    /// profile. A profile that the table does not name is for administrators, who may choose all.
+    pub profiles: Option<BTreeMap<String, ProfileUsers>>,
+}
+
+/// Who may choose a permission profile for a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProfileUsers {
+    /// Everyone who may open sessions: `["*"]`.
+    Everyone,
+    /// These, and administrators.
+    Only(Vec<Principal>),
+}
+
 /// How many of `limit` descriptors the pipes of tunnels may take on Linux: one in 32, and 64 at most. The
 /// connections need the others (SPEC C5).
 pub const fn pipe_descriptors(limit: u64) -> u64 {
@@ -220,6 +248,7 @@ impl Default for Daemon {
             admin: Admin::default(),
             resolver: Resolver::default(),
             limits: Limits::default(),
+            sessions: Sessions::default(),
         }
     }
 }
@@ -231,6 +260,17 @@ impl Default for Admin {
             access: AdminAccess::ReadWrite,
             config: AdminView::Shown,
             patterns: AdminView::Shown,
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            max: 1024,
+            max_per_user: 64,
+            max_connections: 512,
+            profiles: None,
         }
     }
 }

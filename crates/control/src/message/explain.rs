@@ -124,8 +124,8 @@ impl Explained {
     pub fn of(explanation: &Explanation) -> Self {
         let decision = &explanation.decision;
         let list = decision.rule().map(|rule| match rule {
-            RuleRef::Allowed(_) => "allow",
-            RuleRef::Denied(_) => "deny",
+            RuleRef::Allowed(_) | RuleRef::AllowedBySession(_) => "allow",
+            RuleRef::Denied(_) | RuleRef::DeniedBySession(_) => "deny",
         });
         Self {
             decision: decision.verdict().as_str().to_owned(),

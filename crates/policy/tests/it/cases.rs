@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use codex_network_policy::{
     AddressClass, Authority, ConfigLine, Content, Decision, Facts, Handling, HookMatch, Host,
-    HttpHead, Interception, InterceptionSupport, ListKind, LocalAddresses, Mode, Pattern, Policy,
-    PolicySpec, Protocol, ProxyListeners, Request, RequestKind, Transport, UnixSocketPath,
-    listener_receives,
+    HttpHead, Interception, InterceptionSupport, ListKind, LocalAddresses, Mode, Narrowing,
+    Pattern, Policy, PolicySpec, Protocol, ProxyListeners, Request, RequestKind, Transport,
+    UnixSocketPath, Unlisted, listener_receives,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -82,6 +82,10 @@ struct Asked {
     /// The entries of `allow` that may spell out a local host; without it all of them.
     exceptions: Option<Vec<String>>,
     deny: Option<Vec<String>>,
+    /// `refused`: a decider and a session may not allow hosts on neither list.
+    unlisted: Option<String>,
+    /// The rules of the client's session.
+    session: Option<Session>,
     #[serde(default)]
     hooked: Vec<String>,
     /// The name in records. A row without it holds at every door.
@@ -111,6 +115,35 @@ struct Asked {
     ca: Option<bool>,
     says: String,
     rule: Option<String>,
+}
+
+/// The rules of a session.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub(crate) struct Session {
+    limited: bool,
+    deny: Vec<String>,
+    only: Vec<String>,
+    allow: Vec<String>,
+}
+
+impl Session {
+    pub(crate) fn narrow(&self, policy: &Policy) -> Policy {
+        let list = |texts: &[String], kind| {
+            let parsed = texts.iter().map(|text| Pattern::parse(text, kind));
+            parsed
+                .collect::<Result<_, _>>()
+                .expect("the row has patterns")
+        };
+        let narrowing = Narrowing {
+            limited: self.limited,
+            denied: list(&self.deny, ListKind::Deny),
+            only: list(&self.only, ListKind::Allow),
+            allowed: list(&self.allow, ListKind::Allow),
+        };
+        policy.narrowed(&narrowing).expect("the lists are short")
+    }
 }
 
 /// A machine with these addresses.
@@ -247,6 +280,11 @@ fn p4_the_resolved_addresses_decide() {
 #[test]
 fn p7_the_mode_decides() {
     run("modes", Asked::check);
+}
+
+#[test]
+fn j4_the_session_narrows() {
+    run("sessions", Asked::check);
 }
 
 #[test]
@@ -448,7 +486,7 @@ impl Asked {
         let deny = self.deny.as_ref().unwrap_or(&table.deny);
         let mode = self.mode.as_deref().map_or(Ok(Mode::Full), str::parse);
         let hooked = self.hooked.iter().map(|host| Host::parse(host));
-        Policy::compile(&PolicySpec {
+        let policy = Policy::compile(&PolicySpec {
             enabled: self.enabled,
             mode: mode.expect("the row has a mode"),
             allow_local_binding: self.local,
@@ -460,9 +498,17 @@ impl Asked {
                 Some(false) => Interception::Forbidden,
                 Some(true) | None => Interception::Automatic,
             },
-            ..PolicySpec::default()
+            unlisted: match self.unlisted.as_deref() {
+                None => Unlisted::LeftToDecider,
+                Some("refused") => Unlisted::Refused,
+                Some(other) => panic!("unlisted = {other:?}"),
+            },
         })
-        .expect("the lists are short")
+        .expect("the lists are short");
+        match &self.session {
+            Some(session) => session.narrow(&policy),
+            None => policy,
+        }
     }
 }
 

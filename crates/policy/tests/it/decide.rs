@@ -5,14 +5,14 @@
 use std::net::Ipv4Addr;
 
 use codex_network_policy::{
-    Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern,
-    Reason, Request, RequestKind, RuleRef, Verdict,
+    Facts, Host, InterceptionSupport, ListKind, Narrowing, NarrowingError, NoLocalAddresses,
+    NoProxyListeners, Pattern, Reason, Request, RequestKind, RuleRef, Source, Verdict,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::naive::interpreter::{self, compile, covers};
+use crate::naive::interpreter::{self, SessionLists, compile, covers};
 
 const LABELS: [&str; 8] = ["a", "b", "ab", "ba", "aab", "com", "localhost", "1"];
 const STARRED: [&str; 6] = ["*", "a*", "*b", "a*b", "*a*", "a*a*b"];
@@ -146,7 +146,7 @@ proptest! {
             prop_assert_eq!(decision.verdict() == Verdict::Allow, reason == Reason::Allow);
             let rule = decision.rule().and_then(|rule| policy.rule(rule));
             let list = match decision.rule() {
-                None => &vec![],
+                None | Some(RuleRef::AllowedBySession(_) | RuleRef::DeniedBySession(_)) => &vec![],
                 Some(RuleRef::Allowed(_)) => &allowed,
                 Some(RuleRef::Denied(_)) => &denied,
             };
@@ -161,6 +161,54 @@ proptest! {
                 }
                 (Reason::Allow | Reason::Denied, None) => prop_assert!(false, "no rule for {}", &host),
                 (_, rule) => prop_assert_eq!(rule, None),
+            }
+        }
+    }
+
+    /// The same reason as the twin, from the session or from the policy as the twin says, and a
+    /// session that allows nothing never permits more than the policy.
+    #[test]
+    fn j4_a_narrowed_policy_equals_the_naive_interpreter(
+        allowed in vec(pattern(ListKind::Allow), 0..6),
+        denied in vec(pattern(ListKind::Deny), 0..3),
+        local_binding in any::<bool>(),
+        session_denied in vec(pattern(ListKind::Deny), 0..3),
+        only in vec(pattern(ListKind::Allow), 0..4),
+        session_allowed in vec(pattern(ListKind::Allow), 0..3),
+        hosts in vec(host(), 1..12),
+    ) {
+        let policy = compile(&allowed, &denied, local_binding);
+        let narrowing = Narrowing {
+            limited: false,
+            denied: session_denied,
+            only,
+            allowed: session_allowed,
+        };
+        let narrowed = policy.narrowed(&narrowing).expect("the lists are short");
+        let texts = |list: &[Pattern]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let lists = SessionLists {
+            denied: texts(&narrowing.denied),
+            only: texts(&narrowing.only),
+            allowed: texts(&narrowing.allowed),
+        };
+        let (allowed, denied) = (texts(&allowed), texts(&denied));
+        for host in hosts {
+            let decision = narrowed.decide(&connect(&host));
+            let expected =
+                interpreter::reason_in_session(&allowed, &denied, local_binding, &lists, &host);
+            let by_session = decision.source() == Source::Session;
+            prop_assert_eq!((decision.reason(), by_session), expected, "{}", &host);
+            prop_assert_eq!(decision.is_allow(), decision.reason() == Reason::Allow);
+            if by_session {
+                prop_assert!(!narrowed.leaves_to_decider(decision));
+                let rule = decision.rule().and_then(|rule| narrowed.rule(rule));
+                prop_assert_eq!(rule.is_none(), decision.reason() == Reason::NotAllowed);
+                if let Some(rule) = rule {
+                    let written_at = rule.written_at.map(|line| line.to_string());
+                    prop_assert_eq!(written_at.as_deref(), Some("session"));
+                }
+            } else if decision.is_allow() {
+                prop_assert!(policy.decide(&connect(&host)).is_allow());
             }
         }
     }
@@ -240,6 +288,14 @@ proptest! {
             prop_assert!(!pattern.is_everything());
         }
     }
+}
+
+#[test]
+fn j4_a_policy_is_narrowed_once() {
+    let policy = compile(&[], &[], false);
+    let narrowed = policy.narrowed(&Narrowing::default()).expect("no lists");
+    let again = narrowed.narrowed(&Narrowing::default());
+    assert_eq!(again.err(), Some(NarrowingError::Narrowed));
 }
 
 /// A client may cut a name off anywhere.

@@ -8,7 +8,7 @@ use codex_network_policy::{
 };
 use serde::Deserialize;
 
-use super::{Row, content, same, told, yes};
+use super::{Row, Session, content, same, told, yes};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +37,9 @@ pub(super) struct Asked {
     files: HashMap<String, String>,
     /// The process that listens on the file: `proxy`, or another if absent.
     listener: Option<String>,
+    /// The rules of the client's session.
+    #[serde(default)]
+    session: Session,
     says: String,
 }
 
@@ -51,6 +54,7 @@ impl Asked {
             ..PolicySpec::default()
         })
         .expect("no lists");
+        let policy = self.session.narrow(&policy);
         let path = UnixSocketPath::parse(self.path.as_bytes()).ok();
         let read = |path: &str| UnixSocketPath::parse(path.as_bytes()).expect("an absolute path");
         let found = |path: &UnixSocketPath| {

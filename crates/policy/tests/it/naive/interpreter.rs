@@ -33,6 +33,38 @@ pub(crate) fn reason(
     }
 }
 
+/// The lists of a session, as canonical texts.
+pub(crate) struct SessionLists {
+    pub(crate) denied: Vec<String>,
+    pub(crate) only: Vec<String>,
+    pub(crate) allowed: Vec<String>,
+}
+
+/// The reason for a CONNECT to a host in full mode in a session, and whether the session decided.
+pub(crate) fn reason_in_session(
+    allowed: &[String],
+    denied: &[String],
+    local_binding: bool,
+    session: &SessionLists,
+    host: &Host,
+) -> (Reason, bool) {
+    let without = reason(allowed, denied, local_binding, host);
+    let text = host.to_string();
+    let carried = carried_v4(&text);
+    let covered = |list: &[String]| list.iter().any(|pattern| covers(pattern, &text));
+    let is_denied = |pattern: &String| {
+        covers(pattern, &text) || carried.as_ref().is_some_and(|v4| covers(pattern, v4))
+    };
+    match without {
+        Reason::Denied => (Reason::Denied, false),
+        _ if session.denied.iter().any(is_denied) => (Reason::Denied, true),
+        Reason::NotAllowedLocal => (Reason::NotAllowedLocal, false),
+        _ if !session.only.is_empty() && !covered(&session.only) => (Reason::NotAllowed, true),
+        Reason::NotAllowed if covered(&session.allowed) => (Reason::Allow, true),
+        without => (without, false),
+    }
+}
+
 /// Whether a pattern in its canonical text covers a host in its canonical text.
 pub(crate) fn covers(pattern: &str, host: &str) -> bool {
     if pattern == "*" || pattern == host {

@@ -1,0 +1,140 @@
+//! The rules of one session: they narrow a policy, and may allow hosts that it merely does not
+//! list (SPEC J4).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::decision::{Decision, Reason, Source};
+use crate::domain_set::{DomainSet, TooLarge};
+use crate::host::Host;
+use crate::method::Mode;
+use crate::pattern::Pattern;
+use crate::policy::{Policy, Unlisted};
+use crate::rule::{ConfigLine, RuleRef};
+
+/// The name of a session as the origin of a rule: `*.example.com (session)`.
+const SESSION: &str = "session";
+
+/// The rules of one session. The default changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrowing {
+    /// Whether the session is in limited mode, whatever the policy's mode is.
+    pub limited: bool,
+    /// Hosts that are refused besides those of the policy's deny list.
+    pub denied: Vec<Pattern>,
+    /// Unless it is empty, a host must match one of these as well as be allowed.
+    pub only: Vec<Pattern>,
+    /// Hosts that are allowed although they are on neither list of the policy.
+    pub allowed: Vec<Pattern>,
+}
+
+/// Why a policy cannot be narrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NarrowingError {
+    /// A list of the session's own is too large to index.
+    #[error("a list of the session is too large")]
+    TooLarge,
+    /// The policy has the rules of a session already.
+    #[error("the policy belongs to a session already")]
+    Narrowed,
+}
+
+/// The compiled rules of a session.
+#[derive(Debug)]
+pub(crate) struct SessionRules {
+    pub(crate) limited: bool,
+    pub(crate) denied: DomainSet,
+    /// `None` when every host may be allowed.
+    pub(crate) only: Option<DomainSet>,
+    pub(crate) allowed: DomainSet,
+}
+
+impl Policy {
+    /// This policy with the rules of a session. The lists are shared, not copied.
+    ///
+    /// Everything that this policy refuses for another reason than [`Reason::NotAllowed`] stays
+    /// refused: its deny list, local hosts, the mode and hooks stand above the session's rules. So
+    /// does a policy that reserves unlisted hosts to its lists (SPEC C6).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a list of the session is too large, or if the policy was narrowed before.
+    pub fn narrowed(&self, narrowing: &Narrowing) -> Result<Self, NarrowingError> {
+        if self.session.is_some() {
+            return Err(NarrowingError::Narrowed);
+        }
+        let only = (!narrowing.only.is_empty()).then(|| compile(&narrowing.only));
+        let rules = SessionRules {
+            limited: narrowing.limited,
+            denied: compile(&narrowing.denied)?,
+            only: only.transpose()?,
+            allowed: compile(&narrowing.allowed)?,
+        };
+        Ok(Self {
+            mode: if narrowing.limited {
+                Mode::Limited
+            } else {
+                self.mode
+            },
+            session: Some(Arc::new(rules)),
+            ..self.clone()
+        })
+    }
+
+    /// The entry of a deny list, the policy's or the session's, that covers the host itself.
+    pub(crate) fn find_denied(&self, host: &Host) -> Option<RuleRef> {
+        let denied = self.lists.denied.find(host);
+        denied
+            .map(|listed| RuleRef::Denied(listed.rule))
+            .or_else(|| self.find_denied_by_session(host))
+    }
+
+    /// The entry of the session's deny list that covers the host itself.
+    pub(crate) fn find_denied_by_session(&self, host: &Host) -> Option<RuleRef> {
+        let denied = &self.session.as_ref()?.denied;
+        let listed = denied.find(host)?;
+        Some(RuleRef::DeniedBySession(listed.rule))
+    }
+
+    /// The refusal of a host that is not among those that the session is limited to. A decider does
+    /// not lift it.
+    pub(crate) fn refuses_outside_session(&self, host: &Host) -> Option<Decision> {
+        let only = self.session.as_ref()?.only.as_ref()?;
+        let is_outside = only.find(host).is_none();
+        is_outside.then(|| Decision::deny(Source::Session, Reason::NotAllowed, None))
+    }
+
+    /// The refusal of unix sockets in a session that is limited to some hosts.
+    pub(crate) fn refuses_unix_sockets(&self) -> Option<Decision> {
+        let only = self.session.as_ref()?.only.as_ref();
+        only.map(|_| Decision::deny(Source::Session, Reason::NotAllowed, None))
+    }
+
+    /// The session's entry that allows a host which is on neither list.
+    pub(crate) fn find_allowed_by_session(&self, host: &Host) -> Option<RuleRef> {
+        let allowed = &self.session.as_ref()?.allowed;
+        if self.unlisted == Unlisted::Refused {
+            return None;
+        }
+        let listed = allowed.find(host)?;
+        Some(RuleRef::AllowedBySession(listed.rule))
+    }
+
+    /// Whether the policy is in limited mode because of its session.
+    pub(crate) fn is_limited_by_session(&self) -> bool {
+        self.session.as_ref().is_some_and(|rules| rules.limited)
+    }
+}
+
+fn compile(patterns: &[Pattern]) -> Result<DomainSet, NarrowingError> {
+    let origin = ConfigLine {
+        file: Arc::from(SESSION),
+        line: 0,
+    };
+    let rules: Vec<_> = patterns
+        .iter()
+        .map(|pattern| (pattern.clone(), Some(origin.clone())))
+        .collect();
+    DomainSet::compile(&rules).map_err(|TooLarge| NarrowingError::TooLarge)
+}
