@@ -6,15 +6,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use codex_network_policy::Handling;
+use codex_network_policy::{Authority, Handling};
 use futures_util::future::BoxFuture;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
+use crate::client::Client;
 use crate::connected::ConnectedClient;
 use crate::http::Shared;
 use crate::owner::ConnectionHandle;
+use crate::policy_dns::LookedUpNames;
+use crate::transparent::TransparentDoor;
 use crate::upstream::Reached;
-use crate::{http, mitm, socks5, tunnel};
+use crate::{http, mitm, policy_dns, socks5, transparent, tunnel};
 
 /// Serves a connection to the HTTP door.
 pub(crate) async fn serve_http(
@@ -41,6 +44,56 @@ pub(crate) async fn serve_socks5(
     if let Some(connected) = served.await {
         carry(&shared, connected).await;
     }
+}
+
+/// Serves a connection that a jail redirected.
+#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
+pub(crate) async fn serve_transparent(
+    shared: Arc<Shared>,
+    door: Arc<TransparentDoor>,
+    stream: TcpStream,
+    client: Client,
+) {
+    let served = Box::pin(transparent::serve(&shared, &door, stream, client));
+    if let Some(connected) = served.await {
+        carry(&shared, connected).await;
+    }
+}
+
+/// Serves a connection to a port that leads to one destination.
+#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
+pub(crate) async fn serve_forward(
+    shared: Arc<Shared>,
+    destination: Authority,
+    stream: TcpStream,
+    client: Client,
+) {
+    let served = Box::pin(transparent::connect(&shared, stream, client, destination));
+    if let Some(connected) = served.await {
+        carry(&shared, connected).await;
+    }
+}
+
+/// Answers the datagrams of policy DNS. It never ends. `client` says whose they are.
+#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
+pub(crate) async fn serve_dns_udp(
+    shared: Arc<Shared>,
+    names: Arc<LookedUpNames>,
+    socket: UdpSocket,
+    client: impl Fn(SocketAddr) -> Client + Send,
+) {
+    policy_dns::serve_udp(&shared, &names, &socket, client).await;
+}
+
+/// Serves a connection to policy DNS.
+#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
+pub(crate) async fn serve_dns_tcp(
+    shared: Arc<Shared>,
+    names: Arc<LookedUpNames>,
+    stream: TcpStream,
+    client: Client,
+) {
+    policy_dns::serve_tcp(&shared, &names, stream, client).await;
 }
 
 fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) -> BoxFuture<'_, ()> {

@@ -8,9 +8,10 @@
 //!
 //! 1. `accept` takes the connection, `admission` grants it one of the limited number, and `client`
 //!    says who it is.
-//! 2. `doors` passes it to `http` or `socks5`, which reads the request strictly. If the answer
-//!    connects the client, `doors` makes the connection a `tunnel`, or `mitm` intercepts its TLS;
-//!    each request inside goes through 2 to 5 again.
+//! 2. `doors` passes it to `http` or `socks5`, which reads the request strictly. A connection out of a jail
+//!    goes to `transparent`: its request is where it was going, by an address that `policy_dns` gave. If
+//!    the answer connects the client, `doors` makes the connection a `tunnel`, or `mitm` intercepts its
+//!    TLS; each request inside goes through 2 to 5 again.
 //! 3. `respond` turns every refusal and failure into the answer that the door gives.
 //! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those. `http`
 //!    sends the request and returns the answer. `socks5::udp` moves datagrams, each of which goes
@@ -40,8 +41,10 @@ mod admission;
 mod doors;
 mod http;
 mod mitm;
+mod policy_dns;
 mod shared;
 mod socks5;
+mod transparent;
 
 mod connected;
 mod respond;
@@ -70,6 +73,7 @@ mod connect_error;
 mod cryptography;
 mod decider;
 mod descriptors;
+mod dns_query;
 mod drain;
 mod error;
 mod frames;
@@ -85,6 +89,8 @@ mod linger;
 mod live_policy;
 mod local_addresses;
 mod observed;
+#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
+mod original_destination;
 mod outcome;
 mod own;
 mod owner;
@@ -95,6 +101,7 @@ mod resolve;
 mod shares;
 mod socket_file;
 mod stream_end;
+mod synthetic_names;
 mod tls;
 
 #[cfg(fuzzing)]
