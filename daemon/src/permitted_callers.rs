@@ -142,13 +142,16 @@ impl PermittedCallers {
     /// service administer.
     pub(crate) fn access(&self, user: Uid, groups: &[Gid]) -> Option<Access> {
         if self.administers(user, groups) {
-            Some(Access::Administer)
-        } else if self.observers.hold(user, groups) {
-            Some(Access::Observe)
-        } else if self.users.hold(user, groups) {
-            Some(Access::Use)
-        } else {
-            None
+            return Some(Access::Administer);
+        }
+        match (
+            self.observers.hold(user, groups),
+            self.users.hold(user, groups),
+        ) {
+            (true, true) => Some(Access::ObserveAndUseSessions),
+            (true, false) => Some(Access::Observe),
+            (false, true) => Some(Access::UseSessions),
+            (false, false) => None,
         }
     }
 
@@ -403,8 +406,8 @@ mod tests {
     #[test]
     fn j2_users_open_sessions_and_observers_do_not() {
         let admitted = with_profiles();
-        assert_eq!(access(&admitted, 1001, 1001), Some(Access::Use));
-        assert_eq!(access(&admitted, 2000, 50), Some(Access::Use));
+        assert_eq!(access(&admitted, 1001, 1001), Some(Access::UseSessions));
+        assert_eq!(access(&admitted, 2000, 50), Some(Access::UseSessions));
         for (user, expected) in [
             (0, true),
             (OWNER, true),

@@ -146,3 +146,6 @@ fn host(name: &Name) -> Result<Host, Vec<u8>> {
         _ => Err(text),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,10 @@
 //!   holds it while it opens a further connection for a client, so that the client's other requests
 //!   share that connection.
 
+/// For the kit of the tests, which names this crate as other crates do.
+#[cfg(test)]
+extern crate self as codex_network_engine;
+
 mod child_env;
 mod explain;
 mod server;

@@ -114,3 +114,6 @@ fn exhausted(shared: &Shared, client: &Client) -> DnsAnswer<'static> {
     }
     DnsAnswer::Exhausted
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

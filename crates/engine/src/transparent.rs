@@ -110,3 +110,6 @@ fn attempt(client: Client) -> Attempt {
 fn same(own: SocketAddr, destination: SocketAddr) -> bool {
     own.port() == destination.port() && own.ip().to_canonical() == destination.ip().to_canonical()
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_control::{Access, serve};
+use codex_network_control::{Access, ControlStream, serve};
 use codex_network_engine::{Engine, OwnUnixSocket};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{UnixListener, UnixStream};
@@ -163,7 +163,7 @@ impl Accept {
                 tracing::warn!(
                     uid = peer.user.as_raw(),
                     pid = peer.pid,
-                    "disconnected a caller of the control socket who is neither administrator nor observer"
+                    "disconnected a caller of the control socket who is neither administrator nor observer nor user"
                 );
             }
             return;
@@ -185,6 +185,7 @@ impl Accept {
                 None => Admission::TurnedAway,
             };
             let service = service.of(peer, access, room);
+            let stream = ControlStream::from(stream);
             let served = serve(stream, access, service, async move { drain.begun().await });
             match room {
                 Admission::Served => {

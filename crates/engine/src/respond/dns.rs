@@ -163,3 +163,146 @@ fn limit(query: &DnsQuery, transport: DnsTransport) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use codex_network_policy::{
+        Authority, Facts, Host, InterceptionSupport, NoLocalAddresses, NoProxyListeners, Policy,
+        PolicySpec, Protocol, Request, RequestKind,
+    };
+    use hickory_resolver::proto::op::Query;
+    use hickory_resolver::proto::rr::rdata::opt::EdnsCode;
+    use hickory_resolver::proto::rr::{Name, RecordType};
+
+    use super::*;
+    use crate::attempt::DestinationKind;
+
+    /// A query for an address of `name`.
+    fn query(name: &str, payload: Option<u16>) -> DnsQuery {
+        let mut message = Message::query();
+        let name = Name::from_ascii(name).expect("a name");
+        message.add_query(Query::query(name, RecordType::A));
+        if let Some(payload) = payload {
+            let mut edns = Edns::new();
+            edns.set_max_payload(payload);
+            message.set_edns(edns);
+        }
+        DnsQuery::read(&message.to_vec().expect("a message")).expect("a query")
+    }
+
+    /// The refusal of a name by an empty policy.
+    fn refusal(name: &str) -> Refusal {
+        let authority = Authority {
+            host: Host::parse(name).expect("a host"),
+            port: 1,
+        };
+        let decision = Policy::compile(&PolicySpec::default())
+            .expect("an empty policy")
+            .decide(&Request {
+                host: &authority.host,
+                port: 0,
+                kind: &RequestKind::Dns,
+                facts: Facts {
+                    machine: &NoLocalAddresses,
+                    listeners: &NoProxyListeners,
+                    interception: InterceptionSupport::Unavailable,
+                },
+            });
+        Refusal {
+            decision,
+            destination: DestinationKind::Host,
+            protocol: Protocol::Dns,
+            host: authority.host.to_string(),
+            port: 0,
+            detail: None,
+            decider_reason: None,
+        }
+    }
+
+    fn extended_error(answer: &[u8]) -> Option<(u16, String)> {
+        let message = Message::from_vec(answer).expect("a message");
+        let edns = message.edns?;
+        let EdnsOption::Unknown(_, data) = edns.option(EdnsCode::Unknown(EXTENDED_ERROR))? else {
+            panic!("another form of the option");
+        };
+        let code = u16::from_be_bytes([data[0], data[1]]);
+        Some((code, String::from_utf8(data[2..].to_vec()).expect("text")))
+    }
+
+    #[test]
+    fn t1_a_refused_name_does_not_exist_and_the_answer_says_why() {
+        let refusal = refusal("blocked.test");
+        let query = query("Blocked.TEST.", Some(1232));
+        let answer = dns_answer(&query, DnsAnswer::NameRefused(&refusal), DnsTransport::Udp);
+        let answer = answer.expect("an answer");
+        let message = Message::from_vec(&answer).expect("a message");
+        assert_eq!(message.metadata.response_code, ResponseCode::NXDomain);
+        assert_eq!(message.metadata.id, query.metadata.id);
+        assert!(message.answers.is_empty() && message.authorities.is_empty());
+        // Some clients compare the letters' case with their query.
+        let spelt = b"\x07Blocked\x04TEST\0";
+        assert!(answer.windows(spelt.len()).any(|bytes| bytes == spelt));
+        let (code, text) = extended_error(&answer).expect("an extended error");
+        assert_eq!(code, 17);
+        assert!(
+            text.starts_with("blocked.test is not on the allow list"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn t1_an_answer_fits_into_the_datagrams_that_the_client_takes() {
+        let label = "a".repeat(60);
+        let name = format!("{label}.{label}.{label}.{label}.test");
+        let refusal = refusal(&name);
+        let refused = DnsAnswer::NameRefused(&refusal);
+        for (payload, transport, limit, has_text) in [
+            (None, DnsTransport::Udp, 512, false),
+            (Some(0), DnsTransport::Udp, 512, true),
+            (Some(512), DnsTransport::Udp, 512, true),
+            (Some(600), DnsTransport::Udp, 600, true),
+            (Some(u16::MAX), DnsTransport::Udp, 1232, true),
+            (Some(512), DnsTransport::Tcp, 65_535, true),
+        ] {
+            let query = query(&format!("{name}."), payload);
+            let answer = dns_answer(&query, refused, transport).expect("an answer");
+            assert!(answer.len() <= limit, "{} of {limit}", answer.len());
+            let error = extended_error(&answer);
+            assert_eq!(error.is_some(), has_text, "{payload:?}");
+            let whole = sentence(&refusal);
+            if let Some((code, text)) = error {
+                assert_eq!(code, 17);
+                assert!(whole.starts_with(&text), "{text}");
+                let is_whole = limit > 600;
+                assert_eq!(text == whole, is_whole, "{payload:?} {transport:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn t1_an_address_is_given_for_a_minute_and_other_answers_hold_no_record() {
+        let query = query("a.test.", None);
+        let address = Ipv4Addr::new(198, 18, 0, 1);
+        for (answer, code, data) in [
+            (
+                DnsAnswer::Address(address),
+                ResponseCode::NoError,
+                Some(RData::A(A(address))),
+            ),
+            (DnsAnswer::NoData, ResponseCode::NoError, None),
+            (DnsAnswer::TypeRefused, ResponseCode::Refused, None),
+            (DnsAnswer::Exhausted, ResponseCode::ServFail, None),
+        ] {
+            let bytes = dns_answer(&query, answer, DnsTransport::Udp).expect("an answer");
+            let message = Message::from_vec(&bytes).expect("a message");
+            assert_eq!(message.metadata.response_code, code, "{answer:?}");
+            assert!(message.metadata.recursion_available);
+            assert_eq!(
+                message.answers.first().map(|record| record.data.clone()),
+                data
+            );
+            assert!(message.answers.iter().all(|record| record.ttl == TTL));
+            assert!(message.edns.is_none());
+        }
+    }
+}

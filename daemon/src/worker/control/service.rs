@@ -8,7 +8,8 @@ use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
     GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
-    Patterns, Reloaded, Rule, Status,
+    Patterns, Reloaded, Rule, SessionEnded, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -187,7 +188,7 @@ impl Control for Session {
         Ok(Welcome {
             protocol,
             version: version.to_owned(),
-            access: self.access,
+            access: self.access.known_to(protocol),
         })
     }
 
@@ -320,6 +321,36 @@ impl Control for Session {
     async fn ca(self, _: Context, query: CaQuery) -> Result<Ca, ControlError> {
         let generation = self.service.engine.current();
         Ok(ca(&generation, query))
+    }
+
+    async fn open_session(
+        self,
+        _: Context,
+        _: SessionRequest,
+    ) -> Result<SessionOpened, ControlError> {
+        Err(no_sessions())
+    }
+
+    async fn session_report(
+        self,
+        _: Context,
+        _: NoArguments,
+    ) -> Result<SessionReport, ControlError> {
+        Err(no_sessions())
+    }
+
+    async fn sessions(self, _: Context, _: NoArguments) -> Result<Sessions, ControlError> {
+        Err(no_sessions())
+    }
+
+    async fn end_session(self, _: Context, _: SessionId) -> Result<SessionEnded, ControlError> {
+        Err(no_sessions())
+    }
+}
+
+fn no_sessions() -> ControlError {
+    ControlError::Failed {
+        message: "this proxy opens no sessions".to_owned(),
     }
 }
 
