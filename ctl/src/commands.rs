@@ -9,11 +9,14 @@ mod mode;
 mod patterns;
 mod presets;
 mod reload;
+#[cfg(target_os = "linux")]
+mod run;
+mod sessions;
 mod status;
 
 use codex_network_control::message::ExplainQuery;
 
-use crate::args::{Args, CaCommand, Command};
+use crate::args::{Args, CaCommand, Command, SessionsCommand};
 use crate::doctor;
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
@@ -32,6 +35,14 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         } => ca::need_root("install")?,
         Command::Doctor { checks } => return doctor::run(args.socket, output, checks),
         Command::Env { shell, unset: true } => return env::unset(output, shell),
+        #[cfg(target_os = "linux")]
+        Command::Run(run) => return run::run(args.socket, output, &run),
+        #[cfg(not(target_os = "linux"))]
+        Command::Run(_) => {
+            return Err(Failure::NoSession(
+                "`run` needs Linux; point programs at the proxy with `proxyctl env`".to_owned(),
+            ));
+        }
         Command::Presets { name } => return presets::run(output, name.as_deref()),
         _ => {}
     }
@@ -71,8 +82,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Env { shell, .. } => env::set(&client, output, shell).await,
+            Command::Sessions { command: None } => sessions::list(&client, output).await,
+            Command::Sessions {
+                command: Some(SessionsCommand::End { id }),
+            } => sessions::end(&client, output, id).await,
             // These need no proxy.
-            Command::Doctor { .. } | Command::Presets { .. } => Ok(()),
+            Command::Run(_) | Command::Doctor { .. } | Command::Presets { .. } => Ok(()),
         }
     })
 }
