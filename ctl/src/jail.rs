@@ -35,7 +35,7 @@ const TRANSPARENT_PORT: u16 = 3129;
 /// The port of the policy DNS inside a jail.
 const DNS_PORT: u16 = 53;
 
-/// What a listener of a session serves.
+/// The service of a session's listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Door {
     Http,

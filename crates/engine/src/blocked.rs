@@ -90,20 +90,6 @@ fn is_one(count: &u64) -> bool {
     *count == 1
 }
 
-impl BlockedEntry {
-    /// Whether it is the same refusal of the same client, perhaps over another connection.
-    fn is_like(&self, other: &Self) -> bool {
-        fn address(entry: &BlockedEntry) -> Option<&str> {
-            Some(entry.client.as_deref()?.rsplit_once(':')?.0)
-        }
-        (&self.host, self.port, &self.reason, self.protocol)
-            == (&other.host, other.port, &other.reason, other.protocol)
-            && (&self.method, self.decision, self.mode, &self.attempt_id)
-                == (&other.method, other.decision, other.mode, &other.attempt_id)
-            && address(self) == address(other)
-    }
-}
-
 impl BlockedLog {
     /// An empty log, whose first entry gets the number after `base`.
     pub(crate) fn after(base: u64) -> Self {
@@ -131,16 +117,26 @@ impl BlockedLog {
         }
     }
 
-    /// Adds a refusal that gets no log line of its own. It joins a similar entry among the newest
-    /// ones, or becomes an entry.
-    pub(crate) fn push_counted(&self, entry: BlockedEntry, capacity: usize) {
+    /// Adds a refusal that gets no log line of its own. It joins the entry among the newest ones that
+    /// `is_like` finds similar, or becomes an entry. `entry` makes the entry, which is needed then and for an
+    /// observer.
+    pub(crate) fn push_counted(
+        &self,
+        is_like: impl Fn(&BlockedEntry) -> bool,
+        entry: impl FnOnce() -> BlockedEntry,
+        capacity: usize,
+    ) {
         let mut ring = self.lock();
-        let newest = ring.entries.iter_mut().rev().take(MAX_COMPARED);
-        if let Some(same) = newest.into_iter().find(|other| other.is_like(&entry)) {
-            same.count += 1;
-            self.number(&mut ring, entry);
+        let mut newest = ring.entries.iter_mut().rev().take(MAX_COMPARED);
+        let Some(same) = newest.find(|other| is_like(other)) else {
+            self.put(&mut ring, entry(), capacity);
+            return;
+        };
+        same.count += 1;
+        if self.observer.is_some() {
+            self.number(&mut ring, entry());
         } else {
-            self.put(&mut ring, entry, capacity);
+            ring.total += 1;
         }
     }
 
@@ -234,6 +230,10 @@ mod tests {
         entries.iter().map(|entry| entry.host.as_str()).collect()
     }
 
+    fn count(log: &BlockedLog, host: &str) {
+        log.push_counted(|other| other.host == host, || entry(host), 10);
+    }
+
     #[test]
     fn r1_the_oldest_is_dropped_and_all_are_counted() {
         let log = BlockedLog::default();
@@ -279,9 +279,9 @@ mod tests {
         let log = BlockedLog::default();
         log.push(entry("a"), 10);
         for _ in 0..1000 {
-            log.push_counted(entry("a"), 10);
+            count(&log, "a");
         }
-        log.push_counted(entry("b"), 10);
+        count(&log, "b");
         let entries = log.entries(0);
         let counts: Vec<_> = entries
             .iter()

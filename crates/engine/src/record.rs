@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use codex_network_policy::{Authority, Decision, Source};
+use codex_network_policy::{Authority, Decision, Policy, Source};
 
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
@@ -46,6 +46,15 @@ pub(crate) struct EndedFlow<'a> {
     pub(crate) received: u64,
     pub(crate) duration: Duration,
     pub(crate) peer: Option<SocketAddr>,
+}
+
+/// A refusal, before an entry is made of it. Most refusals of a flood need none of their own.
+struct Refused<'a> {
+    policy: &'a Policy,
+    attempt: &'a Attempt,
+    refusal: &'a Refusal,
+    reason: Cow<'static, str>,
+    clock: &'a dyn Clock,
 }
 
 /// Writes decisions to the audit sink, the log of refusals and the counters.
@@ -133,43 +142,26 @@ impl Recorder {
 
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
         let decision = refusal.decision;
-        let reason: Cow<'static, str> = match &refusal.decider_reason {
-            Some(reason) => Cow::Owned(reason.as_ref().to_owned()),
-            None => Cow::Borrowed(decision.reason().as_str()),
-        };
-        let policy = generation.policy();
-        let rule = decision.rule().and_then(|rule| policy.rule(rule));
-        let entry = BlockedEntry {
-            host: refusal.host.clone(),
-            reason: reason.clone(),
-            client: Some(attempt.client.address.to_string()),
-            method: attempt.kind.method().map(|method| short(method).to_owned()),
-            mode: Some(policy.mode().as_str()),
-            protocol: refusal.protocol.record_name(),
-            decision: decision.verdict().as_str(),
-            source: decision.source().as_str(),
-            port: (refusal.port != 0).then_some(refusal.port),
-            timestamp: self.clock.now().unix_timestamp(),
-            attempt_id: attempt
-                .client
-                .attempt
-                .as_ref()
-                .map(|id| id.as_str().to_owned()),
-            rule: rule.map(|rule| rule.to_string()),
-            detail: refusal.detail,
-            count: 1,
-            sequence: 0,
+        let refused = Refused {
+            policy: generation.policy(),
+            attempt,
+            refusal,
+            reason: match &refusal.decider_reason {
+                Some(reason) => Cow::Owned(reason.as_ref().to_owned()),
+                None => Cow::Borrowed(decision.reason().as_str()),
+            },
+            clock: &*self.clock,
         };
         let capacity = generation.settings().daemon.limits.blocked_buffer;
         let line = self.lines.take(&attempt.client.connection);
         let is_sent = line == LineChoice::Written || self.audit.volume() == Volume::Every;
         if is_sent && self.audit.is_enabled() {
-            let server = Server::of(refusal);
+            let (server, reason) = (Server::of(refusal), refused.reason.clone());
             self.audit
-                .record(self.event(attempt, server, decision, reason.clone()));
+                .record(self.event(attempt, server, decision, reason));
         }
         let LineChoice::Counted(holder) = line else {
-            self.blocked.push(entry, capacity);
+            self.blocked.push(refused.entry(), capacity);
             return;
         };
         let protocol = attempt.kind.protocol();
@@ -178,22 +170,23 @@ impl Recorder {
             host: refusal.host.clone(),
             port: refusal.port,
             verdict: decision.verdict().as_str(),
-            reason: reason.clone(),
+            reason: refused.reason.clone(),
         };
         let is_first = self.lines.count(holder, about, || {
             let server = Server::of(refusal);
             Some(Decided {
                 scope: server.scope(decision.source()),
                 decision,
-                reason,
+                reason: refused.reason.clone(),
                 overridden: overridden(decision),
                 protocol,
                 server: server.address,
                 port: server.port,
-                blocked: entry.clone(),
+                blocked: refused.entry(),
             })
         });
-        self.blocked.push_counted(entry, capacity);
+        self.blocked
+            .push_counted(|other| refused.is_like(other), || refused.entry(), capacity);
         self.write_counts_later(is_first);
     }
 
@@ -328,6 +321,58 @@ impl Drop for Recorder {
     }
 }
 
+impl Refused<'_> {
+    fn entry(&self) -> BlockedEntry {
+        let (attempt, refusal) = (self.attempt, self.refusal);
+        let rule = refusal.decision.rule();
+        let rule = rule.and_then(|rule| self.policy.rule(rule));
+        BlockedEntry {
+            host: refusal.host.clone(),
+            reason: self.reason.clone(),
+            client: Some(attempt.client.address.to_string()),
+            method: self.method().map(str::to_owned),
+            mode: Some(self.policy.mode().as_str()),
+            protocol: refusal.protocol.record_name(),
+            decision: refusal.decision.verdict().as_str(),
+            source: refusal.decision.source().as_str(),
+            port: self.port(),
+            timestamp: self.clock.now().unix_timestamp(),
+            attempt_id: self.attempt_id().map(str::to_owned),
+            rule: rule.map(|rule| rule.to_string()),
+            detail: refusal.detail,
+            count: 1,
+            sequence: 0,
+        }
+    }
+
+    /// Whether an entry is of the same refusal of the same client, perhaps over another connection.
+    fn is_like(&self, entry: &BlockedEntry) -> bool {
+        let decision = self.refusal.decision;
+        let client = || entry.client.as_deref()?.parse::<SocketAddr>().ok();
+        let mode = self.policy.mode().as_str();
+        (self.refusal.host.as_str(), self.port(), &self.reason)
+            == (entry.host.as_str(), entry.port, &entry.reason)
+            && (self.method(), self.attempt_id())
+                == (entry.method.as_deref(), entry.attempt_id.as_deref())
+            && self.refusal.protocol.record_name() == entry.protocol
+            && decision.verdict().as_str() == entry.decision
+            && Some(mode) == entry.mode
+            && client().is_some_and(|client| client.ip() == self.attempt.client.address.ip())
+    }
+
+    fn method(&self) -> Option<&str> {
+        self.attempt.kind.method().map(short)
+    }
+
+    fn port(&self) -> Option<u16> {
+        (self.refusal.port != 0).then_some(self.refusal.port)
+    }
+
+    fn attempt_id(&self) -> Option<&str> {
+        self.attempt.client.attempt.as_ref().map(AttemptId::as_str)
+    }
+}
+
 impl Server {
     /// The destination of a refused attempt.
     fn of(refusal: &Refusal) -> Self {
@@ -387,8 +432,11 @@ impl std::fmt::Debug for Recorder {
 
 #[cfg(test)]
 mod tests {
+    use codex_network_policy::{Content, HttpHead, PolicySpec, Protocol, RequestKind};
+
     use super::*;
     use crate::audit::TracingAudit;
+    use crate::client::Client;
     use crate::clock::SystemClock;
 
     impl Recorder {
@@ -402,6 +450,56 @@ mod tests {
                 Arc::new(Owners::new(None)),
                 Drain::new(),
             )
+        }
+    }
+
+    #[test]
+    fn r1_a_refusal_is_like_an_entry_of_the_same_client_over_any_connection() {
+        let policy = Policy::compile(&PolicySpec::default()).expect("short lists");
+        let attempt = |client: SocketAddr, method: &'static str| Attempt {
+            client: Client {
+                address: client,
+                attempt: None,
+                connection: ConnectionHandle::new(client, ([127, 0, 0, 1], 1).into()),
+            },
+            kind: RequestKind::Http(HttpHead {
+                method: method.into(),
+                upgrade: None,
+                content: Content::Absent,
+            }),
+        };
+        let refusal = |host: &str, port| Refusal {
+            decision: policy.decide_invalid_host(),
+            destination: DestinationKind::Host,
+            protocol: Protocol::Http,
+            host: host.to_owned(),
+            port,
+            detail: None,
+            decider_reason: None,
+        };
+        let client = |last, port| SocketAddr::from(([192, 0, 2, last], port));
+        let refused = |attempt: &Attempt, refusal: &Refusal, of: Option<&BlockedEntry>| {
+            let refused = Refused {
+                policy: &policy,
+                attempt,
+                refusal,
+                reason: Cow::Borrowed(refusal.decision.reason().as_str()),
+                clock: &SystemClock,
+            };
+            (of.is_some_and(|of| refused.is_like(of)), refused.entry())
+        };
+        let of = attempt(client(1, 5), "GET");
+        let (_, entry) = refused(&of, &refusal("a.test", 80), None);
+        let is_like = |attempt, refusal| refused(&attempt, &refusal, Some(&entry)).0;
+        assert!(is_like(attempt(client(1, 6), "GET"), refusal("a.test", 80)));
+        for (client, method, host, port) in [
+            (client(2, 5), "GET", "a.test", 80),
+            (client(1, 5), "POST", "a.test", 80),
+            (client(1, 5), "GET", "b.test", 80),
+            (client(1, 5), "GET", "a.test", 81),
+            (client(1, 5), "GET", "a.test", 0),
+        ] {
+            assert!(!is_like(attempt(client, method), refusal(host, port)));
         }
     }
 

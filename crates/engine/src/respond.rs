@@ -69,7 +69,7 @@ pub(crate) fn refusal(refusal: &Refusal, format: RefusalFormat) -> Response<Byte
         host: &refusal.host,
         port: refusal.port,
     };
-    let json = serde_json::to_string(&fields).unwrap_or_default();
+    let json = Bytes::from(to_json(&fields));
     let sentence = match refusal.destination {
         DestinationKind::Host => sentence(refusal),
         DestinationKind::UnixSocket => unix_socket::sentence(refusal),
@@ -78,18 +78,18 @@ pub(crate) fn refusal(refusal: &Refusal, format: RefusalFormat) -> Response<Byte
         _ if reason == Reason::ProxyDisabled => (
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain",
-            "network proxy is disabled".to_owned(),
+            "network proxy is disabled".into(),
         ),
         _ if reason == Reason::ConfigurationUnusable => (
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain",
             "the configuration cannot be used; run `codex-network-proxy check` and fix the problems that it prints"
-                .to_owned(),
+                .into(),
         ),
         _ if reason == Reason::UnixSocketUnsupported => (
             StatusCode::NOT_IMPLEMENTED,
             "text/plain",
-            "unix sockets unsupported".to_owned(),
+            "unix sockets unsupported".into(),
         ),
         RefusalFormat::Json => {
             let body = BlockedBody {
@@ -105,20 +105,28 @@ pub(crate) fn refusal(refusal: &Refusal, format: RefusalFormat) -> Response<Byte
             (
                 StatusCode::FORBIDDEN,
                 "application/json",
-                serde_json::to_string(&body).unwrap_or_default(),
+                to_json(&body),
             )
         }
         RefusalFormat::Text => (
             StatusCode::FORBIDDEN,
             "text/plain",
-            format!("{DECISION_LINE} {json}\n{sentence}\n"),
+            [
+                DECISION_LINE.as_bytes(),
+                b" ",
+                &json,
+                b"\n",
+                sentence.as_bytes(),
+                b"\n",
+            ]
+            .concat(),
         ),
     };
     let mut response = own(status, content_type, body);
     let headers = response.headers_mut();
     headers.insert(PROXY_ERROR, HeaderValue::from_static(proxy_error(reason)));
     // The host is canonical or escaped, so the JSON is printable ASCII.
-    if let Ok(json) = HeaderValue::from_str(&json) {
+    if let Ok(json) = HeaderValue::from_maybe_shared(json) {
         headers.insert(POLICY_DECISION, json);
     }
     response
@@ -268,8 +276,19 @@ fn text(status: StatusCode, line: &str) -> Response<Bytes> {
     own(status, "text/plain", format!("{line}\n"))
 }
 
-fn own(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body));
+/// As JSON.
+fn to_json(fields: &impl Serialize) -> Vec<u8> {
+    /// Most bodies and decisions are shorter, so they do not grow.
+    const USUAL_LENGTH: usize = 512;
+    let mut json = Vec::with_capacity(USUAL_LENGTH);
+    if serde_json::to_writer(&mut json, fields).is_err() {
+        json.clear();
+    }
+    json
+}
+
+fn own(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response
         .headers_mut()

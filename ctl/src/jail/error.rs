@@ -1,8 +1,10 @@
 //! Why there is no jail, and the remedy (SPEC J7).
 
 use std::fmt;
-use std::fs;
 use std::io;
+use std::path::Path;
+
+use codex_network_files::Reading;
 
 /// Why the jail could not be made, in one line that says what to do.
 #[derive(Debug)]
@@ -39,7 +41,8 @@ impl fmt::Display for JailError {
 
 /// The value of a kernel setting below `/proc/sys`, without white space at its ends.
 fn setting(name: &str) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/sys/{name}")).ok()?;
+    let path = format!("/proc/sys/{name}");
+    let text = Reading::up_to(4096).read_text(Path::new(&path)).ok()?;
     Some(text.trim().to_owned())
 }
 

@@ -23,7 +23,7 @@ const MAX_PAYLOAD: usize = 8 << 20;
 /// Bytes before a payload.
 const HEAD: usize = 5;
 
-/// What a frame says.
+/// The meaning of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 
 use super::{DNS_PORT, Door, HTTP_PORT, JailPlan, SOCKS5_PORT, TRANSPARENT_PORT};
 
-/// The listeners of a jail, on the loopback addresses of the calling process's network. Without IPv6
-/// there is none on `::1`.
+/// The listeners of a jail, on the loopback addresses of the calling process's network. Those on
+/// `::1` are missing without IPv6.
 pub(super) fn in_jail(plan: &JailPlan) -> io::Result<Vec<(Door, OwnedFd)>> {
     let mut doors = vec![
         (Door::Http, tcp((Ipv4Addr::LOCALHOST, HTTP_PORT).into())?),

@@ -89,7 +89,7 @@ struct Stage {
 ///
 /// # Errors
 ///
-/// What is missing, and the remedy, in one line.
+/// One line that says why, with the remedy.
 pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
     let cannot_start = |error: io::Error| JailError::step("cannot start the first stage", &error);
     let stage = Stage::start().map_err(cannot_start)?;

@@ -32,9 +32,9 @@ use crate::socket_file::SocketIdentity;
 use crate::tls::Wire;
 
 /// Most kept connections per authority or unix socket; further ones are closed after use.
-const MAX_PER_PEER: usize = 256;
+const MAX_PER_PEER: usize = 1024;
 /// Most kept connections in total.
-const MAX_KEPT: usize = 1024;
+const MAX_KEPT: usize = 2048;
 /// Time between two closings, so that connections with slightly different times are closed together.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(100);
 

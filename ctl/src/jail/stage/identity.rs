@@ -6,7 +6,9 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
+use codex_network_files::Reading;
 use nix::unistd::{Gid, Pid, Uid};
 
 /// The caller's user and group, as the namespace outside the jail numbers them.
@@ -40,7 +42,7 @@ pub(super) fn write_as_root(caller: Caller) -> io::Result<()> {
 /// Maps all users and groups of this process's namespace into the one that `process` has made.
 pub(in super::super) fn write_whole(process: u32) -> io::Result<()> {
     for map in ["uid_map", "gid_map"] {
-        let own = fs::read_to_string(format!("/proc/self/{map}"))?;
+        let own = own_map(map)?;
         fs::write(format!("/proc/{process}/{map}"), same_numbers(&own)?)?;
     }
     Ok(())
@@ -49,7 +51,7 @@ pub(in super::super) fn write_whole(process: u32) -> io::Result<()> {
 /// Maps the caller's own numbers in the inner namespace, which `process` has made. Called in the outer
 /// one.
 pub(super) fn write_inner(process: Pid, caller: Caller) -> io::Result<()> {
-    let own = fs::read_to_string("/proc/self/uid_map")?;
+    let own = own_map("uid_map")?;
     let single = own.split_whitespace().nth(2) == Some("1") && own.lines().count() == 1;
     if !single {
         return write_whole(process.as_raw().cast_unsigned());
@@ -62,6 +64,16 @@ pub(super) fn write_inner(process: Pid, caller: Caller) -> io::Result<()> {
         format!("/proc/{process}/gid_map"),
         format!("{} 0 1", caller.gid),
     )
+}
+
+/// The map of this process's namespace.
+fn own_map(map: &str) -> io::Result<String> {
+    let path = format!("/proc/self/{map}");
+    // The kernel permits 340 lines.
+    let reading = Reading::up_to(64 << 10);
+    reading
+        .read_text(Path::new(&path))
+        .map_err(io::Error::other)
 }
 
 /// A map in which every number of the reader's namespace stands for itself.
