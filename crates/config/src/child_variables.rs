@@ -47,6 +47,8 @@ const ELECTRON: &str = "ELECTRON_GET_USE_PROXY";
 const LOCAL: &str = "CODEX_NETWORK_ALLOW_LOCAL_BINDING";
 /// The destinations to reach without the proxy when local binding is on.
 const LOCAL_DESTINATIONS: &str = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
+/// The destinations to reach without the proxy on a loopback interface of one's own.
+const OWN_LOOPBACK: &str = "localhost,127.0.0.1,::1";
 
 /// The values of the variables.
 #[derive(Clone, Debug)]
@@ -57,6 +59,9 @@ pub struct ChildVariables<'a> {
     pub all: &'a str,
     /// Whether the program may reach local and private addresses without the proxy.
     pub allow_local_binding: bool,
+    /// Whether the program has a loopback interface of its own, whose addresses it reaches directly. The
+    /// machine's local and private addresses are out of its reach then.
+    pub has_own_loopback: bool,
     /// A file with all certificates that the program should trust; `None` leaves the variables of
     /// [`CERTIFICATE_VARIABLES`] as they are.
     pub bundle: Option<&'a str>,
@@ -65,11 +70,12 @@ pub struct ChildVariables<'a> {
 impl<'a> ChildVariables<'a> {
     /// The names and values to set, each name once.
     pub fn pairs(&self) -> Vec<(&'static str, &'a str)> {
-        let (bypassing, local) = if self.allow_local_binding {
-            (LOCAL_DESTINATIONS, "1")
-        } else {
-            ("", "0")
+        let bypassing = match (self.has_own_loopback, self.allow_local_binding) {
+            (true, _) => OWN_LOOPBACK,
+            (false, true) => LOCAL_DESTINATIONS,
+            (false, false) => "",
         };
+        let local = if self.allow_local_binding { "1" } else { "0" };
         let mut pairs = Vec::new();
         let mut set = |names: &[&'static str], value: &'a str| {
             pairs.extend(names.iter().map(|name| (*name, value)));
@@ -106,6 +112,7 @@ mod tests {
             http: "http://127.0.0.1:3128",
             all: "socks5h://127.0.0.1:8081",
             allow_local_binding: false,
+            has_own_loopback: false,
             bundle: None,
         };
         let pairs = variables.pairs();

@@ -24,6 +24,7 @@ use crate::drain::Drain;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
 use crate::rare::rarely;
+use crate::session::{Session, SessionConnection};
 
 /// The loop waits this long after a first failure, and twice as long after each further one.
 const MIN_BACK_OFF: Duration = Duration::from_millis(20);
@@ -67,6 +68,8 @@ pub(crate) struct Accept {
     pub(crate) own: Arc<OwnListener>,
     pub(crate) log: Arc<AcceptLog>,
     pub(crate) no_delay: NoDelay,
+    /// The session that the door belongs to, which has limits of its own.
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 /// How Nagle's algorithm is switched off for the connections of a listener. It would only delay small
@@ -113,11 +116,23 @@ impl Accept {
                 Ok((stream, address)) => {
                     backing_off = None;
                     self.log.accepted(self.door);
+                    let counted = match &self.session {
+                        None => None,
+                        Some(session) => match session.enter((self.bounds)().per_session) {
+                            Some(counted) => Some(counted),
+                            None => {
+                                session.note_limit();
+                                let _ = stream.set_zero_linger();
+                                continue;
+                            }
+                        },
+                    };
                     if self.no_delay == NoDelay::PerConnection {
                         let _ = stream.set_nodelay(true);
                     }
                     // Boxed: it would be copied into each layer of the task.
-                    let task = Box::pin(self.task(stream, address, Arc::clone(&serve)));
+                    let task = self.task(stream, address, Arc::clone(&serve), counted);
+                    let task = Box::pin(task);
                     self.drain.spawn(task);
                 }
                 Err(error) => {
@@ -140,6 +155,7 @@ impl Accept {
         stream: TcpStream,
         address: SocketAddr,
         serve: Arc<S>,
+        counted: Option<SessionConnection>,
     ) -> impl Future<Output = ()> + use<S, F>
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F,
@@ -168,7 +184,7 @@ impl Accept {
                 () = serve(stream, address, connection.clone()) => {}
                 () = rarely(connection.gives_way()) => {}
             }
-            drop((slot, own));
+            drop((slot, own, counted));
         }
     }
 
@@ -189,7 +205,7 @@ impl Accept {
         } else {
             self.address
         };
-        ConnectionHandle::new(client, local)
+        ConnectionHandle::at_door(client, local, self.session.as_ref())
     }
 }
 

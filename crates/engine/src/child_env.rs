@@ -19,6 +19,9 @@ pub struct ChildEnvironment {
     pub socks5: Option<SocketAddr>,
     /// Whether the child may reach local and private addresses directly.
     pub allow_local_binding: bool,
+    /// Whether the child has a loopback interface of its own, whose addresses it reaches directly. The
+    /// machine's local and private addresses are out of its reach then.
+    pub has_own_loopback: bool,
     /// A file with the certificates of intercepted hosts and of all others, if there is one. The
     /// child trusts only this file.
     pub bundle: Option<PathBuf>,
@@ -37,6 +40,7 @@ impl ChildEnvironment {
             http,
             socks5: None,
             allow_local_binding: false,
+            has_own_loopback: false,
             bundle: None,
             attempt: None,
         }
@@ -66,6 +70,7 @@ impl ChildEnvironment {
             http: &http,
             all: &all,
             allow_local_binding: self.allow_local_binding,
+            has_own_loopback: self.has_own_loopback,
             bundle: self.bundle.as_deref().and_then(|bundle| bundle.to_str()),
         };
         for (name, value) in variables.pairs() {

@@ -47,7 +47,6 @@ pub(crate) async fn serve_socks5(
 }
 
 /// Serves a connection that a jail redirected.
-#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
 pub(crate) async fn serve_transparent(
     shared: Arc<Shared>,
     door: Arc<TransparentDoor>,
@@ -61,7 +60,6 @@ pub(crate) async fn serve_transparent(
 }
 
 /// Serves a connection to a port that leads to one destination.
-#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
 pub(crate) async fn serve_forward(
     shared: Arc<Shared>,
     destination: Authority,
@@ -75,7 +73,6 @@ pub(crate) async fn serve_forward(
 }
 
 /// Answers the datagrams of policy DNS. It never ends. `client` says whose they are.
-#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
 pub(crate) async fn serve_dns_udp(
     shared: Arc<Shared>,
     names: Arc<LookedUpNames>,
@@ -86,7 +83,6 @@ pub(crate) async fn serve_dns_udp(
 }
 
 /// Serves a connection to policy DNS.
-#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
 pub(crate) async fn serve_dns_tcp(
     shared: Arc<Shared>,
     names: Arc<LookedUpNames>,

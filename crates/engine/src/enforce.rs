@@ -35,7 +35,7 @@ pub(crate) use watched::{WatchedAttempt, rejudged};
 use crate::attempt::{Attempt, Destination, DestinationKind, Refusal};
 use crate::decider::Decider;
 use crate::live_policy::{Generation, LivePolicy};
-use crate::own::OwnSockets;
+use crate::own::{OwnListeners, OwnSockets};
 use crate::record::Recorder;
 
 /// The enforcement point of one engine.
@@ -84,6 +84,17 @@ impl Enforcer {
             decider,
             unix_sockets,
             own: Arc::new(own),
+        }
+    }
+
+    /// The enforcement point for the clients of a session.
+    pub(crate) fn for_session(&self, live: LivePolicy, listeners: OwnListeners) -> Self {
+        Self {
+            live,
+            recorder: Arc::clone(&self.recorder),
+            decider: self.decider.clone(),
+            unix_sockets: self.unix_sockets,
+            own: Arc::new(self.own.with_session(listeners)),
         }
     }
 

@@ -93,7 +93,6 @@ mod linger;
 mod live_policy;
 mod local_addresses;
 mod observed;
-#[cfg_attr(not(test), expect(dead_code, reason = "sessions open it"))]
 mod original_destination;
 mod outcome;
 mod own;
@@ -102,6 +101,7 @@ mod pipes;
 mod prefixed;
 mod rare;
 mod resolve;
+mod session;
 mod shares;
 mod socket_file;
 mod stream_end;
@@ -113,8 +113,8 @@ pub mod fuzzing;
 
 pub use activity::Busy;
 pub use audit::{
-    AuditEvent, AuditMetadata, AuditSink, ClientAddress, FieldValue, Override, Rfc3339, Scope,
-    ServerAddress, TracingAudit, Volume,
+    AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, FieldValue, Override,
+    Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use child_env::ChildEnvironment;
@@ -134,5 +134,9 @@ pub use resolve::{
     DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve, ResolveError,
     ResolverOptions, ResolverSetupError,
 };
-pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
+pub use server::{
+    Counters, Door, Engine, EngineParts, Listening, OpenSession, SessionDoor, SessionError,
+    SessionParts, SetupError,
+};
+pub use session::{DestinationCount, SessionInfo, SessionTotals, SessionUsage};
 pub use upstream::{Dial, TcpDialler};

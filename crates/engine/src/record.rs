@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use codex_network_policy::{Authority, Decision, Policy, Source};
+use codex_network_policy::{Authority, Decision, Policy, Source, Verdict};
 
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{
-    AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope, ServerAddress, Volume,
+    AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, Override, Scope,
+    ServerAddress, Volume,
 };
 use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
@@ -23,6 +24,7 @@ use crate::lines::{About, COUNT_INTERVAL, Count, CountKey, Decided, LineChoice, 
 use crate::live_policy::Generation;
 use crate::outcome::Ending;
 use crate::owner::{ConnectionHandle, Owners};
+use crate::session::Counted;
 use crate::shares::Holder;
 
 /// The destination of an attempt, as records show it.
@@ -104,6 +106,11 @@ impl Recorder {
         }
     }
 
+    /// The time, in seconds since 1970 (UTC).
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().unix_timestamp()
+    }
+
     /// How many attempts were ever allowed.
     pub(crate) fn allowed_total(&self) -> u64 {
         self.allowed.load(Ordering::Relaxed)
@@ -111,6 +118,11 @@ impl Recorder {
 
     pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+        if let Some(session) = attempt.client.session() {
+            let host = authority.host.to_string();
+            let reason = decision.reason().as_str();
+            session.count(Counted::Allowed, &host, authority.port, reason);
+        }
         if self.audit.is_enabled() {
             let server = Server {
                 destination: DestinationKind::Host,
@@ -123,6 +135,10 @@ impl Recorder {
 
     pub(crate) fn allowed_unix_socket(&self, attempt: &Attempt, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+        if let Some(session) = attempt.client.session() {
+            let reason = decision.reason().as_str();
+            session.count(Counted::Allowed, ServerAddress::UNIX_SOCKET, 0, reason);
+        }
         if self.audit.is_enabled() {
             let server = Server {
                 destination: DestinationKind::UnixSocket,
@@ -152,6 +168,13 @@ impl Recorder {
             },
             clock: &*self.clock,
         };
+        if let Some(session) = attempt.client.session() {
+            let kind = match decision.verdict() {
+                Verdict::Ask => Counted::Asked,
+                Verdict::Allow | Verdict::Deny => Counted::Refused,
+            };
+            session.count(kind, &refusal.host, refusal.port, &refused.reason);
+        }
         let capacity = generation.settings().daemon.limits.blocked_buffer;
         let line = self.lines.take(&attempt.client.connection);
         let is_sent = line == LineChoice::Written || self.audit.volume() == Volume::Every;
@@ -240,6 +263,11 @@ impl Recorder {
             method: attempt.kind.method().map(method),
             client_address: Some(ClientAddress::Connection(attempt.client.address)),
             attempt_id: attempt.client.attempt.as_ref().map(AttemptId::text),
+            session: attempt.client.session().map(|session| AuditSession {
+                id: Arc::clone(&session.info().id),
+                user: session.user(),
+                command: Arc::clone(&session.info().command),
+            }),
             metadata: Arc::clone(&self.metadata),
             count: 1,
         }
@@ -300,6 +328,7 @@ impl Recorder {
                 method: None,
                 client_address: Some(ClientAddress::from(holder)),
                 attempt_id: None,
+                session: None,
                 metadata: Arc::clone(&self.metadata),
                 count,
             });
@@ -308,6 +337,7 @@ impl Recorder {
             client: Some(holder.to_string()),
             method: None,
             attempt_id: None,
+            session: None,
             timestamp: self.clock.now().unix_timestamp(),
             count,
             ..decided.blocked
@@ -326,6 +356,7 @@ impl Refused<'_> {
         let (attempt, refusal) = (self.attempt, self.refusal);
         let rule = refusal.decision.rule();
         let rule = rule.and_then(|rule| self.policy.rule(rule));
+        let session = attempt.client.session();
         BlockedEntry {
             host: refusal.host.clone(),
             reason: self.reason.clone(),
@@ -338,6 +369,8 @@ impl Refused<'_> {
             port: self.port(),
             timestamp: self.clock.now().unix_timestamp(),
             attempt_id: self.attempt_id().map(str::to_owned),
+            session: session.map(|session| session.info().id.to_string()),
+            user: session.map(|session| session.user().to_string()),
             rule: rule.map(|rule| rule.to_string()),
             detail: refusal.detail,
             count: 1,
@@ -357,6 +390,7 @@ impl Refused<'_> {
             && self.refusal.protocol.record_name() == entry.protocol
             && decision.verdict().as_str() == entry.decision
             && Some(mode) == entry.mode
+            && self.session_id() == entry.session
             && client().is_some_and(|client| client.ip() == self.attempt.client.address.ip())
     }
 
@@ -370,6 +404,11 @@ impl Refused<'_> {
 
     fn attempt_id(&self) -> Option<&str> {
         self.attempt.client.attempt.as_ref().map(AttemptId::as_str)
+    }
+
+    fn session_id(&self) -> Option<String> {
+        let session = self.attempt.client.session()?;
+        Some(session.info().id.to_string())
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) async fn set(
         http: &http,
         all: &all,
         allow_local_binding,
+        has_own_loopback: false,
         bundle: ca.bundle_file.as_deref(),
     };
     let syntax = Syntax::of(shell, output.format() == OutputFormat::Json);

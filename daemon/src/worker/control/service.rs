@@ -15,8 +15,10 @@ use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
 use codex_network_engine::{Engine, Generation, NameServerHealth, NameServers, NameServersFrom};
 use codex_network_policy::{DomainSet, Mode};
+use nix::unistd::Gid;
 
 use super::peer::Peer;
+use super::sessions::{self, HeldSession};
 use super::{Admission, MAX_SERVED_OF_ONE_USER, explain};
 use crate::admin::config;
 use crate::ca::certificate::describe;
@@ -43,11 +45,13 @@ pub(super) struct Service {
 
 /// The service of one caller.
 #[derive(Clone)]
-pub(super) struct Session {
+pub(super) struct CallerService {
     service: Service,
     peer: Peer,
+    groups: Arc<[Gid]>,
     access: Access,
     room: Admission,
+    held: Arc<HeldSession>,
 }
 
 impl Service {
@@ -72,12 +76,21 @@ impl Service {
         }
     }
 
-    pub(super) fn of(&self, peer: Peer, access: Access, room: Admission) -> Session {
-        Session {
+    pub(super) fn of(
+        &self,
+        peer: Peer,
+        groups: Vec<Gid>,
+        access: Access,
+        room: Admission,
+        held: Arc<HeldSession>,
+    ) -> CallerService {
+        CallerService {
             service: self.clone(),
             peer,
+            groups: groups.into(),
             access,
             room,
+            held,
         }
     }
 
@@ -169,7 +182,7 @@ impl Service {
     }
 }
 
-impl Control for Session {
+impl Control for CallerService {
     async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
         if self.room == Admission::TurnedAway {
             return Err(ControlError::Failed {
@@ -326,9 +339,22 @@ impl Control for Session {
     async fn open_session(
         self,
         _: Context,
-        _: SessionRequest,
+        request: SessionRequest,
     ) -> Result<SessionOpened, ControlError> {
-        Err(no_sessions())
+        let caller = sessions::Caller {
+            peer: self.peer,
+            groups: &self.groups,
+            access: self.access,
+            permitted: &self.service.reloader.admitted(),
+        };
+        sessions::open(&self.service.engine, caller, &self.held, request).inspect_err(|error| {
+            tracing::info!(
+                parent: None,
+                uid = self.peer.user.as_raw(),
+                pid = self.peer.pid,
+                "refused to open a session: {error}"
+            );
+        })
     }
 
     async fn session_report(
@@ -336,21 +362,34 @@ impl Control for Session {
         _: Context,
         _: NoArguments,
     ) -> Result<SessionReport, ControlError> {
-        Err(no_sessions())
+        self.held.report().ok_or_else(|| ControlError::Invalid {
+            message: "no session was opened over this connection".to_owned(),
+        })
     }
 
     async fn sessions(self, _: Context, _: NoArguments) -> Result<Sessions, ControlError> {
-        Err(no_sessions())
+        Ok(sessions::list(
+            &self.service.engine,
+            self.peer.user,
+            self.access,
+        ))
     }
 
-    async fn end_session(self, _: Context, _: SessionId) -> Result<SessionEnded, ControlError> {
-        Err(no_sessions())
-    }
-}
-
-fn no_sessions() -> ControlError {
-    ControlError::Failed {
-        message: "this proxy opens no sessions".to_owned(),
+    async fn end_session(
+        self,
+        _: Context,
+        session: SessionId,
+    ) -> Result<SessionEnded, ControlError> {
+        let (engine, peer) = (&self.service.engine, self.peer);
+        let ended = sessions::end(engine, peer.user, self.access, &session)?;
+        tracing::info!(
+            parent: None,
+            session = ended.session.id,
+            uid = peer.user.as_raw(),
+            pid = peer.pid,
+            "a session was ended through the control socket"
+        );
+        Ok(ended)
     }
 }
 
