@@ -147,8 +147,15 @@ fn kind(door: &Door, args: &RunArgs) -> Option<DoorKind> {
 
 /// The file name of the command, shortened. Records show it, and never the arguments.
 fn shown_name(command: &OsStr) -> String {
-    let name = Path::new(command).file_name().unwrap_or(command);
-    let mut name = name.to_string_lossy().into_owned();
+    let name = Path::new(command).file_name().unwrap_or_default();
+    let mut name: String = name
+        .to_string_lossy()
+        .chars()
+        .filter(|character| !character.is_control())
+        .collect();
+    if name.is_empty() {
+        "-".clone_into(&mut name);
+    }
     while name.len() > MAX_COMMAND_BYTES {
         name.pop();
     }
@@ -231,7 +238,8 @@ mod tests {
     fn j12_records_show_the_name_of_the_program_and_no_path() {
         assert_eq!(shown_name(OsStr::new("/usr/bin/curl")), "curl");
         assert_eq!(shown_name(OsStr::new("./agent")), "agent");
-        assert_eq!(shown_name(OsStr::new("")), "");
+        assert_eq!(shown_name(OsStr::new("/")), "-");
+        assert_eq!(shown_name(OsStr::new("a\nb")), "ab");
         let long = "ä".repeat(100);
         assert_eq!(shown_name(OsStr::new(&long)).len(), MAX_COMMAND_BYTES);
     }
