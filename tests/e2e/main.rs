@@ -23,6 +23,7 @@ mod resolver;
 mod roles;
 #[cfg(target_os = "linux")]
 mod run;
+mod sessions;
 mod smuggling;
 mod socks5;
 mod startup;

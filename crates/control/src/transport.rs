@@ -231,7 +231,7 @@ pub(crate) enum CallerMessage {
     Request {
         context: CallerContext,
         id: u64,
-        message: ControlRequest,
+        message: Box<ControlRequest>,
     },
     Cancel {
         request_id: u64,
@@ -253,7 +253,7 @@ impl Received<ClientMessage<ControlRequest>> for CallerMessage {
                 id,
                 mut message,
             } => {
-                match &mut message {
+                match &mut *message {
                     ControlRequest::OpenSession { request } => request.sockets = sockets,
                     _ => without(&sockets)?,
                 }
@@ -262,7 +262,7 @@ impl Received<ClientMessage<ControlRequest>> for CallerMessage {
                 Ok(ClientMessage::Request(Request {
                     context,
                     id,
-                    message,
+                    message: *message,
                 }))
             }
             Self::Cancel { request_id } => {

@@ -44,6 +44,9 @@ enum AcceptFailure {
     Other,
 }
 
+/// The session has as many connections as it may.
+struct AtLimit;
+
 /// The log lines about a listener, which all its loops share.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptLog {
@@ -116,16 +119,9 @@ impl Accept {
                 Ok((stream, address)) => {
                     backing_off = None;
                     self.log.accepted(self.door);
-                    let counted = match &self.session {
-                        None => None,
-                        Some(session) => match session.enter((self.bounds)().per_session) {
-                            Some(counted) => Some(counted),
-                            None => {
-                                session.note_limit();
-                                let _ = stream.set_zero_linger();
-                                continue;
-                            }
-                        },
+                    let Ok(counted) = self.count() else {
+                        let _ = stream.set_zero_linger();
+                        continue;
                     };
                     if self.no_delay == NoDelay::PerConnection {
                         let _ = stream.set_nodelay(true);
@@ -147,6 +143,18 @@ impl Accept {
                 }
             }
         }
+    }
+
+    /// Counts a connection of a session.
+    fn count(&self) -> Result<Option<SessionConnection>, AtLimit> {
+        let Some(session) = &self.session else {
+            return Ok(None);
+        };
+        let counted = session.enter((self.bounds)().per_session);
+        if counted.is_none() {
+            session.note_limit();
+        }
+        counted.map(Some).ok_or(AtLimit)
     }
 
     /// Lets a connection in. The future serves it to its end.

@@ -244,16 +244,16 @@ impl Counts {
     }
 
     fn sorted(&self) -> Vec<DestinationCount> {
-        let one = |((host, port), (count, reason)): (&(Box<str>, u16), &(u64, Box<str>))| {
-            DestinationCount {
+        let mut all = Vec::with_capacity(self.0.len());
+        for ((host, port), (count, reason)) in &self.0 {
+            all.push(DestinationCount {
                 host: host.to_string(),
                 port: *port,
                 reason: reason.to_string(),
                 count: *count,
-            }
-        };
-        let mut all: Vec<_> = self.0.iter().map(one).collect();
-        all.sort_by(|a, b| {
+            });
+        }
+        all.sort_by(|a: &DestinationCount, b| {
             let names = (&a.host, a.port).cmp(&(&b.host, b.port));
             b.count.cmp(&a.count).then(names)
         });
