@@ -144,6 +144,38 @@ fn j4_allow_widens_what_is_not_listed_and_nothing_else() {
 }
 
 #[test]
+fn j4_a_profile_judges_the_session_that_chose_it() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let port = origin.addr().port();
+    let config = Config::example().append(
+        "[permissions.build.network]\nenabled = true\nallow_local_binding = true\n\
+         [permissions.build.network.domains]\n\"blocked.test\" = \"allow\"\n",
+    );
+    let daemon = Daemon::start(&config);
+    let request = || SessionRequest {
+        profile: Some("build".to_owned()),
+        ..SessionRequest::default()
+    };
+    let session = Session::open_with(&daemon, request());
+    assert_eq!(status(&session, "blocked.test", port), 200);
+    assert_eq!(status(&session, "allowed.test", port), 403);
+    let unknown = SessionRequest {
+        command: "curl".to_owned(),
+        profile: Some("biuld".to_owned()),
+        ..SessionRequest::default()
+    };
+    let refused = Caller::connect(&daemon).open(unknown).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "there is no permission profile \"biuld\" for this user; this user may choose build"
+    );
+    // Without its profile, the session is refused everything.
+    daemon.reload_with(&Config::example());
+    assert_eq!(status(&session, "blocked.test", port), 403);
+    assert_eq!(status(&session, "allowed.test", port), 403);
+}
+
+#[test]
 fn j12_records_name_the_session_its_user_and_its_command() {
     let daemon = Daemon::start(&Config::example());
     let session = Session::open(&daemon);

@@ -1,9 +1,11 @@
 //! Accepts clients: for each listener, one loop on each runtime that serves it. A loop ends only with
-//! its listener.
+//! its listener. [`placement`] chooses the runtime that serves the connection.
 //!
 //! A shortage of descriptors or memory is not fatal. The loop backs off. The loops of a listener log the
 //! shortage once, and log again when it is over. At `max_connections`, clients are accepted into the waiting
 //! room of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
+
+mod placement;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,12 +20,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::placement::{PlacedConnection, ServingRuntime};
 use crate::admission::{Admission, AdmissionResult, BoundsInForce, ConnectionSlot};
 use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
-use crate::rare::rarely;
 use crate::session::{Session, SessionConnection};
 
 /// The loop waits this long after a first failure, and twice as long after each further one.
@@ -73,6 +75,9 @@ pub(crate) struct Accept {
     pub(crate) no_delay: NoDelay,
     /// The session that the door belongs to, which has limits of its own.
     pub(crate) session: Option<Arc<Session>>,
+    /// The runtime of the loop, and all that serve the listener.
+    pub(crate) here: Arc<ServingRuntime>,
+    pub(crate) runtimes: Arc<[Arc<ServingRuntime>]>,
 }
 
 /// How Nagle's algorithm is switched off for the connections of a listener. It would only delay small
@@ -101,7 +106,7 @@ impl NoDelay {
 
 impl Accept {
     /// Accepts until it is stopped or the drain begins. Serves each admitted connection in a task of
-    /// its own.
+    /// its own. `serve` ends a connection that must give way.
     pub(crate) async fn run<S, F>(self, serve: Arc<S>)
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
@@ -115,8 +120,12 @@ impl Accept {
                 () = self.drain.begun() => return,
                 accepted = self.next() => accepted,
             };
-            match accepted {
-                Ok((stream, address)) => {
+            let placed = accepted.and_then(|(stream, address)| {
+                let placed = PlacedConnection::place(stream, &self.here, &self.runtimes)?;
+                Ok((placed, address))
+            });
+            match placed {
+                Ok(((stream, placed), address)) => {
                     backing_off = None;
                     self.log.accepted(self.door);
                     let Ok(counted) = self.count() else {
@@ -126,9 +135,11 @@ impl Accept {
                     if self.no_delay == NoDelay::PerConnection {
                         let _ = stream.set_nodelay(true);
                     }
+                    let runtime = placed.runtime().clone();
                     // Boxed: it would be copied into each layer of the task.
-                    let task = self.task(stream, address, Arc::clone(&serve), counted);
+                    let task = self.task(stream, address, placed, Arc::clone(&serve), counted);
                     let task = Box::pin(task);
+                    let _entered = runtime.enter();
                     self.drain.spawn(task);
                 }
                 Err(error) => {
@@ -162,6 +173,7 @@ impl Accept {
         &self,
         stream: TcpStream,
         address: SocketAddr,
+        placed: PlacedConnection,
         serve: Arc<S>,
         counted: Option<SessionConnection>,
     ) -> impl Future<Output = ()> + use<S, F>
@@ -174,6 +186,7 @@ impl Accept {
         let (admission, drain) = (Arc::clone(&self.admission), self.drain.clone());
         let own = Arc::clone(&self.own);
         async move {
+            placed.begin();
             let slot = match entry {
                 AdmissionResult::Admitted(slot) => slot,
                 AdmissionResult::Waits(slot) => {
@@ -186,13 +199,8 @@ impl Accept {
                 }
             };
             admission.owners().look_up_in_shortage(&connection).await;
-            tokio::select! {
-                // Polled first, since it chooses how the connection ends.
-                biased;
-                () = serve(stream, address, connection.clone()) => {}
-                () = rarely(connection.gives_way()) => {}
-            }
-            drop((slot, own, counted));
+            serve(stream, address, connection).await;
+            drop((slot, own, placed, counted));
         }
     }
 
@@ -276,21 +284,23 @@ mod tests {
     use crate::http::Shared;
 
     /// The size that the future of a connection's task may have, in bytes.
-    const MAX_TASK_BYTES: usize = 896;
+    const MAX_TASK_BYTES: usize = 320;
 
-    fn task_size<F>(_: impl FnOnce(&'static Accept, TcpStream, Arc<Shared>) -> F) -> usize {
+    fn task_size<F>(
+        _: impl FnOnce(&'static Accept, TcpStream, PlacedConnection, Arc<Shared>) -> F,
+    ) -> usize {
         size_of::<F>()
     }
 
     /// An idle connection is one task with this future in it, so each byte counts once for each connection.
     #[test]
     fn c5_the_future_of_a_connections_task_stays_small() {
-        let size = task_size(|accept, stream, shared| {
+        let size = task_size(|accept, stream, placed, shared| {
             let address = accept.address;
             let serve = move |stream, address, connection| {
                 doors::serve_http(Arc::clone(&shared), stream, address, connection)
             };
-            accept.task(stream, address, Arc::new(serve))
+            accept.task(stream, address, placed, Arc::new(serve), None)
         });
         assert!(size <= MAX_TASK_BYTES, "{size} bytes");
     }

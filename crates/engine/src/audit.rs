@@ -25,7 +25,7 @@ macro_rules! decided {
         let metadata = &*decided.metadata;
         let timestamp = $crate::audit::Rfc3339::milliseconds(decided.timestamp).to_string();
         let client = decided.client_address.map(|client| client.to_string());
-        let session = decided.session.as_ref();
+        let session = decided.session.as_deref();
         tracing::event!(
             target: $target,
             $level,
@@ -91,7 +91,7 @@ pub struct AuditEvent {
     /// The attempt that the client belongs to.
     pub attempt_id: Option<Arc<str>>,
     /// The session of the client.
-    pub session: Option<AuditSession>,
+    pub session: Option<Arc<AuditSession>>,
     /// The embedder's fields.
     pub metadata: Arc<AuditMetadata>,
     /// The number of decisions that the event stands for. It is more than 1 only for a

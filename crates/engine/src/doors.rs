@@ -4,6 +4,7 @@
 //! becomes a tunnel, or its TLS is intercepted. The decision tells which (SPEC M1).
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use codex_network_policy::{Authority, Handling};
@@ -16,60 +17,89 @@ use crate::http::Shared;
 use crate::owner::ConnectionHandle;
 use crate::policy_dns::LookedUpNames;
 use crate::transparent::TransparentDoor;
+use crate::tunnel::TunnelParts;
 use crate::upstream::Reached;
 use crate::{http, mitm, policy_dns, socks5, transparent, tunnel};
 
+/// The course of a connection after its door.
+type Carried = BoxFuture<'static, ()>;
+
 /// Serves a connection to the HTTP door.
-pub(crate) async fn serve_http(
+pub(crate) fn serve_http(
     shared: Arc<Shared>,
     stream: TcpStream,
     address: SocketAddr,
     connection: ConnectionHandle,
-) {
-    // Boxed, so that the connection does not keep this memory while it is a tunnel.
-    let served = Box::pin(http::serve(&shared, stream, address, connection));
-    if let Some(connected) = served.await {
-        carry(&shared, connected).await;
-    }
+) -> impl Future<Output = ()> + Send {
+    in_stages(Box::pin(async move {
+        let connected = {
+            let served = pin!(http::serve(&shared, stream, address, connection.clone()));
+            connection.until_it_gives_way(served).await
+        };
+        let connected = connected??;
+        Some(carry(shared, connected, connection))
+    }))
 }
 
 /// Serves a connection to the SOCKS5 door.
-pub(crate) async fn serve_socks5(
+pub(crate) fn serve_socks5(
     shared: Arc<Shared>,
     stream: TcpStream,
     address: SocketAddr,
     connection: ConnectionHandle,
-) {
-    let served = Box::pin(socks5::serve(&shared, stream, address, connection));
-    if let Some(connected) = served.await {
-        carry(&shared, connected).await;
+) -> impl Future<Output = ()> + Send {
+    in_stages(Box::pin(async move {
+        let connected = {
+            let served = pin!(socks5::serve(&shared, stream, address, connection.clone()));
+            connection.until_it_gives_way(served).await
+        };
+        let connected = connected??;
+        Some(carry(shared, connected, connection))
+    }))
+}
+
+/// Each stage is a box of its own, so that the connection does not keep the memory of its door while it is a
+/// tunnel.
+async fn in_stages(door: BoxFuture<'static, Option<Carried>>) {
+    if let Some(carried) = door.await {
+        carried.await;
     }
 }
 
 /// Serves a connection that a jail redirected.
-pub(crate) async fn serve_transparent(
+pub(crate) fn serve_transparent(
     shared: Arc<Shared>,
     door: Arc<TransparentDoor>,
     stream: TcpStream,
     client: Client,
-) {
-    let served = Box::pin(transparent::serve(&shared, &door, stream, client));
-    if let Some(connected) = served.await {
-        carry(&shared, connected).await;
-    }
+) -> impl Future<Output = ()> + Send {
+    in_stages(Box::pin(async move {
+        let connection = client.connection.clone();
+        let connected = {
+            let served = pin!(transparent::serve(&shared, &door, stream, client));
+            connection.until_it_gives_way(served).await
+        };
+        let connected = connected??;
+        Some(carry(shared, connected, connection))
+    }))
 }
 
 /// Serves a connection to a port that leads to one destination.
-pub(crate) async fn serve_forward(
+pub(crate) fn serve_forward(
     shared: Arc<Shared>,
     destination: Authority,
     stream: TcpStream,
     client: Client,
-) {
-    let served = Box::pin(transparent::connect(&shared, stream, client, destination));
-    if let Some(connected) = served.await {
-        carry(&shared, connected).await;
-    }
+) -> impl Future<Output = ()> + Send {
+    in_stages(Box::pin(async move {
+        let connection = client.connection.clone();
+        let connected = {
+            let served = pin!(transparent::connect(&shared, stream, client, destination));
+            connection.until_it_gives_way(served).await
+        };
+        let connected = connected??;
+        Some(carry(shared, connected, connection))
+    }))
 }
 
 /// Answers the datagrams of policy DNS. It never ends. `client` says whose they are.
@@ -89,10 +119,24 @@ pub(crate) async fn serve_dns_tcp(
     stream: TcpStream,
     client: Client,
 ) {
-    policy_dns::serve_tcp(&shared, &names, stream, client).await;
+    let connection = client.connection.clone();
+    let served = pin!(policy_dns::serve_tcp(&shared, &names, stream, client));
+    connection.until_it_gives_way(served).await;
 }
 
-fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) -> BoxFuture<'_, ()> {
+/// The parts that a tunnel uses.
+pub(crate) fn tunnel_parts(shared: &Shared) -> TunnelParts<'_> {
+    TunnelParts {
+        live: shared.live(),
+        pipes: &shared.pipes,
+    }
+}
+
+fn carry(
+    shared: Arc<Shared>,
+    connected: ConnectedClient<Reached>,
+    connection: ConnectionHandle,
+) -> Carried {
     let ConnectedClient {
         permit,
         client,
@@ -107,7 +151,7 @@ fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) -> BoxFuture
                 early,
                 upstream,
             };
-            tunnel::run(shared.live(), &shared.pipes, connected)
+            tunnel::run(shared, tunnel_parts, connected)
         }
         // Only the CONNECT of an intercepted client is answered over a kept connection.
         (Handling::Carry | Handling::Intercept, upstream) => {
@@ -117,7 +161,10 @@ fn carry(shared: &Arc<Shared>, connected: ConnectedClient<Reached>) -> BoxFuture
                 early,
                 upstream,
             };
-            Box::pin(mitm::run(shared, connected))
+            Box::pin(async move {
+                let intercepted = pin!(mitm::run(&shared, connected));
+                connection.until_it_gives_way(intercepted).await;
+            })
         }
     }
 }

@@ -2,6 +2,9 @@
 //! end after the request in hand, and tunnels go on. [`Drain::cut`] ends everything that is left at
 //! once. Every task of an engine is tracked here, so that no task outlives it.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -107,7 +110,7 @@ impl Drain {
         let begun = self.begun.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = rarely(begun.cancelled()) => {}
+                () = rarely(|| begun.cancelled()) => {}
                 () = task => {}
             }
         });
@@ -117,10 +120,16 @@ impl Drain {
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();
         self.tasks.spawn(async move {
-            tokio::select! {
-                () = rarely(cut.cancelled()) => {}
-                () = task => {}
-            }
+            // `select!` would hold these futures twice.
+            let mut cut = pin!(rarely(|| cut.cancelled()));
+            let mut task = pin!(task);
+            poll_fn(|cx| {
+                if cut.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                task.as_mut().poll(cx)
+            })
+            .await;
         });
     }
 }

@@ -291,8 +291,8 @@ async fn run<S: ClientEnd>(
         // The framing already has stricter limits than these.
         .max_buf_size(limits.max_header_bytes.max(8192) * 2)
         .serve_connection(TokioIo::new(client), service);
-    let mut last_request = std::pin::pin!(rarely(session.should_end()));
-    let mut cut_off = std::pin::pin!(rarely(session.cut_off()));
+    let mut last_request = std::pin::pin!(rarely(|| session.should_end()));
+    let mut cut_off = std::pin::pin!(rarely(|| session.cut_off()));
     let mut should_end = false;
     let outcome = loop {
         tokio::select! {

@@ -6,16 +6,18 @@
 //! this machine whose user is not known are one client.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::activity::{Activity, Busy};
 use crate::outcome::Ending;
+use crate::rare::rarely;
 use crate::session::Session;
 use crate::shares::Holder;
 
@@ -54,9 +56,12 @@ struct ConnectionState {
     /// Set when the query has ended.
     user: OnceLock<Option<u32>>,
     activity: Arc<Activity>,
-    gives_way: CancellationToken,
-    /// Set when the proxy ends the connection.
-    ending: OnceLock<Ending>,
+    /// Whether the connection must make room for another one.
+    gives_way: AtomicBool,
+    /// Wakes the connection when `gives_way` is set.
+    woken: Notify,
+    /// Set when the proxy ends the connection. Boxed, since most connections end by themselves.
+    ending: OnceLock<Box<Ending>>,
     /// Whether a task queries the user.
     is_looked_up: AtomicBool,
     /// The session whose door the client came to.
@@ -89,7 +94,8 @@ impl ConnectionHandle {
             ends: SocketPair { client, local },
             user: user.unwrap_or_default(),
             activity: Arc::new(Activity::new()),
-            gives_way: CancellationToken::new(),
+            gives_way: AtomicBool::new(false),
+            woken: Notify::new(),
             ending: OnceLock::new(),
             is_looked_up: AtomicBool::new(false),
         }))
@@ -138,23 +144,41 @@ impl ConnectionHandle {
 
     /// Ends the connection to make room for another one.
     pub(crate) fn give_way(&self) {
-        self.0.gives_way.cancel();
+        self.0.gives_way.store(true, Ordering::Release);
+        self.0.woken.notify_waiters();
     }
 
     /// Resolves when the connection must end to make room for another one.
     pub(crate) async fn gives_way(&self) {
-        self.0.gives_way.cancelled().await;
+        // It also resolves for a call of `notify_waiters` between here and the wait.
+        let woken = pin!(self.0.woken.notified());
+        if !self.0.gives_way.load(Ordering::Acquire) {
+            woken.await;
+        }
+    }
+
+    /// Runs a future to its end, or until the connection must make room for another one (`None`). The
+    /// future is polled first, since it may choose how the connection ends.
+    pub(crate) async fn until_it_gives_way<F: Future>(
+        &self,
+        future: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = rarely(|| self.gives_way()) => None,
+        }
     }
 
     /// Notes why the proxy ends the connection. The requests in hand end for the same cause.
     pub(crate) fn end(&self, ending: Ending) {
         // The first cause counts.
-        let _ = self.0.ending.set(ending);
+        let _ = self.0.ending.set(Box::new(ending));
     }
 
     /// Why the proxy ends the connection, if it does.
     pub(crate) fn ending(&self) -> Option<&Ending> {
-        self.0.ending.get()
+        self.0.ending.get().map(Box::as_ref)
     }
 
     /// Whether the kernel may know the user of the connection, and was not queried yet.
@@ -222,7 +246,8 @@ impl Owners {
         let until = self.short_until.load(Ordering::Relaxed);
         // Zero is the common case, in which the clock is not read.
         if until > 0 && self.start.elapsed() < Duration::from_millis(until) {
-            self.look_up(std::slice::from_ref(connection)).await;
+            // Boxed, since this is rare.
+            Box::pin(self.look_up(std::slice::from_ref(connection))).await;
         }
     }
 }

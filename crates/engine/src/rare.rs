@@ -19,9 +19,11 @@ struct Doorbell {
     task: Mutex<Option<Waker>>,
 }
 
-/// Resolves like `future`, which is polled once at first, and later only after it was woken.
-pub(crate) async fn rarely<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
+/// Resolves like the future that `make` makes, which is polled once at first, and later only after it was
+/// woken.
+pub(crate) async fn rarely<F: Future>(make: impl FnOnce() -> F) -> F::Output {
+    // Made here, since an `async fn` would hold an argument twice.
+    let mut future = pin!(make());
     let bell = Arc::new(Doorbell {
         rung: AtomicBool::new(true),
         task: Mutex::new(None),
@@ -67,7 +69,7 @@ mod tests {
     #[tokio::test]
     async fn c5_a_rare_event_is_polled_only_when_it_was_woken() {
         let (polls, event) = (Cell::new(0), Notify::new());
-        let mut waits = pin!(rarely(async {
+        let mut waits = pin!(rarely(async || {
             let mut notified = pin!(event.notified());
             poll_fn(|cx| {
                 polls.set(polls.get() + 1);
@@ -89,7 +91,7 @@ mod tests {
         let event = Arc::new(Notify::new());
         let mut waits = Box::pin({
             let event = Arc::clone(&event);
-            async move { rarely(event.notified()).await }
+            async move { rarely(|| event.notified()).await }
         });
         assert!(futures_util::poll!(&mut waits).is_pending());
         let other = tokio::spawn(waits);

@@ -13,8 +13,7 @@ use codex_network_policy::{Authority, Decision, Policy, Source, Verdict};
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{
-    AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, Override, Scope,
-    ServerAddress, Volume,
+    AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope, ServerAddress, Volume,
 };
 use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
@@ -263,11 +262,10 @@ impl Recorder {
             method: attempt.kind.method().map(method),
             client_address: Some(ClientAddress::Connection(attempt.client.address)),
             attempt_id: attempt.client.attempt.as_ref().map(AttemptId::text),
-            session: attempt.client.session().map(|session| AuditSession {
-                id: Arc::clone(&session.info().id),
-                user: session.user(),
-                command: Arc::clone(&session.info().command),
-            }),
+            session: attempt
+                .client
+                .session()
+                .map(|session| Arc::clone(session.audit())),
             metadata: Arc::clone(&self.metadata),
             count: 1,
         }
@@ -354,9 +352,9 @@ impl Drop for Recorder {
 impl Refused<'_> {
     fn entry(&self) -> BlockedEntry {
         let (attempt, refusal) = (self.attempt, self.refusal);
+        let session = attempt.client.session();
         let rule = refusal.decision.rule();
         let rule = rule.and_then(|rule| self.policy.rule(rule));
-        let session = attempt.client.session();
         BlockedEntry {
             host: refusal.host.clone(),
             reason: self.reason.clone(),
@@ -369,8 +367,8 @@ impl Refused<'_> {
             port: self.port(),
             timestamp: self.clock.now().unix_timestamp(),
             attempt_id: self.attempt_id().map(str::to_owned),
-            session: session.map(|session| session.info().id.to_string()),
-            user: session.map(|session| session.user().to_string()),
+            session: self.session_id().map(str::to_owned),
+            user: session.map(|session| session.audit().user.to_string()),
             rule: rule.map(|rule| rule.to_string()),
             detail: refusal.detail,
             count: 1,
@@ -387,11 +385,16 @@ impl Refused<'_> {
             == (entry.host.as_str(), entry.port, &entry.reason)
             && (self.method(), self.attempt_id())
                 == (entry.method.as_deref(), entry.attempt_id.as_deref())
+            && self.session_id() == entry.session.as_deref()
             && self.refusal.protocol.record_name() == entry.protocol
             && decision.verdict().as_str() == entry.decision
             && Some(mode) == entry.mode
-            && self.session_id() == entry.session
             && client().is_some_and(|client| client.ip() == self.attempt.client.address.ip())
+    }
+
+    fn session_id(&self) -> Option<&str> {
+        let session = self.attempt.client.session()?;
+        Some(&session.info().id)
     }
 
     fn method(&self) -> Option<&str> {
@@ -404,11 +407,6 @@ impl Refused<'_> {
 
     fn attempt_id(&self) -> Option<&str> {
         self.attempt.client.attempt.as_ref().map(AttemptId::as_str)
-    }
-
-    fn session_id(&self) -> Option<String> {
-        let session = self.attempt.client.session()?;
-        Some(session.info().id.to_string())
     }
 }
 

@@ -6,6 +6,7 @@ mod sessions;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::parts::EngineParts;
 use self::sessions::OpenSessions;
 pub use self::sessions::{OpenSession, SessionDoor, SessionError, SessionParts};
-use crate::accept::{Accept, AcceptLog, NoDelay};
+use crate::accept::{Accept, AcceptLog, NoDelay, ServingRuntime};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::blocked::BlockedLog;
 use crate::decider::Decider;
@@ -46,7 +47,7 @@ use crate::{doors, http, socks5};
 pub struct Engine {
     shared: Arc<Shared>,
     /// See [`EngineParts::runtimes`].
-    runtimes: Arc<[Handle]>,
+    runtimes: Arc<[Arc<ServingRuntime>]>,
     sessions: Arc<OpenSessions>,
 }
 
@@ -197,7 +198,11 @@ impl Engine {
         Ok(Self {
             shared: Arc::new(shared),
             sessions: Arc::default(),
-            runtimes: parts.runtimes.into(),
+            runtimes: parts
+                .runtimes
+                .into_iter()
+                .map(ServingRuntime::new)
+                .collect(),
         })
     }
 
@@ -214,11 +219,12 @@ impl Engine {
     pub fn open(&self, door: Door, listener: std::net::TcpListener) -> io::Result<Listening> {
         let admission = &self.shared.admission;
         let bounds = self.bounds(None);
-        let here = [Handle::current()];
+        let here;
         let runtimes = if self.runtimes.is_empty() {
+            here = Arc::from([ServingRuntime::new(Handle::current())]);
             &here
         } else {
-            &*self.runtimes
+            &self.runtimes
         };
         let shared = Arc::clone(&self.shared);
         let name = door.as_str();
@@ -292,7 +298,13 @@ impl Engine {
             Arc::clone(shortages),
         );
         let bounds = self.bounds(Some(limit));
-        let here = [Handle::current()];
+        let here = Arc::from([ServingRuntime::new(Handle::current())]);
+        let serve = move |stream, address, connection: ConnectionHandle| {
+            let served = serve(stream, address, connection.clone());
+            async move {
+                connection.until_it_gives_way(pin!(served)).await;
+            }
+        };
         self.listen(name, &listener, &admission, &bounds, &here, serve)
     }
 
@@ -303,7 +315,7 @@ impl Engine {
         listener: &std::net::TcpListener,
         admission: &Arc<Admission>,
         bounds: &BoundsInForce,
-        runtimes: &[Handle],
+        runtimes: &Arc<[Arc<ServingRuntime>]>,
         serve: S,
     ) -> io::Result<Listening>
     where
@@ -317,8 +329,8 @@ impl Engine {
         let (serve, log) = (Arc::new(serve), Arc::<AcceptLog>::default());
         let no_delay = NoDelay::of(listener);
         let mut loops = Vec::with_capacity(runtimes.len());
-        for runtime in runtimes {
-            let _entered = runtime.enter();
+        for runtime in &**runtimes {
+            let _entered = runtime.handle().enter();
             let accept = Accept {
                 listener: TcpListener::from_std(listener.try_clone()?)?,
                 door,
@@ -331,11 +343,14 @@ impl Engine {
                 log: Arc::clone(&log),
                 no_delay,
                 session: None,
+                here: Arc::clone(runtime),
+                runtimes: Arc::clone(runtimes),
             };
-            loops.push((runtime, accept));
+            loops.push(accept);
         }
-        for (runtime, accept) in loops {
-            let _entered = runtime.enter();
+        for accept in loops {
+            let runtime = Arc::clone(&accept.here);
+            let _entered = runtime.handle().enter();
             self.shared.drain.spawn(accept.run(Arc::clone(&serve)));
         }
         Ok(Listening {

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::audit::AuditSession;
+
 /// Most destinations in each of the lists of a session's usage.
 const MAX_DESTINATIONS: usize = 256;
 
@@ -82,6 +84,7 @@ pub struct DestinationCount {
 pub(crate) struct Session {
     number: SessionNumber,
     info: SessionInfo,
+    audit: Arc<AuditSession>,
     allowed: AtomicU64,
     refused: AtomicU64,
     asked: AtomicU64,
@@ -117,9 +120,18 @@ pub(crate) enum Counted {
 
 impl Session {
     pub(crate) fn new(number: SessionNumber, info: SessionInfo) -> Self {
+        // Records show a user without a name by the id.
+        let user = info.user.clone();
+        let user = user.unwrap_or_else(|| Arc::from(info.uid.to_string()));
+        let audit = AuditSession {
+            id: Arc::clone(&info.id),
+            user,
+            command: Arc::clone(&info.command),
+        };
         Self {
             number,
             info,
+            audit: Arc::new(audit),
             allowed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             asked: AtomicU64::new(0),
@@ -143,10 +155,9 @@ impl Session {
         self.info.uid
     }
 
-    /// The user for records: the name, or else the id.
-    pub(crate) fn user(&self) -> Arc<str> {
-        let id = || Arc::from(self.info.uid.to_string());
-        self.info.user.clone().unwrap_or_else(id)
+    /// The session as records show it.
+    pub(crate) fn audit(&self) -> &Arc<AuditSession> {
+        &self.audit
     }
 
     /// Counts a connection. `None` if the session has as many as it may.

@@ -9,6 +9,8 @@ mod sockets;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,12 +53,19 @@ pub(crate) enum RelayError {
     Upstream(io::Error),
 }
 
+/// The parts of the engine that a tunnel uses.
+pub(crate) struct TunnelParts<'a> {
+    pub(crate) live: &'a LivePolicy,
+    pub(crate) pipes: &'a PipePool,
+}
+
 /// Moves bytes until the end. The future holds only the things that an idle tunnel needs.
-pub(crate) fn run<'a>(
-    live: &'a LivePolicy,
-    pipes: &'a PipePool,
+/// `shared` holds the `parts` that it uses.
+pub(crate) fn run<S: Send + Sync + 'static>(
+    shared: Arc<S>,
+    parts: fn(&S) -> TunnelParts<'_>,
     connected: ConnectedClient,
-) -> BoxFuture<'a, ()> {
+) -> BoxFuture<'static, ()> {
     let ConnectedClient {
         permit,
         client,
@@ -70,6 +79,7 @@ pub(crate) fn run<'a>(
             let mut relay = SocketRelay::new(client, upstream, early, behind);
             // An `async fn` would hold its arguments twice.
             Box::pin(async move {
+                let TunnelParts { live, pipes } = parts(&shared);
                 let flow = permit.flow();
                 let connection = &permit.attempt().client.connection;
                 let activity = connection.activity();
@@ -87,7 +97,7 @@ pub(crate) fn run<'a>(
         }
         Stream::Tls(upstream) => {
             let ends = (client, early, *upstream, behind);
-            Box::pin(through_tls(live, permit, leads_to, ends))
+            Box::pin(async move { through_tls(parts(&shared).live, permit, leads_to, ends).await })
         }
     }
 }
@@ -132,17 +142,27 @@ fn idle_limit(permit: &Permit) -> Duration {
 impl RelayEnd {
     /// Moves bytes until the relay ends for any reason. It ends when it is idle for `limit`.
     pub(crate) async fn of(
-        moved: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
+        mut moved: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
         connection: &ConnectionHandle,
         limit: Duration,
-        forbidden: Pin<&mut impl Future<Output = Reason>>,
+        mut forbidden: Pin<&mut impl Future<Output = Reason>>,
     ) -> Self {
-        tokio::select! {
-            moved = moved => Self::Closed(moved),
-            () = connection.activity().silence(limit) => Self::Idle(limit),
-            reason = forbidden => Self::Forbidden(reason),
-            () = connection.gives_way() => Self::GivesWay,
-        }
+        // `select!` would hold these futures twice.
+        let mut silence = pin!(connection.activity().silence(limit));
+        let mut gives_way = pin!(connection.gives_way());
+        poll_fn(|cx| {
+            if let Poll::Ready(moved) = moved.as_mut().poll(cx) {
+                return Poll::Ready(Self::Closed(moved));
+            }
+            if silence.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Self::Idle(limit));
+            }
+            if gives_way.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Self::GivesWay);
+            }
+            forbidden.as_mut().poll(cx).map(Self::Forbidden)
+        })
+        .await
     }
 
     /// Whether the connections must be reset. To a peer, an orderly close would mean that it has received
@@ -235,7 +255,11 @@ pub(crate) async fn relay_stream(
 
 /// Resolves when a change of the settings no longer permits the tunnel. The tunnel is judged
 /// without its contents.
-pub(crate) async fn forbidden(live: &LivePolicy, permit: &Permit, leads_to: &LeadsTo) -> Reason {
+pub(crate) fn forbidden(
+    live: &LivePolicy,
+    permit: &Permit,
+    leads_to: &LeadsTo,
+) -> impl Future<Output = Reason> + Send {
     enforce::rejudged(live, permit, leads_to, |decision| {
         match (decision.is_allow(), decision.handling()) {
             (false, _) => Some(decision.reason()),
@@ -243,7 +267,6 @@ pub(crate) async fn forbidden(live: &LivePolicy, permit: &Permit, leads_to: &Lea
             (true, Handling::Carry) => None,
         }
     })
-    .await
 }
 
 #[cfg(test)]

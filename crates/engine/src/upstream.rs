@@ -429,7 +429,7 @@ impl<B: Outgoing> Upstream<B> {
             tokio::pin!(connection);
             let ended = tokio::select! {
                 ended = &mut connection => ended,
-                () = rarely(drain.begun()) => {
+                () = rarely(|| drain.begun()) => {
                     // No further request will come, so the pool closes its connections.
                     pool.close();
                     connection.await

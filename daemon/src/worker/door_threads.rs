@@ -1,6 +1,6 @@
 //! The threads that serve the doors: one for each core, each with a runtime of its own.
 //!
-//! A connection stays on the thread that accepted it, so nothing is passed between threads while it is served.
+//! A connection stays on one thread, so nothing is passed between threads while it is served.
 //! The worker's first thread serves the control socket and the admin API, and carries out the monitor's
 //! orders. A long reload therefore delays no client.
 

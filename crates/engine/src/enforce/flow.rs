@@ -48,7 +48,8 @@ struct FlowState {
 #[derive(Debug, Default)]
 struct FlowProgress {
     peer: Option<SocketAddr>,
-    ending: Option<Ending>,
+    /// Boxed, since it is unset until the end.
+    ending: Option<Box<Ending>>,
 }
 
 impl Flow {
@@ -118,7 +119,9 @@ impl Flow {
         } else {
             ending
         };
-        self.progress().ending.get_or_insert(ending);
+        self.progress()
+            .ending
+            .get_or_insert_with(|| Box::new(ending));
     }
 
     /// The attempt has come to its own end.
@@ -197,6 +200,7 @@ impl Drop for FlowState {
         }
         let FlowProgress { peer, ending } = std::mem::take(self.progress.get_mut());
         let ending = ending
+            .map(|ending| *ending)
             .or_else(|| self.attempt.client.connection.ending().cloned())
             .unwrap_or_else(|| {
                 Ending::plain(if self.recorder.is_cut() {

@@ -54,13 +54,13 @@ impl WatchedAttempt {
 
 /// Judges a permitted attempt again at every change of the settings, until `end` derives from the
 /// decision that it must end (SPEC P11).
-pub(crate) async fn rejudged<T>(
+pub(crate) fn rejudged<T: Send>(
     live: &LivePolicy,
     permit: &Permit,
     leads_to: &LeadsTo,
-    end: impl Fn(Decision) -> Option<T>,
-) -> T {
-    on_change(live, permit.generation.number(), |generation| {
+    end: impl Fn(Decision) -> Option<T> + Send,
+) -> impl Future<Output = T> + Send {
+    on_change(live, permit.generation.number(), move |generation| {
         let attempt = Attempt {
             client: permit.attempt().client.clone(),
             kind: permit.kind_under(generation),
@@ -71,7 +71,6 @@ pub(crate) async fn rejudged<T>(
             generation, &attempt, authority, addresses, allowed,
         ))
     })
-    .await
 }
 
 /// Calls `look` each time that a generation other than this number comes into force, until it

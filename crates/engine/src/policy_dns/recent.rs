@@ -19,7 +19,7 @@ const MAX_NAMES: usize = 256;
 pub(super) struct RecentRefusals(Mutex<HashMap<Box<str>, (Instant, GenerationNumber)>>);
 
 impl RecentRefusals {
-    /// Whether a refusal is to be recorded: the same settings have not refused the name within
+    /// Whether a refusal is new, and so recorded: the same settings have not refused the name within
     /// [`RECORD_INTERVAL`].
     pub(super) fn is_new(&self, name: &str, generation: GenerationNumber) -> bool {
         let mut names = self.0.lock();

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use codex_network_config::{Sources, load};
 use hickory_resolver::proto::op::{Edns, Message, Query};
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::RecordType::{
+    self, A, AAAA, ANY, CNAME, HTTPS, MX, NS, PTR, SOA, SRV, SVCB, TXT,
+};
+use hickory_resolver::proto::rr::{Name, RData};
 use kit::records::Records;
 use kit::stream::in_time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -175,7 +178,6 @@ async fn t1_names_get_an_address_if_the_policy_permits_them() {
     };
     let scene = Scene::new(POLICY, parts);
     let resolver = Resolver::of(scene.open_udp().await).await;
-    use RecordType::{A, AAAA, ANY, CNAME, HTTPS, MX, NS, PTR, SOA, SRV, SVCB, TXT};
     for (name, record_type, wanted) in [
         ("allowed.test.", A, "198.18.0.1"),
         ("a.allowed.test.", A, "198.18.0.2"),
@@ -214,7 +216,7 @@ async fn t1_a_refused_name_is_recorded_once_for_all_its_queries() {
     let scene = Scene::new(POLICY, EngineParts::default());
     let resolver = Resolver::of(scene.open_udp().await).await;
     for _ in 0..3 {
-        for record_type in [RecordType::A, RecordType::AAAA, RecordType::HTTPS] {
+        for record_type in [A, AAAA, HTTPS] {
             for name in [
                 "other.test.",
                 "Other.test.",
@@ -247,7 +249,7 @@ async fn t1_a_refused_name_is_recorded_once_for_all_its_queries() {
     );
     // Other settings have decided anew.
     scene.replace(POLICY);
-    resolver.look_up("other.test.", RecordType::A).await;
+    resolver.look_up("other.test.", A).await;
     assert_eq!(scene.records.take(), wanted[..1]);
 }
 
@@ -256,21 +258,21 @@ async fn t1_a_change_of_the_policy_holds_for_the_next_query() {
     let scene = Scene::new(POLICY, EngineParts::default());
     let resolver = Resolver::of(scene.open_udp().await).await;
     let name = "other.test.";
-    assert_eq!(resolver.look_up(name, RecordType::A).await, "NXDomain");
+    assert_eq!(resolver.look_up(name, A).await, "NXDomain");
     scene.replace("allowed_domains = [\"other.test\"]");
-    assert_eq!(resolver.look_up(name, RecordType::A).await, "198.18.0.1");
+    assert_eq!(resolver.look_up(name, A).await, "198.18.0.1");
     scene.replace("mode = \"limited\"\nmitm = false\nallowed_domains = [\"other.test\"]");
     // The connection is judged by the mode.
-    assert_eq!(resolver.look_up(name, RecordType::A).await, "198.18.0.1");
+    assert_eq!(resolver.look_up(name, A).await, "198.18.0.1");
     scene.replace("enabled = false\nallowed_domains = [\"other.test\"]");
-    assert_eq!(resolver.look_up(name, RecordType::A).await, "NXDomain");
+    assert_eq!(resolver.look_up(name, A).await, "NXDomain");
 }
 
 #[tokio::test]
 async fn t1_bytes_that_are_no_query_leave_the_name_server_running() {
     let scene = Scene::new(POLICY, EngineParts::default());
     let resolver = Resolver::of(scene.open_udp().await).await;
-    let wanted = query("allowed.test.", RecordType::A);
+    let wanted = query("allowed.test.", A);
     for length in 0..wanted.len() {
         resolver.0.send(&wanted[..length]).await.expect("sent");
         if length >= 12 {
@@ -295,12 +297,12 @@ async fn t1_the_same_answers_are_given_over_tcp() {
         [&length.to_be_bytes(), message].concat()
     };
     // Three messages: byte by byte, and two at once.
-    for byte in framed(&query("allowed.test.", RecordType::A)) {
+    for byte in framed(&query("allowed.test.", A)) {
         stream.write_all(&[byte]).await.expect("open");
     }
     let two = [
-        framed(&query("other.test.", RecordType::A)),
-        framed(&query("localhost.", RecordType::AAAA)),
+        framed(&query("other.test.", A)),
+        framed(&query("localhost.", AAAA)),
     ];
     stream.write_all(&two.concat()).await.expect("open");
     for wanted in ["198.18.0.1", "NXDomain", "::1"] {
@@ -336,7 +338,7 @@ async fn t1_an_idle_or_slow_connection_ends() {
 async fn t1_a_session_that_has_used_up_its_addresses_fails_without_forgetting_any() {
     let scene = Scene::new(POLICY, EngineParts::default());
     let resolver = Resolver::of(scene.open_udp().await).await;
-    let first = resolver.look_up("allowed.test.", RecordType::A).await;
+    let first = resolver.look_up("allowed.test.", A).await;
     for number in 0..crate::synthetic_names::MAX_SYNTHETIC_NAMES {
         let name = codex_network_policy::Host::parse(&format!("n{number}.allowed.test"));
         let Ok(codex_network_policy::Host::Name(name)) = name else {
@@ -344,12 +346,6 @@ async fn t1_a_session_that_has_used_up_its_addresses_fails_without_forgetting_an
         };
         scene.names.synthetic.address_of(&name);
     }
-    assert_eq!(
-        resolver.look_up("more.allowed.test.", RecordType::A).await,
-        "ServFail"
-    );
-    assert_eq!(
-        resolver.look_up("allowed.test.", RecordType::A).await,
-        first
-    );
+    assert_eq!(resolver.look_up("more.allowed.test.", A).await, "ServFail");
+    assert_eq!(resolver.look_up("allowed.test.", A).await, first);
 }

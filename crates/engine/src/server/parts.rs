@@ -42,9 +42,10 @@ pub struct EngineParts {
     /// Refused requests are numbered from this number on. An owner that replaces one engine by another
     /// passes a number above all numbers of the first engine, so that they keep rising.
     pub blocked_base: u64,
-    /// The runtimes that serve the doors. Each one accepts from every door, and an accepted connection stays
-    /// on its runtime to its end, with the connections to origins that it uses. Single-threaded runtimes
-    /// therefore never pass work between threads. Empty: the runtime that opens a door serves it.
+    /// The runtimes that serve the doors. Each one accepts from every door. A runtime that has more connections
+    /// than another one passes a new connection on to it. From its first byte on, a connection stays on one
+    /// runtime to its end, with the connections to origins that it uses. Single-threaded runtimes therefore
+    /// pass no work between threads while they serve it. Empty: the runtime that opens a door serves it.
     pub runtimes: Vec<Handle>,
     /// Decides about hosts that are on neither list (SPEC P8). `None`: they are refused.
     pub decider: Option<Arc<dyn NetworkPolicyDecider>>,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::session_sockets::{CheckedDoor, checked};
-use crate::accept::{Accept, AcceptLog, NoDelay};
+use crate::accept::{Accept, NoDelay, ServingRuntime};
 use crate::client::Client;
 use crate::doors;
 use crate::drain::DrainPart;
@@ -31,9 +31,6 @@ use crate::owner::ConnectionHandle;
 use crate::policy_dns::LookedUpNames;
 use crate::session::{Session, SessionInfo, SessionNumber, SessionTotals, SessionUsage};
 use crate::transparent::TransparentDoor;
-
-/// Threads that accept from each door of a session. Each one needs a descriptor.
-const MAX_RUNTIMES: usize = 4;
 
 /// The session to open.
 #[derive(Debug)]
@@ -224,11 +221,14 @@ impl Engine {
             addresses: Vec::new(),
             ended: CancellationToken::new(),
         };
+        let runtimes = self.serving_runtimes();
+        let here = usize::try_from(number.0).unwrap_or(0) % runtimes.len();
         let opening = Opening {
             engine: self,
             shared: &shared,
             names: Arc::default(),
-            runtimes: self.runtimes_for(number),
+            here: Arc::clone(&runtimes[here]),
+            runtimes,
         };
         // All addresses count as the session's own before the first door accepts.
         let mut doors = Vec::with_capacity(checked.len());
@@ -275,15 +275,12 @@ impl Engine {
         entry.as_deref().map(SessionEntry::end).is_some()
     }
 
-    /// The threads that serve a session.
-    fn runtimes_for(&self, number: SessionNumber) -> Vec<Handle> {
+    /// All runtimes that serve connections.
+    fn serving_runtimes(&self) -> Arc<[Arc<ServingRuntime>]> {
         if self.runtimes.is_empty() {
-            return vec![Handle::current()];
+            return Arc::from([ServingRuntime::new(Handle::current())]);
         }
-        let count = self.runtimes.len();
-        let first = usize::try_from(number.0 % count as u64).unwrap_or(0);
-        let from_first = self.runtimes.iter().cycle().skip(first);
-        from_first.take(count.min(MAX_RUNTIMES)).cloned().collect()
+        Arc::clone(&self.runtimes)
     }
 }
 
@@ -293,7 +290,10 @@ struct Opening<'a> {
     shared: &'a Arc<Shared>,
     /// The names that its program looked up.
     names: Arc<LookedUpNames>,
-    runtimes: Vec<Handle>,
+    /// The runtime that accepts, and all that serve connections. One is enough to accept: a listener
+    /// needs a descriptor for each.
+    here: Arc<ServingRuntime>,
+    runtimes: Arc<[Arc<ServingRuntime>]>,
 }
 
 impl Opening<'_> {
@@ -324,10 +324,7 @@ impl Opening<'_> {
         entry
             .addresses
             .push((SessionDoor::DnsUdp.as_str(), address));
-        let Some(runtime) = self.runtimes.first() else {
-            return Ok(());
-        };
-        let _entered = runtime.enter();
+        let _entered = self.here.handle().enter();
         let socket = UdpSocket::from_std(socket)?;
         let (shared, names) = (Arc::clone(self.shared), Arc::clone(&self.names));
         let session = Arc::clone(&entry.session);
@@ -421,7 +418,7 @@ impl Opening<'_> {
         }
     }
 
-    /// Accepts from a listener on each of the session's runtimes.
+    /// Accepts from a listener.
     fn listen<S, F>(
         &self,
         door: &'static str,
@@ -434,26 +431,23 @@ impl Opening<'_> {
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (serve, log) = (Arc::new(serve), Arc::<AcceptLog>::default());
-        let no_delay = NoDelay::of(listener);
-        let bounds = self.engine.bounds(None);
-        for runtime in &self.runtimes {
-            let _entered = runtime.enter();
-            let accept = Accept {
-                listener: TokioListener::from_std(listener.try_clone()?)?,
-                door,
-                stop: CancellationToken::new(),
-                drain: self.shared.drain.clone(),
-                address,
-                admission: Arc::clone(&self.shared.admission),
-                bounds: Arc::clone(&bounds),
-                own: Arc::clone(own),
-                log: Arc::clone(&log),
-                no_delay,
-                session: self.shared.session.clone(),
-            };
-            self.shared.drain.spawn(accept.run(Arc::clone(&serve)));
-        }
+        let _entered = self.here.handle().enter();
+        let accept = Accept {
+            listener: TokioListener::from_std(listener.try_clone()?)?,
+            door,
+            stop: CancellationToken::new(),
+            drain: self.shared.drain.clone(),
+            address,
+            admission: Arc::clone(&self.shared.admission),
+            bounds: self.engine.bounds(None),
+            own: Arc::clone(own),
+            log: Arc::default(),
+            no_delay: NoDelay::of(listener),
+            session: self.shared.session.clone(),
+            here: Arc::clone(&self.here),
+            runtimes: Arc::clone(&self.runtimes),
+        };
+        self.shared.drain.spawn(accept.run(Arc::new(serve)));
         Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! Redirected connections, as a program in a jail makes them. The destination is scripted, except in
-//! `t2_the_kernel_knows_where_a_redirected_connection_was_going`.
+//! `kernel`.
+
+#[cfg(target_os = "linux")]
+mod kernel;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -122,7 +125,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn t2_a_redirected_connection_reaches_its_name_or_its_address() {
+async fn t5_a_redirected_connection_reaches_its_name_or_its_address_and_is_recorded() {
     let origin = serve(echo).await;
     let door = Redirected::open(POLICY, Some(origin), EngineParts::default()).await;
     for (host, port, dialled) in [

@@ -145,6 +145,23 @@ async fn a_connection_and_its_origins_stay_on_the_runtime_that_accepted_it() {
 }
 
 #[tokio::test]
+async fn connections_are_spread_but_a_runtime_that_does_not_run_gets_only_one() {
+    let scene = Scene::start().await;
+    let blocked = scene.runtimes.block(1);
+    let mut first = scene.doors.client().await;
+    scene.request(&mut first).await;
+    // Passed on to the runtime without connections, which cannot begin to serve it.
+    let mut second = scene.doors.client().await;
+    let mut third = scene.doors.client().await;
+    scene.request(&mut third).await;
+    scene.request(&mut first).await;
+    assert_eq!(scene.dials.take(), ["serves-0"]);
+    drop(blocked);
+    scene.request(&mut second).await;
+    assert_eq!(scene.dials.take(), ["serves-1"]);
+}
+
+#[tokio::test]
 async fn a_closed_door_accepts_on_no_runtime() {
     let Scene {
         doors, runtimes, ..

@@ -347,7 +347,7 @@ impl Control for CallerService {
             access: self.access,
             permitted: &self.service.reloader.admitted(),
         };
-        sessions::open(&self.service.engine, caller, &self.held, request).inspect_err(|error| {
+        sessions::open(&self.service.engine, &caller, &self.held, request).inspect_err(|error| {
             tracing::info!(
                 parent: None,
                 uid = self.peer.user.as_raw(),

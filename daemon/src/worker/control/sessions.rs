@@ -102,7 +102,7 @@ fn destination(count: DestinationCount) -> SessionDestination {
 /// Opens a session and ties it to the connection.
 pub(super) fn open(
     engine: &Engine,
-    caller: Caller<'_>,
+    caller: &Caller<'_>,
     held: &HeldSession,
     request: SessionRequest,
 ) -> Result<SessionOpened, ControlError> {
@@ -118,7 +118,7 @@ pub(super) fn open(
     }
     check_command(&request.command)?;
     if let Some(profile) = &request.profile {
-        check_profile(engine, &caller, profile)?;
+        check_profile(engine, caller, profile)?;
     }
     let narrowing = narrowing(&request.narrowing, caller.access)?;
     let doors = request.doors.into_iter().map(door);
