@@ -67,7 +67,7 @@ pub(crate) enum Command {
     /// Show the decision of the policy in force on a URL, the rule behind it, and how to change it.
     Explain {
         /// http://…, https://…, ws://…, wss://…, socks5h://HOST:PORT, udp://HOST:PORT, HOST or HOST:PORT; out of
-        /// a jail also tcp://HOST:PORT and dns://NAME.
+        /// a jail also tcp://HOST:PORT and dns://….
         url: String,
         /// The method of the HTTP request, in plain HTTP or inside intercepted TLS.
         #[arg(long, short = 'X', value_name = "METHOD")]
@@ -134,6 +134,8 @@ pub(crate) enum Check {
     User,
     /// How the kernel confines the worker.
     Confinement,
+    /// Whether `run` can make a jail on this machine. Makes one, with `true` in it.
+    Jail,
     /// Which users may change the configuration, the requirements and the CA.
     Permissions,
     /// Whether this system trusts the CA, where it is used.
