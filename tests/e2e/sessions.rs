@@ -171,8 +171,8 @@ fn j4_a_profile_judges_the_session_that_chose_it() {
     );
     // Without its profile, the session is refused everything.
     daemon.reload_with(&Config::example());
-    assert_eq!(status(&session, "blocked.test", port), 403);
-    assert_eq!(status(&session, "allowed.test", port), 403);
+    assert_eq!(status(&session, "blocked.test", port), 503);
+    assert_eq!(status(&session, "allowed.test", port), 503);
 }
 
 #[test]

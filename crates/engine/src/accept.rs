@@ -6,7 +6,9 @@
 //! room of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
 
 mod placement;
+mod turn;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::placement::{PlacedConnection, ServingRuntime};
+pub(crate) use self::turn::AcceptTurn;
 use crate::admission::{Admission, AdmissionResult, BoundsInForce, ConnectionSlot};
 use crate::descriptors;
 use crate::drain::Drain;
@@ -75,6 +78,8 @@ pub(crate) struct Accept {
     pub(crate) no_delay: NoDelay,
     /// The session that the door belongs to, which has limits of its own.
     pub(crate) session: Option<Arc<Session>>,
+    /// The thread that accepts for all sessions, if this loop is on it.
+    pub(crate) turn: Option<Arc<AcceptTurn>>,
     /// The runtime of the loop, and all that serve the listener.
     pub(crate) here: Arc<ServingRuntime>,
     pub(crate) runtimes: Arc<[Arc<ServingRuntime>]>,
@@ -211,7 +216,13 @@ impl Accept {
             self.log.at_limit(self.door, limit);
             self.admission.may_accept().await;
         }
-        self.listener.accept().await
+        match (&self.turn, &self.session) {
+            (Some(turn), Some(session)) => {
+                let number = session.number();
+                poll_fn(|cx| turn.take(number, || self.listener.poll_accept(cx))).await
+            }
+            _ => self.listener.accept().await,
+        }
     }
 
     /// The handle of a connection, for the limits on users and clients.

@@ -2,7 +2,8 @@
 //!
 //! A connection stays on one thread, so nothing is passed between threads while it is served.
 //! The worker's first thread serves the control socket and the admin API, and carries out the monitor's
-//! orders. A long reload therefore delays no client.
+//! orders. A long reload therefore delays no client. One more thread accepts for sessions, whose openers can make
+//! it block, and serves nothing else.
 
 use std::{io, thread};
 
@@ -15,14 +16,20 @@ use tokio::runtime::{Builder, Handle};
 /// Returns the system's error if a runtime or a thread cannot be made.
 pub(super) fn start() -> io::Result<Vec<Handle>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    (0..cores).map(start_one).collect()
+    let names = (0..cores).map(|number| format!("doors-{number}"));
+    names.map(|name| start_one(&name)).collect()
 }
 
-fn start_one(number: usize) -> io::Result<Handle> {
+/// Starts one thread with a runtime. It runs until the process ends.
+///
+/// # Errors
+///
+/// The same as [`start`].
+pub(super) fn start_one(name: &str) -> io::Result<Handle> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new()
-        .name(format!("doors-{number}"))
+        .name(name.to_owned())
         .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
     Ok(handle)
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Protocol, SockRef, Type};
 
-use super::sessions::{SessionDoor, SessionError};
+use super::session_parts::{SessionDoor, SessionError};
 
 /// Most doors of a session (SPEC J13).
 const MAX_DOORS: usize = 16;
