@@ -5,6 +5,7 @@
 //!
 //! - `args`: the command line.
 //! - `find`: finds the control socket, and decides whose proxy to trust.
+//! - `jail`: the jail of `run`.
 //! - `listener`: names the owner of the socket's listener.
 //! - `commands`: one module per command.
 //! - `doctor`: one module per check.
@@ -20,6 +21,13 @@ mod commands;
 mod doctor;
 mod failure;
 mod find;
+#[cfg(target_os = "linux")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "`run` will use it, and removes this line"
+)]
+mod jail;
 mod listener;
 mod name_servers;
 mod output;
@@ -33,6 +41,13 @@ use clap::Parser as _;
 use output::{Output, OutputFormat};
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == jail::STAGE_ARGUMENT)
+    {
+        return jail::run_stage();
+    }
     let args = Args::parse();
     let format = if args.json {
         OutputFormat::Json
