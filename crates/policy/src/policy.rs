@@ -155,6 +155,11 @@ impl Policy {
         }
     }
 
+    /// Whether it is [closed](Self::closed).
+    pub fn is_unusable(&self) -> bool {
+        self.state == PolicyState::Unusable
+    }
+
     /// Whether the proxy is switched on.
     pub fn is_enabled(&self) -> bool {
         self.state == PolicyState::On

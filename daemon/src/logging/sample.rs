@@ -141,6 +141,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
         client_address: Some(ClientAddress::Connection(([127, 0, 0, 1], 5).into())),
         attempt_id: None,
         metadata: Arc::default(),
+        session: None,
         count: 1,
     }
 }
