@@ -1,0 +1,274 @@
+//! The side of `proxyctl`: starts the stage, receives its listeners, starts the command, forwards
+//! signals, and waits.
+//!
+//! A signal that the terminal sends reaches the command without help, since the command is in the same
+//! process group. Every other signal is forwarded. `proxyctl` stops when the command has stopped, so that
+//! the shell takes the terminal back at the right time.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::frames::{self, Frame, Kind};
+use super::stage::STAGE_ARGUMENT;
+use super::stage::identity;
+use super::{Confinement, Door, JailError, JailPlan, listeners};
+
+/// Signals that go on to the command.
+const FORWARDED: [Signal; 11] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+];
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal ended it.
+    Killed(i32),
+    /// It could not be started: not found, or not executable.
+    NotStarted(io::Error),
+}
+
+impl Ended {
+    /// The exit status that a shell would report: 126 and 127 for a command that did not start, and
+    /// 128 and the number of a signal.
+    pub(crate) fn exit_code(&self) -> u8 {
+        let code = match self {
+            Self::Exited(status) => *status,
+            Self::Killed(signal) => 128 + signal,
+            Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => 127,
+            Self::NotStarted(_) => 126,
+        };
+        u8::try_from(code & 0xff).unwrap_or(u8::MAX)
+    }
+}
+
+/// A jail whose listeners exist and whose command waits. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct PreparedJail {
+    stage: Stage,
+    /// The listeners of the doors.
+    pub(crate) doors: Vec<(Door, OwnedFd)>,
+    /// Why there is no transparent door, if one was wanted: a sentence for the user.
+    pub(crate) not_transparent: Option<String>,
+}
+
+/// A jail whose command runs. Dropping it ends the command and everything that it started.
+#[derive(Debug)]
+pub(crate) struct RunningJail(Stage);
+
+#[derive(Debug)]
+struct Stage {
+    child: Child,
+    stream: UnixStream,
+    signals: SignalFd,
+    former_mask: SigSet,
+}
+
+/// Makes a jail up to the point where its command could start. Call this on the main thread, which must
+/// outlive the jail, before other threads exist: from here on the process receives no signals but those
+/// that [`RunningJail::wait`] reads, until the jail is dropped.
+///
+/// # Errors
+///
+/// One line that says why, with the remedy.
+pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
+    let cannot_start = |error: io::Error| JailError::step("cannot start the first stage", &error);
+    let stage = Stage::start().map_err(cannot_start)?;
+    let encoded = serde_json::to_vec(&(std::process::id(), plan));
+    let encoded = encoded.map_err(|error| cannot_start(error.into()))?;
+    let stdin = io::stdin();
+    frames::send(&stage.stream, Kind::Plan, &encoded, &[stdin.as_fd()]).map_err(cannot_start)?;
+    if plan.confinement == Confinement::Environment {
+        let doors = listeners::outside(plan)
+            .map_err(|error| JailError::step("cannot bind a listener", &error))?;
+        return Ok(PreparedJail {
+            stage,
+            doors,
+            not_transparent: None,
+        });
+    }
+    loop {
+        let frame = stage.receive()?;
+        match frame.kind {
+            Kind::Unshared => {
+                let mapped = identity::write_whole(stage.child.id());
+                frames::send(
+                    &stage.stream,
+                    Kind::Mapped,
+                    &[u8::from(mapped.is_ok())],
+                    &[],
+                )
+                .map_err(cannot_start)?;
+            }
+            Kind::Doors => {
+                let (kinds, not_transparent): (Vec<Door>, Option<String>) =
+                    serde_json::from_slice(&frame.payload)
+                        .map_err(|error| cannot_start(error.into()))?;
+                if kinds.len() != frame.descriptors.len() {
+                    return Err(cannot_start(frames::malformed()));
+                }
+                return Ok(PreparedJail {
+                    stage,
+                    doors: kinds.into_iter().zip(frame.descriptors).collect(),
+                    not_transparent,
+                });
+            }
+            _ => return Err(cannot_start(frames::malformed())),
+        }
+    }
+}
+
+impl PreparedJail {
+    /// Starts the command (its name and arguments) with exactly this environment. The name is looked up in
+    /// the `PATH` of that environment.
+    ///
+    /// # Errors
+    ///
+    /// When the stage has ended.
+    pub(crate) fn start(
+        self,
+        command: &[OsString],
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<RunningJail, JailError> {
+        let failed = |error: io::Error| JailError::step("cannot start the command", &error);
+        let mut texts = vec![OsString::from(command.len().to_string())];
+        texts.extend(command.iter().cloned());
+        for (name, value) in environment {
+            texts.extend([name, value]);
+        }
+        let texts = frames::write_texts(&texts).map_err(failed)?;
+        frames::send(&self.stage.stream, Kind::Start, &texts, &[]).map_err(failed)?;
+        Ok(RunningJail(self.stage))
+    }
+}
+
+impl RunningJail {
+    /// Waits for the command. Forwards signals meanwhile, and stops with the command. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// When the jail ended without a word of its command.
+    pub(crate) fn wait(&mut self) -> Result<Ended, JailError> {
+        let ended = self.0.until_the_end();
+        // The stage ends when nothing of the jail is left.
+        let _ = self.0.child.wait();
+        ended
+    }
+}
+
+impl Stage {
+    fn start() -> io::Result<Self> {
+        let mut forwarded: SigSet = FORWARDED.into_iter().collect();
+        forwarded.add(Signal::SIGTTOU);
+        let (stream, theirs) = UnixStream::pair()?;
+        let child = Command::new("/proc/self/exe")
+            .arg(STAGE_ARGUMENT)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()?;
+        // Not before: the stage inherits the mask, and passes it on to the command.
+        let former_mask = forwarded.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let signals =
+            SignalFd::with_flags(&forwarded, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self {
+            child,
+            stream,
+            signals,
+            former_mask,
+        })
+    }
+
+    /// The stage's next message. Its failure is an error.
+    fn receive(&self) -> Result<Frame, JailError> {
+        match frames::receive(&self.stream) {
+            Ok(Some(frame)) if frame.kind == Kind::Failed => {
+                Err(JailError::decoded(&frame.payload))
+            }
+            Ok(Some(frame)) => Ok(frame),
+            Ok(None) => Err(JailError::without_remedy("it ended unexpectedly")),
+            Err(error) => Err(JailError::step("its first stage failed", &error)),
+        }
+    }
+
+    fn until_the_end(&mut self) -> Result<Ended, JailError> {
+        loop {
+            let mut watched = [
+                PollFd::new(self.stream.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut watched, PollTimeout::NONE) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(JailError::step("cannot wait", &error.into())),
+            }
+            let is_ready = |polled: &PollFd<'_>| polled.any().unwrap_or(false);
+            let [frame, signal] = [is_ready(&watched[0]), is_ready(&watched[1])];
+            if signal {
+                self.forward_signals();
+            }
+            if frame {
+                let frame = self.receive()?;
+                let failed = |error: io::Error| JailError::step("its stage failed", &error);
+                let number = frame.number().map_err(failed)?;
+                match frame.kind {
+                    Kind::Stopped => self.stop_too(number),
+                    Kind::Exited => return Ok(Ended::Exited(number)),
+                    Kind::Killed => return Ok(Ended::Killed(number)),
+                    Kind::NotStarted => {
+                        return Ok(Ended::NotStarted(io::Error::from_raw_os_error(number)));
+                    }
+                    _ => return Err(failed(frames::malformed())),
+                }
+            }
+        }
+    }
+
+    fn forward_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let from_the_kernel = signal.ssi_code == libc::SI_KERNEL;
+            if let (false, Ok(number)) = (from_the_kernel, i32::try_from(signal.ssi_signo)) {
+                // When the jail has ended, the next frame says so.
+                let _ = frames::send_number(&self.stream, Kind::Signal, number);
+            }
+        }
+    }
+
+    /// Stops this process with the signal that stopped the command. Goes on when it is continued, and
+    /// continues the command.
+    fn stop_too(&self, number: i32) {
+        let signal = Signal::try_from(number).unwrap_or(Signal::SIGSTOP);
+        let alone: SigSet = [signal].into_iter().collect();
+        let _ = raise(signal);
+        // A blocked signal waits. It stops the process here.
+        if let Ok(mask) = alone.thread_swap_mask(SigmaskHow::SIG_UNBLOCK) {
+            let _ = mask.thread_set_mask();
+        }
+        let _ = frames::send_number(&self.stream, Kind::Signal, Signal::SIGCONT as i32);
+    }
+}
+
+/// The stage ends when it reads the end of its stream, and everything in the jail with it.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.child.wait();
+        let _ = self.former_mask.thread_set_mask();
+    }
+}

@@ -1,0 +1,211 @@
+//! The filter of system calls. It refuses a list and permits the rest.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use nix::libc;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter, sock_filter,
+};
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type Built<T> = Result<T, BackendError>;
+
+/// The last system call that these rules have considered (`listns` of Linux 6.19). Programs handle a
+/// kernel without newer ones. The calls of x32 have greater numbers.
+const LAST_CALL: u32 = 470;
+/// `CLONE_NEWTIME`, which the library lacks. For `clone` this bit belongs to the signal.
+const CLONE_NEWTIME: i32 = 0x80;
+/// The bits of a socket's type without its flags (`SOCK_TYPE_MASK` in the kernel).
+const SOCKET_KIND: u64 = 0xf;
+
+/// Puts the filter in force.
+pub(super) fn apply(allow_unix_sockets: bool) -> io::Result<()> {
+    apply_filter(&known_calls()).map_err(io::Error::other)?;
+    for (error, rules) in refusals(allow_unix_sockets).map_err(io::Error::other)? {
+        let program = compiled(rules, error).map_err(io::Error::other)?;
+        apply_filter(&program).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// Calls of another architecture end the process. Each program of `seccompiler` begins with that check.
+fn compiled(rules: Rules, error: i32) -> Built<BpfProgram> {
+    let refusal = SeccompAction::Errno(error.cast_unsigned());
+    let arch = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::Allow, refusal, arch)?.try_into()
+}
+
+/// A program that refuses unknown calls with `ENOSYS`. `seccompiler` has no rule for a range.
+fn known_calls() -> BpfProgram {
+    let instruction = |code: u32, jt, jf, k| sock_filter {
+        code: u16::try_from(code).unwrap_or(u16::MAX),
+        jt,
+        jf,
+        k,
+    };
+    let refusal = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+    vec![
+        // The number of the call is the first field of `struct seccomp_data`.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, 1, LAST_CALL),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, refusal),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// The refused calls, by the error that programs handle best.
+fn refusals(allow_unix_sockets: bool) -> Built<Vec<(i32, Rules)>> {
+    let mut refusals = vec![
+        (libc::ENOSYS, whole(NOT_THERE)),
+        (libc::EPERM, forbidden()?),
+        (libc::EAFNOSUPPORT, other_families()?),
+        (libc::EPROTONOSUPPORT, other_netlink()?),
+    ];
+    if !allow_unix_sockets {
+        refusals.push((libc::EACCES, unix_sockets()?));
+    }
+    Ok(refusals)
+}
+
+fn whole(calls: &[i64]) -> Rules {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
+}
+
+/// Calls that programs handle as absent. libcs start threads with `clone3`, whose flags a filter cannot
+/// see; without it they use `clone`. `io_uring` makes sockets and connects without a system call for each.
+const NOT_THERE: &[i64] = &[
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+];
+
+/// Calls that are refused whatever their arguments are. Most of them need capabilities that the command
+/// lacks as well.
+const FORBIDDEN: &[i64] = &[
+    // The kernel asks programs outside the jail for keys, over the machine's network.
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // Programs and pages of the kernel's.
+    libc::SYS_bpf,
+    libc::SYS_userfaultfd,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    // Another namespace, or another root.
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsmount,
+    libc::SYS_fsconfig,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_open_by_handle_at,
+];
+
+/// Forbidden calls, and calls that are forbidden with some arguments.
+fn forbidden() -> Built<Rules> {
+    let mut rules = whole(FORBIDDEN);
+    // One rule for each flag: any of them suffices.
+    let set = |flag: i32| -> Built<SeccompRule> {
+        let flag = u64::from(flag.cast_unsigned());
+        SeccompRule::new(vec![SeccompCondition::new(
+            0,
+            SeccompCmpArgLen::Qword,
+            SeccompCmpOp::MaskedEq(flag),
+            flag,
+        )?])
+    };
+    let namespaces = [
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+    ];
+    let of_clone = namespaces.map(set).into_iter();
+    rules.insert(libc::SYS_clone, of_clone.collect::<Built<_>>()?);
+    let of_unshare = namespaces.into_iter().chain([CLONE_NEWTIME]).map(set);
+    rules.insert(libc::SYS_unshare, of_unshare.collect::<Built<_>>()?);
+    // They put input into the terminal, which the shell outside the jail would read.
+    let requests = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| rule(vec![equal(1, request)?]));
+    rules.insert(libc::SYS_ioctl, requests.into_iter().collect::<Built<_>>()?);
+    Ok(rules)
+}
+
+/// Sockets of other families than the internet's, netlink and unix. Some reach the machine's devices
+/// (`AF_PACKET`, `AF_VSOCK`, `AF_BLUETOOTH`), some the kernel alone (`AF_ALG`).
+fn other_families() -> Built<Rules> {
+    let families = [
+        libc::AF_UNIX,
+        libc::AF_INET,
+        libc::AF_INET6,
+        libc::AF_NETLINK,
+    ];
+    let others = families.map(|family| different(0, number(family)));
+    let others = others.into_iter().collect::<Built<_>>()?;
+    let pairs = rule(vec![different(0, number(libc::AF_UNIX))?])?;
+    Ok(BTreeMap::from([
+        (libc::SYS_socket, vec![rule(others)?]),
+        (libc::SYS_socketpair, vec![pairs]),
+    ]))
+}
+
+/// Of netlink, only the interfaces and routes of the jail's own network.
+fn other_netlink() -> Built<Rules> {
+    let netlink = rule(vec![
+        equal(0, number(libc::AF_NETLINK))?,
+        different(2, number(libc::NETLINK_ROUTE))?,
+    ])?;
+    Ok(BTreeMap::from([(libc::SYS_socket, vec![netlink])]))
+}
+
+/// Unix sockets lead to processes outside the jail. A pair of streams leads only to its other end. A
+/// datagram socket of a pair could still send to any path.
+fn unix_sockets() -> Built<Rules> {
+    let sockets = rule(vec![equal(0, number(libc::AF_UNIX))?])?;
+    let connected = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET].map(number);
+    let others = (0..=SOCKET_KIND).filter(|kind| !connected.contains(kind));
+    let pairs = others.map(|kind| {
+        let kind = SeccompCondition::new(
+            1,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::MaskedEq(SOCKET_KIND),
+            kind,
+        )?;
+        rule(vec![equal(0, number(libc::AF_UNIX))?, kind])
+    });
+    Ok(BTreeMap::from([
+        (libc::SYS_socket, vec![sockets]),
+        (libc::SYS_socketpair, pairs.collect::<Built<_>>()?),
+    ]))
+}
+
+fn number(value: i32) -> u64 {
+    value.cast_unsigned().into()
+}
+
+fn rule(conditions: Vec<SeccompCondition>) -> Built<SeccompRule> {
+    SeccompRule::new(conditions)
+}
+
+/// Matches when an argument of 32 bits has this value. The kernel ignores its upper half, and so does
+/// the filter.
+fn equal(argument: u8, value: u64) -> Built<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+}
+
+fn different(argument: u8, value: u64) -> Built<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+}

@@ -1,0 +1,231 @@
+//! Process 1 of the jail: prepares the mounts, starts the command, reaps what is left behind, and passes
+//! on signals. With `--isolation env` it does the same outside any namespace.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, getpgid, pipe2};
+use rustix::process::{WaitOptions, wait};
+
+use super::identity::{self, Caller};
+use super::{CANNOT, CommandLine, calls, confine, mounts};
+use crate::jail::frames::{self, Kind};
+use crate::jail::{Confinement, JailError, JailPlan};
+
+/// How long a signal to the process group counts as the one that `proxyctl` forwards.
+const SAME_SIGNAL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Facts of the process that made the namespaces.
+pub(super) struct Start {
+    pub(super) caller: Caller,
+    /// The signal mask that `proxyctl` was started with, which is the command's.
+    pub(super) mask: SigSet,
+}
+
+/// Prepares the jail, waits for the command, and stays until it ends.
+pub(super) fn run(stream: &UnixStream, jail: &JailPlan, given: &Start) -> ExitCode {
+    match serve(stream, jail, given) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = frames::send(stream, Kind::Failed, error.encoded().as_bytes(), &[]);
+            ExitCode::from(CANNOT)
+        }
+    }
+}
+
+fn serve(stream: &UnixStream, jail: &JailPlan, given: &Start) -> Result<(), JailError> {
+    let failed = |error: Errno| JailError::step("cannot tie the jail to its stage", &error.into());
+    // The stage may have ended before this. Then `proxyctl` closes the stream, which ends this process.
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+    if jail.confinement == Confinement::Jail {
+        mounts::prepare().map_err(|error| JailError::namespaces("its mounts", &error))?;
+    }
+    let broken = |error: io::Error| JailError::step("the jail cannot start the command", &error);
+    let Some(start) = frames::receive(stream).map_err(broken)? else {
+        return Ok(());
+    };
+    if start.kind != Kind::Start {
+        return Err(broken(frames::malformed()));
+    }
+    let line = CommandLine::read(&start.payload).map_err(broken)?;
+    let own = SignalFd::with_flags(
+        &SigSet::all(),
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )
+    .map_err(|error| broken(error.into()))?;
+    let command = start_command(stream, jail, given, line).map_err(broken)?;
+    Supervisor {
+        stream,
+        own,
+        command,
+        from_the_group: [None; 65],
+    }
+    .until_the_end()
+    .map_err(broken)
+}
+
+/// Starts the command's process. It waits until its inner user namespace has its maps.
+fn start_command(
+    stream: &UnixStream,
+    jail: &JailPlan,
+    given: &Start,
+    line: CommandLine,
+) -> io::Result<Pid> {
+    let (to_init, from_command) = pipe2(OFlag::O_CLOEXEC)?;
+    let (to_command, from_init) = pipe2(OFlag::O_CLOEXEC)?;
+    let Some(child) = calls::fork()? else {
+        drop((to_init, from_init));
+        let confined = confine_command(jail, from_command, to_command);
+        let _ = match confined.map(|()| execute(line, &given.mask)) {
+            Ok(error) => {
+                let number = error.raw_os_error().unwrap_or(libc::EIO);
+                frames::send_number(stream, Kind::NotStarted, number)
+            }
+            Err(error) => {
+                let error = JailError::namespaces("cannot confine the command", &error);
+                frames::send(stream, Kind::Failed, error.encoded().as_bytes(), &[])
+            }
+        };
+        std::process::exit(i32::from(CANNOT));
+    };
+    drop((from_command, to_command));
+    if jail.confinement == Confinement::Jail {
+        // The end without a byte means that the command's process has failed, and has said so.
+        if File::from(to_init).read(&mut [0])? == 1 {
+            identity::write_inner(child, given.caller)?;
+            // Before the command begins. The files of a process that cannot be dumped belong to root, so
+            // not before the maps are written.
+            prctl::set_dumpable(false)?;
+            File::from(from_init).write_all(&[1])?;
+        }
+    }
+    Ok(child)
+}
+
+/// Confines this process. `init` writes the maps of the inner namespace in between.
+fn confine_command(jail: &JailPlan, to_init: OwnedFd, from_init: OwnedFd) -> io::Result<()> {
+    if jail.confinement == Confinement::Environment {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    File::from(to_init).write_all(&[1])?;
+    File::from(from_init).read_exact(&mut [0])?;
+    confine::confine(jail)
+}
+
+/// Executes the command. Returns the reason when that fails.
+fn execute(line: CommandLine, mask: &SigSet) -> io::Error {
+    let [program, arguments @ ..] = line.command.as_slice() else {
+        return frames::malformed();
+    };
+    if let Err(error) = mask.thread_set_mask() {
+        return error.into();
+    }
+    // `exec` lets SIGPIPE end the command.
+    Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(line.environment)
+        .exec()
+}
+
+struct Supervisor<'a> {
+    stream: &'a UnixStream,
+    own: SignalFd,
+    command: Pid,
+    /// When this process last received each signal from another process.
+    from_the_group: [Option<Instant>; 65],
+}
+
+impl Supervisor<'_> {
+    /// Serves until the command or `proxyctl` ends.
+    fn until_the_end(&mut self) -> io::Result<()> {
+        loop {
+            if self.reap()? {
+                return Ok(());
+            }
+            let mut watched = [
+                PollFd::new(self.stream.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.own.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut watched, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let message = watched[0].any().unwrap_or(false);
+            self.note_signals();
+            if message {
+                match frames::receive(self.stream)? {
+                    Some(frame) if frame.kind == Kind::Signal => self.forward(frame.number()?),
+                    Some(_) => return Err(frames::malformed()),
+                    // `proxyctl` is gone.
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Reaps every process that has ended. Returns whether the command is among them.
+    fn reap(&self) -> io::Result<bool> {
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        loop {
+            // The command's process is a child until it is reaped here.
+            let Some((process, status)) = wait(options)? else {
+                return Ok(false);
+            };
+            if process.as_raw_nonzero().get() != self.command.as_raw() {
+                continue;
+            }
+            if let Some(signal) = status.stopping_signal() {
+                frames::send_number(self.stream, Kind::Stopped, signal)?;
+            } else if let Some(signal) = status.terminating_signal() {
+                frames::send_number(self.stream, Kind::Killed, signal)?;
+                return Ok(true);
+            } else if let Some(status) = status.exit_status() {
+                frames::send_number(self.stream, Kind::Exited, status)?;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Reads this process's own signals. Those of the terminal, and SIGCHLD, need no note.
+    fn note_signals(&mut self) {
+        while let Ok(Some(signal)) = self.own.read_signal() {
+            let number = signal.ssi_signo as usize;
+            if signal.ssi_code != libc::SI_KERNEL
+                && let Some(noted) = self.from_the_group.get_mut(number)
+            {
+                *noted = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Passes a signal to the command, unless the whole process group has received it.
+    fn forward(&mut self, number: i32) {
+        let Ok(signal) = Signal::try_from(number) else {
+            return;
+        };
+        let noted = usize::try_from(number)
+            .ok()
+            .and_then(|number| self.from_the_group.get_mut(number)?.take());
+        let is_recent = noted.is_some_and(|at| at.elapsed() < SAME_SIGNAL_INTERVAL);
+        let same_group = getpgid(Some(self.command)) == getpgid(None);
+        if !(is_recent && same_group) {
+            // It may have ended just now.
+            let _ = kill(self.command, signal);
+        }
+    }
+}
