@@ -35,10 +35,9 @@ fn judge(made: Result<(crate::jail::Ended, Option<String>), crate::jail::JailErr
         Ok((Ended::Exited(0), None)) => {
             Finding::ok("proxyctl run can make a jail, with a transparent door")
         }
-        Ok((Ended::Exited(0), Some(reason))) => Finding::note(format!(
-            "programs that ignore proxy variables reach nothing in a jail: {reason}"
-        ))
-        .advise("install nft (package nftables)"),
+        Ok((Ended::Exited(0), Some(reason))) => {
+            Finding::note(reason).advise("install nft (package nftables)")
+        }
         Ok((ended, _)) => Finding::note(format!(
             "the program true ended with {} in a jail",
             ended.exit_code()
