@@ -66,7 +66,7 @@ mod tests {
         let reason = "nft is not installed".to_owned();
         let partly = judge(Ok((Ended::Exited(0), Some(reason))));
         assert_eq!(partly.verdict, Verdict::Note);
-        assert!(partly.found.ends_with(": nft is not installed"));
+        assert_eq!(partly.found, "nft is not installed");
         let missing = judge(Err(JailError {
             cause: "the kernel refuses a namespace".to_owned(),
             remedy: Some("permit them".to_owned()),
