@@ -286,6 +286,8 @@ pub(crate) enum Check {
     User,
     /// How the kernel confines the worker.
     Confinement,
+    /// Whether `run` can make a jail on this machine. Makes one, with `true` in it.
+    Jail,
     /// Which users may change the configuration, the requirements and the CA.
     Permissions,
     /// Whether this system trusts the CA, where it is used.

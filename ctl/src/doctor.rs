@@ -14,6 +14,7 @@ mod environment;
 mod facts;
 mod finding;
 mod init_system;
+mod jail;
 mod listeners;
 mod names;
 mod permissions;
@@ -103,6 +104,7 @@ fn make(check: Check, facts: &Facts) -> Vec<Finding> {
         Check::Ports => ports::check(facts),
         Check::User => user::check(facts),
         Check::Confinement => confinement::check(facts),
+        Check::Jail => jail::check(),
         Check::Permissions => permissions::check(facts),
         Check::Ca => ca::check(facts),
         Check::Environment => environment::check(facts),

@@ -30,6 +30,10 @@ pub enum Need {
     Ipv6,
     /// Root may make a network for one program alone: not in a container.
     Network,
+    /// This user may make user namespaces, and a network in them: not in a container or a chroot.
+    UserNamespaces,
+    /// Linux 6.12 or newer.
+    SignalScope,
     /// The package is not installed: the worker's own account is missing.
     NoServiceAccount,
     /// This process may open that many descriptors for one test.
@@ -45,6 +49,12 @@ impl fmt::Display for Need {
             Self::Ipv6 => formatter.write_str("needs ::1 on the loopback interface"),
             Self::Network => formatter
                 .write_str("needs a root that may make a network (`unshare --net ip link`)"),
+            Self::UserNamespaces => formatter.write_str(
+                "needs user namespaces (`unshare --user --net --pid --fork --mount-proc`)",
+            ),
+            Self::SignalScope => {
+                formatter.write_str("needs Linux 6.12, for Landlock's scope of signals")
+            }
             Self::NoServiceAccount => {
                 formatter.write_str("needs a machine without the user codex-network-proxy")
             }
@@ -74,6 +84,17 @@ fn missing(need: Need) -> Option<Need> {
     static MOUNTS: LazyLock<bool> = LazyLock::new(|| may_run(&["--mount", "true"]));
     static NETWORK: LazyLock<bool> = LazyLock::new(|| may_run(&["--net", "ip", "link"]));
     static PTRACE: LazyLock<bool> = LazyLock::new(|| has_capability(CAP_SYS_PTRACE));
+    static NAMESPACES: LazyLock<bool> = LazyLock::new(|| {
+        let all = [
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+        ];
+        may_run(&[&all[..], &["true"]].concat())
+    });
     static IPV6: LazyLock<bool> =
         LazyLock::new(|| TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok());
     let is_there = match need {
@@ -83,6 +104,8 @@ fn missing(need: Need) -> Option<Need> {
         Need::Network => *NETWORK,
         Need::Ptrace => *PTRACE,
         Need::Ipv6 => *IPV6,
+        Need::UserNamespaces => *NAMESPACES,
+        Need::SignalScope => has_signal_scope(),
         Need::NoServiceAccount => matches!(User::from_name("codex-network-proxy"), Ok(None)),
         Need::Descriptors(count) => count <= crate::descriptors::limit(),
     };
@@ -107,6 +130,16 @@ fn has_capability(number: u32) -> bool {
         .find_map(|line| line.strip_prefix("CapEff:\t"))
         .and_then(|set| u64::from_str_radix(set, 16).ok());
     effective.is_some_and(|set| set >> number & 1 == 1)
+}
+
+/// Whether the kernel is new enough.
+fn has_signal_scope() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 12)
 }
 
 /// Writes the line past the test runner, which hides the output of passing tests.
@@ -146,6 +179,7 @@ mod tests {
             Need::Network,
             Need::Ptrace,
             Need::Ipv6,
+            Need::UserNamespaces,
         ]
         .map(|need| need.to_string());
         let may = settings.lines().filter_map(|line| line.split_once("may='"));

@@ -8,34 +8,62 @@ use codex_network_files::Reading;
 
 /// Why the jail could not be made, in one line that says what to do.
 #[derive(Debug)]
-pub(crate) struct JailError(String);
+pub(crate) struct JailError {
+    /// The failed step and its cause.
+    pub(crate) cause: String,
+    /// The remedy, where there is a known one.
+    pub(crate) remedy: Option<String>,
+}
+
+/// Separates the parts of an error that a stage sends.
+const SEPARATOR: char = '\0';
 
 impl JailError {
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
-    }
-
     /// A failed step of the system.
     pub(super) fn step(step: &str, error: &io::Error) -> Self {
-        Self(format!("{step}: {error}"))
+        Self::without_remedy(format!("{step}: {error}"))
     }
 
     /// The kernel refuses a namespace, or the rights in it.
     pub(super) fn namespaces(step: &str, error: &io::Error) -> Self {
-        Self(format!("{step}: {error}; {}", remedy(error, setting)))
+        Self {
+            cause: format!("{step}: {error}"),
+            remedy: Some(remedy(error, setting)),
+        }
     }
-}
 
-impl JailError {
-    /// The message, for a stage that passes it to `proxyctl`.
-    pub(super) fn message(&self) -> &str {
-        &self.0
+    /// A cause that has no known remedy.
+    pub(super) fn without_remedy(cause: impl Into<String>) -> Self {
+        Self {
+            cause: cause.into(),
+            remedy: None,
+        }
+    }
+
+    /// The error as a stage sends it.
+    pub(super) fn encoded(&self) -> String {
+        let remedy = self.remedy.as_deref().unwrap_or_default();
+        format!("{}{SEPARATOR}{remedy}", self.cause)
+    }
+
+    /// Reads [`encoded`](Self::encoded).
+    pub(super) fn decoded(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let (cause, remedy) = text.split_once(SEPARATOR).unwrap_or((&text, ""));
+        Self {
+            cause: cause.to_owned(),
+            remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
+        }
     }
 }
 
 impl fmt::Display for JailError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot make the jail: {}", self.0)
+        write!(f, "cannot make the jail: {}", self.cause)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -59,5 +87,60 @@ fn remedy(error: &io::Error, setting: impl Fn(&str) -> Option<String>) -> String
         "there are too many namespaces, or they are nested too deeply: /proc/sys/user has the limits".to_owned()
     } else {
         "a container or a chroot forbids user namespaces: permit them there, or use --isolation env, which confines nothing".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j7_each_cause_has_its_remedy() {
+        let refused = io::Error::from_raw_os_error(nix::libc::EPERM);
+        let full = io::Error::from_raw_os_error(nix::libc::ENOSPC);
+        for (name, value, error, remedy_has) in [
+            (
+                "user/max_user_namespaces",
+                "0",
+                &full,
+                "sysctl user.max_user_namespaces=",
+            ),
+            (
+                "kernel/unprivileged_userns_clone",
+                "0",
+                &refused,
+                "sysctl kernel.unprivileged_userns_clone=1",
+            ),
+            (
+                "kernel/apparmor_restrict_unprivileged_userns",
+                "1",
+                &refused,
+                "/etc/apparmor.d/proxyctl",
+            ),
+            ("user/max_user_namespaces", "100", &full, "/proc/sys/user"),
+            (
+                "user/max_user_namespaces",
+                "100",
+                &refused,
+                "a container or a chroot",
+            ),
+        ] {
+            let setting = |asked: &str| (asked == name).then(|| value.to_owned());
+            let remedy = remedy(error, setting);
+            assert!(remedy.contains(remedy_has), "{name}={value}: {remedy}");
+        }
+    }
+
+    #[test]
+    fn j7_an_error_of_a_stage_arrives_whole() {
+        let sent = JailError {
+            cause: "one: two".to_owned(),
+            remedy: Some("three".to_owned()),
+        };
+        let arrived = JailError::decoded(sent.encoded().as_bytes());
+        assert_eq!(arrived.to_string(), "cannot make the jail: one: two; three");
+        let without = JailError::without_remedy("one");
+        let arrived = JailError::decoded(without.encoded().as_bytes());
+        assert_eq!(arrived.to_string(), "cannot make the jail: one");
     }
 }

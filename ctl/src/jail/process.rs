@@ -200,10 +200,10 @@ impl Stage {
     fn receive(&self) -> Result<Frame, JailError> {
         match frames::receive(&self.stream) {
             Ok(Some(frame)) if frame.kind == Kind::Failed => {
-                Err(JailError::new(String::from_utf8_lossy(&frame.payload)))
+                Err(JailError::decoded(&frame.payload))
             }
             Ok(Some(frame)) => Ok(frame),
-            Ok(None) => Err(JailError::new("it ended unexpectedly")),
+            Ok(None) => Err(JailError::without_remedy("it ended unexpectedly")),
             Err(error) => Err(JailError::step("its first stage failed", &error)),
         }
     }

@@ -46,7 +46,7 @@ const CANNOT: u8 = 125;
 /// Runs a stage. Its standard input is the socket to `proxyctl`.
 pub(crate) fn run() -> ExitCode {
     // Nothing that `proxyctl` inherited goes on to the jail. This program has opened nothing yet.
-    if close_from(3).is_err() {
+    if close_from(3).and_then(|()| calls::keep_children()).is_err() {
         return ExitCode::from(CANNOT);
     }
     let Ok(stream) = io::stdin().as_fd().try_clone_to_owned() else {
@@ -57,7 +57,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Without `proxyctl`, there is no reader.
-            let _ = frames::send(&stream, Kind::Failed, error.message().as_bytes(), &[]);
+            let _ = frames::send(&stream, Kind::Failed, error.encoded().as_bytes(), &[]);
             ExitCode::from(CANNOT)
         }
     }
@@ -93,10 +93,8 @@ fn first_stage(stream: &UnixStream) -> Result<ExitCode, JailError> {
     let child = calls::fork().map_err(|error| JailError::step("cannot fork", &error))?;
     match child {
         None => Ok(init::run(stream, &jail, &init::Start { caller, mask })),
-        Some(child) => {
-            // From here on the jail's own process speaks with `proxyctl`.
-            Ok(wait_for(child))
-        }
+        // From here on, `init` sends the messages to `proxyctl`.
+        Some(child) => Ok(wait_for(child)),
     }
 }
 
@@ -154,7 +152,7 @@ fn prepare_network(stream: &UnixStream, jail: &JailPlan) -> Result<(), JailError
     frames::send(stream, Kind::Doors, &encoded, &sockets).map_err(failed)
 }
 
-/// Waits for process 1 of the jail. It has told `proxyctl` how the command ended.
+/// Waits for process 1 of the jail. That process reports how the command ended.
 fn wait_for(child: Pid) -> ExitCode {
     loop {
         match waitpid(child, None) {

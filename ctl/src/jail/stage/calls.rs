@@ -3,6 +3,7 @@
 use std::io;
 
 use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, Pid};
 
 /// Forks. Returns the child's number in the parent, and `None` in the child.
@@ -29,4 +30,12 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Gives SIGCHLD its default action. A caller that ignores it would make the kernel reap the children.
+#[expect(unsafe_code, reason = "a signal handler may be unsound")]
+pub(super) fn keep_children() -> io::Result<()> {
+    // SAFETY: the default action runs no code of this program.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    Ok(())
 }

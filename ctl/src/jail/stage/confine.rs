@@ -9,6 +9,7 @@ mod filter;
 use std::io;
 
 use caps::{CapSet, Capability};
+use landlock::{CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError, Scope};
 use nix::sys::prctl;
 
 use crate::jail::JailPlan;
@@ -17,6 +18,7 @@ use crate::jail::JailPlan;
 pub(super) fn confine(jail: &JailPlan) -> io::Result<()> {
     drop_capabilities().map_err(io::Error::other)?;
     prctl::set_no_new_privs()?;
+    keep_signals_inside().map_err(io::Error::other)?;
     filter::apply(jail.allow_unix_sockets)
 }
 
@@ -36,5 +38,17 @@ fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
     for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         caps::clear(None, set)?;
     }
+    Ok(())
+}
+
+/// Lets signals reach only processes of the command, from Linux 6.12 on. The command shares its process
+/// group with `proxyctl` and with other programs of a pipeline, and a signal to the group would reach
+/// them.
+fn keep_signals_inside() -> Result<(), RulesetError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .scope(Scope::Signal)?
+        .create()?
+        .restrict_self()?;
     Ok(())
 }

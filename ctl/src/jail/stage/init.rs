@@ -40,7 +40,7 @@ pub(super) fn run(stream: &UnixStream, jail: &JailPlan, given: &Start) -> ExitCo
     match serve(stream, jail, given) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = frames::send(stream, Kind::Failed, error.message().as_bytes(), &[]);
+            let _ = frames::send(stream, Kind::Failed, error.encoded().as_bytes(), &[]);
             ExitCode::from(CANNOT)
         }
     }
@@ -96,7 +96,7 @@ fn start_command(
             }
             Err(error) => {
                 let error = JailError::namespaces("cannot confine the command", &error);
-                frames::send(stream, Kind::Failed, error.message().as_bytes(), &[])
+                frames::send(stream, Kind::Failed, error.encoded().as_bytes(), &[])
             }
         };
         std::process::exit(i32::from(CANNOT));
