@@ -13,7 +13,7 @@ use codex_network_policy::{ConfigLine, ListKind, Pattern};
 pub struct ServicePreset {
     /// The name in configurations and on command lines.
     pub name: &'static str,
-    /// What it lets a program do, in a few words.
+    /// Its purpose, in a few words.
     pub about: &'static str,
     /// Its patterns (SPEC P2), each in its canonical text.
     pub patterns: &'static [&'static str],

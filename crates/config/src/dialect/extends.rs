@@ -20,8 +20,8 @@ pub(super) const BUILT_IN: [&str; 3] = [":read-only", ":workspace", ":danger-ful
 /// Profiles in a chain of `extends`. Bounds the work for one profile.
 const MAX_CHAIN: usize = 16;
 
-/// The `network` table of a profile, with everything that it inherits; `None` if there is none in the
-/// chain, or the chain has an error.
+/// The `network` table of a profile, with everything that it inherits; `None` if no profile of the
+/// chain has such a table, or the chain has an error.
 pub(super) fn network<'t>(
     profiles: &TomlTable<'t>,
     profile: &TomlEntry<'t>,
