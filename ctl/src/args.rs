@@ -163,7 +163,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PORT=HOST:PORT", value_parser = forward)]
     pub(crate) forward: Vec<Forward>,
 
-    /// What keeps the program from going past the proxy.
+    /// How the program is kept from going past the proxy.
     #[arg(long, value_name = "LEVEL", default_value = "jail")]
     pub(crate) isolation: IsolationLevel,
 

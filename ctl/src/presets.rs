@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn j16_an_unknown_preset_is_an_error_that_names_the_known_ones() {
-        let error = expand("githb").expect_err("there is none");
+        let error = expand("githb").expect_err("an unknown name");
         for known in ["npm", "pip", "apt", "cargo", "git", "github", "openai"] {
             assert!(error.contains(known), "{error}");
         }

@@ -37,7 +37,7 @@ const MAX_LINES: usize = 60;
 /// How often another name is tried for the directory.
 const MAX_NAMES: u32 = 16;
 
-/// What the user chose for the proxy.
+/// The user's options for the proxy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PrivateOptions {
     /// The file of `--config`.
@@ -193,7 +193,7 @@ fn arguments(directory: &Path, options: &PrivateOptions) -> Vec<OsString> {
         format!("daemon.state_dir={}", quoted(directory.join("state"))),
         format!("daemon.control.socket={}", quoted(directory.join(SOCKET))),
         "daemon.admin.enabled=false".to_owned(),
-        // Only its end has to be explained.
+        // The log only explains a start that failed.
         "daemon.log=\"error\"".to_owned(),
         "daemon.log_format=\"text\"".to_owned(),
     ];
@@ -237,7 +237,7 @@ fn make_directory() -> Result<PathBuf, String> {
     ))
 }
 
-/// Puts a process into a session of its own, so that no signal of the terminal reaches it.
+/// Puts a process into a process group of its own, so that no signal of the terminal reaches it.
 fn apart(command: &mut Command) -> &mut Command {
     command.current_dir("/").process_group(0)
 }

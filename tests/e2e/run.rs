@@ -59,7 +59,7 @@ impl Installed {
         path
     }
 
-    /// What a private proxy has left in the runtime directory.
+    /// The directories of private proxies that are left in the runtime directory.
     fn left_over(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path()).expect("our own directory");
         entries

@@ -51,7 +51,8 @@ fn options(help: &str) -> Vec<String> {
     help.lines()
         .skip_while(|line| *line != "Options:")
         .skip(1)
-        .filter(|line| line.trim_start().starts_with('-'))
+        // A line that begins with `- ` describes a value.
+        .filter(|line| line.trim_start().starts_with('-') && !line.trim_start().starts_with("- "))
         .flat_map(|line| {
             line.split([' ', ','])
                 .take_while(|word| !word.starts_with('<'))

@@ -36,7 +36,7 @@ fn is_scheme(text: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
-/// What stands before the path in `user@host:path`. A slash before the colon makes it a path, as in git.
+/// The part before the path in `user@host:path`. A slash before the colon makes it a path, as in git.
 fn short_form(url: &str) -> Option<&str> {
     let (before, after) = url.split_once(':')?;
     // `transport::address`, and apt's `cdrom:[Name of the disc]/`.

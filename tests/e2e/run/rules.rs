@@ -1,4 +1,4 @@
-//! What a session reaches: the policy in force, narrowed by options, for programs that know a proxy and
+//! The hosts that a session reaches: the policy in force, narrowed by options, for programs that know a proxy and
 //! for those that do not (SPEC J4, J6, J10, J11).
 
 use e2e::daemon::{Config, Daemon};

@@ -50,7 +50,7 @@ pub(super) fn choose(
 fn refused(tried: &[ConnectError]) -> Failure {
     let message = match find::failure(tried, ProxyTrust::ByFlag) {
         Failure::NotPermitted(message) if tried.iter().any(find::is_refusal) => format!(
-            "{message}\nTo open sessions, a user has to be in [daemon.control] users; or run a private proxy with --private."
+            "{message}\n[daemon.control] users names the users who may open sessions; --private runs a private proxy instead."
         ),
         Failure::NotPermitted(message)
         | Failure::Unreachable(message)
