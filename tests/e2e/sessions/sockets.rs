@@ -7,7 +7,6 @@ use std::os::unix::net::UnixStream;
 use codex_network_control::message::{DoorKind, SessionRequest};
 use e2e::daemon::{Config, Daemon};
 use e2e::session::{Caller, Session};
-use e2e::wait::{TIMEOUT, poll};
 
 fn listener(address: &str) -> OwnedFd {
     TcpListener::bind(address).expect("a listener").into()
@@ -158,20 +157,9 @@ fn j13_a_listening_socket_that_is_made_blocking_harms_only_its_session() {
     caller.open(request).expect("a session");
     let other = Session::open(&daemon);
     kept.set_nonblocking(false).expect("a mode");
-    // The proxy is woken, and this program accepts first, at some time. Then the proxy waits.
-    let watched = poll(TIMEOUT, || {
-        let _client = TcpStream::connect(address).ok();
-        kept.set_nonblocking(true).ok()?;
-        let _ = kept.accept();
-        kept.set_nonblocking(false).ok()?;
-        let ended = daemon.logs();
-        let is_ended = |line: &e2e::daemon::LogLine| {
-            let message = line.message();
-            message.is_some_and(|text| text.contains("listening socket was made blocking"))
-        };
-        ended.iter().any(is_ended).then_some(())
-    });
-    watched.expect("the session is ended");
+    // The proxy accepts this client, and waits for the next one.
+    let _client = TcpStream::connect(address).expect("it listens");
+    daemon.wait_for_message("listening socket was made blocking");
     caller.wait_for_the_end();
     assert_eq!(super::status(&other, "blocked.test", 80), 403);
 }
