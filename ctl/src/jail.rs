@@ -23,8 +23,8 @@ mod stage;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use error::JailError;
-pub(crate) use process::{Ended, PreparedJail, RunningJail, prepare};
-pub(crate) use stage::{STAGE_ARGUMENT, run as run_stage};
+pub(crate) use process::{Ended, PreparedJail, prepare};
+pub(crate) use stage::{STAGE_ARGUMENT, close_from, run as run_stage};
 
 /// The port of the HTTP door inside a jail.
 pub(crate) const HTTP_PORT: u16 = 3128;
