@@ -172,6 +172,9 @@ fn invariant_3_only_one_place_sends_datagrams_out_and_two_answer_clients() {
         "crates/engine/src/accept.rs",
         // These read from connections that are open.
         "crates/engine/src/arrived.rs",
+        "crates/engine/src/server/sessions.rs",
+        "crates/engine/src/server/session_sockets.rs",
+        "crates/engine/src/policy_dns/udp.rs",
         "crates/engine/src/tunnel/sockets.rs",
         // It asks where a redirected connection was going.
         "crates/engine/src/original_destination/linux.rs",

@@ -16,7 +16,7 @@ pub struct SessionParts {
     pub command: String,
     /// The process id of the program, for lists.
     pub pid: u32,
-    /// What keeps the program from going past the doors: `jail`, `seatbelt` or `env`.
+    /// The kind of confinement that keeps the program behind its doors: `jail`, `seatbelt` or `env`.
     pub isolation: &'static str,
     /// The permission profile; `None` for the one in force.
     pub profile: Option<String>,

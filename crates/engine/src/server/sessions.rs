@@ -179,7 +179,7 @@ impl Engine {
             .collect()
     }
 
-    /// Ends a session. False if there is none with this id.
+    /// Ends a session. False if no session has this id.
     pub fn end_session(&self, id: &str) -> bool {
         let state = self.sessions.state.lock();
         let mut entries = state.open.values();
