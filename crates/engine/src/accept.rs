@@ -27,6 +27,7 @@ pub(crate) use self::turn::AcceptTurn;
 use crate::admission::{Admission, AdmissionResult, BoundsInForce, ConnectionSlot};
 use crate::descriptors;
 use crate::drain::Drain;
+use crate::new_clients;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
 use crate::session::{Session, SessionConnection};
@@ -192,6 +193,7 @@ impl Accept {
         let own = Arc::clone(&self.own);
         async move {
             placed.begin();
+            new_clients::note();
             let slot = match entry {
                 AdmissionResult::Admitted(slot) => slot,
                 AdmissionResult::Waits(slot) => {

@@ -7,6 +7,7 @@
 
 use std::{io, thread};
 
+use codex_network_engine::yield_to_new_clients;
 use tokio::runtime::{Builder, Handle};
 
 /// Starts the threads. They run until the process ends.
@@ -26,7 +27,11 @@ pub(super) fn start() -> io::Result<Vec<Handle>> {
 ///
 /// The same as [`start`].
 pub(super) fn start_one(name: &str) -> io::Result<Handle> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    // The clients on this machine get the core to send their next messages, which then wake the thread together.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(yield_to_new_clients)
+        .build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name(name.to_owned())

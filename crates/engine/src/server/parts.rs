@@ -45,7 +45,9 @@ pub struct EngineParts {
     /// The runtimes that serve the doors. Each one accepts from every door. A runtime that has more connections
     /// than another one passes a new connection on to it. From its first byte on, a connection stays on one
     /// runtime to its end, with the connections to origins that it uses. Single-threaded runtimes therefore
-    /// pass no work between threads while they serve it. Empty: the runtime that opens a door serves it.
+    /// pass no work between threads while they serve it. Their owner may call
+    /// [`yield_to_new_clients`](crate::yield_to_new_clients) when they are about to wait. Empty: the runtime that
+    /// opens a door serves it.
     pub runtimes: Vec<Handle>,
     /// The runtime that accepts from the listeners of all sessions, and passes their connections on to
     /// `runtimes`. It serves nothing else: the opener of a session may keep copies of its sockets, and can
