@@ -58,7 +58,8 @@ fn options(help: &str) -> Vec<String> {
                 .take_while(|word| !word.starts_with('<'))
         })
         .filter(|word| word.starts_with('-'))
-        .map(str::to_owned)
+        // `--option[=<VALUE>]` is the option with a value that may be left out.
+        .map(|word| word.split('[').next().unwrap_or(word).to_owned())
         .collect()
 }
 

@@ -20,7 +20,9 @@ fn refusal(daemon: &Daemon, doors: Vec<DoorKind>, sockets: Vec<OwnedFd>) -> Stri
         sockets: sockets.into(),
         ..SessionRequest::default()
     };
-    let refused = Caller::connect(daemon).open(request).unwrap_err();
+    let refused = Caller::connect(daemon)
+        .open(request)
+        .expect_err("it is refused");
     refused.to_string()
 }
 
@@ -133,7 +135,9 @@ fn j12_the_command_of_a_session_is_a_short_name() {
             sockets: vec![listener("127.0.0.1:0")].into(),
             ..SessionRequest::default()
         };
-        let refused = Caller::connect(&daemon).open(request).unwrap_err();
+        let refused = Caller::connect(&daemon)
+            .open(request)
+            .expect_err("it is refused");
         assert!(
             refused.to_string().contains("the name of the command"),
             "{refused}"
