@@ -24,6 +24,10 @@ pub(crate) enum Failure {
     /// `run` made no session, or no jail (SPEC J1).
     NoSession(String),
     /// The command of `run` has ended, or could not be started.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "`run` needs Linux")
+    )]
     Session(EndedSession),
 }
 
@@ -41,6 +45,10 @@ impl EndedSession {
     pub(crate) const NO_SESSION: u8 = 125;
 
     /// A command that ran.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "`run` needs Linux")
+    )]
     pub(crate) fn silent(code: u8) -> Self {
         Self {
             code,
@@ -49,6 +57,10 @@ impl EndedSession {
     }
 
     /// A command that could not be started.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "`run` needs Linux")
+    )]
     pub(crate) fn said(code: u8, message: String) -> Self {
         Self {
             code,
