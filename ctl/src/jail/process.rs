@@ -19,7 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::frames::{self, Frame, Kind};
 use super::stage::STAGE_ARGUMENT;
 use super::stage::identity;
-use super::{Confinement, Door, JailError, JailPlan, listeners};
+use super::{Confinement, Door, JailError, JailPlan, listeners, standard_streams};
 
 /// Signals that go on to the command.
 const FORWARDED: [Signal; 11] = [
@@ -91,6 +91,9 @@ struct Stage {
 ///
 /// One line that says why, with the remedy.
 pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
+    if plan.confinement == Confinement::Jail {
+        standard_streams::check()?;
+    }
     let cannot_start = |error: io::Error| JailError::step("cannot start the first stage", &error);
     let stage = Stage::start().map_err(cannot_start)?;
     let encoded = serde_json::to_vec(&(std::process::id(), plan));
