@@ -265,7 +265,7 @@ enum Condition {
     Unmet(Reason),
 }
 
-/// What `find` finds for an IPv4 address that an IPv6 literal carries.
+/// Calls `find` for each IPv4 address that an IPv6 literal carries, until one has a rule.
 fn find_inside(host: &Host, find: impl Fn(&Host) -> Option<RuleRef>) -> Option<RuleRef> {
     let Host::V6(v6) = host else { return None };
     embedded_v4(v6.address()).find_map(|v4| find(&Host::V4(v4)))
