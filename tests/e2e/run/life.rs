@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 
 use e2e::daemon::{Config, Daemon, Signal};
+use e2e::machine::{Need, has};
 use e2e::process::has_ended;
 use e2e::wait::{TIMEOUT, poll};
 use nix::sys::signal::kill;
@@ -64,6 +65,9 @@ fn private_proxy(installed: &Installed) -> u32 {
 
 #[test]
 fn j1_the_exit_status_is_the_commands() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let installed = Installed::new();
     let code = |words: &[&str]| {
         let run = installed.private(&Config::example()).arg("--");
@@ -97,6 +101,9 @@ fn j1_a_bad_option_is_a_usage_error_and_nothing_starts() {
 
 #[test]
 fn j5_the_command_gets_the_variables_of_its_session_and_keeps_its_own() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let installed = Installed::new();
     let run = installed
         .private(&Config::example())
@@ -115,6 +122,9 @@ fn j5_the_command_gets_the_variables_of_its_session_and_keeps_its_own() {
 
 #[test]
 fn j9_a_signal_for_proxyctl_goes_on_to_the_command() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let installed = Installed::new();
     let script = "trap 'echo got it; exit 5' TERM; echo -; while :; do sleep 0.01; done";
     let (mut child, _) = started(&installed, script);
@@ -126,6 +136,9 @@ fn j9_a_signal_for_proxyctl_goes_on_to_the_command() {
 
 #[test]
 fn j2_when_proxyctl_is_killed_the_command_the_proxy_and_its_directory_end_with_it() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let installed = Installed::new();
     let (mut child, _) = started(&installed, "echo -; exec tail -f /dev/null");
     let proxy = private_proxy(&installed);
@@ -143,6 +156,9 @@ fn j2_when_proxyctl_is_killed_the_command_the_proxy_and_its_directory_end_with_i
 
 #[test]
 fn j2_when_the_service_ends_the_session_the_command_ends_and_run_says_so() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let daemon = Daemon::start(&Config::example());
     let mut child = Command::new(e2e::shipped::proxyctl())
         .arg("--socket")

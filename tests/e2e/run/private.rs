@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use e2e::daemon::Config;
+use e2e::machine::{Need, has};
 
 use super::Installed;
 
 #[test]
 fn j3_without_a_service_a_private_proxy_serves_one_session_and_leaves_nothing() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let installed = Installed::new();
     let script = "ls -d \"$XDG_RUNTIME_DIR\"/codex-network-proxy-run-*; \
                   curl -sS --max-time 10 http://blocked.test/";
@@ -28,6 +32,9 @@ fn j3_without_a_service_a_private_proxy_serves_one_session_and_leaves_nothing() 
 
 #[test]
 fn j3_a_configuration_with_errors_is_shown_and_the_command_does_not_start() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let installed = Installed::new();
     let run = installed
         .private(&Config::example().set("network", "mode", "\"half\""))
@@ -43,6 +50,9 @@ fn j3_a_configuration_with_errors_is_shown_and_the_command_does_not_start() {
 
 #[test]
 fn j3_values_of_the_command_line_reach_the_private_proxy() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let installed = Installed::new();
     let run = installed
         .private(&Config::example())

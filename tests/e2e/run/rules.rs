@@ -2,6 +2,7 @@
 //! for those that do not (SPEC J4, J6, J10, J11).
 
 use e2e::daemon::{Config, Daemon};
+use e2e::machine::{Need, has};
 use e2e::origin::{Answer, Origin};
 use e2e::program::{Program, Run};
 use e2e::shipped;
@@ -51,6 +52,9 @@ const CURL: &str = "curl -sS --max-time 20";
 
 #[test]
 fn j6_the_policy_decides_for_programs_with_and_without_proxy_variables() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let setup = Setup::new(&Config::example());
     for curl in [CURL, PLAIN] {
         assert_eq!(setup.status(&[], curl, "allowed.test"), "200", "{curl}");
@@ -73,6 +77,9 @@ fn j6_the_policy_decides_for_programs_with_and_without_proxy_variables() {
 
 #[test]
 fn j4_options_narrow_a_session_and_nothing_else() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let setup = Setup::new(
         &Config::example()
             .allow("other.test")
@@ -104,6 +111,9 @@ fn j4_options_narrow_a_session_and_nothing_else() {
 
 #[test]
 fn j10_a_forwarded_port_leads_to_its_destination_through_the_policy() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let setup = Setup::new(&Config::example());
     let port = setup.origin.addr().port();
     for (host, works) in [("allowed.test", true), ("blocked.test", false)] {
@@ -116,6 +126,9 @@ fn j10_a_forwarded_port_leads_to_its_destination_through_the_policy() {
 
 #[test]
 fn j11_the_summary_says_what_was_reached_and_what_would_allow_the_rest() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let setup = Setup::new(&Config::example());
     let script = format!(
         "curl -sS {} {} >/dev/null",
@@ -175,6 +188,9 @@ fn j11_sessions_lists_a_session_and_ends_it() {
 
 #[test]
 fn j16_a_preset_allows_what_it_stands_for_and_run_names_it() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let setup = Setup::new(&Config::example());
     let run = setup.run(&["--preset", "anthropic,gitlab"], &["true"]);
     run.succeeded()
