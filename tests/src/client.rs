@@ -67,7 +67,11 @@ impl Connection {
         Self::try_open(addr).unwrap_or_else(|error| panic!("connect to {addr}: {error}"))
     }
 
-    /// Connects over TCP. A peer that resets the connection at once may be seen here.
+    /// Connects over TCP.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the connection, for instance the reset by a peer that has no room.
     pub fn try_open(addr: SocketAddr) -> io::Result<Self> {
         let socket = TcpStream::connect_timeout(&addr, TIMEOUT)?;
         wire::prepare(&socket, TIMEOUT).expect("a fresh socket takes options");
