@@ -156,6 +156,9 @@ fn j11_the_summary_says_what_was_reached_and_what_would_allow_the_rest() {
 
 #[test]
 fn j11_sessions_lists_a_session_and_ends_it() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
     let setup = Setup::new(&Config::example());
     // The command lists the sessions from outside of the jail's network: by a file.
     let list = e2e::proxyctl::proxyctl_json(&setup.daemon, &["sessions"]);
