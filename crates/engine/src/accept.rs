@@ -134,6 +134,10 @@ impl Accept {
                 Ok(((stream, placed), address)) => {
                     backing_off = None;
                     self.log.accepted(self.door);
+                    if self.session.is_some() {
+                        // Inherited from the opener's socket, it would make a close wait on this thread.
+                        let _ = SockRef::from(&stream).set_linger(None);
+                    }
                     let Ok(counted) = self.count() else {
                         let _ = stream.set_zero_linger();
                         continue;
