@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use e2e::machine::{Need, has};
 
@@ -191,5 +191,27 @@ fn j6_a_standard_stream_that_leads_out_is_refused() {
             .stdin(OwnedFd::from(one))
             .output();
         assert_eq!(output.expect("the harness").status.code(), Some(0));
+    }
+}
+
+/// The directory is in the machine's `/proc`, which the jail's own is mounted over.
+#[test]
+fn j14_a_directory_of_the_machines_proc_does_not_lead_out() {
+    for user in users() {
+        let list = ["sh", "-c", "cat 1/comm; echo *"];
+        let in_proc = |program: &mut Command| {
+            let output = program.args(list).current_dir("/proc").output();
+            Ran(output.expect("a list")).stdout()
+        };
+        let outside = std::process::id().to_string();
+        let lists_us = |text: &str| text.split_whitespace().any(|entry| entry == outside);
+        assert!(lists_us(&in_proc(&mut user.command("env"))));
+        let inside = in_proc(user.command(harness()).arg("--"));
+        assert!(!lists_us(&inside) && !inside.is_empty(), "{inside}");
+        let proc = std::fs::File::open("/proc").expect("a directory");
+        let mut command = user.command(harness());
+        let output = command.args(["--", "true"]).stdin(proc).output();
+        let ran = Ran(output.expect("the harness"));
+        assert_eq!(ran.0.status.code(), Some(125), "{}", ran.stderr());
     }
 }

@@ -231,7 +231,7 @@ impl Stage {
                 let failed = |error: io::Error| JailError::step("its stage failed", &error);
                 let number = frame.number().map_err(failed)?;
                 match frame.kind {
-                    Kind::Stopped => self.stop_too(number),
+                    Kind::Stopped => Self::stop_too(number),
                     Kind::Exited => return Ok(Ended::Exited(number)),
                     Kind::Killed => return Ok(Ended::Killed(number)),
                     Kind::NotStarted => {
@@ -253,9 +253,9 @@ impl Stage {
         }
     }
 
-    /// Stops this process with the signal that stopped the command. Goes on when it is continued, and
-    /// continues the command.
-    fn stop_too(&self, number: i32) {
+    /// Stops this process with the signal that stopped the command. The SIGCONT that continues it is passed on
+    /// as other signals are.
+    fn stop_too(number: i32) {
         let signal = Signal::try_from(number).unwrap_or(Signal::SIGSTOP);
         let alone: SigSet = [signal].into_iter().collect();
         let _ = raise(signal);
@@ -263,7 +263,6 @@ impl Stage {
         if let Ok(mask) = alone.thread_swap_mask(SigmaskHow::SIG_UNBLOCK) {
             let _ = mask.thread_set_mask();
         }
-        let _ = frames::send_number(&self.stream, Kind::Signal, Signal::SIGCONT as i32);
     }
 }
 

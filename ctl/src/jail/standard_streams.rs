@@ -1,5 +1,6 @@
 //! The standard streams, which the command shares with the caller (SPEC J6).
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -18,11 +19,18 @@ pub(super) fn check() -> Result<(), JailError> {
     ];
     for (name, stream) in streams {
         // A closed stream leads nowhere.
-        if stream.is_ok_and(|stream| leads_out(stream.as_fd())) {
+        let Ok(stream) = stream else { continue };
+        if leads_out(stream.as_fd()) {
             return Err(JailError {
                 cause: format!("standard {name} is a socket that leads out of the jail"),
                 remedy: Some("put a pipe between, such as `cat |` or `| cat`".to_owned()),
             });
+        }
+        // From a directory of the machine's `/proc`, all of it could be opened.
+        if File::from(stream).metadata().is_ok_and(|of| of.is_dir()) {
+            return Err(JailError::without_remedy(format!(
+                "standard {name} is a directory"
+            )));
         }
     }
     Ok(())
