@@ -7,9 +7,13 @@
 
 #![cfg(target_os = "linux")]
 
+mod doors;
+mod exhaustion;
 mod fixture;
 mod life;
 mod network;
+mod packets;
 mod processes;
+mod service;
 mod system_calls;
 mod unavailable;

@@ -1,6 +1,7 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
 mod parts;
+mod session_network;
 mod session_parts;
 mod session_sockets;
 mod sessions;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Protocol, SockRef, Type};
 
@@ -16,6 +16,23 @@ const MAX_DOORS: usize = 16;
 pub(super) enum CheckedDoor {
     Tcp(SessionDoor, TcpListener, SocketAddr),
     DnsUdp(UdpSocket, SocketAddr),
+}
+
+impl CheckedDoor {
+    /// The address of its socket.
+    pub(super) fn address(&self) -> SocketAddr {
+        let (Self::Tcp(_, _, address) | Self::DnsUdp(_, address)) = self;
+        *address
+    }
+}
+
+impl AsFd for CheckedDoor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(_, listener, _) => listener.as_fd(),
+            Self::DnsUdp(socket, _) => socket.as_fd(),
+        }
+    }
 }
 
 /// Pairs doors and sockets, and makes the sockets non-blocking.

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::session_network;
 use super::session_parts::{SessionDoor, SessionError, SessionParts};
 use super::session_sockets::{CheckedDoor, checked};
 use crate::accept::{Accept, AcceptTurn, NoDelay, ServingRuntime};
@@ -141,12 +142,17 @@ impl Engine {
             runtimes,
             turn,
         };
+        // Without the kernel's word, that of the opener counts: a wrong one opens its own doors alone.
+        let says_jail = entry.session.info().isolation == "jail";
         // All addresses count as the session's own before the first door accepts.
         let mut doors = Vec::with_capacity(checked.len());
         for door in checked {
-            let (CheckedDoor::Tcp(_, _, address) | CheckedDoor::DnsUdp(_, address)) = &door;
-            let address = *address;
-            doors.push((door, Arc::new(own.add(address))));
+            let mut listener = own.add(door.address());
+            // Others could use the doors of a session on this machine's loopback.
+            if session_network::is_here(&door)?.unwrap_or(!says_jail) {
+                listener = listener.also_in(self.own_listeners());
+            }
+            doors.push((door, Arc::new(listener)));
         }
         for (door, own) in doors {
             // An error drops `entry`, which ends the doors that are open.
