@@ -9,6 +9,7 @@
 
 mod fixture;
 mod life;
+mod mounts;
 mod network;
 mod processes;
 mod system_calls;
