@@ -11,6 +11,7 @@ mod doors;
 mod exhaustion;
 mod fixture;
 mod life;
+mod mounts;
 mod network;
 mod packets;
 mod processes;
