@@ -213,3 +213,60 @@ impl CredentialProfile {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn b3_b5_each_entry_of_the_tables_is_a_provider() {
+        assert_eq!(built_in_providers().len(), BUILT_IN.len());
+        for profile in BUILT_IN.iter().chain(PROFILES) {
+            let id = CredentialId::parse(profile.name).expect("a name");
+            let provider = profile
+                .provider(id)
+                .unwrap_or_else(|| panic!("{}", profile.name));
+            assert!(!provider.placements.is_empty() && !profile.about.is_empty());
+            let goes_somewhere =
+                !provider.destinations.is_empty() || !provider.destinations_from.is_empty();
+            assert!(goes_somewhere, "{}", profile.name);
+            for destination in &provider.destinations {
+                assert_eq!(destination.scheme().as_str(), "https", "{destination}");
+            }
+        }
+    }
+
+    #[test]
+    fn b5_profiles_are_sorted_and_no_variable_has_two_providers() {
+        assert!(PROFILES.is_sorted_by(|one, other| one.name < other.name));
+        let mut names = BTreeSet::new();
+        let mut variables = BTreeSet::new();
+        for profile in BUILT_IN.iter().chain(PROFILES) {
+            assert!(names.insert(profile.name), "{}", profile.name);
+            for variable in profile.variables {
+                assert!(variables.insert(variable), "{variable}");
+            }
+        }
+        assert!(CredentialProfile::find("anthropic").is_some());
+        assert!(CredentialProfile::find("github").is_none());
+    }
+
+    #[test]
+    fn b3_the_variables_of_the_built_in_providers_are_those_of_the_field() {
+        let variables = |id: &str| {
+            let mut providers = built_in_providers().into_iter();
+            let provider = providers.find(|provider| provider.id.as_str() == id);
+            let variables = provider.expect("built in").variables;
+            variables
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(variables("github"), ["GH_TOKEN", "GITHUB_TOKEN"]);
+        let enterprise = ["GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN"];
+        assert_eq!(variables("github-enterprise"), enterprise);
+        assert_eq!(variables("openai"), ["OPENAI_API_KEY"]);
+    }
+}
