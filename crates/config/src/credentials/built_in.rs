@@ -37,7 +37,7 @@ enum ReadyPlacement {
 }
 
 /// The providers that `credential_broker = true` switches on.
-const BUILT_IN: [CredentialProfile; 3] = [
+const BUILT_IN: &[CredentialProfile] = &[
     CredentialProfile {
         name: "github",
         about: "GitHub's cloud",
@@ -163,14 +163,14 @@ pub fn built_in_providers() -> Vec<CredentialProvider> {
 }
 
 impl CredentialProfile {
-    /// The profile of this name.
+    /// The profile of this name. The built-in providers are profiles too.
     pub fn find(name: &str) -> Option<&'static Self> {
-        PROFILES.iter().find(|profile| profile.name == name)
+        Self::all().find(|profile| profile.name == name)
     }
 
-    /// All profiles, sorted by name.
-    pub fn all() -> &'static [Self] {
-        PROFILES
+    /// All profiles: the built-in providers, then the others, sorted by name.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        BUILT_IN.iter().chain(PROFILES)
     }
 
     /// The profile as a provider with this name. The tests make each of them, so there is always one.
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn b3_b5_each_entry_of_the_tables_is_a_provider() {
         assert_eq!(built_in_providers().len(), BUILT_IN.len());
-        for profile in BUILT_IN.iter().chain(PROFILES) {
+        for profile in CredentialProfile::all() {
             let id = CredentialId::parse(profile.name).expect("a name");
             let provider = profile
                 .provider(id)
@@ -243,14 +243,15 @@ mod tests {
         assert!(PROFILES.is_sorted_by(|one, other| one.name < other.name));
         let mut names = BTreeSet::new();
         let mut variables = BTreeSet::new();
-        for profile in BUILT_IN.iter().chain(PROFILES) {
+        for profile in CredentialProfile::all() {
             assert!(names.insert(profile.name), "{}", profile.name);
             for variable in profile.variables {
                 assert!(variables.insert(variable), "{variable}");
             }
         }
         assert!(CredentialProfile::find("anthropic").is_some());
-        assert!(CredentialProfile::find("github").is_none());
+        assert!(CredentialProfile::find("github").is_some());
+        assert!(CredentialProfile::find("git").is_none());
     }
 
     #[test]

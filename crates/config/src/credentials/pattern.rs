@@ -1,5 +1,5 @@
 //! Patterns of credentials: regular expressions that real values match, and from which a matching value can
-//! be generated (SPEC B5, B9).
+//! be generated (SPEC B5).
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const MAX_COMPILED: usize = 1 << 20;
 const MAX_DEPTH: u32 = 32;
 /// Longest value that is generated.
 const MAX_VALUE: usize = 4096;
-/// Least number of equally likely values, as a power of two (SPEC B9).
+/// Least number of equally likely values, as a power of two (SPEC B3).
 const MIN_BITS: f64 = 128.0;
 /// How often an open repetition repeats at least: as one character of 64, it gives enough bits.
 const OPEN_REPETITIONS: u32 = 32;
