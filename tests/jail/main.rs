@@ -12,5 +12,7 @@ mod life;
 mod mounts;
 mod network;
 mod processes;
+mod programs;
+mod signals;
 mod system_calls;
 mod unavailable;

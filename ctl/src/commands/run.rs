@@ -97,6 +97,9 @@ fn remark_on_jail(output: &Output, args: &RunArgs, prepared: &PreparedJail) {
     if let Some(why) = &prepared.not_transparent {
         output.remark(&format!("proxyctl: {why}"));
     }
+    if let Some(which) = prepared.signals_leave {
+        output.remark(&format!("proxyctl: {which}"));
+    }
 }
 
 /// Opens the session on the listeners of the jail.

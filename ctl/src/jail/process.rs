@@ -2,7 +2,8 @@
 //! signals, and waits.
 //!
 //! A signal that the terminal sends reaches the command without help, since the command is in the same
-//! process group. Every other signal is forwarded. `proxyctl` stops when the command has stopped, so that
+//! process group. Every other signal is forwarded, and so is a hangup: when a terminal closes, the leader of
+//! its session may be the only process that gets it. `proxyctl` stops when the command has stopped, so that
 //! the shell takes the terminal back at the right time.
 
 use std::ffi::OsString;
@@ -17,9 +18,11 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::frames::{self, Frame, Kind};
-use super::stage::STAGE_ARGUMENT;
 use super::stage::identity;
-use super::{Confinement, Door, JailError, JailPlan, listeners, standard_streams};
+use super::stage::{STAGE_ARGUMENT, can_keep_signals_inside};
+use super::{
+    Confinement, Door, JailError, JailPlan, listeners, reaches_one_process, standard_streams,
+};
 
 /// Signals that go on to the command.
 const FORWARDED: [Signal; 11] = [
@@ -35,6 +38,17 @@ const FORWARDED: [Signal; 11] = [
     Signal::SIGTSTP,
     Signal::SIGTTIN,
 ];
+
+/// Signals that stop a process.
+const STOPPING: [Signal; 4] = [
+    Signal::SIGSTOP,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
+const SIGNALS_LEAVE: &str = "the program can signal the processes of its process group outside the jail: \
+                             before Linux 6.12, or without Landlock, the kernel cannot prevent that";
 
 /// How a command ended.
 #[derive(Debug)]
@@ -69,6 +83,8 @@ pub(crate) struct PreparedJail {
     pub(crate) doors: Vec<(Door, OwnedFd)>,
     /// Why there is no transparent door, if one was wanted: a sentence for the user.
     pub(crate) not_transparent: Option<String>,
+    /// Which signals leave the jail, if any do: a sentence for the user.
+    pub(crate) signals_leave: Option<&'static str>,
 }
 
 /// A jail whose command runs. Dropping it ends the command and everything that it started.
@@ -107,6 +123,7 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
             stage,
             doors,
             not_transparent: None,
+            signals_leave: None,
         });
     }
     loop {
@@ -133,6 +150,7 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
                     stage,
                     doors: kinds.into_iter().zip(frame.descriptors).collect(),
                     not_transparent,
+                    signals_leave: (!can_keep_signals_inside()).then_some(SIGNALS_LEAVE),
                 });
             }
             _ => return Err(cannot_start(frames::malformed())),
@@ -245,8 +263,10 @@ impl Stage {
 
     fn forward_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            let from_the_kernel = signal.ssi_code == libc::SI_KERNEL;
-            if let (false, Ok(number)) = (from_the_kernel, i32::try_from(signal.ssi_signo)) {
+            let Ok(number) = i32::try_from(signal.ssi_signo) else {
+                continue;
+            };
+            if signal.ssi_code != libc::SI_KERNEL || reaches_one_process(number) {
                 // When the jail has ended, the next frame says so.
                 let _ = frames::send_number(&self.stream, Kind::Signal, number);
             }
@@ -254,9 +274,11 @@ impl Stage {
     }
 
     /// Stops this process with the signal that stopped the command. The SIGCONT that continues it is passed on
-    /// as other signals are.
+    /// as other signals are. A traced command stops at every signal (`PTRACE_TRACEME`); the others would end
+    /// this process.
     fn stop_too(number: i32) {
-        let signal = Signal::try_from(number).unwrap_or(Signal::SIGSTOP);
+        let signal = STOPPING.into_iter().find(|signal| *signal as i32 == number);
+        let Some(signal) = signal else { return };
         let alone: SigSet = [signal].into_iter().collect();
         let _ = raise(signal);
         // A blocked signal waits. It stops the process here.
