@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -90,6 +91,10 @@ pub(crate) struct PreparedJail {
 /// A jail whose command runs. Dropping it ends the command and everything that it started.
 #[derive(Debug)]
 pub(crate) struct RunningJail(Stage);
+
+/// Ends a jail from another thread.
+#[derive(Debug)]
+pub(crate) struct JailEnd(UnixStream);
 
 #[derive(Debug)]
 struct Stage {
@@ -183,6 +188,17 @@ impl PreparedJail {
 }
 
 impl RunningJail {
+    /// The means to end it from another thread.
+    ///
+    /// # Errors
+    ///
+    /// This process has too many descriptors.
+    pub(crate) fn end_handle(&self) -> Result<JailEnd, JailError> {
+        let stream = self.0.stream.try_clone();
+        let failed = |error: io::Error| JailError::step("cannot watch the session", &error);
+        Ok(JailEnd(stream.map_err(failed)?))
+    }
+
     /// Waits for the command. Forwards signals meanwhile, and stops with the command. Blocks the thread.
     ///
     /// # Errors
@@ -193,6 +209,14 @@ impl RunningJail {
         // The stage ends when nothing of the jail is left.
         let _ = self.0.child.wait();
         ended
+    }
+}
+
+impl JailEnd {
+    /// Ends the command and everything that it started. [`RunningJail::wait`] returns when they are gone.
+    pub(crate) fn end(&self) {
+        // It fails if the jail has ended.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
@@ -291,7 +315,7 @@ impl Stage {
 /// The stage ends when it reads the end of its stream, and everything in the jail with it.
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.shutdown(Shutdown::Both);
         let _ = self.child.wait();
         let _ = self.former_mask.thread_set_mask();
     }
