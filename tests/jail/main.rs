@@ -15,6 +15,8 @@ mod mounts;
 mod network;
 mod packets;
 mod processes;
+mod programs;
 mod service;
+mod signals;
 mod system_calls;
 mod unavailable;

@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 
 use crate::args::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
-use crate::jail::{self, Door, Ended, PreparedJail};
+use crate::jail::{self, Confinement, Door, Ended, JailEnd, PreparedJail};
 use crate::output::Output;
 
 /// The longest name of a command that records show, in bytes.
@@ -58,20 +58,27 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     let mut running = prepared
         .start(&args.command, environment(&session))
         .map_err(|error| Failure::NoSession(error.to_string()))?;
-    let watch = Watch::start(runtime, client, output);
-    let ended = running
-        .wait()
+    let end = running
+        .end_handle()
         .map_err(|error| Failure::NoSession(error.to_string()))?;
-    let report = watch.end();
-    if wants_summary(args)
-        && !matches!(ended, Ended::NotStarted(_))
-        && let Some(report) = report
-    {
-        summary::write(output, args, &report);
-    }
-    // Before the exit code is known to the caller, nothing of the session is left.
+    let watch = Watch::start(runtime, client, output, end);
+    let ended = running.wait();
+    let results = watch.end();
+    // Before the exit code is known to the caller, nothing of the jail is left.
     drop(running);
+    if let (SessionResults::Report(report), Ok(ended)) = (&results, &ended)
+        && wants_summary(args)
+        && !matches!(ended, Ended::NotStarted(_))
+    {
+        summary::write(output, args, report);
+    }
     drop(proxy);
+    if matches!(results, SessionResults::Ended) {
+        return Err(Failure::Session(EndedSession::silent(
+            EndedSession::NO_SESSION,
+        )));
+    }
+    let ended = ended.map_err(|error| Failure::NoSession(error.to_string()))?;
     settled(&args.command[0], &ended)
 }
 
@@ -87,6 +94,9 @@ fn remark_on_jail(output: &Output, args: &RunArgs, prepared: &PreparedJail) {
     }
     if let Some(why) = &prepared.not_transparent {
         output.remark(&format!("proxyctl: {why}"));
+    }
+    if let Some(which) = prepared.signals_leave {
+        output.remark(&format!("proxyctl: {which}"));
     }
 }
 
@@ -186,23 +196,35 @@ fn settled(command: &OsStr, ended: &Ended) -> Result<(), Failure> {
 /// Watches the connection that the session lives on, on a thread of its own, while the command runs.
 struct Watch {
     end: oneshot::Sender<()>,
-    thread: thread::JoinHandle<Option<SessionReport>>,
+    thread: thread::JoinHandle<SessionResults>,
+}
+
+/// What is known of a session after its command.
+enum SessionResults {
+    Report(SessionReport),
+    /// The proxy gave no report.
+    Unknown,
+    /// The proxy had ended the session, and so the jail was ended.
+    Ended,
 }
 
 impl Watch {
-    fn start(runtime: Runtime, client: Client, output: &Output) -> Self {
+    fn start(runtime: Runtime, client: Client, output: &Output, jail: JailEnd) -> Self {
         let (end, mut ended) = oneshot::channel();
         let output = Output::new(output.format());
         let thread = thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    _ = &mut ended => client.session_report().await.ok(),
+                    _ = &mut ended => match client.session_report().await {
+                        Ok(report) => SessionResults::Report(report),
+                        Err(_) => SessionResults::Unknown,
+                    },
                     () = client.ended() => {
                         output.complain(
                             "the proxy ended the session, so the command reaches nothing any more; ending it",
                         );
-                        // The kernel ends the jail with this process.
-                        std::process::exit(i32::from(EndedSession::NO_SESSION));
+                        jail.end();
+                        SessionResults::Ended
                     }
                 }
             })
@@ -211,9 +233,9 @@ impl Watch {
     }
 
     /// The results of the session. It ends when this returns.
-    fn end(self) -> Option<SessionReport> {
+    fn end(self) -> SessionResults {
         let _ = self.end.send(());
-        self.thread.join().ok().flatten()
+        self.thread.join().unwrap_or(SessionResults::Unknown)
     }
 }
 

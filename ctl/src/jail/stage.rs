@@ -33,6 +33,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid};
 
 pub(crate) use calls::close_from;
+pub(super) use confine::can_keep_signals_inside;
 
 use super::frames::{self, Kind};
 use super::{Confinement, JailError, JailPlan, listeners};

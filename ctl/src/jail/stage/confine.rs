@@ -41,6 +41,14 @@ fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
     Ok(())
 }
 
+/// Whether [`keep_signals_inside`] works on this kernel.
+pub(in super::super) fn can_keep_signals_inside() -> bool {
+    let rules = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(Scope::Signal);
+    rules.and_then(Ruleset::create).is_ok()
+}
+
 /// Lets signals reach only processes of the command, from Linux 6.12 on. The command shares its process
 /// group with `proxyctl` and with other programs of a pipeline, and a signal to the group would reach
 /// them.

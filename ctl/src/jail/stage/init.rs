@@ -23,7 +23,7 @@ use rustix::process::{WaitOptions, wait};
 use super::identity::{self, Caller};
 use super::{CANNOT, CommandLine, calls, confine, mounts};
 use crate::jail::frames::{self, Kind};
-use crate::jail::{Confinement, JailError, JailPlan};
+use crate::jail::{Confinement, JailError, JailPlan, reaches_one_process};
 
 /// How long a signal to the process group counts as the one that `proxyctl` forwards.
 const SAME_SIGNAL_INTERVAL: Duration = Duration::from_millis(500);
@@ -69,6 +69,7 @@ fn serve(stream: &UnixStream, jail: &JailPlan, given: &Start) -> Result<(), Jail
     let command = start_command(stream, jail, given, line).map_err(broken)?;
     Supervisor {
         stream,
+        confinement: jail.confinement,
         own,
         command,
         from_the_group: [None; 65],
@@ -144,6 +145,7 @@ fn execute(line: CommandLine, mask: &SigSet) -> io::Error {
 
 struct Supervisor<'a> {
     stream: &'a UnixStream,
+    confinement: Confinement,
     own: SignalFd,
     command: Pid,
     /// When this process last received each signal from another process.
@@ -205,12 +207,22 @@ impl Supervisor<'_> {
     fn note_signals(&mut self) {
         while let Ok(Some(signal)) = self.own.read_signal() {
             let number = signal.ssi_signo as usize;
-            if signal.ssi_code != libc::SI_KERNEL
+            if self.is_from_outside(&signal)
                 && let Some(noted) = self.from_the_group.get_mut(number)
             {
                 *noted = Some(Instant::now());
             }
         }
+    }
+
+    /// Whether a process outside the jail has sent a signal to this one. Those inside have a number here; it is
+    /// true for `kill` alone, whose code the other calls cannot give.
+    fn is_from_outside(&self, signal: &libc::signalfd_siginfo) -> bool {
+        if signal.ssi_code == libc::SI_KERNEL {
+            return i32::try_from(signal.ssi_signo).is_ok_and(reaches_one_process);
+        }
+        self.confinement == Confinement::Environment
+            || (signal.ssi_code == libc::SI_USER && signal.ssi_pid == 0)
     }
 
     /// Passes a signal to the command, unless the whole process group has received it.

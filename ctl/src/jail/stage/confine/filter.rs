@@ -17,6 +17,8 @@ type Built<T> = Result<T, BackendError>;
 const LAST_CALL: u32 = 470;
 /// `CLONE_NEWTIME`, which the library lacks. For `clone` this bit belongs to the signal.
 const CLONE_NEWTIME: i32 = 0x80;
+/// `open_tree_attr` of Linux 6.15, which the library lacks.
+const OPEN_TREE_ATTR: i64 = 467;
 /// The bits of a socket's type without its flags (`SOCK_TYPE_MASK` in the kernel).
 const SOCKET_KIND: u64 = 0xf;
 
@@ -83,7 +85,8 @@ const NOT_THERE: &[i64] = &[
 ];
 
 /// Calls that are refused whatever their arguments are. Most of them need capabilities that the command
-/// lacks as well.
+/// lacks as well. `ptrace`, `process_vm_readv` and `kcmp` are not among them: they reach only processes of
+/// the jail, and debuggers need them.
 const FORBIDDEN: &[i64] = &[
     // The kernel asks programs outside the jail for keys, over the machine's network.
     libc::SYS_add_key,
@@ -97,13 +100,31 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
     libc::SYS_kexec_file_load,
+    libc::SYS_perf_event_open,
+    // The machine as a whole: its log, name, clock, disks and power.
+    libc::SYS_syslog,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_vhangup,
+    // Descriptors of another process.
+    libc::SYS_pidfd_getfd,
     // Another namespace, or another root.
     libc::SYS_setns,
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_pivot_root,
+    libc::SYS_chroot,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
     libc::SYS_fsopen,
     libc::SYS_fsmount,
     libc::SYS_fsconfig,
