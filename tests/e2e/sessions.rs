@@ -7,6 +7,7 @@
 
 mod limits;
 mod loops;
+mod other_sockets;
 mod sockets;
 
 use std::net::TcpStream;
