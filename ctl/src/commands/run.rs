@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use codex_network_control::Client;
+use codex_network_control::client::CallError;
 use codex_network_control::message::{
     DoorKind, Isolation, SessionOpened, SessionReport, SessionRequest,
 };
@@ -29,7 +30,7 @@ use tokio::sync::oneshot;
 use crate::args::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
 use crate::jail::{self, Confinement, Door, Ended, JailPlan, PreparedJail};
-use crate::output::Output;
+use crate::output::{Output, printable};
 
 /// The longest name of a command that records show, in bytes.
 const MAX_COMMAND_BYTES: usize = 64;
@@ -210,10 +211,10 @@ impl Watch {
             runtime.block_on(async {
                 tokio::select! {
                     _ = &mut ended => client.session_report().await.ok(),
-                    () = client.ended() => {
-                        output.complain(
-                            "the proxy ended the session, so the command reaches nothing any more; ending it",
-                        );
+                    why = end_of_session(&client) => {
+                        output.complain(&format!(
+                            "the proxy ended the session{why}, so the command reaches nothing any more; ending it",
+                        ));
                         // The kernel ends the jail with this process.
                         std::process::exit(i32::from(EndedSession::NO_SESSION));
                     }
@@ -227,6 +228,21 @@ impl Watch {
     fn end(self) -> Option<SessionReport> {
         let _ = self.end.send(());
         self.thread.join().ok().flatten()
+    }
+}
+
+/// Waits for the end of the session. Returns the cause in brackets, if the proxy gives one.
+async fn end_of_session(client: &Client) -> String {
+    loop {
+        match client.session_end().await {
+            Ok(Some(why)) => return format!(" ({})", printable(&why)),
+            // It goes on.
+            Ok(None) | Err(CallError::TimedOut) => {}
+            Err(_) => {
+                client.ended().await;
+                return String::new();
+            }
+        }
     }
 }
 
