@@ -92,6 +92,9 @@ pub(crate) enum Command {
         /// each address.
         #[arg(long)]
         resolve: bool,
+        /// Judge by the settings of this session (`proxyctl sessions`): its profile and its own rules.
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
     },
     /// Check everything that a working proxy needs, and report problems and remedies. Needs no running
     /// proxy, changes nothing, and sends nothing to other machines. Exits with 1 if there is a

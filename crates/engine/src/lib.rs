@@ -140,7 +140,7 @@ pub use resolve::{
 };
 pub use server::{
     Counters, Door, Engine, EngineParts, Listening, OpenSession, SessionDoor, SessionError,
-    SessionParts, SetupError,
+    SessionParts, SettingsView, SetupError,
 };
 pub use session::{DestinationCount, SessionInfo, SessionTotals, SessionUsage};
 pub use upstream::{Dial, TcpDialler};

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::parts::EngineParts;
 pub use self::session_parts::{SessionDoor, SessionError, SessionParts};
-pub use self::sessions::OpenSession;
 use self::sessions::OpenSessions;
+pub use self::sessions::{OpenSession, SettingsView};
 use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::blocked::BlockedLog;

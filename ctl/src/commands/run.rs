@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use codex_network_control::Client;
+use codex_network_control::client::CallError;
 use codex_network_control::message::{
     DoorKind, Isolation, SessionOpened, SessionReport, SessionRequest,
 };
@@ -32,8 +33,8 @@ use tokio::sync::oneshot;
 
 use crate::args::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
-use crate::jail::{self, Confinement, Door, Ended, JailEnd, PreparedJail};
-use crate::output::Output;
+use crate::jail::{self, Door, Ended, JailEnd, PreparedJail};
+use crate::output::{Output, printable};
 
 /// The longest name of a command that records show, in bytes.
 const MAX_COMMAND_BYTES: usize = 64;
@@ -219,10 +220,10 @@ impl Watch {
                         Ok(report) => SessionResults::Report(report),
                         Err(_) => SessionResults::Unknown,
                     },
-                    () = client.ended() => {
-                        output.complain(
-                            "the proxy ended the session, so the command reaches nothing any more; ending it",
-                        );
+                    why = end_of_session(&client) => {
+                        output.complain(&format!(
+                            "the proxy ended the session{why}, so the command reaches nothing any more; ending it",
+                        ));
                         jail.end();
                         SessionResults::Ended
                     }
@@ -236,6 +237,21 @@ impl Watch {
     fn end(self) -> SessionResults {
         let _ = self.end.send(());
         self.thread.join().unwrap_or(SessionResults::Unknown)
+    }
+}
+
+/// Waits for the end of the session. Returns the cause in brackets, if the proxy gives one.
+async fn end_of_session(client: &Client) -> String {
+    loop {
+        match client.session_end().await {
+            Ok(Some(why)) => return format!(" ({})", printable(&why)),
+            // It goes on.
+            Ok(None) | Err(CallError::TimedOut) => {}
+            Err(_) => {
+                client.ended().await;
+                return String::new();
+            }
+        }
     }
 }
 

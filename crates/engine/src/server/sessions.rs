@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -40,9 +40,12 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 pub struct OpenSession {
     entry: Arc<SessionEntry>,
     sessions: Arc<OpenSessions>,
-    shared: Arc<Shared>,
     _place: Place,
 }
+
+/// The settings in force as one session or all other clients see them.
+#[derive(Clone)]
+pub struct SettingsView(pub(crate) Engine);
 
 /// The sessions of an engine.
 #[derive(Debug, Default)]
@@ -67,7 +70,10 @@ struct SessionEntry {
     part: DrainPart,
     listeners: Vec<Arc<AcceptSocket>>,
     addresses: Vec<(&'static str, SocketAddr)>,
+    shared: Arc<Shared>,
     ended: CancellationToken,
+    /// Why it was ended.
+    why: OnceLock<&'static str>,
 }
 
 /// The place of one session, until it is dropped.
@@ -134,7 +140,9 @@ impl Engine {
             part,
             listeners: Vec::new(),
             addresses: Vec::new(),
+            shared: Arc::clone(&shared),
             ended: CancellationToken::new(),
+            why: OnceLock::new(),
         };
         let runtimes = self.serving_runtimes();
         let (here, turn) = if let Some((runtime, turn)) = &self.session_runtime {
@@ -181,7 +189,6 @@ impl Engine {
         Ok(OpenSession {
             entry,
             sessions: Arc::clone(&self.sessions),
-            shared,
             _place: place,
         })
     }
@@ -195,15 +202,28 @@ impl Engine {
             .collect()
     }
 
-    /// Ends a session. False if no session has this id.
-    pub fn end_session(&self, id: &str) -> bool {
+    /// Ends a session, for a cause that [`OpenSession::ended`] gives. False if no session has this id.
+    pub fn end_session(&self, id: &str, why: &'static str) -> bool {
+        let entry = self.session_entry(id);
+        entry.map(|entry| entry.end(why)).is_some()
+    }
+
+    /// The settings in force as a session sees them, or all other clients (`None`). `None` if no session has
+    /// this id.
+    pub fn view(&self, session: Option<&str>) -> Option<SettingsView> {
+        let mut view = self.clone();
+        if let Some(id) = session {
+            view.shared = Arc::clone(&self.session_entry(id)?.shared);
+        }
+        Some(SettingsView(view))
+    }
+
+    fn session_entry(&self, id: &str) -> Option<Arc<SessionEntry>> {
         let state = self.sessions.state.lock();
         let mut entries = state.open.values();
-        let entry = entries
+        entries
             .find(|entry| *entry.session.info().id == *id)
-            .cloned();
-        drop(state);
-        entry.as_deref().map(SessionEntry::end).is_some()
+            .cloned()
     }
 
     /// Whether to log a message about the sessions of a user. Beyond the user's budget of lines the message is
@@ -342,6 +362,19 @@ impl Opening<'_> {
     }
 }
 
+impl SettingsView {
+    /// The settings.
+    pub fn current(&self) -> Arc<Generation> {
+        self.0.current()
+    }
+}
+
+impl std::fmt::Debug for SettingsView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SettingsView").finish_non_exhaustive()
+    }
+}
+
 impl OpenSession {
     /// The facts about the session.
     pub fn info(&self) -> &SessionInfo {
@@ -360,7 +393,7 @@ impl OpenSession {
 
     /// Its settings in force.
     pub fn current(&self) -> Arc<Generation> {
-        self.shared.live().current()
+        self.entry.shared.live().current()
     }
 
     /// The address of its first door of a kind.
@@ -375,15 +408,20 @@ impl OpenSession {
         self.entry.session.open_connections()
     }
 
-    /// Resolves when the session was ended by [`Engine::end_session`].
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.entry.ended.clone().cancelled_owned()
+    /// Resolves to the cause when the session was ended, by [`Engine::end_session`], by the engine, or because
+    /// this value was dropped.
+    pub fn ended(&self) -> impl Future<Output = &'static str> + Send + use<> {
+        let entry = Arc::clone(&self.entry);
+        async move {
+            entry.ended.cancelled().await;
+            entry.why.get().copied().unwrap_or("its connection ended")
+        }
     }
 }
 
 impl Drop for OpenSession {
     fn drop(&mut self) {
-        self.entry.end();
+        self.entry.end("its connection ended");
         let number = self.entry.session.number();
         self.sessions.state.lock().open.remove(&number);
     }
@@ -398,8 +436,9 @@ impl std::fmt::Debug for OpenSession {
 }
 
 impl SessionEntry {
-    /// Closes the doors and ends the connections.
-    fn end(&self) {
+    /// Closes the doors and ends the connections. The first cause counts.
+    fn end(&self, why: &'static str) {
+        let _ = self.why.set(why);
         self.ended.cancel();
         // Others may have copies of the sockets. After this, they refuse connections too.
         for listener in &self.listeners {
@@ -411,7 +450,7 @@ impl SessionEntry {
 
 impl Drop for SessionEntry {
     fn drop(&mut self) {
-        self.end();
+        self.end("its doors cannot be opened");
     }
 }
 
@@ -488,7 +527,7 @@ async fn watch(sessions: Arc<OpenSessions>, turn: Arc<AcceptTurn>, recorder: Arc
                     "ended a session whose listening socket was made blocking"
                 );
             }
-            entry.end();
+            entry.end("a listening socket of it, or of its user, was made blocking");
         }
     }
 }
