@@ -293,6 +293,54 @@ async fn t1_a_refused_name_is_recorded_once_for_all_its_queries() {
     assert_eq!(scene.records.take(), wanted[..1]);
 }
 
+/// Chromium asks for HTTPS records of a port, and apt for SRV records, before they connect to the host.
+#[tokio::test]
+async fn t1_a_record_of_a_service_is_judged_by_its_host() {
+    let scene = Scene::new(
+        "allowed_domains = [\"allowed.test\"]",
+        EngineParts::default(),
+    );
+    let resolver = Resolver::of(scene.open_udp().await).await;
+    for (name, record_type, wanted) in [
+        ("_8443._https.allowed.test.", HTTPS, "NoError"),
+        ("_http._tcp.allowed.test.", SRV, "Refused"),
+        ("_dmarc.allowed.test.", TXT, "Refused"),
+    ] {
+        let found = resolver.look_up(name, record_type).await;
+        assert_eq!(found, wanted, "{name} {record_type}");
+    }
+    assert_eq!(scene.records.take(), [""; 0]);
+    for (name, record_type) in [
+        ("_8443._https.other.test.", HTTPS),
+        ("_http._tcp.other.test.", SRV),
+        ("other.test.", A),
+    ] {
+        assert_eq!(
+            resolver.look_up(name, record_type).await,
+            "NXDomain",
+            "{name}"
+        );
+    }
+    assert_eq!(scene.records.take(), ["dns other.test:0 deny not_allowed"]);
+    // Below, they are names of their own.
+    for (name, record_type, recorded) in [
+        ("_8443._https.allowed.test.", A, "_8443._https.allowed.test"),
+        (
+            "a._http._tcp.allowed.test.",
+            SRV,
+            "a._http._tcp.allowed.test",
+        ),
+    ] {
+        assert_eq!(
+            resolver.look_up(name, record_type).await,
+            "NXDomain",
+            "{name}"
+        );
+        let wanted = format!("dns {recorded}:0 deny not_allowed");
+        assert_eq!(scene.records.take(), [wanted]);
+    }
+}
+
 #[tokio::test]
 async fn t1_a_change_of_the_policy_holds_for_the_next_query() {
     let scene = Scene::new(POLICY, EngineParts::default());
