@@ -13,3 +13,4 @@ mod network;
 mod processes;
 mod system_calls;
 mod unavailable;
+mod unix_sockets;
