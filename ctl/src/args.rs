@@ -66,7 +66,8 @@ pub(crate) enum Command {
     Config,
     /// Show the decision of the policy in force on a URL, the rule behind it, and how to change it.
     Explain {
-        /// http://…, https://…, ws://…, wss://…, socks5h://HOST:PORT, udp://HOST:PORT, HOST or HOST:PORT.
+        /// http://…, https://…, ws://…, wss://…, socks5h://HOST:PORT, udp://HOST:PORT, HOST or HOST:PORT; out of
+        /// a jail also tcp://HOST:PORT and dns://….
         url: String,
         /// The method of the HTTP request, in plain HTTP or inside intercepted TLS.
         #[arg(long, short = 'X', value_name = "METHOD")]

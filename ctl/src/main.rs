@@ -12,6 +12,7 @@
 //! - `name_servers`, `capabilities`: facts in words, for `status` and `doctor`.
 //! - `trust_store`: the system's list of trusted certificates, for `ca` and `doctor`.
 //! - `system_tool`: runs tools of the system.
+//! - `seatbelt`: the profile that confines a program on macOS, as text.
 //! - `output`: writes for people and for programs.
 //! - `failure`: why a command failed, and its exit code.
 
@@ -31,6 +32,14 @@ mod jail;
 mod listener;
 mod name_servers;
 mod output;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "`run` does not use it yet: it needs a Mac to be tested on"
+    )
+)]
+mod seatbelt;
 mod system_tool;
 mod trust_store;
 

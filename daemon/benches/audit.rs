@@ -109,6 +109,7 @@ mod logging {
                 54_321,
             )))),
             attempt_id: None,
+            session: None,
             metadata: Arc::clone(metadata),
             count: 1,
         }

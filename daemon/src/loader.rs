@@ -324,8 +324,13 @@ fn control(control: &Control, environment: &Environment) -> Option<ControlPlace>
 }
 
 fn callers(control: &Control) -> SocketAccess {
-    let lists = [&control.administrators, &control.observers, &control.users];
-    let mut named = lists.into_iter().flatten();
+    let Control {
+        socket: _,
+        administrators,
+        observers,
+        users,
+    } = control;
+    let mut named = administrators.iter().chain(observers).chain(users);
     let Some(first) = named.next() else {
         return SocketAccess::Owner;
     };

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use codex_network_config::{Daemon, Principal, ProfileUsers};
+use codex_network_config::{Control, Daemon, Principal, ProfileUsers};
 use codex_network_control::Access;
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -25,6 +25,8 @@ pub(crate) struct PermittedCallers {
     users: Ids,
     /// Who may choose which profile for a session; `None` if everyone may choose every profile.
     profiles: Option<BTreeMap<String, ProfileIds>>,
+    /// The names of root, of the owner, and of the users that the lists name.
+    names: Names,
 }
 
 /// Who may choose a profile.
@@ -40,12 +42,17 @@ struct Ids {
     groups: HashSet<u32>,
 }
 
+/// The names of users, for records.
+type Names = BTreeMap<u32, String>;
+
 /// Looks names up: in the system's user database, or a test's.
 pub(crate) trait Directory {
     /// The id of a user.
     fn user(&self, name: &str) -> nix::Result<Option<u32>>;
     /// The id of a group, and the ids of its members.
     fn group(&self, name: &str) -> nix::Result<Option<(u32, Vec<u32>)>>;
+    /// The name of a user.
+    fn name(&self, id: u32) -> nix::Result<Option<String>>;
 }
 
 /// The user database of this machine.
@@ -54,6 +61,10 @@ pub(crate) struct SystemDirectory;
 impl Directory for SystemDirectory {
     fn user(&self, name: &str) -> nix::Result<Option<u32>> {
         Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+    }
+
+    fn name(&self, id: u32) -> nix::Result<Option<String>> {
+        Ok(User::from_uid(Uid::from_raw(id))?.map(|user| user.name))
     }
 
     fn group(&self, name: &str) -> nix::Result<Option<(u32, Vec<u32>)>> {
@@ -93,6 +104,7 @@ impl PermittedCallers {
                 });
                 ids.collect()
             }),
+            names: names(control, directory),
         };
         (admitted, problems)
     }
@@ -103,6 +115,11 @@ impl PermittedCallers {
         for ids in [&self.administrators, &self.observers, &self.users] {
             ids.put(&mut bytes);
         }
+        put_length(&mut bytes, self.names.len());
+        for (id, name) in &self.names {
+            bytes.extend_from_slice(&id.to_le_bytes());
+            put_text(&mut bytes, name);
+        }
         let Some(profiles) = &self.profiles else {
             bytes.push(UNRESTRICTED);
             return bytes;
@@ -110,8 +127,7 @@ impl PermittedCallers {
         bytes.push(RESTRICTED);
         put_length(&mut bytes, profiles.len());
         for (name, ids) in profiles {
-            put_length(&mut bytes, name.len());
-            bytes.extend_from_slice(name.as_bytes());
+            put_text(&mut bytes, name);
             match ids {
                 ProfileIds::Everyone => bytes.push(UNRESTRICTED),
                 ProfileIds::Only(ids) => {
@@ -133,6 +149,7 @@ impl PermittedCallers {
             administrators: Ids::take(&mut bytes)?,
             observers: Ids::take(&mut bytes)?,
             users: Ids::take(&mut bytes)?,
+            names: take_names(&mut bytes)?,
             profiles: take_profiles(&mut bytes)?,
         };
         Some((permitted, bytes))
@@ -142,30 +159,20 @@ impl PermittedCallers {
     /// service administer.
     pub(crate) fn access(&self, user: Uid, groups: &[Gid]) -> Option<Access> {
         if self.administers(user, groups) {
-            Some(Access::Administer)
-        } else if self.observers.hold(user, groups) {
-            Some(Access::Observe)
-        } else if self.users.hold(user, groups) {
-            Some(Access::Use)
-        } else {
-            None
+            return Some(Access::Administer);
+        }
+        match (
+            self.observers.hold(user, groups),
+            self.users.hold(user, groups),
+        ) {
+            (true, true) => Some(Access::ObserveAndUseSessions),
+            (true, false) => Some(Access::Observe),
+            (false, true) => Some(Access::UseSessions),
+            (false, false) => None,
         }
     }
 
-    /// Whether the caller may open sessions (SPEC J2). An observer may only if it is a user too.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the service of sessions calls it")
-    )]
-    pub(crate) fn may_open_sessions(&self, user: Uid, groups: &[Gid]) -> bool {
-        self.administers(user, groups) || self.users.hold(user, groups)
-    }
-
     /// Whether a caller who may open sessions may choose this permission profile (SPEC J4).
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the service of sessions calls it")
-    )]
     pub(crate) fn may_choose(&self, profile: &str, user: Uid, groups: &[Gid]) -> bool {
         let Some(profiles) = &self.profiles else {
             return true;
@@ -176,6 +183,11 @@ impl PermittedCallers {
             None => false,
         };
         is_listed || self.administers(user, groups)
+    }
+
+    /// The name of a user, if it is known.
+    pub(crate) fn name(&self, user: u32) -> Option<&str> {
+        self.names.get(&user).map(String::as_str)
     }
 
     fn administers(&self, user: Uid, groups: &[Gid]) -> bool {
@@ -195,6 +207,44 @@ fn take_length(bytes: &mut &[u8]) -> Option<usize> {
     let (length, rest) = bytes.split_first_chunk()?;
     *bytes = rest;
     usize::try_from(u64::from_le_bytes(*length)).ok()
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    put_length(bytes, text.len());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn take_text(bytes: &mut &[u8]) -> Option<String> {
+    let length = take_length(bytes)?;
+    let (text, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(std::str::from_utf8(text).ok()?.to_owned())
+}
+
+fn take_names(bytes: &mut &[u8]) -> Option<Names> {
+    let mut names = Names::new();
+    for _ in 0..take_length(bytes)? {
+        let (id, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        names.insert(u32::from_le_bytes(*id), take_text(bytes)?);
+    }
+    Some(names)
+}
+
+/// The names of root, of the user that runs the service, and of the users that the lists name.
+fn names(control: &Control, directory: &impl Directory) -> Names {
+    let lists = [&control.administrators, &control.observers, &control.users];
+    let principals = lists.into_iter().flatten();
+    let named = principals.filter_map(|principal| match principal {
+        Principal::User(name) => Some((directory.user(name).ok()??, name.clone())),
+        Principal::Group(_) => None,
+    });
+    let own = [Uid::from_raw(0), Uid::effective()];
+    let own = own.into_iter().filter_map(|id| {
+        let name = directory.name(id.as_raw()).ok()??;
+        Some((id.as_raw(), name))
+    });
+    own.chain(named).collect()
 }
 
 /// Whether a list follows.
@@ -218,10 +268,7 @@ fn take_profiles(bytes: &mut &[u8]) -> Option<Option<BTreeMap<String, ProfileIds
     }
     let mut profiles = BTreeMap::new();
     for _ in 0..take_length(bytes)? {
-        let length = take_length(bytes)?;
-        let (name, rest) = bytes.split_at_checked(length)?;
-        let name = std::str::from_utf8(name).ok()?.to_owned();
-        *bytes = rest;
+        let name = take_text(bytes)?;
         let ids = if take_restricted(bytes)? {
             ProfileIds::Only(Ids::take(bytes)?)
         } else {
@@ -325,6 +372,10 @@ mod tests {
         fn group(&self, name: &str) -> nix::Result<Option<(u32, Vec<u32>)>> {
             Ok((name == "staff").then(|| (50, vec![1001])))
         }
+
+        fn name(&self, _: u32) -> nix::Result<Option<String>> {
+            Ok(None)
+        }
     }
 
     fn admitted(
@@ -403,8 +454,8 @@ mod tests {
     #[test]
     fn j2_users_open_sessions_and_observers_do_not() {
         let admitted = with_profiles();
-        assert_eq!(access(&admitted, 1001, 1001), Some(Access::Use));
-        assert_eq!(access(&admitted, 2000, 50), Some(Access::Use));
+        assert_eq!(access(&admitted, 1001, 1001), Some(Access::UseSessions));
+        assert_eq!(access(&admitted, 2000, 50), Some(Access::UseSessions));
         for (user, expected) in [
             (0, true),
             (OWNER, true),
@@ -413,7 +464,8 @@ mod tests {
             (1002, false),
             (2000, false),
         ] {
-            let may = admitted.may_open_sessions(Uid::from_raw(user), &[]);
+            let access = admitted.access(Uid::from_raw(user), &[]);
+            let may = access.is_some_and(|access| access.covers(Access::UseSessions));
             assert_eq!(may, expected, "{user}");
         }
     }

@@ -21,6 +21,7 @@ mod records;
 mod reload;
 mod resolver;
 mod roles;
+mod sessions;
 mod smuggling;
 mod socks5;
 mod startup;

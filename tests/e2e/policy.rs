@@ -2,4 +2,5 @@
 //! P5, P9, P10).
 
 pub(crate) mod doors;
+mod jail_doors;
 mod lookups;

@@ -354,6 +354,23 @@ static int starts_thread(void) {
   return waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 7;
 }
 
+/* Counts a signal, each time it arrives, until SIGTERM. */
+static int count_signals(void) {
+  sigset_t awaited;
+  int signal, count = 0;
+  sigemptyset(&awaited);
+  sigaddset(&awaited, SIGUSR2);
+  sigaddset(&awaited, SIGTERM);
+  sigprocmask(SIG_BLOCK, &awaited, NULL);
+  puts("ready");
+  fflush(stdout);
+  while (sigwait(&awaited, &signal) == 0 && signal == SIGUSR2) {
+    printf("got %d\n", ++count);
+    fflush(stdout);
+  }
+  return 1;
+}
+
 static const struct {
   const char *name;
   int (*attempt)(void);
@@ -406,6 +423,7 @@ static const struct {
     {"leave-child", leave_child},
     {"exhaust-descriptors", exhaust_descriptors},
     {"many-connections", many_connections},
+    {"count-signals", count_signals},
     {"starts-thread", starts_thread},
 };
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::thread;
 
@@ -101,6 +101,16 @@ impl User {
     pub(crate) fn attempt_outside(self, attempt: &[&str]) -> Ran {
         let output = self.command(attempts()).args(attempt).output();
         Ran(output.expect("the attempts"))
+    }
+}
+
+/// A child that ends with the test, even with one that fails.
+pub(crate) struct Ending(pub(crate) Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -5,13 +5,14 @@ use std::process::Stdio;
 
 use e2e::machine::{Need, has};
 
-use crate::fixture::{attempts, harness, users};
+use crate::fixture::{Ending, attempts, harness, users};
 
 #[test]
 fn j14_processes_outside_are_out_of_reach() {
     for user in users() {
-        let mut target = user.command("sleep").arg("600").spawn().expect("sleep");
+        let target = user.command("sleep").arg("600").spawn().expect("sleep");
         let pid = target.id().to_string();
+        let _target = Ending(target);
         let file = format!("/proc/{pid}/environ");
         user.attempt_outside(&["signal", &pid]).is_through();
         user.attempt_outside(&["ptrace", &pid]).is_through();
@@ -23,8 +24,6 @@ fn j14_processes_outside_are_out_of_reach() {
         }
         user.attempt(&["open", &file])
             .is_refused("No such file or directory");
-        target.kill().expect("our own child");
-        target.wait().expect("our own child");
     }
 }
 

@@ -41,6 +41,7 @@ pub mod program;
 pub mod proxyctl;
 pub mod raw_origin;
 pub mod resolver;
+pub mod session;
 pub mod setup;
 pub mod shipped;
 pub mod tls;

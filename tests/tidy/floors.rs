@@ -22,7 +22,7 @@ const CRATES: [&str; 7] = [
 const ENGINE_FLOORS: [&[&str]; 8] = [
     &["accept"],
     &["doors"],
-    &["http", "socks5", "mitm"],
+    &["http", "socks5", "mitm", "policy_dns", "transparent"],
     &["respond"],
     &["upstream"],
     &["enforce"],

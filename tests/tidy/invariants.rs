@@ -151,10 +151,12 @@ fn invariant_3_only_one_place_in_the_engine_connects_to_unix_sockets() {
 }
 
 #[test]
-fn invariant_3_only_one_place_sends_datagrams_out_and_one_answers_the_client() {
+fn invariant_3_only_one_place_sends_datagrams_out_and_two_answer_clients() {
     let out = "crates/engine/src/upstream/datagram.rs";
     let back = "crates/engine/src/socks5/udp/relay.rs";
-    only_in("send_to(", &[out, back], anywhere);
+    // Answers programs in a jail.
+    let dns = "crates/engine/src/policy_dns/udp.rs";
+    only_in("send_to(", &[out, back, dns], anywhere);
     // The listener of a session's policy DNS, which another process serves.
     let binds = "ctl/src/jail/listeners.rs";
     only_in("UdpSocket::bind", &[out, back, binds], anywhere);
@@ -171,6 +173,8 @@ fn invariant_3_only_one_place_sends_datagrams_out_and_one_answers_the_client() {
         // These read from connections that are open.
         "crates/engine/src/arrived.rs",
         "crates/engine/src/tunnel/sockets.rs",
+        // It asks where a redirected connection was going.
+        "crates/engine/src/original_destination/linux.rs",
     ];
     let in_engine = |source: &Source| source.path.starts_with("crates/engine/");
     only_in("socket2", &asks, in_engine);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use codex_network_config::{AdminAccess, Loaded, Sources, load};
+use codex_network_config::{AdminAccess, Loaded, ServicePreset, Sources, load};
 use tempfile::TempDir;
 
 use crate::sources::root;
@@ -69,7 +69,14 @@ fn c1_c6_the_shipped_configuration_is_sound_and_only_makes_the_admin_api_read_on
 #[test]
 fn c1_c6_the_examples_in_the_shipped_configuration_are_sound() {
     let loaded = check(&in_force(&shipped("config.toml")), "");
-    assert_eq!(loaded.settings.policy.allowed().len(), 2);
+    let allowed: Vec<_> = loaded.settings.policy.allowed().rules().collect();
+    let of_preset = ServicePreset::find("github").expect("a preset").patterns;
+    assert!(
+        of_preset
+            .iter()
+            .all(|host| allowed.iter().any(|rule| rule.pattern == *host))
+    );
+    assert_eq!(allowed.len(), 2 + of_preset.len());
     assert_eq!(loaded.settings.policy.denied().len(), 1);
     let loaded = check("", &in_force(&shipped("requirements.toml")));
     assert!(loaded.settings.managed.pins().len() >= 4);

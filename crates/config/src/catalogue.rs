@@ -39,6 +39,7 @@ impl Key {
     pub(crate) const ALLOW_LOCAL_BINDING: Self = Self("allow_local_binding");
     pub(crate) const ALLOWED_DOMAINS: Self = Self("allowed_domains");
     pub(crate) const DENIED_DOMAINS: Self = Self("denied_domains");
+    pub(crate) const PRESETS: Self = Self("presets");
     pub(crate) const DOMAINS: Self = Self("domains");
     pub(crate) const ALLOW_UNIX_SOCKETS: Self = Self("allow_unix_sockets");
     pub(crate) const UNIX_SOCKETS: Self = Self("unix_sockets");

@@ -56,6 +56,13 @@ pub(crate) struct Requirements {
     daemon: DaemonRequirements,
 }
 
+/// Whether the managed lists are needed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ManagedLists {
+    Copied,
+    Taken,
+}
+
 /// Reads the requirements of these files. The order does not matter: the stricter value counts.
 pub(crate) fn read(files: &[TomlTable<'_>], problems: &mut Problems<'_>) -> Requirements {
     let table = TopTable::Requirements;
@@ -323,10 +330,11 @@ impl Requirements {
         }
     }
 
-    /// Joins the lists of the configuration with the managed ones, which come first. `raw` gives
-    /// the places of ignored entries.
+    /// Joins lists of the configuration with the managed ones, which come first. `raw` gives the
+    /// places of ignored entries.
     pub(crate) fn join(
         &mut self,
+        managed: ManagedLists,
         (mut allowed, denied): (Rules, Rules),
         raw: &RawSettings<'_>,
         problems: &mut Problems<'_>,
@@ -335,7 +343,7 @@ impl Requirements {
             && !allowed.is_empty()
         {
             let place = problems.texts.file_and_line(at);
-            for setting in [Key::ALLOWED_DOMAINS, Key::DOMAINS]
+            for setting in [Key::ALLOWED_DOMAINS, Key::DOMAINS, Key::PRESETS]
                 .into_iter()
                 .filter_map(|key| raw.get(key))
             {
@@ -348,8 +356,11 @@ impl Requirements {
             }
             allowed.clear();
         }
-        let join = |managed: &mut Rules, users: Rules| {
-            let mut all = std::mem::take(managed);
+        let join = |own: &mut Rules, users: Rules| {
+            let mut all = match managed {
+                ManagedLists::Copied => own.clone(),
+                ManagedLists::Taken => std::mem::take(own),
+            };
             all.extend(users);
             all
         };

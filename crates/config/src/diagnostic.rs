@@ -160,6 +160,15 @@ impl Diagnostic {
         }
     }
 
+    /// The same as a warning, behind what it leads to.
+    fn into_warning(mut self, leads_to: &str) -> Self {
+        let behind = |leads_to: &str, message: &str| printable(&format!("{leads_to}: {message}"));
+        self.severity = Severity::Warning;
+        self.message = behind(&content::with_content(leads_to), &self.message);
+        self.outline.message = behind(&content::without_content(leads_to), &self.outline.message);
+        self
+    }
+
     /// `source:line:column: message (help)`, without the excerpt.
     pub fn one_line(&self) -> String {
         let mut line = self.location();

@@ -4,11 +4,13 @@
 //! that counts with its value as written, not checked yet. `read` and `settle` check types and
 //! ranges.
 
+mod extends;
 mod permissions;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub(crate) use self::permissions::{ProfileNetwork, names, network, selected, selector};
 use crate::catalogue::{self, Key, SELECTOR, TopTable};
 use crate::diagnostic::{Problems, quoted};
 use crate::text::TextSpan;
@@ -142,15 +144,21 @@ impl<'t> RawSetting<'t> {
 }
 
 /// Reads the dialect that the configuration uses, and `[daemon]`. Settings that are not written
-/// have their defaults.
-pub(crate) fn read<'t>(root: &'t TomlTable<'t>, problems: &mut Problems<'_>) -> RawSettings<'t> {
+/// have their defaults. `selected` is the selected profile.
+pub(crate) fn read<'t>(
+    root: &'t TomlTable<'t>,
+    selected: Option<&'t ProfileNetwork<'t>>,
+    problems: &mut Problems<'_>,
+) -> RawSettings<'t> {
     warn_of_near_misses(root, &TOP_LEVEL, problems);
     let mut found: Vec<DialectTable<'t>> = [TopTable::NetworkProxy, TopTable::Network]
         .into_iter()
         .filter_map(|table| find_at_top(root, table))
         .collect();
-    let others_used = !found.is_empty();
-    found.extend(permissions::find(root, others_used, problems));
+    if selected.is_none() {
+        permissions::check_unselected(root, found.first(), problems);
+    }
+    found.extend(selected.map(ProfileNetwork::table));
     found.sort_by_key(|found| found.at);
     for pair in found.windows(2) {
         let message = format!(
@@ -171,6 +179,17 @@ pub(crate) fn read<'t>(root: &'t TomlTable<'t>, problems: &mut Problems<'_>) -> 
         last.read(daemon.table, &daemon.path, daemon.node, problems);
     }
     last
+}
+
+/// Reads the network rules of a profile.
+pub(crate) fn read_profile<'t>(
+    profile: &'t ProfileNetwork<'t>,
+    problems: &mut Problems<'_>,
+) -> RawSettings<'t> {
+    let mut raw = RawSettings::default();
+    let found = profile.table();
+    raw.read(found.table, &found.path, found.node, problems);
+    raw
 }
 
 /// A table of this name at the top level.

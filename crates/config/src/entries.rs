@@ -9,8 +9,9 @@ use codex_network_policy::{ConfigLine, ListKind, Pattern};
 
 use crate::catalogue::Key;
 use crate::diagnostic::{Problems, quoted, shown};
-use crate::dialect::{RawSetting, RawSettings};
+use crate::dialect::{RawSetting, RawSettings, nearest};
 use crate::read;
+use crate::service_presets::{SERVICE_PRESETS, ServicePreset};
 use crate::settings::{Principal, ProfileUsers};
 use crate::text::TextSpan;
 use crate::toml_tree::{TomlNode, TomlTable, TomlValue};
@@ -52,6 +53,32 @@ pub(crate) fn pattern(
             None
         }
     }
+}
+
+/// Presets by name.
+pub(crate) fn presets(
+    raw: &RawSettings<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<&'static ServicePreset> {
+    let Some(setting) = raw.get(Key::PRESETS) else {
+        return Vec::new();
+    };
+    let mut presets = Vec::new();
+    for (name, node) in read::strings(setting, problems) {
+        let Some(preset) = ServicePreset::find(name) else {
+            let names: Vec<&str> = SERVICE_PRESETS.iter().map(|preset| preset.name).collect();
+            let help = match nearest(name, &names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the presets are {}", names.join(", ")),
+            };
+            problems.error(node.at, &format!("unknown preset {}", quoted(name)), &help);
+            continue;
+        };
+        if !presets.contains(&preset) {
+            presets.push(preset);
+        }
+    }
+    presets
 }
 
 /// The path of a unix socket, which must be absolute.

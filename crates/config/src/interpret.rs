@@ -1,19 +1,21 @@
 //! From the tree to [`Settings`]: the meaning of each key, for every dialect.
 
+mod profiles;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use codex_network_policy::{ListKind, Policy, PolicySpec};
 
 use crate::catalogue::{Draft, Key};
-use crate::constraints::Requirements;
+use crate::constraints::{ManagedLists, Requirements};
 use crate::diagnostic::{Diagnostic, Problems, quoted};
 use crate::dialect::{self, RawSettings};
-use crate::entries::{Rules, pattern, patterns, profile_users, socket_path};
+use crate::entries::{self, Rules, pattern, patterns, profile_users, socket_path};
 use crate::listen::ListenSwitches;
 use crate::read::{self, EntryPermission};
 use crate::secret::SecretReader;
-use crate::settings::{Reach, Settings, UnixSockets};
+use crate::settings::{Profile, Reach, Settings, UnixSockets};
 use crate::toml_tree::TomlTable;
 use crate::{effect, fill, listen, mitm};
 
@@ -25,37 +27,31 @@ pub(crate) fn interpret(
     secrets: &mut SecretReader<'_>,
     problems: &mut Problems<'_>,
 ) -> Settings {
-    let raw = dialect::read(root, problems);
-    refuse_mixture(&raw, problems);
-    let mut draft = Draft::default();
-    fill::fill(&mut draft, &raw, &requirements, problems);
+    let selected = dialect::selected(root, problems);
+    let raw = dialect::read(root, selected.as_ref(), problems);
     let mut lines = fill::lines(&raw, problems);
     requirements.add_lines(&mut lines, problems);
-    let local_exceptions = requirements.local_exceptions();
-    let lists = lists(&raw, &requirements, problems);
-    let (allowed, denied) = requirements.join(lists, &raw, problems);
+    let selected = selected.as_ref().map(|profile| &*profile.name);
+    let mut profiles = profiles::unselected(root, &mut requirements, secrets, problems);
+    let draft = judge(
+        &raw,
+        ManagedLists::Taken,
+        &mut requirements,
+        secrets,
+        problems,
+    );
     let mut settings = draft.settings;
-    settings.unix_sockets = UnixSockets {
-        allow_all: settings.unix_sockets.allow_all,
-        ..unix_sockets(&raw, &requirements, problems)
-    };
+    if let Some(name) = selected {
+        profiles.insert(name.to_owned(), Profile::of(&settings));
+    }
     let daemon = &mut settings.daemon;
     daemon.sandbox = requirements.sandbox(&raw, problems);
     daemon.resolver.nameservers = requirements.nameservers(&raw, problems);
     daemon.resolver.hosts_file = requirements.hosts_file(&raw, problems);
     let users = raw.get(Key::SESSION_PROFILES);
     daemon.sessions.profiles = users.map(|setting| profile_users(setting, problems));
-    mitm::interpret(&raw, &mut settings.mitm, secrets, problems);
-    let hooked = settings.mitm.hooks.iter();
-    let spec = PolicySpec {
-        mode: requirements.mode(&raw, problems),
-        allowed,
-        local_exceptions,
-        denied,
-        intercepted: hooked.map(|(_, hook)| hook.host.clone()).collect(),
-        unlisted: requirements.unlisted(),
-        ..draft.policy
-    };
+    profiles::warn_of_unknown(root, users, problems);
+    settings.profiles = Arc::new(profiles);
     let sockets = &settings.unix_sockets;
     let opens_sockets = sockets.allow_all || !sockets.allowed.is_empty();
     let reach = |non_loopback| match (opens_sockets, non_loopback) {
@@ -69,12 +65,50 @@ pub(crate) fn interpret(
         proxy_reach: reach(draft.non_loopback_proxy),
         admin_reach: reach(draft.non_loopback_admin),
     };
-    settings.policy = compile(&spec, problems);
     settings.listen = listen::interpret(&raw, switches, problems);
     settings.managed = requirements.into_managed(problems);
     settings.lines = Arc::new(lines);
     effect::warn(&raw, problems);
     settings
+}
+
+/// Reads the keys that judge requests: those of a [`Profile`]. The result also has the other simple keys
+/// of the table.
+fn judge(
+    raw: &RawSettings<'_>,
+    managed: ManagedLists,
+    requirements: &mut Requirements,
+    secrets: &mut SecretReader<'_>,
+    problems: &mut Problems<'_>,
+) -> Draft {
+    refuse_mixture(raw, problems);
+    let mut draft = Draft::default();
+    fill::fill(&mut draft, raw, requirements, problems);
+    let local_exceptions = requirements.local_exceptions();
+    let (mut allowed, denied) = lists(raw, requirements, problems);
+    let presets = entries::presets(raw, problems);
+    allowed.extend(presets.iter().flat_map(|preset| preset.rules()));
+    let lists = (allowed, denied);
+    let (allowed, denied) = requirements.join(managed, lists, raw, problems);
+    let settings = &mut draft.settings;
+    settings.presets = presets.iter().map(|preset| preset.name).collect();
+    settings.unix_sockets = UnixSockets {
+        allow_all: settings.unix_sockets.allow_all,
+        ..unix_sockets(raw, requirements, problems)
+    };
+    mitm::interpret(raw, &mut settings.mitm, secrets, problems);
+    let hooked = settings.mitm.hooks.iter();
+    let spec = PolicySpec {
+        mode: requirements.mode(raw, problems),
+        allowed,
+        local_exceptions,
+        denied,
+        intercepted: hooked.map(|(_, hook)| hook.host.clone()).collect(),
+        unlisted: requirements.unlisted(),
+        ..std::mem::take(&mut draft.policy)
+    };
+    settings.policy = compile(&spec, problems);
+    draft
 }
 
 fn compile(spec: &PolicySpec, problems: &mut Problems<'_>) -> Arc<Policy> {

@@ -12,7 +12,7 @@
 //! 3. `dialect` finds the table in use, and each key of it in the catalogue.
 //! 4. `constraints` reads the requirements, which bound each value (SPEC C6).
 //! 5. `fill` reads the simple keys with `read` and `entries`. `interpret` adds those that depend on
-//!    others, with `listen` and `mitm`. `secret` reads the secrets that `mitm` names. `effect` warns
+//!    others, with `service_presets`, `listen` and `mitm`, and the profiles that are not selected. `secret` reads the secrets that `mitm` names. `effect` warns
 //!    of settings that do nothing here.
 //! 6. [`Settings`] is the result. [`ConfigLines`] says which line set each value.
 //!
@@ -48,6 +48,7 @@ mod mitm;
 mod read;
 mod resolv_conf;
 mod secret;
+mod service_presets;
 mod settings;
 mod sources;
 mod state;
@@ -69,6 +70,7 @@ pub use managed::{Managed, Pin, Widening};
 pub use resolv_conf::ResolvConf;
 use secret::SecretReader;
 pub use secret::{Secret, SecretSource, Secrets, below};
+pub use service_presets::{SERVICE_PRESETS, ServicePreset};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
     Mitm, Principal, Profile, ProfileUsers, Reach, Resolver, Sandbox, Sessions, Settings,

@@ -47,6 +47,8 @@ pub struct Settings {
     pub plaintext_credential_injection: bool,
     /// The settings of the daemon besides the policy (SPEC C5).
     pub daemon: Daemon,
+    /// `presets`: the presets whose hosts are on the policy's allow list (SPEC J16).
+    pub presets: Vec<&'static str>,
     /// The permission profiles that sessions may choose (SPEC J4), the selected one included. One with an
     /// error is left out; a warning says so.
     pub profiles: Arc<BTreeMap<String, Profile>>,
@@ -165,6 +167,18 @@ impl Settings {
     }
 }
 
+impl Profile {
+    /// The part of these settings that judges requests.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            policy: Arc::clone(&settings.policy),
+            hooks: Arc::clone(&settings.mitm.hooks),
+            actions: Arc::clone(&settings.mitm.actions),
+            unix_sockets: settings.unix_sockets.clone(),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let policy =
@@ -179,6 +193,7 @@ impl Default for Settings {
             credential_broker: false,
             plaintext_credential_injection: false,
             daemon: Daemon::default(),
+            presets: Vec::new(),
             profiles: Arc::default(),
             managed: Managed::default(),
             lines: Arc::default(),

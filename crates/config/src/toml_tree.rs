@@ -50,6 +50,16 @@ impl<'t> TomlTable<'t> {
         found.ok().map(|index| &self.0[index])
     }
 
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut TomlEntry<'t>> {
+        let found = self.0.binary_search_by(|entry| (*entry.name).cmp(name));
+        found.ok().map(|index| &mut self.0[index])
+    }
+
+    /// Keeps the entries for which `keep` is true.
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&TomlEntry<'t>) -> bool) {
+        self.0.retain(keep);
+    }
+
     /// The entries, sorted by name.
     pub(crate) fn entries(&self) -> &[TomlEntry<'t>] {
         &self.0

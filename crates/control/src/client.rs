@@ -4,19 +4,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tarpc::client::{Config as ChannelConfig, RpcError};
+use tarpc::client::{Config as ChannelConfig, NewClient, RpcError};
 use tarpc::context::Context;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
+use crate::carrier::ControlStream;
 use crate::error::ControlError;
 use crate::listener::{ListenerOwner, TrustedListeners};
 use crate::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, Status,
+    NoArguments, Patterns, Reloaded, SessionEnded, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions, Status,
 };
 use crate::service::ControlClient;
 use crate::transport;
-use crate::version::{Hello, Welcome};
+use crate::version::{self, Hello, Welcome};
 
 /// How long connecting, `hello`, and calls that only read may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +36,8 @@ pub struct Client {
     path: PathBuf,
     owner: ListenerOwner,
     trusted: TrustedListeners,
+    /// Closes when the connection ends.
+    ended: watch::Receiver<()>,
 }
 
 /// Why there is no connection.
@@ -145,8 +150,17 @@ impl Client {
         if !trusted.include(owner.uid) {
             return Err(ConnectError::Untrusted { path, owner });
         }
-        let calls =
-            ControlClient::new(ChannelConfig::default(), transport::caller_side(stream)).spawn();
+        let stream = transport::caller_side(ControlStream::from(stream));
+        let NewClient {
+            client: calls,
+            dispatch,
+        } = ControlClient::new(ChannelConfig::default(), stream);
+        let (open, ended) = watch::channel(());
+        tokio::spawn(async move {
+            // The calls under way have the error.
+            let _ = dispatch.await;
+            drop(open);
+        });
         let welcome = settle(calls.hello(within(CALL_TIMEOUT), Hello::of(program)).await);
         match welcome {
             Ok(welcome) => Ok(Self {
@@ -155,6 +169,7 @@ impl Client {
                 path,
                 owner,
                 trusted,
+                ended,
             }),
             Err(CallError::Refused(reason)) => Err(ConnectError::Refused { path, reason }),
             Err(CallError::Disconnected) => Err(ConnectError::Disconnected { path }),
@@ -300,6 +315,64 @@ impl Client {
     pub async fn ca(&self, query: CaQuery) -> Result<Ca, CallError> {
         self.require_protocol(2)?;
         settle(self.calls.ca(within(CALL_TIMEOUT), query).await)
+    }
+
+    /// Opens a session, which ends with this connection. The descriptors of the request go to the daemon,
+    /// and are closed here.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NotPermitted`] for a caller who may not use sessions, [`ControlError::Invalid`] for
+    /// a request or descriptors that are not acceptable, [`ControlError::Failed`] at a limit;
+    /// [`CallError::TooOld`] when the daemon has no sessions; otherwise as every call.
+    pub async fn open_session(&self, request: SessionRequest) -> Result<SessionOpened, CallError> {
+        self.require_protocol(version::SESSIONS)?;
+        settle(self.calls.open_session(within(CALL_TIMEOUT), request).await)
+    }
+
+    /// The results so far of the session that was opened over this connection.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Invalid`] without a session; otherwise as every call.
+    pub async fn session_report(&self) -> Result<SessionReport, CallError> {
+        self.require_protocol(version::SESSIONS)?;
+        settle(
+            self.calls
+                .session_report(within(CALL_TIMEOUT), NoArguments {})
+                .await,
+        )
+    }
+
+    /// The sessions that the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::TooOld`] when the daemon has no sessions; otherwise as every call.
+    pub async fn sessions(&self) -> Result<Sessions, CallError> {
+        self.require_protocol(version::SESSIONS)?;
+        settle(
+            self.calls
+                .sessions(within(CALL_TIMEOUT), NoArguments {})
+                .await,
+        )
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Invalid`] if the caller sees no session of this name; otherwise as every call.
+    pub async fn end_session(&self, session: SessionId) -> Result<SessionEnded, CallError> {
+        self.require_protocol(version::SESSIONS)?;
+        settle(self.calls.end_session(within(CALL_TIMEOUT), session).await)
+    }
+
+    /// Resolves when the connection has ended, and with it the session that was opened over it.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent: it resolves when the sender is dropped.
+        while ended.changed().await.is_ok() {}
     }
 
     /// Fails if the daemon does not support a call. It would close the connection.

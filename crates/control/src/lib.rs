@@ -20,6 +20,7 @@
 //! struct whose fields all have defaults, and so do the fields of the answers.
 
 pub mod access;
+mod carrier;
 pub mod client;
 pub mod error;
 mod listener;
@@ -31,6 +32,7 @@ mod transport;
 pub mod version;
 
 pub use access::Access;
+pub use carrier::{Carrier, ControlStream};
 pub use client::Client;
 pub use error::{ControlError, ReloadProblem};
 pub use listener::{ListenerOwner, TrustedListeners};

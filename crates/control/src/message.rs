@@ -11,12 +11,18 @@ mod blocked;
 mod ca;
 mod explain;
 mod names;
+mod session;
 mod status;
 
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 pub use ca::{Ca, CaQuery};
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};
+pub use session::{
+    DoorKind, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, Narrowing, SessionDestination,
+    SessionEnded, SessionEntry, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
+    Sockets,
+};
 pub use status::{Counters, GenerationInForce, LastReload, Listener, ReloadOutcome, Role, Status};
 
 /// The argument of calls that take none.

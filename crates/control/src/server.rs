@@ -14,10 +14,10 @@ use futures_util::stream::FuturesUnordered;
 use tarpc::ServerError;
 use tarpc::context::Context;
 use tarpc::server::{BaseChannel, Channel as _, Config as ChannelConfig, Serve};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use crate::access::Access;
+use crate::carrier::Carrier;
 use crate::error::ControlError;
 use crate::service::{Control, ControlRequest, ControlResponse, refusal, requirement};
 use crate::transport;
@@ -78,7 +78,7 @@ impl ConnectionEnd {
 ///
 /// Dropping the future ends the connection and its pending calls.
 pub async fn serve<S>(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl Carrier,
     access: Access,
     service: S,
     stop: impl Future<Output = ()>,
@@ -96,13 +96,14 @@ where
         service,
         access,
         hello_done: Arc::default(),
+        has_session: Arc::default(),
     };
     let mut calls = FuturesUnordered::new();
     let mut stop = std::pin::pin!(stop);
     let mut stopping = false;
     let mut until = Instant::now() + HELLO_TIMEOUT;
     loop {
-        let waiting = calls.is_empty() || stopping;
+        let waiting = (calls.is_empty() && !guard.has_session()) || stopping;
         tokio::select! {
             () = &mut stop, if !stopping => {
                 if requests.channel().in_flight_requests() == 0 {
@@ -144,11 +145,17 @@ struct CallGuard<S> {
     service: S,
     access: Access,
     hello_done: Arc<AtomicBool>,
+    /// A connection with a session may make no call for as long as the session lives.
+    has_session: Arc<AtomicBool>,
 }
 
 impl<S> CallGuard<S> {
     fn is_hello_done(&self) -> bool {
         self.hello_done.load(Ordering::Acquire)
+    }
+
+    fn has_session(&self) -> bool {
+        self.has_session.load(Ordering::Acquire)
     }
 
     /// Fails if the caller may not make this call now.
@@ -160,9 +167,9 @@ impl<S> CallGuard<S> {
             return Err(ControlError::HelloFirst);
         }
         let (call, needed) = requirement(request);
-        if self.access.covers(needed) {
+        let Some(needed) = needed.filter(|needed| !self.access.covers(*needed)) else {
             return Ok(());
-        }
+        };
         Err(ControlError::NotPermitted {
             call: call.to_owned(),
             needed,
@@ -186,6 +193,9 @@ impl<S: Control> Serve for CallGuard<S> {
         let answer = self.service.serve().serve(context, request).await?;
         if let ControlResponse::Hello(Ok(_)) = &answer {
             self.hello_done.store(true, Ordering::Release);
+        }
+        if let ControlResponse::OpenSession(Ok(_)) = &answer {
+            self.has_session.store(true, Ordering::Release);
         }
         Ok(answer)
     }

@@ -7,7 +7,8 @@ use crate::access::Access;
 use crate::error::ControlError;
 use crate::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, Status,
+    NoArguments, Patterns, Reloaded, SessionEnded, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions, Status,
 };
 use crate::version::{Hello, Welcome};
 
@@ -34,22 +35,36 @@ pub trait Control {
     async fn explain(request: ExplainQuery) -> Result<Explained, ControlError>;
     /// The CA for interception, without its key.
     async fn ca(request: CaQuery) -> Result<Ca, ControlError>;
+    /// Opens a session. It ends with the connection. The only call that may carry descriptors.
+    async fn open_session(request: SessionRequest) -> Result<SessionOpened, ControlError>;
+    /// The results of the session of this connection.
+    async fn session_report(request: NoArguments) -> Result<SessionReport, ControlError>;
+    /// The sessions that the caller may see: all of them, or its user's.
+    async fn sessions(request: NoArguments) -> Result<Sessions, ControlError>;
+    /// Ends a session: one of the caller's user, or any for an administrator.
+    async fn end_session(request: SessionId) -> Result<SessionEnded, ControlError>;
 }
 
-/// The name of a call and the access that it needs (SPEC K3). A new call does not compile without a
-/// row here.
-pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Access) {
+/// The name of a call and the access that it needs, or `None` if every caller may make it (SPEC K3). A new
+/// call does not compile without a row here.
+///
+/// The daemon shows a caller who may only use sessions nothing but its own ones.
+pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Access>) {
     match request {
-        ControlRequest::Hello { .. } => ("hello", Access::Use),
-        ControlRequest::Status { .. } => ("status", Access::Observe),
-        ControlRequest::Mode { .. } => ("mode", Access::Observe),
-        ControlRequest::SetMode { .. } => ("set_mode", Access::Administer),
-        ControlRequest::Reload { .. } => ("reload", Access::Administer),
-        ControlRequest::Blocked { .. } => ("blocked", Access::Observe),
-        ControlRequest::Patterns { .. } => ("patterns", Access::Observe),
-        ControlRequest::Config { .. } => ("config", Access::Observe),
-        ControlRequest::Explain { .. } => ("explain", Access::Use),
-        ControlRequest::Ca { .. } => ("ca", Access::Observe),
+        ControlRequest::Hello { .. } => ("hello", None),
+        ControlRequest::Status { .. } => ("status", Some(Access::Observe)),
+        ControlRequest::Mode { .. } => ("mode", Some(Access::Observe)),
+        ControlRequest::SetMode { .. } => ("set_mode", Some(Access::Administer)),
+        ControlRequest::Reload { .. } => ("reload", Some(Access::Administer)),
+        ControlRequest::Blocked { .. } => ("blocked", Some(Access::Observe)),
+        ControlRequest::Patterns { .. } => ("patterns", Some(Access::Observe)),
+        ControlRequest::Config { .. } => ("config", Some(Access::Observe)),
+        ControlRequest::Explain { .. } => ("explain", None),
+        ControlRequest::Ca { .. } => ("ca", Some(Access::Observe)),
+        ControlRequest::OpenSession { .. } => ("open_session", Some(Access::UseSessions)),
+        ControlRequest::SessionReport { .. } => ("session_report", None),
+        ControlRequest::Sessions { .. } => ("sessions", None),
+        ControlRequest::EndSession { .. } => ("end_session", None),
     }
 }
 
@@ -66,5 +81,9 @@ pub(crate) fn refusal(request: &ControlRequest, error: ControlError) -> ControlR
         ControlRequest::Config { .. } => ControlResponse::Config(Err(error)),
         ControlRequest::Explain { .. } => ControlResponse::Explain(Err(error)),
         ControlRequest::Ca { .. } => ControlResponse::Ca(Err(error)),
+        ControlRequest::OpenSession { .. } => ControlResponse::OpenSession(Err(error)),
+        ControlRequest::SessionReport { .. } => ControlResponse::SessionReport(Err(error)),
+        ControlRequest::Sessions { .. } => ControlResponse::Sessions(Err(error)),
+        ControlRequest::EndSession { .. } => ControlResponse::EndSession(Err(error)),
     }
 }

@@ -8,6 +8,7 @@
 use std::future::Future as _;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 
+use crate::carrier::Carrier;
+use crate::message::Sockets;
 use crate::service::{ControlRequest, ControlResponse};
 
 /// The longest message of a caller, in bytes.
@@ -37,7 +40,7 @@ pub(crate) fn daemon_side<S>(
     stream: S,
 ) -> Transport<S, CallerMessage, ClientMessage<ControlRequest>, Response<ControlResponse>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Carrier,
 {
     Transport::new(stream, MAX_REQUEST_BYTES, MAX_ANSWER_BYTES)
 }
@@ -47,7 +50,7 @@ pub(crate) fn caller_side<S>(
     stream: S,
 ) -> Transport<S, Response<ControlResponse>, Response<ControlResponse>, ClientMessage<ControlRequest>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Carrier,
 {
     Transport::new(stream, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES)
 }
@@ -60,15 +63,30 @@ pub(crate) fn is_disconnection(error: &io::Error) -> bool {
     )
 }
 
-/// Messages over a byte stream. A `Wire` is received and becomes an `In`; an `Out` is sent.
+/// Messages over a byte stream. A `Wire` is received and, with the descriptors beside it,
+/// becomes an `In`; an `Out` is sent.
 pub(crate) struct Transport<S, Wire, In, Out> {
     frames: Framed<WriteLimited<S>, JsonFrames<Wire, Out>>,
     meaning: PhantomData<fn() -> In>,
 }
 
+/// A message that was received, with the descriptors beside it.
+pub(crate) trait Received<In> {
+    /// # Errors
+    ///
+    /// Returns an error if descriptors came with a message that takes none. They are closed.
+    fn with(self, sockets: Sockets) -> io::Result<In>;
+}
+
+/// A message to send.
+pub(crate) trait Sent {
+    /// The descriptors to send beside it.
+    fn take_sockets(&mut self) -> Vec<OwnedFd>;
+}
+
 impl<S, Wire, In, Out> Transport<S, Wire, In, Out>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Carrier,
 {
     fn new(stream: S, max_in: usize, max_out: usize) -> Self {
         let stream = WriteLimited {
@@ -83,6 +101,7 @@ where
         let json = JsonFrames {
             incoming: limited(max_in),
             outgoing: limited(max_out),
+            consumed: 0,
             messages: PhantomData,
         };
         Self {
@@ -94,15 +113,19 @@ where
 
 impl<S, Wire, In, Out> Stream for Transport<S, Wire, In, Out>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
-    Wire: for<'de> Deserialize<'de> + Into<In>,
+    S: Carrier,
+    Wire: for<'de> Deserialize<'de> + Received<In>,
     Out: Serialize,
 {
     type Item = io::Result<In>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(match ready!(Pin::new(&mut self.frames).poll_next(cx)) {
-            Some(message) => Some(message.map(Into::into)),
+            Some(Ok((message, through))) => {
+                let sockets = self.frames.get_mut().stream.arrived(through);
+                Some(message.with(sockets))
+            }
+            Some(Err(error)) => Some(Err(error)),
             // An error ends the calls of a caller that has disconnected: it needs no answers.
             None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
         })
@@ -111,8 +134,8 @@ where
 
 impl<S, Wire, In, Out> Sink<Out> for Transport<S, Wire, In, Out>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
-    Out: Serialize,
+    S: Carrier,
+    Out: Serialize + Sent,
 {
     type Error = io::Error;
 
@@ -120,8 +143,17 @@ where
         Pin::new(&mut self.frames).poll_ready(cx)
     }
 
-    fn start_send(mut self: Pin<&mut Self>, message: Out) -> io::Result<()> {
-        Pin::new(&mut self.frames).start_send(message)
+    fn start_send(mut self: Pin<&mut Self>, mut message: Out) -> io::Result<()> {
+        let sockets = message.take_sockets();
+        let before = self.frames.write_buffer().len();
+        Pin::new(&mut self.frames).start_send(message)?;
+        if sockets.is_empty() {
+            return Ok(());
+        }
+        let length = self.frames.write_buffer().len() - before;
+        let stream = &mut self.frames.get_mut().stream;
+        let start = stream.written() + before as u64;
+        stream.send_beside(start, length as u64, sockets)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,6 +169,8 @@ where
 struct JsonFrames<Wire, Out> {
     incoming: LengthDelimitedCodec,
     outgoing: LengthDelimitedCodec,
+    /// Bytes of frames that were read since the start of the connection.
+    consumed: u64,
     messages: PhantomData<fn(Out) -> Wire>,
 }
 
@@ -144,23 +178,28 @@ impl<Wire, Out> Decoder for JsonFrames<Wire, Out>
 where
     Wire: for<'de> Deserialize<'de>,
 {
-    type Item = Wire;
+    /// The message, and the number of its last byte since the start of the connection.
+    type Item = (Wire, u64);
     type Error = io::Error;
 
-    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Wire>> {
+    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
         let max = self.incoming.max_frame_length();
-        let frame = self.incoming.decode(bytes).map_err(|_| {
+        let before = bytes.len();
+        let frame = self.incoming.decode(bytes);
+        self.consumed += (before - bytes.len()) as u64;
+        let frame = frame.map_err(|_| {
             let why = format!("a frame is longer than {max} bytes");
             io::Error::new(io::ErrorKind::InvalidData, why)
         })?;
         let Some(frame) = frame else { return Ok(None) };
-        serde_json::from_slice(&frame).map(Some).map_err(|error| {
+        let message = serde_json::from_slice(&frame).map_err(|error| {
             let why = format!("a frame holds no message of this protocol: {error}");
             io::Error::new(io::ErrorKind::InvalidData, why)
-        })
+        })?;
+        Ok(Some((message, self.consumed)))
     }
 
-    fn decode_eof(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Wire>> {
+    fn decode_eof(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
         match self.decode(bytes)? {
             None if !bytes.is_empty() => {
                 let why = "the connection ended inside a frame";
@@ -192,7 +231,7 @@ pub(crate) enum CallerMessage {
     Request {
         context: CallerContext,
         id: u64,
-        message: ControlRequest,
+        message: Box<ControlRequest>,
     },
     Cancel {
         request_id: u64,
@@ -206,28 +245,69 @@ pub(crate) struct CallerContext {
     deadline: Duration,
 }
 
-impl From<CallerMessage> for ClientMessage<ControlRequest> {
-    fn from(message: CallerMessage) -> Self {
-        match message {
-            CallerMessage::Request {
+impl Received<ClientMessage<ControlRequest>> for CallerMessage {
+    fn with(self, sockets: Sockets) -> io::Result<ClientMessage<ControlRequest>> {
+        match self {
+            Self::Request {
                 context: caller,
                 id,
-                message,
+                mut message,
             } => {
+                match &mut *message {
+                    ControlRequest::OpenSession { request } => request.sockets = sockets,
+                    _ => without(&sockets)?,
+                }
                 let mut context = tarpc::context::current();
                 context.deadline = Instant::now() + caller.deadline.min(MAX_DEADLINE);
-                Self::Request(Request {
+                Ok(ClientMessage::Request(Request {
                     context,
                     id,
-                    message,
+                    message: *message,
+                }))
+            }
+            Self::Cancel { request_id } => {
+                without(&sockets)?;
+                Ok(ClientMessage::Cancel {
+                    trace_context: tarpc::trace::Context::default(),
+                    request_id,
                 })
             }
-            CallerMessage::Cancel { request_id } => Self::Cancel {
-                trace_context: tarpc::trace::Context::default(),
-                request_id,
-            },
         }
     }
+}
+
+impl Received<Self> for Response<ControlResponse> {
+    fn with(self, sockets: Sockets) -> io::Result<Self> {
+        without(&sockets)?;
+        Ok(self)
+    }
+}
+
+impl Sent for ClientMessage<ControlRequest> {
+    fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        match self {
+            Self::Request(Request {
+                message: ControlRequest::OpenSession { request },
+                ..
+            }) => std::mem::take(&mut request.sockets.arrived),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Sent for Response<ControlResponse> {
+    fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        Vec::new()
+    }
+}
+
+/// Fails if there are descriptors.
+fn without(sockets: &Sockets) -> io::Result<()> {
+    if sockets.arrived.is_empty() && !sockets.is_incomplete {
+        return Ok(());
+    }
+    let why = "descriptors came with a message that takes none";
+    Err(io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
 /// A stream whose writes fail when the other side does not read within [`WRITE_TIMEOUT`].

@@ -26,6 +26,7 @@ use crate::descriptors;
 use crate::drain::Drain;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
+use crate::session::{Session, SessionConnection};
 
 /// The loop waits this long after a first failure, and twice as long after each further one.
 const MIN_BACK_OFF: Duration = Duration::from_millis(20);
@@ -44,6 +45,9 @@ enum AcceptFailure {
     /// Anything else. The loop waits too, since a proxy without listeners is useless.
     Other,
 }
+
+/// The session has as many connections as it may.
+struct AtLimit;
 
 /// The log lines about a listener, which all its loops share.
 #[derive(Debug, Default)]
@@ -69,6 +73,8 @@ pub(crate) struct Accept {
     pub(crate) own: Arc<OwnListener>,
     pub(crate) log: Arc<AcceptLog>,
     pub(crate) no_delay: NoDelay,
+    /// The session that the door belongs to, which has limits of its own.
+    pub(crate) session: Option<Arc<Session>>,
     /// The runtime of the loop, and all that serve the listener.
     pub(crate) here: Arc<ServingRuntime>,
     pub(crate) runtimes: Arc<[Arc<ServingRuntime>]>,
@@ -122,12 +128,17 @@ impl Accept {
                 Ok(((stream, placed), address)) => {
                     backing_off = None;
                     self.log.accepted(self.door);
+                    let Ok(counted) = self.count() else {
+                        let _ = stream.set_zero_linger();
+                        continue;
+                    };
                     if self.no_delay == NoDelay::PerConnection {
                         let _ = stream.set_nodelay(true);
                     }
                     let runtime = placed.runtime().clone();
                     // Boxed: it would be copied into each layer of the task.
-                    let task = Box::pin(self.task(stream, address, placed, Arc::clone(&serve)));
+                    let task = self.task(stream, address, placed, Arc::clone(&serve), counted);
+                    let task = Box::pin(task);
                     let _entered = runtime.enter();
                     self.drain.spawn(task);
                 }
@@ -145,6 +156,18 @@ impl Accept {
         }
     }
 
+    /// Counts a connection of a session.
+    fn count(&self) -> Result<Option<SessionConnection>, AtLimit> {
+        let Some(session) = &self.session else {
+            return Ok(None);
+        };
+        let counted = session.enter((self.bounds)().per_session);
+        if counted.is_none() {
+            session.note_limit();
+        }
+        counted.map(Some).ok_or(AtLimit)
+    }
+
     /// Lets a connection in. The future serves it to its end.
     fn task<S, F>(
         &self,
@@ -152,6 +175,7 @@ impl Accept {
         address: SocketAddr,
         placed: PlacedConnection,
         serve: Arc<S>,
+        counted: Option<SessionConnection>,
     ) -> impl Future<Output = ()> + use<S, F>
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F,
@@ -176,7 +200,7 @@ impl Accept {
             };
             admission.owners().look_up_in_shortage(&connection).await;
             serve(stream, address, connection).await;
-            drop((slot, own, placed));
+            drop((slot, own, placed, counted));
         }
     }
 
@@ -197,7 +221,7 @@ impl Accept {
         } else {
             self.address
         };
-        ConnectionHandle::new(client, local)
+        ConnectionHandle::at_door(client, local, self.session.as_ref())
     }
 }
 
@@ -276,7 +300,7 @@ mod tests {
             let serve = move |stream, address, connection| {
                 doors::serve_http(Arc::clone(&shared), stream, address, connection)
             };
-            accept.task(stream, address, placed, Arc::new(serve))
+            accept.task(stream, address, placed, Arc::new(serve), None)
         });
         assert!(size <= MAX_TASK_BYTES, "{size} bytes");
     }

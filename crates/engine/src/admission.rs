@@ -37,6 +37,8 @@ pub(crate) struct Bounds {
     pub(crate) slots: usize,
     /// A connection that was idle for less keeps its slot, within its holder's share.
     pub(crate) min_idle: Duration,
+    /// The most connections of one session.
+    pub(crate) per_session: usize,
 }
 
 /// The bounds in force, which a reload changes.

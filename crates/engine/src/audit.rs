@@ -25,6 +25,7 @@ macro_rules! decided {
         let metadata = &*decided.metadata;
         let timestamp = $crate::audit::Rfc3339::milliseconds(decided.timestamp).to_string();
         let client = decided.client_address.map(|client| client.to_string());
+        let session = decided.session.as_deref();
         tracing::event!(
             target: $target,
             $level,
@@ -51,6 +52,9 @@ macro_rules! decided {
             model = metadata.model.as_deref(),
             slug = metadata.slug.as_deref(),
             event.count = (decided.count > 1).then_some(decided.count),
+            session = session.map(|session| &*session.id),
+            user = session.map(|session| &*session.user),
+            command = session.map(|session| &*session.command),
             $($rest)+
         );
     }};
@@ -86,12 +90,25 @@ pub struct AuditEvent {
     pub client_address: Option<ClientAddress>,
     /// The attempt that the client belongs to.
     pub attempt_id: Option<Arc<str>>,
+    /// The session of the client.
+    pub session: Option<Arc<AuditSession>>,
     /// The embedder's fields.
     pub metadata: Arc<AuditMetadata>,
     /// The number of decisions that the event stands for. It is more than 1 only for a
     /// [`Volume::Bounded`] sink and similar decisions. Such an event has no method and no attempt, and
     /// its client is `uid N` or an address without a port.
     pub count: u64,
+}
+
+/// The session of a client (SPEC J12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditSession {
+    /// Its name: `session`.
+    pub id: Arc<str>,
+    /// The user who opened it: `user`.
+    pub user: Arc<str>,
+    /// The name of its program, without arguments: `command`.
+    pub command: Arc<str>,
 }
 
 /// Fields that an embedder adds to every audit event. A field that is `None` is left out.

@@ -41,6 +41,12 @@ pub struct BlockedEntry {
     /// The attempt that the client belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_id: Option<String>,
+    /// The session of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The user who opened the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -219,6 +225,8 @@ mod tests {
             port: Some(80),
             timestamp: 0,
             attempt_id: None,
+            session: None,
+            user: None,
             rule: None,
             detail: None,
             count: 1,

@@ -50,6 +50,9 @@ const NONE: &[&str] = &[
 /// The destinations to reach without the proxy when local binding is on.
 const LOCAL: &str = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
 
+/// The destinations to reach without the proxy on a loopback interface of one's own.
+const LOOPBACK: &str = "localhost,127.0.0.1,::1";
+
 /// The values of the variables.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -60,6 +63,9 @@ pub struct ChildEnvironment {
     pub socks5: Option<SocketAddr>,
     /// Whether the child may reach local and private addresses directly.
     pub allow_local_binding: bool,
+    /// Whether the child has a loopback interface of its own, whose addresses it reaches directly. The
+    /// machine's local and private addresses are out of its reach then.
+    pub has_own_loopback: bool,
     /// A file with the certificates of intercepted hosts and of all others, if there is one. The
     /// child trusts only this file.
     pub bundle: Option<PathBuf>,
@@ -78,6 +84,7 @@ impl ChildEnvironment {
             http,
             socks5: None,
             allow_local_binding: false,
+            has_own_loopback: false,
             bundle: None,
             attempt: None,
         }
@@ -103,7 +110,11 @@ impl ChildEnvironment {
             Some(socks5) if self.attempt.is_none() => format!("socks5h://{socks5}"),
             Some(_) | None => http.clone(),
         };
-        let past = if self.allow_local_binding { LOCAL } else { "" };
+        let past = match (self.has_own_loopback, self.allow_local_binding) {
+            (true, _) => LOOPBACK,
+            (false, true) => LOCAL,
+            (false, false) => "",
+        };
         let local = if self.allow_local_binding { "1" } else { "0" };
         let mut set = |names: &[&str], value: &str| {
             for name in names {

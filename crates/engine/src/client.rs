@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::owner::ConnectionHandle;
+use crate::session::{Session, SessionNumber};
 
 /// The user name that carries an attempt id starts with this.
 const ATTEMPT_PREFIX: &str = "codex-net-attempt-";
@@ -37,6 +38,18 @@ impl Client {
             attempt: None,
             connection: ConnectionHandle::new(address, address),
         }
+    }
+}
+
+impl Client {
+    /// The session whose door the client came to.
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        self.connection.session()
+    }
+
+    /// The number of this session.
+    pub(crate) fn session_number(&self) -> Option<SessionNumber> {
+        self.session().map(|session| session.number())
     }
 }
 

@@ -20,10 +20,38 @@ pub struct Drain {
     tasks: TaskTracker,
 }
 
+/// The drain of a part of an engine.
+#[derive(Clone, Debug)]
+pub(crate) struct DrainPart(Drain);
+
+impl DrainPart {
+    /// The signals and the tasks of the part.
+    pub(crate) fn drain(&self) -> &Drain {
+        &self.0
+    }
+
+    /// Ends every task of the part at once.
+    pub(crate) fn cut(&self) {
+        self.0.begun.cancel();
+        self.0.cut.cancel();
+    }
+}
+
 impl Drain {
     /// A drain that has not begun.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A part of the engine that can end by itself. It ends with the whole, and the whole waits for its
+    /// tasks.
+    pub(crate) fn part(&self) -> DrainPart {
+        let drain = Self {
+            begun: self.begun.child_token(),
+            cut: self.cut.child_token(),
+            tasks: self.tasks.clone(),
+        };
+        DrainPart(drain)
     }
 
     /// Begins the drain: every task finishes its work.

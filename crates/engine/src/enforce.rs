@@ -20,7 +20,7 @@ use std::sync::Arc;
 use addresses::AllowedBy;
 pub(crate) use addresses::{LeadsTo, VettedAddrs};
 use codex_network_policy::{
-    Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, InterceptionSupport,
+    Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, Host, InterceptionSupport,
     NoProxyListeners, ProxyListeners, Request, RequestKind, TunnelContent, UnixSocketSupport,
 };
 use detail::AUTHORITY_MISMATCH;
@@ -35,7 +35,7 @@ pub(crate) use watched::{WatchedAttempt, rejudged};
 use crate::attempt::{Attempt, Destination, DestinationKind, Refusal};
 use crate::decider::Decider;
 use crate::live_policy::{Generation, LivePolicy};
-use crate::own::OwnSockets;
+use crate::own::{OwnListeners, OwnSockets};
 use crate::record::Recorder;
 
 /// The enforcement point of one engine.
@@ -84,6 +84,17 @@ impl Enforcer {
             decider,
             unix_sockets,
             own: Arc::new(own),
+        }
+    }
+
+    /// The enforcement point for the clients of a session.
+    pub(crate) fn for_session(&self, live: LivePolicy, listeners: OwnListeners) -> Self {
+        Self {
+            live,
+            recorder: Arc::clone(&self.recorder),
+            decider: self.decider.clone(),
+            unix_sockets: self.unix_sockets,
+            own: Arc::new(self.own.with_session(listeners)),
         }
     }
 
@@ -173,6 +184,66 @@ impl Enforcer {
             protocol: attempt.kind.protocol(),
             host: escape(text),
             port,
+            detail: None,
+            decider_reason: None,
+        };
+        self.recorder.refused(generation, attempt, &refusal);
+        refusal
+    }
+
+    /// Judges a name that a client looks up (SPEC T1), valid or not. A name that is left to the decider is
+    /// not refused here: the decider evaluates the connection, whose port is known. A refusal is recorded
+    /// if `is_new` says so of the name, since one lookup has several queries.
+    pub(crate) fn judge_name(
+        &self,
+        generation: &Generation,
+        attempt: &Attempt,
+        name: Result<&Host, &[u8]>,
+        is_new: impl FnOnce(&str) -> bool,
+    ) -> Result<(), Refusal> {
+        let policy = generation.policy();
+        let decision = match name {
+            Ok(host) => policy.decide(&Request {
+                host,
+                port: 0,
+                kind: &attempt.kind,
+                facts: facts(generation, &*self.own),
+            }),
+            Err(_) => policy.decide_invalid_host(),
+        };
+        let is_left = self.decider.is_some() && policy.leaves_to_decider(decision);
+        if decision.is_allow() || is_left {
+            return Ok(());
+        }
+        let refusal = Refusal {
+            decision,
+            destination: DestinationKind::Host,
+            protocol: attempt.kind.protocol(),
+            host: name.map_or_else(escape, Host::to_string),
+            port: 0,
+            detail: detail::of(generation, attempt, decision),
+            decider_reason: None,
+        };
+        if is_new(&refusal.host) {
+            self.recorder.refused(generation, attempt, &refusal);
+        }
+        Err(refusal)
+    }
+
+    /// Refuses a connection that a program made to the listener for redirected connections itself, and
+    /// records it (SPEC T2).
+    pub(crate) fn refuse_direct(
+        &self,
+        generation: &Generation,
+        attempt: &Attempt,
+        listener: SocketAddr,
+    ) -> Refusal {
+        let refusal = Refusal {
+            decision: generation.policy().decide_direct(),
+            destination: DestinationKind::Host,
+            protocol: attempt.kind.protocol(),
+            host: listener.ip().to_canonical().to_string(),
+            port: listener.port(),
             detail: None,
             decider_reason: None,
         };

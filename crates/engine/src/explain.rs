@@ -25,8 +25,7 @@ use crate::upstream;
 /// A request that no client has sent.
 #[derive(Clone, Debug)]
 pub struct HypotheticalRequest {
-    /// How it arrives: [`Protocol::Http`], [`Protocol::HttpConnect`], [`Protocol::Socks5Tcp`] or
-    /// [`Protocol::Socks5Udp`].
+    /// How it arrives; [`Protocol::Https`] means the same as [`Protocol::HttpConnect`].
     pub protocol: Protocol,
     /// The destination, or the text that stands in its place if its host is not valid.
     pub authority: Result<Authority, String>,
@@ -134,6 +133,8 @@ impl Engine {
             }
             Protocol::Socks5Tcp => RequestKind::Socks5Tcp,
             Protocol::Socks5Udp => RequestKind::Socks5Udp,
+            Protocol::Transparent => RequestKind::Transparent,
+            Protocol::Dns => RequestKind::Dns,
             // A request inside TLS is in a tunnel.
             Protocol::HttpConnect | Protocol::Https => RequestKind::HttpConnect,
         };
@@ -148,11 +149,14 @@ impl Engine {
             authority,
         };
         let (decision, detail) = prediction.decision();
+        let is_lookup = attempt.kind == RequestKind::Dns;
         let mut predicted = PredictedDecision {
             handling: decision.handling(),
+            port: if is_lookup { 0 } else { authority.port },
             ..PredictedDecision::of(&prediction, decision, detail)
         };
-        if !decision.is_allow() {
+        // A lookup of a name in a jail contacts no name server.
+        if !decision.is_allow() || is_lookup {
             return Ok(predicted);
         }
         if matches!(attempt.kind, RequestKind::Http(_)) {
@@ -310,8 +314,11 @@ fn invalid_host<'g>(
     protocol: Protocol,
     text: &str,
 ) -> Result<PredictedDecision<'g>, NotJudged> {
-    let is_socks = matches!(protocol, Protocol::Socks5Tcp | Protocol::Socks5Udp);
-    if !is_socks && !hypothetical::is_readable(text) {
+    let has_head = matches!(
+        protocol,
+        Protocol::Http | Protocol::HttpConnect | Protocol::Https
+    );
+    if has_head && !hypothetical::is_readable(text) {
         let error = crate::http::framing::FramingError::Target;
         return Err(HeadError::Malformed(error).into());
     }

@@ -8,9 +8,10 @@
 //!
 //! 1. `accept` takes the connection, `admission` grants it one of the limited number, and `client`
 //!    says who it is.
-//! 2. `doors` passes it to `http` or `socks5`, which reads the request strictly. If the answer
-//!    connects the client, `doors` makes the connection a `tunnel`, or `mitm` intercepts its TLS;
-//!    each request inside goes through 2 to 5 again.
+//! 2. `doors` passes it to `http` or `socks5`, which reads the request strictly. A connection out of a jail
+//!    goes to `transparent`: its request is where it was going, by an address that `policy_dns` gave. If
+//!    the answer connects the client, `doors` makes the connection a `tunnel`, or `mitm` intercepts its
+//!    TLS; each request inside goes through 2 to 5 again.
 //! 3. `respond` turns every refusal and failure into the answer that the door gives.
 //! 4. `upstream` resolves the name once, has the addresses vetted, and dials exactly those. `http`
 //!    sends the request and returns the answer. `socks5::udp` moves datagrams, each of which goes
@@ -30,6 +31,10 @@
 //!   holds it while it opens a further connection for a client, so that the client's other requests
 //!   share that connection.
 
+/// For the kit of the tests, which names this crate as other crates do.
+#[cfg(test)]
+extern crate self as codex_network_engine;
+
 mod child_env;
 mod explain;
 mod server;
@@ -40,8 +45,10 @@ mod admission;
 mod doors;
 mod http;
 mod mitm;
+mod policy_dns;
 mod shared;
 mod socks5;
+mod transparent;
 
 mod connected;
 mod respond;
@@ -70,6 +77,7 @@ mod connect_error;
 mod cryptography;
 mod decider;
 mod descriptors;
+mod dns_query;
 mod drain;
 mod error;
 mod frames;
@@ -85,6 +93,7 @@ mod linger;
 mod live_policy;
 mod local_addresses;
 mod observed;
+mod original_destination;
 mod outcome;
 mod own;
 mod owner;
@@ -92,9 +101,11 @@ mod pipes;
 mod prefixed;
 mod rare;
 mod resolve;
+mod session;
 mod shares;
 mod socket_file;
 mod stream_end;
+mod synthetic_names;
 mod tls;
 
 #[cfg(fuzzing)]
@@ -102,8 +113,8 @@ pub mod fuzzing;
 
 pub use activity::Busy;
 pub use audit::{
-    AuditEvent, AuditMetadata, AuditSink, ClientAddress, FieldValue, Override, Rfc3339, Scope,
-    ServerAddress, TracingAudit, Volume,
+    AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, FieldValue, Override,
+    Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use child_env::ChildEnvironment;
@@ -123,5 +134,9 @@ pub use resolve::{
     DnsResolver, NameServerHealth, NameServers, NameServersFrom, Resolve, ResolveError,
     ResolverOptions, ResolverSetupError,
 };
-pub use server::{Counters, Door, Engine, EngineParts, Listening, SetupError};
+pub use server::{
+    Counters, Door, Engine, EngineParts, Listening, OpenSession, SessionDoor, SessionError,
+    SessionParts, SetupError,
+};
+pub use session::{DestinationCount, SessionInfo, SessionTotals, SessionUsage};
 pub use upstream::{Dial, TcpDialler};

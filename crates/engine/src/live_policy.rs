@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use codex_network_config::{Settings, Supplied, SystemFiles, Widening};
-use codex_network_policy::{LocalAddresses, Mode, Policy};
+use codex_network_policy::{LocalAddresses, Mode, Narrowing, NarrowingError, Policy};
 use tokio::sync::watch;
 
-use crate::interceptor::Interceptor;
+use crate::interceptor::{Interceptor, LeafSource};
 use crate::resolve::{DnsResolver, NameServers, Resolve, Resolver};
 use crate::tls::UpstreamTls;
 
@@ -55,10 +55,42 @@ pub struct Generation {
     narrowed: bool,
 }
 
-/// Holds the generation in force.
+/// Holds the generation in force, as one session or as all other clients see it.
 pub struct LivePolicy {
+    in_force: Arc<InForce>,
+    /// `None` for clients without a session.
+    session: Option<SessionView>,
+}
+
+/// The generation in force for clients without a session.
+struct InForce {
     current: ArcSwap<Generation>,
     number: watch::Sender<GenerationNumber>,
+}
+
+/// The rules of a session, which change the settings in force for its clients.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionRules {
+    /// The permission profile; `None` for the one in force.
+    pub(crate) profile: Option<String>,
+    pub(crate) narrowing: Narrowing,
+}
+
+/// The settings as one session sees them.
+struct SessionView {
+    rules: SessionRules,
+    leaves: Option<LeafSource>,
+    /// The generation in force when they were last derived, and the result.
+    derived: ArcSwap<(Arc<Generation>, Arc<Generation>)>,
+}
+
+/// Why a session has no settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SessionRulesError {
+    #[error("there is no permission profile {0:?}")]
+    NoProfile(String),
+    #[error(transparent)]
+    Narrowing(#[from] NarrowingError),
 }
 
 impl Generation {
@@ -157,19 +189,50 @@ impl LivePolicy {
             narrowed: false,
         };
         Self {
-            current: ArcSwap::from_pointee(first),
-            number: watch::Sender::new(GenerationNumber::FIRST),
+            in_force: Arc::new(InForce {
+                current: ArcSwap::from_pointee(first),
+                number: watch::Sender::new(GenerationNumber::FIRST),
+            }),
+            session: None,
         }
+    }
+
+    /// The settings as a session sees them. They follow every change.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the rules cannot be applied to the settings in force. If a later change has
+    /// this effect, everything is refused.
+    pub(crate) fn for_session(
+        &self,
+        rules: SessionRules,
+        leaves: Option<&LeafSource>,
+    ) -> Result<Self, SessionRulesError> {
+        let base = self.in_force.current.load_full();
+        let settings = rules.apply(&base)?;
+        let first = derived(&base, settings, None, leaves);
+        Ok(Self {
+            in_force: Arc::clone(&self.in_force),
+            session: Some(SessionView {
+                rules,
+                leaves: leaves.cloned(),
+                derived: ArcSwap::from_pointee((base, Arc::new(first))),
+            }),
+        })
     }
 
     /// The generation in force.
     pub fn current(&self) -> Arc<Generation> {
-        self.current.load_full()
+        let base = self.in_force.current.load_full();
+        match &self.session {
+            None => base,
+            Some(session) => session.under(base),
+        }
     }
 
     /// Resolves at every change after the call.
     pub(crate) fn watch(&self) -> watch::Receiver<GenerationNumber> {
-        self.number.subscribe()
+        self.in_force.number.subscribe()
     }
 
     /// Puts other settings in force. Limited mode that was set at run time stays. Returns their number.
@@ -220,7 +283,8 @@ impl LivePolicy {
     /// Changes the mode and nothing else, if the requirements permit it (SPEC C6). Returns the
     /// number of the new generation.
     pub(crate) fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
-        self.current.load().settings.managed.permit_mode(mode)?;
+        let current = self.in_force.current.load();
+        current.settings.managed.permit_mode(mode)?;
         Ok(self.swap(|old| {
             // A reload since the check above may have added a requirement.
             let settings = in_mode(&old.settings, old.settings.managed.narrow(mode));
@@ -240,18 +304,89 @@ impl LivePolicy {
 
     fn swap(&self, next: impl Fn(&Generation) -> Generation) -> GenerationNumber {
         let mut number = GenerationNumber::FIRST;
-        self.current.rcu(|old| {
+        self.in_force.current.rcu(|old| {
             let new = next(old);
             number = new.number;
             new
         });
         // Two swaps may notify in either order; the watched number only ever grows.
-        self.number.send_if_modified(|seen| {
+        self.in_force.number.send_if_modified(|seen| {
             let newer = number > *seen;
             *seen = number.max(*seen);
             newer
         });
         number
+    }
+}
+
+impl SessionView {
+    /// The session's settings under this generation. They are derived once for each.
+    fn under(&self, base: Arc<Generation>) -> Arc<Generation> {
+        let last = self.derived.load();
+        if Arc::ptr_eq(&last.0, &base) {
+            return Arc::clone(&last.1);
+        }
+        let settings = self.rules.apply(&base).unwrap_or_else(|error| {
+            tracing::warn!("a session is refused everything from now on: {error}");
+            closed(&base.settings)
+        });
+        let interceptor = last.1.interceptor.as_ref();
+        let new = Arc::new(derived(&base, settings, interceptor, self.leaves.as_ref()));
+        self.derived.store(Arc::new((base, Arc::clone(&new))));
+        new
+    }
+}
+
+impl SessionRules {
+    /// The settings in force with these rules.
+    fn apply(&self, base: &Generation) -> Result<Settings, SessionRulesError> {
+        let in_force = &base.settings;
+        let mut settings = match &self.profile {
+            // Without a usable configuration everything is refused (SPEC L16).
+            Some(_) if in_force.policy.is_unusable() => Settings::clone(in_force),
+            None => Settings::clone(in_force),
+            Some(name) => {
+                let settings = in_force.with_profile(name);
+                let settings =
+                    settings.ok_or_else(|| SessionRulesError::NoProfile(name.clone()))?;
+                if base.narrowed {
+                    in_mode(&settings, Mode::Limited)
+                } else {
+                    settings
+                }
+            }
+        };
+        settings.policy = Arc::new(settings.policy.narrowed(&self.narrowing)?);
+        Ok(settings)
+    }
+}
+
+/// These settings, refusing everything.
+fn closed(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    settings.policy = Arc::new(settings.policy.closed());
+    settings
+}
+
+/// A generation with other settings. `interceptor` was made for the last one.
+fn derived(
+    base: &Generation,
+    settings: Settings,
+    interceptor: Option<&Arc<Interceptor>>,
+    leaves: Option<&LeafSource>,
+) -> Generation {
+    let old = base.interceptor.as_ref().or(interceptor);
+    let interceptor = Interceptor::renewed(old, leaves, &settings, &base.supplied.files);
+    Generation {
+        number: base.number,
+        connections: base.connections,
+        settings: Arc::new(settings),
+        supplied: base.supplied.clone(),
+        resolver: base.resolver.clone(),
+        machine: Arc::clone(&base.machine),
+        tls: Arc::clone(&base.tls),
+        interceptor,
+        narrowed: base.narrowed,
     }
 }
 

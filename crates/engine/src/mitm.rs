@@ -8,7 +8,7 @@
 //! from the proxy, never for the name in its `ClientHello`.
 
 mod flow_counter;
-mod plain_http;
+pub(crate) mod plain_http;
 mod protocol;
 mod silent_client;
 

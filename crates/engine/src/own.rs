@@ -47,6 +47,9 @@ pub(crate) struct OwnSockets {
     /// The sockets of our own UDP associations, which only datagrams can reach.
     pub(crate) datagrams: OwnListeners,
     pub(crate) unix: OwnUnixSockets,
+    /// The listeners of the client's session. They are in no other set: a session may be in a network of
+    /// its own, whose addresses mean nothing to others.
+    pub(crate) session: Option<OwnListeners>,
 }
 
 /// The unix sockets that this process listens on. To their listeners, a connection of the proxy comes
@@ -68,7 +71,22 @@ struct OwnFile {
     id: Option<FileId>,
 }
 
+impl OwnSockets {
+    /// These sockets, and the listeners of one session.
+    pub(crate) fn with_session(&self, listeners: OwnListeners) -> Self {
+        Self {
+            session: Some(listeners),
+            ..self.clone()
+        }
+    }
+}
+
 impl OwnListeners {
+    /// An empty set for the same machine. Listeners leave it when they close.
+    pub(crate) fn empty_beside(&self) -> Self {
+        Self::new(Arc::clone(&self.0.machine))
+    }
+
     /// An empty set. Listeners leave it when they close.
     pub(crate) fn new(machine: Arc<dyn LocalAddresses>) -> Self {
         Self(Arc::new(Set {
@@ -128,7 +146,8 @@ impl OwnListeners {
 
 impl ProxyListeners for OwnSockets {
     fn reached_by(&self, transport: Transport, address: IpAddr, port: u16) -> Option<SocketAddr> {
-        let listener = self.listeners.reached_by(address, port);
+        let of_session = || self.session.as_ref()?.reached_by(address, port);
+        let listener = self.listeners.reached_by(address, port).or_else(of_session);
         match transport {
             Transport::Tcp => listener,
             Transport::Udp => listener.or_else(|| self.datagrams.reached_by(address, port)),

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::activity::{Activity, Busy};
 use crate::outcome::Ending;
 use crate::rare::rarely;
+use crate::session::Session;
 use crate::shares::Holder;
 
 /// How long a query may take. All clients of this machine whose user is not known by then
@@ -63,6 +64,8 @@ struct ConnectionState {
     ending: OnceLock<Box<Ending>>,
     /// Whether a task queries the user.
     is_looked_up: AtomicBool,
+    /// The session whose door the client came to.
+    session: Option<Arc<Session>>,
 }
 
 /// Queries users, and knows whether there is a shortage.
@@ -75,9 +78,21 @@ pub(crate) struct Owners {
 
 impl ConnectionHandle {
     pub(crate) fn new(client: SocketAddr, local: SocketAddr) -> Self {
+        Self::at_door(client, local, None)
+    }
+
+    /// The handle of a connection to a door, of a session or of the proxy. The user of a session is
+    /// known: it opened the session.
+    pub(crate) fn at_door(
+        client: SocketAddr,
+        local: SocketAddr,
+        session: Option<&Arc<Session>>,
+    ) -> Self {
+        let user = session.map(|session| OnceLock::from(Some(session.uid())));
         Self(Arc::new(ConnectionState {
+            session: session.cloned(),
             ends: SocketPair { client, local },
-            user: OnceLock::new(),
+            user: user.unwrap_or_default(),
             activity: Arc::new(Activity::new()),
             gives_way: AtomicBool::new(false),
             woken: Notify::new(),
@@ -105,6 +120,11 @@ impl ConnectionHandle {
             Some(None) => Holder::at(Ipv4Addr::LOCALHOST.into()),
             None => Holder::at(self.0.ends.client.ip()),
         }
+    }
+
+    /// The session whose door the client came to.
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        self.0.session.as_ref()
     }
 
     /// The client's user, if the kernel was queried and knows it.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use codex_network_policy::{Authority, Decision, Policy, Source};
+use codex_network_policy::{Authority, Decision, Policy, Source, Verdict};
 
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
@@ -23,6 +23,7 @@ use crate::lines::{About, COUNT_INTERVAL, Count, CountKey, Decided, LineChoice, 
 use crate::live_policy::Generation;
 use crate::outcome::Ending;
 use crate::owner::{ConnectionHandle, Owners};
+use crate::session::Counted;
 use crate::shares::Holder;
 
 /// The destination of an attempt, as records show it.
@@ -104,6 +105,11 @@ impl Recorder {
         }
     }
 
+    /// The time, in seconds since 1970 (UTC).
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().unix_timestamp()
+    }
+
     /// How many attempts were ever allowed.
     pub(crate) fn allowed_total(&self) -> u64 {
         self.allowed.load(Ordering::Relaxed)
@@ -111,6 +117,11 @@ impl Recorder {
 
     pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+        if let Some(session) = attempt.client.session() {
+            let host = authority.host.to_string();
+            let reason = decision.reason().as_str();
+            session.count(Counted::Allowed, &host, authority.port, reason);
+        }
         if self.audit.is_enabled() {
             let server = Server {
                 destination: DestinationKind::Host,
@@ -123,6 +134,10 @@ impl Recorder {
 
     pub(crate) fn allowed_unix_socket(&self, attempt: &Attempt, decision: Decision) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+        if let Some(session) = attempt.client.session() {
+            let reason = decision.reason().as_str();
+            session.count(Counted::Allowed, ServerAddress::UNIX_SOCKET, 0, reason);
+        }
         if self.audit.is_enabled() {
             let server = Server {
                 destination: DestinationKind::UnixSocket,
@@ -152,6 +167,13 @@ impl Recorder {
             },
             clock: &*self.clock,
         };
+        if let Some(session) = attempt.client.session() {
+            let kind = match decision.verdict() {
+                Verdict::Ask => Counted::Asked,
+                Verdict::Allow | Verdict::Deny => Counted::Refused,
+            };
+            session.count(kind, &refusal.host, refusal.port, &refused.reason);
+        }
         let capacity = generation.settings().daemon.limits.blocked_buffer;
         let line = self.lines.take(&attempt.client.connection);
         let is_sent = line == LineChoice::Written || self.audit.volume() == Volume::Every;
@@ -240,6 +262,10 @@ impl Recorder {
             method: attempt.kind.method().map(method),
             client_address: Some(ClientAddress::Connection(attempt.client.address)),
             attempt_id: attempt.client.attempt.as_ref().map(AttemptId::text),
+            session: attempt
+                .client
+                .session()
+                .map(|session| Arc::clone(session.audit())),
             metadata: Arc::clone(&self.metadata),
             count: 1,
         }
@@ -300,6 +326,7 @@ impl Recorder {
                 method: None,
                 client_address: Some(ClientAddress::from(holder)),
                 attempt_id: None,
+                session: None,
                 metadata: Arc::clone(&self.metadata),
                 count,
             });
@@ -308,6 +335,7 @@ impl Recorder {
             client: Some(holder.to_string()),
             method: None,
             attempt_id: None,
+            session: None,
             timestamp: self.clock.now().unix_timestamp(),
             count,
             ..decided.blocked
@@ -324,6 +352,7 @@ impl Drop for Recorder {
 impl Refused<'_> {
     fn entry(&self) -> BlockedEntry {
         let (attempt, refusal) = (self.attempt, self.refusal);
+        let session = attempt.client.session();
         let rule = refusal.decision.rule();
         let rule = rule.and_then(|rule| self.policy.rule(rule));
         BlockedEntry {
@@ -338,6 +367,8 @@ impl Refused<'_> {
             port: self.port(),
             timestamp: self.clock.now().unix_timestamp(),
             attempt_id: self.attempt_id().map(str::to_owned),
+            session: self.session_id().map(str::to_owned),
+            user: session.map(|session| session.audit().user.to_string()),
             rule: rule.map(|rule| rule.to_string()),
             detail: refusal.detail,
             count: 1,
@@ -354,10 +385,16 @@ impl Refused<'_> {
             == (entry.host.as_str(), entry.port, &entry.reason)
             && (self.method(), self.attempt_id())
                 == (entry.method.as_deref(), entry.attempt_id.as_deref())
+            && self.session_id() == entry.session.as_deref()
             && self.refusal.protocol.record_name() == entry.protocol
             && decision.verdict().as_str() == entry.decision
             && Some(mode) == entry.mode
             && client().is_some_and(|client| client.ip() == self.attempt.client.address.ip())
+    }
+
+    fn session_id(&self) -> Option<&str> {
+        let session = self.attempt.client.session()?;
+        Some(&session.info().id)
     }
 
     fn method(&self) -> Option<&str> {

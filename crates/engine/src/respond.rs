@@ -4,11 +4,13 @@
 //! Sentences for clients name the cause and the remedy. They never hold paths, rules or
 //! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
 
+mod dns;
 mod failure;
 mod unix_socket;
 
 use bytes::Bytes;
 use codex_network_policy::{Protocol, Reason, Source, Verdict};
+pub(crate) use dns::{DnsAnswer, DnsTransport, dns_answer, dns_error};
 pub(crate) use failure::{failure, socks_failure};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -173,6 +175,7 @@ pub(crate) fn tls_alert(alert: TlsAlert) -> [u8; 7] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum TlsAlert {
+    AccessDenied = 49,
     DecodeError = 50,
     InternalError = 80,
     UnrecognizedName = 112,

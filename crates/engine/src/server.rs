@@ -1,6 +1,8 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
 mod parts;
+mod session_sockets;
+mod sessions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +19,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::parts::EngineParts;
+use self::sessions::OpenSessions;
+pub use self::sessions::{OpenSession, SessionDoor, SessionError, SessionParts};
 use crate::accept::{Accept, AcceptLog, NoDelay, ServingRuntime};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::blocked::BlockedLog;
@@ -44,6 +48,7 @@ pub struct Engine {
     shared: Arc<Shared>,
     /// See [`EngineParts::runtimes`].
     runtimes: Arc<[Arc<ServingRuntime>]>,
+    sessions: Arc<OpenSessions>,
 }
 
 /// Why settings cannot be put in force.
@@ -162,17 +167,18 @@ impl Engine {
             listeners: OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
             datagrams: OwnListeners::new(parts.machine),
             unix: OwnUnixSockets::default(),
+            session: None,
         };
         let decider = parts
             .decider
             .map(|decider| Decider::new(decider, parts.decider_timeout));
         let shared = SharedParts {
             enforcer: Enforcer::new(live, recorder, decider, own, parts.unix_sockets),
-            upstream: Upstream::new(
+            upstream: Arc::new(Upstream::new(
                 parts.dialler,
                 drain.clone(),
                 Http2Memory::new(Arc::clone(&owners)),
-            ),
+            )),
             admission: Admission::new(
                 "proxy",
                 Arc::clone(&owners),
@@ -180,16 +186,18 @@ impl Engine {
                 Arc::clone(&shortages),
             ),
             shortages,
-            leaf_budget: LeafBudget::new(Arc::clone(&owners)),
+            leaf_budget: Arc::new(LeafBudget::new(Arc::clone(&owners))),
             owners,
             associations: Arc::new(ConnectionCount::default()),
             drain,
-            pipes: PipePool::new(parts.broken_pipe_signal),
+            pipes: Arc::new(PipePool::new(parts.broken_pipe_signal)),
             fixed_resolver: parts.resolver,
             leaves,
+            session: None,
         };
         Ok(Self {
             shared: Arc::new(shared),
+            sessions: Arc::default(),
             runtimes: parts
                 .runtimes
                 .into_iter()
@@ -249,10 +257,12 @@ impl Engine {
     fn bounds(&self, slots: Option<usize>) -> BoundsInForce {
         let shared = Arc::clone(&self.shared);
         Arc::new(move || {
-            let limits = shared.live().current().settings().daemon.limits;
+            let current = shared.live().current();
+            let daemon = &current.settings().daemon;
             Bounds {
-                slots: slots.unwrap_or(limits.max_connections),
-                min_idle: limits.header_timeout,
+                slots: slots.unwrap_or(daemon.limits.max_connections),
+                min_idle: daemon.limits.header_timeout,
+                per_session: daemon.sessions.max_connections,
             }
         })
     }
@@ -332,6 +342,7 @@ impl Engine {
                 own: Arc::clone(&own),
                 log: Arc::clone(&log),
                 no_delay,
+                session: None,
                 here: Arc::clone(runtime),
                 runtimes: Arc::clone(runtimes),
             };

@@ -8,34 +8,69 @@ use crate::drain::Drain;
 use crate::enforce::Enforcer;
 use crate::interceptor::{LeafBudget, LeafSource};
 use crate::limits::ConnectionCount;
-use crate::live_policy::LivePolicy;
+use crate::live_policy::{LivePolicy, SessionRules, SessionRulesError};
+use crate::own::OwnListeners;
 use crate::owner::Owners;
 use crate::pipes::PipePool;
 use crate::record::Recorder;
 use crate::resolve::Resolve;
+use crate::session::Session;
 use crate::upstream::Upstream;
 
 /// The parts of a running engine. `http` chooses the type of the content that is sent.
 pub(crate) struct SharedParts<B> {
     pub(crate) enforcer: Enforcer,
-    pub(crate) upstream: Upstream<B>,
+    pub(crate) upstream: Arc<Upstream<B>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) shortages: Arc<Shortages>,
     pub(crate) owners: Arc<Owners>,
     /// How many certificates each client may have issued.
-    pub(crate) leaf_budget: LeafBudget,
+    pub(crate) leaf_budget: Arc<LeafBudget>,
     /// The connections that have a UDP association.
     pub(crate) associations: Arc<ConnectionCount>,
     pub(crate) drain: Drain,
     /// The pipes through which the kernel moves the bytes of tunnels.
-    pub(crate) pipes: PipePool,
+    pub(crate) pipes: Arc<PipePool>,
     /// A resolver that the owner provided. It outlives the settings.
     pub(crate) fixed_resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts.
     pub(crate) leaves: Option<LeafSource>,
+    /// The session that these are the parts of. Its doors have no others, so its clients are judged by
+    /// its settings.
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 impl<B> SharedParts<B> {
+    /// The parts for the doors of a session. They share everything but the settings, the set of own
+    /// listeners, and the drain.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if its rules cannot be applied to the settings in force.
+    pub(crate) fn for_session(
+        &self,
+        session: Arc<Session>,
+        rules: SessionRules,
+        listeners: OwnListeners,
+        drain: Drain,
+    ) -> Result<Self, SessionRulesError> {
+        let live = self.live().for_session(rules, self.leaves.as_ref())?;
+        Ok(Self {
+            enforcer: self.enforcer.for_session(live, listeners),
+            upstream: Arc::clone(&self.upstream),
+            admission: Arc::clone(&self.admission),
+            shortages: Arc::clone(&self.shortages),
+            owners: Arc::clone(&self.owners),
+            leaf_budget: Arc::clone(&self.leaf_budget),
+            associations: Arc::clone(&self.associations),
+            drain,
+            pipes: Arc::clone(&self.pipes),
+            fixed_resolver: self.fixed_resolver.clone(),
+            leaves: self.leaves.clone(),
+            session: Some(session),
+        })
+    }
+
     /// The settings in force.
     pub(crate) fn live(&self) -> &LivePolicy {
         self.enforcer.live()

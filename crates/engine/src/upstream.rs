@@ -467,9 +467,11 @@ pub(crate) fn proxy_for<'g>(
 ) -> Option<&'g Arc<UpstreamProxy>> {
     let proxy_use = match protocol {
         Protocol::Http => ProxyUse::Http,
-        // Datagrams go direct.
-        Protocol::Socks5Udp => return None,
-        Protocol::HttpConnect | Protocol::Https | Protocol::Socks5Tcp => ProxyUse::Tunnel,
+        // Datagrams go direct, and a lookup in a jail sends nothing.
+        Protocol::Socks5Udp | Protocol::Dns => return None,
+        Protocol::HttpConnect | Protocol::Https | Protocol::Socks5Tcp | Protocol::Transparent => {
+            ProxyUse::Tunnel
+        }
     };
     proxy::chosen(generation, authority, addresses.iter().copied(), proxy_use)
 }

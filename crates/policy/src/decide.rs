@@ -201,7 +201,9 @@ impl Policy {
             {
                 Condition::Unmet(Reason::MethodNotAllowed)
             }
-            RequestKind::HttpConnect if has_hooks || limited => Condition::Interception,
+            RequestKind::HttpConnect | RequestKind::Transparent if has_hooks || limited => {
+                Condition::Interception
+            }
             RequestKind::Socks5Tcp if request.port == 443 && (has_hooks || limited) => {
                 Condition::Interception
             }
@@ -215,7 +217,10 @@ impl Policy {
             | RequestKind::Https(..)
             | RequestKind::HttpConnect
             | RequestKind::Socks5Tcp
-            | RequestKind::Socks5Udp => Condition::None,
+            | RequestKind::Socks5Udp
+            | RequestKind::Transparent
+            // The connection to the name is judged when it is made.
+            | RequestKind::Dns => Condition::None,
         }
     }
 

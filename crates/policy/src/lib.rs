@@ -40,6 +40,7 @@ mod proxy_listeners;
 mod refuse;
 mod request;
 mod rule;
+mod session_rules;
 mod unix_socket;
 
 pub use address::{AddressClass, SPECIAL_PURPOSE_V4, SPECIAL_PURPOSE_V6, SpecialPurpose};

@@ -5,15 +5,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::decision::{Decision, Reason, Source};
-use crate::domain_set::{DomainSet, TooLarge};
+use crate::domain_set::TooLarge;
 use crate::host::Host;
 use crate::method::Mode;
 use crate::pattern::Pattern;
 use crate::policy::{Policy, Unlisted};
-use crate::rule::{ConfigLine, RuleRef};
-
-/// The name of a session as the origin of a rule: `*.example.com (session)`.
-const SESSION: &str = "session";
+use crate::rule::RuleRef;
+use crate::session_rules::{SessionRules, compile};
 
 /// The rules of one session. The default changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,16 +36,6 @@ pub enum NarrowingError {
     /// The policy has the rules of a session already.
     #[error("the policy belongs to a session already")]
     Narrowed,
-}
-
-/// The compiled rules of a session.
-#[derive(Debug)]
-pub(crate) struct SessionRules {
-    pub(crate) limited: bool,
-    pub(crate) denied: DomainSet,
-    /// `None` when every host may be allowed.
-    pub(crate) only: Option<DomainSet>,
-    pub(crate) allowed: DomainSet,
 }
 
 impl Policy {
@@ -127,14 +115,8 @@ impl Policy {
     }
 }
 
-fn compile(patterns: &[Pattern]) -> Result<DomainSet, NarrowingError> {
-    let origin = ConfigLine {
-        file: Arc::from(SESSION),
-        line: 0,
-    };
-    let rules: Vec<_> = patterns
-        .iter()
-        .map(|pattern| (pattern.clone(), Some(origin.clone())))
-        .collect();
-    DomainSet::compile(&rules).map_err(|TooLarge| NarrowingError::TooLarge)
+impl From<TooLarge> for NarrowingError {
+    fn from(TooLarge: TooLarge) -> Self {
+        Self::TooLarge
+    }
 }

@@ -8,9 +8,9 @@ use hashbrown::HashSet;
 use crate::domain_set::{DomainSet, TooLarge};
 use crate::host::Host;
 use crate::method::Mode;
-use crate::narrowing::SessionRules;
 use crate::pattern::Pattern;
 use crate::rule::{ConfigLine, Rule, RuleRef};
+use crate::session_rules::SessionRules;
 
 /// The source of a policy. The default refuses everything.
 #[derive(Clone, Debug)]
@@ -153,6 +153,11 @@ impl Policy {
             state: PolicyState::Unusable,
             ..self.clone()
         }
+    }
+
+    /// Whether it is [closed](Self::closed).
+    pub fn is_unusable(&self) -> bool {
+        self.state == PolicyState::Unusable
     }
 
     /// Whether the proxy is switched on.

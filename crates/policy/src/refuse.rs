@@ -68,6 +68,13 @@ impl Policy {
         listener.map(|_| Decision::loop_detected())
     }
 
+    /// The decision on a connection that a program made to a listener for redirected connections itself
+    /// (SPEC T2, P6): its destination is the proxy.
+    pub fn decide_direct(&self) -> Decision {
+        self.refuses_everything()
+            .unwrap_or_else(Decision::loop_detected)
+    }
+
     /// The refusal of requests that an upstream proxy would carry, if it is this proxy itself
     /// (SPEC H12). `addresses` are those of the upstream proxy; `None` if its name was not looked
     /// up.

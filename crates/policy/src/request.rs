@@ -22,6 +22,10 @@ pub enum Protocol {
     Socks5Tcp,
     /// A datagram of a SOCKS5 association.
     Socks5Udp,
+    /// A connection that a jail redirects to the proxy (SPEC T2), or that a forwarded port takes (J10).
+    Transparent,
+    /// A name that a program in a jail looks up (SPEC T1).
+    Dns,
 }
 
 /// A request to a host, with everything that decides about it.
@@ -50,6 +54,12 @@ pub enum RequestKind<'a> {
     Socks5Tcp,
     /// A datagram of a SOCKS5 association.
     Socks5Udp,
+    /// A connection that a jail redirects to the proxy, or that a forwarded port takes. Its first bytes say
+    /// what it carries.
+    Transparent,
+    /// The lookup of a name. It has no port: a name is refused here only if it is refused on every port,
+    /// with every method (SPEC T1).
+    Dns,
 }
 
 /// The part of an HTTP request that the mode judges.
@@ -93,6 +103,8 @@ impl RequestKind<'_> {
             Self::Https(..) => Protocol::Https,
             Self::Socks5Tcp => Protocol::Socks5Tcp,
             Self::Socks5Udp => Protocol::Socks5Udp,
+            Self::Transparent => Protocol::Transparent,
+            Self::Dns => Protocol::Dns,
         }
     }
 
@@ -100,7 +112,11 @@ impl RequestKind<'_> {
     pub fn head(&self) -> Option<&HttpHead<'_>> {
         match self {
             Self::Http(head) | Self::Https(head, _) => Some(head),
-            Self::HttpConnect | Self::Socks5Tcp | Self::Socks5Udp => None,
+            Self::HttpConnect
+            | Self::Socks5Tcp
+            | Self::Socks5Udp
+            | Self::Transparent
+            | Self::Dns => None,
         }
     }
 
@@ -109,7 +125,7 @@ impl RequestKind<'_> {
         match self {
             Self::Http(head) | Self::Https(head, _) => Some(&head.method),
             Self::HttpConnect => Some("CONNECT"),
-            Self::Socks5Tcp | Self::Socks5Udp => None,
+            Self::Socks5Tcp | Self::Socks5Udp | Self::Transparent | Self::Dns => None,
         }
     }
 
@@ -154,6 +170,8 @@ impl Protocol {
             Self::Https => "https",
             Self::Socks5Tcp => "socks5",
             Self::Socks5Udp => "socks5-udp",
+            Self::Transparent => "transparent",
+            Self::Dns => "dns",
         }
     }
 
@@ -165,6 +183,8 @@ impl Protocol {
             Self::Https => "https",
             Self::Socks5Tcp => "socks5_tcp",
             Self::Socks5Udp => "socks5_udp",
+            Self::Transparent => "transparent_tcp",
+            Self::Dns => "dns",
         }
     }
 }

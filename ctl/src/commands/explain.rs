@@ -96,6 +96,8 @@ fn what(explained: &Explained) -> String {
         ("http", Some(method)) => format!("{method} http://{authority}"),
         ("https_connect", _) => format!("CONNECT {authority}"),
         ("socks5_tcp", _) => format!("SOCKS5 to {authority}"),
+        ("transparent_tcp", _) => format!("TCP from a jail to {authority}"),
+        ("dns", _) => format!("the lookup of {host} in a jail"),
         ("socks5_udp", _) => format!("UDP to {authority}"),
         (protocol, _) => format!("{protocol} to {authority}"),
     };

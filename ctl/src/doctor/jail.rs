@@ -35,10 +35,9 @@ fn judge(made: Result<(crate::jail::Ended, Option<String>), crate::jail::JailErr
         Ok((Ended::Exited(0), None)) => {
             Finding::ok("proxyctl run can make a jail, with a transparent door")
         }
-        Ok((Ended::Exited(0), Some(reason))) => Finding::note(format!(
-            "programs that ignore proxy variables reach nothing in a jail: {reason}"
-        ))
-        .advise("install nft (package nftables)"),
+        Ok((Ended::Exited(0), Some(reason))) => {
+            Finding::note(reason).advise("install nft (package nftables)")
+        }
         Ok((ended, _)) => Finding::note(format!(
             "the program true ended with {} in a jail",
             ended.exit_code()
@@ -67,7 +66,7 @@ mod tests {
         let reason = "nft is not installed".to_owned();
         let partly = judge(Ok((Ended::Exited(0), Some(reason))));
         assert_eq!(partly.verdict, Verdict::Note);
-        assert!(partly.found.ends_with(": nft is not installed"));
+        assert_eq!(partly.found, "nft is not installed");
         let missing = judge(Err(JailError {
             cause: "the kernel refuses a namespace".to_owned(),
             remedy: Some("permit them".to_owned()),

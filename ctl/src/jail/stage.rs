@@ -144,6 +144,9 @@ fn prepare_network(stream: &UnixStream, jail: &JailPlan) -> Result<(), JailError
     let doors = listeners::in_jail(jail)
         .map_err(|error| JailError::step("cannot bind a listener in the jail", &error))?;
     let not_transparent = rules.and_then(|rules| rules.and_then(network::finish_rules).err());
+    let not_transparent = not_transparent.map(|reason| {
+        format!("programs that ignore proxy variables reach nothing in the jail: {reason}")
+    });
     let (kinds, sockets): (Vec<_>, Vec<_>) = doors
         .into_iter()
         .filter(|(door, _)| not_transparent.is_none() || *door != super::Door::Transparent)

@@ -1,20 +1,28 @@
 //! Which hosts may be intercepted under a configuration, in the form that the monitor reads.
 
+use std::sync::Arc;
+
 use codex_network_config::Settings;
 use codex_network_policy::{Host, Interception};
 
 use crate::privsep::interceptable::Interceptable;
 
 /// The hosts that the policy allows, and those with hooks. The mode may be narrowed at run time,
-/// and then every allowed host is intercepted (SPEC M1).
+/// and then every allowed host is intercepted (SPEC M1). The same for each profile that a session may
+/// choose (SPEC J4).
 pub(super) fn of(settings: &Settings) -> Interceptable {
-    if settings.policy.interception() == Interception::Forbidden {
-        return Interceptable::default();
-    }
-    let hooks = settings.mitm.hooks.iter();
-    let hooks = hooks.map(|(_, hook)| hook.host.to_string());
-    let allowed = settings.policy.allowed().rules();
-    gather(allowed.map(|rule| rule.pattern).chain(hooks))
+    let selected = (&settings.policy, &settings.mitm.hooks);
+    let profiles = settings.profiles.values();
+    let profiles = profiles.map(|profile| (&profile.policy, &profile.hooks));
+    let profiles = profiles.filter(|_| settings.daemon.sessions.max > 0);
+    // The selected profile is among the others too.
+    let profiles = profiles.filter(|(policy, _)| !Arc::ptr_eq(policy, selected.0));
+    let all = std::iter::once(selected).chain(profiles);
+    let may = all.filter(|(policy, _)| policy.interception() == Interception::Automatic);
+    gather(may.flat_map(|(policy, hooks)| {
+        let allowed = policy.allowed().rules().map(|rule| rule.pattern);
+        allowed.chain(hooks.iter().map(|(_, hook)| hook.host.to_string()))
+    }))
 }
 
 /// The hosts that patterns cover (SPEC P2).
@@ -54,6 +62,33 @@ mod tests {
     use codex_network_policy::{ListKind, Pattern};
 
     use super::*;
+
+    #[test]
+    fn j4_m4_hosts_of_profiles_may_be_intercepted_while_there_may_be_sessions() {
+        let text = "[network]
+allowed_domains = [\"a.test\"]
+[permissions.dev.network]
+allowed_domains = [\"b.test\"]
+[permissions.never.network]
+allowed_domains = [\"c.test\"]
+mitm = false
+[permissions.hooked.network.mitm.hooks.api]
+host = \"d.test\"
+methods = [\"GET\"]
+path_prefixes = [\"/\"]
+";
+        let without = format!("{text}[daemon.sessions]\nmax = 0\n");
+        for (text, expected) in [
+            (text, [true, true, false, true]),
+            (&without, [true, false, false, false]),
+        ] {
+            let sources = codex_network_config::Sources::none().with_text("config.toml", text);
+            let loaded = codex_network_config::load(&sources).expect("no error");
+            let hosts = of(&loaded.settings);
+            let covered = ["a.test", "b.test", "c.test", "d.test"].map(|host| hosts.covers(host));
+            assert_eq!(covered, expected);
+        }
+    }
 
     /// The canonical text, as a policy reports its rules.
     fn of_patterns(patterns: &[&str]) -> Interceptable {

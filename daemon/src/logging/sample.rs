@@ -140,6 +140,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
         method: Some("CONNECT".into()),
         client_address: Some(ClientAddress::Connection(([127, 0, 0, 1], 5).into())),
         attempt_id: None,
+        session: None,
         metadata: Arc::default(),
         count: 1,
     }

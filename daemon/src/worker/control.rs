@@ -8,6 +8,7 @@ mod explain;
 mod peer;
 mod refusals;
 mod service;
+mod sessions;
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener as StdListener;
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_control::{Access, serve};
+use codex_network_control::{Access, ControlStream, serve};
 use codex_network_engine::{Engine, OwnUnixSocket};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{UnixListener, UnixStream};
@@ -25,14 +26,15 @@ use tokio::task::JoinSet;
 use self::peer::Peer;
 use self::refusals::{Further, Refusals};
 use self::service::Service;
+use self::sessions::HeldSession;
 use super::reload::Reloader;
 use super::role_status::RoleStatus;
 
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
 const NAME: &str = "control";
 
-/// Connections of one user that are served at once. Permitted users are few, so this bounds their
-/// total too, and none can keep another out.
+/// Connections of one user that are served at once, besides those with a session. Permitted users are
+/// few, so this bounds their total too, and none can keep another out.
 const MAX_SERVED_OF_ONE_USER: usize = 16;
 /// Further connections of one user that wait to be served.
 const MAX_WAITING_OF_ONE_USER: usize = 112;
@@ -163,7 +165,7 @@ impl Accept {
                 tracing::warn!(
                     uid = peer.user.as_raw(),
                     pid = peer.pid,
-                    "disconnected a caller of the control socket who is neither administrator nor observer"
+                    "disconnected a caller of the control socket who is neither administrator nor observer nor user"
                 );
             }
             return;
@@ -180,12 +182,20 @@ impl Accept {
                 place = entry.place() => place,
                 () = drain.begun() => return ConnectionEnd::Served,
             };
-            let room = match &place {
-                Some(_) => Admission::Served,
-                None => Admission::TurnedAway,
+            let (room, place) = match place {
+                Some(place) => (Admission::Served, Some((place, entry))),
+                None => (Admission::TurnedAway, None),
             };
-            let service = service.of(peer, access, room);
-            let served = serve(stream, access, service, async move { drain.begun().await });
+            let held = Arc::new(HeldSession::new(place));
+            let stop = Arc::clone(&held);
+            let service = service.of(peer, groups, access, room, held);
+            let stream = ControlStream::from(stream);
+            let served = serve(
+                stream,
+                access,
+                service,
+                async move { stop.over(&drain).await },
+            );
             match room {
                 Admission::Served => {
                     log_end(peer, access, &served.await);

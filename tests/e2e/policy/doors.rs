@@ -77,7 +77,7 @@ fn ask_for_a_datagram(setup: &PlainSetup, host: &str, port: u16) -> Option<Strin
     entry["reason"].as_str().map(str::to_owned)
 }
 
-fn last_blocked(setup: &PlainSetup) -> Value {
+pub(crate) fn last_blocked(setup: &PlainSetup) -> Value {
     setup.daemon.blocked().pop().expect("a blocked request")
 }
 

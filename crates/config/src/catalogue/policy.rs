@@ -154,6 +154,14 @@ pub(super) static ROWS: &[KeyRow] = &[
     .sets(&["allowed_domains", "denied_domains"])
     .about("Both lists in one table."),
     KeyRow::policy(
+        Key::PRESETS,
+        special!("list of presets", |now| json!(now.settings.presets)),
+    )
+    .by_default("[]")
+    .about(
+        "Ready allow lists, by name: the hosts of a service are added to those that may be reached. `proxyctl presets` shows them.",
+    ),
+    KeyRow::policy(
         Key::ALLOW_UNIX_SOCKETS,
         special!("list of paths", |now| json!(now.settings.unix_sockets.allowed)),
     )

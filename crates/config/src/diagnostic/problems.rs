@@ -89,6 +89,25 @@ impl<'t> Problems<'t> {
         self.errors.listed.push((None, found));
     }
 
+    /// Adds a warning that something is left out for the first error of `tried`, which is the attempt
+    /// to read it. Returns whether there was an error. Other findings of the attempt are dropped.
+    pub(crate) fn warn_if_failed(&mut self, tried: Problems<'_>, left_out: &str) -> bool {
+        let first = tried
+            .errors
+            .listed
+            .into_iter()
+            .min_by_key(|(place, _)| *place);
+        let failed = first.is_some();
+        if let Some((place, error)) = first
+            && self.warnings.listed.len() < MAX_LISTED
+        {
+            self.warnings
+                .listed
+                .push((place, error.into_warning(left_out)));
+        }
+        failed
+    }
+
     /// The errors, if there are any.
     pub(crate) fn check(&mut self) -> Result<(), Diagnostics> {
         if self.errors.listed.is_empty() {

@@ -8,4 +8,5 @@ mod layers;
 mod listen;
 mod messages;
 mod pages;
+mod profiles;
 mod secrets;

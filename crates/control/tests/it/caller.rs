@@ -2,7 +2,8 @@
 
 use codex_network_control::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, Status,
+    NoArguments, Patterns, Reloaded, SessionEnded, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, ConnectionEnd, Context, Control, ControlError, serve};
@@ -157,5 +158,33 @@ impl Control for TestService {
             subject,
             ..Ca::default()
         })
+    }
+
+    async fn open_session(
+        self,
+        _: Context,
+        request: SessionRequest,
+    ) -> Result<SessionOpened, ControlError> {
+        Ok(SessionOpened {
+            id: request.command,
+            allow_rules: request.sockets.arrived.len(),
+            ..SessionOpened::default()
+        })
+    }
+
+    async fn session_report(
+        self,
+        _: Context,
+        _: NoArguments,
+    ) -> Result<SessionReport, ControlError> {
+        Ok(SessionReport::default())
+    }
+
+    async fn sessions(self, _: Context, _: NoArguments) -> Result<Sessions, ControlError> {
+        Ok(Sessions::default())
+    }
+
+    async fn end_session(self, _: Context, _: SessionId) -> Result<SessionEnded, ControlError> {
+        Ok(SessionEnded::default())
     }
 }

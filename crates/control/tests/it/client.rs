@@ -5,7 +5,9 @@ use codex_network_control::message::{
     BlockedQuery, CaQuery, ExplainQuery, HeaderField, ModeChange,
 };
 use codex_network_control::version::NEWEST;
-use codex_network_control::{Access, Client, ConnectionEnd, ControlError, TrustedListeners, serve};
+use codex_network_control::{
+    Access, Client, ConnectionEnd, ControlError, ControlStream, TrustedListeners, serve,
+};
 use codex_network_policy::Mode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,7 +23,7 @@ async fn k1_every_call_is_answered() {
     let served = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("the caller");
         serve(
-            stream,
+            ControlStream::from(stream),
             Access::Administer,
             TestService,
             std::future::pending(),

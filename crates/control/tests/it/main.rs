@@ -2,4 +2,5 @@
 
 mod caller;
 mod client;
+mod descriptors;
 mod server;

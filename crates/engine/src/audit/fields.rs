@@ -53,6 +53,9 @@ impl AuditEvent {
         "model",
         "slug",
         "event.count",
+        "session",
+        "user",
+        "command",
     ];
 
     /// The message.
@@ -100,6 +103,11 @@ impl AuditEvent {
         }
         if self.count > 1 {
             take(23, Number(self.count));
+        }
+        if let Some(session) = &self.session {
+            take(24, Text(&session.id));
+            take(25, Text(&session.user));
+            take(26, Text(&session.command));
         }
     }
 }

@@ -195,6 +195,9 @@ impl Drop for FlowState {
         let Some(decision) = self.decision.get() else {
             return;
         };
+        if let Some(session) = self.attempt.client.session() {
+            session.moved(*self.sent.get_mut(), *self.received.get_mut());
+        }
         let FlowProgress { peer, ending } = std::mem::take(self.progress.get_mut());
         let ending = ending
             .map(|ending| *ending)

@@ -70,7 +70,10 @@ fn request(permit: &Permit) -> NetworkPolicyRequest {
         client_addr: Some(attempt.client.address),
         method: attempt.kind.method().map(str::to_owned),
         attempt_id: id.map(AttemptId::as_str).map(str::to_owned),
-        command: None,
+        command: attempt
+            .client
+            .session()
+            .map(|session| session.info().command.to_string()),
         exec_policy_hint: None,
     }
 }

@@ -21,6 +21,7 @@ use crate::client::Client;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::own::OwnSockets;
 use crate::record::Recorder;
+use crate::session::SessionNumber;
 use crate::socket_file::{SocketError, SocketFile, SocketLookup, path_of};
 
 /// A request may reach the file that its path leads to, if that file is permitted too. Nothing has
@@ -198,6 +199,11 @@ impl Claim {
 }
 
 impl SocketPermit {
+    /// The session of the client.
+    pub(crate) fn session(&self) -> Option<SessionNumber> {
+        self.flow.attempt().client.session_number()
+    }
+
     /// The file, and no other.
     pub(crate) fn socket(&self) -> &SocketFile {
         &self.socket

@@ -12,7 +12,7 @@ const MAX_LINE: usize = 8 * 1024;
 const VERSION: &[u8] = b"HTTP/1.";
 
 /// Whether the bytes begin a request in HTTP/1. `None`: more bytes are needed.
-pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
+pub(crate) fn begins(bytes: &[u8]) -> Option<bool> {
     let is_long = bytes.len() > MAX_LINE;
     decide(bytes).or_else(|| is_long.then_some(true))
 }

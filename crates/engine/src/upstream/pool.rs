@@ -28,6 +28,7 @@ use crate::drain::Drain;
 use crate::enforce::Permit;
 use crate::enforce::unix_socket::SocketPermit;
 use crate::owner::ConnectionHandle;
+use crate::session::SessionNumber;
 use crate::socket_file::SocketIdentity;
 use crate::tls::Wire;
 
@@ -57,6 +58,8 @@ enum Secrets {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     peer: Peer,
+    /// The session whose policy vetted the connection: another session has another one.
+    session: Option<SessionNumber>,
     wire: Wire,
     /// The runtime that serves the connection. On another one, each of its bytes would wake two threads.
     runtime: Id,
@@ -103,6 +106,7 @@ impl Checkout {
         Self {
             key: Key {
                 peer: Peer::Host(authority.clone()),
+                session: permit.attempt().client.session_number(),
                 wire,
                 runtime: Handle::current().id(),
             },
@@ -129,6 +133,7 @@ impl Checkout {
         Self {
             key: Key {
                 peer: Peer::UnixSocket(permit.socket().identity().clone()),
+                session: permit.session(),
                 wire: Wire::Plain,
                 runtime: Handle::current().id(),
             },

@@ -21,12 +21,14 @@ use codex_network_policy::{
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-const DOORS: [Protocol; 5] = [
+const DOORS: [Protocol; 7] = [
     Protocol::Http,
     Protocol::HttpConnect,
     Protocol::Https,
     Protocol::Socks5Tcp,
     Protocol::Socks5Udp,
+    Protocol::Transparent,
+    Protocol::Dns,
 ];
 
 /// A text, and its meaning or its error in the `Debug` form.
@@ -467,6 +469,8 @@ impl Asked {
             Protocol::Https => RequestKind::Https(head, hooks),
             Protocol::Socks5Tcp => RequestKind::Socks5Tcp,
             Protocol::Socks5Udp => RequestKind::Socks5Udp,
+            Protocol::Transparent => RequestKind::Transparent,
+            Protocol::Dns => RequestKind::Dns,
         })
     }
 

@@ -8,14 +8,17 @@ use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
     GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
-    Patterns, Reloaded, Rule, Status,
+    Patterns, Reloaded, Rule, SessionEnded, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
 use codex_network_engine::{Engine, Generation, NameServerHealth, NameServers, NameServersFrom};
 use codex_network_policy::{DomainSet, Mode};
+use nix::unistd::Gid;
 
 use super::peer::Peer;
+use super::sessions::{self, HeldSession};
 use super::{Admission, MAX_SERVED_OF_ONE_USER, explain};
 use crate::admin::config;
 use crate::ca::certificate::describe;
@@ -42,11 +45,13 @@ pub(super) struct Service {
 
 /// The service of one caller.
 #[derive(Clone)]
-pub(super) struct Session {
+pub(super) struct CallerService {
     service: Service,
     peer: Peer,
+    groups: Arc<[Gid]>,
     access: Access,
     room: Admission,
+    held: Arc<HeldSession>,
 }
 
 impl Service {
@@ -71,12 +76,21 @@ impl Service {
         }
     }
 
-    pub(super) fn of(&self, peer: Peer, access: Access, room: Admission) -> Session {
-        Session {
+    pub(super) fn of(
+        &self,
+        peer: Peer,
+        groups: Vec<Gid>,
+        access: Access,
+        room: Admission,
+        held: Arc<HeldSession>,
+    ) -> CallerService {
+        CallerService {
             service: self.clone(),
             peer,
+            groups: groups.into(),
             access,
             room,
+            held,
         }
     }
 
@@ -168,7 +182,7 @@ impl Service {
     }
 }
 
-impl Control for Session {
+impl Control for CallerService {
     async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
         if self.room == Admission::TurnedAway {
             return Err(ControlError::Failed {
@@ -187,7 +201,7 @@ impl Control for Session {
         Ok(Welcome {
             protocol,
             version: version.to_owned(),
-            access: self.access,
+            access: self.access.known_to(protocol),
         })
     }
 
@@ -320,6 +334,62 @@ impl Control for Session {
     async fn ca(self, _: Context, query: CaQuery) -> Result<Ca, ControlError> {
         let generation = self.service.engine.current();
         Ok(ca(&generation, query))
+    }
+
+    async fn open_session(
+        self,
+        _: Context,
+        request: SessionRequest,
+    ) -> Result<SessionOpened, ControlError> {
+        let caller = sessions::Caller {
+            peer: self.peer,
+            groups: &self.groups,
+            access: self.access,
+            permitted: &self.service.reloader.admitted(),
+        };
+        sessions::open(&self.service.engine, &caller, &self.held, request).inspect_err(|error| {
+            tracing::info!(
+                parent: None,
+                uid = self.peer.user.as_raw(),
+                pid = self.peer.pid,
+                "refused to open a session: {error}"
+            );
+        })
+    }
+
+    async fn session_report(
+        self,
+        _: Context,
+        _: NoArguments,
+    ) -> Result<SessionReport, ControlError> {
+        self.held.report().ok_or_else(|| ControlError::Invalid {
+            message: "no session was opened over this connection".to_owned(),
+        })
+    }
+
+    async fn sessions(self, _: Context, _: NoArguments) -> Result<Sessions, ControlError> {
+        Ok(sessions::list(
+            &self.service.engine,
+            self.peer.user,
+            self.access,
+        ))
+    }
+
+    async fn end_session(
+        self,
+        _: Context,
+        session: SessionId,
+    ) -> Result<SessionEnded, ControlError> {
+        let (engine, peer) = (&self.service.engine, self.peer);
+        let ended = sessions::end(engine, peer.user, self.access, &session)?;
+        tracing::info!(
+            parent: None,
+            session = ended.session.id,
+            uid = peer.user.as_raw(),
+            pid = peer.pid,
+            "a session was ended through the control socket"
+        );
+        Ok(ended)
     }
 }
 

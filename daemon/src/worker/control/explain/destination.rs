@@ -26,12 +26,12 @@ pub(super) enum Stated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoDestination {
     #[error(
-        "the proxy carries http, https, ws, wss and, through SOCKS5, any TCP (socks5h://HOST:PORT) and UDP (udp://HOST:PORT); this URL has another scheme"
+        "the proxy carries http, https, ws, wss and, through SOCKS5, any TCP (socks5h://HOST:PORT) and UDP (udp://HOST:PORT); from a jail it carries any TCP (tcp://HOST:PORT) and answers for names (dns://NAME); this URL has another scheme"
     )]
     Scheme,
     #[error("leave the user information (the part before @) out of the URL")]
     Userinfo,
-    #[error("udp:// needs a port, as in udp://HOST:PORT")]
+    #[error("udp:// and tcp:// need a port, as in udp://HOST:PORT")]
     NoPort,
     #[error("this is neither a URL, nor a host, nor host:port: {0}")]
     Authority(AuthorityError),
@@ -47,8 +47,8 @@ impl From<AuthorityError> for NoDestination {
     }
 }
 
-/// Reads `http://…`, `https://…`, `ws://…`, `wss://…`, `socks5h://host:port`, `udp://host:port`, `host`
-/// and `host:port`. Without a scheme port 80 means plain HTTP, and everything else a tunnel.
+/// Reads `http://…`, `https://…`, `ws://…`, `wss://…`, `socks5h://host:port`, `udp://host:port`,
+/// `tcp://host:port` and `dns://name` as from a jail, `host` and `host:port`. Without a scheme port 80 means plain HTTP, and everything else a tunnel.
 pub(super) fn destination(text: &str) -> Result<Destination, NoDestination> {
     let text = text.trim();
     let (scheme, rest) = match text.split_once("://") {
@@ -60,6 +60,8 @@ pub(super) fn destination(text: &str) -> Result<Destination, NoDestination> {
         Some("https" | "wss") => Some((Protocol::HttpConnect, Some(443))),
         Some("socks5" | "socks5h") => Some((Protocol::Socks5Tcp, Some(443))),
         Some("udp") => Some((Protocol::Socks5Udp, None)),
+        Some("tcp") => Some((Protocol::Transparent, None)),
+        Some("dns") => Some((Protocol::Dns, Some(53))),
         Some(_) => return Err(NoDestination::Scheme),
         None => None,
     };
@@ -152,6 +154,12 @@ mod tests {
                 Protocol::Socks5Udp,
                 "example.com:53",
             ),
+            (
+                "tcp://example.com:5432",
+                Protocol::Transparent,
+                "example.com:5432",
+            ),
+            ("dns://example.com", Protocol::Dns, "example.com:53"),
             (
                 "[2001:db8::1]:8080",
                 Protocol::HttpConnect,

@@ -1,0 +1,580 @@
+//! Opens sessions: doors that only one program uses, with settings of their own (SPEC J2, J4, J13).
+//!
+//! The doors of a session hold parts of the engine in which every request is judged by the session's
+//! settings (`shared`). So no connection of a session can be judged without it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use codex_network_policy::{Authority, Narrowing};
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use socket2::SockRef;
+use tokio::net::{TcpListener as TokioListener, TcpStream, UdpSocket};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::session_sockets::{CheckedDoor, checked};
+use crate::accept::{Accept, NoDelay, ServingRuntime};
+use crate::client::Client;
+use crate::doors;
+use crate::drain::DrainPart;
+use crate::http::Shared;
+use crate::live_policy::{Generation, SessionRules, SessionRulesError};
+use crate::own::OwnListener;
+use crate::owner::ConnectionHandle;
+use crate::policy_dns::LookedUpNames;
+use crate::session::{Session, SessionInfo, SessionNumber, SessionTotals, SessionUsage};
+use crate::transparent::TransparentDoor;
+
+/// The session to open.
+#[derive(Debug)]
+pub struct SessionParts {
+    /// The id of the user who opens it.
+    pub uid: u32,
+    /// The name of this user, if it is known.
+    pub user: Option<String>,
+    /// The name of its program, without arguments.
+    pub command: String,
+    /// The process id of the program, for lists.
+    pub pid: u32,
+    /// What keeps the program from going past the doors: `jail`, `seatbelt` or `env`.
+    pub isolation: &'static str,
+    /// The permission profile; `None` for the one in force.
+    pub profile: Option<String>,
+    /// Rules of its own.
+    pub narrowing: Narrowing,
+    /// The doors, at least one and at most 16.
+    pub doors: Vec<SessionDoor>,
+    /// The sockets of the doors, in the same order: listening TCP sockets, and for
+    /// [`SessionDoor::DnsUdp`] a bound UDP socket; all on loopback addresses.
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// A door of a session.
+#[derive(Clone, Debug)]
+pub enum SessionDoor {
+    /// HTTP forward proxy with CONNECT.
+    Http,
+    /// SOCKS5.
+    Socks5,
+    /// Connections that a jail redirects here.
+    Transparent,
+    /// Policy DNS over UDP.
+    DnsUdp,
+    /// Policy DNS over TCP.
+    DnsTcp,
+    /// Every connection leads to this destination.
+    Forward(Authority),
+}
+
+/// Why a session cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// No door was given.
+    #[error("a session needs a door")]
+    NoDoors,
+    /// More doors than the limit.
+    #[error("a session has at most {0} doors")]
+    TooManyDoors(usize),
+    /// The numbers of doors and sockets differ.
+    #[error("the call names {doors} doors, and {sockets} descriptors came with it")]
+    Count {
+        /// The doors of the call.
+        doors: usize,
+        /// The descriptors that came with it.
+        sockets: usize,
+    },
+    /// A socket that cannot be a door.
+    #[error("descriptor {number}, for the door {kind}, {why}")]
+    Socket {
+        /// Its number, from 1.
+        number: usize,
+        /// The kind of its door.
+        kind: &'static str,
+        /// The rest of the sentence.
+        why: String,
+    },
+    /// The profile or the rules cannot be applied.
+    #[error("{0}")]
+    Rules(String),
+    /// As many sessions as there may be.
+    #[error("there are {0} sessions, and [daemon.sessions] max permits no more")]
+    Full(usize),
+    /// As many sessions of one user as there may be.
+    #[error("this user has {0} sessions, and [daemon.sessions] max_per_user permits no more")]
+    UserFull(usize),
+    /// The engine is draining.
+    #[error("the proxy is stopping")]
+    Stopping,
+    /// The system refuses.
+    #[error("the doors of the session cannot be opened: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// An open session. Dropping it ends the session: its doors close, and its connections end at once.
+pub struct OpenSession {
+    entry: Arc<SessionEntry>,
+    sessions: Arc<OpenSessions>,
+    shared: Arc<Shared>,
+    _place: Place,
+}
+
+/// The sessions of an engine.
+#[derive(Debug, Default)]
+pub(super) struct OpenSessions {
+    last: AtomicU64,
+    state: Mutex<SessionsState>,
+}
+
+#[derive(Debug, Default)]
+struct SessionsState {
+    open: BTreeMap<SessionNumber, Arc<SessionEntry>>,
+    /// Places that are taken, of sessions that are open or about to be.
+    places: usize,
+    of_user: HashMap<u32, usize>,
+}
+
+/// A session, and what it takes to end it.
+struct SessionEntry {
+    session: Arc<Session>,
+    part: DrainPart,
+    /// Copies of the listening sockets.
+    listeners: Vec<TcpListener>,
+    addresses: Vec<(&'static str, SocketAddr)>,
+    ended: CancellationToken,
+}
+
+/// The place of one session, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    sessions: Arc<OpenSessions>,
+    uid: u32,
+}
+
+impl SessionDoor {
+    /// The name in messages and records.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Socks5 => "socks5",
+            Self::Transparent => "transparent",
+            Self::DnsUdp => "dns_udp",
+            Self::DnsTcp => "dns_tcp",
+            Self::Forward(_) => "forward",
+        }
+    }
+}
+
+impl Engine {
+    /// Opens a session. Its doors accept when the call returns.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error in words for the opener, and closes the sockets.
+    pub fn open_session(&self, parts: SessionParts) -> Result<OpenSession, SessionError> {
+        if self.shared.drain.has_begun() {
+            return Err(SessionError::Stopping);
+        }
+        let current = self.current();
+        let limits = &current.settings().daemon.sessions;
+        let place = Place::take(&self.sessions, parts.uid, limits.max, limits.max_per_user)?;
+        let checked = checked(parts.doors, parts.sockets)?;
+        let number = SessionNumber(self.sessions.last.fetch_add(1, Ordering::Relaxed) + 1);
+        let profile = parts.profile.as_deref().map(Arc::from);
+        let info = SessionInfo {
+            id: random_id()?,
+            uid: parts.uid,
+            user: parts.user.map(Arc::from),
+            command: parts.command.into(),
+            pid: parts.pid,
+            isolation: parts.isolation,
+            profile,
+            since: self.shared.recorder().now(),
+        };
+        let session = Arc::new(Session::new(number, info));
+        let part = self.shared.drain.part();
+        let own = self.own_listeners().empty_beside();
+        let rules = SessionRules {
+            profile: parts.profile,
+            narrowing: parts.narrowing,
+        };
+        let shared = self.shared.for_session(
+            Arc::clone(&session),
+            rules,
+            own.clone(),
+            part.drain().clone(),
+        );
+        let shared = Arc::new(
+            shared.map_err(|error: SessionRulesError| SessionError::Rules(error.to_string()))?,
+        );
+        let mut entry = SessionEntry {
+            session,
+            part,
+            listeners: Vec::new(),
+            addresses: Vec::new(),
+            ended: CancellationToken::new(),
+        };
+        let runtimes = self.serving_runtimes();
+        let here = usize::try_from(number.0).unwrap_or(0) % runtimes.len();
+        let opening = Opening {
+            engine: self,
+            shared: &shared,
+            names: Arc::default(),
+            here: Arc::clone(&runtimes[here]),
+            runtimes,
+        };
+        // All addresses count as the session's own before the first door accepts.
+        let mut doors = Vec::with_capacity(checked.len());
+        for door in checked {
+            let (CheckedDoor::Tcp(_, _, address) | CheckedDoor::DnsUdp(_, address)) = &door;
+            let address = *address;
+            doors.push((door, Arc::new(own.add(address))));
+        }
+        for (door, own) in doors {
+            // An error drops `entry`, which ends the doors that are open.
+            opening.open(door, own, &mut entry)?;
+        }
+        let entry = Arc::new(entry);
+        self.sessions
+            .state
+            .lock()
+            .open
+            .insert(number, Arc::clone(&entry));
+        Ok(OpenSession {
+            entry,
+            sessions: Arc::clone(&self.sessions),
+            shared,
+            _place: place,
+        })
+    }
+
+    /// The open sessions, the oldest first, with their counts.
+    pub fn sessions(&self) -> Vec<(SessionInfo, SessionTotals)> {
+        let state = self.sessions.state.lock();
+        let entries = state.open.values();
+        entries
+            .map(|entry| (entry.session.info().clone(), entry.session.totals()))
+            .collect()
+    }
+
+    /// Ends a session. False if there is none with this id.
+    pub fn end_session(&self, id: &str) -> bool {
+        let state = self.sessions.state.lock();
+        let mut entries = state.open.values();
+        let entry = entries
+            .find(|entry| *entry.session.info().id == *id)
+            .cloned();
+        drop(state);
+        entry.as_deref().map(SessionEntry::end).is_some()
+    }
+
+    /// All runtimes that serve connections.
+    fn serving_runtimes(&self) -> Arc<[Arc<ServingRuntime>]> {
+        if self.runtimes.is_empty() {
+            return Arc::from([ServingRuntime::new(Handle::current())]);
+        }
+        Arc::clone(&self.runtimes)
+    }
+}
+
+/// Opens the doors of one session.
+struct Opening<'a> {
+    engine: &'a Engine,
+    shared: &'a Arc<Shared>,
+    /// The names that its program looked up.
+    names: Arc<LookedUpNames>,
+    /// The runtime that accepts, and all that serve connections. One is enough to accept: a listener
+    /// needs a descriptor for each.
+    here: Arc<ServingRuntime>,
+    runtimes: Arc<[Arc<ServingRuntime>]>,
+}
+
+impl Opening<'_> {
+    fn open(
+        &self,
+        door: CheckedDoor,
+        own: Arc<OwnListener>,
+        entry: &mut SessionEntry,
+    ) -> io::Result<()> {
+        match door {
+            CheckedDoor::DnsUdp(socket, address) => self.open_dns_udp(socket, address, own, entry),
+            CheckedDoor::Tcp(door, listener, address) => {
+                entry.addresses.push((door.as_str(), address));
+                self.open_tcp(door, &listener, address, &own)?;
+                entry.listeners.push(listener);
+                Ok(())
+            }
+        }
+    }
+
+    fn open_dns_udp(
+        &self,
+        socket: std::net::UdpSocket,
+        address: SocketAddr,
+        own: Arc<OwnListener>,
+        entry: &mut SessionEntry,
+    ) -> io::Result<()> {
+        entry
+            .addresses
+            .push((SessionDoor::DnsUdp.as_str(), address));
+        let _entered = self.here.handle().enter();
+        let socket = UdpSocket::from_std(socket)?;
+        let (shared, names) = (Arc::clone(self.shared), Arc::clone(&self.names));
+        let session = Arc::clone(&entry.session);
+        let client = move |client| Client {
+            address: client,
+            attempt: None,
+            connection: ConnectionHandle::at_door(client, address, Some(&session)),
+        };
+        entry.part.drain().spawn_until_begun(async move {
+            doors::serve_dns_udp(shared, names, socket, client).await;
+            drop(own);
+        });
+        Ok(())
+    }
+
+    fn open_tcp(
+        &self,
+        door: SessionDoor,
+        listener: &TcpListener,
+        address: SocketAddr,
+        own: &Arc<OwnListener>,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(self.shared);
+        let names = Arc::clone(&self.names);
+        let client = |address, connection| Client {
+            address,
+            attempt: None,
+            connection,
+        };
+        let name = door.as_str();
+        match door {
+            SessionDoor::Http => self.listen(
+                name,
+                listener,
+                address,
+                own,
+                move |stream, client, connection| {
+                    doors::serve_http(Arc::clone(&shared), stream, client, connection)
+                },
+            ),
+            SessionDoor::Socks5 => self.listen(
+                name,
+                listener,
+                address,
+                own,
+                move |stream, client, connection| {
+                    doors::serve_socks5(Arc::clone(&shared), stream, client, connection)
+                },
+            ),
+            SessionDoor::Transparent => {
+                let door = Arc::new(TransparentDoor {
+                    names,
+                    find_destination: crate::original_destination::from_kernel(),
+                });
+                self.listen(
+                    name,
+                    listener,
+                    address,
+                    own,
+                    move |stream, address, connection| {
+                        let client = client(address, connection);
+                        doors::serve_transparent(
+                            Arc::clone(&shared),
+                            Arc::clone(&door),
+                            stream,
+                            client,
+                        )
+                    },
+                )
+            }
+            SessionDoor::DnsTcp | SessionDoor::DnsUdp => self.listen(
+                name,
+                listener,
+                address,
+                own,
+                move |stream, address, connection| {
+                    let client = client(address, connection);
+                    doors::serve_dns_tcp(Arc::clone(&shared), Arc::clone(&names), stream, client)
+                },
+            ),
+            SessionDoor::Forward(destination) => self.listen(
+                name,
+                listener,
+                address,
+                own,
+                move |stream, address, connection| {
+                    let client = client(address, connection);
+                    doors::serve_forward(Arc::clone(&shared), destination.clone(), stream, client)
+                },
+            ),
+        }
+    }
+
+    /// Accepts from a listener.
+    fn listen<S, F>(
+        &self,
+        door: &'static str,
+        listener: &TcpListener,
+        address: SocketAddr,
+        own: &Arc<OwnListener>,
+        serve: S,
+    ) -> io::Result<()>
+    where
+        S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let _entered = self.here.handle().enter();
+        let accept = Accept {
+            listener: TokioListener::from_std(listener.try_clone()?)?,
+            door,
+            stop: CancellationToken::new(),
+            drain: self.shared.drain.clone(),
+            address,
+            admission: Arc::clone(&self.shared.admission),
+            bounds: self.engine.bounds(None),
+            own: Arc::clone(own),
+            log: Arc::default(),
+            no_delay: NoDelay::of(listener),
+            session: self.shared.session.clone(),
+            here: Arc::clone(&self.here),
+            runtimes: Arc::clone(&self.runtimes),
+        };
+        self.shared.drain.spawn(accept.run(Arc::new(serve)));
+        Ok(())
+    }
+}
+
+impl OpenSession {
+    /// The facts about the session.
+    pub fn info(&self) -> &SessionInfo {
+        self.entry.session.info()
+    }
+
+    /// Its counts so far.
+    pub fn totals(&self) -> SessionTotals {
+        self.entry.session.totals()
+    }
+
+    /// Its destinations so far.
+    pub fn usage(&self) -> SessionUsage {
+        self.entry.session.usage()
+    }
+
+    /// Its settings in force.
+    pub fn current(&self) -> Arc<Generation> {
+        self.shared.live().current()
+    }
+
+    /// The address of its first door of a kind.
+    pub fn address(&self, door: &SessionDoor) -> Option<SocketAddr> {
+        let mut addresses = self.entry.addresses.iter();
+        let found = addresses.find(|(name, _)| *name == door.as_str());
+        found.map(|(_, address)| *address)
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.entry.session.open_connections()
+    }
+
+    /// Resolves when the session was ended by [`Engine::end_session`].
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.entry.ended.clone().cancelled_owned()
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.entry.end();
+        let number = self.entry.session.number();
+        self.sessions.state.lock().open.remove(&number);
+    }
+}
+
+impl std::fmt::Debug for OpenSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenSession")
+            .field("session", &self.entry.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SessionEntry {
+    /// Closes the doors and ends the connections.
+    fn end(&self) {
+        self.ended.cancel();
+        // Others may have copies of the sockets. After this, they refuse connections too.
+        for listener in &self.listeners {
+            let _ = SockRef::from(listener).shutdown(Shutdown::Both);
+        }
+        self.part.cut();
+    }
+}
+
+impl Drop for SessionEntry {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for SessionEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionEntry")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    fn take(
+        sessions: &Arc<OpenSessions>,
+        uid: u32,
+        max: usize,
+        max_per_user: usize,
+    ) -> Result<Self, SessionError> {
+        let mut state = sessions.state.lock();
+        let of_user = state.of_user.get(&uid).copied().unwrap_or_default();
+        if of_user >= max_per_user {
+            return Err(SessionError::UserFull(of_user));
+        }
+        if state.places >= max {
+            return Err(SessionError::Full(state.places));
+        }
+        state.places += 1;
+        state.of_user.insert(uid, of_user + 1);
+        drop(state);
+        Ok(Self {
+            sessions: Arc::clone(sessions),
+            uid,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.sessions.state.lock();
+        state.places -= 1;
+        if let Some(of_user) = state.of_user.get_mut(&self.uid) {
+            *of_user -= 1;
+            if *of_user == 0 {
+                state.of_user.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// A name for records. It is no secret.
+fn random_id() -> io::Result<Arc<str>> {
+    let mut bytes = [0; 8];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    Ok(format!("{:016x}", u64::from_be_bytes(bytes)).into())
+}

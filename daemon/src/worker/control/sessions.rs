@@ -1,0 +1,373 @@
+//! Sessions over the control socket: who may open, see and end which (SPEC J2, J4).
+//!
+//! The engine opens a session and checks the sockets. Here the request of a caller becomes one: its
+//! words are parsed, its rights are checked, and the session is tied to the caller's connection.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use codex_network_control::message::{
+    DoorKind, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, Narrowing, SessionDestination,
+    SessionEnded, SessionEntry, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
+};
+use codex_network_control::{Access, ControlError};
+use codex_network_engine::{
+    ChildEnvironment, DestinationCount, Drain, Engine, Generation, OpenSession, SessionDoor,
+    SessionInfo, SessionParts, SessionTotals,
+};
+use codex_network_policy::{Authority, Host, ListKind, Pattern};
+use nix::unistd::{Gid, Uid};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::UserConnection;
+use super::peer::Peer;
+use crate::permitted_callers::PermittedCallers;
+
+/// Interval of checks whether the last connection of a session has ended while the proxy stops.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The session of one connection of the control socket. Dropping it ends the session.
+pub(super) struct HeldSession {
+    open: Mutex<Option<OpenSession>>,
+    /// Set when the session was ended by a call.
+    ended: watch::Sender<bool>,
+    /// The place among the connections of the user. A connection with a session needs none: sessions have
+    /// limits of their own.
+    place: Mutex<Option<(OwnedSemaphorePermit, UserConnection)>>,
+}
+
+/// The caller of a call.
+pub(super) struct Caller<'a> {
+    pub(super) peer: Peer,
+    pub(super) groups: &'a [Gid],
+    pub(super) access: Access,
+    pub(super) permitted: &'a PermittedCallers,
+}
+
+impl HeldSession {
+    pub(super) fn new(place: Option<(OwnedSemaphorePermit, UserConnection)>) -> Self {
+        Self {
+            open: Mutex::new(None),
+            ended: watch::Sender::new(false),
+            place: Mutex::new(place),
+        }
+    }
+
+    /// Resolves when the connection should end: the session was ended, or the proxy stops and the session
+    /// has no connection left.
+    pub(super) async fn over(&self, drain: &Drain) {
+        let mut ended = self.ended.subscribe();
+        let ended = async {
+            let _ = ended.wait_for(|ended| *ended).await;
+        };
+        tokio::select! {
+            () = ended => {}
+            () = drain.begun() => {
+                while self.open.lock().as_ref().is_some_and(|open| open.connections() > 0) {
+                    tokio::time::sleep(IDLE_CHECK_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    /// The results of the session so far; `None` without one.
+    pub(super) fn report(&self) -> Option<SessionReport> {
+        let open = self.open.lock();
+        let session = open.as_ref()?;
+        let (totals, usage) = (session.totals(), session.usage());
+        let all = |counts: Vec<DestinationCount>| counts.into_iter().map(destination).collect();
+        Some(SessionReport {
+            allowed: all(usage.allowed),
+            refused: all(usage.refused),
+            others: usage.others,
+            allowed_total: totals.allowed,
+            refused_total: totals.refused,
+            bytes_up: totals.sent,
+            bytes_down: totals.received,
+        })
+    }
+}
+
+fn destination(count: DestinationCount) -> SessionDestination {
+    SessionDestination {
+        host: count.host,
+        port: count.port,
+        reason: count.reason,
+        count: count.count,
+    }
+}
+
+/// Opens a session and ties it to the connection.
+pub(super) fn open(
+    engine: &Engine,
+    caller: &Caller<'_>,
+    held: &HeldSession,
+    request: SessionRequest,
+) -> Result<SessionOpened, ControlError> {
+    let mut place = held.open.lock();
+    if place.is_some() {
+        return invalid("this connection has a session already");
+    }
+    if request.sockets.is_incomplete {
+        return invalid(format!(
+            "not all descriptors of the call arrived: a session has at most {MAX_DOORS}, and the proxy needs \
+             room for them"
+        ));
+    }
+    check_command(&request.command)?;
+    if let Some(profile) = &request.profile {
+        check_profile(engine, caller, profile)?;
+    }
+    let narrowing = narrowing(&request.narrowing, caller.access)?;
+    let doors = request.doors.into_iter().map(door);
+    let user = caller.peer.user.as_raw();
+    let session = engine.open_session(SessionParts {
+        uid: user,
+        user: caller.permitted.name(user).map(str::to_owned),
+        command: request.command,
+        pid: request.pid,
+        isolation: request.isolation.as_str(),
+        profile: request.profile,
+        narrowing,
+        doors: doors.collect::<Result<_, _>>()?,
+        sockets: request.sockets.arrived,
+    });
+    let session = session.map_err(|error| ControlError::Invalid {
+        message: error.to_string(),
+    })?;
+    let info = session.info();
+    tracing::info!(
+        parent: None,
+        session = &*info.id,
+        command = &*info.command,
+        uid = user,
+        pid = caller.peer.pid,
+        isolation = info.isolation,
+        profile = info.profile.as_deref(),
+        "a session was opened"
+    );
+    let opened = opened(&session, request.isolation);
+    let (ends, ended) = (session.ended(), held.ended.clone());
+    // It resolves at the end of the session at the latest.
+    tokio::spawn(async move {
+        ends.await;
+        ended.send_replace(true);
+    });
+    *place = Some(session);
+    drop(place);
+    held.place.lock().take();
+    Ok(opened)
+}
+
+/// The answer to the opener.
+fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
+    let generation = session.current();
+    let policy = generation.policy();
+    let bundle = || -> Option<String> {
+        let ca = generation.supplied().files.ca.as_deref()?;
+        Some(ca.bundle_file.as_ref()?.display().to_string())
+    };
+    let mut warnings = Vec::new();
+    if generation.intercepts() && generation.settings().intercepts() && bundle().is_none() {
+        warnings.push(
+            "programs do not trust the intercepted hosts of this session: the public files of the CA are not \
+             written, since the settings in force intercept nothing"
+                .to_owned(),
+        );
+    }
+    if !policy.is_enabled() {
+        warnings.push("the proxy is switched off and refuses everything".to_owned());
+    } else if policy.allowed().is_empty() {
+        warnings.push("the allow list is empty, so everything is refused".to_owned());
+    }
+    SessionOpened {
+        id: session.info().id.to_string(),
+        environment: environment(session, &generation, isolation),
+        mode: policy.mode().as_str().to_owned(),
+        allow_rules: policy.allowed().len(),
+        warnings,
+    }
+}
+
+/// The variables for the program (SPEC J5).
+fn environment(
+    session: &OpenSession,
+    generation: &Generation,
+    isolation: Isolation,
+) -> Vec<(String, String)> {
+    let address = |door: &SessionDoor| -> Option<SocketAddr> { session.address(door) };
+    let Some(http) = address(&SessionDoor::Http) else {
+        return Vec::new();
+    };
+    let mut child = ChildEnvironment::new(http);
+    child.socks5 = address(&SessionDoor::Socks5);
+    child.allow_local_binding = generation.policy().allows_local_binding();
+    child.has_own_loopback = isolation == Isolation::Jail;
+    let ca = generation.supplied().files.ca.as_deref();
+    child.bundle = ca
+        .filter(|_| generation.intercepts())
+        .and_then(|ca| ca.bundle_file.clone());
+    let mut variables = HashMap::new();
+    child.apply_to(&mut variables);
+    let mut variables: Vec<_> = variables.into_iter().collect();
+    variables.sort();
+    variables
+}
+
+fn check_command(command: &str) -> Result<(), ControlError> {
+    if command.is_empty() || command.len() > MAX_COMMAND {
+        return invalid(format!(
+            "the name of the command must have 1 to {MAX_COMMAND} bytes"
+        ));
+    }
+    if command.chars().any(char::is_control) || command.contains('/') {
+        return invalid("the name of the command must be without a path and control characters");
+    }
+    Ok(())
+}
+
+/// Fails if the caller may not use the profile, or if there is none of this name.
+fn check_profile(engine: &Engine, caller: &Caller<'_>, profile: &str) -> Result<(), ControlError> {
+    let generation = engine.current();
+    let profiles = &generation.settings().profiles;
+    let may = |name: &str| {
+        let (user, groups) = (caller.peer.user, caller.groups);
+        caller.permitted.may_choose(name, user, groups)
+    };
+    if profiles.contains_key(profile) && may(profile) {
+        return Ok(());
+    }
+    // A caller does not learn which other profiles there are.
+    let known: Vec<_> = profiles.keys().filter(|name| may(name)).collect();
+    let names = match known.as_slice() {
+        [] => "this user may choose none".to_owned(),
+        known => {
+            let names: Vec<_> = known.iter().map(|name| name.as_str()).collect();
+            format!("this user may choose {}", names.join(", "))
+        }
+    };
+    invalid(format!(
+        "there is no permission profile {profile:?} for this user; {names}"
+    ))
+}
+
+fn narrowing(
+    request: &Narrowing,
+    access: Access,
+) -> Result<codex_network_policy::Narrowing, ControlError> {
+    if !request.allow.is_empty() && access != Access::Administer {
+        return invalid("only administrators may widen a session (--allow)");
+    }
+    Ok(codex_network_policy::Narrowing {
+        limited: request.limited,
+        denied: patterns(&request.deny, ListKind::Deny)?,
+        only: patterns(&request.only, ListKind::Allow)?,
+        allowed: patterns(&request.allow, ListKind::Allow)?,
+    })
+}
+
+fn patterns(texts: &[String], list: ListKind) -> Result<Vec<Pattern>, ControlError> {
+    if texts.len() > MAX_PATTERNS {
+        return invalid(format!(
+            "a session has at most {MAX_PATTERNS} patterns of each kind"
+        ));
+    }
+    let one = |text: &String| {
+        Pattern::parse(text, list).map_err(|error| ControlError::Invalid {
+            message: format!("bad pattern {text:?}: {error}"),
+        })
+    };
+    texts.iter().map(one).collect()
+}
+
+fn door(kind: DoorKind) -> Result<SessionDoor, ControlError> {
+    Ok(match kind {
+        DoorKind::Http => SessionDoor::Http,
+        DoorKind::Socks5 => SessionDoor::Socks5,
+        DoorKind::Transparent => SessionDoor::Transparent,
+        DoorKind::DnsUdp => SessionDoor::DnsUdp,
+        DoorKind::DnsTcp => SessionDoor::DnsTcp,
+        DoorKind::Forward { host, port } => {
+            let parsed = Host::parse(&host).map_err(|error| ControlError::Invalid {
+                message: format!("{host:?} cannot be forwarded to: {error}"),
+            })?;
+            if port == 0 {
+                return invalid(format!(
+                    "{host:?} cannot be forwarded to: port 0 is no port"
+                ));
+            }
+            SessionDoor::Forward(Authority { host: parsed, port })
+        }
+        DoorKind::Unknown => {
+            return invalid("the proxy does not know a kind of door of this session");
+        }
+    })
+}
+
+/// The sessions that a caller may see, the oldest first.
+pub(super) fn list(engine: &Engine, user: Uid, access: Access) -> Sessions {
+    let sessions = engine.sessions().into_iter();
+    let visible = sessions.filter(|(info, _)| may_see(info, user, access));
+    Sessions {
+        sessions: visible.map(|(info, totals)| entry(&info, totals)).collect(),
+    }
+}
+
+/// Ends a session that the caller opened, or any for an administrator.
+pub(super) fn end(
+    engine: &Engine,
+    user: Uid,
+    access: Access,
+    session: &SessionId,
+) -> Result<SessionEnded, ControlError> {
+    let mut sessions = engine.sessions().into_iter();
+    let found = sessions.find(|(info, _)| *info.id == *session.id && may_see(info, user, access));
+    let Some((info, totals)) = found else {
+        return invalid(format!("there is no session {:?}", session.id));
+    };
+    if access != Access::Administer && info.uid != user.as_raw() {
+        return Err(ControlError::NotPermitted {
+            call: "end_session".to_owned(),
+            needed: Access::Administer,
+            has: access,
+        });
+    }
+    engine.end_session(&info.id);
+    Ok(SessionEnded {
+        session: entry(&info, totals),
+    })
+}
+
+fn may_see(info: &SessionInfo, user: Uid, access: Access) -> bool {
+    access.covers(Access::Observe) || info.uid == user.as_raw()
+}
+
+fn entry(info: &SessionInfo, totals: SessionTotals) -> SessionEntry {
+    SessionEntry {
+        id: info.id.to_string(),
+        user: info.user.as_deref().map(str::to_owned),
+        uid: info.uid,
+        command: info.command.to_string(),
+        pid: info.pid,
+        profile: info.profile.as_deref().map(str::to_owned),
+        isolation: match info.isolation {
+            "jail" => Isolation::Jail,
+            "seatbelt" => Isolation::Seatbelt,
+            _ => Isolation::Env,
+        },
+        since: info.since,
+        allowed: totals.allowed,
+        refused: totals.refused,
+        asked: totals.asked,
+        bytes_up: totals.sent,
+        bytes_down: totals.received,
+    }
+}
+
+fn invalid<T>(message: impl Into<String>) -> Result<T, ControlError> {
+    Err(ControlError::Invalid {
+        message: message.into(),
+    })
+}
