@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use codex_network_files::Reading;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
@@ -67,7 +68,7 @@ pub(super) fn take(thread: Pid, descriptor: i32) -> Result<OwnedFd, Errno> {
     if matches!(opened, Err(Errno::EINVAL)) {
         THREADS.store(false, Ordering::Relaxed);
         opened = open(0).or_else(|_| {
-            let process = super::paths::process_of(thread)?;
+            let process = process_of(thread)?;
             pidfd_open(process, PidfdFlags::empty()).map_err(errno)
         });
     }
@@ -208,4 +209,19 @@ pub(super) fn file_address(file: BorrowedFd<'_>) -> ([u8; MAX_ADDRESS], usize) {
     bytes[FAMILY..FAMILY + path.len()].copy_from_slice(path.as_bytes());
     // With the byte that ends the path.
     (bytes, FAMILY + path.len() + 1)
+}
+
+/// The process of a thread.
+fn process_of(thread: Pid) -> Result<rustix::process::Pid, Errno> {
+    status(Path::new(&format!("/proc/{thread}")), "Tgid:")
+        .and_then(rustix::process::Pid::from_raw)
+        .ok_or(Errno::ESRCH)
+}
+
+/// A number in the status of a process.
+pub(super) fn status(process: &Path, name: &str) -> Option<i32> {
+    let status = Reading::up_to(64 << 10).read_text(&process.join("status"));
+    let status = status.ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().parse().ok()
 }

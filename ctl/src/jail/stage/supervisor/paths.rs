@@ -136,7 +136,7 @@ fn find(identity: Identity, network: u64) -> Option<OwnedFd> {
 fn candidates(process: &Path, bound: &BTreeSet<u64>) -> Vec<i32> {
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
         // A process that forbids tracing hides the list (`ssh-agent` is one).
-        let size = status(process, "FDSize:").unwrap_or(0);
+        let size = call::status(process, "FDSize:").unwrap_or(0);
         return (0..size.min(MAX_DESCRIPTORS)).collect();
     };
     let number = |descriptor: fs::DirEntry| {
@@ -208,19 +208,4 @@ fn why_not(target: &OwnedFd) -> Errno {
         Ok(Err(Errno::ECONNREFUSED)) => Errno::ECONNREFUSED,
         _ => Errno::EACCES,
     }
-}
-
-/// The process of a thread.
-pub(super) fn process_of(thread: Pid) -> Result<rustix::process::Pid, Errno> {
-    status(Path::new(&format!("/proc/{thread}")), "Tgid:")
-        .and_then(rustix::process::Pid::from_raw)
-        .ok_or(Errno::ESRCH)
-}
-
-/// A number in the status of a process.
-fn status(process: &Path, name: &str) -> Option<i32> {
-    let status = Reading::up_to(64 << 10).read_text(&process.join("status"));
-    let status = status.ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-    value.trim().parse().ok()
 }
