@@ -3,11 +3,12 @@
 //! `packaging/man` compiles this file too, and generates man pages and completions from it. So it
 //! uses no other module of this crate.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use codex_network_control::message::HeaderField;
-use codex_network_policy::{HeaderNameText, Mode};
+use codex_network_policy::{Authority, HeaderNameText, ListKind, Mode, Pattern};
 use serde::Serialize;
 
 /// Inspect and control a running codex-network-proxy.
@@ -22,7 +23,9 @@ use serde::Serialize;
                   Unless --socket names the socket, root uses only a proxy of root, and other users use only their \
                   own proxy or root's. `ca install` always requires a proxy of root.\n\n\
                   Exit codes: 0 success; 1 failure, or `doctor` found a problem; 2 invalid command line; 3 no proxy \
-                  answers; 4 not permitted."
+                  answers; 4 not permitted. `run` exits as its command does, and with 128 and the number of the \
+                  signal that ended it; 125 if the session cannot be made, 126 if the command cannot be started, \
+                  127 if it is not found."
 )]
 pub(crate) struct Args {
     /// The control socket of the proxy.
@@ -40,6 +43,16 @@ pub(crate) struct Args {
 /// The command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a program so that nothing it does reaches the network except through the policy, whether it
+    /// knows what a proxy is or not. Uses the service if one answers, and else starts a private proxy for
+    /// this program. Needs no root.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// List the sessions of `run`, or end one. Administrators and observers see all, others their own.
+    Sessions {
+        #[command(subcommand)]
+        command: Option<SessionsCommand>,
+    },
     /// Show the state of the proxy: version, listeners, policy, last reload, counts.
     Status,
     /// Show or change the mode. Full mode lasts until the next reload, limited mode until it is changed
@@ -67,7 +80,7 @@ pub(crate) enum Command {
     /// Show the decision of the policy in force on a URL, the rule behind it, and how to change it.
     Explain {
         /// http://…, https://…, ws://…, wss://…, socks5h://HOST:PORT, udp://HOST:PORT, HOST or HOST:PORT; out of
-        /// a jail also tcp://HOST:PORT and dns://….
+        /// a jail also `tcp://HOST:PORT` and `dns://NAME`.
         url: String,
         /// The method of the HTTP request, in plain HTTP or inside intercepted TLS.
         #[arg(long, short = 'X', value_name = "METHOD")]
@@ -92,6 +105,145 @@ pub(crate) enum Command {
     Ca {
         #[command(subcommand)]
         command: CaCommand,
+    },
+    /// Write the variables that make programs use the running proxy, for a shell to evaluate:
+    /// eval "$(proxyctl env)". They confine nothing: `proxyctl run` does.
+    Env {
+        /// The shell whose syntax to write. Without it, that of the login shell.
+        #[arg(long, value_name = "SHELL")]
+        shell: Option<ShellName>,
+        /// Write what removes the variables. Needs no running proxy.
+        #[arg(long)]
+        unset: bool,
+    },
+    /// Show the allow lists that `run --preset` takes by name, or what one of them stands for on this
+    /// machine. For a package manager, its own configuration is asked. Needs no running proxy.
+    Presets {
+        /// The preset to show.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
+}
+
+const RUN_EXAMPLES: &str = "Examples:\n  \
+    proxyctl run -- curl -sS https://example.com/\n  \
+    proxyctl run --preset npm,github -- npm ci\n  \
+    proxyctl run --only '**.example.com' --mode limited -- ./agent\n  \
+    proxyctl run --forward 5432=db.example.com:5432 -- psql -h 127.0.0.1";
+
+/// The options of `run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// The permission profile of this machine's configuration to use, instead of the policy in force.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+
+    /// `limited` lets only requests that read through, for this program.
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<SessionMode>,
+
+    /// Refuse these hosts too; can be repeated.
+    #[arg(long, value_name = "PATTERN", value_parser = denied)]
+    pub(crate) deny: Vec<String>,
+
+    /// Refuse all hosts but these; can be repeated. The policy must allow them as well.
+    #[arg(long, value_name = "PATTERN", value_parser = allowed)]
+    pub(crate) only: Vec<String>,
+
+    /// Allow these hosts too; can be repeated. Only with a private proxy, or for an administrator of the
+    /// service. Deny rules, the protection of local addresses and requirements stay above it.
+    #[arg(long, value_name = "PATTERN", value_parser = allowed)]
+    pub(crate) allow: Vec<String>,
+
+    /// Allow the hosts of these presets too, as --allow does. `proxyctl presets` lists them.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) preset: Vec<String>,
+
+    /// Make a port of the program's loopback lead to a host and port, through the policy; can be repeated.
+    #[arg(long, value_name = "PORT=HOST:PORT", value_parser = forward)]
+    pub(crate) forward: Vec<Forward>,
+
+    /// How the program is kept from going past the proxy.
+    #[arg(long, value_name = "LEVEL", default_value = "jail")]
+    pub(crate) isolation: IsolationLevel,
+
+    /// Let the program use unix sockets. They lead to processes outside the jail, such as an ssh agent,
+    /// D-Bus or Docker, which may use the network for it.
+    #[arg(long)]
+    pub(crate) allow_unix_sockets: bool,
+
+    /// Use the service, and fail if none answers.
+    #[arg(long)]
+    pub(crate) service: bool,
+
+    /// Start a private proxy even if a service answers.
+    #[arg(long, conflicts_with_all = ["service", "socket"])]
+    pub(crate) private: bool,
+
+    /// The configuration file of a private proxy, instead of all others. Implies --private.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "socket"])]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Set one value on top of the files of a private proxy; can be repeated. Implies --private.
+    #[arg(short = 'c', value_name = "KEY=VALUE", conflicts_with_all = ["service", "socket"])]
+    pub(crate) overrides: Vec<String>,
+
+    /// When to write at the end, to standard error, what was reached and refused. `auto` is always on a
+    /// terminal.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        default_missing_value = "always",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pub(crate) summary: SummaryWhen,
+
+    /// The program and its arguments.
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// The mode of a session. It can only be narrower than the mode in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SessionMode {
+    /// Only requests that read are permitted: GET, HEAD and OPTIONS.
+    Limited,
+}
+
+/// A level of isolation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IsolationLevel {
+    /// A network of its own, in which there is only the proxy.
+    Jail,
+    /// Only the variables that most programs read. Nothing stops a program that ignores them.
+    Env,
+}
+
+/// When a summary is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SummaryWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+/// A port of the program's loopback, and the host and port that it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Forward {
+    pub(crate) port: u16,
+    pub(crate) host: String,
+    pub(crate) to: u16,
+}
+
+/// The command for sessions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsCommand {
+    /// End a session: its connections are cut, and its program reaches nothing from then on.
+    End {
+        /// The session's id, as the list shows it.
+        id: String,
     },
 }
 
@@ -151,6 +303,18 @@ pub(crate) enum Check {
     Version,
 }
 
+/// A shell's name, or a form for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShellName {
+    /// bash, and any other shell with the syntax of sh.
+    Bash,
+    Zsh,
+    Fish,
+    Powershell,
+    /// An object with the names and values.
+    Json,
+}
+
 /// A mode's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeWord {
@@ -194,6 +358,35 @@ fn header(text: &str) -> Result<HeaderField, String> {
     })
 }
 
+/// Checks a pattern of an allow list.
+fn allowed(text: &str) -> Result<String, String> {
+    pattern(text, ListKind::Allow)
+}
+
+/// Checks a pattern of a deny list.
+fn denied(text: &str) -> Result<String, String> {
+    pattern(text, ListKind::Deny)
+}
+
+fn pattern(text: &str, list: ListKind) -> Result<String, String> {
+    let parsed = Pattern::parse(text, list).map_err(|error| error.to_string())?;
+    Ok(parsed.to_string())
+}
+
+/// Reads `PORT=HOST:PORT`.
+fn forward(text: &str) -> Result<Forward, String> {
+    let form = "a forwarded port is written PORT=HOST:PORT, as in 5432=db.example.com:5432";
+    let (port, destination) = text.split_once('=').ok_or(form)?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or(form)?;
+    let authority =
+        Authority::parse(destination, None).map_err(|error| format!("{error}; {form}"))?;
+    Ok(Forward {
+        port,
+        host: authority.host.to_string(),
+        to: authority.port,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -212,5 +405,51 @@ mod tests {
         let args = args.expect("a command line");
         assert!(args.json);
         assert!(args.socket.is_some());
+    }
+
+    fn run(words: &[&str]) -> Result<RunArgs, clap::Error> {
+        let args = Args::try_parse_from([&["proxyctl", "run"], words].concat())?;
+        match args.command {
+            Command::Run(run) => Ok(run),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn j1_everything_from_the_command_on_is_the_commands() {
+        for words in [
+            &["curl", "--json", "{}", "--socket", "x", "--", "-v"][..],
+            &["--", "curl", "--json", "{}", "--socket", "x", "--", "-v"],
+        ] {
+            let run = run(words).expect("a command line");
+            assert_eq!(run.command[0], "curl");
+            assert_eq!(run.command.len(), 7, "{:?}", run.command);
+        }
+        run(&[]).expect_err("no command");
+        run(&["--no-such-option", "true"]).expect_err("no such option");
+    }
+
+    #[test]
+    fn j4_options_that_contradict_each_other_or_are_malformed_are_refused() {
+        for words in [
+            &["--service", "--private"][..],
+            &["--service", "-c", "a=b"],
+            &["--service", "--config", "f"],
+            &["--mode", "full"],
+            &["--deny", "*"],
+            &["--only", "https://x"],
+            &["--allow", "a/b"],
+            &["--isolation", "none"],
+            &["--forward", "5432"],
+            &["--forward", "0=db.test:1"],
+            &["--forward", "5432=db.test"],
+            &["--forward", "5432=d b:1"],
+        ] {
+            run(&[words, &["--", "true"]].concat()).expect_err(&words.join(" "));
+        }
+        let forward = run(&["--forward", "5432=[::1]:1", "true"])
+            .expect("a port")
+            .forward;
+        assert_eq!(forward[0].to, 1);
     }
 }

@@ -3,15 +3,20 @@
 mod blocked;
 mod ca;
 mod config;
+mod env;
 mod explain;
 mod mode;
 mod patterns;
+mod presets;
 mod reload;
+#[cfg(target_os = "linux")]
+mod run;
+mod sessions;
 mod status;
 
 use codex_network_control::message::ExplainQuery;
 
-use crate::args::{Args, CaCommand, Command};
+use crate::args::{Args, CaCommand, Command, SessionsCommand};
 use crate::doctor;
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
@@ -29,6 +34,16 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             command: CaCommand::Install,
         } => ca::need_root("install")?,
         Command::Doctor { checks } => return doctor::run(args.socket, output, checks),
+        Command::Env { shell, unset: true } => return env::unset(output, shell),
+        #[cfg(target_os = "linux")]
+        Command::Run(run) => return run::run(args.socket, output, &run),
+        #[cfg(not(target_os = "linux"))]
+        Command::Run(_) => {
+            return Err(Failure::NoSession(
+                "`run` needs Linux; point programs at the proxy with `proxyctl env`".to_owned(),
+            ));
+        }
+        Command::Presets { name } => return presets::run(output, name.as_deref()),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,7 +81,13 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 explain::run(&client, output, query).await
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
-            Command::Doctor { .. } => Ok(()),
+            Command::Env { shell, .. } => env::set(&client, output, shell).await,
+            Command::Sessions { command: None } => sessions::list(&client, output).await,
+            Command::Sessions {
+                command: Some(SessionsCommand::End { id }),
+            } => sessions::end(&client, output, id).await,
+            // These need no proxy.
+            Command::Run(_) | Command::Doctor { .. } | Command::Presets { .. } => Ok(()),
         }
     })
 }

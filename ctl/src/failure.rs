@@ -21,6 +21,52 @@ pub(crate) enum Failure {
     AlreadyReported,
     /// The answer could not be written.
     Output(Error),
+    /// `run` made no session, or no jail (SPEC J1).
+    NoSession(String),
+    /// The command of `run` has ended, or could not be started.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "`run` needs Linux")
+    )]
+    Session(EndedSession),
+}
+
+/// How the command of `run` ended.
+#[derive(Debug)]
+pub(crate) struct EndedSession {
+    /// The exit code, as a shell reports it.
+    pub(crate) code: u8,
+    /// The message of `run`, if the command had no chance to write its own.
+    message: Option<String>,
+}
+
+impl EndedSession {
+    /// The exit code of `run` without a session.
+    pub(crate) const NO_SESSION: u8 = 125;
+
+    /// A command that ran.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "`run` needs Linux")
+    )]
+    pub(crate) fn silent(code: u8) -> Self {
+        Self {
+            code,
+            message: None,
+        }
+    }
+
+    /// A command that could not be started.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "`run` needs Linux")
+    )]
+    pub(crate) fn said(code: u8, message: String) -> Self {
+        Self {
+            code,
+            message: Some(message),
+        }
+    }
 }
 
 impl Failure {
@@ -38,6 +84,11 @@ impl Failure {
             Self::Failed(message) => (message, 1),
             Self::Unreachable(message) => (message, 3),
             Self::NotPermitted(message) => (message, 4),
+            Self::NoSession(message) => (message, EndedSession::NO_SESSION),
+            Self::Session(ended) => match ended.message {
+                Some(message) => (message, ended.code),
+                None => return ExitCode::from(ended.code),
+            },
             Self::AlreadyReported => return ExitCode::from(1),
             // The reader of the answer has closed it early.
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => {

@@ -91,7 +91,7 @@ pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
 }
 
 /// The error when no proxy answered: a refusal if there was one, else everything that was tried.
-fn failure(tried: &[ConnectError], wanted: ProxyTrust) -> Failure {
+pub(crate) fn failure(tried: &[ConnectError], wanted: ProxyTrust) -> Failure {
     if let Some(refusal) = refusal(tried, wanted) {
         return Failure::NotPermitted(refusal);
     }

@@ -10,6 +10,7 @@
 //! - `process`: the side of `proxyctl`: prepares, starts, forwards signals, waits.
 //! - `stage`: the side in the jail.
 //! - `listeners`: binds the doors' listeners, in a jail or outside.
+//! - `standard_streams`: refuses those that lead out of a jail.
 //! - `error`: why there is no jail, and the remedy.
 //!
 //! The jail confines the network and the other ways to processes outside. It does not hide files.
@@ -19,12 +20,13 @@ mod frames;
 mod listeners;
 mod process;
 mod stage;
+mod standard_streams;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use error::JailError;
-pub(crate) use process::{Ended, PreparedJail, RunningJail, prepare};
-pub(crate) use stage::{STAGE_ARGUMENT, run as run_stage};
+pub(crate) use process::{Ended, PreparedJail, prepare};
+pub(crate) use stage::{STAGE_ARGUMENT, close_from, run as run_stage};
 
 /// The port of the HTTP door inside a jail.
 pub(crate) const HTTP_PORT: u16 = 3128;

@@ -9,6 +9,8 @@
 //! - `listener`: names the owner of the socket's listener.
 //! - `commands`: one module per command.
 //! - `doctor`: one module per check.
+//! - `presets`: the allow lists of `run --preset`.
+//! - `private_proxy`: the proxy that `run` starts for one session.
 //! - `name_servers`, `capabilities`: facts in words, for `status` and `doctor`.
 //! - `trust_store`: the system's list of trusted certificates, for `ca` and `doctor`.
 //! - `system_tool`: runs tools of the system.
@@ -23,15 +25,13 @@ mod doctor;
 mod failure;
 mod find;
 #[cfg(target_os = "linux")]
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "`run` will use it, and removes this line"
-)]
 mod jail;
 mod listener;
 mod name_servers;
 mod output;
+mod presets;
+#[cfg(target_os = "linux")]
+mod private_proxy;
 #[cfg_attr(
     not(test),
     expect(
@@ -56,6 +56,10 @@ fn main() -> ExitCode {
         .is_some_and(|first| first == jail::STAGE_ARGUMENT)
     {
         return jail::run_stage();
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(ended) = private_proxy::stage(&std::env::args_os().collect::<Vec<_>>()) {
+        return ended;
     }
     let args = Args::parse();
     let format = if args.json {

@@ -12,7 +12,7 @@ use std::process::Command;
 use nix::unistd::Uid;
 
 /// Directories that only root may write to. The last one is that of NixOS.
-const DIRECTORIES: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
+pub(crate) const DIRECTORIES: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 /// Variables that affect only the output of a tool.
 const KEPT_VARIABLES: [&str; 4] = ["LANG", "LC_ALL", "TERM", "TZ"];
 

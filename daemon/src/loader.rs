@@ -245,7 +245,7 @@ fn plan(
         ephemeral: ephemeral.to_vec(),
         state: state::directory(&settings.daemon, |name| environment.get(name)),
         public_files: used(
-            !matches!(chosen.authority, Authority::Ephemeral) || settings.intercepts(),
+            !matches!(chosen.authority, Authority::Ephemeral) || settings.may_intercept(),
         ),
     }
 }

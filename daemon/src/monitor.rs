@@ -139,6 +139,10 @@ enum End {
     Failed(anyhow::Error),
 }
 
+/// `proxyctl run` sets this variable for a proxy of its own, which gets sockets as a service does
+/// (`ctl/src/private_proxy/stage.rs`).
+const PRIVATE_VARIABLE: &str = "CODEX_NETWORK_PROXY_PRIVATE";
+
 /// The service cannot start, and starting it again would not help: the configuration must be
 /// repaired first.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +163,10 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     let issuing = Issuing::new().context("cannot make a CA")?;
     let arguments = load::Arguments::new(arguments, issuing.certificate());
     let mut inherited = Inherited::take()?;
-    let which = if notify::is_heard() || inherited.attended() == Attended::Yes {
+    let is_service = notify::is_heard() || inherited.attended() == Attended::Yes;
+    // `proxyctl run` shows the problems of a configuration to its user.
+    let is_private = std::env::var_os(PRIVATE_VARIABLE).is_some();
+    let which = if is_service && !is_private {
         WhichConfiguration::CurrentWithCopy
     } else {
         WhichConfiguration::Current

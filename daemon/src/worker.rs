@@ -62,9 +62,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .build()
             .context("cannot start the runtime")?;
         let doors = door_threads::start().context("cannot start the threads of the doors")?;
-        Ok((started, runtime, doors))
+        let sessions = door_threads::start_one("sessions")
+            .context("cannot start the thread of the sessions")?;
+        Ok((started, runtime, doors, sessions))
     });
-    let (started, runtime, door_runtimes) = match started {
+    let (started, runtime, door_runtimes, session_runtime) = match started {
         Ok(started) => started,
         Err(error) => {
             link.send(ToMonitor::Rejected {
@@ -93,6 +95,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     });
     let parts = EngineParts {
         runtimes: door_runtimes,
+        session_runtime: Some(session_runtime),
         blocked_base: first.message.blocked_base,
         issuer: Some(Arc::<MonitorIssuer>::clone(&issuer)),
         // On other systems the monitor cannot find the user of a client.

@@ -21,6 +21,8 @@ mod records;
 mod reload;
 mod resolver;
 mod roles;
+#[cfg(target_os = "linux")]
+mod run;
 mod sessions;
 mod smuggling;
 mod socks5;

@@ -1,11 +1,14 @@
 //! Processes outside the jail, and process 1 inside.
 
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use e2e::machine::{Need, has};
 
-use crate::fixture::{Ending, attempts, harness, users};
+use crate::fixture::{Ending, Ran, attempts, harness, users};
 
 #[test]
 fn j14_processes_outside_are_out_of_reach() {
@@ -151,5 +154,64 @@ fn j9_standard_streams_are_the_callers() {
         let ended = child.wait_with_output().expect("our own child");
         assert!(ended.status.success());
         assert_eq!(ended.stderr, b"end\n");
+    }
+}
+
+/// A socket among them stays in the network that it was made in.
+#[test]
+fn j6_a_standard_stream_that_leads_out_is_refused() {
+    for user in users() {
+        let bind = || UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (datagrams, _) = UnixDatagram::pair().expect("a pair");
+        let sockets: [OwnedFd; 3] = [bind().into(), tcp.into(), datagrams.into()];
+        for socket in sockets {
+            let mut command = user.command(harness());
+            let ran = Ran(command
+                .args(["--", "true"])
+                .stdin(socket)
+                .output()
+                .expect("the harness"));
+            assert_eq!(ran.0.status.code(), Some(125));
+            let text = ran.stderr();
+            assert!(text.contains("standard input is a socket"), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+        let mut command = user.command(harness());
+        let output = command
+            .args(["--", "true"])
+            .stdout(OwnedFd::from(bind()))
+            .output();
+        assert_eq!(output.expect("the harness").status.code(), Some(125));
+        // A connected pair has one other end for good.
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        let mut command = user.command(harness());
+        let output = command
+            .args(["--", "true"])
+            .stdin(OwnedFd::from(one))
+            .output();
+        assert_eq!(output.expect("the harness").status.code(), Some(0));
+    }
+}
+
+/// The directory is in the machine's `/proc`, which the jail's own is mounted over.
+#[test]
+fn j14_a_directory_of_the_machines_proc_does_not_lead_out() {
+    for user in users() {
+        let list = ["sh", "-c", "cat 1/comm; echo *"];
+        let in_proc = |program: &mut Command| {
+            let output = program.args(list).current_dir("/proc").output();
+            Ran(output.expect("a list")).stdout()
+        };
+        let outside = std::process::id().to_string();
+        let lists_us = |text: &str| text.split_whitespace().any(|entry| entry == outside);
+        assert!(lists_us(&in_proc(&mut user.command("env"))));
+        let inside = in_proc(user.command(harness()).arg("--"));
+        assert!(!lists_us(&inside) && !inside.is_empty(), "{inside}");
+        let proc = std::fs::File::open("/proc").expect("a directory");
+        let mut command = user.command(harness());
+        let output = command.args(["--", "true"]).stdin(proc).output();
+        let ran = Ran(output.expect("the harness"));
+        assert_eq!(ran.0.status.code(), Some(125), "{}", ran.stderr());
     }
 }

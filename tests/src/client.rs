@@ -64,14 +64,22 @@ impl Response {
 impl Connection {
     /// Connects over TCP.
     pub fn open(addr: SocketAddr) -> Self {
-        let socket = TcpStream::connect_timeout(&addr, TIMEOUT)
-            .unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
+        Self::try_open(addr).unwrap_or_else(|error| panic!("connect to {addr}: {error}"))
+    }
+
+    /// Connects over TCP.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the connection, for instance the reset by a peer that has no room.
+    pub fn try_open(addr: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect_timeout(&addr, TIMEOUT)?;
         wire::prepare(&socket, TIMEOUT).expect("a fresh socket takes options");
         let socket = SharedSocket::new(socket);
-        Self {
+        Ok(Self {
             wire: Wire::new(Box::new(socket.clone())),
             socket,
-        }
+        })
     }
 
     /// The local address of the connection, which the daemon sees as the client's.

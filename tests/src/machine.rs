@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::Write as _;
 use std::net::{Ipv6Addr, TcpListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
@@ -30,7 +31,8 @@ pub enum Need {
     Ipv6,
     /// Root may make a network for one program alone: not in a container.
     Network,
-    /// This user may make user namespaces, and a network in them: not in a container or a chroot.
+    /// This user may make user namespaces, and a network with rules of `nft` in them: not in a container or a
+    /// chroot.
     UserNamespaces,
     /// Linux 6.12 or newer.
     SignalScope,
@@ -50,7 +52,7 @@ impl fmt::Display for Need {
             Self::Network => formatter
                 .write_str("needs a root that may make a network (`unshare --net ip link`)"),
             Self::UserNamespaces => formatter.write_str(
-                "needs user namespaces (`unshare --user --net --pid --fork --mount-proc`)",
+                "needs user namespaces (`unshare --user --net --pid --fork --mount-proc`) and nft",
             ),
             Self::SignalScope => {
                 formatter.write_str("needs Linux 6.12, for Landlock's scope of signals")
@@ -93,7 +95,8 @@ fn missing(need: Need) -> Option<Need> {
             "--fork",
             "--mount-proc",
         ];
-        may_run(&[&all[..], &["true"]].concat())
+        let mut nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].iter();
+        nft.any(|nft| Path::new(nft).exists()) && may_run(&[&all[..], &["true"]].concat())
     });
     static IPV6: LazyLock<bool> =
         LazyLock::new(|| TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok());

@@ -49,6 +49,18 @@ pub fn has_ended(pid: u32) -> bool {
     status(pid).is_none_or(|status| status.contains("State:\tZ"))
 }
 
+/// The existing descendants of a process, at any depth.
+pub fn descendants(ancestor: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut open = vec![ancestor];
+    while let Some(parent) = open.pop() {
+        let children = children(parent);
+        found.extend(&children);
+        open.extend(children);
+    }
+    found
+}
+
 /// The existing children of a process.
 pub fn children(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("a Linux machine");

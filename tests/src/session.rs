@@ -97,7 +97,7 @@ impl Session {
             request.doors = vec![DoorKind::Http, DoorKind::Socks5];
         }
         if request.command.is_empty() {
-            request.command = "curl".to_owned();
+            "curl".clone_into(&mut request.command);
         }
         let (doors, sockets) = sockets(&request.doors);
         request.sockets = sockets.into();

@@ -51,13 +51,15 @@ fn options(help: &str) -> Vec<String> {
     help.lines()
         .skip_while(|line| *line != "Options:")
         .skip(1)
-        .filter(|line| line.trim_start().starts_with('-'))
+        // A line that begins with `- ` describes a value.
+        .filter(|line| line.trim_start().starts_with('-') && !line.trim_start().starts_with("- "))
         .flat_map(|line| {
             line.split([' ', ','])
                 .take_while(|word| !word.starts_with('<'))
         })
         .filter(|word| word.starts_with('-'))
-        .map(str::to_owned)
+        // `--option[=<VALUE>]` is the option with a value that may be left out.
+        .map(|word| word.split('[').next().unwrap_or(word).to_owned())
         .collect()
 }
 
@@ -151,13 +153,16 @@ fn the_exit_codes_are_those_of_the_sources() {
     for code in ["(message, 1)", "(message, 3)", "(message, 4)"] {
         assert!(ctl.contains(code), "{code}");
     }
+    assert!(ctl.contains("(message, EndedSession::NO_SESSION)"));
+    assert!(ctl.contains("const NO_SESSION: u8 = 125;"));
     let used = ctl.matches("(message, ").count();
-    assert_eq!(used, 4, "three codes and where they are used: {listed:?}");
+    assert_eq!(used, 6, "five codes and where they are used: {listed:?}");
     assert_eq!(
         codes(&run(PROXY, &["--help"]).stdout),
         ["0", "1", "2", "78"]
     );
-    assert_eq!(listed, ["0", "1", "2", "3", "4"]);
+    let of_run = ["128", "125", "126", "127"];
+    assert_eq!(listed, [&["0", "1", "2", "3", "4"][..], &of_run].concat());
 }
 
 #[test]

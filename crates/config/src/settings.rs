@@ -154,12 +154,25 @@ impl Settings {
         self.policy.mode() == Mode::Limited || self.mitm.hooks.iter().next().is_some()
     }
 
+    /// Whether something is intercepted under these settings, or under a profile that a session may choose.
+    pub fn may_intercept(&self) -> bool {
+        let mut profiles = self.profiles.values();
+        let intercepts = |profile: &Profile| {
+            profile.policy.mode() == Mode::Limited || profile.hooks.iter().next().is_some()
+        };
+        self.intercepts() || self.daemon.sessions.max > 0 && profiles.any(intercepts)
+    }
+
     /// These settings with another permission profile, for the sessions that chose it; `None` if there is no
-    /// such profile. Everything but the [`Profile`] stays as it is.
+    /// such profile. Everything but the [`Profile`] stays as it is. A proxy that is switched off stays off.
     pub fn with_profile(&self, name: &str) -> Option<Self> {
         let profile = self.profiles.get(name)?;
         let mut settings = self.clone();
-        settings.policy = Arc::clone(&profile.policy);
+        settings.policy = if self.policy.is_enabled() {
+            Arc::clone(&profile.policy)
+        } else {
+            Arc::new(profile.policy.switched_off())
+        };
         settings.mitm.hooks = Arc::clone(&profile.hooks);
         settings.mitm.actions = Arc::clone(&profile.actions);
         settings.unix_sockets = profile.unix_sockets.clone();

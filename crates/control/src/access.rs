@@ -5,8 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::version;
-
 /// The access of a caller. Access to administer includes all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,18 +41,6 @@ impl Access {
             Self::Observe => "observe",
             Self::ObserveAndUseSessions => "observe_and_use_sessions",
             Self::Administer => "administer",
-        }
-    }
-
-    /// The nearest access that a version of the protocol has a word for. It is shown and has no other
-    /// effect.
-    #[must_use]
-    pub fn known_to(self, protocol: u32) -> Self {
-        match self {
-            Self::UseSessions | Self::ObserveAndUseSessions if protocol < version::SESSIONS => {
-                Self::Observe
-            }
-            known => known,
         }
     }
 }

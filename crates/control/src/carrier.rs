@@ -80,9 +80,21 @@ impl From<UnixStream> for ControlStream {
 }
 
 impl ControlStream {
-    fn keep(&mut self, mut sockets: Sockets) {
+    /// Keeps what arrived until its frame is whole. A peer that goes on after the kept ones were too many gets
+    /// an error, so that it cannot fill the memory.
+    fn keep(&mut self, mut sockets: Sockets) -> io::Result<()> {
         if sockets.arrived.is_empty() && !sockets.is_incomplete {
-            return;
+            return Ok(());
+        }
+        if self
+            .arrived
+            .back()
+            .is_some_and(|(_, last)| last.is_incomplete)
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "too many descriptors",
+            ));
         }
         let kept = self.arrived.iter().map(|(_, kept)| kept.arrived.len());
         let room = ROOM.saturating_sub(kept.sum());
@@ -91,6 +103,7 @@ impl ControlStream {
             sockets.is_incomplete = true;
         }
         self.arrived.push_back((self.read, sockets));
+        Ok(())
     }
 }
 
@@ -146,8 +159,7 @@ impl AsyncRead for ControlStream {
                 Ok((bytes, sockets)) => {
                     buffer.advance(bytes);
                     self.read += bytes as u64;
-                    self.keep(sockets);
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(self.keep(sockets));
                 }
             }
         }

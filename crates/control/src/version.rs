@@ -88,6 +88,18 @@ impl Hello {
     }
 }
 
+impl Access {
+    /// The nearest access that a version of the protocol has a word for. It is shown and has no other
+    /// effect.
+    #[must_use]
+    pub fn known_to(self, protocol: u32) -> Self {
+        match self {
+            Self::UseSessions | Self::ObserveAndUseSessions if protocol < SESSIONS => Self::Observe,
+            known => known,
+        }
+    }
+}
+
 impl VersionMismatch {
     fn text(&self) -> String {
         let older = if self.caller_newest < self.daemon_oldest {

@@ -6,7 +6,9 @@
 //! room of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
 
 mod placement;
+mod turn;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,9 +23,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::placement::{PlacedConnection, ServingRuntime};
+pub(crate) use self::turn::AcceptTurn;
 use crate::admission::{Admission, AdmissionResult, BoundsInForce, ConnectionSlot};
 use crate::descriptors;
 use crate::drain::Drain;
+use crate::new_clients;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
 use crate::session::{Session, SessionConnection};
@@ -75,6 +79,8 @@ pub(crate) struct Accept {
     pub(crate) no_delay: NoDelay,
     /// The session that the door belongs to, which has limits of its own.
     pub(crate) session: Option<Arc<Session>>,
+    /// The thread that accepts for all sessions, if this loop is on it.
+    pub(crate) turn: Option<Arc<AcceptTurn>>,
     /// The runtime of the loop, and all that serve the listener.
     pub(crate) here: Arc<ServingRuntime>,
     pub(crate) runtimes: Arc<[Arc<ServingRuntime>]>,
@@ -128,6 +134,10 @@ impl Accept {
                 Ok(((stream, placed), address)) => {
                     backing_off = None;
                     self.log.accepted(self.door);
+                    if self.session.is_some() {
+                        // Inherited from the opener's socket, it would make a close wait on this thread.
+                        let _ = SockRef::from(&stream).set_linger(None);
+                    }
                     let Ok(counted) = self.count() else {
                         let _ = stream.set_zero_linger();
                         continue;
@@ -187,6 +197,7 @@ impl Accept {
         let own = Arc::clone(&self.own);
         async move {
             placed.begin();
+            new_clients::note();
             let slot = match entry {
                 AdmissionResult::Admitted(slot) => slot,
                 AdmissionResult::Waits(slot) => {
@@ -211,7 +222,13 @@ impl Accept {
             self.log.at_limit(self.door, limit);
             self.admission.may_accept().await;
         }
-        self.listener.accept().await
+        match (&self.turn, &self.session) {
+            (Some(turn), Some(session)) => {
+                let number = session.number();
+                poll_fn(|cx| turn.take(number, || self.listener.poll_accept(cx))).await
+            }
+            _ => self.listener.accept().await,
+        }
     }
 
     /// The handle of a connection, for the limits on users and clients.
@@ -284,7 +301,7 @@ mod tests {
     use crate::http::Shared;
 
     /// The size that the future of a connection's task may have, in bytes.
-    const MAX_TASK_BYTES: usize = 320;
+    const MAX_TASK_BYTES: usize = 328;
 
     fn task_size<F>(
         _: impl FnOnce(&'static Accept, TcpStream, PlacedConnection, Arc<Shared>) -> F,

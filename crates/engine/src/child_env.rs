@@ -1,57 +1,13 @@
-//! The environment of a program that should use the proxy (SPEC B1, B2): which variables are set,
-//! and to what.
-//!
-//! Programs read many different variables, so all of them are set. An old value could lead past the
-//! proxy.
+//! The environment of a program that should use the proxy (SPEC B1, B2), for embedders.
+//! `ChildVariables` of `codex-network-config` has the names of the variables.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use codex_network_config::CERTIFICATE_VARIABLES;
+use codex_network_config::{CERTIFICATE_VARIABLES, ChildVariables};
 
 use crate::client::AttemptId;
-
-/// Variables for the URL of the HTTP door.
-const HTTP: &[&str] = &[
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "WS_PROXY",
-    "WSS_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "ws_proxy",
-    "wss_proxy",
-    "YARN_HTTP_PROXY",
-    "YARN_HTTPS_PROXY",
-    "npm_config_proxy",
-    "npm_config_http_proxy",
-    "npm_config_https_proxy",
-    "NPM_CONFIG_PROXY",
-    "NPM_CONFIG_HTTP_PROXY",
-    "NPM_CONFIG_HTTPS_PROXY",
-    "BUNDLE_HTTP_PROXY",
-    "BUNDLE_HTTPS_PROXY",
-    "PIP_PROXY",
-    "DOCKER_HTTP_PROXY",
-    "DOCKER_HTTPS_PROXY",
-];
-/// Variables for the URL of the SOCKS5 door, or of the HTTP door if there is no other.
-const ALL: &[&str] = &["ALL_PROXY", "all_proxy", "FTP_PROXY", "ftp_proxy"];
-/// Variables that list the hosts to reach without the proxy.
-const NONE: &[&str] = &[
-    "NO_PROXY",
-    "no_proxy",
-    "npm_config_noproxy",
-    "NPM_CONFIG_NOPROXY",
-    "YARN_NO_PROXY",
-    "BUNDLE_NO_PROXY",
-];
-/// The destinations to reach without the proxy when local binding is on.
-const LOCAL: &str = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
-
-/// The destinations to reach without the proxy on a loopback interface of one's own.
-const LOOPBACK: &str = "localhost,127.0.0.1,::1";
 
 /// The values of the variables.
 #[derive(Clone, Debug)]
@@ -110,25 +66,15 @@ impl ChildEnvironment {
             Some(socks5) if self.attempt.is_none() => format!("socks5h://{socks5}"),
             Some(_) | None => http.clone(),
         };
-        let past = match (self.has_own_loopback, self.allow_local_binding) {
-            (true, _) => LOOPBACK,
-            (false, true) => LOCAL,
-            (false, false) => "",
+        let variables = ChildVariables {
+            http: &http,
+            all: &all,
+            allow_local_binding: self.allow_local_binding,
+            has_own_loopback: self.has_own_loopback,
+            bundle: self.bundle.as_deref().and_then(|bundle| bundle.to_str()),
         };
-        let local = if self.allow_local_binding { "1" } else { "0" };
-        let mut set = |names: &[&str], value: &str| {
-            for name in names {
-                environment.insert((*name).to_owned(), value.to_owned());
-            }
-        };
-        set(HTTP, &http);
-        set(ALL, &all);
-        set(NONE, past);
-        set(&["NODE_USE_ENV_PROXY", "CODEX_NETWORK_PROXY_ACTIVE"], "1");
-        set(&["ELECTRON_GET_USE_PROXY"], "true");
-        set(&["CODEX_NETWORK_ALLOW_LOCAL_BINDING"], local);
-        if let Some(bundle) = self.bundle.as_deref().and_then(|bundle| bundle.to_str()) {
-            set(CERTIFICATE_VARIABLES, bundle);
+        for (name, value) in variables.pairs() {
+            environment.insert(name.to_owned(), value.to_owned());
         }
     }
 }
@@ -155,15 +101,23 @@ mod tests {
         let mut child = ChildEnvironment::new(HTTP_DOOR);
         child.socks5 = Some(SocketAddr::new(HTTP_DOOR.ip(), 8081));
         let set = applied(&child);
-        for name in HTTP {
-            assert_eq!(set[*name], "http://127.0.0.1:3128", "{name}");
+        let mut count = 0;
+        for name in ChildVariables::names() {
+            let lower = name.to_lowercase();
+            let wanted = if lower.contains("no_proxy") || lower.contains("noproxy") {
+                ""
+            } else if lower == "all_proxy" || lower == "ftp_proxy" {
+                "socks5h://127.0.0.1:8081"
+            } else if lower.contains("proxy") && !lower.contains("use") && !lower.contains("active")
+            {
+                "http://127.0.0.1:3128"
+            } else {
+                continue;
+            };
+            assert_eq!(set[name], wanted, "{name}");
+            count += 1;
         }
-        for name in ALL {
-            assert_eq!(set[*name], "socks5h://127.0.0.1:8081", "{name}");
-        }
-        for name in NONE {
-            assert_eq!(set[*name], "", "{name}");
-        }
+        assert_eq!(count, 31);
         assert_eq!(set["CODEX_NETWORK_PROXY_ACTIVE"], "1");
         assert_eq!(set["CODEX_NETWORK_ALLOW_LOCAL_BINDING"], "0");
         assert_eq!(set["NODE_USE_ENV_PROXY"], "1");
@@ -177,7 +131,8 @@ mod tests {
         let mut child = ChildEnvironment::new(HTTP_DOOR);
         child.allow_local_binding = true;
         let set = applied(&child);
-        assert_eq!(set["no_proxy"], LOCAL);
+        let local = "localhost,127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
+        assert_eq!(set["no_proxy"], local);
         assert_eq!(set["CODEX_NETWORK_ALLOW_LOCAL_BINDING"], "1");
         assert_eq!(set["ALL_PROXY"], "http://127.0.0.1:3128", "SOCKS is off");
     }
@@ -188,10 +143,12 @@ mod tests {
         child.socks5 = Some(SocketAddr::new(HTTP_DOOR.ip(), 8081));
         assert!(child.clone().for_attempt("a b").is_none());
         let set = applied(&child.for_attempt("a1").expect("an id"));
-        for name in HTTP.iter().chain(ALL) {
-            let wanted = "http://codex-net-attempt-a1:@127.0.0.1:3128";
-            assert_eq!(set[*name], wanted, "{name}");
-        }
+        let urls = set.values().filter(|value| value.contains("://"));
+        let wanted = "http://codex-net-attempt-a1:@127.0.0.1:3128";
+        assert_eq!(urls.filter(|url| *url == wanted).count(), 25);
+        let others = |url: &&String| url.contains("://") && *url != wanted;
+        let others: Vec<_> = set.values().filter(others).collect();
+        assert_eq!(others, [""; 0]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
 mod parts;
+mod session_parts;
 mod session_sockets;
 mod sessions;
 
@@ -19,9 +20,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::parts::EngineParts;
+pub use self::session_parts::{SessionDoor, SessionError, SessionParts};
+pub use self::sessions::OpenSession;
 use self::sessions::OpenSessions;
-pub use self::sessions::{OpenSession, SessionDoor, SessionError, SessionParts};
-use crate::accept::{Accept, AcceptLog, NoDelay, ServingRuntime};
+use crate::accept::{Accept, AcceptLog, AcceptTurn, NoDelay, ServingRuntime};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::blocked::BlockedLog;
 use crate::decider::Decider;
@@ -49,6 +51,8 @@ pub struct Engine {
     /// See [`EngineParts::runtimes`].
     runtimes: Arc<[Arc<ServingRuntime>]>,
     sessions: Arc<OpenSessions>,
+    /// See [`EngineParts::session_runtime`].
+    session_runtime: Option<(Arc<ServingRuntime>, Arc<AcceptTurn>)>,
 }
 
 /// Why settings cannot be put in force.
@@ -198,6 +202,10 @@ impl Engine {
         Ok(Self {
             shared: Arc::new(shared),
             sessions: Arc::default(),
+            session_runtime: parts.session_runtime.map(|handle| {
+                let runtime = ServingRuntime::only_accepting(handle);
+                (runtime, Arc::new(AcceptTurn::new()))
+            }),
             runtimes: parts
                 .runtimes
                 .into_iter()
@@ -343,6 +351,7 @@ impl Engine {
                 log: Arc::clone(&log),
                 no_delay,
                 session: None,
+                turn: None,
                 here: Arc::clone(runtime),
                 runtimes: Arc::clone(runtimes),
             };

@@ -32,7 +32,7 @@ pub struct SessionInfo {
     pub command: Arc<str>,
     /// The process id that was given for it.
     pub pid: u32,
-    /// What keeps the program from going past the doors: `jail`, `seatbelt` or `env`.
+    /// The kind of confinement that keeps the program behind its doors: `jail`, `seatbelt` or `env`.
     pub isolation: &'static str,
     /// The permission profile, if it has one of its own.
     pub profile: Option<Arc<str>>,

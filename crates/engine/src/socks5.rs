@@ -24,6 +24,7 @@ use crate::connected::ConnectedClient;
 use crate::enforce::Permit;
 use crate::http::Shared;
 use crate::linger::linger;
+use crate::new_clients;
 use crate::owner::ConnectionHandle;
 use crate::respond::{self, Reply};
 use crate::upstream::{Connection, Reached};
@@ -103,6 +104,7 @@ pub(crate) async fn serve(
             let bound = upstream.local_addr().unwrap_or(NOWHERE);
             let answer = handshake::reply(Reply::Succeeded, bound);
             stream.write_all(&answer).await.ok()?;
+            new_clients::note();
             Some(ConnectedClient {
                 permit,
                 client: stream,
@@ -127,12 +129,14 @@ async fn negotiate(
     stream
         .write_all(&[handshake::VERSION, method as u8])
         .await?;
+    new_clients::note();
     let attempt = match method {
         AuthMethod::NoAuthentication => None,
         AuthMethod::NoneAcceptable => return Err(NegotiationError::NoMethod),
         AuthMethod::UserName => {
             let name = read(stream, buffer, handshake::user_name).await?;
             stream.write_all(&[handshake::AUTH_VERSION, 0]).await?;
+            new_clients::note();
             AttemptId::from_user_name(&name)
         }
     };
@@ -218,4 +222,29 @@ async fn answer_malformed(stream: &mut TcpStream, error: HandshakeError) {
 
 async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<()> {
     stream.write_all(&handshake::reply(reply, NOWHERE)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The thread of the door yields to the client, which sends its request next.
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "to a listener of this test")]
+    async fn the_answer_to_a_greeting_counts_as_a_new_client() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        client.write_all(&[5, 1, 0]).await.expect("a connection");
+        let request = [5, 1, 0, 1, 127, 0, 0, 1, 0, 80];
+        client.write_all(&request).await.expect("a connection");
+        assert!(!new_clients::take());
+        let mut buffer = BytesMut::with_capacity(BUFFER);
+        let negotiated = negotiate(&mut stream, &mut buffer).await;
+        assert_eq!(negotiated.expect("a request").0.port, 80);
+        assert!(new_clients::take());
+    }
 }

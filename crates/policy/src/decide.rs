@@ -115,8 +115,8 @@ impl Policy {
         // A deny entry for an address also refuses names that resolve to it.
         for address in addresses {
             let host = Host::from(*address);
-            let denied = self.find_denied(&host);
-            if let Some(rule) = denied.or_else(|| self.find_denied_inside(&host)) {
+            let denied = self.find_denied_by_policy(&host);
+            if let Some(rule) = denied.or_else(|| self.find_denied_otherwise(&host)) {
                 return Decision::denied(rule);
             }
         }
@@ -146,10 +146,7 @@ impl Policy {
         let lists = [&self.lists.denied, &self.lists.allowed];
         let [denied, allowed] = DomainSet::find_in(lists, host);
         let denied = denied.map(|listed| RuleRef::Denied(listed.rule));
-        if let Some(rule) = denied
-            .or_else(|| self.find_denied_by_session(host))
-            .or_else(|| self.find_denied_inside(host))
-        {
+        if let Some(rule) = denied.or_else(|| self.find_denied_otherwise(host)) {
             return Err(Decision::denied(rule));
         }
         let spelled_out = allowed.is_some_and(|listed| self.lifts_local(host, listed));
@@ -224,10 +221,12 @@ impl Policy {
         }
     }
 
-    /// Looks up the IPv4 addresses that an IPv6 literal carries in the deny lists.
-    fn find_denied_inside(&self, host: &Host) -> Option<RuleRef> {
-        let Host::V6(v6) = host else { return None };
-        embedded_v4(v6.address()).find_map(|v4| self.find_denied(&Host::V4(v4)))
+    /// The entry of a deny list that refuses a host which the policy's own list does not name: one of
+    /// that list for an IPv4 address inside the host, or one of the session's.
+    fn find_denied_otherwise(&self, host: &Host) -> Option<RuleRef> {
+        find_inside(host, |v4| self.find_denied_by_policy(v4))
+            .or_else(|| self.find_denied_by_session(host))
+            .or_else(|| find_inside(host, |v4| self.find_denied_by_session(v4)))
     }
 
     /// Whether an entry of the allow list spells out a host and may lift the rule against local
@@ -264,6 +263,12 @@ enum Condition {
     Interception,
     /// It is refused.
     Unmet(Reason),
+}
+
+/// Calls `find` for each IPv4 address that an IPv6 literal carries, until one has a rule.
+fn find_inside(host: &Host, find: impl Fn(&Host) -> Option<RuleRef>) -> Option<RuleRef> {
+    let Host::V6(v6) = host else { return None };
+    embedded_v4(v6.address()).find_map(|v4| find(&Host::V4(v4)))
 }
 
 /// Whether the host is this machine or one of a site's own addresses, without a lookup.

@@ -70,12 +70,10 @@ impl Policy {
         })
     }
 
-    /// The entry of a deny list, the policy's or the session's, that covers the host itself.
-    pub(crate) fn find_denied(&self, host: &Host) -> Option<RuleRef> {
+    /// The entry of the policy's deny list that covers the host itself.
+    pub(crate) fn find_denied_by_policy(&self, host: &Host) -> Option<RuleRef> {
         let denied = self.lists.denied.find(host);
-        denied
-            .map(|listed| RuleRef::Denied(listed.rule))
-            .or_else(|| self.find_denied_by_session(host))
+        denied.map(|listed| RuleRef::Denied(listed.rule))
     }
 
     /// The entry of the session's deny list that covers the host itself.

@@ -146,6 +146,15 @@ impl Policy {
         }
     }
 
+    /// The policy of a proxy that is switched off: it refuses everything.
+    #[must_use]
+    pub fn switched_off(&self) -> Self {
+        Self {
+            state: PolicyState::Off,
+            ..self.clone()
+        }
+    }
+
     /// The policy of a proxy without a usable configuration: it refuses everything.
     #[must_use]
     pub fn closed(&self) -> Self {

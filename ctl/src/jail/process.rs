@@ -19,7 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::frames::{self, Frame, Kind};
 use super::stage::STAGE_ARGUMENT;
 use super::stage::identity;
-use super::{Confinement, Door, JailError, JailPlan, listeners};
+use super::{Confinement, Door, JailError, JailPlan, listeners, standard_streams};
 
 /// Signals that go on to the command.
 const FORWARDED: [Signal; 11] = [
@@ -91,6 +91,9 @@ struct Stage {
 ///
 /// One line that says why, with the remedy.
 pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
+    if plan.confinement == Confinement::Jail {
+        standard_streams::check()?;
+    }
     let cannot_start = |error: io::Error| JailError::step("cannot start the first stage", &error);
     let stage = Stage::start().map_err(cannot_start)?;
     let encoded = serde_json::to_vec(&(std::process::id(), plan));
@@ -228,7 +231,7 @@ impl Stage {
                 let failed = |error: io::Error| JailError::step("its stage failed", &error);
                 let number = frame.number().map_err(failed)?;
                 match frame.kind {
-                    Kind::Stopped => self.stop_too(number),
+                    Kind::Stopped => Self::stop_too(number),
                     Kind::Exited => return Ok(Ended::Exited(number)),
                     Kind::Killed => return Ok(Ended::Killed(number)),
                     Kind::NotStarted => {
@@ -250,9 +253,9 @@ impl Stage {
         }
     }
 
-    /// Stops this process with the signal that stopped the command. Goes on when it is continued, and
-    /// continues the command.
-    fn stop_too(&self, number: i32) {
+    /// Stops this process with the signal that stopped the command. The SIGCONT that continues it is passed on
+    /// as other signals are.
+    fn stop_too(number: i32) {
         let signal = Signal::try_from(number).unwrap_or(Signal::SIGSTOP);
         let alone: SigSet = [signal].into_iter().collect();
         let _ = raise(signal);
@@ -260,7 +263,6 @@ impl Stage {
         if let Ok(mask) = alone.thread_swap_mask(SigmaskHow::SIG_UNBLOCK) {
             let _ = mask.thread_set_mask();
         }
-        let _ = frames::send_number(&self.stream, Kind::Signal, Signal::SIGCONT as i32);
     }
 }
 

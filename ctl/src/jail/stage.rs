@@ -34,6 +34,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid};
 
+pub(crate) use calls::close_from;
+
 use super::frames::{self, Kind};
 use super::{Confinement, JailError, JailPlan, listeners};
 
@@ -46,10 +48,7 @@ const CANNOT: u8 = 125;
 /// Runs a stage. Its standard input is the socket to `proxyctl`.
 pub(crate) fn run() -> ExitCode {
     // Nothing that `proxyctl` inherited goes on to the jail. This program has opened nothing yet.
-    if calls::close_from(3)
-        .and_then(|()| calls::keep_children())
-        .is_err()
-    {
+    if close_from(3).and_then(|()| calls::keep_children()).is_err() {
         return ExitCode::from(CANNOT);
     }
     let Ok(stream) = io::stdin().as_fd().try_clone_to_owned() else {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_engine::{
-    AuditEvent, AuditMetadata, ClientAddress, Override, Scope, ServerAddress,
+    AuditEvent, AuditMetadata, AuditSession, ClientAddress, Override, Scope, ServerAddress,
 };
 use codex_network_policy::{
     Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern,
@@ -41,6 +41,16 @@ fn servers() -> impl Strategy<Value = ServerAddress> {
     ]
 }
 
+/// A session with this text in each field.
+fn session_of(text: String) -> Arc<AuditSession> {
+    let text: Arc<str> = text.into();
+    Arc::new(AuditSession {
+        id: Arc::clone(&text),
+        user: Arc::clone(&text),
+        command: text,
+    })
+}
+
 /// Audit events with any texts.
 pub(super) fn events() -> impl Strategy<Value = AuditEvent> {
     let metadata = proptest::array::uniform9(texts());
@@ -52,7 +62,7 @@ pub(super) fn events() -> impl Strategy<Value = AuditEvent> {
         servers(),
         clients(),
         metadata,
-        [texts(), texts(), texts()],
+        [texts(), texts(), texts(), texts()],
     )
         .prop_map(
             |(
@@ -64,7 +74,7 @@ pub(super) fn events() -> impl Strategy<Value = AuditEvent> {
                 texts,
             )| {
                 let time = OffsetDateTime::from_unix_timestamp(seconds).expect("a time");
-                let [reason, method, attempt] = texts;
+                let [reason, method, attempt, session] = texts;
                 AuditEvent {
                     timestamp: time + time::Duration::nanoseconds(nanoseconds),
                     server_address: server,
@@ -72,6 +82,7 @@ pub(super) fn events() -> impl Strategy<Value = AuditEvent> {
                     client_address: client,
                     method: method.map(Into::into),
                     attempt_id: attempt.map(Into::into),
+                    session: session.map(session_of),
                     metadata: Arc::new(filled(metadata)),
                     count,
                     ..event(

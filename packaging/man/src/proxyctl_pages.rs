@@ -1,7 +1,7 @@
 //! `proxyctl(1)`, and one page for each of its commands.
 //!
-//! The program's own page ends with `reasons.roff` and `proxyctl.1.roff`. The pages of the commands
-//! refer to it.
+//! The program's own page ends with `reasons.roff` and `proxyctl.1.roff`, and that of `run` with
+//! `proxyctl-run.1.roff`. The pages of the other commands refer to the program's.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -14,6 +14,8 @@ use crate::roff;
 
 /// The sections that the definition of the command line does not have.
 const SECTIONS: &str = include_str!("../proxyctl.1.roff");
+/// The end of the page of `run`.
+const RUN_SECTIONS: &str = include_str!("../proxyctl-run.1.roff");
 /// The end of a command's page.
 const SEE_ALSO: &str = ".SH SEE ALSO\n.BR proxyctl (1),\n.BR codex-network-proxy (8)\n";
 
@@ -39,7 +41,11 @@ fn pages(command: &Command, directory: &Path, end: &str) -> io::Result<()> {
     }
     page.write_all(end.as_bytes())?;
     for command in command.get_subcommands() {
-        pages(command, directory, SEE_ALSO)?;
+        let end = match command.get_name() {
+            "run" => RUN_SECTIONS,
+            _ => SEE_ALSO,
+        };
+        pages(command, directory, end)?;
     }
     Ok(())
 }

@@ -72,6 +72,7 @@ impl Console {
                 self.start(arguments);
                 String::new()
             }
+            ["proxyctl", "run", ..] => self.run_session(command),
             [assignment, "proxyctl", ..] if assignment.contains('=') => {
                 self.shell(&command.replacen("proxyctl", shipped::proxyctl(), 1))
             }
@@ -113,6 +114,31 @@ impl Console {
             .args(["-c", &format!("exec 2>&1\n{script}")])
             .run()
             .stdout
+    }
+
+    /// `proxyctl run` with a private proxy, which finds `example.com` here.
+    fn run_session(&self, command: &str) -> String {
+        let bin = self.directory.path().join("bin");
+        std::fs::create_dir_all(&bin).expect("our own directory");
+        for (program, name) in [
+            (shipped::proxyctl(), "proxyctl"),
+            (shipped::proxy(), "codex-network-proxy"),
+        ] {
+            let to = bin.join(name);
+            if !to.exists() {
+                std::fs::hard_link(program, &to)
+                    .or_else(|_| std::fs::copy(program, &to).map(|_| ()))
+                    .expect("our own directory");
+            }
+        }
+        let hosts = json!(self.directory.path().join("hosts"));
+        let mute = json!([self.mute.local_addr().expect("a bound socket").to_string()]);
+        let run = format!(
+            "{}/proxyctl run -c network.allow_local_binding=true -c 'daemon.resolver.hosts_file={hosts}' \
+             -c 'daemon.resolver.nameservers={mute}'",
+            bin.display()
+        );
+        self.shell(&command.replacen("proxyctl run", &run, 1))
     }
 
     /// Starts a proxy in place of the previous one, on free ports and with an `example.com` here.

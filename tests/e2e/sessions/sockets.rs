@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use codex_network_control::message::{DoorKind, SessionRequest};
 use e2e::daemon::{Config, Daemon};
-use e2e::session::Caller;
+use e2e::session::{Caller, Session};
 
 fn listener(address: &str) -> OwnedFd {
     TcpListener::bind(address).expect("a listener").into()
@@ -20,7 +20,9 @@ fn refusal(daemon: &Daemon, doors: Vec<DoorKind>, sockets: Vec<OwnedFd>) -> Stri
         sockets: sockets.into(),
         ..SessionRequest::default()
     };
-    let refused = Caller::connect(daemon).open(request).unwrap_err();
+    let refused = Caller::connect(daemon)
+        .open(request)
+        .expect_err("it is refused");
     refused.to_string()
 }
 
@@ -133,10 +135,35 @@ fn j12_the_command_of_a_session_is_a_short_name() {
             sockets: vec![listener("127.0.0.1:0")].into(),
             ..SessionRequest::default()
         };
-        let refused = Caller::connect(&daemon).open(request).unwrap_err();
+        let refused = Caller::connect(&daemon)
+            .open(request)
+            .expect_err("it is refused");
         assert!(
             refused.to_string().contains("the name of the command"),
             "{refused}"
         );
     }
+}
+
+#[test]
+fn j13_a_listening_socket_that_is_made_blocking_harms_only_its_session() {
+    let daemon = Daemon::start(&Config::example());
+    let kept = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = kept.local_addr().expect("bound");
+    let caller = Caller::connect(&daemon);
+    let given = kept.try_clone().expect("a copy");
+    let request = SessionRequest {
+        command: "curl".to_owned(),
+        doors: vec![DoorKind::Http],
+        sockets: vec![given.into()].into(),
+        ..SessionRequest::default()
+    };
+    caller.open(request).expect("a session");
+    let other = Session::open(&daemon);
+    kept.set_nonblocking(false).expect("a mode");
+    // The proxy accepts this client, and waits for the next one.
+    let _client = TcpStream::connect(address).expect("it listens");
+    daemon.wait_for_message("listening socket was made blocking");
+    caller.wait_for_the_end();
+    assert_eq!(super::status(&other, "blocked.test", 80), 403);
 }

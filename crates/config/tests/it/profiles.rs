@@ -228,6 +228,23 @@ fn j4_sessions_may_choose_every_profile_without_an_error() {
 }
 
 #[test]
+fn j4_a_profile_does_not_switch_a_proxy_on() {
+    let text = "[network]
+enabled = false
+[permissions.dev.network]
+mode = \"limited\"
+[daemon.sessions.profiles]
+dev = [\"*\"]
+";
+    let settings = loaded(text).settings;
+    let dev = settings.with_profile("dev").expect("a profile");
+    assert!(!dev.policy.is_enabled());
+    assert!(dev.policy.refuses_everything().is_some());
+    assert!(!settings.intercepts());
+    assert!(settings.may_intercept(), "a session may be limited");
+}
+
+#[test]
 fn j4_requirements_bound_profiles_that_are_not_selected() {
     let requirements = "[experimental_network]
 mode = \"limited\"

@@ -20,7 +20,7 @@ pub struct SessionRequest {
     /// The process id of the program, or of the process that will start it; 0 if it is not known. It is
     /// shown and has no other effect.
     pub pid: u32,
-    /// What keeps the program from going past the doors.
+    /// The kind of confinement that keeps the program behind its doors.
     pub isolation: Isolation,
     /// The permission profile to use; `None` for the settings in force.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub struct Sockets {
     pub is_incomplete: bool,
 }
 
-/// What keeps a program from going past its doors.
+/// The kind of confinement that keeps a program behind its doors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
@@ -178,7 +178,7 @@ pub struct SessionEntry {
     /// The permission profile, if the session has one of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// What keeps the program from going past the doors.
+    /// The kind of confinement that keeps the program behind its doors.
     pub isolation: Isolation,
     /// When it was opened.
     pub since: i64,

@@ -19,6 +19,8 @@ pub(crate) struct ServingRuntime {
     open: AtomicUsize,
     /// Whether a connection was passed on to it that it has not begun to serve. It may be busy, or have ended.
     has_unserved: AtomicBool,
+    /// Whether it passes every connection on.
+    only_accepts: bool,
 }
 
 /// A connection of a runtime, which counts it until this is dropped.
@@ -28,10 +30,20 @@ pub(crate) struct PlacedConnection(Arc<ServingRuntime>);
 impl ServingRuntime {
     /// A runtime without connections.
     pub(crate) fn new(handle: Handle) -> Arc<Self> {
+        Self::with(handle, false)
+    }
+
+    /// A runtime that accepts connections for others.
+    pub(crate) fn only_accepting(handle: Handle) -> Arc<Self> {
+        Self::with(handle, true)
+    }
+
+    fn with(handle: Handle, only_accepts: bool) -> Arc<Self> {
         Arc::new(Self {
             handle,
             open: AtomicUsize::new(0),
             has_unserved: AtomicBool::new(false),
+            only_accepts,
         })
     }
 
@@ -43,7 +55,8 @@ impl ServingRuntime {
     /// not worth the turn of another thread.
     fn passes_on_to(&self, other: &Self) -> bool {
         let [mine, others] = [self, other].map(|runtime| runtime.open.load(Ordering::Relaxed));
-        mine > others + others / 4 && !other.has_unserved.load(Ordering::Relaxed)
+        let is_worth_it = mine > others + others / 4 && !other.has_unserved.load(Ordering::Relaxed);
+        self.only_accepts || is_worth_it
     }
 }
 

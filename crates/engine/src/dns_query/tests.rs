@@ -1,8 +1,11 @@
 //! Messages as programs send them, cut off, and bent.
 
 use hickory_resolver::proto::op::ResponseCode;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::*;
+use crate::respond::{DnsAnswer, DnsTransport, dns_answer, dns_error};
 
 /// A query for `Example.test`, type A, with EDNS and a payload of 1232 bytes.
 const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\
@@ -173,5 +176,39 @@ fn t1_labels_that_are_no_host_name_are_not_taken_for_one() {
         let query = DnsQuery::read(&labels(name)).expect("a query");
         let found = query.name.as_ref().ok().map(ToString::to_string);
         assert_eq!(found.as_deref(), wanted, "{name:?}");
+    }
+}
+
+proptest! {
+    /// Bytes of any kind, and queries with some bytes changed, behind a header that says "query".
+    #[test]
+    fn t1_any_bytes_get_an_answer_that_can_be_sent_or_none(
+        changes in vec((2..QUERY.len(), any::<u8>()), 0..6),
+        rest in vec(any::<u8>(), 0..300),
+        payload in any::<u16>(),
+    ) {
+        let mut message = QUERY.to_vec();
+        message[QUESTION_END + 3..QUESTION_END + 5].copy_from_slice(&payload.to_be_bytes());
+        for (at, byte) in changes {
+            message[at] = byte;
+        }
+        for bytes in [message.clone(), [&QUERY[..HEADER], &rest].concat(), rest] {
+            match DnsQuery::read(&bytes) {
+                Ok(query) => {
+                    let answer = dns_answer(&query, DnsAnswer::TypeRefused, DnsTransport::Udp);
+                    let answer = answer.expect("an answer");
+                    prop_assert_eq!(&answer[..2], &bytes[..2]);
+                    prop_assert!(answer.len() <= 1232);
+                    let sent = Message::from_vec(&answer).expect("a message");
+                    prop_assert_eq!(sent.queries, [query.question]);
+                }
+                Err(not) => {
+                    if let Some(answer) = dns_error(not) {
+                        prop_assert_eq!(&answer[..2], &bytes[..2]);
+                        prop_assert!(answer.len() <= 512);
+                    }
+                }
+            }
+        }
     }
 }

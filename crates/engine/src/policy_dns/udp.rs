@@ -4,6 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nix::libc;
+use rustix::net::{RecvFlags, recvfrom};
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::{LookedUpNames, answer};
@@ -39,11 +43,14 @@ pub(crate) async fn serve_udp(
     }
 }
 
+/// Receives without waiting, also if the opener of the session has made the socket blocking.
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let (length, _, from) = recvfrom(socket, buffer, RecvFlags::DONTWAIT)?;
+    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+    Ok((length, from.ok_or(io::ErrorKind::AddrNotAvailable)?))
+}
+
 /// Answers the messages that are waiting, up to [`MAX_BATCH`].
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this answers the client; upstream::datagram sends datagrams to upstreams"
-)]
 fn serve_waiting(
     shared: &Shared,
     names: &LookedUpNames,
@@ -54,7 +61,8 @@ fn serve_waiting(
     // that a message is longer.
     let mut buffer = [0; MAX_QUERY + 1];
     for _ in 0..MAX_BATCH {
-        let (length, from) = match socket.try_recv_from(&mut buffer) {
+        let received = socket.try_io(Interest::READABLE, || receive(socket, &mut buffer));
+        let (length, from) = match received {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
@@ -63,7 +71,9 @@ fn serve_waiting(
         let answer = answer(shared, names, &client, &buffer[..length], DnsTransport::Udp);
         if let Some(answer) = answer {
             // A client that does not read its answers loses them.
-            let _ = socket.try_send_to(&answer, from);
+            let _ = socket.try_io(Interest::WRITABLE, || {
+                SockRef::from(socket).send_to_with_flags(&answer, &from.into(), libc::MSG_DONTWAIT)
+            });
         }
     }
     Ok(())

@@ -45,8 +45,15 @@ pub struct EngineParts {
     /// The runtimes that serve the doors. Each one accepts from every door. A runtime that has more connections
     /// than another one passes a new connection on to it. From its first byte on, a connection stays on one
     /// runtime to its end, with the connections to origins that it uses. Single-threaded runtimes therefore
-    /// pass no work between threads while they serve it. Empty: the runtime that opens a door serves it.
+    /// pass no work between threads while they serve it. Their owner may call
+    /// [`yield_to_new_clients`](crate::yield_to_new_clients) when they are about to wait. Empty: the runtime that
+    /// opens a door serves it.
     pub runtimes: Vec<Handle>,
+    /// The runtime that accepts from the listeners of all sessions, and passes their connections on to
+    /// `runtimes`. It serves nothing else: the opener of a session may keep copies of its sockets, and can
+    /// make an `accept` block. Such a session is ended. `None`: `runtimes` accept for sessions, whose
+    /// openers must be trusted.
+    pub session_runtime: Option<Handle>,
     /// Decides about hosts that are on neither list (SPEC P8). `None`: they are refused.
     pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
     /// How long the decider may take.
@@ -78,6 +85,7 @@ impl Default for EngineParts {
             clock: Arc::new(SystemClock),
             blocked_base: 0,
             runtimes: Vec::new(),
+            session_runtime: None,
             decider: None,
             decider_timeout: decider::DEFAULT_TIMEOUT,
             blocked_observer: None,

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Protocol, SockRef, Type};
 
-use super::sessions::{SessionDoor, SessionError};
+use super::session_parts::{SessionDoor, SessionError};
 
 /// Most doors of a session (SPEC J13).
 const MAX_DOORS: usize = 16;
@@ -67,7 +67,7 @@ fn one(door: SessionDoor, socket: OwnedFd) -> Result<CheckedDoor, String> {
         Some(_) => {
             kind == Type::STREAM
                 && protocol(&given)? == Protocol::TCP
-                && given.is_listener().map_err(failed)?
+                && is_listener(&given).map_err(failed)?
         }
     };
     let Some(address) = address.filter(|address| fits && address.port() != 0) else {
@@ -106,6 +106,21 @@ fn protocol(socket: &SockRef<'_>) -> Result<Protocol, String> {
     } else {
         Protocol::TCP
     })
+}
+
+/// Whether a TCP socket listens.
+#[cfg(target_os = "linux")]
+fn is_listener(socket: &SockRef<'_>) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+/// The libraries do not ask other systems. A socket that cannot be checked is refused.
+#[cfg(not(target_os = "linux"))]
+fn is_listener(_: &SockRef<'_>) -> io::Result<bool> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "sessions need Linux",
+    ))
 }
 
 /// Tells sockets apart, also in different networks.

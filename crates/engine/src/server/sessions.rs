@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use codex_network_policy::{Authority, Narrowing};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use socket2::SockRef;
@@ -19,8 +18,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::session_parts::{SessionDoor, SessionError, SessionParts};
 use super::session_sockets::{CheckedDoor, checked};
-use crate::accept::{Accept, NoDelay, ServingRuntime};
+use crate::accept::{Accept, AcceptTurn, NoDelay, ServingRuntime};
 use crate::client::Client;
 use crate::doors;
 use crate::drain::DrainPart;
@@ -32,91 +32,8 @@ use crate::policy_dns::LookedUpNames;
 use crate::session::{Session, SessionInfo, SessionNumber, SessionTotals, SessionUsage};
 use crate::transparent::TransparentDoor;
 
-/// The session to open.
-#[derive(Debug)]
-pub struct SessionParts {
-    /// The id of the user who opens it.
-    pub uid: u32,
-    /// The name of this user, if it is known.
-    pub user: Option<String>,
-    /// The name of its program, without arguments.
-    pub command: String,
-    /// The process id of the program, for lists.
-    pub pid: u32,
-    /// What keeps the program from going past the doors: `jail`, `seatbelt` or `env`.
-    pub isolation: &'static str,
-    /// The permission profile; `None` for the one in force.
-    pub profile: Option<String>,
-    /// Rules of its own.
-    pub narrowing: Narrowing,
-    /// The doors, at least one and at most 16.
-    pub doors: Vec<SessionDoor>,
-    /// The sockets of the doors, in the same order: listening TCP sockets, and for
-    /// [`SessionDoor::DnsUdp`] a bound UDP socket; all on loopback addresses.
-    pub sockets: Vec<OwnedFd>,
-}
-
-/// A door of a session.
-#[derive(Clone, Debug)]
-pub enum SessionDoor {
-    /// HTTP forward proxy with CONNECT.
-    Http,
-    /// SOCKS5.
-    Socks5,
-    /// Connections that a jail redirects here.
-    Transparent,
-    /// Policy DNS over UDP.
-    DnsUdp,
-    /// Policy DNS over TCP.
-    DnsTcp,
-    /// Every connection leads to this destination.
-    Forward(Authority),
-}
-
-/// Why a session cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SessionError {
-    /// No door was given.
-    #[error("a session needs a door")]
-    NoDoors,
-    /// More doors than the limit.
-    #[error("a session has at most {0} doors")]
-    TooManyDoors(usize),
-    /// The numbers of doors and sockets differ.
-    #[error("the call names {doors} doors, and {sockets} descriptors came with it")]
-    Count {
-        /// The doors of the call.
-        doors: usize,
-        /// The descriptors that came with it.
-        sockets: usize,
-    },
-    /// A socket that cannot be a door.
-    #[error("descriptor {number}, for the door {kind}, {why}")]
-    Socket {
-        /// Its number, from 1.
-        number: usize,
-        /// The kind of its door.
-        kind: &'static str,
-        /// The rest of the sentence.
-        why: String,
-    },
-    /// The profile or the rules cannot be applied.
-    #[error("{0}")]
-    Rules(String),
-    /// As many sessions as there may be.
-    #[error("there are {0} sessions, and [daemon.sessions] max permits no more")]
-    Full(usize),
-    /// As many sessions of one user as there may be.
-    #[error("this user has {0} sessions, and [daemon.sessions] max_per_user permits no more")]
-    UserFull(usize),
-    /// The engine is draining.
-    #[error("the proxy is stopping")]
-    Stopping,
-    /// The system refuses.
-    #[error("the doors of the session cannot be opened: {0}")]
-    Io(#[from] io::Error),
-}
+/// Interval of checks whether a session blocks the thread that accepts.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An open session. Dropping it ends the session: its doors close, and its connections end at once.
 pub struct OpenSession {
@@ -139,6 +56,8 @@ struct SessionsState {
     /// Places that are taken, of sessions that are open or about to be.
     places: usize,
     of_user: HashMap<u32, usize>,
+    /// Whether a task watches the thread that accepts.
+    is_watched: bool,
 }
 
 /// A session, and what it takes to end it.
@@ -156,20 +75,6 @@ struct SessionEntry {
 struct Place {
     sessions: Arc<OpenSessions>,
     uid: u32,
-}
-
-impl SessionDoor {
-    /// The name in messages and records.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Socks5 => "socks5",
-            Self::Transparent => "transparent",
-            Self::DnsUdp => "dns_udp",
-            Self::DnsTcp => "dns_tcp",
-            Self::Forward(_) => "forward",
-        }
-    }
 }
 
 impl Engine {
@@ -222,13 +127,19 @@ impl Engine {
             ended: CancellationToken::new(),
         };
         let runtimes = self.serving_runtimes();
-        let here = usize::try_from(number.0).unwrap_or(0) % runtimes.len();
+        let (here, turn) = if let Some((runtime, turn)) = &self.session_runtime {
+            (Arc::clone(runtime), Some(Arc::clone(turn)))
+        } else {
+            let here = usize::try_from(number.0).unwrap_or(0) % runtimes.len();
+            (Arc::clone(&runtimes[here]), None)
+        };
         let opening = Opening {
             engine: self,
             shared: &shared,
             names: Arc::default(),
-            here: Arc::clone(&runtimes[here]),
+            here,
             runtimes,
+            turn,
         };
         // All addresses count as the session's own before the first door accepts.
         let mut doors = Vec::with_capacity(checked.len());
@@ -241,12 +152,16 @@ impl Engine {
             // An error drops `entry`, which ends the doors that are open.
             opening.open(door, own, &mut entry)?;
         }
+        let turn = opening.turn;
         let entry = Arc::new(entry);
-        self.sessions
-            .state
-            .lock()
-            .open
-            .insert(number, Arc::clone(&entry));
+        let mut state = self.sessions.state.lock();
+        state.open.insert(number, Arc::clone(&entry));
+        let was_watched = std::mem::replace(&mut state.is_watched, turn.is_some());
+        drop(state);
+        if let Some(turn) = turn.filter(|_| !was_watched) {
+            let watching = watch(Arc::clone(&self.sessions), turn);
+            self.shared.drain.spawn_until_begun(watching);
+        }
         Ok(OpenSession {
             entry,
             sessions: Arc::clone(&self.sessions),
@@ -264,7 +179,7 @@ impl Engine {
             .collect()
     }
 
-    /// Ends a session. False if there is none with this id.
+    /// Ends a session. False if no session has this id.
     pub fn end_session(&self, id: &str) -> bool {
         let state = self.sessions.state.lock();
         let mut entries = state.open.values();
@@ -294,6 +209,7 @@ struct Opening<'a> {
     /// needs a descriptor for each.
     here: Arc<ServingRuntime>,
     runtimes: Arc<[Arc<ServingRuntime>]>,
+    turn: Option<Arc<AcceptTurn>>,
 }
 
 impl Opening<'_> {
@@ -444,6 +360,7 @@ impl Opening<'_> {
             log: Arc::default(),
             no_delay: NoDelay::of(listener),
             session: self.shared.session.clone(),
+            turn: self.turn.clone(),
             here: Arc::clone(&self.here),
             runtimes: Arc::clone(&self.runtimes),
         };
@@ -567,6 +484,30 @@ impl Drop for Place {
             if *of_user == 0 {
                 state.of_user.remove(&self.uid);
             }
+        }
+    }
+}
+
+/// Ends each session that blocks the thread that accepts. Returns when there is no session.
+async fn watch(sessions: Arc<OpenSessions>, turn: Arc<AcceptTurn>) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let mut state = sessions.state.lock();
+        if state.open.is_empty() {
+            state.is_watched = false;
+            return;
+        }
+        let stuck = turn.stuck().and_then(|number| state.open.get(&number));
+        let stuck = stuck.map(Arc::clone);
+        drop(state);
+        if let Some(entry) = stuck {
+            let info = entry.session.info();
+            tracing::warn!(
+                session = &*info.id,
+                uid = info.uid,
+                "ended a session whose listening socket was made blocking"
+            );
+            entry.end();
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
 
 /// Closes every descriptor from this number on.
 #[expect(unsafe_code, reason = "the descriptors' owners must be gone")]
-pub(super) fn close_from(first: u32) -> io::Result<()> {
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: a stage calls this before it opens anything, so that no value of this program owns one of
     // these descriptors. The call touches no memory.
     let outcome = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };

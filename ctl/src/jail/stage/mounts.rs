@@ -1,10 +1,12 @@
 //! The mounts of the jail: a `/proc` of its own processes, and its own `/etc/resolv.conf`.
 
+use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The file, while its file system is mounted on `/proc`.
@@ -27,7 +29,16 @@ pub(super) fn prepare() -> io::Result<()> {
     if fs::exists("/proc/sysrq-trigger")? {
         read_only("/proc/sysrq-trigger")?;
     }
-    Ok(())
+    leave_old_proc()
+}
+
+/// A working directory in `/proc` is still in the one that is mounted over.
+fn leave_old_proc() -> io::Result<()> {
+    if statfs(".").map_err(io::Error::from)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Ok(());
+    }
+    let by_name = env::current_dir().and_then(env::set_current_dir);
+    by_name.or_else(|_| env::set_current_dir("/"))
 }
 
 /// Puts a file over `/etc/resolv.conf`. Without that file, libraries use 127.0.0.1 anyway.

@@ -228,7 +228,7 @@ fn check_command(command: &str) -> Result<(), ControlError> {
     Ok(())
 }
 
-/// Fails if the caller may not use the profile, or if there is none of this name.
+/// Fails if the caller may not use the profile, or if no profile has this name.
 fn check_profile(engine: &Engine, caller: &Caller<'_>, profile: &str) -> Result<(), ControlError> {
     let generation = engine.current();
     let profiles = &generation.settings().profiles;

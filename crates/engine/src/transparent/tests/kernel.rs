@@ -43,8 +43,8 @@ async fn t2_the_kernel_knows_where_a_redirected_connection_was_going() {
             // Past the test runner, which hides the output of passing tests.
             let _ = writeln!(
                 io::stderr(),
-                "cannot run here: {test}: needs unshare, ip, nft and a network namespace: {}",
-                why.trim()
+                "cannot run here: {test}: needs a root that may make a network, or a user that may, with ip and nft: {}",
+                why.lines().next().unwrap_or_default()
             );
         }
         return;

@@ -1,0 +1,262 @@
+//! `proxyctl run`: a program, a session of its own, and the jail around it (SPEC J1 to J11).
+//!
+//! - `proxy_choice`: the service, or a private proxy.
+//! - `rules`: the rules of the session, from options and presets.
+//! - `summary`: what was reached and refused.
+//!
+//! The order matters. A private proxy starts first, since it needs the longest. The jail is made before
+//! this process has threads. The session opens when the listeners in the jail exist, and the command
+//! starts when the session is open.
+
+mod proxy_choice;
+mod rules;
+mod summary;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use codex_network_control::Client;
+use codex_network_control::message::{
+    DoorKind, Isolation, SessionOpened, SessionReport, SessionRequest,
+};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use crate::args::{IsolationLevel, RunArgs, SummaryWhen};
+use crate::failure::{EndedSession, Failure};
+use crate::jail::{self, Confinement, Door, Ended, JailPlan, PreparedJail};
+use crate::output::Output;
+
+/// The longest name of a command that records show, in bytes.
+const MAX_COMMAND_BYTES: usize = 64;
+
+/// Runs the command, and ends as it ended.
+pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::NoSession(format!("cannot start: {error}")))?;
+    let rules = rules::read(args, output)?;
+    let mut proxy = proxy_choice::choose(&runtime, socket, args)?;
+    let prepared =
+        jail::prepare(&plan(args)).map_err(|error| Failure::NoSession(error.to_string()))?;
+    let client = proxy.connected(&runtime)?;
+    output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
+    remark_on_jail(output, args, &prepared);
+    let (session, prepared) = open(&runtime, &client, args, rules, prepared)?;
+    for warning in &session.warnings {
+        output.remark(&format!("proxyctl: {warning}"));
+    }
+    let mut running = prepared
+        .start(&args.command, environment(&session))
+        .map_err(|error| Failure::NoSession(error.to_string()))?;
+    let watch = Watch::start(runtime, client, output);
+    let ended = running
+        .wait()
+        .map_err(|error| Failure::NoSession(error.to_string()))?;
+    let report = watch.end();
+    if wants_summary(args)
+        && !matches!(ended, Ended::NotStarted(_))
+        && let Some(report) = report
+    {
+        summary::write(output, args, &report);
+    }
+    // Before the exit code is known to the caller, nothing of the session is left.
+    drop(running);
+    drop(proxy);
+    settled(&args.command[0], &ended)
+}
+
+/// The jail that the options ask for.
+fn plan(args: &RunArgs) -> JailPlan {
+    JailPlan {
+        confinement: match args.isolation {
+            IsolationLevel::Jail => Confinement::Jail,
+            IsolationLevel::Env => Confinement::Environment,
+        },
+        forwards: args.forward.iter().map(|forward| forward.port).collect(),
+        transparent: true,
+        allow_unix_sockets: args.allow_unix_sockets,
+    }
+}
+
+fn remark_on_jail(output: &Output, args: &RunArgs, prepared: &PreparedJail) {
+    if args.isolation == IsolationLevel::Env {
+        output.remark(
+            "proxyctl: unconfined: a program that ignores the proxy variables reaches the network past the policy",
+        );
+    } else if args.allow_unix_sockets {
+        output.remark(
+            "proxyctl: unix sockets are open: a process outside the jail may use the network for the program",
+        );
+    }
+    if let Some(why) = &prepared.not_transparent {
+        output.remark(&format!("proxyctl: {why}"));
+    }
+}
+
+/// Opens the session on the listeners of the jail.
+fn open(
+    runtime: &Runtime,
+    client: &Client,
+    args: &RunArgs,
+    rules: codex_network_control::message::Narrowing,
+    mut prepared: PreparedJail,
+) -> Result<(SessionOpened, PreparedJail), Failure> {
+    let (doors, sockets): (Vec<Door>, Vec<_>) =
+        std::mem::take(&mut prepared.doors).into_iter().unzip();
+    let doors = doors.into_iter().filter_map(|door| kind(&door, args));
+    let request = SessionRequest {
+        command: shown_name(&args.command[0]),
+        pid: std::process::id(),
+        isolation: match args.isolation {
+            IsolationLevel::Jail => Isolation::Jail,
+            IsolationLevel::Env => Isolation::Env,
+        },
+        profile: args.profile.clone(),
+        narrowing: rules,
+        doors: doors.collect(),
+        sockets: sockets.into(),
+    };
+    let opened = runtime.block_on(client.open_session(request));
+    let opened = opened
+        .map_err(|error| Failure::NoSession(format!("the proxy opened no session: {error}")))?;
+    Ok((opened, prepared))
+}
+
+fn kind(door: &Door, args: &RunArgs) -> Option<DoorKind> {
+    Some(match door {
+        Door::Http => DoorKind::Http,
+        Door::Socks5 => DoorKind::Socks5,
+        Door::Transparent => DoorKind::Transparent,
+        Door::DnsUdp => DoorKind::DnsUdp,
+        Door::DnsTcp => DoorKind::DnsTcp,
+        Door::Forward(place) => {
+            let forward = args.forward.get(*place)?;
+            DoorKind::Forward {
+                host: forward.host.clone(),
+                port: forward.to,
+            }
+        }
+    })
+}
+
+/// The file name of the command, shortened. Records show it, and never the arguments.
+fn shown_name(command: &OsStr) -> String {
+    let name = Path::new(command).file_name().unwrap_or_default();
+    let mut name: String = name
+        .to_string_lossy()
+        .chars()
+        .filter(|character| !character.is_control())
+        .collect();
+    if name.is_empty() {
+        "-".clone_into(&mut name);
+    }
+    while name.len() > MAX_COMMAND_BYTES {
+        name.pop();
+    }
+    name
+}
+
+/// The environment of the command: that of the caller, with the variables of the session.
+fn environment(session: &SessionOpened) -> BTreeMap<OsString, OsString> {
+    let of_session = session
+        .environment
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()));
+    // Its end must not decide which proxy other commands find.
+    env::vars_os().chain(of_session).collect()
+}
+
+fn wants_summary(args: &RunArgs) -> bool {
+    match args.summary {
+        SummaryWhen::Auto => std::io::stderr().is_terminal(),
+        SummaryWhen::Always => true,
+        SummaryWhen::Never => false,
+    }
+}
+
+/// The exit status of the command, as a shell reports it.
+fn settled(command: &OsStr, ended: &Ended) -> Result<(), Failure> {
+    match (ended.exit_code(), ended) {
+        (0, _) => Ok(()),
+        (code, Ended::NotStarted(error)) => {
+            let name = command.to_string_lossy();
+            let message = match code {
+                127 => format!("{name}: command not found"),
+                _ => format!("{name}: cannot be started: {error}"),
+            };
+            Err(Failure::Session(EndedSession::said(code, message)))
+        }
+        (code, _) => Err(Failure::Session(EndedSession::silent(code))),
+    }
+}
+
+/// Watches the connection that the session lives on, on a thread of its own, while the command runs.
+struct Watch {
+    end: oneshot::Sender<()>,
+    thread: thread::JoinHandle<Option<SessionReport>>,
+}
+
+impl Watch {
+    fn start(runtime: Runtime, client: Client, output: &Output) -> Self {
+        let (end, mut ended) = oneshot::channel();
+        let output = Output::new(output.format());
+        let thread = thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = &mut ended => client.session_report().await.ok(),
+                    () = client.ended() => {
+                        output.complain(
+                            "the proxy ended the session, so the command reaches nothing any more; ending it",
+                        );
+                        // The kernel ends the jail with this process.
+                        std::process::exit(i32::from(EndedSession::NO_SESSION));
+                    }
+                }
+            })
+        });
+        Self { end, thread }
+    }
+
+    /// The results of the session. It ends when this returns.
+    fn end(self) -> Option<SessionReport> {
+        let _ = self.end.send(());
+        self.thread.join().ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j12_records_show_the_name_of_the_program_and_no_path() {
+        assert_eq!(shown_name(OsStr::new("/usr/bin/curl")), "curl");
+        assert_eq!(shown_name(OsStr::new("./agent")), "agent");
+        assert_eq!(shown_name(OsStr::new("/")), "-");
+        assert_eq!(shown_name(OsStr::new("a\nb")), "ab");
+        let long = "ä".repeat(100);
+        assert_eq!(shown_name(OsStr::new(&long)).len(), MAX_COMMAND_BYTES);
+    }
+
+    #[test]
+    fn j1_the_exit_status_is_that_of_the_command() {
+        let code = |ended: Ended| match settled(OsStr::new("x"), &ended) {
+            Ok(()) => 0,
+            Err(Failure::Session(ended)) => ended.code,
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(code(Ended::Exited(0)), 0);
+        assert_eq!(code(Ended::Exited(3)), 3);
+        assert_eq!(code(Ended::Killed(15)), 143);
+        let missing = std::io::ErrorKind::NotFound.into();
+        assert_eq!(code(Ended::NotStarted(missing)), 127);
+        let refused = std::io::ErrorKind::PermissionDenied.into();
+        assert_eq!(code(Ended::NotStarted(refused)), 126);
+    }
+}

@@ -1,0 +1,100 @@
+//! The proxy of a session: the service if one answers, else a private one (SPEC J3).
+
+use std::path::PathBuf;
+
+use codex_network_control::Client;
+use codex_network_control::client::ConnectError;
+use tokio::runtime::Runtime;
+
+use crate::args::RunArgs;
+use crate::failure::Failure;
+use crate::find::{self, ProxyTrust};
+use crate::listener::AnsweringProxy;
+use crate::private_proxy::{PrivateOptions, PrivateProxy};
+
+/// The chosen proxy.
+#[derive(Debug)]
+pub(super) enum ChosenProxy {
+    /// It answered; the client is taken by [`ChosenProxy::connected`].
+    Service(Option<Box<Client>>),
+    /// It was started.
+    Private(PrivateProxy),
+}
+
+/// Finds the service, or starts a private proxy. Does not wait for the latter.
+pub(super) fn choose(
+    runtime: &Runtime,
+    socket: Option<PathBuf>,
+    args: &RunArgs,
+) -> Result<ChosenProxy, Failure> {
+    let wants_private = args.private || args.config.is_some() || !args.overrides.is_empty();
+    if !wants_private {
+        let insists = args.service || socket.is_some();
+        match runtime.block_on(find::first(socket, ProxyTrust::ByFlag)) {
+            Ok(client) => return Ok(ChosenProxy::Service(Some(Box::new(client)))),
+            Err(tried) if insists || tried.iter().any(find::is_refusal) => {
+                return Err(refused(&tried));
+            }
+            Err(_) => {}
+        }
+    }
+    let options = PrivateOptions {
+        config: args.config.clone(),
+        overrides: args.overrides.clone(),
+    };
+    let proxy = PrivateProxy::start(&options).map_err(Failure::NoSession)?;
+    Ok(ChosenProxy::Private(proxy))
+}
+
+/// Why the service cannot be used. A proxy that refuses is not replaced by a private one silently.
+fn refused(tried: &[ConnectError]) -> Failure {
+    let message = match find::failure(tried, ProxyTrust::ByFlag) {
+        Failure::NotPermitted(message) if tried.iter().any(find::is_refusal) => format!(
+            "{message}\n[daemon.control] users names the users who may open sessions; --private runs a private proxy instead."
+        ),
+        Failure::NotPermitted(message)
+        | Failure::Unreachable(message)
+        | Failure::Failed(message) => message,
+        other => return other,
+    };
+    Failure::NoSession(message)
+}
+
+impl ChosenProxy {
+    /// The connection that the session lives on. Waits until a private proxy is ready.
+    pub(super) fn connected(&mut self, runtime: &Runtime) -> Result<Client, Failure> {
+        match self {
+            Self::Service(client) => client.take().map(|client| *client).ok_or_else(|| {
+                Failure::NoSession("the connection to the service is in use".to_owned())
+            }),
+            Self::Private(proxy) => {
+                proxy.follow();
+                let socket = proxy.socket();
+                let connected = runtime.block_on(find::first(Some(socket), ProxyTrust::ByFlag));
+                connected.map_err(|tried| {
+                    let words = proxy.last_words();
+                    let why = if words.is_empty() {
+                        tried
+                            .iter()
+                            .map(find::described)
+                            .collect::<Vec<_>>()
+                            .join("\n")
+                    } else {
+                        words
+                    };
+                    Failure::NoSession(format!("the private proxy did not start:\n{why}"))
+                })
+            }
+        }
+    }
+
+    /// Which proxy it is, in one line.
+    pub(super) fn introduction(&self, client: &Client) -> String {
+        match self {
+            Self::Service(_) => format!("uses the service of {}", AnsweringProxy::of(client)),
+            Self::Private(proxy) => {
+                format!("uses a private proxy (process {})", proxy.pid())
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! A proxy for one session alone (SPEC J3): `run` starts it where no service answers, and takes it down
+//! with the session.
+//!
+//! The proxy gets its listeners by the protocol of systemd (`LISTEN_FDS`), a control socket and state in
+//! a new directory that only its user may enter, and the configuration of the user.
+//!
+//! - `stage`: the process that becomes the proxy. The kernel ends it with `proxyctl`.
+//! - `cleanup`: the process that removes the directory, however `proxyctl` ends.
+
+mod cleanup;
+mod find_program;
+mod stage;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::io::{self, BufRead as _, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long the proxy may take to end before it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval between checks whether a process has ended.
+const END_INTERVAL: Duration = Duration::from_millis(2);
+/// How many lines of the proxy's log are kept, to explain its end.
+const MAX_LINES: usize = 60;
+/// How often another name is tried for the directory.
+const MAX_NAMES: u32 = 16;
+
+/// The user's options for the proxy.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PrivateOptions {
+    /// The file of `--config`.
+    pub(crate) config: Option<PathBuf>,
+    /// The values of `-c`.
+    pub(crate) overrides: Vec<String>,
+}
+
+/// A private proxy that was started. Dropping it ends it and removes its directory.
+#[derive(Debug)]
+pub(crate) struct PrivateProxy {
+    child: Child,
+    directory: PathBuf,
+    /// Taken by [`PrivateProxy::follow`].
+    stderr: Option<ChildStderr>,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+    cleanup: Option<Child>,
+}
+
+/// Runs a stage of this module if the command line names one.
+pub(crate) fn stage(arguments: &[OsString]) -> Option<ExitCode> {
+    let (first, rest) = arguments.get(1..)?.split_first()?;
+    match first.to_str()? {
+        stage::ARGUMENT => Some(stage::run(rest)),
+        cleanup::ARGUMENT => Some(cleanup::run(rest)),
+        _ => None,
+    }
+}
+
+impl PrivateProxy {
+    /// Starts a proxy, and does not wait until it is ready: clients of its control socket wait in the
+    /// kernel's queue. Call this on the main thread, before other threads exist: the kernel ends the proxy
+    /// with the thread that started it, and a thread would take signals that are for the command.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: there is no program, or no directory for it.
+    pub(crate) fn start(options: &PrivateOptions) -> Result<Self, String> {
+        let program = find_program::find()?;
+        let directory = make_directory()?;
+        Self::start_in(&directory, &program, options).inspect_err(|_| {
+            // Nothing else is in it.
+            let _ = std::fs::remove_dir_all(&directory);
+        })
+    }
+
+    fn start_in(
+        directory: &Path,
+        program: &Path,
+        options: &PrivateOptions,
+    ) -> Result<Self, String> {
+        let cannot = |error: io::Error| format!("cannot start a private proxy: {error}");
+        let socket = UnixListener::bind(directory.join(SOCKET)).map_err(cannot)?;
+        let mut child = Command::new("/proc/self/exe")
+            .arg(stage::ARGUMENT)
+            .arg(std::process::id().to_string())
+            .arg(program)
+            .args(arguments(directory, options))
+            // Its default state directory, where it keeps the last good configuration.
+            .env("XDG_STATE_HOME", directory)
+            .stdin(Stdio::from(OwnedFd::from(socket)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(cannot)?;
+        let stderr = child.stderr.take();
+        let mut proxy = Self {
+            child,
+            directory: directory.to_owned(),
+            stderr,
+            lines: Arc::default(),
+            reader: None,
+            cleanup: None,
+        };
+        proxy.cleanup = Some(cleanup::start(directory, proxy.pid()).map_err(cannot)?);
+        Ok(proxy)
+    }
+
+    /// Reads the log of the proxy from now on, on a thread of its own.
+    pub(crate) fn follow(&mut self) {
+        let Some(stderr) = self.stderr.take() else {
+            return;
+        };
+        let lines = Arc::clone(&self.lines);
+        self.reader = Some(thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                if lines.len() < MAX_LINES {
+                    lines.push(line);
+                }
+            }
+        }));
+    }
+
+    /// The control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join(SOCKET)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The words of a proxy that has ended by itself, or was unable to start.
+    pub(crate) fn last_words(&mut self) -> String {
+        let has_ended = |child: &mut Child| matches!(child.try_wait(), Ok(Some(_)));
+        let start = std::time::Instant::now();
+        while !has_ended(&mut self.child) && start.elapsed() < END_TIMEOUT {
+            thread::sleep(END_INTERVAL);
+        }
+        self.follow();
+        if has_ended(&mut self.child)
+            && let Some(reader) = self.reader.take()
+        {
+            // It ends with the pipe. A panic of it loses the words, and nothing else.
+            let _ = reader.join();
+        }
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.join("\n")
+    }
+}
+
+impl Drop for PrivateProxy {
+    fn drop(&mut self) {
+        // Its sessions have ended, so there is nothing to drain.
+        if let Ok(pid) = i32::try_from(self.pid()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let start = std::time::Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > END_TIMEOUT {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break;
+            }
+            thread::sleep(END_INTERVAL);
+        }
+        if let Some(mut cleanup) = self.cleanup.take() {
+            drop(cleanup.stdin.take());
+            let _ = cleanup.wait();
+        }
+    }
+}
+
+/// The file of the control socket.
+const SOCKET: &str = "control.sock";
+
+/// The arguments of the proxy. Those of the user come last and win.
+fn arguments(directory: &Path, options: &PrivateOptions) -> Vec<OsString> {
+    let quoted = |path: PathBuf| format!("{:?}", path.display().to_string());
+    let own = [
+        format!("daemon.state_dir={}", quoted(directory.join("state"))),
+        format!("daemon.control.socket={}", quoted(directory.join(SOCKET))),
+        "daemon.admin.enabled=false".to_owned(),
+        // The log only explains a start that failed.
+        "daemon.log=\"error\"".to_owned(),
+        "daemon.log_format=\"text\"".to_owned(),
+    ];
+    let mut arguments = Vec::new();
+    if let Some(config) = &options.config {
+        arguments.extend([OsString::from("--config"), config.into()]);
+    }
+    for value in own.iter().chain(&options.overrides) {
+        arguments.extend([OsString::from("-c"), value.into()]);
+    }
+    arguments
+}
+
+/// Makes a directory that only this user may enter, below the user's runtime directory, else below the
+/// directory for temporary files.
+fn make_directory() -> Result<PathBuf, String> {
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime = runtime.filter(|path| path.is_absolute() && path.is_dir());
+    let parent = runtime.unwrap_or_else(env::temp_dir);
+    let mut error = io::Error::from(io::ErrorKind::AlreadyExists);
+    for attempt in 0..MAX_NAMES {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let mark = now.map_or(0, |now| now.subsec_nanos());
+        let name = format!(
+            "codex-network-proxy-run-{}-{mark:x}{attempt:x}",
+            std::process::id()
+        );
+        let directory = parent.join(name);
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Ok(()) => return Ok(directory),
+            Err(failed) if failed.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(failed) => {
+                error = failed;
+                break;
+            }
+        }
+    }
+    Err(format!(
+        "cannot make a directory for a private proxy in {}: {error}; set TMPDIR to another directory",
+        parent.display()
+    ))
+}
+
+/// Puts a process into a process group of its own, so that no signal of the terminal reaches it.
+fn apart(command: &mut Command) -> &mut Command {
+    command.current_dir("/").process_group(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j3_the_users_options_come_after_those_of_run() {
+        let options = PrivateOptions {
+            config: Some("/policy.toml".into()),
+            overrides: vec!["daemon.log=\"debug\"".to_owned()],
+        };
+        let arguments = arguments(Path::new("/run/d"), &options);
+        let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+        assert_eq!(words[..2], ["--config", "/policy.toml"]);
+        assert!(words.contains(&"daemon.state_dir=\"/run/d/state\""));
+        assert_eq!(words.last(), Some(&"daemon.log=\"debug\""));
+    }
+
+    #[test]
+    fn j3_only_the_user_may_enter_the_directory() {
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = make_directory().expect("a directory");
+        let mode = std::fs::metadata(&directory).expect("it exists").mode();
+        assert_eq!(mode & 0o777, 0o700);
+        std::fs::remove_dir(&directory).expect("it is empty");
+    }
+}

@@ -1,0 +1,71 @@
+//! `proxyctl run`, `sessions`, `env` and `presets`, as a user meets them (SPEC section 2 of the jail).
+
+mod env;
+mod life;
+mod presets;
+mod private;
+mod rules;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use e2e::daemon::Config;
+use e2e::program::Program;
+use e2e::shipped;
+use tempfile::TempDir;
+
+/// Both programs under their own names in one directory, as a package installs them, and a
+/// configuration.
+struct Installed {
+    directory: TempDir,
+}
+
+impl Installed {
+    fn new() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
+        let link = |program: &str, name: &str| {
+            let to = directory.path().join(name);
+            std::fs::hard_link(program, &to)
+                .or_else(|_| std::fs::copy(program, &to).map(|_| ()))
+                .unwrap_or_else(|error| panic!("{}: {error}", to.display()));
+        };
+        link(shipped::proxyctl(), "proxyctl");
+        link(shipped::proxy(), "codex-network-proxy");
+        Self { directory }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// `proxyctl`, without a service of its user.
+    fn proxyctl(&self) -> Program {
+        Program::new(self.path().join("proxyctl")).env("XDG_RUNTIME_DIR", self.path())
+    }
+
+    /// `proxyctl run --config FILE`, with this configuration for a private proxy.
+    fn private(&self, config: &Config) -> Program {
+        self.proxyctl()
+            .args(["run", "--config"])
+            .arg(self.write(config))
+    }
+
+    /// A configuration file.
+    fn write(&self, config: &Config) -> PathBuf {
+        let path = self.path().join("config.toml");
+        std::fs::write(&path, config.write(self.path())).expect("our own directory");
+        path
+    }
+
+    /// The directories of private proxies that are left in the runtime directory.
+    fn left_over(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path()).expect("our own directory");
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name.starts_with("codex-network-proxy-run-"))
+            .collect()
+    }
+}

@@ -1,0 +1,94 @@
+//! The private proxy of a session (SPEC J3).
+
+use std::path::Path;
+
+use e2e::daemon::Config;
+use e2e::machine::{Need, has};
+
+use super::Installed;
+
+#[test]
+fn j3_without_a_service_a_private_proxy_serves_one_session_and_leaves_nothing() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let script = "ls -d \"$XDG_RUNTIME_DIR\"/codex-network-proxy-run-*; \
+                  curl -sS --max-time 10 http://blocked.test/";
+    let run = installed
+        .private(&Config::example())
+        .args(["--", "sh", "-c", script])
+        .run();
+    run.succeeded()
+        .says("proxyctl: uses a private proxy (process ")
+        .says("blocked.test is not on the allow list of the network policy")
+        .says("add it to allowed_domains");
+    assert!(
+        run.stdout.contains("/codex-network-proxy-run-"),
+        "its directory exists meanwhile: {run:#?}"
+    );
+    assert_eq!(installed.left_over(), [""; 0]);
+}
+
+#[test]
+fn j3_a_configuration_with_errors_is_shown_and_the_command_does_not_start() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let run = installed
+        .private(&Config::example().set("network", "mode", "\"half\""))
+        .args(["--", "echo", "started"])
+        .run();
+    assert_eq!(run.failed().code, Some(125));
+    run.says("the private proxy did not start:")
+        .says("config.toml:")
+        .says("half");
+    assert!(!run.stdout.contains("started"), "{run:#?}");
+    assert_eq!(installed.left_over(), [""; 0]);
+}
+
+#[test]
+fn j3_values_of_the_command_line_reach_the_private_proxy() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let run = installed
+        .private(&Config::example())
+        .args(["-c", "network.mode=\"half\"", "--", "true"])
+        .run();
+    assert_eq!(run.failed().code, Some(125));
+    run.says("half");
+}
+
+#[test]
+fn j3_service_insists_on_the_service() {
+    let installed = Installed::new();
+    let run = installed
+        .proxyctl()
+        .args(["--socket", "/nonexistent/control.sock"])
+        .args(["run", "--service", "--", "echo", "started"])
+        .run();
+    assert_eq!(run.failed().code, Some(125));
+    run.says("no proxy answers")
+        .says("/nonexistent/control.sock");
+    assert!(!run.stdout.contains("started"), "{run:#?}");
+}
+
+#[test]
+fn j3_without_the_program_of_the_proxy_run_says_where_it_looked() {
+    let installed = Installed::new();
+    std::fs::remove_file(installed.path().join("codex-network-proxy")).expect("our own link");
+    if Path::new("/usr/bin/codex-network-proxy").exists() {
+        return;
+    }
+    let run = installed
+        .proxyctl()
+        .args(["run", "--private", "--", "echo", "started"])
+        .env("PATH", "/nonexistent")
+        .run();
+    assert_eq!(run.failed().code, Some(125));
+    run.says("codex-network-proxy is neither beside proxyctl nor in PATH");
+    assert_eq!(installed.left_over(), [""; 0]);
+}
