@@ -129,12 +129,166 @@ static void talk_renamed(void) {
 
 static void connect_only(void) { check(connect_to(unix_socket(), arguments[0]), "connect"); }
 
-/* The socket that is standard input, which was made outside. */
-static void connect_stdin(void) { check(connect_to(0, arguments[0]), "connect"); }
-static void connect_stdin_tcp(void) {
+/* Sends a descriptor over a socket, and receives one. */
+static void pass(int over, int descriptor) {
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } rights = {{CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+  struct iovec byte = {"x", 1};
+  struct msghdr message = {.msg_iov = &byte, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
+  memcpy(CMSG_DATA(&rights.header), &descriptor, sizeof descriptor);
+  check(sendmsg(over, &message, 0), "sendmsg");
+}
+static int passed(int over) {
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } rights;
+  char byte;
+  struct iovec part = {&byte, 1};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof rights};
+  int descriptor;
+  check(recvmsg(over, &message, 0), "recvmsg");
+  if (!CMSG_FIRSTHDR(&message)) fail("no descriptor");
+  memcpy(&descriptor, CMSG_DATA(&rights.header), sizeof descriptor);
+  return descriptor;
+}
+
+/* A socket that was made outside, which comes over standard input. */
+static void connect_passed(void) { check(connect_to(passed(0), arguments[0]), "connect"); }
+static void connect_passed_tcp(void) {
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(arguments[0]))};
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  check(connect(0, (void *)&to, sizeof to), "connect");
+  check(connect(passed(0), (void *)&to, sizeof to), "connect");
+}
+
+/* A program connects, and another one uses the connection. */
+static void talk_passed(void) {
+  int pair[2];
+  serve(listen_at(arguments[0], 8), 1);
+  check(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
+  if (check(fork(), "fork") == 0) {
+    int s = unix_socket();
+    check(connect_to(s, arguments[0]), "connect");
+    pass(pair[1], s);
+    exit(0);
+  }
+  expect_inside(passed(pair[0]));
+}
+
+/* The kernel chooses the name. */
+static void talk_autobind(void) {
+  struct sockaddr_un at = {.sun_family = AF_UNIX};
+  socklen_t length = sizeof(sa_family_t);
+  int listener = unix_socket();
+  check(bind(listener, (void *)&at, length), "bind");
+  check(listen(listener, 8), "listen");
+  length = sizeof at;
+  check(getsockname(listener, (void *)&at, &length), "getsockname");
+  serve(listener, 1);
+  int s = unix_socket();
+  check(connect(s, (void *)&at, length), "connect");
+  expect_inside(s);
+}
+
+/* Through a descriptor of the file. */
+static void connect_open(void) {
+  static const char *const forms[] = {"/proc/self/fd/%d", "/proc/thread-self/fd/%d", "/proc/%2$d/fd/%1$d",
+                                      "/proc/self/task/%2$d/fd/%1$d"};
+  char path[64];
+  int file = check(open(arguments[0], O_PATH), "open");
+  snprintf(path, sizeof path, forms[atoi(arguments[1])], file, getpid());
+  check(connect_to(unix_socket(), path), "connect");
+}
+static void talk_open(void) {
+  listen_at(arguments[0], 8);
+  for (int form = 0; form < 4; form++) {
+    char number[2] = {'0' + form, 0};
+    char *own[] = {arguments[0], number}, **given = arguments;
+    arguments = own;
+    connect_open();
+    arguments = given;
+  }
+}
+
+/* The file of a socket inside, which is known, becomes one of a socket outside: inside, outside. */
+static void replaced(void) {
+  char link[200];
+  snprintf(link, sizeof link, "%s.link", arguments[0]);
+  listen_at(arguments[0], 8);
+  check(connect_to(unix_socket(), arguments[0]), "connect inside");
+  check(symlink(arguments[1], link), "symlink");
+  check(rename(link, arguments[0]), "rename");
+  if (connect_to(unix_socket(), arguments[0]) == 0 || errno != EACCES) fail("a link");
+  check(rename(arguments[1], arguments[0]), "rename");
+  if (connect_to(unix_socket(), arguments[0]) == 0 || errno != EACCES) fail("another file");
+  check(rename(arguments[0], arguments[1]), "rename");
+}
+
+/* Only `connect` leads from a socket of a connected type to an address. */
+static void addressed(void) {
+  struct sockaddr_un to;
+  socklen_t length = unix_address(&to, arguments[0]);
+  struct iovec byte = {"x", 1};
+  struct mmsghdr message = {
+      .msg_hdr = {.msg_name = &to, .msg_namelen = length, .msg_iov = &byte, .msg_iovlen = 1}};
+  static const int kinds[] = {SOCK_STREAM, SOCK_SEQPACKET};
+  for (int i = 0; i < 2; i++) {
+    kind = kinds[i];
+    int s = unix_socket();
+    if (sendto(s, "x", 1, 0, (void *)&to, length) >= 0) fail("sendto");
+    if (sendto(s, "x", 1, MSG_FASTOPEN, (void *)&to, length) >= 0) fail("MSG_FASTOPEN");
+    if (sendmsg(s, &message.msg_hdr, 0) >= 0) fail("sendmsg");
+    if (sendmmsg(s, &message, 1, 0) >= 0) fail("sendmmsg");
+  }
+}
+
+/* A thread executes another program while a call of this one waits: full, name. */
+static void *connect_for_good(void *unused) {
+  (void)unused;
+  connect_to(unix_socket(), arguments[0]);
+  return NULL;
+}
+
+/* A handler without SA_RESTART interrupts a call that waits. */
+static int full_listener(const char *name);
+static void on_alarm(int unused) { (void)unused; }
+static void interrupted(void) {
+  struct sigaction action = {.sa_handler = on_alarm};
+  full_listener(arguments[0]);
+  sigaction(SIGALRM, &action, NULL);
+  alarm(1);
+  if (connect_to(unix_socket(), arguments[0]) == 0 || errno != EINTR) fail("not interrupted");
+}
+
+/* THREADS make COUNT connections each, in PROCESSES one after the other. */
+static void *some(void *unused) {
+  (void)unused;
+  for (int i = 0; i < atoi(arguments[2]); i++) {
+    int s = unix_socket();
+    check(connect_to(s, arguments[0]), "connect");
+    expect_inside(s);
+    close(s);
+  }
+  return NULL;
+}
+static void many_threads(void) {
+  int count = atoi(arguments[1]);
+  pthread_t threads[count];
+  serve(listen_at(arguments[0], 64), 2 * count * atoi(arguments[2]));
+  for (int i = 0; i < count; i++) check(-pthread_create(threads + i, NULL, some, NULL), "thread");
+  for (int i = 0; i < count; i++) pthread_join(threads[i], NULL);
+  for (int i = 0; i < count; i++) {
+    int status;
+    pid_t child = check(fork(), "fork");
+    if (child == 0) {
+      some(NULL);
+      exit(0);
+    }
+    check(waitpid(child, &status, 0), "waitpid");
+    if (status) fail("a child");
+  }
 }
 
 static void datagrams(void) {
@@ -207,6 +361,23 @@ static void await_sleep(pid_t process) {
     sched_yield();
   }
 }
+static void *execute(void *own) {
+  char name[32];
+  snprintf(name, sizeof name, "@executed-%d", getpid());
+  execl("/proc/self/exe", own, "talk", name, (char *)NULL);
+  fail("execl");
+  return NULL;
+}
+static void execute_meanwhile(void) {
+  pthread_t first, second;
+  full_listener(arguments[0]);
+  pthread_create(&first, NULL, connect_for_good, NULL);
+  connect_to(unix_socket(), "@nothing");
+  pthread_create(&second, NULL, execute, "unix-sockets");
+  pthread_join(first, NULL);
+  fail("the call ended");
+}
+
 /* Calls that block hold nothing up, those of killed callers end, and the last one succeeds once there is
  * room. */
 static void blocked(void) {
@@ -269,6 +440,7 @@ static void blocked(void) {
  * for a second. NAME inside, NAME outside. */
 static struct sockaddr_un changing;
 static volatile int descriptor, over;
+static int outside; /* a socket that was made outside */
 static void *change_address(void *unused) {
   (void)unused;
   struct sockaddr_un inside, outside;
@@ -288,11 +460,12 @@ static void *change_descriptor(void *unused) {
     int fresh = unix_socket();
     dup2(fresh, descriptor);
     close(fresh);
-    dup2(0, descriptor);
+    dup2(outside, descriptor);
   }
   return NULL;
 }
 static void race(void) {
+  outside = passed(0);
   int listener = listen_at(arguments[0], 64);
   if (fork() == 0) {
     for (;;) close(accept(listener, NULL, NULL));
@@ -397,8 +570,17 @@ static const struct {
     {"talk-undumpable", talk_undumpable},
     {"talk-renamed", talk_renamed},
     {"connect", connect_only},
-    {"connect-stdin", connect_stdin},
-    {"connect-stdin-tcp", connect_stdin_tcp},
+    {"connect-passed", connect_passed},
+    {"connect-passed-tcp", connect_passed_tcp},
+    {"talk-passed", talk_passed},
+    {"talk-autobind", talk_autobind},
+    {"talk-open", talk_open},
+    {"connect-open", connect_open},
+    {"replaced", replaced},
+    {"addressed", addressed},
+    {"execute-meanwhile", execute_meanwhile},
+    {"interrupted", interrupted},
+    {"many-threads", many_threads},
     {"datagrams", datagrams},
     {"left-behind", left_behind},
     {"errors", errors},

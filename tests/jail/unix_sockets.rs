@@ -3,15 +3,18 @@
 //! `unix_sockets.c` has the programs.
 
 use std::fs::Permissions;
-use std::os::fd::OwnedFd;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
 use crate::fixture::{Ran, User, harness, users};
@@ -55,11 +58,24 @@ fn outside(user: User, arguments: &[&str]) -> Ran {
     Ran(output.expect("the program"))
 }
 
-/// Runs it in a jail, with a socket from outside as its standard input.
-fn jailed_with(user: User, stdin: OwnedFd, arguments: &[&str]) -> Ran {
+/// Runs it in a jail, and passes it a socket from outside over its standard input.
+fn jailed_with(user: User, socket: &OwnedFd, arguments: &[&str]) -> Ran {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [socket.as_fd()];
+    assert!(rights.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    sendmsg(
+        &ours,
+        &[IoSlice::new(b"x")],
+        &mut rights,
+        SendFlags::empty(),
+    )
+    .expect("our own pair");
     let mut command = user.command(harness());
     command.arg("--").arg(&PROGRAM.1).args(arguments);
-    Ran(command.stdin(stdin).output().expect("the harness"))
+    let output = command.stdin(OwnedFd::from(theirs)).output();
+    Ran(output.expect("the harness"))
 }
 
 #[track_caller]
@@ -111,6 +127,9 @@ fn j6_programs_in_the_jail_talk_over_unix_sockets() {
             &["talk", &path("own"), &own, &path("")],
             &["talk-undumpable", &path("undumpable")],
             &["talk-renamed", &path("first"), &path("second")],
+            &["talk-passed", &path("passed")],
+            &["talk-autobind"],
+            &["talk-open", &path("open")],
         ] {
             is_ok(&outside(user, arguments));
             for name in std::fs::read_dir(folder.path()).expect("our own folder") {
@@ -149,6 +168,18 @@ fn j6_unix_sockets_outside_see_no_connection() {
             );
             assert_eq!(listener.connections(), 0);
         }
+        for form in ["0", "1", "2", "3"] {
+            let connect = ["connect-open", &path("listener"), form];
+            is_ok(&outside(user, &connect));
+            assert_eq!(listener.connections(), 1);
+            failed(&jailed(user, &connect), "connect: Permission denied");
+        }
+        is_ok(&jailed(user, &["addressed", &path("listener")]));
+        is_ok(&jailed(
+            user,
+            &["replaced", &path("inside"), &path("listener")],
+        ));
+        assert_eq!(listener.connections(), 0);
         failed(&jailed(user, &["datagrams"]), "socket: Permission denied");
         let name = format!("jail-test-outside-{}-{user:?}", std::process::id());
         let hidden = Listener::at(&SocketAddr::from_abstract_name(&name).expect("a name"));
@@ -178,8 +209,8 @@ fn j6_a_socket_from_outside_connects_to_nothing() {
             for kind in [SockType::Stream, SockType::Datagram] {
                 let ran = jailed_with(
                     user,
-                    new(AddressFamily::Unix, kind),
-                    &["connect-stdin", &to],
+                    &new(AddressFamily::Unix, kind),
+                    &["connect-passed", &to],
                 );
                 failed(&ran, refused);
             }
@@ -190,8 +221,8 @@ fn j6_a_socket_from_outside_connects_to_nothing() {
         for kind in [SockType::Stream, SockType::Datagram] {
             let ran = jailed_with(
                 user,
-                new(AddressFamily::Inet, kind),
-                &["connect-stdin-tcp", &port],
+                &new(AddressFamily::Inet, kind),
+                &["connect-passed-tcp", &port],
             );
             failed(&ran, refused);
         }
@@ -207,14 +238,18 @@ fn j6_a_race_gains_nothing() {
         let folder = folder();
         let path = |name: &str| text(folder.path().join(name));
         let listener = Listener::at_path(&path("b"));
-        let stdin = socket(
+        let outside = socket(
             AddressFamily::Unix,
             SockType::Stream,
             SockFlag::empty(),
             None,
         );
-        let stdin = stdin.expect("a socket");
-        is_ok(&jailed_with(user, stdin, &["race", &path("a"), &path("b")]));
+        let outside = outside.expect("a socket");
+        is_ok(&jailed_with(
+            user,
+            &outside,
+            &["race", &path("a"), &path("b")],
+        ));
         is_ok(&jailed(
             user,
             &["race-links", &path("link"), &path("c"), &path("b")],
@@ -267,5 +302,31 @@ fn j6_a_thousand_connections_are_made() {
         is_ok(&jailed(user, &["many", "@jail-test-many", "1000"]));
         is_ok(&jailed(user, &["tcp", "1000", "blocking"]));
         is_ok(&jailed(user, &["tcp", "1000", "non-blocking"]));
+    }
+}
+
+/// More threads and processes than the supervisor has handles of, whose numbers come again.
+#[test]
+fn j6_many_threads_and_processes_connect() {
+    for user in users() {
+        is_ok(&jailed(
+            user,
+            &["many-threads", "@jail-test-threads", "100", "5"],
+        ));
+        let folder = folder();
+        let path = text(folder.path().join("socket"));
+        is_ok(&jailed(user, &["many-threads", &path, "100", "1"]));
+    }
+}
+
+#[test]
+fn j6_a_call_that_waits_ends_with_a_signal_or_another_program() {
+    for user in users() {
+        for make in [outside, jailed] {
+            let folder = folder();
+            let path = |name: &str| text(folder.path().join(name));
+            is_ok(&make(user, &["interrupted", &path("interrupted")]));
+            is_ok(&make(user, &["execute-meanwhile", &path("executed")]));
+        }
     }
 }

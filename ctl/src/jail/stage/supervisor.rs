@@ -20,6 +20,7 @@
 //! that resolves a path, gets a thread of its own; there are at most [`MAX_WAITING`] of these.
 
 mod call;
+mod descriptors;
 mod paths;
 
 use std::fs::File;
@@ -37,6 +38,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use self::call::{Address, Call, Progress};
+use self::descriptors::Callers;
 use self::paths::SocketFiles;
 use super::{CANNOT, calls};
 
@@ -45,9 +47,9 @@ const MAX_WAITING: usize = 128;
 /// Stack of a thread for one call.
 const STACK: usize = 128 << 10;
 /// How long the receiving thread waits for a connection.
-const AT_ONCE_TIMEOUT: Duration = Duration::from_millis(20);
-/// How often a waiting thread checks that its caller still exists.
-const CALLER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+const AT_ONCE_TIMEOUT: Duration = Duration::from_millis(4);
+/// How often a waiting thread checks that its caller still exists, and has no signal to handle.
+const CALLER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 struct Supervisor {
     listener: OwnedFd,
@@ -60,7 +62,7 @@ struct Supervisor {
 /// Whether this process can take a descriptor of `process`, as the supervisor does, and the kernel
 /// numbers network namespaces. Not where `kernel.yama.ptrace_scope` is 3, or before Linux 5.14.
 pub(super) fn is_possible(process: Pid, descriptor: i32) -> bool {
-    let takes = call::take(process, descriptor).is_ok();
+    let takes = descriptors::take(process, descriptor).is_ok();
     takes && own_network().is_ok()
 }
 
@@ -77,7 +79,7 @@ pub(super) fn start(process: Pid, mut numbers: &File) -> io::Result<bool> {
     if number < 0 {
         return Ok(false);
     }
-    let listener = call::take(process, number)?;
+    let listener = descriptors::take(process, number)?;
     calls::wake_nearby(listener.as_fd());
     let supervisor = Arc::new(Supervisor {
         listener,
@@ -120,16 +122,18 @@ fn keep_two_capabilities() -> Result<(), caps::errors::CapsError> {
 impl Supervisor {
     /// Serves until no process is left that the filter applies to.
     fn serve(self: &Arc<Self>) -> io::Result<()> {
+        let mut callers = Callers::default();
+        let listener = self.listener.as_fd();
         loop {
-            match calls::receive(self.listener.as_fd()) {
-                Ok(received) => match Call::read(self.listener.as_fd(), &received) {
+            match calls::receive(listener) {
+                Ok(received) => match Call::read(listener, &received, &mut callers) {
                     Ok(Some(call)) => self.perform(call),
                     Ok(None) => {}
-                    Err(error) => calls::answer(self.listener.as_fd(), received.id, Err(error)),
+                    Err(error) => calls::answer(listener, received.id, Err(error)),
                 },
                 // The caller has ended, or all callers have.
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => {
-                    let mut polled = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+                    let mut polled = [PollFd::new(listener, PollFlags::POLLIN)];
                     poll(&mut polled, PollTimeout::ZERO)?;
                     let events = polled[0].revents().unwrap_or(PollFlags::empty());
                     if events.contains(PollFlags::POLLHUP) {
@@ -192,9 +196,16 @@ impl Supervisor {
             Err(error) => return self.finish(call, Err(error)),
         }
         while calls::is_waiting(self.listener.as_fd(), call.id) {
-            if let Progress::Done(outcome) = call.connect(CALLER_CHECK_INTERVAL) {
-                self.finish(call, outcome);
-                break;
+            match call.connect(CALLER_CHECK_INTERVAL) {
+                Progress::Done(outcome) => {
+                    self.finish(call, outcome);
+                    break;
+                }
+                Progress::Waits if call.is_interrupted() => {
+                    self.finish(call, Err(Errno::EINTR));
+                    break;
+                }
+                Progress::Waits => {}
             }
         }
         drop(file);

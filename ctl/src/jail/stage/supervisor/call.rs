@@ -2,23 +2,19 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use codex_network_files::Reading;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::unistd::Pid;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketType};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+use super::descriptors::{self, Callers, errno};
 use crate::jail::stage::calls;
 
-/// `PIDFD_THREAD` (Linux 6.9).
-const PIDFD_THREAD: u32 = 0x80;
 /// Size of `struct sockaddr_storage`, the kernel's limit for addresses.
 const MAX_ADDRESS: usize = 128;
 /// Size of `struct sockaddr_un`.
@@ -52,49 +48,29 @@ pub(super) enum Progress {
     Waits,
 }
 
-/// A duplicate of another thread's descriptor.
-pub(super) fn take(thread: Pid, descriptor: i32) -> Result<OwnedFd, Errno> {
-    /// Whether the kernel opens threads that are not the first of their process.
-    static THREADS: AtomicBool = AtomicBool::new(true);
-    if descriptor < 0 {
-        return Err(Errno::EBADF);
-    }
-    let pid = rustix::process::Pid::from_raw(thread.as_raw()).ok_or(Errno::ESRCH)?;
-    let open = |flags| pidfd_open(pid, PidfdFlags::from_bits_retain(flags)).map_err(errno);
-    let mut opened = Err(Errno::EINVAL);
-    if THREADS.load(Ordering::Relaxed) {
-        opened = open(PIDFD_THREAD);
-    }
-    if matches!(opened, Err(Errno::EINVAL)) {
-        THREADS.store(false, Ordering::Relaxed);
-        opened = open(0).or_else(|_| {
-            let process = process_of(thread)?;
-            pidfd_open(process, PidfdFlags::empty()).map_err(errno)
-        });
-    }
-    pidfd_getfd(opened?, descriptor, PidfdGetfdFlags::empty()).map_err(errno)
-}
-
-pub(super) fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error())
-}
-
 impl Call {
     /// Takes the socket and the address. `None` when the caller is gone.
     pub(super) fn read(
         listener: BorrowedFd<'_>,
         received: &libc::seccomp_notif,
+        callers: &mut Callers,
     ) -> Result<Option<Self>, Errno> {
-        let taken = Self::take_all(received);
+        let thread = Pid::from_raw(received.pid.cast_signed());
+        let taken = Self::take_all(received, thread, callers);
         // Only now is it certain that `thread` was the caller, and not a later one with its number.
         if calls::is_waiting(listener, received.id) {
             taken.map(Some)
         } else {
+            callers.forget(thread);
             Ok(None)
         }
     }
 
-    fn take_all(received: &libc::seccomp_notif) -> Result<Self, Errno> {
+    fn take_all(
+        received: &libc::seccomp_notif,
+        thread: Pid,
+        callers: &mut Callers,
+    ) -> Result<Self, Errno> {
         let [descriptor, address, length, ..] = received.data.args;
         // The kernel reads the lower halves of these registers.
         let lower = |register: u64| {
@@ -102,11 +78,12 @@ impl Call {
             i32::from_le_bytes([first, second, third, fourth])
         };
         let (descriptor, length) = (lower(descriptor), lower(length));
-        let thread = Pid::from_raw(received.pid.cast_signed());
-        let socket = take(thread, descriptor).map_err(|error| match error {
-            Errno::EBADF => error,
-            _ => Errno::EACCES,
-        })?;
+        let socket = callers
+            .take(thread, descriptor)
+            .map_err(|error| match error {
+                Errno::EBADF => error,
+                _ => Errno::EACCES,
+            })?;
         let length = usize::try_from(length).map_err(|_| Errno::EINVAL)?;
         let mut bytes = [0; MAX_ADDRESS];
         let read = bytes.get_mut(..length).ok_or(Errno::EINVAL)?;
@@ -158,7 +135,7 @@ impl Call {
 
     /// Connects the socket. Waits at most `limit`, if the socket blocks.
     pub(super) fn connect(&mut self, limit: Duration) -> Progress {
-        let blocks = self.is_stream().unwrap_or(false) && !self.is_nonblocking();
+        let blocks = !self.is_nonblocking() && self.is_stream().unwrap_or(true);
         if !blocks {
             return Progress::Done(self.connect_now());
         }
@@ -185,6 +162,18 @@ impl Call {
         }
     }
 
+    /// Whether the caller has a handler for a signal that waits for the end of the call.
+    pub(super) fn is_interrupted(&self) -> bool {
+        let [thread, process, blocked, caught] =
+            descriptors::status(self.thread, ["SigPnd:", "ShdPnd:", "SigBlk:", "SigCgt:"]).map(
+                |set| {
+                    set.and_then(|set| u64::from_str_radix(&set, 16).ok())
+                        .unwrap_or(0)
+                },
+            );
+        (thread | process) & !blocked & caught != 0
+    }
+
     fn connect_now(&self) -> Result<(), Errno> {
         calls::connect(self.socket.as_fd(), &self.address[..self.length])
     }
@@ -209,19 +198,4 @@ pub(super) fn file_address(file: BorrowedFd<'_>) -> ([u8; MAX_ADDRESS], usize) {
     bytes[FAMILY..FAMILY + path.len()].copy_from_slice(path.as_bytes());
     // With the byte that ends the path.
     (bytes, FAMILY + path.len() + 1)
-}
-
-/// The process of a thread.
-fn process_of(thread: Pid) -> Result<rustix::process::Pid, Errno> {
-    status(Path::new(&format!("/proc/{thread}")), "Tgid:")
-        .and_then(rustix::process::Pid::from_raw)
-        .ok_or(Errno::ESRCH)
-}
-
-/// A number in the status of a process.
-pub(super) fn status(process: &Path, name: &str) -> Option<i32> {
-    let status = Reading::up_to(64 << 10).read_text(&process.join("status"));
-    let status = status.ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-    value.trim().parse().ok()
 }

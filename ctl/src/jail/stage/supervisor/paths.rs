@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, getpeername, socket_with, sockopt};
 
 use super::call::{self, Call};
+use super::descriptors::{self, errno};
 use crate::jail::stage::calls;
 
 /// Files of sockets that stay open.
@@ -116,9 +117,10 @@ fn find(identity: Identity, network: u64) -> Option<OwnedFd> {
         let Some(number @ 2..) = number else {
             continue;
         };
-        for descriptor in candidates(&process.path(), &bound) {
+        let process = Pid::from_raw(number);
+        for descriptor in candidates(process, &bound) {
             // The program may have closed it, or ended.
-            let Ok(socket) = call::take(Pid::from_raw(number), descriptor) else {
+            let Ok(socket) = descriptors::take(process, descriptor) else {
                 continue;
             };
             if fstat(&socket).is_ok_and(|facts| bound.remove(&facts.st_ino))
@@ -132,11 +134,12 @@ fn find(identity: Identity, network: u64) -> Option<OwnedFd> {
     None
 }
 
-/// The descriptors of a process (its folder in `/proc`) that may be one of the bound sockets.
-fn candidates(process: &Path, bound: &BTreeSet<u64>) -> Vec<i32> {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
+/// The descriptors of a process that may be one of the bound sockets.
+fn candidates(process: Pid, bound: &BTreeSet<u64>) -> Vec<i32> {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
         // A process that forbids tracing hides the list (`ssh-agent` is one).
-        let size = call::status(process, "FDSize:").unwrap_or(0);
+        let [size] = descriptors::status(process, ["FDSize:"]);
+        let size: i32 = size.and_then(|size| size.parse().ok()).unwrap_or(0);
         return (0..size.min(MAX_DESCRIPTORS)).collect();
     };
     let number = |descriptor: fs::DirEntry| {
@@ -151,7 +154,7 @@ fn candidates(process: &Path, bound: &BTreeSet<u64>) -> Vec<i32> {
 /// The file of a program's unix socket, if the socket was made in the jail and bound there.
 fn file_of_socket(socket: &OwnedFd, network: u64) -> Result<OwnedFd, Errno> {
     if calls::network_of(socket.as_fd())? != network
-        || sockopt::socket_domain(socket).map_err(call::errno)? != AddressFamily::UNIX
+        || sockopt::socket_domain(socket).map_err(errno)? != AddressFamily::UNIX
     {
         return Err(Errno::EACCES);
     }
