@@ -33,9 +33,9 @@ pub(crate) const HTTP_PORT: u16 = 3128;
 /// The port of the SOCKS5 door inside a jail.
 pub(crate) const SOCKS5_PORT: u16 = 1080;
 /// The port of the transparent door inside a jail.
-const TRANSPARENT_PORT: u16 = 3129;
+pub(crate) const TRANSPARENT_PORT: u16 = 3129;
 /// The port of the policy DNS inside a jail.
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 
 /// The service of a session's listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ mod life;
 mod presets;
 mod private;
 mod rules;
+mod words;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@
 )]
 
 mod limits;
+mod loops;
 mod sockets;
 
 use std::net::TcpStream;

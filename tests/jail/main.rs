@@ -7,10 +7,15 @@
 
 #![cfg(target_os = "linux")]
 
+mod doors;
+mod exhaustion;
 mod fixture;
 mod life;
+mod mounts;
 mod network;
+mod packets;
 mod processes;
+mod service;
 mod system_calls;
 mod unavailable;
 mod unix_sockets;

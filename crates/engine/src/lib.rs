@@ -73,6 +73,7 @@ mod client;
 mod client_hello;
 mod client_protocol;
 mod clock;
+mod closing;
 mod connect_error;
 mod cryptography;
 mod decider;
@@ -120,6 +121,7 @@ pub use audit::{
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
+pub use closing::DescriptorCloser;
 pub use connect_error::ConnectError;
 pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;

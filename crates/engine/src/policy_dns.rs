@@ -6,6 +6,7 @@
 
 mod recent;
 mod tcp;
+mod turns;
 mod udp;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -14,12 +15,14 @@ use codex_network_policy::{Host, RequestKind};
 use hickory_resolver::proto::rr::RecordType;
 use recent::RecentRefusals;
 pub(crate) use tcp::serve_tcp;
+use turns::Turns;
 pub(crate) use udp::serve_udp;
 
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::dns_query::{DnsQuery, NotAQuery};
 use crate::http::Shared;
+use crate::owner::ConnectionHandle;
 use crate::respond::{self, DnsAnswer, DnsTransport};
 use crate::synthetic_names::SyntheticNames;
 
@@ -34,6 +37,26 @@ pub(crate) struct LookedUpNames {
     /// Those that were refused lately. A program looks a name up several times for one connection, for
     /// each type of address, and that is recorded once.
     refused: RecentRefusals,
+    /// The lookups that may be answered.
+    turns: Turns,
+}
+
+impl LookedUpNames {
+    /// Takes a turn to answer one message. False: the client has had more than its rate, and waits.
+    fn may_answer(&self, shared: &Shared, client: &ConnectionHandle) -> bool {
+        let may = self.turns.take();
+        if !may
+            && shared
+                .recorder()
+                .may_log(client, "lookups beyond the rate of a session")
+        {
+            tracing::info!(
+                door = DOOR,
+                "a session looks names up faster than it may: its lookups wait"
+            );
+        }
+        may
+    }
 }
 
 /// Answers one message. `None`: it gets no answer.

@@ -174,19 +174,22 @@ impl Session {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Logs once that the session has as many connections as it may.
-    pub(crate) fn note_limit(&self) {
-        if !self.is_limit_noted.swap(true, Ordering::Relaxed) {
-            let SessionInfo {
-                id, command, uid, ..
-            } = &self.info;
-            tracing::warn!(
-                session = &**id,
-                command = &**command,
-                uid,
-                "a session has as many connections as it may: further ones are reset"
-            );
-        }
+    /// Whether the session was not at its limit of connections before.
+    pub(crate) fn is_first_at_limit(&self) -> bool {
+        !self.is_limit_noted.swap(true, Ordering::Relaxed)
+    }
+
+    /// Logs that the session has as many connections as it may.
+    pub(crate) fn log_limit(&self) {
+        let SessionInfo {
+            id, command, uid, ..
+        } = &self.info;
+        tracing::warn!(
+            session = &**id,
+            command = &**command,
+            uid,
+            "a session has as many connections as it may: further ones are reset"
+        );
     }
 
     /// Counts an attempt.

@@ -1,5 +1,7 @@
 //! `proxyctl run`: a program, a session of its own, and the jail around it (SPEC J1 to J11).
 //!
+//! - `plan`: the jail that the options ask for.
+//! - `not_started`: why a command did not start.
 //! - `proxy_choice`: the service, or a private proxy.
 //! - `rules`: the rules of the session, from options and presets.
 //! - `summary`: what was reached and refused.
@@ -8,6 +10,8 @@
 //! this process has threads. The session opens when the listeners in the jail exist, and the command
 //! starts when the session is open.
 
+mod not_started;
+mod plan;
 mod proxy_choice;
 mod rules;
 mod summary;
@@ -28,7 +32,7 @@ use tokio::sync::oneshot;
 
 use crate::args::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
-use crate::jail::{self, Confinement, Door, Ended, JailPlan, PreparedJail};
+use crate::jail::{self, Door, Ended, PreparedJail};
 use crate::output::Output;
 
 /// The longest name of a command that records show, in bytes.
@@ -40,10 +44,10 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
         .enable_all()
         .build()
         .map_err(|error| Failure::NoSession(format!("cannot start: {error}")))?;
+    let plan = plan::read(args)?;
     let rules = rules::read(args, output)?;
     let mut proxy = proxy_choice::choose(&runtime, socket, args)?;
-    let prepared =
-        jail::prepare(&plan(args)).map_err(|error| Failure::NoSession(error.to_string()))?;
+    let prepared = jail::prepare(&plan).map_err(|error| plan::failure(args, &error))?;
     let client = proxy.connected(&runtime)?;
     output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
     remark_on_jail(output, args, &prepared);
@@ -69,19 +73,6 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     drop(running);
     drop(proxy);
     settled(&args.command[0], &ended)
-}
-
-/// The jail that the options ask for.
-fn plan(args: &RunArgs) -> JailPlan {
-    JailPlan {
-        confinement: match args.isolation {
-            IsolationLevel::Jail => Confinement::Jail,
-            IsolationLevel::Env => Confinement::Environment,
-        },
-        forwards: args.forward.iter().map(|forward| forward.port).collect(),
-        transparent: true,
-        allow_unix_sockets: args.allow_unix_sockets,
-    }
 }
 
 fn remark_on_jail(output: &Output, args: &RunArgs, prepared: &PreparedJail) {
@@ -185,11 +176,7 @@ fn settled(command: &OsStr, ended: &Ended) -> Result<(), Failure> {
     match (ended.exit_code(), ended) {
         (0, _) => Ok(()),
         (code, Ended::NotStarted(error)) => {
-            let name = command.to_string_lossy();
-            let message = match code {
-                127 => format!("{name}: command not found"),
-                _ => format!("{name}: cannot be started: {error}"),
-            };
+            let message = not_started::message(command, error);
             Err(Failure::Session(EndedSession::said(code, message)))
         }
         (code, _) => Err(Failure::Session(EndedSession::silent(code))),

@@ -5,6 +5,7 @@ pub(crate) mod kit;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use codex_network_config::{Sources, load};
 use hickory_resolver::proto::op::{Edns, Message, Query};
@@ -16,6 +17,7 @@ use kit::records::Records;
 use kit::stream::in_time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::Instant;
 
 use super::LookedUpNames;
 use crate::client::Client;
@@ -58,6 +60,10 @@ impl Scene {
         replaced.expect("usable settings");
     }
 
+    fn use_up_the_turns(&self) {
+        while self.names.turns.take() {}
+    }
+
     /// Opens policy DNS over UDP. Returns its address.
     async fn open_udp(&self) -> SocketAddr {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
@@ -74,16 +80,50 @@ impl Scene {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let (shared, names) = (Arc::clone(self.engine.shared()), Arc::clone(&self.names));
+        let shared = Arc::clone(self.engine.shared());
+        let service = doors::Service::Dns(Arc::clone(&self.names));
         tokio::spawn(async move {
             while let Ok((stream, from)) = listener.accept().await {
-                let (shared, names) = (Arc::clone(&shared), Arc::clone(&names));
-                let client = client(from, address);
-                tokio::spawn(doors::serve_dns_tcp(shared, names, stream, client));
+                let connection = client(from, address).connection;
+                let shared = Arc::clone(&shared);
+                tokio::spawn(doors::serve(shared, &service, stream, from, connection));
             }
         });
         address
     }
+}
+
+/// The clock is virtual: it moves only while every task waits.
+#[tokio::test(start_paused = true)]
+async fn j13_lookups_beyond_the_rate_of_a_session_wait_and_are_not_lost() {
+    let scene = Scene::new(POLICY, EngineParts::default());
+    let udp = scene.open_udp().await;
+    let resolver = Resolver::of(udp).await;
+    let mut tcp = connect(scene.open_tcp().await).await;
+    scene.use_up_the_turns();
+    let began = Instant::now();
+    for _ in 0..100 {
+        let message = query("allowed.test.", A);
+        resolver.0.send(&message).await.expect("sent");
+    }
+    for _ in 0..100 {
+        assert_eq!(told(&resolver.answer().await), "198.18.0.1");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(40));
+    scene.use_up_the_turns();
+    let began = Instant::now();
+    for _ in 0..100 {
+        let message = query("allowed.test.", A);
+        let length = u16::try_from(message.len()).expect("a short message");
+        let framed = [&length.to_be_bytes(), message.as_slice()].concat();
+        tcp.write_all(&framed).await.expect("open");
+        let length = in_time(tcp.read_u16()).await.expect("an answer");
+        let mut answer = vec![0; length.into()];
+        in_time(tcp.read_exact(&mut answer))
+            .await
+            .expect("a message");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(40));
 }
 
 /// A policy with these lines in `[network]`.
