@@ -170,8 +170,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "LEVEL", default_value = "jail")]
     pub(crate) isolation: IsolationLevel,
 
-    /// Let the program use unix sockets. They lead to processes outside the jail, such as an ssh agent,
-    /// D-Bus or Docker, which may use the network for it.
+    /// Let unix sockets lead to processes outside the jail, such as an ssh agent, D-Bus or Docker, which
+    /// may use the network for the program. Without it, they lead only to sockets made in the jail.
     #[arg(long)]
     pub(crate) allow_unix_sockets: bool,
 

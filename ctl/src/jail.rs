@@ -73,6 +73,6 @@ pub(crate) struct JailPlan {
     pub(crate) forwards: Vec<u16>,
     /// Whether connections to any other address lead to the transparent door. Needs `nft`.
     pub(crate) transparent: bool,
-    /// Whether the command may use unix sockets. They lead to processes outside the jail.
+    /// Whether unix sockets may lead to processes outside the jail.
     pub(crate) allow_unix_sockets: bool,
 }

@@ -20,3 +20,4 @@ mod service;
 mod signals;
 mod system_calls;
 mod unavailable;
+mod unix_sockets;

@@ -9,6 +9,8 @@ use seccompiler::{
     SeccompFilter, SeccompRule, apply_filter, sock_filter,
 };
 
+use super::UnixSockets;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Built<T> = Result<T, BackendError>;
 
@@ -23,9 +25,9 @@ const OPEN_TREE_ATTR: i64 = 467;
 const SOCKET_KIND: u64 = 0xf;
 
 /// Puts the filter in force.
-pub(super) fn apply(allow_unix_sockets: bool) -> io::Result<()> {
+pub(super) fn apply(sockets: UnixSockets) -> io::Result<()> {
     apply_filter(&known_calls()).map_err(io::Error::other)?;
-    for (error, rules) in refusals(allow_unix_sockets).map_err(io::Error::other)? {
+    for (error, rules) in refusals(sockets).map_err(io::Error::other)? {
         let program = compiled(rules, error).map_err(io::Error::other)?;
         apply_filter(&program).map_err(io::Error::other)?;
     }
@@ -58,15 +60,15 @@ fn known_calls() -> BpfProgram {
 }
 
 /// The refused calls, by the error that programs handle best.
-fn refusals(allow_unix_sockets: bool) -> Built<Vec<(i32, Rules)>> {
+fn refusals(sockets: UnixSockets) -> Built<Vec<(i32, Rules)>> {
     let mut refusals = vec![
         (libc::ENOSYS, whole(NOT_THERE)),
         (libc::EPERM, forbidden()?),
         (libc::EAFNOSUPPORT, other_families()?),
         (libc::EPROTONOSUPPORT, other_netlink()?),
     ];
-    if !allow_unix_sockets {
-        refusals.push((libc::EACCES, unix_sockets()?));
+    if sockets != UnixSockets::All {
+        refusals.push((libc::EACCES, unix_sockets(sockets)?));
     }
     Ok(refusals)
 }
@@ -192,13 +194,13 @@ fn other_netlink() -> Built<Rules> {
     Ok(BTreeMap::from([(libc::SYS_socket, vec![netlink])]))
 }
 
-/// Unix sockets lead to processes outside the jail. A pair of streams leads only to its other end. A
-/// datagram socket of a pair could still send to any path.
-fn unix_sockets() -> Built<Rules> {
-    let sockets = rule(vec![equal(0, number(libc::AF_UNIX))?])?;
+/// Unix sockets lead to processes outside the jail, unless a supervisor connects them. A pair of streams
+/// leads only to its other end. A datagram socket, even of a pair, sends to any path without `connect`.
+fn unix_sockets(sockets: UnixSockets) -> Built<Rules> {
+    let all = vec![rule(vec![equal(0, number(libc::AF_UNIX))?])?];
     let connected = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET].map(number);
     let others = (0..=SOCKET_KIND).filter(|kind| !connected.contains(kind));
-    let pairs = others.map(|kind| {
+    let others = others.map(|kind| {
         let kind = SeccompCondition::new(
             1,
             SeccompCmpArgLen::Dword,
@@ -207,9 +209,15 @@ fn unix_sockets() -> Built<Rules> {
         )?;
         rule(vec![equal(0, number(libc::AF_UNIX))?, kind])
     });
+    let others = others.collect::<Built<Vec<_>>>()?;
+    let single = if sockets == UnixSockets::Supervised {
+        others.clone()
+    } else {
+        all
+    };
     Ok(BTreeMap::from([
-        (libc::SYS_socket, vec![sockets]),
-        (libc::SYS_socketpair, pairs.collect::<Built<_>>()?),
+        (libc::SYS_socket, single),
+        (libc::SYS_socketpair, others),
     ]))
 }
 
