@@ -84,7 +84,7 @@ pub use service_presets::{SERVICE_PRESETS, ServicePreset};
 pub use settings::{
     Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
     Mitm, Principal, Profile, ProfileUsers, Reach, Resolver, Sandbox, Sessions, Settings,
-    UnixSockets, pipe_descriptors,
+    UnixSockets, kept_connections, pipe_descriptors,
 };
 pub use sources::Sources;
 pub use state::user_state_directory;

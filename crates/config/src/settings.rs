@@ -15,7 +15,7 @@ use std::sync::Arc;
 use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
 pub use daemon::{
     Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
-    ProfileUsers, Resolver, Sandbox, Sessions, pipe_descriptors,
+    ProfileUsers, Resolver, Sandbox, Sessions, kept_connections, pipe_descriptors,
 };
 
 use crate::action::Actions;

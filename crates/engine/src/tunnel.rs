@@ -168,7 +168,10 @@ impl RelayEnd {
     /// Whether the connections must be reset. To a peer, an orderly close would mean that it has received
     /// everything.
     pub(crate) fn must_reset(&self) -> bool {
-        matches!(self, Self::Closed(Err(_)) | Self::GivesWay)
+        matches!(
+            self,
+            Self::Closed(Err(_)) | Self::GivesWay | Self::Forbidden(_)
+        )
     }
 
     /// The end of the attempt that the relay belonged to.
@@ -237,6 +240,7 @@ pub(crate) async fn relay_stream(
 ) -> Result<(), RelayError> {
     let (source, target) = (|error| way.source(error), |error| way.target(error));
     to.write_all(&early).await.map_err(target)?;
+    to.flush().await.map_err(target)?;
     way.moved(early.len());
     drop(early);
     let mut buffer = vec![0; STREAM_BUFFER];

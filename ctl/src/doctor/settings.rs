@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use codex_network_config::pipe_descriptors;
+use codex_network_config::{kept_connections, pipe_descriptors};
 use codex_network_control::message::{ReloadOutcome, Status};
 use nix::unistd::Uid;
 
@@ -70,13 +70,14 @@ fn admin(answers: &RunningProxy) -> Option<Finding> {
     })
 }
 
-/// A client and its server take a descriptor each. On Linux, tunnels take some for pipes.
+/// A client and its server take a descriptor each. Kept connections take some, and on Linux the pipes of tunnels.
 fn descriptors(answers: &RunningProxy) -> Option<Finding> {
     let limit = answers.role("worker")?.descriptor_limit?;
     let path = ["daemon", "limits", "max_connections"];
     let connections = answers.setting(&path)?.as_u64()?;
     let needed = connections
         .saturating_mul(2)
+        .saturating_add(kept_connections(limit))
         .saturating_add(pipe_descriptors(limit));
     (limit < needed).then(|| {
         Finding::note(format!(

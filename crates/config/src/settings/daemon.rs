@@ -234,6 +234,13 @@ pub const fn pipe_descriptors(limit: u64) -> u64 {
     if share < 64 { share } else { 64 }
 }
 
+/// How many of `limit` descriptors kept connections to origins may take: one in eight, and 2,048 at most. The
+/// connections of clients need the others (SPEC C5).
+pub const fn kept_connections(limit: u64) -> u64 {
+    let share = limit / 8;
+    if share < 2048 { share } else { 2048 }
+}
+
 impl Default for Daemon {
     fn default() -> Self {
         Self {

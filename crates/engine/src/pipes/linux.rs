@@ -12,10 +12,10 @@ use nix::libc;
 use parking_lot::Mutex;
 use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpStream;
 
 use super::{BrokenPipeSignal, PIPE_BYTES};
+use crate::descriptors;
 
 /// Most bytes that go into a pipe at once. The size of the pipe does not limit them: one of its pages can
 /// refer to a larger fragment of a packet.
@@ -65,8 +65,7 @@ impl PipePool {
         if signal == BrokenPipeSignal::Unknown && !ignores_broken_pipes() {
             return Self::with_limit(0);
         }
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let ends = pipe_descriptors(descriptors);
+        let ends = pipe_descriptors(descriptors::limit());
         Self::with_limit(usize::try_from(ends / 2).unwrap_or_default())
     }
 
@@ -206,11 +205,12 @@ fn move_bytes(from: impl AsFd, to: impl AsFd, length: usize) -> io::Result<usize
     })?)
 }
 
-/// Whether the error says that the call itself is not possible here. No socket gives such an error.
+/// Whether the error says that the call itself is not possible here. `EOPNOTSUPP` is not one: a socket reports it
+/// when a router refuses the route (ICMP).
 fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::EOPNOTSUPP)
+        Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)
     )
 }
 

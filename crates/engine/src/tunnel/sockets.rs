@@ -25,7 +25,8 @@ use crate::pipes::{Pipe, PipePool};
 const BUFFER: usize = 32 * 1024;
 /// After a smaller piece, bytes are copied again: two calls for so few bytes cost more than their copy.
 const MIN_SPLICED: usize = 16 * 1024;
-/// Most bytes that a direction moves before other tasks of its thread run.
+/// Most bytes that a direction moves before other tasks of its thread run. A smaller piece than [`MIN_SPLICED`]
+/// counts as one of that size, since each piece costs calls to the kernel: a turn has 64 pieces at most.
 const MAX_TURN: usize = 1024 * 1024;
 
 thread_local! {
@@ -82,7 +83,7 @@ struct Turn<'a> {
     to: &'a mut TcpStream,
     pipes: &'a PipePool,
     direction: RelayDirection<'a>,
-    /// How many bytes have been read.
+    /// How many bytes have been read, as [`MAX_TURN`] counts them.
     read: usize,
     /// Whether any bytes were moved.
     has_moved: bool,
@@ -282,7 +283,7 @@ impl Direction {
 
 impl Turn<'_> {
     fn read(&mut self, bytes: usize) {
-        self.read += bytes;
+        self.read += bytes.max(MIN_SPLICED);
         self.has_moved = true;
     }
 

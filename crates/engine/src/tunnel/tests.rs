@@ -430,7 +430,7 @@ async fn h8_a_write_to_an_end_that_is_gone_ends_the_tunnel() {
 }
 
 #[tokio::test]
-async fn p11_a_tunnel_that_becomes_forbidden_ends_though_its_reader_is_slow() {
+async fn p11_a_tunnel_that_becomes_forbidden_is_reset_though_its_reader_is_slow() {
     on_each_path(async |pipes| {
         for stuck in [false, true] {
             let mut scene = Scene::start(pipes, PLAIN).await;
@@ -440,8 +440,16 @@ async fn p11_a_tunnel_that_becomes_forbidden_ends_though_its_reader_is_slow() {
             let (forbid, _) = oneshot::channel();
             let forbid = std::mem::replace(&mut scene.forbid, forbid);
             forbid.send(Reason::Denied).expect("a tunnel");
+            let (spare, _) = pair().await;
+            let mut client = std::mem::replace(&mut scene.client, spare);
             let report = scene.report().await;
             assert_eq!(report.end, Ending::forbidden(Reason::Denied));
+            // An orderly close would say that everything has arrived.
+            let end = in_time(client.read_to_end(&mut Vec::new())).await;
+            assert_eq!(
+                end.map_err(|error| error.kind()),
+                Err(io::ErrorKind::ConnectionReset)
+            );
         }
     })
     .await;

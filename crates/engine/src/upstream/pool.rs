@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use codex_network_config::kept_connections;
 use codex_network_policy::Authority;
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ use super::Outgoing;
 use super::far_end::FarEnd;
 use super::http2::{Http2Origin, Http2Use, KeptHttp2};
 use crate::attempt::UNIX_SOCKET;
+use crate::descriptors;
 use crate::drain::Drain;
 use crate::enforce::Permit;
 use crate::enforce::unix_socket::SocketPermit;
@@ -34,8 +36,6 @@ use crate::tls::Wire;
 
 /// Most kept connections per authority or unix socket; further ones are closed after use.
 const MAX_PER_PEER: usize = 1024;
-/// Most kept connections in total.
-const MAX_KEPT: usize = 2048;
 /// Time between two closings, so that connections with slightly different times are closed together.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -74,6 +74,8 @@ pub(super) enum Peer {
 /// The kept connections.
 pub(crate) struct Pool<B> {
     kept: Mutex<Kept<B>>,
+    /// Most kept connections in total.
+    limit: usize,
     /// Wakes the task that closes connections: one was kept that must be closed before all others.
     sooner: Notify,
 }
@@ -169,6 +171,7 @@ impl<B: Outgoing> Pool<B> {
     pub(crate) fn new() -> Self {
         Self {
             kept: Mutex::default(),
+            limit: usize::try_from(kept_connections(descriptors::limit())).unwrap_or_default(),
             sooner: Notify::new(),
         }
     }
@@ -215,7 +218,7 @@ impl<B: Outgoing> Pool<B> {
                         since,
                     };
                     // If the pool is full again, the connection ends.
-                    let _ = self.lock().put(key, idle);
+                    let _ = self.lock().put(key, idle, self.limit);
                     return None;
                 }
             }
@@ -240,7 +243,7 @@ impl<B: Outgoing> Pool<B> {
     pub(super) fn put(self: &Arc<Self>, key: &Checkout, idle: Idle<B>, drain: &Drain) -> bool {
         let until = idle.until();
         let mut kept = self.lock();
-        if let Err(idle) = kept.put(key, idle) {
+        if let Err(idle) = kept.put(key, idle, self.limit) {
             drop(kept);
             idle.leave();
             return false;
@@ -311,9 +314,9 @@ impl<B> Kept<B> {
     }
 
     /// Keeps a connection, or returns it.
-    fn put(&mut self, key: &Checkout, new: Idle<B>) -> Result<(), Idle<B>> {
+    fn put(&mut self, key: &Checkout, new: Idle<B>, limit: usize) -> Result<(), Idle<B>> {
         self.begin(key.generation);
-        if self.closed || key.generation != self.generation || self.count >= MAX_KEPT {
+        if self.closed || key.generation != self.generation || self.count >= limit {
             return Err(new);
         }
         // One that has ended was forgotten already, or will be.
