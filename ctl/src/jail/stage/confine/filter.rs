@@ -238,3 +238,34 @@ fn equal(argument: u8, value: u64) -> Built<SeccompCondition> {
 fn different(argument: u8, value: u64) -> Built<SeccompCondition> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel that lacks them answers in the same way, so a program in a jail could not tell.
+    #[test]
+    fn j6_calls_newer_than_the_filter_do_not_exist() {
+        let program = known_calls();
+        let [load, compare, refusal, permission] = program.as_slice() else {
+            panic!("{} instructions", program.len())
+        };
+        assert_eq!(load.k, 0, "the number of the call");
+        let answer = |call: u32| {
+            let skipped = if call > compare.k {
+                compare.jt
+            } else {
+                compare.jf
+            };
+            [refusal, permission][usize::from(skipped)].k
+        };
+        let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+        // Those of x32 have this bit.
+        for call in [LAST_CALL + 1, 0x4000_0000, u32::MAX] {
+            assert_eq!(answer(call), absent, "{call}");
+        }
+        for call in [0, LAST_CALL] {
+            assert_eq!(answer(call), libc::SECCOMP_RET_ALLOW, "{call}");
+        }
+    }
+}
