@@ -34,6 +34,7 @@ mod certificate_variables;
 mod child_variables;
 mod config_lines;
 mod constraints;
+mod credentials;
 mod diagnostic;
 mod dialect;
 mod duration;
@@ -65,6 +66,12 @@ pub use certificate_variables::CERTIFICATE_VARIABLES;
 pub use child_variables::ChildVariables;
 pub use codex_network_policy::HeaderNameText;
 pub use config_lines::ConfigLines;
+pub use credentials::{
+    CredentialId, CredentialPattern, CredentialPatternError, CredentialProfile, CredentialProvider,
+    CredentialSource, Destination, DestinationError, DestinationHost, DestinationScheme,
+    DestinationSource, IgnoredDestination, IgnoredDestinationError, NotAName, PackageTool,
+    Placement, Settled, UrlForm, VariableName, built_in_providers, settled,
+};
 use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use duration::duration_text;

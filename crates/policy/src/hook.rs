@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 pub use ambiguity::Ambiguity;
 use hashbrown::HashMap;
 pub use miss::{HookMiss, MissedClause};
-pub use path::PathAmbiguity;
+pub use path::{PathAmbiguity, unambiguous_path};
 use query::Presence;
 use target::Target;
 pub use text::{

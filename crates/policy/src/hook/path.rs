@@ -59,6 +59,18 @@ impl PathAmbiguity {
     }
 }
 
+/// The path of a request-target, percent-decoded, if it can be read in one way only (SPEC M10). `path`
+/// is without the query.
+///
+/// # Errors
+///
+/// A [`PathAmbiguity`] if origins could read it differently.
+pub fn unambiguous_path(path: &str) -> Result<Cow<'_, str>, PathAmbiguity> {
+    let path = decode(path)?;
+    check(&path)?;
+    Ok(path)
+}
+
 /// Decodes a path or a part of one, without judging its segments.
 pub(super) fn decode(path: &str) -> Result<Cow<'_, str>, PathAmbiguity> {
     if path.contains('\\') {

@@ -15,10 +15,8 @@ pub(super) struct Target<'t> {
 impl<'t> Target<'t> {
     pub(super) fn read(target: &'t str) -> Result<Self, PathAmbiguity> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let path = path::decode(path)?;
-        path::check(&path)?;
         Ok(Self {
-            path,
+            path: path::unambiguous_path(path)?,
             query: Query::new(query),
         })
     }

@@ -1,0 +1,248 @@
+//! Destinations: the places to which a credential may go (SPEC B7).
+
+use std::fmt;
+
+use codex_network_policy::{
+    Authority, AuthorityError, Host, Name, PathAmbiguity, unambiguous_path,
+};
+
+/// Longest text of a destination.
+const MAX_TEXT: usize = 2048;
+
+/// A place to which a credential may go: `[scheme://]host[:port][/path]`. Without a scheme it is `https`.
+/// `*.host` stands for one or more labels below a name. The port is exact, and that of the scheme if none
+/// is written. The path covers itself and what is below it, by whole segments; a path that ends in `/`
+/// covers only what is below. `Display` writes the canonical text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Destination {
+    scheme: DestinationScheme,
+    host: DestinationHost,
+    port: u16,
+    /// Percent-decoded, `/` first; `None` for every path.
+    path: Option<String>,
+}
+
+/// The scheme of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DestinationScheme {
+    /// HTTP in TLS.
+    Https,
+    /// HTTP without TLS.
+    Http,
+}
+
+/// The hosts of a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DestinationHost {
+    /// This host.
+    Exact(Host),
+    /// The names below this one, and not itself.
+    Below(Name),
+}
+
+/// Why a text is not a destination. It contains at most one character of the text, which may be a URL with
+/// a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DestinationError {
+    /// Longer than 2048 bytes.
+    #[error("it is longer than {MAX_TEXT} bytes")]
+    TooLong,
+    /// White space or a control character.
+    #[error("it holds white space or a control character")]
+    Blank,
+    /// Another scheme than `https` and `http`.
+    #[error("its scheme is neither https nor http")]
+    Scheme,
+    /// A query or a fragment.
+    #[error("a destination has no query (`?`) and no fragment (`#`)")]
+    Query,
+    /// A `*` that is not the whole first label.
+    #[error("the only wildcard is `*.` in front of a name")]
+    Wildcard,
+    /// A wildcard below an address.
+    #[error("a wildcard needs a name, not an address")]
+    WildcardAddress,
+    /// A wildcard below a name without a dot.
+    #[error("the wildcard covers a whole top-level domain")]
+    TopLevel,
+    /// Not a host with an optional port.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A path that could be read in two ways, so that no request could match it.
+    #[error(transparent)]
+    Path(#[from] PathAmbiguity),
+}
+
+impl Destination {
+    /// Reads a destination.
+    ///
+    /// # Errors
+    ///
+    /// A [`DestinationError`] for a text that is not one, or that could be read in two ways.
+    pub fn parse(text: &str) -> Result<Self, DestinationError> {
+        if text.len() > MAX_TEXT {
+            return Err(DestinationError::TooLong);
+        }
+        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(DestinationError::Blank);
+        }
+        let (scheme, rest) = match text.split_once("://") {
+            None => (DestinationScheme::Https, text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
+                (DestinationScheme::Https, rest)
+            }
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+                (DestinationScheme::Http, rest)
+            }
+            Some(_) => return Err(DestinationError::Scheme),
+        };
+        if rest.contains(['?', '#']) {
+            return Err(DestinationError::Query);
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, "/"),
+        };
+        let (host, port) = host_and_port(authority, scheme.port())?;
+        let path = unambiguous_path(path)?;
+        Ok(Self {
+            scheme,
+            host,
+            port,
+            path: (path != "/").then(|| path.into_owned()),
+        })
+    }
+
+    /// All paths of one host, over `https`.
+    pub(super) fn host(authority: Authority) -> Self {
+        Self {
+            scheme: DestinationScheme::Https,
+            host: DestinationHost::Exact(authority.host),
+            port: authority.port,
+            path: None,
+        }
+    }
+
+    /// Whether a request may carry the credential. `path` is that of the request-target as sent, with or
+    /// without its query. A path that could be read in two ways (SPEC M10) is covered only by a
+    /// destination without a path.
+    pub fn covers(&self, scheme: DestinationScheme, host: &Host, port: u16, path: &str) -> bool {
+        if !self.reaches(scheme, host, port) {
+            return false;
+        }
+        let Some(own) = &self.path else {
+            return true;
+        };
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let Ok(path) = unambiguous_path(path) else {
+            return false;
+        };
+        let rest = path.strip_prefix(own.as_str());
+        rest.is_some_and(|rest| own.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Whether the destination is on this server, by whatever path.
+    pub fn reaches(&self, scheme: DestinationScheme, host: &Host, port: u16) -> bool {
+        self.scheme == scheme && self.port == port && self.host.covers(host)
+    }
+
+    /// The scheme.
+    pub fn scheme(&self) -> DestinationScheme {
+        self.scheme
+    }
+
+    /// The hosts.
+    pub fn hosts(&self) -> &DestinationHost {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The path, percent-decoded; `None` for every path.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// Whether the host is this machine: a loopback address, `localhost` or a name below it.
+    pub fn is_loopback(&self) -> bool {
+        match &self.host {
+            DestinationHost::Exact(host) => {
+                host.is_localhost() || host.ip().is_some_and(|ip| ip.is_loopback())
+            }
+            DestinationHost::Below(name) => {
+                name.as_str() == "localhost" || name.as_str().ends_with(".localhost")
+            }
+        }
+    }
+}
+
+impl DestinationScheme {
+    /// The default port (RFC 9110 section 4.2).
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Https => 443,
+            Self::Http => 80,
+        }
+    }
+
+    /// The scheme's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl DestinationHost {
+    /// Whether it is one of these hosts.
+    pub fn covers(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Exact(own), host) => own == host,
+            (Self::Below(own), Host::Name(name)) => {
+                let front = name.as_str().strip_suffix(own.as_str());
+                front.is_some_and(|front| front.ends_with('.'))
+            }
+            (Self::Below(_), Host::V4(_) | Host::V6(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.scheme.as_str())?;
+        match &self.host {
+            DestinationHost::Exact(Host::V6(host)) => write!(f, "[{host}]")?,
+            DestinationHost::Exact(host) => write!(f, "{host}")?,
+            DestinationHost::Below(name) => write!(f, "*.{}", name.as_str())?,
+        }
+        if self.port != self.scheme.port() {
+            write!(f, ":{}", self.port)?;
+        }
+        f.write_str(self.path.as_deref().unwrap_or_default())
+    }
+}
+
+fn host_and_port(
+    text: &str,
+    default_port: u16,
+) -> Result<(DestinationHost, u16), DestinationError> {
+    let name = text.strip_prefix("*.");
+    if name.unwrap_or(text).contains('*') {
+        return Err(DestinationError::Wildcard);
+    }
+    let Authority { host, port } = Authority::parse(name.unwrap_or(text), Some(default_port))?;
+    let host = match (name, host) {
+        (None, host) => DestinationHost::Exact(host),
+        (Some(_), Host::Name(name)) if name.as_str() == "localhost" => DestinationHost::Below(name),
+        (Some(_), Host::Name(name)) if !name.as_str().contains('.') => {
+            return Err(DestinationError::TopLevel);
+        }
+        (Some(_), Host::Name(name)) => DestinationHost::Below(name),
+        (Some(_), Host::V4(_) | Host::V6(_)) => return Err(DestinationError::WildcardAddress),
+    };
+    Ok((host, port))
+}
