@@ -4,10 +4,19 @@
 //! Everything here is a pure function of bytes and header fields. Sockets, decompression and the
 //! decision stay with `http`. The content codings of an answer are undone before [`scrubber`] sees it.
 //!
+//! - `store` has the values of a session, `dummy` the texts that stand for them, `variables` what its programs
+//!   get.
+//! - `selection` puts values into the fields of requests.
+//! - `tripwire` finds dummies in requests, where they must not be; `registry` has those of all sessions.
+//! - `scrubber` replaces values in answers.
 //! - `needles` finds byte strings in a stream. `encodings` has the forms in which they are written.
-//! - `scrubber` replaces real values in answers, and `tripwire` finds dummies in requests.
 
+mod dummy;
 mod encodings;
 mod needles;
+mod registry;
 mod scrubber;
+mod selection;
+mod store;
 mod tripwire;
+mod variables;

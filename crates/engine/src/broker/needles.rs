@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, Input};
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, Input, MatchKind};
 use zeroize::Zeroizing;
 
 /// The bytes of each needle that the search crate gets. A needle is at least as long.
@@ -80,7 +80,9 @@ impl<T> Needles<T> {
             .collect();
         firsts.dedup();
         let fragments = (!firsts.is_empty()).then(|| {
+            // All are of one length, so the kind matters for speed only: vector instructions need it.
             AhoCorasickBuilder::new()
+                .match_kind(MatchKind::LeftmostFirst)
                 .build(&firsts)
                 .expect("the fragments are few and short")
         });
@@ -95,10 +97,8 @@ impl<T> Needles<T> {
 
     /// The needle in `content[from..]` that begins first; of those that begin there, the longest.
     pub(super) fn find(&self, content: &[u8], from: usize) -> Option<Found<'_, T>> {
-        let fragments = self.fragments.as_ref()?;
         let mut from = from;
-        loop {
-            let begin = fragments.find(Input::new(content).range(from..))?.start();
+        while let Some(begin) = self.fragment(content, from) {
             if let Some(needle) = self.longest_at(&content[begin..]) {
                 return Some(Found {
                     range: begin..begin + needle.range.len(),
@@ -107,18 +107,33 @@ impl<T> Needles<T> {
             }
             from = begin + 1;
         }
+        None
     }
 
     /// Where in `content[from..]` a needle may have begun that later bytes complete; the length of the
     /// content if no such place exists.
     pub(super) fn incomplete_from(&self, content: &[u8], from: usize) -> usize {
-        let longest = self.max_bytes.saturating_sub(1);
-        let from = from.max(content.len().saturating_sub(longest));
-        (from..content.len())
+        let end = content.len();
+        let from = from.max(end.saturating_sub(self.max_bytes.saturating_sub(1)));
+        let mut next = from;
+        while let Some(begin) = self.fragment(content, next) {
+            if self.may_become(&content[begin..]) {
+                return begin;
+            }
+            next = begin + 1;
+        }
+        // The last bytes are not a whole fragment.
+        (from.max(end.saturating_sub(FRAGMENT_BYTES - 1))..end)
             .find(|&begin| {
                 self.first_bytes[usize::from(content[begin])] && self.may_become(&content[begin..])
             })
-            .unwrap_or(content.len())
+            .unwrap_or(end)
+    }
+
+    /// Where a needle may begin in `content[from..]`.
+    fn fragment(&self, content: &[u8], from: usize) -> Option<usize> {
+        let input = Input::new(content).range(from..);
+        Some(self.fragments.as_ref()?.find(input)?.start())
     }
 
     /// The length of the longest needle.

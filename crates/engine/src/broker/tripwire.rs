@@ -88,6 +88,12 @@ impl<T: Clone> Tripwire<T> {
     }
 }
 
+impl<T: Clone> Default for Tripwire<T> {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
 impl<T: Clone> SearchedContent<T> {
     /// Content that has not begun.
     pub(crate) fn new(tripwire: Arc<Tripwire<T>>) -> Self {
