@@ -49,6 +49,11 @@ impl Key {
     pub(crate) const CA_KEY_PATH: Self = Self("mitm.ca_key_path");
     pub(crate) const HOOKS: Self = Self("mitm.hooks");
     pub(crate) const ACTIONS: Self = Self("mitm.actions");
+    pub(crate) const CREDENTIAL_BROKER: Self = Self("credential_broker");
+    pub(crate) const PLAINTEXT_INJECTION: Self =
+        Self("dangerously_allow_plaintext_credential_injection");
+    pub(crate) const CREDENTIALS: Self = Self("credentials");
+    pub(crate) const MITM: Self = Self("mitm.allowed");
     pub(crate) const SANDBOX: Self = Self("daemon.sandbox");
     pub(crate) const NAMESERVERS: Self = Self("daemon.resolver.nameservers");
     pub(crate) const SESSION_PROFILES: Self = Self("daemon.sessions.profiles");

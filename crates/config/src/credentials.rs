@@ -67,11 +67,11 @@ pub struct CredentialProvider {
     /// The only methods of requests that get the real value. `None`: every method but `TRACE`, whose
     /// answer contains the request's fields (RFC 9110 section 9.3.8).
     pub methods: Option<Vec<HookMethod>>,
-    /// Whether a request to a destination is refused if it does not present the dummy (SPEC B8).
+    /// Whether a request to a destination is refused if it does not present the dummy (SPEC B3).
     pub require: bool,
 }
 
-/// How a request presents a credential (SPEC B8).
+/// How a request presents a credential (SPEC B3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// `Authorization: Bearer VALUE` (RFC 6750 section 2.1).
@@ -92,7 +92,7 @@ pub enum Placement {
     },
 }
 
-/// Where a real value comes from (SPEC B13).
+/// Where a real value comes from (SPEC B5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialSource {
     /// One of the provider's variables in the launcher's environment.

@@ -1,5 +1,6 @@
 //! From the tree to [`Settings`]: the meaning of each key, for every dialect.
 
+mod credentials;
 mod profiles;
 
 use std::path::PathBuf;
@@ -108,6 +109,7 @@ fn judge(
         ..std::mem::take(&mut draft.policy)
     };
     settings.policy = compile(&spec, problems);
+    settings.credential_providers = credentials::interpret(raw, settings, problems).into();
     draft
 }
 

@@ -41,6 +41,7 @@ mod duration;
 mod effect;
 mod entries;
 mod fill;
+mod injected_field;
 mod interpret;
 mod layers;
 mod listen;

@@ -20,6 +20,7 @@ pub use daemon::{
 
 use crate::action::Actions;
 use crate::config_lines::ConfigLines;
+use crate::credentials::CredentialProvider;
 use crate::managed::Managed;
 
 /// Everything the proxy runs on. The default is the behaviour without any file (SPEC L7).
@@ -45,6 +46,9 @@ pub struct Settings {
     pub credential_broker: bool,
     /// `dangerously_allow_plaintext_credential_injection`.
     pub plaintext_credential_injection: bool,
+    /// The providers of credentials, those of `credentials` first (SPEC B3, B5). None without
+    /// `credential_broker`.
+    pub credential_providers: Arc<[CredentialProvider]>,
     /// The settings of the daemon besides the policy (SPEC C5).
     pub daemon: Daemon,
     /// `presets`: the presets whose hosts are on the policy's allow list (SPEC J16).
@@ -72,6 +76,12 @@ pub struct Profile {
     pub actions: Arc<Actions>,
     /// Unix sockets that `x-unix-socket` may name.
     pub unix_sockets: UnixSockets,
+    /// Whether programs get dummies for known credentials (SPEC B3).
+    pub credential_broker: bool,
+    /// Whether credentials may be injected into plain HTTP.
+    pub plaintext_credential_injection: bool,
+    /// The providers of credentials.
+    pub credential_providers: Arc<[CredentialProvider]>,
 }
 
 /// Listen addresses. Port 0 means any free port.
@@ -176,6 +186,9 @@ impl Settings {
         settings.mitm.hooks = Arc::clone(&profile.hooks);
         settings.mitm.actions = Arc::clone(&profile.actions);
         settings.unix_sockets = profile.unix_sockets.clone();
+        settings.credential_broker = profile.credential_broker;
+        settings.plaintext_credential_injection = profile.plaintext_credential_injection;
+        settings.credential_providers = Arc::clone(&profile.credential_providers);
         Some(settings)
     }
 }
@@ -188,6 +201,9 @@ impl Profile {
             hooks: Arc::clone(&settings.mitm.hooks),
             actions: Arc::clone(&settings.mitm.actions),
             unix_sockets: settings.unix_sockets.clone(),
+            credential_broker: settings.credential_broker,
+            plaintext_credential_injection: settings.plaintext_credential_injection,
+            credential_providers: Arc::clone(&settings.credential_providers),
         }
     }
 }
@@ -205,6 +221,7 @@ impl Default for Settings {
             unix_sockets: UnixSockets::default(),
             credential_broker: false,
             plaintext_credential_injection: false,
+            credential_providers: Arc::default(),
             daemon: Daemon::default(),
             presets: Vec::new(),
             profiles: Arc::default(),

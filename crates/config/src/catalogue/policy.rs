@@ -191,21 +191,33 @@ pub(super) static ROWS: &[KeyRow] = &[
     .bound(Bound::Only(false))
     .effect(Effect::MacosOnly)
     .about("Requests may name every unix socket. Only macOS serves them."),
-    KeyRow::policy(Key("credential_broker"), ValueKind::Flag(field!(credential_broker)))
+    KeyRow::policy(Key::CREDENTIAL_BROKER, ValueKind::Flag(field!(credential_broker)))
         .effect(Effect::NotYet(
             "the credential broker",
             "children get no dummies, and nothing is injected",
         ))
         .about(
-            "Whether children get dummies for known credentials. Has no effect in this version.",
+            "Whether programs in sessions get dummies for known credentials (`GH_TOKEN`, `OPENAI_API_KEY` and related variables, and those of `credentials`). Has no effect in this version.",
         ),
     KeyRow::policy(
-        Key("dangerously_allow_plaintext_credential_injection"),
+        Key::PLAINTEXT_INJECTION,
         ValueKind::Flag(field!(plaintext_credential_injection)),
     )
     .bound(Bound::Only(false))
     .effect(BROKER)
-    .about("Whether credentials may be injected into plain HTTP. Has no effect in this version."),
+    .about(
+        "Whether credentials may be injected into plain HTTP, for destinations that begin with `http://`. Has no effect in this version.",
+    ),
+    KeyRow::policy(
+        Key::CREDENTIALS,
+        special!("table of tables", |now| {
+            show::credentials(&now.settings.credential_providers)
+        }),
+    )
+    .by_default("{}")
+    .about(
+        "Further credentials, and changes of the built-in ones (`github`, `github-enterprise`, `openai`): `credentials.NAME`. They count with `credential_broker = true`.",
+    ),
     KeyRow::policy(
         Key::MANAGED_ALLOWED_DOMAINS_ONLY,
         special!("boolean", |now| json!(now.settings.managed.allowed_domains_only)),
@@ -217,7 +229,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         "With true, the allow entries of the configuration are ignored, and the resolver is the system's unless these requirements name another.",
     )),
     KeyRow::policy(
-        Key("mitm.allowed"),
+        Key::MITM,
         ValueKind::Flag(SettingField {
             set: |draft, on| {
                 draft.policy.interception = if on {

@@ -59,6 +59,10 @@ pub(crate) enum TopTable {
     Action,
     /// An element of an action's `inject_request_headers`.
     Injection,
+    /// `credentials.NAME` of every dialect.
+    Credential,
+    /// The table `source` in it.
+    CredentialSource,
 }
 
 /// The kind of a value, and the field that it fills.
@@ -192,13 +196,15 @@ impl TopTable {
     ];
 
     /// All of them.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::NetworkProxy,
         Self::Network,
         Self::Profile,
         Self::Hook,
         Self::Action,
         Self::Injection,
+        Self::Credential,
+        Self::CredentialSource,
         Self::Daemon,
         Self::Requirements,
     ];
@@ -214,6 +220,8 @@ impl TopTable {
             Self::Hook => "mitm.hooks.NAME",
             Self::Action => "mitm.actions.NAME",
             Self::Injection => "mitm.actions.NAME.inject_request_headers",
+            Self::Credential => "credentials.NAME",
+            Self::CredentialSource => "credentials.NAME.source",
         }
     }
 }

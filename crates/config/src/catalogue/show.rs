@@ -7,6 +7,7 @@ use codex_network_policy::{DomainSet, HookId, HookSpec};
 use serde_json::{Map, Value, json};
 
 use crate::action::{Action, Injection};
+use crate::credentials::{CredentialProvider, DestinationSource};
 use crate::secret::SecretSource;
 use crate::settings::{Mitm, Principal, ProfileUsers};
 
@@ -49,6 +50,29 @@ pub(super) fn actions(mitm: &Mitm) -> Value {
     let actions = mitm.actions.iter();
     let actions = actions.map(|(name, spec)| (name.to_owned(), action(spec)));
     Value::Object(actions.collect())
+}
+
+pub(super) fn credentials(providers: &[CredentialProvider]) -> Value {
+    let providers = providers.iter();
+    let providers = providers.map(|one| (one.id.to_string(), credential(one)));
+    Value::Object(providers.collect())
+}
+
+fn credential(provider: &CredentialProvider) -> Value {
+    let from = provider.destinations_from.iter().map(|from| match from {
+        DestinationSource::Variable(name, _) => name.to_string(),
+        DestinationSource::Tool(tool) => tool.as_str().to_owned(),
+    });
+    json!({
+        "env": texts(&provider.variables),
+        "patterns": texts(&provider.patterns),
+        "destinations": texts(&provider.destinations),
+        "destinations_from": from.collect::<Vec<_>>(),
+        "auth": texts(&provider.placements),
+        "source": provider.source.to_string(),
+        "methods": provider.methods.as_deref().map(texts),
+        "require": provider.require,
+    })
 }
 
 fn hook(mitm: &Mitm, id: HookId, hook: &HookSpec) -> Value {

@@ -37,7 +37,7 @@ enum ReadyPlacement {
 }
 
 /// The providers that `credential_broker = true` switches on.
-const BUILT_IN: [CredentialProfile; 3] = [
+const BUILT_IN: &[CredentialProfile] = &[
     CredentialProfile {
         name: "github",
         about: "GitHub's cloud",
@@ -163,14 +163,14 @@ pub fn built_in_providers() -> Vec<CredentialProvider> {
 }
 
 impl CredentialProfile {
-    /// The profile of this name.
+    /// The profile of this name. The built-in providers are profiles too.
     pub fn find(name: &str) -> Option<&'static Self> {
-        PROFILES.iter().find(|profile| profile.name == name)
+        Self::all().find(|profile| profile.name == name)
     }
 
-    /// All profiles, sorted by name.
-    pub fn all() -> &'static [Self] {
-        PROFILES
+    /// All profiles: the built-in providers, then the others, sorted by name.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        BUILT_IN.iter().chain(PROFILES)
     }
 
     /// The profile as a provider with this name. The tests make each of them, so there is always one.
@@ -211,5 +211,63 @@ impl CredentialProfile {
             methods: None,
             require: false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn b3_b5_each_entry_of_the_tables_is_a_provider() {
+        assert_eq!(built_in_providers().len(), BUILT_IN.len());
+        for profile in CredentialProfile::all() {
+            let id = CredentialId::parse(profile.name).expect("a name");
+            let provider = profile
+                .provider(id)
+                .unwrap_or_else(|| panic!("{}", profile.name));
+            assert!(!provider.placements.is_empty() && !profile.about.is_empty());
+            let goes_somewhere =
+                !provider.destinations.is_empty() || !provider.destinations_from.is_empty();
+            assert!(goes_somewhere, "{}", profile.name);
+            for destination in &provider.destinations {
+                assert_eq!(destination.scheme().as_str(), "https", "{destination}");
+            }
+        }
+    }
+
+    #[test]
+    fn b5_profiles_are_sorted_and_no_variable_has_two_providers() {
+        assert!(PROFILES.is_sorted_by(|one, other| one.name < other.name));
+        let mut names = BTreeSet::new();
+        let mut variables = BTreeSet::new();
+        for profile in CredentialProfile::all() {
+            assert!(names.insert(profile.name), "{}", profile.name);
+            for variable in profile.variables {
+                assert!(variables.insert(variable), "{variable}");
+            }
+        }
+        assert!(CredentialProfile::find("anthropic").is_some());
+        assert!(CredentialProfile::find("github").is_some());
+        assert!(CredentialProfile::find("git").is_none());
+    }
+
+    #[test]
+    fn b3_the_variables_of_the_built_in_providers_are_those_of_the_field() {
+        let variables = |id: &str| {
+            let mut providers = built_in_providers().into_iter();
+            let provider = providers.find(|provider| provider.id.as_str() == id);
+            let variables = provider.expect("built in").variables;
+            variables
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(variables("github"), ["GH_TOKEN", "GITHUB_TOKEN"]);
+        let enterprise = ["GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN"];
+        assert_eq!(variables("github-enterprise"), enterprise);
+        assert_eq!(variables("openai"), ["OPENAI_API_KEY"]);
     }
 }

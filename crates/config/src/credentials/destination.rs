@@ -222,7 +222,17 @@ impl fmt::Display for Destination {
         if self.port != self.scheme.port() {
             write!(f, ":{}", self.port)?;
         }
-        f.write_str(self.path.as_deref().unwrap_or_default())
+        // The path is text without control characters, and without the delimiters that end it.
+        for c in self.path.iter().flat_map(|path| path.chars()) {
+            if c.is_ascii_graphic() {
+                write!(f, "{c}")?;
+            } else {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    write!(f, "%{byte:02X}")?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -245,4 +255,151 @@ fn host_and_port(
         (Some(_), Host::V4(_) | Host::V6(_)) => return Err(DestinationError::WildcardAddress),
     };
     Ok((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use toml::Table;
+
+    use super::*;
+
+    fn texts<'c>(case: &'c Table, key: &str) -> impl Iterator<Item = &'c str> {
+        let list = case.get(key).and_then(|list| list.as_array());
+        let list = list.into_iter().flatten();
+        list.map(|text| text.as_str().expect("a text"))
+    }
+
+    #[track_caller]
+    fn covers(destination: &Destination, request: &str) -> bool {
+        let parts: Vec<&str> = request.splitn(4, ' ').collect();
+        let [scheme, host, port, target] = parts[..] else {
+            panic!("{request}");
+        };
+        let scheme = match scheme {
+            "https" => DestinationScheme::Https,
+            "http" => DestinationScheme::Http,
+            other => panic!("{other}"),
+        };
+        let host = Host::parse(host).expect("a host");
+        destination.covers(scheme, &host, port.parse().expect("a port"), target)
+    }
+
+    #[test]
+    fn b7_destinations_cover_what_the_table_says() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases/destinations.toml");
+        let table = std::fs::read_to_string(path).expect("the cases");
+        let table: Table = table.parse().expect("TOML");
+        let cases = table["cases"].as_array().expect("a list");
+        for case in cases.iter().filter_map(|case| case.as_table()) {
+            let name = case["name"].as_str().expect("a name");
+            let known = ["name", "text", "is", "error", "covers", "leaves"];
+            assert!(case.keys().all(|key| known.contains(&&**key)), "{name}");
+            let parsed = Destination::parse(case["text"].as_str().expect("a text"));
+            let destination = match (&parsed, case.get("is"), case.get("error")) {
+                (Ok(destination), Some(is), None) => {
+                    assert_eq!(Some(&*destination.to_string()), is.as_str(), "{name}");
+                    destination
+                }
+                (Err(error), None, Some(expected)) => {
+                    assert_eq!(Some(&*format!("{error:?}")), expected.as_str(), "{name}");
+                    continue;
+                }
+                _ => panic!("{name}: {parsed:?}"),
+            };
+            for request in texts(case, "covers") {
+                assert!(covers(destination, request), "{name}: {request}");
+            }
+            for request in texts(case, "leaves") {
+                assert!(!covers(destination, request), "{name}: {request}");
+            }
+        }
+    }
+
+    /// A canonical text is that of an equal destination.
+    #[track_caller]
+    fn check_canonical(text: &str) {
+        if let Ok(destination) = Destination::parse(text) {
+            let canonical = destination.to_string();
+            assert_eq!(Destination::parse(&canonical), Ok(destination), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn b7_every_prefix_of_a_destination_is_one_or_an_error() {
+        for text in [
+            "https://user:secret@*.api.example.com.:8443/v1/%C3%A9/x?y#z",
+            "http://[2001:db8::7%25eth0]:80/a/b",
+            "HTTPS://*.bücher.example:443/caf%C3%A9//..",
+            "//*.*:0/\u{0}\\;%2f%",
+            "https://https://[::ffff:192.0.2.1]:65536",
+            "http://0x7f.1:080/\u{3000}/%E3%80%80",
+        ] {
+            for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+                check_canonical(&text[..end]);
+                check_canonical(&text[end..]);
+            }
+        }
+    }
+
+    #[test]
+    fn b7_a_destination_knows_whether_it_is_this_machine() {
+        for (text, is_loopback) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://127.9.9.9", true),
+            ("http://[::1]", true),
+            ("http://localhost:3000", true),
+            ("http://api.localhost", true),
+            ("http://*.localhost", true),
+            ("http://notlocalhost", false),
+            ("http://192.168.0.1", false),
+            ("http://localhost.example.com", false),
+        ] {
+            let destination = Destination::parse(text).expect(text);
+            assert_eq!(destination.is_loopback(), is_loopback, "{text}");
+        }
+    }
+
+    #[test]
+    fn b7_a_long_text_is_refused_and_no_error_repeats_the_text() {
+        let long = format!("example.com/{}", "a".repeat(MAX_TEXT));
+        assert_eq!(Destination::parse(&long), Err(DestinationError::TooLong));
+        for text in [
+            "https://u:hunter2@h.example",
+            "hunter2://h.example",
+            "h.example:hunter2",
+        ] {
+            let error = Destination::parse(text).expect_err(text).to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn b7_any_text_has_one_canonical_form(text in "\\PC{0,40}") {
+            check_canonical(&text);
+        }
+
+        #[test]
+        fn b7_a_text_close_to_a_destination_has_one_canonical_form(
+            text in "(https?://)?(\\*\\.)?[a-c.\\[\\]:0-9@%é-]{0,12}(:[0-9]{0,5})?(/[a.%/2eEfFc ;\\\\é\u{3000}-]{0,8}){0,3}",
+        ) {
+            check_canonical(&text);
+        }
+
+        /// A path that a destination with a path covers, decoded, begins with the path.
+        #[test]
+        fn b7_a_covered_path_is_below(target in "/[v1/.%2efFE;\\\\]{0,12}") {
+            let destination = Destination::parse("h.example/v1").expect("a destination");
+            let host = Host::parse("h.example").expect("a host");
+            if destination.covers(DestinationScheme::Https, &host, 443, &target) {
+                let decoded = unambiguous_path(&target).expect("unambiguous");
+                prop_assert!(decoded == "/v1" || decoded.starts_with("/v1/"));
+                prop_assert!(!decoded.contains(".."));
+            }
+        }
+    }
 }

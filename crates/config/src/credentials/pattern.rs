@@ -1,5 +1,5 @@
 //! Patterns of credentials: regular expressions that real values match, and from which a matching value can
-//! be generated (SPEC B5, B9).
+//! be generated (SPEC B5).
 
 mod prefix;
 
@@ -18,7 +18,7 @@ const MAX_COMPILED: usize = 1 << 20;
 const MAX_DEPTH: u32 = 32;
 /// Longest value that is generated.
 const MAX_VALUE: usize = 4096;
-/// Least number of equally likely values, as a power of two (SPEC B9).
+/// Least number of equally likely values, as a power of two (SPEC B3).
 const MIN_BITS: f64 = 128.0;
 /// How often an open repetition repeats at least: as one character of 64, it gives enough bits.
 const OPEN_REPETITIONS: u32 = 32;
@@ -298,5 +298,143 @@ fn reason(error: &regex_syntax::Error) -> String {
         regex_syntax::Error::Parse(error) => error.kind().to_string(),
         regex_syntax::Error::Translate(error) => error.kind().to_string(),
         _ => "its syntax is not supported".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Numbers that differ from seed to seed.
+    fn numbers(mut seed: u64) -> impl FnMut(u32) -> u32 {
+        move |limit| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(99_991);
+            u32::try_from((seed >> 33) % u64::from(limit)).expect("below a u32")
+        }
+    }
+
+    #[test]
+    fn b5_a_value_can_be_generated_from_each_pattern() {
+        for text in [
+            "ghp_[A-Za-z0-9]{36}",
+            "github_pat_[A-Za-z0-9_]{82}",
+            "gh[pousr]_[A-Za-z0-9]{36,}",
+            "[0-9a-f]{40}",
+            r"sk-(proj|svcacct)-[\w-]{20,}",
+            r"xox[bp](-\d+){2}-[a-zA-Z0-9]+",
+            "^tok_.*$",
+            "(?i)tok_[a-f]{64}",
+            "(?x) tok_ # a comment )\n [a-z]{40}",
+            r"(short|\btok\b-[a-z]{40})",
+            "a|b|[a-z]{30}|c",
+            "[^a-z]{40}",
+            ".{24}",
+            r"\S+",
+        ] {
+            let pattern =
+                CredentialPattern::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let mut seen = std::collections::BTreeSet::new();
+            for seed in 1..20 {
+                let value = pattern.generate(&mut numbers(seed)).expect(text);
+                assert!(pattern.matches(value.as_bytes()), "{text}: {value}");
+                assert!(
+                    value.bytes().all(|byte| byte.is_ascii_graphic()),
+                    "{text}: {value}"
+                );
+                assert!(seen.insert(value), "{text}: twice the same");
+            }
+        }
+    }
+
+    #[test]
+    fn b5_patterns_without_a_value_that_cannot_be_guessed_are_refused() {
+        use CredentialPatternError as E;
+        for (text, expected) in [
+            ("", E::TooFew),
+            ("secret", E::TooFew),
+            ("[0-9]{38}", E::TooFew),
+            ("[01]{127}", E::TooFew),
+            ("(ab|cd){200}", E::TooFew),
+            ("[a-z]{10,20}", E::TooFew),
+            ("tok [a-z]{40}", E::Unprintable),
+            ("größe[a-z]{40}", E::Unprintable),
+            (r"\s{40}", E::Unprintable),
+            (r"[\x00-\x1f]{90}", E::Unprintable),
+            ("[a-z]{5000}", E::LongValues),
+            (r"[a-z]{40}$a", E::NoMatch),
+            (r"a^[a-z]{40}", E::NoMatch),
+            (r"[a-z]{40}\B-", E::NoMatch),
+            ("[a-z&&[0-9]]{40}", E::Unprintable),
+            ("((([a-z]{999}){999}){999}){999}", E::TooLarge),
+        ] {
+            assert_eq!(CredentialPattern::parse(text), Err(expected), "{text}");
+        }
+        let long = "a".repeat(MAX_TEXT + 1);
+        assert_eq!(CredentialPattern::parse(&long), Err(E::TooLong));
+        for text in [
+            "(",
+            "[a-",
+            "a{2",
+            "*",
+            "(?=a)b",
+            r"\1",
+            "(?P<a>x)(?P<a>y)",
+            "a)(b",
+            r"\p{Greek}",
+            "(?z)",
+        ] {
+            let error = CredentialPattern::parse(text);
+            assert!(matches!(error, Err(E::Syntax(_))), "{text}: {error:?}");
+        }
+        let deep = "(".repeat(40) + "a" + &")".repeat(40);
+        assert!(matches!(CredentialPattern::parse(&deep), Err(E::Syntax(_))));
+    }
+
+    #[test]
+    fn b5_a_pattern_matches_whole_values() {
+        let pattern = CredentialPattern::parse("tok_[a-z]{40}|key_[a-z]{40}").expect("a pattern");
+        let letters = "x".repeat(40);
+        for (value, matches) in [
+            (format!("tok_{letters}"), true),
+            (format!("key_{letters}"), true),
+            (format!("tok_{letters}x"), false),
+            (format!(" tok_{letters}"), false),
+            (format!("tok_{letters}\n"), false),
+            (format!("tok_{letters}\nkey_{letters}"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(pattern.matches(value.as_bytes()), matches, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn b5_an_error_about_a_pattern_is_one_line_without_the_pattern() {
+        let error = CredentialPattern::parse("hunter2[")
+            .expect_err("not closed")
+            .to_string();
+        assert!(
+            !error.contains("hunter2") && !error.contains('\n'),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        /// In bounded time and without a panic.
+        #[test]
+        fn b5_any_text_is_a_pattern_with_a_value_or_an_error(
+            text in r"[a-c0-9\[\](){}|*+?.^$\\,:<>_é -]{0,24}",
+            seed in any::<u64>(),
+        ) {
+            if let Ok(pattern) = CredentialPattern::parse(&text)
+                && let Some(value) = pattern.generate(&mut numbers(seed))
+            {
+                prop_assert!(pattern.matches(value.as_bytes()));
+                prop_assert!(value.len() <= MAX_VALUE);
+            }
+        }
     }
 }

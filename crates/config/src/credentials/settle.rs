@@ -126,3 +126,149 @@ fn is_github_cloud(host: &Host) -> bool {
         front.is_some_and(|front| front.is_empty() || front.ends_with('.'))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::built_in_providers;
+    use super::*;
+
+    /// The destinations of one built-in provider under an environment, or the errors.
+    fn built_in(id: &str, variable: &str, value: &str) -> Result<Vec<String>, Vec<String>> {
+        let environment = |name: &str| (name == variable).then(|| value.to_owned());
+        let settled = settled(&built_in_providers(), &environment, &|_| Vec::new());
+        if !settled.ignored.is_empty() {
+            return Err(settled
+                .ignored
+                .iter()
+                .map(|one| one.error.to_string())
+                .collect());
+        }
+        let mut providers = settled.providers.into_iter();
+        let provider = providers
+            .find(|provider| provider.id.as_str() == id)
+            .expect("built in");
+        assert!(provider.destinations_from.is_empty());
+        Ok(provider
+            .destinations
+            .iter()
+            .map(ToString::to_string)
+            .collect())
+    }
+
+    #[test]
+    fn b6_the_enterprise_token_goes_to_exactly_the_host_of_gh_host() {
+        for (value, expected) in [
+            ("ghe.example.com", vec!["https://ghe.example.com"]),
+            (" GHE.Example.com \n", vec!["https://ghe.example.com"]),
+            ("ghe.example.com:8443", vec!["https://ghe.example.com"]),
+            ("192.0.2.7", vec!["https://192.0.2.7"]),
+            ("github.com", vec![]),
+            ("GITHUB.COM.", vec![]),
+            ("api.github.com", vec![]),
+            ("octocorp.ghe.com", vec![]),
+            ("notgithub.com", vec!["https://notgithub.com"]),
+            (
+                "github.com.evil.example",
+                vec!["https://github.com.evil.example"],
+            ),
+            ("  ", vec![]),
+        ] {
+            let found = built_in("github-enterprise", "GH_HOST", value);
+            assert_eq!(
+                found,
+                Ok(expected.into_iter().map(str::to_owned).collect()),
+                "{value}"
+            );
+        }
+        for value in [
+            "https://ghe.example.com",
+            "ghe.example.com/x",
+            r"ghe.example.com\x",
+            "user@ghe.example.com",
+            "ghe.example.com?x",
+            "ghe.example.com#x",
+            "*.example.com",
+            "ghe example.com",
+            "ghe.example.com:x",
+        ] {
+            assert!(
+                built_in("github-enterprise", "GH_HOST", value).is_err(),
+                "{value}"
+            );
+        }
+        assert_eq!(built_in("github-enterprise", "NO_SUCH", ""), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn b6_the_openai_key_also_goes_to_the_host_of_the_launchers_base_url() {
+        let own = "https://api.openai.com";
+        for (value, added) in [
+            (
+                "https://llm.corp.example/v1",
+                Some("https://llm.corp.example"),
+            ),
+            (
+                "HTTPS://llm.corp.example:8443/v1?x#y",
+                Some("https://llm.corp.example:8443"),
+            ),
+            ("https://api.openai.com/v1", None),
+            (
+                "https://llm.corp.example/v1@x",
+                Some("https://llm.corp.example"),
+            ),
+            ("", None),
+        ] {
+            let found = built_in("openai", "OPENAI_BASE_URL", value).expect(value);
+            let expected: Vec<&str> = std::iter::once(own).chain(added).collect();
+            assert_eq!(found, expected, "{value}");
+        }
+        for value in [
+            "http://llm.corp.example/v1",
+            "http://127.0.0.1:8080",
+            "llm.corp.example",
+            "https://user:hunter2@llm.corp.example",
+            "https://*.corp.example",
+            r"https://evil.example\.corp.example",
+            "https://",
+            "ähttps://x.example",
+        ] {
+            let errors = built_in("openai", "OPENAI_BASE_URL", value).expect_err(value);
+            assert!(!errors.concat().contains("hunter2"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn b6_github_goes_to_its_cloud() {
+        let cloud = [
+            "github.com",
+            "api.github.com",
+            "uploads.github.com",
+            "*.ghe.com",
+        ];
+        let cloud: Vec<String> = cloud.iter().map(|host| format!("https://{host}")).collect();
+        assert_eq!(built_in("github", "GH_HOST", "ghe.example.com"), Ok(cloud));
+    }
+
+    #[test]
+    fn b5_a_tool_adds_its_registry_once() {
+        let profile = super::super::CredentialProfile::find("npm").expect("a profile");
+        let id = CredentialId::parse("registry").expect("a name");
+        let provider = profile.provider(id).expect("a provider");
+        let urls = |tool| match tool {
+            PackageTool::Npm => vec![
+                "https://npm.corp.example/repo/".to_owned(),
+                "https://npm.corp.example/repo/".to_owned(),
+                "not a url".to_owned(),
+            ],
+            other => panic!("{other:?} is not asked"),
+        };
+        let settled = settled(&[provider], &|name| panic!("{name} is not read"), &urls);
+        let destinations = &settled.providers[0].destinations;
+        assert_eq!(destinations.len(), 1);
+        assert_eq!(
+            destinations[0].to_string(),
+            "https://npm.corp.example/repo/"
+        );
+        assert_eq!(settled.ignored.len(), 1);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use codex_network_policy::{FieldClass, HeaderNameText, is_same_field};
+use codex_network_policy::{FieldClass, HeaderNameText};
 use zeroize::Zeroizing;
 
 use super::{NamedAction, empty_list, non_empty_strings};
@@ -10,6 +10,7 @@ use crate::action::{Action, Injection};
 use crate::catalogue::{self, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{RawSetting, RawSettings, as_key, report_unknown};
+use crate::injected_field::{self, is_value};
 use crate::read;
 use crate::secret::{Readers, Secret, SecretReader, SecretSource};
 use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
@@ -150,8 +151,8 @@ fn injection(
     for entry in table.in_order() {
         let setting = RawSetting::of(entry);
         match &*entry.name {
-            "name" => name = field_name(setting, problems),
-            "prefix" => prefix = field_prefix(setting, problems),
+            "name" => name = injected_field::name(setting, problems),
+            "prefix" => prefix = injected_field::prefix(setting, problems),
             "secret_env_var" => {
                 let variable = read::text(setting, problems);
                 let variable = variable.map(|name| SecretSource::Environment(name.to_owned()));
@@ -187,42 +188,6 @@ fn injection(
         value,
         source,
     })
-}
-
-fn field_name(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<HeaderNameText> {
-    let text = read::text(setting, problems)?;
-    let name = match HeaderNameText::parse(text) {
-        Ok(name) => name,
-        Err(error) => {
-            let message = format!("`name`: {}: {}", quoted(text), shown(&error.to_string()));
-            problems.error(setting.node.at, &message, "");
-            return None;
-        }
-    };
-    // An action must not set fields that the proxy never adds, or that change the judged request.
-    let is_to_proxies = |head: &str| is_same_field(head, "proxy-");
-    if FieldClass::of(name.as_str()).is_some() || name.as_str().get(..6).is_some_and(is_to_proxies)
-    {
-        let message = format!("{} cannot be injected", quoted(name.as_str()));
-        let help = "it frames the request, belongs to one connection, is never added by the proxy, or would change the checked request";
-        problems.error(setting.node.at, &message, help);
-        return None;
-    }
-    Some(name)
-}
-
-fn field_prefix<'t>(setting: RawSetting<'t>, problems: &mut Problems<'_>) -> Option<&'t str> {
-    let prefix = read::string(setting, problems)?;
-    if is_value(prefix.as_bytes()) && !prefix.starts_with(' ') {
-        return Some(prefix);
-    }
-    let message = "`prefix` is printable ASCII, and does not begin with a space";
-    problems.error(
-        setting.node.at,
-        message,
-        "write for example `prefix = \"Bearer \"`",
-    );
-    None
 }
 
 fn secret_file(setting: RawSetting<'_>, problems: &mut Problems<'_>) -> Option<SecretSource> {
@@ -291,8 +256,4 @@ fn value(
     );
     problems.error(setting.node.at, &message, "");
     None
-}
-
-fn is_value(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }

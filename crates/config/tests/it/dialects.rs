@@ -448,9 +448,14 @@ fn c5_the_full_example_has_every_key() {
         "mitm",
     ];
     let is_in = |table: &str| {
-        ["permissions.NAME.network", "daemon", "mitm."]
-            .iter()
-            .any(|ours| table.starts_with(ours))
+        [
+            "permissions.NAME.network",
+            "daemon",
+            "mitm.",
+            "credentials.",
+        ]
+        .iter()
+        .any(|ours| table.starts_with(ours))
     };
     let keys = codex_network_config::keys();
     for (table, key) in keys.iter().filter(|(table, _)| is_in(table)) {

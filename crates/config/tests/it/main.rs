@@ -2,6 +2,7 @@
 
 mod constraints;
 mod content;
+mod credentials;
 mod dialects;
 mod hostile;
 mod layers;
