@@ -1,5 +1,5 @@
 //! The credentials of one session: real values, the dummies that stand for them, and their use (SPEC B3,
-//! B9, B13).
+//! B9).
 //!
 //! The values are dropped, and overwritten, with the session. They leave this module only for a header
 //! field of a request (`selection`) and as strings to search for (`scrubber`).
@@ -475,7 +475,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn b13_uses_are_counted() {
+    fn b3_uses_are_counted() {
         let session = session();
         let credential = session.iter().next().expect("a credential");
         assert_eq!(credential.usage(), (0, None));
