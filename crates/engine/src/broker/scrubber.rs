@@ -331,6 +331,17 @@ mod tests {
     }
 
     #[test]
+    fn b12_a_value_that_begins_with_another_is_replaced_as_a_whole_at_every_split() {
+        let scrubber = scrubber(&[("abcdefgh", "<one>"), ("abcdefghijkl", "<longer>")]);
+        let content = b"abcdefghijkl abcdefghijkx abcdefgh";
+        for at in 0..=content.len() {
+            let (one, other) = content.split_at(at);
+            let clean = scrub(&scrubber, &[one, other]);
+            assert_eq!(text(&clean), "<longer> <one>ijkx <one>", "{at}");
+        }
+    }
+
+    #[test]
     fn b12_nothing_is_replaced_without_credentials() {
         let scrubber = scrubber(&[]);
         assert_eq!(scrub(&scrubber, &[b"ab", b"cd"]), b"abcd");
