@@ -21,3 +21,33 @@ pub(super) fn length(tree: &Hir, value: &[u8]) -> usize {
         .max()
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::CredentialPattern;
+
+    #[test]
+    fn b9_the_public_beginning_of_a_value_is_the_text_of_its_pattern() {
+        for (pattern, value, expected) in [
+            ("ghp_[A-Za-z0-9]{36}", "ghp_0123", "ghp_"),
+            ("gh[pousr]_[A-Za-z0-9]{36}", "gho_0123", "gho_"),
+            (
+                "sk-(proj|svcacct)-[A-Za-z0-9]{36}",
+                "sk-svcacct-ab",
+                "sk-svcacct-",
+            ),
+            // A beginning that may be missing counts as secret.
+            ("(sk-)?[A-Za-z0-9]{36}", "sk-ab", ""),
+            ("(sk-)?[A-Za-z0-9]{36}", "abcd", ""),
+            ("[A-Za-z0-9]{36}", "abcd", ""),
+            ("(?i)ab-[A-Za-z0-9]{36}", "aB-cd", "aB-"),
+            ("x-[A-Za-z0-9]{36}", "y-abcd", ""),
+            // A secret of few different characters gives away four bits.
+            ("[01]{200}", "01010101010101010101", "0101"),
+        ] {
+            let pattern = CredentialPattern::parse(pattern).expect("a pattern");
+            let length = pattern.prefix_length(value.as_bytes());
+            assert_eq!(&value[..length], expected, "{pattern} {value}");
+        }
+    }
+}
