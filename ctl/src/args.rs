@@ -92,6 +92,9 @@ pub(crate) enum Command {
         /// each address.
         #[arg(long)]
         resolve: bool,
+        /// Judge by the settings of this session (`proxyctl sessions`): its profile and its own rules.
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
     },
     /// Check everything that a working proxy needs, and report problems and remedies. Needs no running
     /// proxy, changes nothing, and sends nothing to other machines. Exits with 1 if there is a
@@ -167,8 +170,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "LEVEL", default_value = "jail")]
     pub(crate) isolation: IsolationLevel,
 
-    /// Let the program use unix sockets. They lead to processes outside the jail, such as an ssh agent,
-    /// D-Bus or Docker, which may use the network for it.
+    /// Let unix sockets lead to processes outside the jail, such as an ssh agent, D-Bus or Docker, which
+    /// may use the network for the program. Without it, they lead only to sockets made in the jail.
     #[arg(long)]
     pub(crate) allow_unix_sockets: bool,
 

@@ -71,12 +71,14 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 method,
                 headers,
                 resolve,
+                session,
             } => {
                 let query = ExplainQuery {
                     url,
                     method,
                     headers,
                     resolve,
+                    session,
                 };
                 explain::run(&client, output, query).await
             }

@@ -22,10 +22,11 @@ mod process;
 mod stage;
 mod standard_streams;
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use error::JailError;
-pub(crate) use process::{Ended, PreparedJail, prepare};
+pub(crate) use process::{Ended, JailEnd, PreparedJail, prepare};
 pub(crate) use stage::{STAGE_ARGUMENT, close_from, run as run_stage};
 
 /// The port of the HTTP door inside a jail.
@@ -33,9 +34,15 @@ pub(crate) const HTTP_PORT: u16 = 3128;
 /// The port of the SOCKS5 door inside a jail.
 pub(crate) const SOCKS5_PORT: u16 = 1080;
 /// The port of the transparent door inside a jail.
-const TRANSPARENT_PORT: u16 = 3129;
+pub(crate) const TRANSPARENT_PORT: u16 = 3129;
 /// The port of the policy DNS inside a jail.
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
+
+/// Whether the kernel sends this signal to one process of a group as well as to all of it: to the leader of a
+/// session whose terminal closes.
+fn reaches_one_process(signal: i32) -> bool {
+    [Signal::SIGHUP as i32, Signal::SIGCONT as i32].contains(&signal)
+}
 
 /// The service of a session's listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +73,6 @@ pub(crate) struct JailPlan {
     pub(crate) forwards: Vec<u16>,
     /// Whether connections to any other address lead to the transparent door. Needs `nft`.
     pub(crate) transparent: bool,
-    /// Whether the command may use unix sockets. They lead to processes outside the jail.
+    /// Whether unix sockets may lead to processes outside the jail.
     pub(crate) allow_unix_sockets: bool,
 }

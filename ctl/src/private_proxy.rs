@@ -1,8 +1,9 @@
 //! A proxy for one session alone (SPEC J3): `run` starts it where no service answers, and takes it down
 //! with the session.
 //!
-//! The proxy gets its listeners by the protocol of systemd (`LISTEN_FDS`), a control socket and state in
-//! a new directory that only its user may enter, and the configuration of the user.
+//! The proxy gets its control socket by the protocol of systemd (`LISTEN_FDS`) and state in a new directory
+//! that only its user may enter, and the configuration of the user. It listens nowhere else: its clients are
+//! those of the session.
 //!
 //! - `stage`: the process that becomes the proxy. The kernel ends it with `proxyctl`.
 //! - `cleanup`: the process that removes the directory, however `proxyctl` ends.

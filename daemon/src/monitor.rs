@@ -40,7 +40,7 @@ use self::control_socket::ControlSocket;
 use self::fallback::FallbackState;
 use self::inherit::{Attended, Inherited};
 use self::issue::Issuing;
-use self::listen::{Listeners, Prepared};
+use self::listen::{Listeners, Prepared, ProxyDoors};
 use self::load::Loading;
 use self::numbering::Numbering;
 use self::pending::Pending;
@@ -139,8 +139,8 @@ enum End {
     Failed(anyhow::Error),
 }
 
-/// `proxyctl run` sets this variable for a proxy of its own, which gets sockets as a service does
-/// (`ctl/src/private_proxy/stage.rs`).
+/// `proxyctl run` sets this variable for a proxy of its own, which gets its control socket as a service does
+/// and serves the doors of sessions alone (`ctl/src/private_proxy/stage.rs`, SPEC J3).
 const PRIVATE_VARIABLE: &str = "CODEX_NETWORK_PROXY_PRIVATE";
 
 /// The service cannot start, and starting it again would not help: the configuration must be
@@ -178,7 +178,12 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let handed = inherited.take_control();
     let left = inherited.take_left();
-    let mut listeners = Listeners::new(inherited);
+    let doors = if is_private {
+        ProxyDoors::OfSessions
+    } else {
+        ProxyDoors::Configured
+    };
+    let mut listeners = Listeners::new(inherited, doors);
     let mut prepared = listeners.prepare(&settled)?;
     prepared.listen()?;
     listeners.apply(prepared);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use e2e::origin::{Answer, Builder, Origin};
+use e2e::origin::{Answer, Builder, Origin, Request};
 use e2e::program::{Program, Run};
 use serde_json::json;
 use tempfile::TempDir;
@@ -14,26 +14,17 @@ use crate::client::{
 };
 use crate::intercepted::{Intercepted, intercepted_tests};
 
+/// The manifest of a package that depends on the crate.
+pub(crate) const USER: &str = "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
+    [lib]\npath = \"lib.rs\"\n\
+    [dependencies]\ntiny = { version = \"1\", registry = \"test\" }\n\
+    [workspace]\n";
+
 struct Cargo;
 
 impl Client for Cargo {
-    /// A sparse index with one crate, and the crate (the Cargo Book, "Index Format").
     fn origin(&self, scheme: Scheme) -> Builder {
-        let package = package();
-        let checksum = sha256(&package);
-        Origin::answering(move |request| match request.target.as_str() {
-            "/index/config.json" => {
-                let authority = request.authority();
-                let base = format!("{}://{authority}", scheme.name());
-                Answer::json(&json!({ "dl": format!("{base}/dl"), "api": base }))
-            }
-            "/index/ti/ny/tiny" => Answer::json(&json!({
-                "name": "tiny", "vers": "1.0.0", "deps": [], "features": {},
-                "cksum": checksum, "yanked": false,
-            })),
-            "/dl/tiny/1.0.0/download" => Answer::bytes("application/gzip", &package),
-            _ => Answer::status(404),
-        })
+        Origin::answering(registry(scheme))
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
@@ -41,13 +32,7 @@ impl Client for Cargo {
         let put = |name: &str, text: &str| {
             fs::write(project.path().join(name), text).expect("a file");
         };
-        put(
-            "Cargo.toml",
-            "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\
-             [lib]\npath = \"lib.rs\"\n\
-             [dependencies]\ntiny = { version = \"1\", registry = \"test\" }\n\
-             [workspace]\n",
-        );
+        put("Cargo.toml", USER);
         put("lib.rs", "");
         let home = TempDir::new().expect("a temporary directory");
         let run = cargo(attempt, home.path())
@@ -93,6 +78,25 @@ impl Intercepted for Cargo {
 
     fn versions(&self) -> &'static [&'static str] {
         &["HTTP/2.0"]
+    }
+}
+
+/// A sparse index with one crate, and the crate (the Cargo Book, "Index Format").
+pub(crate) fn registry(scheme: Scheme) -> impl Fn(&Request) -> Answer {
+    let package = package();
+    let checksum = sha256(&package);
+    move |request| match request.target.as_str() {
+        "/index/config.json" => {
+            let authority = request.authority();
+            let base = format!("{}://{authority}", scheme.name());
+            Answer::json(&json!({ "dl": format!("{base}/dl"), "api": base }))
+        }
+        "/index/ti/ny/tiny" => Answer::json(&json!({
+            "name": "tiny", "vers": "1.0.0", "deps": [], "features": {},
+            "cksum": checksum, "yanked": false,
+        })),
+        "/dl/tiny/1.0.0/download" => Answer::bytes("application/gzip", &package),
+        _ => Answer::status(404),
     }
 }
 

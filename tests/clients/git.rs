@@ -13,12 +13,12 @@ use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme};
 use crate::intercepted::{Intercepted, attempt_through, limited_setup, setup_for};
 
 /// A bare repository `tiny.git` with one commit, and a place for clones.
-struct Repository {
+pub(crate) struct Repository {
     directory: TempDir,
 }
 
 impl Repository {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let repository = Self {
             directory: TempDir::new().expect("a temporary directory"),
         };
@@ -45,6 +45,11 @@ impl Repository {
     fn origin(&self) -> Builder {
         let root = self.directory.path().to_owned();
         Origin::answering(move |request| http_backend(&root, request))
+    }
+
+    /// The answer of a server that has it.
+    pub(crate) fn answer(&self, request: &Request) -> Answer {
+        http_backend(self.directory.path(), request)
     }
 
     /// `git clone`, with these variables.

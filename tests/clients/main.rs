@@ -17,6 +17,8 @@ mod git_lfs;
 mod go;
 mod grpc;
 mod intercepted;
+#[cfg(target_os = "linux")]
+mod jail;
 mod java;
 mod kubectl;
 mod nghttp;

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use e2e::origin::{Answer, Builder, Origin};
+use e2e::origin::{Answer, Builder, Origin, Request};
 use e2e::program::{Program, Run};
 use serde_json::json;
 use tempfile::TempDir;
@@ -16,24 +16,8 @@ use crate::intercepted::{Intercepted, intercepted_tests};
 struct Npm;
 
 impl Client for Npm {
-    /// The two resources of a registry that an installation needs.
     fn origin(&self, scheme: Scheme) -> Builder {
-        let tarball = tarball();
-        Origin::answering(move |request| match request.target.as_str() {
-            "/tiny" => {
-                let authority = request.authority();
-                let url = format!("{}://{authority}/tiny/-/tiny-1.0.0.tgz", scheme.name());
-                Answer::json(&json!({
-                    "name": "tiny",
-                    "dist-tags": { "latest": "1.0.0" },
-                    "versions": { "1.0.0": {
-                        "name": "tiny", "version": "1.0.0", "dist": { "tarball": url },
-                    } },
-                }))
-            }
-            "/tiny/-/tiny-1.0.0.tgz" => Answer::bytes("application/gzip", &tarball),
-            _ => Answer::status(404),
-        })
+        Origin::answering(registry(scheme))
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
@@ -74,6 +58,26 @@ impl Intercepted for Npm {
 
     fn distrusts(&self) -> &'static [&'static str] {
         &["SELF_SIGNED_CERT_IN_CHAIN"]
+    }
+}
+
+/// The two resources of a registry that an installation needs.
+pub(crate) fn registry(scheme: Scheme) -> impl Fn(&Request) -> Answer {
+    let tarball = tarball();
+    move |request| match request.target.as_str() {
+        "/tiny" => {
+            let authority = request.authority();
+            let url = format!("{}://{authority}/tiny/-/tiny-1.0.0.tgz", scheme.name());
+            Answer::json(&json!({
+                "name": "tiny",
+                "dist-tags": { "latest": "1.0.0" },
+                "versions": { "1.0.0": {
+                    "name": "tiny", "version": "1.0.0", "dist": { "tarball": url },
+                } },
+            }))
+        }
+        "/tiny/-/tiny-1.0.0.tgz" => Answer::bytes("application/gzip", &tarball),
+        _ => Answer::status(404),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use e2e::origin::{Answer, Builder, Origin};
+use e2e::origin::{Answer, Builder, Origin, Request};
 use e2e::program::{Program, Run, installed};
 use tempfile::TempDir;
 
@@ -15,17 +15,8 @@ const WHEEL: &str = "tiny-1.0-py3-none-any.whl";
 struct Pip;
 
 impl Client for Pip {
-    /// The simple index of PEP 503, with one project.
     fn origin(&self, _scheme: Scheme) -> Builder {
-        let wheel = wheel();
-        Origin::answering(move |request| match request.target.as_str() {
-            "/simple/tiny/" => {
-                let page = format!("<a href=\"../../files/{WHEEL}\">{WHEEL}</a>");
-                Answer::bytes("text/html", page.as_bytes())
-            }
-            target if target.ends_with(WHEEL) => Answer::bytes("application/zip", &wheel),
-            _ => Answer::status(404),
-        })
+        Origin::answering(index())
     }
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
@@ -65,6 +56,19 @@ impl Intercepted for Pip {
 
     fn distrusts(&self) -> &'static [&'static str] {
         &["CERTIFICATE_VERIFY_FAILED"]
+    }
+}
+
+/// The simple index of PEP 503, with one project.
+pub(crate) fn index() -> impl Fn(&Request) -> Answer {
+    let wheel = wheel();
+    move |request| match request.target.as_str() {
+        "/simple/tiny/" => {
+            let page = format!("<a href=\"../../files/{WHEEL}\">{WHEEL}</a>");
+            Answer::bytes("text/html", page.as_bytes())
+        }
+        target if target.ends_with(WHEEL) => Answer::bytes("application/zip", &wheel),
+        _ => Answer::status(404),
     }
 }
 

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 const LENGTH: usize = 3_000_000;
 
 /// A server that serves each connection in a process of its own, like inetd.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     directory: TempDir,
 }
 
@@ -32,7 +32,7 @@ enum Way {
 const WAYS: [Way; 3] = [Way::NetcatConnect, Way::NetcatSocks5, Way::Proxytunnel];
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
         for key in ["host_key", "user_key"] {
@@ -70,7 +70,8 @@ impl Server {
         Self { address, directory }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of the server, or the private key of its user, `user_key`.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }

@@ -5,6 +5,8 @@ mod life;
 mod presets;
 mod private;
 mod rules;
+mod unavailable;
+mod words;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -25,14 +27,7 @@ impl Installed {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
-        let link = |program: &str, name: &str| {
-            let to = directory.path().join(name);
-            std::fs::hard_link(program, &to)
-                .or_else(|_| std::fs::copy(program, &to).map(|_| ()))
-                .unwrap_or_else(|error| panic!("{}: {error}", to.display()));
-        };
-        link(shipped::proxyctl(), "proxyctl");
-        link(shipped::proxy(), "codex-network-proxy");
+        shipped::install(directory.path());
         Self { directory }
     }
 
@@ -50,6 +45,16 @@ impl Installed {
         self.proxyctl()
             .args(["run", "--config"])
             .arg(self.write(config))
+    }
+
+    /// The same, started by another program with these arguments.
+    fn confined(&self, by: &str, arguments: &[&str], config: &Config) -> Program {
+        Program::new(by)
+            .args(arguments)
+            .arg(self.path().join("proxyctl"))
+            .args(["run", "--config"])
+            .arg(self.write(config))
+            .env("XDG_RUNTIME_DIR", self.path())
     }
 
     /// A configuration file.

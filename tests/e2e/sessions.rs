@@ -6,6 +6,8 @@
 )]
 
 mod limits;
+mod loops;
+mod other_sockets;
 mod sockets;
 
 use std::net::TcpStream;
@@ -174,10 +176,50 @@ fn j4_a_profile_judges_the_session_that_chose_it() {
         refused.to_string(),
         "there is no permission profile \"biuld\" for this user; this user may choose build"
     );
-    // Without its profile, the session is refused everything.
+    // A reload without its profile ends the session, and its opener gets the cause.
+    let other = Session::open(&daemon);
     daemon.reload_with(&Config::example());
-    assert_eq!(status(&session, "blocked.test", port), 503);
-    assert_eq!(status(&session, "allowed.test", port), 503);
+    let why = session.caller.end_of_session();
+    assert_eq!(why, "its permission profile is no longer defined");
+    session.caller.wait_for_the_end();
+    poll(TIMEOUT, || refuses(session.doors[0]).then_some(())).expect("the door closes");
+    assert_eq!(status(&other, "allowed.test", port), 200);
+}
+
+#[test]
+fn j4_explain_judges_as_a_session_is_judged() {
+    let daemon = Daemon::start(&Config::example());
+    let request = narrowed(Narrowing {
+        deny: patterns(&["allowed.test"]),
+        ..Narrowing::default()
+    });
+    let session = Session::open_with(&daemon, request);
+    let reason = |session: Option<&str>| {
+        let explained = Caller::connect(&daemon).explain("https://allowed.test/", session);
+        explained.map(|explained| (explained.decision, explained.source))
+    };
+    let words = |decision: &str, source: &str| Ok((decision.to_owned(), source.to_owned()));
+    assert_eq!(reason(Some(&session.opened.id)), words("deny", "session"));
+    assert_eq!(reason(None), words("allow", "baseline_policy"));
+    let unknown = reason(Some("0")).unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no session \"0\"");
+}
+
+#[test]
+fn j11_the_bytes_of_an_open_tunnel_count() {
+    let origin = Origin::echoing_bytes().start();
+    let authority = format!("allowed.test:{}", origin.addr().port());
+    let daemon = Daemon::start(&Config::example());
+    let session = Session::open(&daemon);
+    let mut tunnel = Connection::open(session.doors[0]);
+    assert_eq!(tunnel.connect(&authority).status, 200);
+    tunnel.send("12345");
+    assert_eq!(tunnel.read_exact(5), b"12345");
+    poll(TIMEOUT, || {
+        let sessions = session.caller.sessions().sessions;
+        ((sessions[0].bytes_up, sessions[0].bytes_down) == (5, 5)).then_some(())
+    })
+    .expect("the bytes are counted");
 }
 
 #[test]

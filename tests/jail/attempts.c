@@ -99,6 +99,36 @@ static int multicast(void) {
   return sendto(s, "outside", 7, 0, (void *)&to, length) == 7;
 }
 
+/* Another protocol of the internet's families, with a connection or without one. */
+static int other_protocol(void) {
+  struct sockaddr_storage to;
+  socklen_t length = address(&to, argument(2), number(3));
+  int s = socket(to.ss_family, number(0), number(1));
+  if (s < 0 || connect(s, (void *)&to, length) < 0 || send(s, "x", 1, 0) < 0) return 0;
+  return is_outside(s);
+}
+
+/* The first bytes travel with the first packet. */
+static int fast_open(void) {
+  struct sockaddr_storage to;
+  socklen_t length = address(&to, argument(0), number(1));
+  int s = socket(to.ss_family, SOCK_STREAM, 0);
+  return s >= 0 && sendto(s, "x", 1, MSG_FASTOPEN, (void *)&to, length) == 1 && is_outside(s);
+}
+
+/* The test looks whether its receiver got it. */
+static int broadcast(void) {
+  struct sockaddr_storage to;
+  socklen_t length = address(&to, argument(0), number(1));
+  int s = socket(AF_INET, SOCK_DGRAM, 0), yes = 1;
+  setsockopt(s, SOL_SOCKET, SO_BROADCAST, &yes, sizeof yes);
+  return sendto(s, "outside", 7, 0, (void *)&to, length) == 7;
+}
+
+/* An echo request by a socket that needs no rights where the machine's administrator permits it. */
+static int ping(void) { return socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP) >= 0; }
+static int ping6(void) { return socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6) >= 0; }
+
 static int raw(void) { return socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) >= 0; }
 static int raw6(void) { return socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6) >= 0; }
 
@@ -378,6 +408,11 @@ static const struct {
     {"tcp", tcp},
     {"udp", udp},
     {"multicast", multicast},
+    {"other-protocol", other_protocol},
+    {"fast-open", fast_open},
+    {"broadcast", broadcast},
+    {"ping", ping},
+    {"ping6", ping6},
     {"raw", raw},
     {"raw6", raw6},
     {"unix-stream", unix_stream},

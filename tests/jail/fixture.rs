@@ -14,7 +14,7 @@ use e2e::machine::{self, Need, has};
 use tempfile::TempDir;
 
 /// An ordinary user's number, with or without an account.
-const ORDINARY: u32 = 54_321;
+pub(crate) const ORDINARY: u32 = 54_321;
 
 /// Who starts the jail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 #[path = "../../ctl/src"]
 mod ctl {
     #[expect(
+        dead_code,
         unused_imports,
         reason = "the jail's whole face, of which this uses a part"
     )]
@@ -68,6 +69,9 @@ fn run() -> Result<u8, JailError> {
     let mut prepared = jail::prepare(&plan)?;
     if let Some(reason) = &prepared.not_transparent {
         let _ = writeln!(std::io::stderr(), "no transparent door: {reason}");
+    }
+    if let Some(which) = prepared.signals_leave {
+        let _ = writeln!(std::io::stderr(), "{which}");
     }
     let mut environment: Vec<_> = std::env::vars_os().collect();
     for (door, socket) in std::mem::take(&mut prepared.doors) {

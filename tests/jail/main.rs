@@ -7,9 +7,17 @@
 
 #![cfg(target_os = "linux")]
 
+mod doors;
+mod exhaustion;
 mod fixture;
 mod life;
+mod mounts;
 mod network;
+mod packets;
 mod processes;
+mod programs;
+mod service;
+mod signals;
 mod system_calls;
 mod unavailable;
+mod unix_sockets;

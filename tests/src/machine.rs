@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::Write as _;
 use std::net::{Ipv6Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -38,6 +39,8 @@ pub enum Need {
     SignalScope,
     /// The package is not installed: the worker's own account is missing.
     NoServiceAccount,
+    /// A user without rights may execute this program: not one in root's home directory.
+    ForAll(&'static str),
     /// This process may open that many descriptors for one test.
     Descriptors(u64),
 }
@@ -60,6 +63,9 @@ impl fmt::Display for Need {
             Self::NoServiceAccount => {
                 formatter.write_str("needs a machine without the user codex-network-proxy")
             }
+            Self::ForAll(program) => {
+                write!(formatter, "needs {program} where every user may execute it")
+            }
             Self::Descriptors(count) => write!(formatter, "needs {count} file descriptors"),
         }
     }
@@ -75,10 +81,22 @@ pub fn has(need: Need) -> bool {
     missing.is_none()
 }
 
+/// Whether the machine has this, for a test that checks something in both cases.
+#[must_use]
+pub fn can(need: Need) -> bool {
+    missing(need).is_none()
+}
+
 /// Whether root runs the tests, for a test that checks something in both cases.
 #[must_use]
 pub fn is_root() -> bool {
     Uid::effective().is_root()
+}
+
+/// A user without rights, with an account that every Debian has. A test that root runs can become this user.
+pub fn ordinary_user() -> User {
+    let user = User::from_name("games").expect("the user database");
+    user.expect("the account that Debian has for games")
 }
 
 /// The missing need. For one that needs root it may be root itself.
@@ -110,6 +128,7 @@ fn missing(need: Need) -> Option<Need> {
         Need::UserNamespaces => *NAMESPACES,
         Need::SignalScope => has_signal_scope(),
         Need::NoServiceAccount => matches!(User::from_name("codex-network-proxy"), Ok(None)),
+        Need::ForAll(program) => is_for_all(program),
         Need::Descriptors(count) => count <= crate::descriptors::limit(),
     };
     (!is_there).then_some(need)
@@ -124,6 +143,18 @@ fn may_run(arguments: &[&str]) -> bool {
         .stderr(Stdio::null())
         .status();
     run.is_ok_and(|status| status.success())
+}
+
+/// Whether the ordinary user can execute a program.
+fn is_for_all(program: &str) -> bool {
+    let mut command = Command::new("sh");
+    command.args(["-c", "command -v \"$0\"", program]);
+    if is_root() {
+        let user = ordinary_user();
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    let found = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    found.is_ok_and(|status| status.success())
 }
 
 fn has_capability(number: u32) -> bool {

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User, chown};
 use tempfile::TempDir;
 
 use crate::wait::poll;
@@ -111,6 +111,14 @@ impl Program {
     #[must_use]
     pub fn current_dir(mut self, directory: &Path) -> Self {
         self.command.current_dir(directory);
+        self
+    }
+
+    /// Runs it as another user, who gets the directory of `HOME`. Needs root.
+    #[must_use]
+    pub fn user(mut self, user: &User) -> Self {
+        chown(self.home(), Some(user.uid), Some(user.gid)).expect("root gives directories away");
+        self.command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         self
     }
 

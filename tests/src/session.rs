@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 
 use codex_network_control::client::CallError;
 use codex_network_control::message::{
-    DoorKind, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
+    DoorKind, ExplainQuery, Explained, SessionId, SessionOpened, SessionReport, SessionRequest,
+    Sessions,
 };
 use codex_network_control::{Client, ControlError, TrustedListeners};
 use tokio::runtime::Runtime;
@@ -73,6 +74,32 @@ impl Caller {
     pub fn end(&self, id: &str) -> Result<(), ControlError> {
         let ended = self.client.end_session(SessionId { id: id.to_owned() });
         refusal(self.runtime.block_on(ended)).map(|_| ())
+    }
+
+    /// Waits until the session of this connection ends, and gives the cause.
+    pub fn end_of_session(&self) -> String {
+        let end = async {
+            loop {
+                if let Some(why) = self.client.session_end().await.expect("a session") {
+                    return why;
+                }
+            }
+        };
+        self.runtime.block_on(end)
+    }
+
+    /// The decision on a URL, as a session is judged or a client without one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the daemon's refusal.
+    pub fn explain(&self, url: &str, session: Option<&str>) -> Result<Explained, ControlError> {
+        let explained = self.client.explain(ExplainQuery {
+            url: url.to_owned(),
+            session: session.map(str::to_owned),
+            ..ExplainQuery::default()
+        });
+        refusal(self.runtime.block_on(explained))
     }
 
     /// Waits for the end of the connection.

@@ -1,6 +1,6 @@
 //! The shipped programs, as cargo has built them for these tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// The path of the proxy.
@@ -13,6 +13,16 @@ pub fn proxy() -> &'static str {
 pub fn proxyctl() -> &'static str {
     static PATH: LazyLock<String> = LazyLock::new(|| find("proxyctl-under-test"));
     &PATH
+}
+
+/// Puts both programs into a directory, under their own names, as a package installs them.
+pub fn install(directory: &Path) {
+    for (built, name) in [(proxyctl(), "proxyctl"), (proxy(), "codex-network-proxy")] {
+        let to = directory.join(name);
+        std::fs::hard_link(built, &to)
+            .or_else(|_| std::fs::copy(built, &to).map(|_| ()))
+            .unwrap_or_else(|error| panic!("{}: {error}", to.display()));
+    }
 }
 
 /// Cargo names the path in a variable when it runs a test, since 1.94. Otherwise the program is in the

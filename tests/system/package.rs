@@ -2,6 +2,7 @@
 //! also if something interferes (issue 6).
 
 mod installing;
+mod jails;
 mod trouble;
 mod upgrading;
 

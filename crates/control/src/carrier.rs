@@ -18,10 +18,13 @@ use rustix::net::{
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
-use crate::message::{MAX_DOORS, Sockets};
+use crate::message::{CloseDescriptor, MAX_DOORS, Sockets};
 
-/// Descriptors that one read has room for: one more than a call may have.
-const ROOM: usize = MAX_DOORS + 1;
+/// Most descriptors that are kept until their frame is whole: one more than a call may have.
+const MAX_KEPT: usize = MAX_DOORS + 1;
+/// Descriptors that one read has room for: as many as the kernel sends with one message (`SCM_MAX_FD`). It would
+/// close further ones within the read.
+const ROOM: usize = 253;
 
 /// A byte stream that may carry descriptors.
 pub trait Carrier: AsyncRead + AsyncWrite + Unpin {
@@ -51,7 +54,12 @@ impl Carrier for DuplexStream {}
 /// A connected unix socket.
 #[derive(Debug)]
 pub struct ControlStream {
-    socket: UnixStream,
+    /// Set until it is dropped.
+    socket: Option<UnixStream>,
+    /// Closes the socket and what arrived; `None`: that happens where they are dropped.
+    close: Option<CloseDescriptor>,
+    /// Whether the peer has ended its side, and so nothing is left unread.
+    is_at_end: bool,
     read: u64,
     written: u64,
     /// Each with the number of the last byte of its read.
@@ -70,7 +78,9 @@ struct Outgoing {
 impl From<UnixStream> for ControlStream {
     fn from(socket: UnixStream) -> Self {
         Self {
-            socket,
+            socket: Some(socket),
+            close: None,
+            is_at_end: false,
             read: 0,
             written: 0,
             arrived: VecDeque::new(),
@@ -80,6 +90,13 @@ impl From<UnixStream> for ControlStream {
 }
 
 impl ControlStream {
+    /// A connection with a peer that is not trusted: `close` closes it, and the descriptors that arrive.
+    pub fn closed_by(socket: UnixStream, close: CloseDescriptor) -> Self {
+        let mut stream = Self::from(socket);
+        stream.close = Some(close);
+        stream
+    }
+
     /// Keeps what arrived until its frame is whole. A peer that goes on after the kept ones were too many gets
     /// an error, so that it cannot fill the memory.
     fn keep(&mut self, mut sockets: Sockets) -> io::Result<()> {
@@ -97,9 +114,14 @@ impl ControlStream {
             ));
         }
         let kept = self.arrived.iter().map(|(_, kept)| kept.arrived.len());
-        let room = ROOM.saturating_sub(kept.sum());
+        let room = MAX_KEPT.saturating_sub(kept.sum());
         if sockets.arrived.len() > room {
-            sockets.arrived.truncate(room);
+            let further = sockets.arrived.split_off(room);
+            drop(Sockets {
+                arrived: further,
+                is_incomplete: true,
+                close: self.close.clone(),
+            });
             sockets.is_incomplete = true;
         }
         self.arrived.push_back((self.read, sockets));
@@ -109,16 +131,20 @@ impl ControlStream {
 
 impl Carrier for ControlStream {
     fn arrived(&mut self, through: u64) -> Sockets {
-        let mut all = Sockets::default();
+        let mut all = Sockets {
+            arrived: Vec::new(),
+            is_incomplete: false,
+            close: self.close.clone(),
+        };
         while self
             .arrived
             .front()
             .is_some_and(|(last, _)| *last <= through)
         {
-            let Some((_, sockets)) = self.arrived.pop_front() else {
+            let Some((_, mut sockets)) = self.arrived.pop_front() else {
                 break;
             };
-            all.arrived.extend(sockets.arrived);
+            all.arrived.append(&mut sockets.arrived);
             all.is_incomplete |= sockets.is_incomplete;
         }
         all
@@ -148,17 +174,19 @@ impl AsyncRead for ControlStream {
             return Poll::Ready(Ok(()));
         }
         loop {
-            ready!(self.socket.poll_read_ready(cx))?;
+            let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+            ready!(socket.poll_read_ready(cx))?;
             let room = buffer.initialize_unfilled();
-            let received = self
-                .socket
-                .try_io(Interest::READABLE, || receive(&self.socket, room));
+            let received = socket.try_io(Interest::READABLE, || {
+                receive(socket, room, self.close.as_ref())
+            });
             match received {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok((bytes, sockets)) => {
                     buffer.advance(bytes);
                     self.read += bytes as u64;
+                    self.is_at_end = bytes == 0;
                     return Poll::Ready(self.keep(sockets));
                 }
             }
@@ -181,38 +209,60 @@ impl AsyncWrite for ControlStream {
         let until = usize::try_from(until).unwrap_or(usize::MAX);
         let bytes = &bytes[..bytes.len().min(until)];
         let is_beside = |next: &&Outgoing| next.start == written;
+        let this = &mut *self;
+        let socket = this.socket.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         let sent = loop {
-            let Some(next) = self.outgoing.front().filter(is_beside) else {
-                break ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
+            let Some(next) = this.outgoing.front().filter(is_beside) else {
+                break ready!(Pin::new(&mut *socket).poll_write(cx, bytes))?;
             };
-            ready!(self.socket.poll_write_ready(cx))?;
-            let sent = self.socket.try_io(Interest::WRITABLE, || {
-                send(&self.socket, bytes, &next.sockets)
-            });
+            ready!(socket.poll_write_ready(cx))?;
+            let sent = socket.try_io(Interest::WRITABLE, || send(socket, bytes, &next.sockets));
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(sent) => {
                     // They have arrived with the first byte.
-                    self.outgoing.pop_front();
+                    this.outgoing.pop_front();
                     break sent;
                 }
             }
         };
-        self.written += sent as u64;
+        this.written += sent as u64;
         Poll::Ready(Ok(sent))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        match &mut self.socket {
+            Some(socket) => Pin::new(socket).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        match &mut self.socket {
+            Some(socket) => Pin::new(socket).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
-fn receive(socket: &UnixStream, room: &mut [u8]) -> io::Result<(usize, Sockets)> {
+impl Drop for ControlStream {
+    fn drop(&mut self) {
+        // Unread frames may hold descriptors, which the kernel closes with the socket.
+        if let (false, Some(close), Some(socket)) =
+            (self.is_at_end, &self.close, self.socket.take())
+            && let Ok(socket) = socket.into_std()
+        {
+            close.call(socket.into());
+        }
+    }
+}
+
+fn receive(
+    socket: &UnixStream,
+    room: &mut [u8],
+    close: Option<&CloseDescriptor>,
+) -> io::Result<(usize, Sockets)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ROOM))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut buffers = [IoSliceMut::new(room)];
@@ -220,6 +270,7 @@ fn receive(socket: &UnixStream, room: &mut [u8]) -> io::Result<(usize, Sockets)>
     let mut sockets = Sockets {
         arrived: Vec::new(),
         is_incomplete: received.flags.contains(ReturnFlags::CTRUNC),
+        close: close.cloned(),
     };
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
@@ -242,7 +293,7 @@ fn flags() -> RecvFlags {
 }
 
 fn send(socket: &UnixStream, bytes: &[u8], sockets: &[OwnedFd]) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ROOM))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_KEPT))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let borrowed: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
     if !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {

@@ -13,9 +13,9 @@ use crate::carrier::ControlStream;
 use crate::error::ControlError;
 use crate::listener::{ListenerOwner, TrustedListeners};
 use crate::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, SessionEnded, SessionId, SessionOpened, SessionReport,
-    SessionRequest, Sessions, Status,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, MAX_WAIT, ModeChange,
+    ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId,
+    SessionOpened, SessionReport, SessionRequest, Sessions, Status,
 };
 use crate::service::ControlClient;
 use crate::transport;
@@ -304,6 +304,9 @@ impl Client {
         if query.resolve || !query.headers.is_empty() {
             self.require_protocol(3)?;
         }
+        if query.session.is_some() {
+            self.require_protocol(version::SESSIONS)?;
+        }
         settle(self.calls.explain(within(timeout), query).await)
     }
 
@@ -342,6 +345,22 @@ impl Client {
                 .session_report(within(CALL_TIMEOUT), NoArguments {})
                 .await,
         )
+    }
+
+    /// Waits until the session that was opened over this connection ends, and says why. `None`: it goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Invalid`] without a session; otherwise as every call.
+    pub async fn session_end(&self) -> Result<Option<String>, CallError> {
+        self.require_protocol(version::SESSIONS)?;
+        let deadline = CALL_TIMEOUT.saturating_add(MAX_WAIT);
+        let end: SessionEnd = settle(
+            self.calls
+                .session_end(within(deadline), NoArguments {})
+                .await,
+        )?;
+        Ok(end.why)
     }
 
     /// The sessions that the caller may see.

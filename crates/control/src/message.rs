@@ -19,9 +19,9 @@ pub use ca::{Ca, CaQuery};
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};
 pub use session::{
-    DoorKind, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, Narrowing, SessionDestination,
-    SessionEnded, SessionEntry, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
-    Sockets,
+    CloseDescriptor, DoorKind, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, Narrowing,
+    SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
+    SessionReport, SessionRequest, Sessions, Sockets,
 };
 pub use status::{Counters, GenerationInForce, LastReload, Listener, ReloadOutcome, Role, Status};
 

@@ -7,8 +7,8 @@ use crate::access::Access;
 use crate::error::ControlError;
 use crate::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, SessionEnded, SessionId, SessionOpened, SessionReport,
-    SessionRequest, Sessions, Status,
+    NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId, SessionOpened,
+    SessionReport, SessionRequest, Sessions, Status,
 };
 use crate::version::{Hello, Welcome};
 
@@ -39,6 +39,9 @@ pub trait Control {
     async fn open_session(request: SessionRequest) -> Result<SessionOpened, ControlError>;
     /// The results of the session of this connection.
     async fn session_report(request: NoArguments) -> Result<SessionReport, ControlError>;
+    /// Waits until the session of this connection ends, at most [`MAX_WAIT`](crate::message::MAX_WAIT). Without
+    /// a cause in the answer, the session goes on.
+    async fn session_end(request: NoArguments) -> Result<SessionEnd, ControlError>;
     /// The sessions that the caller may see: all of them, or its user's.
     async fn sessions(request: NoArguments) -> Result<Sessions, ControlError>;
     /// Ends a session: one of the caller's user, or any for an administrator.
@@ -63,6 +66,7 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Acc
         ControlRequest::Ca { .. } => ("ca", Some(Access::Observe)),
         ControlRequest::OpenSession { .. } => ("open_session", Some(Access::UseSessions)),
         ControlRequest::SessionReport { .. } => ("session_report", None),
+        ControlRequest::SessionEnd { .. } => ("session_end", None),
         ControlRequest::Sessions { .. } => ("sessions", None),
         ControlRequest::EndSession { .. } => ("end_session", None),
     }
@@ -83,6 +87,7 @@ pub(crate) fn refusal(request: &ControlRequest, error: ControlError) -> ControlR
         ControlRequest::Ca { .. } => ControlResponse::Ca(Err(error)),
         ControlRequest::OpenSession { .. } => ControlResponse::OpenSession(Err(error)),
         ControlRequest::SessionReport { .. } => ControlResponse::SessionReport(Err(error)),
+        ControlRequest::SessionEnd { .. } => ControlResponse::SessionEnd(Err(error)),
         ControlRequest::Sessions { .. } => ControlResponse::Sessions(Err(error)),
         ControlRequest::EndSession { .. } => ControlResponse::EndSession(Err(error)),
     }

@@ -6,6 +6,7 @@
 //! room of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
 
 mod placement;
+mod socket;
 mod turn;
 
 use std::future::poll_fn;
@@ -13,16 +14,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use nix::libc;
 use parking_lot::Mutex;
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::placement::{PlacedConnection, ServingRuntime};
+pub(crate) use self::socket::AcceptSocket;
 pub(crate) use self::turn::AcceptTurn;
 use crate::admission::{Admission, AdmissionResult, BoundsInForce, ConnectionSlot};
 use crate::descriptors;
@@ -30,6 +33,7 @@ use crate::drain::Drain;
 use crate::new_clients;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
+use crate::record::Recorder;
 use crate::session::{Session, SessionConnection};
 
 /// The loop waits this long after a first failure, and twice as long after each further one.
@@ -54,17 +58,19 @@ enum AcceptFailure {
 struct AtLimit;
 
 /// The log lines about a listener, which all its loops share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct AcceptLog {
     /// When the limit of connections was last logged.
     limit_logged_at: Mutex<Option<Instant>>,
     /// The failures since a loop last accepted.
     failures: AtomicU64,
+    /// The budget of lines of the user who gave the listener, and can cause failures of it.
+    giver: Option<(Arc<Recorder>, ConnectionHandle)>,
 }
 
 /// One loop of a listener, and the limits for its connections.
 pub(crate) struct Accept {
-    pub(crate) listener: TcpListener,
+    pub(crate) listener: Arc<AcceptSocket>,
     /// The listener's name in messages.
     pub(crate) door: &'static str,
     pub(crate) stop: CancellationToken,
@@ -126,22 +132,30 @@ impl Accept {
                 () = self.drain.begun() => return,
                 accepted = self.next() => accepted,
             };
-            let placed = accepted.and_then(|(stream, address)| {
+            let counted = accepted.map(|(stream, address)| {
+                if self.session.is_some() {
+                    // Inherited from the opener's socket, it would make a close wait on this thread.
+                    let _ = SockRef::from(&stream).set_linger(None);
+                }
+                (stream, address, self.count())
+            });
+            // A connection beyond the limit has no place: no runtime would begin to serve it.
+            let placed = counted.and_then(|(stream, address, counted)| {
+                let Ok(counted) = counted else {
+                    let _ = stream.set_zero_linger();
+                    return Ok(None);
+                };
                 let placed = PlacedConnection::place(stream, &self.here, &self.runtimes)?;
-                Ok((placed, address))
+                Ok(Some((placed, address, counted)))
             });
             match placed {
-                Ok(((stream, placed), address)) => {
+                Ok(None) => {
                     backing_off = None;
                     self.log.accepted(self.door);
-                    if self.session.is_some() {
-                        // Inherited from the opener's socket, it would make a close wait on this thread.
-                        let _ = SockRef::from(&stream).set_linger(None);
-                    }
-                    let Ok(counted) = self.count() else {
-                        let _ = stream.set_zero_linger();
-                        continue;
-                    };
+                }
+                Ok(Some(((stream, placed), address, counted))) => {
+                    backing_off = None;
+                    self.log.accepted(self.door);
                     if self.no_delay == NoDelay::PerConnection {
                         let _ = stream.set_nodelay(true);
                     }
@@ -172,8 +186,8 @@ impl Accept {
             return Ok(None);
         };
         let counted = session.enter((self.bounds)().per_session);
-        if counted.is_none() {
-            session.note_limit();
+        if counted.is_none() && session.is_first_at_limit() && self.log.may_log() {
+            session.log_limit();
         }
         counted.map(Some).ok_or(AtLimit)
     }
@@ -222,13 +236,16 @@ impl Accept {
             self.log.at_limit(self.door, limit);
             self.admission.may_accept().await;
         }
-        match (&self.turn, &self.session) {
-            (Some(turn), Some(session)) => {
-                let number = session.number();
-                poll_fn(|cx| turn.take(number, || self.listener.poll_accept(cx))).await
+        poll_fn(|cx| match (&self.turn, &self.session) {
+            (Some(turn), Some(session)) if self.listener.is_blocking() => {
+                turn.note_blocking(session.number());
+                // The session ends in a moment, and this loop with it.
+                Poll::Pending
             }
-            _ => self.listener.accept().await,
-        }
+            (Some(turn), Some(session)) => turn.take(session, || self.listener.poll_accept(cx)),
+            _ => self.listener.poll_accept(cx),
+        })
+        .await
     }
 
     /// The handle of a connection, for the limits on users and clients.
@@ -243,21 +260,36 @@ impl Accept {
 }
 
 impl AcceptLog {
+    /// The lines about a listener that this user gave.
+    pub(crate) fn given_by(user: u32, recorder: &Arc<Recorder>) -> Self {
+        Self {
+            giver: Some((Arc::clone(recorder), ConnectionHandle::of_user(user))),
+            ..Self::default()
+        }
+    }
+
+    fn may_log(&self) -> bool {
+        let giver = self.giver.as_ref();
+        giver.is_none_or(|(recorder, user)| recorder.may_log(user, "listeners of sessions"))
+    }
+
     fn at_limit(&self, door: &'static str, limit: usize) {
         let mut logged_at = self.limit_logged_at.lock();
         if logged_at.is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL) {
             return;
         }
         *logged_at = Some(Instant::now());
-        tracing::warn!(
-            door,
-            limit,
-            "at the limit of connections: further clients wait"
-        );
+        if self.may_log() {
+            tracing::warn!(
+                door,
+                limit,
+                "at the limit of connections: further clients wait"
+            );
+        }
     }
 
     fn failed(&self, door: &'static str, error: &io::Error, failure: AcceptFailure) {
-        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
+        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 && self.may_log() {
             tracing::error!(door, %error, trouble = ?failure, "cannot accept clients; trying again until it works");
         }
     }
@@ -268,7 +300,7 @@ impl AcceptLog {
             return;
         }
         let failures = self.failures.swap(0, Ordering::Relaxed);
-        if failures > 0 {
+        if failures > 0 && self.may_log() {
             tracing::info!(door, failures, "accepting again");
         }
     }
@@ -320,6 +352,17 @@ mod tests {
             accept.task(stream, address, placed, Arc::new(serve), None)
         });
         assert!(size <= MAX_TASK_BYTES, "{size} bytes");
+    }
+
+    #[test]
+    fn j13_the_lines_about_the_listeners_of_one_user_have_a_budget() {
+        let recorder = Recorder::for_tests();
+        let logs = [1, 1, 2].map(|user| AcceptLog::given_by(user, &recorder));
+        let written = |log: &AcceptLog| (0..10_000).filter(|_| log.may_log()).count();
+        let first = written(&logs[0]) + written(&logs[1]);
+        assert!((500..1500).contains(&first), "{first}");
+        assert!(logs[2].may_log());
+        assert_eq!(written(&AcceptLog::default()), 10_000);
     }
 
     #[cfg(target_os = "linux")]

@@ -28,8 +28,9 @@ pub(crate) struct Budgets {
     rest: Bucket,
 }
 
+/// One bucket.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     tokens: u32,
     refilled: Instant,
 }
@@ -63,14 +64,15 @@ impl Budgets {
 }
 
 impl Bucket {
-    fn full(rate: Rate, now: Instant) -> Self {
+    pub(crate) fn full(rate: Rate, now: Instant) -> Self {
         Self {
             tokens: rate.burst,
             refilled: now,
         }
     }
 
-    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+    /// Takes a token. Returns whether there was one.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
         self.refill(rate, now);
         let has_one = self.tokens > 0;
         self.tokens -= u32::from(has_one);

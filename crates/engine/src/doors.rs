@@ -24,6 +24,36 @@ use crate::{http, mitm, policy_dns, socks5, transparent, tunnel};
 /// The course of a connection after its door.
 type Carried = BoxFuture<'static, ()>;
 
+/// The course of a connection at its door. `None`: it has ended there.
+type Stage = BoxFuture<'static, Option<Carried>>;
+
+/// The service behind a door.
+pub(crate) enum Service {
+    Http,
+    Socks5,
+    /// Connections that a jail redirected.
+    Transparent(Arc<TransparentDoor>),
+    /// Every connection leads to this destination.
+    Forward(Authority),
+    /// Policy DNS over TCP.
+    Dns(Arc<LookedUpNames>),
+}
+
+/// The stage of a door whose clients become connected. The box holds the future of the door alone, and not a
+/// copy of it as an argument.
+macro_rules! until_connected {
+    ($shared:ident, $connection:ident, $served:expr) => {
+        Box::pin(async move {
+            let connected = {
+                let served = pin!($served);
+                $connection.until_it_gives_way(served).await
+            };
+            let connected = connected??;
+            Some(carry($shared, connected, $connection))
+        })
+    };
+}
+
 /// Serves a connection to the HTTP door.
 pub(crate) fn serve_http(
     shared: Arc<Shared>,
@@ -31,14 +61,7 @@ pub(crate) fn serve_http(
     address: SocketAddr,
     connection: ConnectionHandle,
 ) -> impl Future<Output = ()> + Send {
-    in_stages(Box::pin(async move {
-        let connected = {
-            let served = pin!(http::serve(&shared, stream, address, connection.clone()));
-            connection.until_it_gives_way(served).await
-        };
-        let connected = connected??;
-        Some(carry(shared, connected, connection))
-    }))
+    in_stages(http_stage(shared, stream, address, connection))
 }
 
 /// Serves a connection to the SOCKS5 door.
@@ -48,58 +71,84 @@ pub(crate) fn serve_socks5(
     address: SocketAddr,
     connection: ConnectionHandle,
 ) -> impl Future<Output = ()> + Send {
-    in_stages(Box::pin(async move {
-        let connected = {
-            let served = pin!(socks5::serve(&shared, stream, address, connection.clone()));
-            connection.until_it_gives_way(served).await
-        };
-        let connected = connected??;
-        Some(carry(shared, connected, connection))
-    }))
+    in_stages(socks5_stage(shared, stream, address, connection))
+}
+
+/// Serves a connection to a door with this service.
+pub(crate) fn serve(
+    shared: Arc<Shared>,
+    service: &Service,
+    stream: TcpStream,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) -> impl Future<Output = ()> + Send + use<> {
+    let client = |connection| Client {
+        address,
+        attempt: None,
+        connection,
+    };
+    in_stages(match service {
+        Service::Http => http_stage(shared, stream, address, connection),
+        Service::Socks5 => socks5_stage(shared, stream, address, connection),
+        Service::Transparent(door) => {
+            let (client, door) = (client(connection.clone()), Arc::clone(door));
+            until_connected!(
+                shared,
+                connection,
+                transparent::serve(&shared, &door, stream, client)
+            )
+        }
+        Service::Forward(destination) => {
+            let (client, destination) = (client(connection.clone()), destination.clone());
+            until_connected!(
+                shared,
+                connection,
+                transparent::connect(&shared, stream, client, destination)
+            )
+        }
+        Service::Dns(names) => {
+            let (client, names) = (client(connection.clone()), Arc::clone(names));
+            Box::pin(async move {
+                let served = pin!(policy_dns::serve_tcp(&shared, &names, stream, client));
+                connection.until_it_gives_way(served).await;
+                None
+            })
+        }
+    })
+}
+
+fn http_stage(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) -> Stage {
+    until_connected!(
+        shared,
+        connection,
+        http::serve(&shared, stream, address, connection.clone())
+    )
+}
+
+fn socks5_stage(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) -> Stage {
+    until_connected!(
+        shared,
+        connection,
+        socks5::serve(&shared, stream, address, connection.clone())
+    )
 }
 
 /// Each stage is a box of its own, so that the connection does not keep the memory of its door while it is a
 /// tunnel.
-async fn in_stages(door: BoxFuture<'static, Option<Carried>>) {
+async fn in_stages(door: Stage) {
     if let Some(carried) = door.await {
         carried.await;
     }
-}
-
-/// Serves a connection that a jail redirected.
-pub(crate) fn serve_transparent(
-    shared: Arc<Shared>,
-    door: Arc<TransparentDoor>,
-    stream: TcpStream,
-    client: Client,
-) -> impl Future<Output = ()> + Send {
-    in_stages(Box::pin(async move {
-        let connection = client.connection.clone();
-        let connected = {
-            let served = pin!(transparent::serve(&shared, &door, stream, client));
-            connection.until_it_gives_way(served).await
-        };
-        let connected = connected??;
-        Some(carry(shared, connected, connection))
-    }))
-}
-
-/// Serves a connection to a port that leads to one destination.
-pub(crate) fn serve_forward(
-    shared: Arc<Shared>,
-    destination: Authority,
-    stream: TcpStream,
-    client: Client,
-) -> impl Future<Output = ()> + Send {
-    in_stages(Box::pin(async move {
-        let connection = client.connection.clone();
-        let connected = {
-            let served = pin!(transparent::connect(&shared, stream, client, destination));
-            connection.until_it_gives_way(served).await
-        };
-        let connected = connected??;
-        Some(carry(shared, connected, connection))
-    }))
 }
 
 /// Answers the datagrams of policy DNS. It never ends. `client` says whose they are.
@@ -110,18 +159,6 @@ pub(crate) async fn serve_dns_udp(
     client: impl Fn(SocketAddr) -> Client + Send,
 ) {
     policy_dns::serve_udp(&shared, &names, &socket, client).await;
-}
-
-/// Serves a connection to policy DNS.
-pub(crate) async fn serve_dns_tcp(
-    shared: Arc<Shared>,
-    names: Arc<LookedUpNames>,
-    stream: TcpStream,
-    client: Client,
-) {
-    let connection = client.connection.clone();
-    let served = pin!(policy_dns::serve_tcp(&shared, &names, stream, client));
-    connection.until_it_gives_way(served).await;
 }
 
 /// The parts that a tunnel uses.

@@ -19,7 +19,7 @@ use crate::http::hypothetical::{
 };
 use crate::live_policy::Generation;
 use crate::resolve::ResolveError;
-use crate::server::Engine;
+use crate::server::{Engine, SettingsView};
 use crate::upstream;
 
 /// A request that no client has sent.
@@ -94,6 +94,22 @@ pub enum PredictedAddresses {
     Resolved(Vec<EvaluatedAddress>),
     /// The name does not resolve.
     Unresolved(ResolveError),
+}
+
+impl SettingsView {
+    /// The decision of these settings on a hypothetical request. The listeners of the view's session are the
+    /// proxy's own.
+    ///
+    /// # Errors
+    ///
+    /// The same as [`Engine::explain`].
+    pub async fn explain<'g>(
+        &self,
+        generation: &'g Generation,
+        request: &HypotheticalRequest,
+    ) -> Result<PredictedDecision<'g>, NotJudged> {
+        self.0.explain(generation, request).await
+    }
 }
 
 impl Engine {

@@ -76,6 +76,7 @@ mod client;
 mod client_hello;
 mod client_protocol;
 mod clock;
+mod closing;
 mod connect_error;
 mod cryptography;
 mod decider;
@@ -123,6 +124,7 @@ pub use audit::{
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
+pub use closing::DescriptorCloser;
 pub use connect_error::ConnectError;
 pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use drain::Drain;
@@ -141,7 +143,7 @@ pub use resolve::{
 };
 pub use server::{
     Counters, Door, Engine, EngineParts, Listening, OpenSession, SessionDoor, SessionError,
-    SessionParts, SetupError,
+    SessionParts, SettingsView, SetupError,
 };
 pub use session::{DestinationCount, SessionInfo, SessionTotals, SessionUsage};
 pub use upstream::{Dial, TcpDialler};

@@ -16,7 +16,7 @@ use codex_network_policy::{Decision, Protocol};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::audit::{Override, Scope, ServerAddress};
+use crate::audit::{AuditSession, Override, Scope, ServerAddress};
 use crate::blocked::BlockedEntry;
 use crate::budget::{Budgets, Rate};
 use crate::owner::{ConnectionHandle, Owners};
@@ -78,6 +78,8 @@ pub(crate) enum About {
         port: u16,
         verdict: &'static str,
         reason: Cow<'static, str>,
+        /// The id of the client's session.
+        session: Option<Arc<str>>,
     },
     /// Decisions beyond those that are counted separately.
     Decisions,
@@ -102,6 +104,7 @@ pub(crate) struct Decided {
     pub(crate) protocol: Protocol,
     pub(crate) server: ServerAddress,
     pub(crate) port: u16,
+    pub(crate) session: Option<Arc<AuditSession>>,
     /// The entry of the refusal.
     pub(crate) blocked: BlockedEntry,
 }
@@ -190,6 +193,7 @@ mod tests {
             port: 80,
             verdict: "deny",
             reason: Cow::Borrowed("not_allowed"),
+            session: None,
         }
     }
 

@@ -38,6 +38,8 @@ struct Set {
 pub struct OwnListener {
     set: OwnListeners,
     address: SocketAddr,
+    /// The same address in another set.
+    also: Option<Box<OwnListener>>,
 }
 
 /// Every socket of this process that no request may reach (SPEC P6).
@@ -47,8 +49,8 @@ pub(crate) struct OwnSockets {
     /// The sockets of our own UDP associations, which only datagrams can reach.
     pub(crate) datagrams: OwnListeners,
     pub(crate) unix: OwnUnixSockets,
-    /// The listeners of the client's session. They are in no other set: a session may be in a network of
-    /// its own, whose addresses mean nothing to others.
+    /// The listeners of the client's session. Those in a network of the session's own are in no other set,
+    /// since their addresses mean nothing to others.
     pub(crate) session: Option<OwnListeners>,
 }
 
@@ -114,6 +116,7 @@ impl OwnListeners {
         OwnListener {
             set: self.clone(),
             address,
+            also: None,
         }
     }
 
@@ -141,6 +144,14 @@ impl OwnListeners {
         let receives = |ip: &&IpAddr| listener_receives(**ip, address, self.0.machine.as_ref());
         let ip = own.get(&port)?.iter().find(receives)?;
         Some(SocketAddr::new(*ip, port))
+    }
+}
+
+impl OwnListener {
+    /// Adds the address to another set too, for as long as it is in this one.
+    pub(crate) fn also_in(mut self, set: &OwnListeners) -> Self {
+        self.also = Some(Box::new(set.add(self.address)));
+        self
     }
 }
 

@@ -101,6 +101,14 @@ impl ConnectionHandle {
         }))
     }
 
+    /// Stands for a user in the limits, without a connection.
+    pub(crate) fn of_user(uid: u32) -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let handle = Self::new(nowhere, nowhere);
+        let _ = handle.0.user.set(Some(uid));
+        handle
+    }
+
     /// Whether this is a handle to the same connection.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -6,6 +6,7 @@
 
 mod recent;
 mod tcp;
+mod turns;
 mod udp;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -14,12 +15,14 @@ use codex_network_policy::{Host, RequestKind};
 use hickory_resolver::proto::rr::RecordType;
 use recent::RecentRefusals;
 pub(crate) use tcp::serve_tcp;
+use turns::Turns;
 pub(crate) use udp::serve_udp;
 
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::dns_query::{DnsQuery, NotAQuery};
 use crate::http::Shared;
+use crate::owner::ConnectionHandle;
 use crate::respond::{self, DnsAnswer, DnsTransport};
 use crate::synthetic_names::SyntheticNames;
 
@@ -34,6 +37,26 @@ pub(crate) struct LookedUpNames {
     /// Those that were refused lately. A program looks a name up several times for one connection, for
     /// each type of address, and that is recorded once.
     refused: RecentRefusals,
+    /// The lookups that may be answered.
+    turns: Turns,
+}
+
+impl LookedUpNames {
+    /// Takes a turn to answer one message. False: the client has had more than its rate, and waits.
+    fn may_answer(&self, shared: &Shared, client: &ConnectionHandle) -> bool {
+        let may = self.turns.take();
+        if !may
+            && shared
+                .recorder()
+                .may_log(client, "lookups beyond the rate of a session")
+        {
+            tracing::info!(
+                door = DOOR,
+                "a session looks names up faster than it may: its lookups wait"
+            );
+        }
+        may
+    }
 }
 
 /// Answers one message. `None`: it gets no answer.
@@ -80,9 +103,13 @@ fn answer(
         kind: RequestKind::Dns,
     };
     let is_new = |refused: &str| names.refused.is_new(refused, generation.number());
+    let served = name
+        .ok()
+        .and_then(|host| host_served(host, query.record_type()));
+    let judged_name = served.as_ref().map_or(name, Ok);
     let judged = shared
         .enforcer
-        .judge_name(&generation, &attempt, name, is_new);
+        .judge_name(&generation, &attempt, judged_name, is_new);
     let answer = match (&judged, name) {
         (Err(refusal), _) => DnsAnswer::NameRefused(refusal),
         (Ok(()), Ok(Host::Name(name))) if query.record_type() == RecordType::A => {
@@ -94,6 +121,25 @@ fn answer(
         (Ok(()), _) => without_address(query.record_type()),
     };
     respond::dns_answer(&query, answer, transport)
+}
+
+/// The host that a record is about, if the record describes a service: its name then begins with labels that begin
+/// with an underscore (RFC 8552). Programs look such names up beside that of the host (RFC 9460 section 2.3, RFC
+/// 2782), and allow lists do not have them. An address is for a name as it is.
+fn host_served(host: &Host, record_type: RecordType) -> Option<Host> {
+    let Host::Name(name) = host else { return None };
+    if matches!(record_type, RecordType::A | RecordType::AAAA) {
+        return None;
+    }
+    let mut rest = name.as_str();
+    while let Some((_, after)) = rest.strip_prefix('_').and_then(|rest| rest.split_once('.')) {
+        rest = after;
+    }
+    if rest.len() == name.as_str().len() {
+        return None;
+    }
+    let served = Host::parse(rest).ok()?;
+    matches!(served, Host::Name(_)).then_some(served)
 }
 
 /// The answer to a query for another type than `A`.

@@ -193,6 +193,10 @@ impl Recorder {
             port: refusal.port,
             verdict: decision.verdict().as_str(),
             reason: refused.reason.clone(),
+            session: attempt
+                .client
+                .session()
+                .map(|session| Arc::clone(&session.info().id)),
         };
         let is_first = self.lines.count(holder, about, || {
             let server = Server::of(refusal);
@@ -204,6 +208,10 @@ impl Recorder {
                 protocol,
                 server: server.address,
                 port: server.port,
+                session: attempt
+                    .client
+                    .session()
+                    .map(|session| Arc::clone(session.audit())),
                 blocked: refused.entry(),
             })
         });
@@ -326,7 +334,7 @@ impl Recorder {
                 method: None,
                 client_address: Some(ClientAddress::from(holder)),
                 attempt_id: None,
-                session: None,
+                session: decided.session,
                 metadata: Arc::clone(&self.metadata),
                 count,
             });
@@ -335,7 +343,6 @@ impl Recorder {
             client: Some(holder.to_string()),
             method: None,
             attempt_id: None,
-            session: None,
             timestamp: self.clock.now().unix_timestamp(),
             count,
             ..decided.blocked

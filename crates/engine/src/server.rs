@@ -1,6 +1,7 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
 mod parts;
+mod session_network;
 mod session_parts;
 mod session_sockets;
 mod sessions;
@@ -15,17 +16,18 @@ use codex_network_config::{
     ResolverFiles, Settings, Supplied, SystemFiles, UpstreamProxy, Widening,
 };
 use codex_network_policy::Mode;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::parts::EngineParts;
 pub use self::session_parts::{SessionDoor, SessionError, SessionParts};
-pub use self::sessions::OpenSession;
 use self::sessions::OpenSessions;
-use crate::accept::{Accept, AcceptLog, AcceptTurn, NoDelay, ServingRuntime};
+pub use self::sessions::{OpenSession, SettingsView};
+use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::blocked::BlockedLog;
+use crate::closing::DescriptorCloser;
 use crate::decider::Decider;
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
@@ -53,6 +55,7 @@ pub struct Engine {
     sessions: Arc<OpenSessions>,
     /// See [`EngineParts::session_runtime`].
     session_runtime: Option<(Arc<ServingRuntime>, Arc<AcceptTurn>)>,
+    closer: DescriptorCloser,
 }
 
 /// Why settings cannot be put in force.
@@ -202,6 +205,7 @@ impl Engine {
         Ok(Self {
             shared: Arc::new(shared),
             sessions: Arc::default(),
+            closer: DescriptorCloser::default(),
             session_runtime: parts.session_runtime.map(|handle| {
                 let runtime = ServingRuntime::only_accepting(handle);
                 (runtime, Arc::new(AcceptTurn::new()))
@@ -340,7 +344,7 @@ impl Engine {
         for runtime in &**runtimes {
             let _entered = runtime.handle().enter();
             let accept = Accept {
-                listener: TcpListener::from_std(listener.try_clone()?)?,
+                listener: Arc::new(AcceptSocket::own(listener.try_clone()?)?),
                 door,
                 stop: stop.clone(),
                 drain: self.shared.drain.clone(),
@@ -442,6 +446,11 @@ impl Engine {
     /// The settings in force.
     pub fn current(&self) -> Arc<Generation> {
         self.shared.live().current()
+    }
+
+    /// Closes descriptors that others gave. Their close may wait.
+    pub fn descriptor_closer(&self) -> &DescriptorCloser {
+        &self.closer
     }
 
     /// The last refusals.

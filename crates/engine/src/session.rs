@@ -5,8 +5,8 @@
 //! `live_policy`, its doors in `server`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,8 @@ use crate::audit::AuditSession;
 
 /// Most destinations in each of the lists of a session's usage.
 const MAX_DESTINATIONS: usize = 256;
+/// Room for open attempts before ended ones are looked for.
+const MIN_OPEN: usize = 16;
 
 /// Tells sessions apart within one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,9 +51,9 @@ pub struct SessionTotals {
     pub refused: u64,
     /// The refused attempts among them that wait for a decision (`ask`).
     pub asked: u64,
-    /// Bytes from the program, of the attempts that have ended.
+    /// Bytes from the program.
     pub sent: u64,
-    /// Bytes to the program, of the attempts that have ended.
+    /// Bytes to the program.
     pub received: u64,
 }
 
@@ -91,8 +93,16 @@ pub(crate) struct Session {
     sent: AtomicU64,
     received: AtomicU64,
     destinations: Mutex<Destinations>,
+    /// The permitted attempts that may go on. Their bytes are not in `sent` and `received` yet.
+    open: Mutex<Vec<Weak<dyn MovesBytes>>>,
     connections: AtomicUsize,
     is_limit_noted: AtomicBool,
+}
+
+/// A permitted attempt that goes on.
+pub(crate) trait MovesBytes: std::fmt::Debug + Send + Sync {
+    /// The bytes so far: from the program, and to it.
+    fn moved(&self) -> (u64, u64);
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +148,7 @@ impl Session {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             destinations: Mutex::default(),
+            open: Mutex::default(),
             connections: AtomicUsize::new(0),
             is_limit_noted: AtomicBool::new(false),
         }
@@ -174,19 +185,22 @@ impl Session {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Logs once that the session has as many connections as it may.
-    pub(crate) fn note_limit(&self) {
-        if !self.is_limit_noted.swap(true, Ordering::Relaxed) {
-            let SessionInfo {
-                id, command, uid, ..
-            } = &self.info;
-            tracing::warn!(
-                session = &**id,
-                command = &**command,
-                uid,
-                "a session has as many connections as it may: further ones are reset"
-            );
-        }
+    /// Whether the session was not at its limit of connections before.
+    pub(crate) fn is_first_at_limit(&self) -> bool {
+        !self.is_limit_noted.swap(true, Ordering::Relaxed)
+    }
+
+    /// Logs that the session has as many connections as it may.
+    pub(crate) fn log_limit(&self) {
+        let SessionInfo {
+            id, command, uid, ..
+        } = &self.info;
+        tracing::warn!(
+            session = &**id,
+            command = &**command,
+            uid,
+            "a session has as many connections as it may: further ones are reset"
+        );
     }
 
     /// Counts an attempt.
@@ -209,6 +223,20 @@ impl Session {
         }
     }
 
+    /// Counts the bytes of an attempt from now on, until it ends and [`moved`](Self::moved) is called.
+    pub(crate) fn watch_bytes(&self, attempt: Weak<dyn MovesBytes>) {
+        let mut open = self.open.lock();
+        // Room is made only when the list would grow, so an attempt costs no search.
+        if open.len() == open.capacity() {
+            open.retain(|attempt| attempt.strong_count() > 0);
+            let wanted = (2 * open.len()).max(MIN_OPEN);
+            open.shrink_to(wanted);
+            let more = wanted - open.len();
+            open.reserve_exact(more);
+        }
+        open.push(attempt);
+    }
+
     /// Counts the bytes of an attempt that has ended.
     pub(crate) fn moved(&self, sent: u64, received: u64) {
         self.sent.fetch_add(sent, Ordering::Relaxed);
@@ -217,12 +245,20 @@ impl Session {
 
     pub(crate) fn totals(&self) -> SessionTotals {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (mut sent, mut received) = (load(&self.sent), load(&self.received));
+        // Taken out first: an attempt that ends while the list is locked may not wait for it.
+        let open: Vec<_> = self.open.lock().iter().filter_map(Weak::upgrade).collect();
+        for attempt in open {
+            let moved = attempt.moved();
+            sent += moved.0;
+            received += moved.1;
+        }
         SessionTotals {
             allowed: load(&self.allowed),
             refused: load(&self.refused),
             asked: load(&self.asked),
-            sent: load(&self.sent),
-            received: load(&self.received),
+            sent,
+            received,
         }
     }
 
@@ -304,6 +340,33 @@ mod tests {
         assert!(session.enter(2).is_none());
         drop(first);
         assert!(session.enter(2).is_some());
+    }
+
+    #[derive(Debug)]
+    struct Moved(u64);
+
+    impl MovesBytes for Moved {
+        fn moved(&self) -> (u64, u64) {
+            (self.0, 2 * self.0)
+        }
+    }
+
+    #[test]
+    fn j11_the_bytes_of_open_attempts_count_and_ended_ones_are_forgotten() {
+        let session = session();
+        session.moved(1000, 1000);
+        let kept: Vec<Arc<Moved>> = (1..=3).map(|bytes| Arc::new(Moved(bytes))).collect();
+        for attempt in &kept {
+            let attempt: Arc<dyn MovesBytes> = Arc::<Moved>::clone(attempt);
+            session.watch_bytes(Arc::downgrade(&attempt));
+        }
+        for _ in 0..1000 {
+            let attempt: Arc<dyn MovesBytes> = Arc::new(Moved(7));
+            session.watch_bytes(Arc::downgrade(&attempt));
+        }
+        let totals = session.totals();
+        assert_eq!((totals.sent, totals.received), (1006, 1012));
+        assert!(session.open.lock().capacity() <= MIN_OPEN);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `proxyctl run`: a program, a session of its own, and the jail around it (SPEC J1 to J11).
 //!
+//! - `plan`: the jail that the options ask for.
+//! - `not_started`: why a command did not start.
 //! - `proxy_choice`: the service, or a private proxy.
 //! - `rules`: the rules of the session, from options and presets.
 //! - `summary`: what was reached and refused.
@@ -8,6 +10,8 @@
 //! this process has threads. The session opens when the listeners in the jail exist, and the command
 //! starts when the session is open.
 
+mod not_started;
+mod plan;
 mod proxy_choice;
 mod rules;
 mod summary;
@@ -20,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use codex_network_control::Client;
+use codex_network_control::client::CallError;
 use codex_network_control::message::{
     DoorKind, Isolation, SessionOpened, SessionReport, SessionRequest,
 };
@@ -28,8 +33,8 @@ use tokio::sync::oneshot;
 
 use crate::args::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
-use crate::jail::{self, Confinement, Door, Ended, JailPlan, PreparedJail};
-use crate::output::Output;
+use crate::jail::{self, Door, Ended, JailEnd, PreparedJail};
+use crate::output::{Output, printable};
 
 /// The longest name of a command that records show, in bytes.
 const MAX_COMMAND_BYTES: usize = 64;
@@ -40,10 +45,10 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
         .enable_all()
         .build()
         .map_err(|error| Failure::NoSession(format!("cannot start: {error}")))?;
+    let plan = plan::read(args)?;
     let rules = rules::read(args, output)?;
     let mut proxy = proxy_choice::choose(&runtime, socket, args)?;
-    let prepared =
-        jail::prepare(&plan(args)).map_err(|error| Failure::NoSession(error.to_string()))?;
+    let prepared = jail::prepare(&plan).map_err(|error| plan::failure(args, &error))?;
     let client = proxy.connected(&runtime)?;
     output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
     remark_on_jail(output, args, &prepared);
@@ -54,34 +59,28 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     let mut running = prepared
         .start(&args.command, environment(&session))
         .map_err(|error| Failure::NoSession(error.to_string()))?;
-    let watch = Watch::start(runtime, client, output);
-    let ended = running
-        .wait()
+    let end = running
+        .end_handle()
         .map_err(|error| Failure::NoSession(error.to_string()))?;
-    let report = watch.end();
-    if wants_summary(args)
-        && !matches!(ended, Ended::NotStarted(_))
-        && let Some(report) = report
-    {
-        summary::write(output, args, &report);
-    }
-    // Before the exit code is known to the caller, nothing of the session is left.
+    let watch = Watch::start(runtime, client, output, end);
+    let ended = running.wait();
+    let results = watch.end();
+    // Before the exit code is known to the caller, nothing of the jail is left.
     drop(running);
-    drop(proxy);
-    settled(&args.command[0], &ended)
-}
-
-/// The jail that the options ask for.
-fn plan(args: &RunArgs) -> JailPlan {
-    JailPlan {
-        confinement: match args.isolation {
-            IsolationLevel::Jail => Confinement::Jail,
-            IsolationLevel::Env => Confinement::Environment,
-        },
-        forwards: args.forward.iter().map(|forward| forward.port).collect(),
-        transparent: true,
-        allow_unix_sockets: args.allow_unix_sockets,
+    if let (SessionResults::Report(report), Ok(ended)) = (&results, &ended)
+        && wants_summary(args)
+        && !matches!(ended, Ended::NotStarted(_))
+    {
+        summary::write(output, args, report);
     }
+    drop(proxy);
+    if matches!(results, SessionResults::Ended) {
+        return Err(Failure::Session(EndedSession::silent(
+            EndedSession::NO_SESSION,
+        )));
+    }
+    let ended = ended.map_err(|error| Failure::NoSession(error.to_string()))?;
+    settled(&args.command[0], &ended)
 }
 
 fn remark_on_jail(output: &Output, args: &RunArgs, prepared: &PreparedJail) {
@@ -96,6 +95,9 @@ fn remark_on_jail(output: &Output, args: &RunArgs, prepared: &PreparedJail) {
     }
     if let Some(why) = &prepared.not_transparent {
         output.remark(&format!("proxyctl: {why}"));
+    }
+    if let Some(which) = prepared.signals_leave {
+        output.remark(&format!("proxyctl: {which}"));
     }
 }
 
@@ -185,11 +187,7 @@ fn settled(command: &OsStr, ended: &Ended) -> Result<(), Failure> {
     match (ended.exit_code(), ended) {
         (0, _) => Ok(()),
         (code, Ended::NotStarted(error)) => {
-            let name = command.to_string_lossy();
-            let message = match code {
-                127 => format!("{name}: command not found"),
-                _ => format!("{name}: cannot be started: {error}"),
-            };
+            let message = not_started::message(command, error);
             Err(Failure::Session(EndedSession::said(code, message)))
         }
         (code, _) => Err(Failure::Session(EndedSession::silent(code))),
@@ -199,23 +197,35 @@ fn settled(command: &OsStr, ended: &Ended) -> Result<(), Failure> {
 /// Watches the connection that the session lives on, on a thread of its own, while the command runs.
 struct Watch {
     end: oneshot::Sender<()>,
-    thread: thread::JoinHandle<Option<SessionReport>>,
+    thread: thread::JoinHandle<SessionResults>,
+}
+
+/// What is known of a session after its command.
+enum SessionResults {
+    Report(SessionReport),
+    /// The proxy gave no report.
+    Unknown,
+    /// The proxy had ended the session, and so the jail was ended.
+    Ended,
 }
 
 impl Watch {
-    fn start(runtime: Runtime, client: Client, output: &Output) -> Self {
+    fn start(runtime: Runtime, client: Client, output: &Output, jail: JailEnd) -> Self {
         let (end, mut ended) = oneshot::channel();
         let output = Output::new(output.format());
         let thread = thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    _ = &mut ended => client.session_report().await.ok(),
-                    () = client.ended() => {
-                        output.complain(
-                            "the proxy ended the session, so the command reaches nothing any more; ending it",
-                        );
-                        // The kernel ends the jail with this process.
-                        std::process::exit(i32::from(EndedSession::NO_SESSION));
+                    _ = &mut ended => match client.session_report().await {
+                        Ok(report) => SessionResults::Report(report),
+                        Err(_) => SessionResults::Unknown,
+                    },
+                    why = end_of_session(&client) => {
+                        output.complain(&format!(
+                            "the proxy ended the session{why}, so the command reaches nothing any more; ending it",
+                        ));
+                        jail.end();
+                        SessionResults::Ended
                     }
                 }
             })
@@ -224,9 +234,24 @@ impl Watch {
     }
 
     /// The results of the session. It ends when this returns.
-    fn end(self) -> Option<SessionReport> {
+    fn end(self) -> SessionResults {
         let _ = self.end.send(());
-        self.thread.join().ok().flatten()
+        self.thread.join().unwrap_or(SessionResults::Unknown)
+    }
+}
+
+/// Waits for the end of the session. Returns the cause in brackets, if the proxy gives one.
+async fn end_of_session(client: &Client) -> String {
+    loop {
+        match client.session_end().await {
+            Ok(Some(why)) => return format!(" ({})", printable(&why)),
+            // It goes on.
+            Ok(None) | Err(CallError::TimedOut) => {}
+            Err(_) => {
+                client.ended().await;
+                return String::new();
+            }
+        }
     }
 }
 

@@ -2,6 +2,10 @@
 
 use super::finding::Finding;
 
+/// The advice where the kernel cannot keep signals in a jail.
+#[cfg(target_os = "linux")]
+const NEWER_KERNEL: &str = "use Linux 6.12 or newer with Landlock, or start jails in a process group of their own (`setsid`)";
+
 /// Makes a jail, runs `true` in it, and reports what is missing.
 #[cfg(target_os = "linux")]
 pub(super) fn check() -> Vec<Finding> {
@@ -14,10 +18,13 @@ pub(super) fn check() -> Vec<Finding> {
         allow_unix_sockets: false,
     };
     let made = prepare(&plan).and_then(|prepared| {
-        let not_transparent = prepared.not_transparent.clone();
+        let gaps = Gaps {
+            not_transparent: prepared.not_transparent.clone(),
+            signals_leave: prepared.signals_leave,
+        };
         let environment = std::env::vars_os();
         let ended = prepared.start(&["true".into()], environment)?.wait()?;
-        Ok((ended, not_transparent))
+        Ok((ended, gaps))
     });
     vec![judge(made)]
 }
@@ -27,17 +34,26 @@ pub(super) fn check() -> Vec<Finding> {
     vec![Finding::skipped("jails exist on Linux only")]
 }
 
+/// The parts that a jail lacks here, each in a sentence.
 #[cfg(target_os = "linux")]
-fn judge(made: Result<(crate::jail::Ended, Option<String>), crate::jail::JailError>) -> Finding {
+#[derive(Default)]
+struct Gaps {
+    not_transparent: Option<String>,
+    signals_leave: Option<&'static str>,
+}
+
+#[cfg(target_os = "linux")]
+fn judge(made: Result<(crate::jail::Ended, Gaps), crate::jail::JailError>) -> Finding {
     use crate::jail::Ended;
 
     match made {
-        Ok((Ended::Exited(0), None)) => {
-            Finding::ok("proxyctl run can make a jail, with a transparent door")
-        }
-        Ok((Ended::Exited(0), Some(reason))) => {
-            Finding::note(reason).advise("install nft (package nftables)")
-        }
+        Ok((Ended::Exited(0), gaps)) => match (gaps.not_transparent, gaps.signals_leave) {
+            (None, None) => Finding::ok("proxyctl run can make a jail, with a transparent door"),
+            (Some(reason), None) => Finding::note(reason).advise("install nft (package nftables)"),
+            (None, Some(signals)) => Finding::note(signals).advise(NEWER_KERNEL),
+            (Some(reason), Some(signals)) => Finding::note(format!("{reason}; {signals}"))
+                .advise(format!("install nft (package nftables); {NEWER_KERNEL}")),
+        },
         Ok((ended, _)) => Finding::note(format!(
             "the program true ended with {} in a jail",
             ended.exit_code()
@@ -61,12 +77,31 @@ mod tests {
 
     #[test]
     fn k1_each_state_of_the_jail_has_its_finding() {
-        let whole = judge(Ok((Ended::Exited(0), None)));
+        let whole = judge(Ok((Ended::Exited(0), Gaps::default())));
         assert_eq!(whole.verdict, Verdict::Ok);
-        let reason = "nft is not installed".to_owned();
-        let partly = judge(Ok((Ended::Exited(0), Some(reason))));
-        assert_eq!(partly.verdict, Verdict::Note);
-        assert_eq!(partly.found, "nft is not installed");
+        let partly = |not_transparent: Option<&str>, signals_leave| {
+            let gaps = Gaps {
+                not_transparent: not_transparent.map(str::to_owned),
+                signals_leave,
+            };
+            let finding = judge(Ok((Ended::Exited(0), gaps)));
+            assert_eq!(finding.verdict, Verdict::Note);
+            (finding.found, finding.advice.expect("an advice"))
+        };
+        let (found, advice) = partly(Some("nft is not installed"), None);
+        assert_eq!(found, "nft is not installed");
+        assert!(!advice.contains("Linux"), "{advice}");
+        let (found, advice) = partly(None, Some("signals leave"));
+        assert_eq!(
+            (found.as_str(), advice.as_str()),
+            ("signals leave", NEWER_KERNEL)
+        );
+        let (found, advice) = partly(Some("no nft"), Some("signals leave"));
+        assert_eq!(found, "no nft; signals leave");
+        assert!(
+            advice.contains("nft") && advice.contains("Linux"),
+            "{advice}"
+        );
         let missing = judge(Err(JailError {
             cause: "the kernel refuses a namespace".to_owned(),
             remedy: Some("permit them".to_owned()),

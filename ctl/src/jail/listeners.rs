@@ -31,8 +31,8 @@ pub(super) fn in_jail(plan: &JailPlan) -> io::Result<Vec<(Door, OwnedFd)>> {
     ));
     doors.push((Door::DnsTcp, tcp((Ipv4Addr::LOCALHOST, DNS_PORT).into())?));
     for (place, port) in plan.forwards.iter().enumerate() {
-        let listener = tcp((Ipv4Addr::LOCALHOST, *port).into())
-            .map_err(|error| io::Error::new(error.kind(), format!("port {port}: {error}")))?;
+        let listener =
+            tcp((Ipv4Addr::LOCALHOST, *port).into()).map_err(|error| at_port(*port, &error))?;
         doors.push((Door::Forward(place), listener));
     }
     Ok(doors)
@@ -45,11 +45,22 @@ pub(super) fn outside(plan: &JailPlan) -> io::Result<Vec<(Door, OwnedFd)>> {
         (Door::Socks5, tcp((Ipv4Addr::LOCALHOST, 0).into())?),
     ];
     for (place, port) in plan.forwards.iter().enumerate() {
-        let listener = tcp((Ipv4Addr::LOCALHOST, *port).into())
-            .map_err(|error| io::Error::new(error.kind(), format!("port {port}: {error}")))?;
+        let listener =
+            tcp((Ipv4Addr::LOCALHOST, *port).into()).map_err(|error| at_port(*port, &error))?;
         doors.push((Door::Forward(place), listener));
     }
     Ok(doors)
+}
+
+fn at_port(port: u16, error: &io::Error) -> io::Error {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program has it; choose another one".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "only root may listen there; choose one from 1024 on".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("port {port} of --forward: {why}"))
 }
 
 fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {

@@ -2,11 +2,13 @@
 //! signals, and waits.
 //!
 //! A signal that the terminal sends reaches the command without help, since the command is in the same
-//! process group. Every other signal is forwarded. `proxyctl` stops when the command has stopped, so that
+//! process group. Every other signal is forwarded, and so is a hangup: when a terminal closes, the leader of
+//! its session may be the only process that gets it. `proxyctl` stops when the command has stopped, so that
 //! the shell takes the terminal back at the right time.
 
 use std::ffi::OsString;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -17,9 +19,11 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::frames::{self, Frame, Kind};
-use super::stage::STAGE_ARGUMENT;
 use super::stage::identity;
-use super::{Confinement, Door, JailError, JailPlan, listeners, standard_streams};
+use super::stage::{STAGE_ARGUMENT, can_keep_signals_inside};
+use super::{
+    Confinement, Door, JailError, JailPlan, listeners, reaches_one_process, standard_streams,
+};
 
 /// Signals that go on to the command.
 const FORWARDED: [Signal; 11] = [
@@ -35,6 +39,17 @@ const FORWARDED: [Signal; 11] = [
     Signal::SIGTSTP,
     Signal::SIGTTIN,
 ];
+
+/// Signals that stop a process.
+const STOPPING: [Signal; 4] = [
+    Signal::SIGSTOP,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
+const SIGNALS_LEAVE: &str = "the program can signal the processes of its process group outside the jail: \
+                             before Linux 6.12, or without Landlock, the kernel cannot prevent that";
 
 /// How a command ended.
 #[derive(Debug)]
@@ -69,11 +84,17 @@ pub(crate) struct PreparedJail {
     pub(crate) doors: Vec<(Door, OwnedFd)>,
     /// Why there is no transparent door, if one was wanted: a sentence for the user.
     pub(crate) not_transparent: Option<String>,
+    /// Which signals leave the jail, if any do: a sentence for the user.
+    pub(crate) signals_leave: Option<&'static str>,
 }
 
 /// A jail whose command runs. Dropping it ends the command and everything that it started.
 #[derive(Debug)]
 pub(crate) struct RunningJail(Stage);
+
+/// Ends a jail from another thread.
+#[derive(Debug)]
+pub(crate) struct JailEnd(UnixStream);
 
 #[derive(Debug)]
 struct Stage {
@@ -107,6 +128,7 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
             stage,
             doors,
             not_transparent: None,
+            signals_leave: None,
         });
     }
     loop {
@@ -133,6 +155,7 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
                     stage,
                     doors: kinds.into_iter().zip(frame.descriptors).collect(),
                     not_transparent,
+                    signals_leave: (!can_keep_signals_inside()).then_some(SIGNALS_LEAVE),
                 });
             }
             _ => return Err(cannot_start(frames::malformed())),
@@ -165,6 +188,17 @@ impl PreparedJail {
 }
 
 impl RunningJail {
+    /// The means to end it from another thread.
+    ///
+    /// # Errors
+    ///
+    /// This process has too many descriptors.
+    pub(crate) fn end_handle(&self) -> Result<JailEnd, JailError> {
+        let stream = self.0.stream.try_clone();
+        let failed = |error: io::Error| JailError::step("cannot watch the session", &error);
+        Ok(JailEnd(stream.map_err(failed)?))
+    }
+
     /// Waits for the command. Forwards signals meanwhile, and stops with the command. Blocks the thread.
     ///
     /// # Errors
@@ -175,6 +209,14 @@ impl RunningJail {
         // The stage ends when nothing of the jail is left.
         let _ = self.0.child.wait();
         ended
+    }
+}
+
+impl JailEnd {
+    /// Ends the command and everything that it started. [`RunningJail::wait`] returns when they are gone.
+    pub(crate) fn end(&self) {
+        // It fails if the jail has ended.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
@@ -245,8 +287,10 @@ impl Stage {
 
     fn forward_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            let from_the_kernel = signal.ssi_code == libc::SI_KERNEL;
-            if let (false, Ok(number)) = (from_the_kernel, i32::try_from(signal.ssi_signo)) {
+            let Ok(number) = i32::try_from(signal.ssi_signo) else {
+                continue;
+            };
+            if signal.ssi_code != libc::SI_KERNEL || reaches_one_process(number) {
                 // When the jail has ended, the next frame says so.
                 let _ = frames::send_number(&self.stream, Kind::Signal, number);
             }
@@ -254,9 +298,11 @@ impl Stage {
     }
 
     /// Stops this process with the signal that stopped the command. The SIGCONT that continues it is passed on
-    /// as other signals are.
+    /// as other signals are. A traced command stops at every signal (`PTRACE_TRACEME`); the others would end
+    /// this process.
     fn stop_too(number: i32) {
-        let signal = Signal::try_from(number).unwrap_or(Signal::SIGSTOP);
+        let signal = STOPPING.into_iter().find(|signal| *signal as i32 == number);
+        let Some(signal) = signal else { return };
         let alone: SigSet = [signal].into_iter().collect();
         let _ = raise(signal);
         // A blocked signal waits. It stops the process here.
@@ -269,7 +315,7 @@ impl Stage {
 /// The stage ends when it reads the end of its stream, and everything in the jail with it.
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.shutdown(Shutdown::Both);
         let _ = self.child.wait();
         let _ = self.former_mask.thread_set_mask();
     }

@@ -1,12 +1,13 @@
 //! The side in the jail. `proxyctl` starts itself again with [`STAGE_ARGUMENT`], and this module is that
 //! program.
 //!
-//! Three processes of one thread each, from the outside in:
+//! Three processes, each of one thread when it forks, from the outside in:
 //! - The first stage makes the user, network, mount and IPC namespaces, brings the loopback interface up,
 //!   loads the redirect rules and binds the listeners. It stays outside the process namespace.
-//! - `init` is process 1 of the process namespace. It prepares the mounts, reaps what is left behind, and
-//!   ends when the command ends, or when `proxyctl` or the first stage ends. The kernel then ends
-//!   everything in the namespace.
+//! - `init` is process 1 of the process namespace. It prepares the mounts, reaps what is left behind,
+//!   performs the `connect` calls of the jail's programs on threads of its own (`supervisor`), and ends
+//!   when the command ends, or when `proxyctl` or the first stage ends. The kernel then ends everything
+//!   in the namespace.
 //! - The command's process enters a second user namespace, which maps back to the caller's user, gives up
 //!   all capabilities, puts the system call filter in force (`confine`), and executes the command.
 //!
@@ -19,6 +20,7 @@ pub(super) mod identity;
 mod init;
 mod mounts;
 mod network;
+mod supervisor;
 
 use std::ffi::OsString;
 use std::io;
@@ -33,6 +35,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid};
 
 pub(crate) use calls::close_from;
+pub(super) use confine::can_keep_signals_inside;
 
 use super::frames::{self, Kind};
 use super::{Confinement, JailError, JailPlan, listeners};

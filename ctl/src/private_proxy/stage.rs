@@ -6,8 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
@@ -53,19 +52,14 @@ fn become_proxy(arguments: &[OsString]) -> io::Result<std::convert::Infallible> 
         return Err(io::Error::other("proxyctl has ended"));
     }
     setsid()?;
-    // This program has opened nothing yet. The sockets get the first numbers.
+    // This program has opened nothing yet. The socket gets the first number.
     jail::close_from(3)?;
     let control = io::stdin().as_fd().try_clone_to_owned()?;
-    let door = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(OwnedFd::from);
-    let sockets = [("control", control), ("http", door()?), ("socks5", door()?)];
-    for (number, (_, socket)) in (FIRST..).zip(&sockets) {
-        if socket.as_raw_fd() != number {
-            return Err(io::Error::other("descriptors are in use"));
-        }
-        fcntl_setfd(socket, FdFlags::empty())?;
+    if control.as_raw_fd() != FIRST {
+        return Err(io::Error::other("descriptors are in use"));
     }
+    fcntl_setfd(&control, FdFlags::empty())?;
     rustix::stdio::dup2_stdin(std::fs::File::options().write(true).open("/dev/null")?)?;
-    let names = sockets.each_ref().map(|(name, _)| *name);
     let mut command = Command::new(program);
     for name in OF_THE_MANAGER {
         command.env_remove(name);
@@ -73,8 +67,9 @@ fn become_proxy(arguments: &[OsString]) -> io::Result<std::convert::Infallible> 
     Err(command
         .args(arguments)
         .env("LISTEN_PID", std::process::id().to_string())
-        .env("LISTEN_FDS", sockets.len().to_string())
-        .env("LISTEN_FDNAMES", names.join(":"))
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", "control")
+        // It has no doors but those of sessions: others would be open to every user of the machine.
         .env("CODEX_NETWORK_PROXY_PRIVATE", "1")
         .exec())
 }

@@ -26,7 +26,18 @@ pub(super) struct Listeners {
     /// tries again.
     busy: [Option<SocketAddr>; 3],
     inherited: Inherited,
+    doors: ProxyDoors,
     phase: ListenersPhase,
+}
+
+/// Which clients have a door for proxy requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ProxyDoors {
+    /// Everyone who can reach the addresses of the settings, and sessions.
+    #[default]
+    Configured,
+    /// Sessions alone: the addresses of the settings are not used (SPEC J3).
+    OfSessions,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,9 +94,10 @@ enum SocketChange {
 
 impl Listeners {
     /// Holds the inherited sockets. None of them is in force yet.
-    pub(super) fn new(inherited: Inherited) -> Self {
+    pub(super) fn new(inherited: Inherited, doors: ProxyDoors) -> Self {
         Self {
             inherited,
+            doors,
             ..Self::default()
         }
     }
@@ -115,9 +127,11 @@ impl Listeners {
         name: ListenerName,
         settled: &Settled,
     ) -> anyhow::Result<SocketChange> {
+        let is_for_all = self.doors == ProxyDoors::Configured || name == ListenerName::Admin;
+        let wanted = settled.listen[index].filter(|_| is_for_all);
         let handed = self.inherited.get(index);
         if let Some(unit) = handed.filter(|handed| handed.from == SocketSource::Unit) {
-            let from = if settled.listen[index].is_some() {
+            let from = if wanted.is_some() {
                 SocketKind::Unit
             } else {
                 SocketKind::SwitchedOff
@@ -154,7 +168,7 @@ impl Listeners {
         if settled.power == Power::Off {
             return Ok(SocketChange::Keep);
         }
-        let Some(mut requested) = settled.listen[index] else {
+        let Some(mut requested) = wanted else {
             return Ok(SocketChange::Close);
         };
         let is_closed = settled.fallback == Fallback::Closed;

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use codex_network_control::message::CloseDescriptor;
 use codex_network_control::{Access, ControlStream, serve};
 use codex_network_engine::{Engine, OwnUnixSocket};
 use parking_lot::{Mutex, MutexGuard};
@@ -121,10 +122,15 @@ impl Accept {
         let mut refusals = Refusals::default();
         let mut report = tokio::time::interval(refusals::INTERVAL);
         loop {
+            let accepted = async {
+                // Callers whose connections cannot be closed make all callers wait, and no client.
+                self.engine.descriptor_closer().room().await;
+                self.listener.accept().await
+            };
             tokio::select! {
                 () = drain.begun() => break,
                 _ = report.tick(), if !refusals.is_empty() => log_further(refusals.drain()),
-                accepted = self.listener.accept() => match accepted {
+                accepted = accepted => match accepted {
                     Ok((stream, _)) => self.admit(stream, &mut connections, &mut refusals),
                     Err(error) => {
                         tracing::error!(%error, "cannot accept on the control socket; trying again");
@@ -159,7 +165,10 @@ impl Accept {
                 return;
             }
         };
+        let (closer, user) = (self.engine.descriptor_closer().clone(), peer.user.as_raw());
+        let close = CloseDescriptor::with(move |descriptor| closer.close(user, descriptor));
         let groups = peer.groups(&stream);
+        let stream = ControlStream::closed_by(stream, close);
         let Some(access) = self.reloader.admitted().access(peer.user, &groups) else {
             if refusals.note(peer.user.as_raw()) {
                 tracing::warn!(
@@ -189,7 +198,6 @@ impl Accept {
             let held = Arc::new(HeldSession::new(place));
             let stop = Arc::clone(&held);
             let service = service.of(peer, groups, access, room, held);
-            let stream = ControlStream::from(stream);
             let served = serve(
                 stream,
                 access,

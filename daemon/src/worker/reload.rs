@@ -15,6 +15,7 @@ use codex_network_engine::{Engine, Generation, GenerationNumber, OwnListener};
 use codex_network_policy::{DomainSet, Mode, Policy};
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
 
 use super::doors::Doors;
 use super::issuer::MonitorIssuer;
@@ -54,6 +55,8 @@ pub(super) struct Reloader {
     mode: Mutex<()>,
     /// Facts about the settings in force.
     status: Mutex<ReloadStatus>,
+    /// Notified when settings with their permitted callers are in force.
+    changes: watch::Sender<()>,
     /// Settings that a reload has replaced. Open connections may still use them.
     replaced: Mutex<Vec<Weak<Generation>>>,
 }
@@ -114,6 +117,7 @@ impl Reloader {
             announced: Mutex::default(),
             mode: Mutex::default(),
             status: Mutex::new(status),
+            changes: watch::Sender::new(()),
             replaced: Mutex::default(),
         })
     }
@@ -162,6 +166,11 @@ impl Reloader {
     /// The callers of the control socket that the settings in force permit.
     pub(super) fn admitted(&self) -> Arc<PermittedCallers> {
         Arc::clone(&self.status().admitted)
+    }
+
+    /// Notified when other settings, with their permitted callers, are in force.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Since when a generation is in force, in seconds since 1970, if that is known.
@@ -379,6 +388,8 @@ impl Reloader {
         status.file_warnings = file_warnings;
         status.fallback = Fallback::None;
         status.admitted = Arc::new(admitted);
+        drop(status);
+        self.changes.send_replace(());
     }
 
     fn expect(&self, listeners: Vec<OwnListener>) {

@@ -8,6 +8,7 @@ use e2e::daemon::{Config, Daemon, Signal};
 use e2e::machine::{Need, has};
 use e2e::process::has_ended;
 use e2e::wait::{TIMEOUT, poll};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -20,7 +21,7 @@ fn send(pid: u32, signal: Signal) {
 
 /// `proxyctl run --config FILE -- sh -c SCRIPT`, running. The script's first line of output is a process
 /// id as the host sees it, or `-`.
-fn started(installed: &Installed, script: &str) -> (Child, String) {
+pub(super) fn started(installed: &Installed, script: &str) -> (Child, String) {
     let mut child = Command::new(installed.path().join("proxyctl"))
         .args(["run", "--config"])
         .arg(installed.write(&Config::example()))
@@ -178,4 +179,31 @@ fn j2_when_the_service_ends_the_session_the_command_ends_and_run_says_so() {
     assert_eq!(output.status.code(), Some(125));
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(words.contains("the proxy ended the session"), "{words}");
+}
+
+/// Standard output closes when the last process of the jail has ended.
+#[test]
+fn j2_when_run_ends_with_the_session_nothing_of_the_jail_is_left() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let daemon = Daemon::start(&Config::example());
+    let script = "for i in $(seq 200); do sleep 600 & done; echo -; exec tail -f /dev/null";
+    let mut child = Command::new(e2e::shipped::proxyctl())
+        .arg("--socket")
+        .arg(daemon.control_socket())
+        .args(["run", "--", "sh", "-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("proxyctl starts");
+    let mut stdout = child.stdout.take().expect("a piped stdout");
+    let mut line = [0; 2];
+    stdout.read_exact(&mut line).expect("a line");
+    send(daemon.worker(), Signal::SIGKILL);
+    assert_eq!(child.wait().expect("our own child").code(), Some(125));
+    fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("our own pipe");
+    let read = stdout.read(&mut line).expect("the end, not a wait for it");
+    assert_eq!(read, 0);
 }

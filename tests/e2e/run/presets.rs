@@ -48,11 +48,13 @@ fn j16_a_file_of_the_working_directory_does_not_widen_a_preset() {
         "npm",
         "echo \"{\\\"registry\\\":\\\"https://$(basename \"$PWD\").example\\\"}\"",
     );
-    let directory = TempDir::new().expect("a temporary directory");
+    // The tool would name a host here.
+    let directory = npm.path().join("inside");
+    std::fs::create_dir(&directory).expect("our own directory");
     let run = Program::new(shipped::proxyctl())
         .args(["presets", "npm"])
         .env("PATH", format!("{}:/usr/bin:/bin", npm.path().display()))
-        .current_dir(directory.path())
+        .current_dir(&directory)
         .run();
     // It runs in the root directory, whose name is no host.
     assert_eq!(run.failed().code, Some(1));

@@ -1,5 +1,6 @@
 //! The private proxy of a session (SPEC J3).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use e2e::daemon::Config;
@@ -28,6 +29,41 @@ fn j3_without_a_service_a_private_proxy_serves_one_session_and_leaves_nothing() 
         "its directory exists meanwhile: {run:#?}"
     );
     assert_eq!(installed.left_over(), [""; 0]);
+}
+
+/// Other users of the machine could use an address, past the rules of the session.
+#[test]
+fn j3_a_private_proxy_listens_on_no_address_of_the_machine() {
+    if !has(Need::UserNamespaces) || !has(Need::Ptrace) {
+        return;
+    }
+    let installed = Installed::new();
+    let (mut child, _) = super::life::started(&installed, "echo -; exec tail -f /dev/null");
+    let mut inodes = BTreeSet::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let table = std::fs::read_to_string(table).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if fields[3] == "0A" {
+                inodes.insert(format!("socket:[{}]", fields[9]));
+            }
+        }
+    }
+    let processes = e2e::process::descendants(child.id());
+    assert!(processes.len() > 4, "{processes:?}");
+    for process in processes {
+        let Ok(descriptors) = std::fs::read_dir(format!("/proc/{process}/fd")) else {
+            continue;
+        };
+        for descriptor in descriptors.flatten() {
+            let link = std::fs::read_link(descriptor.path()).unwrap_or_default();
+            let link = link.to_string_lossy().into_owned();
+            let program = e2e::process::command_line(process);
+            assert!(!inodes.contains(&link), "{link} of {program}");
+        }
+    }
+    child.kill().expect("our own child");
+    child.wait().expect("our own child");
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub struct ExplainQuery {
     /// Whether to look the name up, if the policy permits it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub resolve: bool,
+    /// The session whose settings judge; `None` for those of clients without a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// A header field of the request to judge.

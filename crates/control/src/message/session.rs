@@ -1,6 +1,7 @@
 //! Sessions: programs that `proxyctl run` starts, and the doors that only they use (SPEC J2).
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,14 +36,22 @@ pub struct SessionRequest {
     pub sockets: Sockets,
 }
 
-/// Descriptors beside a frame.
+/// Descriptors beside a frame. Those that are left when it is dropped are closed in the way of the connection
+/// that they came over.
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// The descriptors that arrived, in their order.
     pub arrived: Vec<OwnedFd>,
     /// Whether further ones were lost: there were too many, or the process may not open more.
     pub is_incomplete: bool,
+    /// `None`: they are closed where they are dropped.
+    pub(crate) close: Option<CloseDescriptor>,
 }
+
+/// Closes a descriptor that a peer gave, or a connection that may hold such descriptors. A close may wait for as
+/// long as the peer likes, so it must happen on a thread that serves nothing else.
+#[derive(Clone)]
+pub struct CloseDescriptor(Arc<dyn Fn(OwnedFd) + Send + Sync>);
 
 /// The kind of confinement that keeps a program behind its doors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +219,16 @@ pub struct SessionEnded {
     pub session: SessionEntry,
 }
 
+/// How the session of a connection ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionEnd {
+    /// The cause, as the rest of a sentence that begins with "the proxy ended the session"; `None` while the
+    /// session goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 impl Isolation {
     /// The word in messages and answers.
     pub fn as_str(self) -> &'static str {
@@ -241,6 +260,35 @@ impl From<Vec<OwnedFd>> for Sockets {
         Self {
             arrived,
             is_incomplete: false,
+            close: None,
         }
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        if let Some(close) = &self.close {
+            for descriptor in self.arrived.drain(..) {
+                close.call(descriptor);
+            }
+        }
+    }
+}
+
+impl CloseDescriptor {
+    /// Closes descriptors with this function, which must not wait.
+    pub fn with(close: impl Fn(OwnedFd) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(close))
+    }
+
+    /// Closes a descriptor.
+    pub fn call(&self, descriptor: OwnedFd) {
+        (self.0)(descriptor);
+    }
+}
+
+impl std::fmt::Debug for CloseDescriptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CloseDescriptor").finish_non_exhaustive()
     }
 }

@@ -2,8 +2,8 @@
 
 use codex_network_control::message::{
     Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, SessionEnded, SessionId, SessionOpened, SessionReport,
-    SessionRequest, Sessions, Status,
+    NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId, SessionOpened,
+    SessionReport, SessionRequest, Sessions, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, ConnectionEnd, Context, Control, ControlError, serve};
@@ -178,6 +178,10 @@ impl Control for TestService {
         _: NoArguments,
     ) -> Result<SessionReport, ControlError> {
         Ok(SessionReport::default())
+    }
+
+    async fn session_end(self, _: Context, _: NoArguments) -> Result<SessionEnd, ControlError> {
+        Ok(SessionEnd::default())
     }
 
     async fn sessions(self, _: Context, _: NoArguments) -> Result<Sessions, ControlError> {

@@ -2,9 +2,11 @@
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use codex_network_control::client::CallError;
-use codex_network_control::message::{MAX_DOORS, SessionRequest};
+use codex_network_control::message::{CloseDescriptor, MAX_DOORS, SessionRequest};
 use codex_network_control::{
     Access, Client, ConnectionEnd, ControlError, ControlStream, TrustedListeners, serve,
 };
@@ -82,14 +84,7 @@ async fn j2_descriptors_with_any_other_call_end_the_connection() {
     daemon.set_nonblocking(true).expect("a mode");
     let daemon = tokio::net::UnixStream::from_std(daemon).expect("a stream");
     let messages = [frame(&call(1, HELLO)), frame(&call(2, STATUS))].concat();
-    let descriptors = sockets(1);
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let borrowed = [std::os::fd::AsFd::as_fd(&descriptors[0])];
-    assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
-    let buffers = [std::io::IoSlice::new(&messages)];
-    let sent = sendmsg(&caller, &buffers, &mut control, SendFlags::empty());
-    assert_eq!(sent.expect("there is room"), messages.len());
+    send_beside(&caller, &messages, &sockets(1));
     let ended = serve(
         ControlStream::from(daemon),
         Access::Administer,
@@ -99,6 +94,48 @@ async fn j2_descriptors_with_any_other_call_end_the_connection() {
     .await;
     assert!(ended.is_callers_fault(), "{ended}");
     assert!(ended.to_string().contains("descriptors"), "{ended}");
+}
+
+/// Sends these bytes, and descriptors beside them.
+fn send_beside(socket: &std::os::unix::net::UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let borrowed: Vec<_> = descriptors.iter().map(std::os::fd::AsFd::as_fd).collect();
+    assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
+    let buffers = [std::io::IoSlice::new(bytes)];
+    let sent = sendmsg(socket, &buffers, &mut control, SendFlags::empty());
+    assert_eq!(sent.expect("there is room"), bytes.len());
+}
+
+#[tokio::test]
+async fn j13_all_that_a_caller_sends_is_closed_by_the_given_function() {
+    for (bytes, count, is_served, wanted) in [
+        // Unread, they are closed with the connection.
+        (vec![0], 3, false, 1),
+        // With a call that takes none, before the caller is gone.
+        (frame(&call(1, STATUS)), 1, true, 2),
+        // Before a frame is whole.
+        (vec![0], 253, true, 253),
+    ] {
+        let (caller, daemon) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        daemon.set_nonblocking(true).expect("a mode");
+        let daemon = tokio::net::UnixStream::from_std(daemon).expect("a stream");
+        let closed = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&closed);
+        let close = CloseDescriptor::with(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        send_beside(&caller, &bytes, &sockets(count));
+        let daemon = ControlStream::closed_by(daemon, close);
+        if is_served {
+            caller.shutdown(std::net::Shutdown::Write).expect("open");
+            let forever = std::future::pending();
+            serve(daemon, Access::Administer, TestService, forever).await;
+        } else {
+            drop(daemon);
+        }
+        assert_eq!(closed.load(Ordering::Relaxed), wanted);
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use crate::audit::flow::FlowLevel;
 use crate::live_policy::Generation;
 use crate::outcome::{Ending, FlowOutcome};
 use crate::record::{EndedFlow, Recorder};
+use crate::session::MovesBytes;
 
 /// A handle of a permitted attempt.
 #[derive(Clone, Debug)]
@@ -87,6 +88,10 @@ impl Flow {
             return;
         }
         let (recorder, attempt) = (&self.0.recorder, &self.0.attempt);
+        if let Some(session) = attempt.client.session() {
+            let this: Weak<FlowState> = Arc::downgrade(&self.0);
+            session.watch_bytes(this);
+        }
         match &self.0.destination {
             Destination::Host(authority) => recorder.allowed(attempt, authority, decision),
             Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
@@ -150,8 +155,7 @@ impl Flow {
 impl Flow {
     /// The bytes so far: sent, and received.
     pub(crate) fn moved(&self) -> (u64, u64) {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (load(&self.0.sent), load(&self.0.received))
+        self.0.moved()
     }
 
     /// A flow for tests of tables that hold flows. It has no attempt.
@@ -187,6 +191,13 @@ impl WeakFlow {
         if let Some(state) = self.0.upgrade() {
             Flow(state).received(bytes);
         }
+    }
+}
+
+impl MovesBytes for FlowState {
+    fn moved(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.sent), load(&self.received))
     }
 }
 

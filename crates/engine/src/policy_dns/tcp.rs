@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::turns::REST_INTERVAL;
 use super::{LookedUpNames, answer};
 use crate::client::Client;
 use crate::dns_query::MAX_QUERY;
@@ -28,6 +29,9 @@ pub(crate) async fn serve_tcp(
 ) {
     while let Ok(Some(message)) = read(&mut stream).await {
         let busy = client.connection.busy();
+        while !names.may_answer(shared, &client.connection) {
+            tokio::time::sleep(REST_INTERVAL).await;
+        }
         let Some(answer) = answer(shared, names, &client, &message, DnsTransport::Tcp) else {
             return;
         };

@@ -5,6 +5,7 @@ pub(crate) mod kit;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use codex_network_config::{Sources, load};
 use hickory_resolver::proto::op::{Edns, Message, Query};
@@ -16,6 +17,7 @@ use kit::records::Records;
 use kit::stream::in_time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::Instant;
 
 use super::LookedUpNames;
 use crate::client::Client;
@@ -58,6 +60,10 @@ impl Scene {
         replaced.expect("usable settings");
     }
 
+    fn use_up_the_turns(&self) {
+        while self.names.turns.take() {}
+    }
+
     /// Opens policy DNS over UDP. Returns its address.
     async fn open_udp(&self) -> SocketAddr {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
@@ -74,16 +80,50 @@ impl Scene {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let (shared, names) = (Arc::clone(self.engine.shared()), Arc::clone(&self.names));
+        let shared = Arc::clone(self.engine.shared());
+        let service = doors::Service::Dns(Arc::clone(&self.names));
         tokio::spawn(async move {
             while let Ok((stream, from)) = listener.accept().await {
-                let (shared, names) = (Arc::clone(&shared), Arc::clone(&names));
-                let client = client(from, address);
-                tokio::spawn(doors::serve_dns_tcp(shared, names, stream, client));
+                let connection = client(from, address).connection;
+                let shared = Arc::clone(&shared);
+                tokio::spawn(doors::serve(shared, &service, stream, from, connection));
             }
         });
         address
     }
+}
+
+/// The clock is virtual: it moves only while every task waits.
+#[tokio::test(start_paused = true)]
+async fn j13_lookups_beyond_the_rate_of_a_session_wait_and_are_not_lost() {
+    let scene = Scene::new(POLICY, EngineParts::default());
+    let udp = scene.open_udp().await;
+    let resolver = Resolver::of(udp).await;
+    let mut tcp = connect(scene.open_tcp().await).await;
+    scene.use_up_the_turns();
+    let began = Instant::now();
+    for _ in 0..100 {
+        let message = query("allowed.test.", A);
+        resolver.0.send(&message).await.expect("sent");
+    }
+    for _ in 0..100 {
+        assert_eq!(told(&resolver.answer().await), "198.18.0.1");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(40));
+    scene.use_up_the_turns();
+    let began = Instant::now();
+    for _ in 0..100 {
+        let message = query("allowed.test.", A);
+        let length = u16::try_from(message.len()).expect("a short message");
+        let framed = [&length.to_be_bytes(), message.as_slice()].concat();
+        tcp.write_all(&framed).await.expect("open");
+        let length = in_time(tcp.read_u16()).await.expect("an answer");
+        let mut answer = vec![0; length.into()];
+        in_time(tcp.read_exact(&mut answer))
+            .await
+            .expect("a message");
+    }
+    assert!(began.elapsed() >= Duration::from_millis(40));
 }
 
 /// A policy with these lines in `[network]`.
@@ -251,6 +291,54 @@ async fn t1_a_refused_name_is_recorded_once_for_all_its_queries() {
     scene.replace(POLICY);
     resolver.look_up("other.test.", A).await;
     assert_eq!(scene.records.take(), wanted[..1]);
+}
+
+/// Chromium asks for HTTPS records of a port, and apt for SRV records, before they connect to the host.
+#[tokio::test]
+async fn t1_a_record_of_a_service_is_judged_by_its_host() {
+    let scene = Scene::new(
+        "allowed_domains = [\"allowed.test\"]",
+        EngineParts::default(),
+    );
+    let resolver = Resolver::of(scene.open_udp().await).await;
+    for (name, record_type, wanted) in [
+        ("_8443._https.allowed.test.", HTTPS, "NoError"),
+        ("_http._tcp.allowed.test.", SRV, "Refused"),
+        ("_dmarc.allowed.test.", TXT, "Refused"),
+    ] {
+        let found = resolver.look_up(name, record_type).await;
+        assert_eq!(found, wanted, "{name} {record_type}");
+    }
+    assert_eq!(scene.records.take(), [""; 0]);
+    for (name, record_type) in [
+        ("_8443._https.other.test.", HTTPS),
+        ("_http._tcp.other.test.", SRV),
+        ("other.test.", A),
+    ] {
+        assert_eq!(
+            resolver.look_up(name, record_type).await,
+            "NXDomain",
+            "{name}"
+        );
+    }
+    assert_eq!(scene.records.take(), ["dns other.test:0 deny not_allowed"]);
+    // Below, they are names of their own.
+    for (name, record_type, recorded) in [
+        ("_8443._https.allowed.test.", A, "_8443._https.allowed.test"),
+        (
+            "a._http._tcp.allowed.test.",
+            SRV,
+            "a._http._tcp.allowed.test",
+        ),
+    ] {
+        assert_eq!(
+            resolver.look_up(name, record_type).await,
+            "NXDomain",
+            "{name}"
+        );
+        let wanted = format!("dns {recorded}:0 deny not_allowed");
+        assert_eq!(scene.records.take(), [wanted]);
+    }
 }
 
 #[tokio::test]

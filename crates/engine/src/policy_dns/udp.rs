@@ -10,6 +10,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::turns::REST_INTERVAL;
 use super::{LookedUpNames, answer};
 use crate::client::Client;
 use crate::dns_query::MAX_QUERY;
@@ -34,7 +35,8 @@ pub(crate) async fn serve_udp(
             Err(error) => Err(error),
         };
         match served {
-            Ok(()) => tokio::task::yield_now().await,
+            Ok(Waiting::Served) => tokio::task::yield_now().await,
+            Ok(Waiting::Left) => tokio::time::sleep(REST_INTERVAL).await,
             Err(error) => {
                 tracing::debug!(door = super::DOOR, %error, "cannot receive");
                 tokio::time::sleep(BACK_OFF).await;
@@ -50,13 +52,21 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAd
     Ok((length, from.ok_or(io::ErrorKind::AddrNotAvailable)?))
 }
 
+/// The messages that were waiting.
+enum Waiting {
+    /// They were answered, up to [`MAX_BATCH`].
+    Served,
+    /// Some are left: the session has had its turns. The kernel drops those that have no room there.
+    Left,
+}
+
 /// Answers the messages that are waiting, up to [`MAX_BATCH`].
 fn serve_waiting(
     shared: &Shared,
     names: &LookedUpNames,
     socket: &UdpSocket,
     client: &impl Fn(SocketAddr) -> Client,
-) -> io::Result<()> {
+) -> io::Result<Waiting> {
     // On the stack, so that a session at rest holds no buffer. One byte more than the longest message shows
     // that a message is longer.
     let mut buffer = [0; MAX_QUERY + 1];
@@ -64,7 +74,7 @@ fn serve_waiting(
         let received = socket.try_io(Interest::READABLE, || receive(socket, &mut buffer));
         let (length, from) = match received {
             Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Waiting::Served),
             Err(error) => return Err(error),
         };
         let client = client(from);
@@ -75,6 +85,9 @@ fn serve_waiting(
                 SockRef::from(socket).send_to_with_flags(&answer, &from.into(), libc::MSG_DONTWAIT)
             });
         }
+        if !names.may_answer(shared, &client.connection) {
+            return Ok(Waiting::Left);
+        }
     }
-    Ok(())
+    Ok(Waiting::Served)
 }

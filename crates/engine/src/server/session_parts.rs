@@ -56,6 +56,9 @@ pub enum SessionError {
     /// More doors than the limit.
     #[error("a session has at most {0} doors")]
     TooManyDoors(usize),
+    /// More than one door of a kind of which a session has one.
+    #[error("a session has at most one door {0}")]
+    OneDoor(&'static str),
     /// The numbers of doors and sockets differ.
     #[error("the call names {doors} doors, and {sockets} descriptors came with it")]
     Count {
@@ -83,6 +86,11 @@ pub enum SessionError {
     /// As many sessions of one user as there may be.
     #[error("this user has {0} sessions, and [daemon.sessions] max_per_user permits no more")]
     UserFull(usize),
+    /// Listening sockets of this user were blocking, and the thread that accepts waited for them.
+    #[error(
+        "listening sockets of this user were blocking and made the proxy wait; for a minute it opens no session"
+    )]
+    Waited,
     /// The engine is draining.
     #[error("the proxy is stopping")]
     Stopping,

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Protocol, SockRef, Type};
 
 use super::session_parts::{SessionDoor, SessionError};
+use crate::closing::DescriptorCloser;
 
 /// Most doors of a session (SPEC J13).
 const MAX_DOORS: usize = 16;
@@ -18,11 +19,55 @@ pub(super) enum CheckedDoor {
     DnsUdp(UdpSocket, SocketAddr),
 }
 
+impl CheckedDoor {
+    /// The address of its socket.
+    pub(super) fn address(&self) -> SocketAddr {
+        let (Self::Tcp(_, _, address) | Self::DnsUdp(_, address)) = self;
+        *address
+    }
+}
+
+impl AsFd for CheckedDoor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(_, listener, _) => listener.as_fd(),
+            Self::DnsUdp(socket, _) => socket.as_fd(),
+        }
+    }
+}
+
+/// The descriptors that a user gave, until they are checked.
+pub(super) struct GivenSockets {
+    pub(super) user: u32,
+    pub(super) sockets: Vec<OwnedFd>,
+    pub(super) closer: DescriptorCloser,
+}
+
+impl Drop for GivenSockets {
+    fn drop(&mut self) {
+        for socket in self.sockets.drain(..) {
+            self.closer.close(self.user, socket);
+        }
+    }
+}
+
 /// Pairs doors and sockets, and makes the sockets non-blocking.
 pub(super) fn checked(
     doors: Vec<SessionDoor>,
-    sockets: Vec<OwnedFd>,
+    mut given: GivenSockets,
 ) -> Result<Vec<CheckedDoor>, SessionError> {
+    let addresses = check(&doors, &given.sockets)?;
+    let doors = doors.into_iter().zip(addresses);
+    let doors = doors.zip(given.sockets.drain(..));
+    let checked = doors.map(|((door, address), socket)| match door {
+        SessionDoor::DnsUdp => CheckedDoor::DnsUdp(socket.into(), address),
+        door => CheckedDoor::Tcp(door, socket.into(), address),
+    });
+    Ok(checked.collect())
+}
+
+/// Checks each socket, and makes it non-blocking. Returns the addresses.
+fn check(doors: &[SessionDoor], sockets: &[OwnedFd]) -> Result<Vec<SocketAddr>, SessionError> {
     if doors.len() > MAX_DOORS || sockets.len() > MAX_DOORS {
         return Err(SessionError::TooManyDoors(MAX_DOORS));
     }
@@ -35,29 +80,36 @@ pub(super) fn checked(
     if doors.is_empty() {
         return Err(SessionError::NoDoors);
     }
+    for door in [SessionDoor::DnsUdp, SessionDoor::DnsTcp] {
+        let kind = door.as_str();
+        if doors.iter().filter(|door| door.as_str() == kind).count() > 1 {
+            return Err(SessionError::OneDoor(kind));
+        }
+    }
     let mut seen = Vec::with_capacity(doors.len());
-    let mut checked = Vec::with_capacity(doors.len());
-    for (at, (door, socket)) in doors.into_iter().zip(sockets).enumerate() {
+    let mut addresses = Vec::with_capacity(doors.len());
+    for (at, (door, socket)) in doors.iter().zip(sockets).enumerate() {
         let kind = door.as_str();
         let refused = |why: String| SessionError::Socket {
             number: at + 1,
             kind,
             why,
         };
-        let identity = identity(&socket).map_err(|error| refused(unusable(&error)))?;
+        // A question for sockets only: no file system is asked about other files.
+        let identity = identity(socket).map_err(|error| refused(unusable(&error)))?;
         if let Some(first) = seen.iter().position(|other| *other == identity) {
             let why = format!("is the same socket as descriptor {}", first + 1);
             return Err(refused(why));
         }
         seen.push(identity);
-        checked.push(one(door, socket).map_err(refused)?);
+        addresses.push(check_one(door, socket).map_err(refused)?);
     }
-    Ok(checked)
+    Ok(addresses)
 }
 
-fn one(door: SessionDoor, socket: OwnedFd) -> Result<CheckedDoor, String> {
+fn check_one(door: &SessionDoor, socket: &OwnedFd) -> Result<SocketAddr, String> {
     let is_udp = matches!(door, SessionDoor::DnsUdp);
-    let given = SockRef::from(&socket);
+    let given = SockRef::from(socket);
     let failed = |error: io::Error| unusable(&error);
     let kind = given.r#type().map_err(failed)?;
     let address = given.local_addr().map_err(failed)?.as_socket();
@@ -80,14 +132,10 @@ fn one(door: SessionDoor, socket: OwnedFd) -> Result<CheckedDoor, String> {
         ));
     }
     given.set_nonblocking(true).map_err(failed)?;
-    Ok(if is_udp {
-        if given.peer_addr().is_ok() {
-            return Err("is a connected UDP socket".to_owned());
-        }
-        CheckedDoor::DnsUdp(socket.into(), address)
-    } else {
-        CheckedDoor::Tcp(door, socket.into(), address)
-    })
+    if is_udp && given.peer_addr().is_ok() {
+        return Err("is a connected UDP socket".to_owned());
+    }
+    Ok(address)
 }
 
 #[cfg(target_os = "linux")]

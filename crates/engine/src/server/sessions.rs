@@ -5,30 +5,31 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use socket2::SockRef;
-use tokio::net::{TcpListener as TokioListener, TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::session_network;
 use super::session_parts::{SessionDoor, SessionError, SessionParts};
-use super::session_sockets::{CheckedDoor, checked};
-use crate::accept::{Accept, AcceptTurn, NoDelay, ServingRuntime};
+use super::session_sockets::{CheckedDoor, GivenSockets, checked};
+use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
 use crate::client::Client;
-use crate::doors;
+use crate::doors::{self, Service};
 use crate::drain::DrainPart;
 use crate::http::Shared;
 use crate::live_policy::{Generation, SessionRules, SessionRulesError};
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
 use crate::policy_dns::LookedUpNames;
+use crate::record::Recorder;
 use crate::session::{Session, SessionInfo, SessionNumber, SessionTotals, SessionUsage};
 use crate::transparent::TransparentDoor;
 
@@ -39,9 +40,12 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 pub struct OpenSession {
     entry: Arc<SessionEntry>,
     sessions: Arc<OpenSessions>,
-    shared: Arc<Shared>,
     _place: Place,
 }
+
+/// The settings in force as one session or all other clients see them.
+#[derive(Clone)]
+pub struct SettingsView(pub(crate) Engine);
 
 /// The sessions of an engine.
 #[derive(Debug, Default)]
@@ -64,10 +68,12 @@ struct SessionsState {
 struct SessionEntry {
     session: Arc<Session>,
     part: DrainPart,
-    /// Copies of the listening sockets.
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Arc<AcceptSocket>>,
     addresses: Vec<(&'static str, SocketAddr)>,
+    shared: Arc<Shared>,
     ended: CancellationToken,
+    /// Why it was ended.
+    why: OnceLock<&'static str>,
 }
 
 /// The place of one session, until it is dropped.
@@ -84,13 +90,23 @@ impl Engine {
     ///
     /// Returns an error in words for the opener, and closes the sockets.
     pub fn open_session(&self, parts: SessionParts) -> Result<OpenSession, SessionError> {
+        let given = GivenSockets {
+            user: parts.uid,
+            sockets: parts.sockets,
+            closer: self.closer.clone(),
+        };
         if self.shared.drain.has_begun() {
             return Err(SessionError::Stopping);
         }
         let current = self.current();
         let limits = &current.settings().daemon.sessions;
+        if let Some((_, turn)) = &self.session_runtime
+            && turn.is_over(parts.uid)
+        {
+            return Err(SessionError::Waited);
+        }
         let place = Place::take(&self.sessions, parts.uid, limits.max, limits.max_per_user)?;
-        let checked = checked(parts.doors, parts.sockets)?;
+        let checked = checked(parts.doors, given)?;
         let number = SessionNumber(self.sessions.last.fetch_add(1, Ordering::Relaxed) + 1);
         let profile = parts.profile.as_deref().map(Arc::from);
         let info = SessionInfo {
@@ -124,7 +140,9 @@ impl Engine {
             part,
             listeners: Vec::new(),
             addresses: Vec::new(),
+            shared: Arc::clone(&shared),
             ended: CancellationToken::new(),
+            why: OnceLock::new(),
         };
         let runtimes = self.serving_runtimes();
         let (here, turn) = if let Some((runtime, turn)) = &self.session_runtime {
@@ -141,12 +159,17 @@ impl Engine {
             runtimes,
             turn,
         };
+        // Without the kernel's word, that of the opener counts: a wrong one opens its own doors alone.
+        let says_jail = entry.session.info().isolation == "jail";
         // All addresses count as the session's own before the first door accepts.
         let mut doors = Vec::with_capacity(checked.len());
         for door in checked {
-            let (CheckedDoor::Tcp(_, _, address) | CheckedDoor::DnsUdp(_, address)) = &door;
-            let address = *address;
-            doors.push((door, Arc::new(own.add(address))));
+            let mut listener = own.add(door.address());
+            // Others could use the doors of a session on this machine's loopback.
+            if session_network::is_here(&door)?.unwrap_or(!says_jail) {
+                listener = listener.also_in(self.own_listeners());
+            }
+            doors.push((door, Arc::new(listener)));
         }
         for (door, own) in doors {
             // An error drops `entry`, which ends the doors that are open.
@@ -159,13 +182,13 @@ impl Engine {
         let was_watched = std::mem::replace(&mut state.is_watched, turn.is_some());
         drop(state);
         if let Some(turn) = turn.filter(|_| !was_watched) {
-            let watching = watch(Arc::clone(&self.sessions), turn);
+            let recorder = Arc::clone(self.shared.recorder());
+            let watching = watch(Arc::clone(&self.sessions), turn, recorder);
             self.shared.drain.spawn_until_begun(watching);
         }
         Ok(OpenSession {
             entry,
             sessions: Arc::clone(&self.sessions),
-            shared,
             _place: place,
         })
     }
@@ -179,15 +202,35 @@ impl Engine {
             .collect()
     }
 
-    /// Ends a session. False if no session has this id.
-    pub fn end_session(&self, id: &str) -> bool {
+    /// Ends a session, for a cause that [`OpenSession::ended`] gives. False if no session has this id.
+    pub fn end_session(&self, id: &str, why: &'static str) -> bool {
+        let entry = self.session_entry(id);
+        entry.map(|entry| entry.end(why)).is_some()
+    }
+
+    /// The settings in force as a session sees them, or all other clients (`None`). `None` if no session has
+    /// this id.
+    pub fn view(&self, session: Option<&str>) -> Option<SettingsView> {
+        let mut view = self.clone();
+        if let Some(id) = session {
+            view.shared = Arc::clone(&self.session_entry(id)?.shared);
+        }
+        Some(SettingsView(view))
+    }
+
+    fn session_entry(&self, id: &str) -> Option<Arc<SessionEntry>> {
         let state = self.sessions.state.lock();
         let mut entries = state.open.values();
-        let entry = entries
+        entries
             .find(|entry| *entry.session.info().id == *id)
-            .cloned();
-        drop(state);
-        entry.as_deref().map(SessionEntry::end).is_some()
+            .cloned()
+    }
+
+    /// Whether to log a message about the sessions of a user. Beyond the user's budget of lines the message is
+    /// counted.
+    pub fn may_log_session_of(&self, user: u32) -> bool {
+        let user = ConnectionHandle::of_user(user);
+        self.shared.recorder().may_log(&user, "sessions")
     }
 
     /// All runtimes that serve connections.
@@ -223,7 +266,7 @@ impl Opening<'_> {
             CheckedDoor::DnsUdp(socket, address) => self.open_dns_udp(socket, address, own, entry),
             CheckedDoor::Tcp(door, listener, address) => {
                 entry.addresses.push((door.as_str(), address));
-                self.open_tcp(door, &listener, address, &own)?;
+                let listener = self.open_tcp(door, listener, address, &own)?;
                 entry.listeners.push(listener);
                 Ok(())
             }
@@ -240,7 +283,10 @@ impl Opening<'_> {
         entry
             .addresses
             .push((SessionDoor::DnsUdp.as_str(), address));
-        let _entered = self.here.handle().enter();
+        // No call on the socket can wait, so the door needs no thread that may be blocked.
+        let number = usize::try_from(entry.session.number().0).unwrap_or(0);
+        let runtime = &self.runtimes[number % self.runtimes.len()];
+        let _entered = runtime.handle().enter();
         let socket = UdpSocket::from_std(socket)?;
         let (shared, names) = (Arc::clone(self.shared), Arc::clone(&self.names));
         let session = Arc::clone(&entry.session);
@@ -256,116 +302,76 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn open_tcp(
-        &self,
-        door: SessionDoor,
-        listener: &TcpListener,
-        address: SocketAddr,
-        own: &Arc<OwnListener>,
-    ) -> io::Result<()> {
-        let shared = Arc::clone(self.shared);
+    fn service(&self, door: SessionDoor) -> Service {
         let names = Arc::clone(&self.names);
-        let client = |address, connection| Client {
-            address,
-            attempt: None,
-            connection,
-        };
-        let name = door.as_str();
         match door {
-            SessionDoor::Http => self.listen(
-                name,
-                listener,
-                address,
-                own,
-                move |stream, client, connection| {
-                    doors::serve_http(Arc::clone(&shared), stream, client, connection)
-                },
-            ),
-            SessionDoor::Socks5 => self.listen(
-                name,
-                listener,
-                address,
-                own,
-                move |stream, client, connection| {
-                    doors::serve_socks5(Arc::clone(&shared), stream, client, connection)
-                },
-            ),
-            SessionDoor::Transparent => {
-                let door = Arc::new(TransparentDoor {
-                    names,
-                    find_destination: crate::original_destination::from_kernel(),
-                });
-                self.listen(
-                    name,
-                    listener,
-                    address,
-                    own,
-                    move |stream, address, connection| {
-                        let client = client(address, connection);
-                        doors::serve_transparent(
-                            Arc::clone(&shared),
-                            Arc::clone(&door),
-                            stream,
-                            client,
-                        )
-                    },
-                )
-            }
-            SessionDoor::DnsTcp | SessionDoor::DnsUdp => self.listen(
-                name,
-                listener,
-                address,
-                own,
-                move |stream, address, connection| {
-                    let client = client(address, connection);
-                    doors::serve_dns_tcp(Arc::clone(&shared), Arc::clone(&names), stream, client)
-                },
-            ),
-            SessionDoor::Forward(destination) => self.listen(
-                name,
-                listener,
-                address,
-                own,
-                move |stream, address, connection| {
-                    let client = client(address, connection);
-                    doors::serve_forward(Arc::clone(&shared), destination.clone(), stream, client)
-                },
-            ),
+            SessionDoor::Http => Service::Http,
+            SessionDoor::Socks5 => Service::Socks5,
+            SessionDoor::Transparent => Service::Transparent(Arc::new(TransparentDoor {
+                names,
+                find_destination: crate::original_destination::from_kernel(),
+            })),
+            SessionDoor::DnsTcp | SessionDoor::DnsUdp => Service::Dns(names),
+            SessionDoor::Forward(destination) => Service::Forward(destination),
         }
     }
 
     /// Accepts from a listener.
-    fn listen<S, F>(
+    fn open_tcp(
         &self,
-        door: &'static str,
-        listener: &TcpListener,
+        door: SessionDoor,
+        listener: TcpListener,
         address: SocketAddr,
         own: &Arc<OwnListener>,
-        serve: S,
-    ) -> io::Result<()>
-    where
-        S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
+    ) -> io::Result<Arc<AcceptSocket>> {
+        let name = door.as_str();
+        let service = self.service(door);
+        let no_delay = NoDelay::of(&listener);
         let _entered = self.here.handle().enter();
+        let socket = AcceptSocket::given_by(self.uid(), listener, &self.engine.closer)?;
+        let socket = Arc::new(socket);
         let accept = Accept {
-            listener: TokioListener::from_std(listener.try_clone()?)?,
-            door,
+            listener: Arc::clone(&socket),
+            door: name,
             stop: CancellationToken::new(),
             drain: self.shared.drain.clone(),
             address,
             admission: Arc::clone(&self.shared.admission),
             bounds: self.engine.bounds(None),
             own: Arc::clone(own),
-            log: Arc::default(),
-            no_delay: NoDelay::of(listener),
+            log: Arc::new(AcceptLog::given_by(self.uid(), self.shared.recorder())),
+            no_delay,
             session: self.shared.session.clone(),
             turn: self.turn.clone(),
             here: Arc::clone(&self.here),
             runtimes: Arc::clone(&self.runtimes),
         };
+        let shared = Arc::clone(self.shared);
+        let serve = move |stream, client, connection| {
+            doors::serve(Arc::clone(&shared), &service, stream, client, connection)
+        };
         self.shared.drain.spawn(accept.run(Arc::new(serve)));
-        Ok(())
+        Ok(socket)
+    }
+
+    fn uid(&self) -> u32 {
+        self.shared
+            .session
+            .as_ref()
+            .map_or(0, |session| session.uid())
+    }
+}
+
+impl SettingsView {
+    /// The settings.
+    pub fn current(&self) -> Arc<Generation> {
+        self.0.current()
+    }
+}
+
+impl std::fmt::Debug for SettingsView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SettingsView").finish_non_exhaustive()
     }
 }
 
@@ -387,7 +393,7 @@ impl OpenSession {
 
     /// Its settings in force.
     pub fn current(&self) -> Arc<Generation> {
-        self.shared.live().current()
+        self.entry.shared.live().current()
     }
 
     /// The address of its first door of a kind.
@@ -402,15 +408,20 @@ impl OpenSession {
         self.entry.session.open_connections()
     }
 
-    /// Resolves when the session was ended by [`Engine::end_session`].
-    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.entry.ended.clone().cancelled_owned()
+    /// Resolves to the cause when the session was ended, by [`Engine::end_session`], by the engine, or because
+    /// this value was dropped.
+    pub fn ended(&self) -> impl Future<Output = &'static str> + Send + use<> {
+        let entry = Arc::clone(&self.entry);
+        async move {
+            entry.ended.cancelled().await;
+            entry.why.get().copied().unwrap_or("its connection ended")
+        }
     }
 }
 
 impl Drop for OpenSession {
     fn drop(&mut self) {
-        self.entry.end();
+        self.entry.end("its connection ended");
         let number = self.entry.session.number();
         self.sessions.state.lock().open.remove(&number);
     }
@@ -425,12 +436,13 @@ impl std::fmt::Debug for OpenSession {
 }
 
 impl SessionEntry {
-    /// Closes the doors and ends the connections.
-    fn end(&self) {
+    /// Closes the doors and ends the connections. The first cause counts.
+    fn end(&self, why: &'static str) {
+        let _ = self.why.set(why);
         self.ended.cancel();
         // Others may have copies of the sockets. After this, they refuse connections too.
         for listener in &self.listeners {
-            let _ = SockRef::from(listener).shutdown(Shutdown::Both);
+            listener.shut();
         }
         self.part.cut();
     }
@@ -438,7 +450,7 @@ impl SessionEntry {
 
 impl Drop for SessionEntry {
     fn drop(&mut self) {
-        self.end();
+        self.end("its doors cannot be opened");
     }
 }
 
@@ -488,8 +500,9 @@ impl Drop for Place {
     }
 }
 
-/// Ends each session that blocks the thread that accepts. Returns when there is no session.
-async fn watch(sessions: Arc<OpenSessions>, turn: Arc<AcceptTurn>) {
+/// Ends each session that blocks the thread that accepts, and all sessions of a user that do so too long.
+/// Returns when there is no session.
+async fn watch(sessions: Arc<OpenSessions>, turn: Arc<AcceptTurn>, recorder: Arc<Recorder>) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
         let mut state = sessions.state.lock();
@@ -497,17 +510,24 @@ async fn watch(sessions: Arc<OpenSessions>, turn: Arc<AcceptTurn>) {
             state.is_watched = false;
             return;
         }
-        let stuck = turn.stuck().and_then(|number| state.open.get(&number));
-        let stuck = stuck.map(Arc::clone);
+        let blocking = turn.blocking();
+        let is_over = |entry: &SessionEntry| {
+            blocking.contains(&entry.session.number()) || turn.is_over(entry.session.uid())
+        };
+        let open = state.open.values().filter(|entry| is_over(entry));
+        let ends: Vec<_> = open.map(Arc::clone).collect();
         drop(state);
-        if let Some(entry) = stuck {
+        for entry in ends.iter().filter(|entry| !entry.ended.is_cancelled()) {
             let info = entry.session.info();
-            tracing::warn!(
-                session = &*info.id,
-                uid = info.uid,
-                "ended a session whose listening socket was made blocking"
-            );
-            entry.end();
+            let user = ConnectionHandle::of_user(info.uid);
+            if recorder.may_log(&user, "sessions") {
+                tracing::warn!(
+                    session = &*info.id,
+                    uid = info.uid,
+                    "ended a session whose listening socket was made blocking"
+                );
+            }
+            entry.end("a listening socket of it, or of its user, was made blocking");
         }
     }
 }

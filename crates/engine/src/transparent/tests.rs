@@ -95,12 +95,13 @@ async fn open(scene: &Scene, address: SocketAddr, find: FindDestination) -> Sock
         names: Arc::clone(&scene.names),
         find_destination: find,
     });
+    let service = doors::Service::Transparent(door);
     let shared = Arc::clone(scene.engine.shared());
     tokio::spawn(async move {
         while let Ok((stream, from)) = listener.accept().await {
-            let client = client(from, address);
-            let (shared, door) = (Arc::clone(&shared), Arc::clone(&door));
-            tokio::spawn(doors::serve_transparent(shared, door, stream, client));
+            let connection = client(from, address).connection;
+            let shared = Arc::clone(&shared);
+            tokio::spawn(doors::serve(shared, &service, stream, from, connection));
         }
     });
     address
@@ -393,8 +394,9 @@ async fn j10_a_forwarded_port_leads_to_its_destination_alone() {
         let (accepted, from) = listener.accept().await.expect("a client");
         let authority = Authority::parse(destination, None).expect("an authority");
         let shared = Arc::clone(door.scene.engine.shared());
-        let client = client(from, local);
-        tokio::spawn(doors::serve_forward(shared, authority, accepted, client));
+        let connection = client(from, local).connection;
+        let service = doors::Service::Forward(authority);
+        tokio::spawn(doors::serve(shared, &service, accepted, from, connection));
         stream.write_all(b"\0\0\0\x08").await.expect("open");
         let mut echoed = [0; 4];
         let read = in_time(stream.read_exact(&mut echoed)).await;

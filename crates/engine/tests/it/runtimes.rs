@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use codex_network_engine::{Dial, EngineParts, TcpDialler};
+use codex_network_engine::{Dial, EngineParts, SessionDoor, SessionParts, TcpDialler};
+use codex_network_policy::Narrowing;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -88,6 +89,11 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// A scene with further settings.
+    async fn with(further: &str) -> Self {
         let runtimes = Runtimes::start(2);
         let dials = Arc::<ThreadLog>::default();
         let parts = EngineParts {
@@ -95,7 +101,7 @@ impl Scene {
             dialler: Arc::clone(&dials) as Arc<dyn Dial>,
             ..EngineParts::default()
         };
-        let doors = Doors::open(settings(POLICY), parts);
+        let doors = Doors::open(settings(&format!("{POLICY}{further}")), parts);
         let origin = server::serve(|mut stream: TcpStream| async move {
             while next_head(&mut stream).await.is_some() {
                 let sent = stream.write_all(&server::answer(b"ok")).await;
@@ -159,6 +165,41 @@ async fn connections_are_spread_but_a_runtime_that_does_not_run_gets_only_one() 
     drop(blocked);
     scene.request(&mut second).await;
     assert_eq!(scene.dials.take(), ["serves-1"]);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn j13_a_reset_connection_of_a_session_keeps_no_runtime_from_getting_others() {
+    let scene = Scene::with("[daemon.sessions]\nmax_connections = 1\n").await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let door = listener.local_addr().expect("bound");
+    let session = scene.doors.engine.open_session(SessionParts {
+        uid: 1,
+        user: None,
+        command: "curl".to_owned(),
+        pid: 1,
+        isolation: "jail",
+        profile: None,
+        narrowing: Narrowing::default(),
+        doors: vec![SessionDoor::Http],
+        sockets: vec![listener.into()],
+    });
+    let _session = session.expect("a session");
+    let mut first = TcpDialler.dial(door).await.expect("it listens");
+    scene.request(&mut first).await;
+    assert_eq!(scene.dials.take(), ["serves-1"]);
+    // The other runtime has no connection, and would get this one.
+    let mut beyond = TcpDialler.dial(door).await.expect("it listens");
+    let reset = in_time(beyond.read_u8()).await.unwrap_err();
+    assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    let blocked = scene.runtimes.block(0);
+    let mut second = scene.doors.client().await;
+    let mut third = scene.doors.client().await;
+    scene.request(&mut third).await;
+    assert_eq!(scene.dials.take(), ["serves-1"]);
+    drop(blocked);
+    scene.request(&mut second).await;
+    assert_eq!(scene.dials.take(), ["serves-0"]);
 }
 
 #[tokio::test]

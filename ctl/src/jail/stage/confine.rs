@@ -12,14 +12,22 @@ use caps::{CapSet, Capability};
 use landlock::{CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, RulesetError, Scope};
 use nix::sys::prctl;
 
-use crate::jail::JailPlan;
+/// The unix sockets that the command may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnixSockets {
+    All,
+    /// Sockets for connections. `supervisor` performs each `connect`.
+    Supervised,
+    /// Pairs of connected sockets.
+    Pairs,
+}
 
 /// Confines this process for good.
-pub(super) fn confine(jail: &JailPlan) -> io::Result<()> {
+pub(super) fn confine(unix_sockets: UnixSockets) -> io::Result<()> {
     drop_capabilities().map_err(io::Error::other)?;
     prctl::set_no_new_privs()?;
     keep_signals_inside().map_err(io::Error::other)?;
-    filter::apply(jail.allow_unix_sockets)
+    filter::apply(unix_sockets)
 }
 
 /// Gives up all capabilities in the inner user namespace. Without the bounding set, root gets none back
@@ -39,6 +47,14 @@ fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
         caps::clear(None, set)?;
     }
     Ok(())
+}
+
+/// Whether [`keep_signals_inside`] works on this kernel.
+pub(in super::super) fn can_keep_signals_inside() -> bool {
+    let rules = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(Scope::Signal);
+    rules.and_then(Ruleset::create).is_ok()
 }
 
 /// Lets signals reach only processes of the command, from Linux 6.12 on. The command shares its process

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -20,10 +20,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getpgid, pipe2};
 use rustix::process::{WaitOptions, wait};
 
+use super::confine::{self, UnixSockets};
 use super::identity::{self, Caller};
-use super::{CANNOT, CommandLine, calls, confine, mounts};
+use super::{CANNOT, CommandLine, calls, mounts, supervisor};
 use crate::jail::frames::{self, Kind};
-use crate::jail::{Confinement, JailError, JailPlan};
+use crate::jail::{Confinement, JailError, JailPlan, reaches_one_process};
 
 /// How long a signal to the process group counts as the one that `proxyctl` forwards.
 const SAME_SIGNAL_INTERVAL: Duration = Duration::from_millis(500);
@@ -69,6 +70,7 @@ fn serve(stream: &UnixStream, jail: &JailPlan, given: &Start) -> Result<(), Jail
     let command = start_command(stream, jail, given, line).map_err(broken)?;
     Supervisor {
         stream,
+        confinement: jail.confinement,
         own,
         command,
         from_the_group: [None; 65],
@@ -101,29 +103,54 @@ fn start_command(
         };
         std::process::exit(i32::from(CANNOT));
     };
+    let probed = to_command.as_raw_fd();
     drop((from_command, to_command));
     if jail.confinement == Confinement::Jail {
+        let (mut to_init, mut from_init) = (File::from(to_init), File::from(from_init));
         // The end without a byte means that the command's process has failed, and has said so.
-        if File::from(to_init).read(&mut [0])? == 1 {
+        if to_init.read(&mut [0])? == 1 {
             identity::write_inner(child, given.caller)?;
             // Before the command begins. The files of a process that cannot be dumped belong to root, so
             // not before the maps are written.
             prctl::set_dumpable(false)?;
-            File::from(from_init).write_all(&[1])?;
+            let is_supervised = !jail.allow_unix_sockets && supervisor::is_possible(child, probed);
+            from_init.write_all(&[u8::from(is_supervised)])?;
+            if is_supervised && supervisor::start(child, &to_init)? {
+                from_init.write_all(&[1])?;
+            }
         }
     }
     Ok(child)
 }
 
-/// Confines this process. `init` writes the maps of the inner namespace in between.
+/// Confines this process. `init` writes the maps of the inner namespace in between, and then starts to
+/// supervise the calls of `connect`, if it can.
 fn confine_command(jail: &JailPlan, to_init: OwnedFd, from_init: OwnedFd) -> io::Result<()> {
     if jail.confinement == Confinement::Environment {
         return Ok(());
     }
+    let (mut to_init, mut from_init) = (File::from(to_init), File::from(from_init));
     unshare(CloneFlags::CLONE_NEWUSER)?;
-    File::from(to_init).write_all(&[1])?;
-    File::from(from_init).read_exact(&mut [0])?;
-    confine::confine(jail)
+    to_init.write_all(&[1])?;
+    let mut is_supervised = [0];
+    from_init.read_exact(&mut is_supervised)?;
+    let mut unix_sockets = if jail.allow_unix_sockets {
+        UnixSockets::All
+    } else {
+        UnixSockets::Pairs
+    };
+    if is_supervised == [1] {
+        prctl::set_no_new_privs()?;
+        // A kernel permits one listener for a process, and a container may have it.
+        let listener = calls::listen_for_connects();
+        let number = listener.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        to_init.write_all(&number.to_le_bytes())?;
+        if listener.is_ok() {
+            from_init.read_exact(&mut [0])?;
+            unix_sockets = UnixSockets::Supervised;
+        }
+    }
+    confine::confine(unix_sockets)
 }
 
 /// Executes the command. Returns the reason when that fails.
@@ -144,6 +171,7 @@ fn execute(line: CommandLine, mask: &SigSet) -> io::Error {
 
 struct Supervisor<'a> {
     stream: &'a UnixStream,
+    confinement: Confinement,
     own: SignalFd,
     command: Pid,
     /// When this process last received each signal from another process.
@@ -205,12 +233,22 @@ impl Supervisor<'_> {
     fn note_signals(&mut self) {
         while let Ok(Some(signal)) = self.own.read_signal() {
             let number = signal.ssi_signo as usize;
-            if signal.ssi_code != libc::SI_KERNEL
+            if self.is_from_outside(&signal)
                 && let Some(noted) = self.from_the_group.get_mut(number)
             {
                 *noted = Some(Instant::now());
             }
         }
+    }
+
+    /// Whether a process outside the jail has sent a signal to this one. Those inside have a number here; it is
+    /// true for `kill` alone, whose code the other calls cannot give.
+    fn is_from_outside(&self, signal: &libc::signalfd_siginfo) -> bool {
+        if signal.ssi_code == libc::SI_KERNEL {
+            return i32::try_from(signal.ssi_signo).is_ok_and(reaches_one_process);
+        }
+        self.confinement == Confinement::Environment
+            || (signal.ssi_code == libc::SI_USER && signal.ssi_pid == 0)
     }
 
     /// Passes a signal to the command, unless the whole process group has received it.

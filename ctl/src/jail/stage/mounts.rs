@@ -1,44 +1,66 @@
-//! The mounts of the jail: a `/proc` of its own processes, and its own `/etc/resolv.conf`.
+//! The mounts of the jail: a `/proc` of its own processes, its own `/etc/resolv.conf`, and no mount that
+//! leads to the machine's processes or settings.
+//!
+//! - `kernel`: the mounts that lead out, and their treatment.
+//! - `table`: the list of mounts.
+
+mod kernel;
+mod table;
 
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
+use kernel::WaysOut;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The file, while its file system is mounted on `/proc`.
 const PRIVATE: &str = "/proc/resolv.conf";
 const NOTHING: Option<&str> = None;
+/// The options of the jail's own file systems.
+const PLAIN: MsFlags = MsFlags::MS_NOSUID
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOEXEC);
 
 /// The content of `/etc/resolv.conf`: the policy DNS.
 const NAME_SERVER: &str = "nameserver 127.0.0.1\n";
 
-/// Mounts all of it. Nothing of it shows outside the jail: mounts of a new user namespace do not
-/// propagate.
+/// Mounts all of it. Nothing of it shows outside the jail, and mounts that are made outside from now on do
+/// not show in it.
 pub(super) fn prepare() -> io::Result<()> {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(NOTHING, "/", NOTHING, private, NOTHING)
+        .map_err(|error| step("cannot make the mounts private", &error.into()))?;
+    let ways_out = WaysOut::find()?;
     name_server()?;
-    let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), plain, NOTHING)
-        .map_err(|error| step("cannot mount /proc", error))?;
+    mount(Some("proc"), "/proc", Some("proc"), PLAIN, NOTHING)
+        .map_err(|error| step("cannot mount /proc", &error.into()))?;
     // The settings of the jail's network belong to user 0 of the outer namespace, who is the caller, and
     // those of the kernel to root.
-    read_only("/proc/sys")?;
+    read_only_part("/proc/sys")?;
     if fs::exists("/proc/sysrq-trigger")? {
-        read_only("/proc/sysrq-trigger")?;
+        read_only_part("/proc/sysrq-trigger")?;
     }
-    leave_old_proc()
+    ways_out.close()?;
+    leave_covered_directory(&ways_out)
 }
 
-/// A working directory in `/proc` is still in the one that is mounted over.
-fn leave_old_proc() -> io::Result<()> {
-    if statfs(".").map_err(io::Error::from)?.filesystem_type() != PROC_SUPER_MAGIC {
-        return Ok(());
+/// Enters the working directory anew, by its name: it may be below a mount that now covers it. A directory
+/// whose name the user may not use stays, if it is none of the kernel's.
+fn leave_covered_directory(ways_out: &WaysOut) -> io::Result<()> {
+    match env::current_dir().and_then(env::set_current_dir) {
+        Ok(()) => Ok(()),
+        Err(error)
+            if error.kind() == io::ErrorKind::PermissionDenied && !ways_out.include(".")? =>
+        {
+            Ok(())
+        }
+        Err(_) => env::set_current_dir("/"),
     }
-    let by_name = env::current_dir().and_then(env::set_current_dir);
-    by_name.or_else(|_| env::set_current_dir("/"))
 }
 
 /// Puts a file over `/etc/resolv.conf`. Without that file, libraries use 127.0.0.1 anyway.
@@ -46,14 +68,13 @@ fn name_server() -> io::Result<()> {
     if !fs::exists(RESOLV_CONF).unwrap_or(false) {
         return Ok(());
     }
-    let failed = |error| step("cannot replace /etc/resolv.conf", error);
-    let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let failed = |error: nix::Error| step("cannot replace /etc/resolv.conf", &error.into());
     // A place for a moment, which every system has. Below, the file is the only thing left of it.
     mount(
         Some("tmpfs"),
         "/proc",
         Some("tmpfs"),
-        plain,
+        PLAIN,
         Some("size=4k,mode=755"),
     )
     .map_err(failed)?;
@@ -72,24 +93,34 @@ fn name_server() -> io::Result<()> {
     )
     .map_err(failed)?;
     umount2("/proc", MntFlags::MNT_DETACH).map_err(failed)?;
-    let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | plain;
-    mount(NOTHING, RESOLV_CONF, NOTHING, again, NOTHING).map_err(failed)
+    read_only(Path::new(RESOLV_CONF))
+        .map_err(|error| step("cannot make the file read-only", &error))
 }
 
 /// Makes a part of the jail's `/proc` read-only.
-fn read_only(path: &str) -> io::Result<()> {
-    let failed = |error| step(&format!("cannot make {path} read-only"), error);
-    mount(Some(path), path, NOTHING, MsFlags::MS_BIND, NOTHING).map_err(failed)?;
-    let again = MsFlags::MS_BIND
-        | MsFlags::MS_REMOUNT
-        | MsFlags::MS_RDONLY
-        | MsFlags::MS_NOSUID
-        | MsFlags::MS_NODEV
-        | MsFlags::MS_NOEXEC;
-    mount(NOTHING, path, NOTHING, again, NOTHING).map_err(failed)
+fn read_only_part(path: &str) -> io::Result<()> {
+    let failed = |error: io::Error| step(&format!("cannot make {path} read-only"), &error);
+    mount(Some(path), path, NOTHING, MsFlags::MS_BIND, NOTHING)
+        .map_err(|error| failed(error.into()))?;
+    read_only(Path::new(path)).map_err(failed)
 }
 
-fn step(step: &str, error: nix::Error) -> io::Error {
-    let error = io::Error::from(error);
+/// Makes the mount at this path read-only. Its other options stay: in a user namespace, most of them may not
+/// be taken away.
+fn read_only(path: &Path) -> io::Result<()> {
+    let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    let options = statvfs(path)?.flags();
+    for (option, flag) in [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    ] {
+        flags.set(flag, options.contains(option));
+    }
+    // Without an option about access times, those in force stay.
+    Ok(mount(NOTHING, path, NOTHING, flags, NOTHING)?)
+}
+
+fn step(step: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{step}: {error}"))
 }

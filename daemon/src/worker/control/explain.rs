@@ -11,8 +11,8 @@ use codex_network_control::message::{
     ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule,
 };
 use codex_network_engine::{
-    AddressKind, Engine, EvaluatedAddress, Generation, HypotheticalRequest, Lookup,
-    PredictedAddresses, PredictedDecision,
+    AddressKind, EvaluatedAddress, Generation, HypotheticalRequest, Lookup, PredictedAddresses,
+    PredictedDecision, SettingsView,
 };
 use codex_network_policy::{Handling, HookVerdict, Host, Protocol, Reach, Reason};
 use destination::{Destination, Stated, destination};
@@ -20,16 +20,16 @@ use destination::{Destination, Stated, destination};
 /// Hooks that an answer shows at most.
 const MAX_HOOKS: usize = 3;
 
-/// Judges a request by the settings in force. `listeners` are the proxy's own, by name.
+/// Judges a request by the settings in force, as the clients of `view` see them. `listeners` are the proxy's own, by name.
 pub(super) async fn explain(
-    engine: &Engine,
+    view: &SettingsView,
     listeners: &[(&'static str, SocketAddr)],
     query: ExplainQuery,
 ) -> Result<Explained, String> {
-    let generation = engine.current();
+    let generation = view.current();
     let destination = destination(&query.url).map_err(|error| error.to_string())?;
     let request = request(&destination, &query);
-    let predicted = engine.explain(&generation, &request).await;
+    let predicted = view.explain(&generation, &request).await;
     let predicted = predicted.map_err(|error| error.to_string())?;
     let mut explained = Explained {
         host: predicted.host.clone(),

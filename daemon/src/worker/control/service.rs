@@ -8,7 +8,7 @@ use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
     Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
     GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
-    Patterns, Reloaded, Rule, SessionEnded, SessionId, SessionOpened, SessionReport,
+    Patterns, Reloaded, Rule, SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport,
     SessionRequest, Sessions, Status,
 };
 use codex_network_control::version::{Hello, Welcome};
@@ -326,7 +326,9 @@ impl Control for CallerService {
             .into_iter()
             .map(|(name, address, _)| (name, address))
             .collect();
-        explain::explain(&self.service.engine, &listeners, query)
+        let (engine, access) = (&self.service.engine, self.access);
+        let view = sessions::view(engine, self.peer.user, access, query.session.as_deref())?;
+        explain::explain(&view, &listeners, query)
             .await
             .map_err(|message| ControlError::Invalid { message })
     }
@@ -341,20 +343,34 @@ impl Control for CallerService {
         _: Context,
         request: SessionRequest,
     ) -> Result<SessionOpened, ControlError> {
+        let engine = &self.service.engine;
+        let user = self.peer.user.as_raw();
+        // Before the rights are checked, so that none of their changes is missed.
+        let changes = self.service.reloader.changes();
         let caller = sessions::Caller {
             peer: self.peer,
             groups: &self.groups,
-            access: self.access,
             permitted: &self.service.reloader.admitted(),
         };
-        sessions::open(&self.service.engine, &caller, &self.held, request).inspect_err(|error| {
-            tracing::info!(
-                parent: None,
-                uid = self.peer.user.as_raw(),
-                pid = self.peer.pid,
-                "refused to open a session: {error}"
-            );
-        })
+        let (opened, claim) =
+            sessions::open(engine, &caller, &self.held, request).inspect_err(|error| {
+                if engine.may_log_session_of(user) {
+                    tracing::info!(
+                        parent: None,
+                        uid = user,
+                        pid = self.peer.pid,
+                        "refused to open a session: {error}"
+                    );
+                }
+            })?;
+        let reloader = Arc::clone(&self.service.reloader);
+        let refusal = move |engine: &Engine| claim.refusal(engine, &reloader.admitted());
+        sessions::watch(engine, &self.held, changes, refusal);
+        Ok(opened)
+    }
+
+    async fn session_end(self, _: Context, _: NoArguments) -> Result<SessionEnd, ControlError> {
+        self.held.end().await
     }
 
     async fn session_report(
@@ -382,13 +398,15 @@ impl Control for CallerService {
     ) -> Result<SessionEnded, ControlError> {
         let (engine, peer) = (&self.service.engine, self.peer);
         let ended = sessions::end(engine, peer.user, self.access, &session)?;
-        tracing::info!(
-            parent: None,
-            session = ended.session.id,
-            uid = peer.user.as_raw(),
-            pid = peer.pid,
-            "a session was ended through the control socket"
-        );
+        if engine.may_log_session_of(peer.user.as_raw()) {
+            tracing::info!(
+                parent: None,
+                session = ended.session.id,
+                uid = peer.user.as_raw(),
+                pid = peer.pid,
+                "a session was ended through the control socket"
+            );
+        }
         Ok(ended)
     }
 }

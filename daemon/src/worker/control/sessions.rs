@@ -5,16 +5,18 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use codex_network_control::message::{
-    DoorKind, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, Narrowing, SessionDestination,
-    SessionEnded, SessionEntry, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
+    DoorKind, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing,
+    SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
+    SessionReport, SessionRequest, Sessions,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
     ChildEnvironment, DestinationCount, Drain, Engine, Generation, OpenSession, SessionDoor,
-    SessionInfo, SessionParts, SessionTotals,
+    SessionInfo, SessionParts, SessionTotals, SettingsView,
 };
 use codex_network_policy::{Authority, Host, ListKind, Pattern};
 use nix::unistd::{Gid, Uid};
@@ -31,8 +33,8 @@ const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The session of one connection of the control socket. Dropping it ends the session.
 pub(super) struct HeldSession {
     open: Mutex<Option<OpenSession>>,
-    /// Set when the session was ended by a call.
-    ended: watch::Sender<bool>,
+    /// The cause, when the session was ended.
+    ended: watch::Sender<Option<&'static str>>,
     /// The place among the connections of the user. A connection with a session needs none: sessions have
     /// limits of their own.
     place: Mutex<Option<(OwnedSemaphorePermit, UserConnection)>>,
@@ -42,15 +44,23 @@ pub(super) struct HeldSession {
 pub(super) struct Caller<'a> {
     pub(super) peer: Peer,
     pub(super) groups: &'a [Gid],
-    pub(super) access: Access,
     pub(super) permitted: &'a PermittedCallers,
+}
+
+/// The rights that an open session needs. A reload may take them away (SPEC P11).
+pub(super) struct Claim {
+    user: Uid,
+    groups: Vec<Gid>,
+    profile: Option<String>,
+    /// Whether it allows hosts that the policy does not list.
+    is_widened: bool,
 }
 
 impl HeldSession {
     pub(super) fn new(place: Option<(OwnedSemaphorePermit, UserConnection)>) -> Self {
         Self {
             open: Mutex::new(None),
-            ended: watch::Sender::new(false),
+            ended: watch::Sender::new(None),
             place: Mutex::new(place),
         }
     }
@@ -60,7 +70,7 @@ impl HeldSession {
     pub(super) async fn over(&self, drain: &Drain) {
         let mut ended = self.ended.subscribe();
         let ended = async {
-            let _ = ended.wait_for(|ended| *ended).await;
+            let _ = ended.wait_for(Option::is_some).await;
         };
         tokio::select! {
             () = ended => {}
@@ -68,8 +78,22 @@ impl HeldSession {
                 while self.open.lock().as_ref().is_some_and(|open| open.connections() > 0) {
                     tokio::time::sleep(IDLE_CHECK_INTERVAL).await;
                 }
+                self.ended.send_replace(Some("it is stopping"));
             }
         }
+    }
+
+    /// Waits until the session ends, at most [`MAX_WAIT`].
+    pub(super) async fn end(&self) -> Result<SessionEnd, ControlError> {
+        if self.open.lock().is_none() {
+            return invalid("no session was opened over this connection");
+        }
+        let mut ended = self.ended.subscribe();
+        let cause = tokio::time::timeout(MAX_WAIT, ended.wait_for(Option::is_some)).await;
+        let cause = cause.ok().and_then(Result::ok);
+        Ok(SessionEnd {
+            why: cause.and_then(|cause| cause.map(str::to_owned)),
+        })
     }
 
     /// The results of the session so far; `None` without one.
@@ -104,8 +128,8 @@ pub(super) fn open(
     engine: &Engine,
     caller: &Caller<'_>,
     held: &HeldSession,
-    request: SessionRequest,
-) -> Result<SessionOpened, ControlError> {
+    mut request: SessionRequest,
+) -> Result<(SessionOpened, Claim), ControlError> {
     let mut place = held.open.lock();
     if place.is_some() {
         return invalid("this connection has a session already");
@@ -120,8 +144,20 @@ pub(super) fn open(
     if let Some(profile) = &request.profile {
         check_profile(engine, caller, profile)?;
     }
-    let narrowing = narrowing(&request.narrowing, caller.access)?;
-    let doors = request.doors.into_iter().map(door);
+    // Not that of the connection: a reload may have changed it.
+    let access = caller.permitted.access(caller.peer.user, caller.groups);
+    let Some(access) = access.filter(|access| access.covers(Access::UseSessions)) else {
+        return invalid("this user may no longer open sessions");
+    };
+    let narrowing = narrowing(&request.narrowing, access)?;
+    let claim = Claim {
+        user: caller.peer.user,
+        groups: caller.groups.to_vec(),
+        profile: request.profile.clone(),
+        is_widened: !request.narrowing.allow.is_empty(),
+    };
+    let doors: Result<_, _> = request.doors.drain(..).map(door).collect();
+    let doors = doors?;
     let user = caller.peer.user.as_raw();
     let session = engine.open_session(SessionParts {
         uid: user,
@@ -131,34 +167,97 @@ pub(super) fn open(
         isolation: request.isolation.as_str(),
         profile: request.profile,
         narrowing,
-        doors: doors.collect::<Result<_, _>>()?,
-        sockets: request.sockets.arrived,
+        doors,
+        sockets: std::mem::take(&mut request.sockets.arrived),
     });
     let session = session.map_err(|error| ControlError::Invalid {
         message: error.to_string(),
     })?;
     let info = session.info();
-    tracing::info!(
-        parent: None,
-        session = &*info.id,
-        command = &*info.command,
-        uid = user,
-        pid = caller.peer.pid,
-        isolation = info.isolation,
-        profile = info.profile.as_deref(),
-        "a session was opened"
-    );
+    if engine.may_log_session_of(user) {
+        tracing::info!(
+            parent: None,
+            session = &*info.id,
+            command = &*info.command,
+            uid = user,
+            pid = caller.peer.pid,
+            isolation = info.isolation,
+            profile = info.profile.as_deref(),
+            "a session was opened"
+        );
+    }
     let opened = opened(&session, request.isolation);
-    let (ends, ended) = (session.ended(), held.ended.clone());
-    // It resolves at the end of the session at the latest.
-    tokio::spawn(async move {
-        ends.await;
-        ended.send_replace(true);
-    });
     *place = Some(session);
     drop(place);
     held.place.lock().take();
-    Ok(opened)
+    Ok((opened, claim))
+}
+
+/// Ends the session when a change of the settings takes a right away that it needs, and notes how it ended.
+/// `refusal` says which right.
+pub(super) fn watch(
+    engine: &Engine,
+    held: &HeldSession,
+    mut changes: watch::Receiver<()>,
+    refusal: impl Fn(&Engine) -> Option<&'static str> + Send + Sync + 'static,
+) {
+    let open = held.open.lock();
+    let Some(session) = open.as_ref() else { return };
+    let (ends, ended) = (session.ended(), held.ended.clone());
+    let (id, uid) = (session.info().id.clone(), session.info().uid);
+    drop(open);
+    let engine = engine.clone();
+    // It ends with the session.
+    tokio::spawn(async move {
+        let mut ends = pin!(ends);
+        loop {
+            tokio::select! {
+                why = &mut ends => {
+                    ended.send_replace(Some(why));
+                    return;
+                }
+                Ok(()) = changes.changed() => {
+                    let Some(why) = refusal(&engine) else { continue };
+                    if engine.end_session(&id, why) && engine.may_log_session_of(uid) {
+                        tracing::info!(session = &*id, uid, "ended a session: {why}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+impl Claim {
+    /// The right that the settings in force no longer give, as the rest of a sentence.
+    pub(super) fn refusal(
+        &self,
+        engine: &Engine,
+        permitted: &PermittedCallers,
+    ) -> Option<&'static str> {
+        let generation = engine.current();
+        let profiles = &generation.settings().profiles;
+        self.missing(permitted, |name| profiles.contains_key(name))
+    }
+
+    fn missing(
+        &self,
+        permitted: &PermittedCallers,
+        is_profile: impl Fn(&str) -> bool,
+    ) -> Option<&'static str> {
+        let access = permitted.access(self.user, &self.groups);
+        let Some(access) = access.filter(|access| access.covers(Access::UseSessions)) else {
+            return Some("its user may no longer open sessions");
+        };
+        if self.is_widened && access != Access::Administer {
+            return Some("it was widened (--allow), and its user is no longer an administrator");
+        }
+        let profile = self.profile.as_deref()?;
+        if !is_profile(profile) {
+            return Some("its permission profile is no longer defined");
+        }
+        let may = permitted.may_choose(profile, self.user, &self.groups);
+        (!may).then_some("its user may no longer choose its permission profile")
+    }
 }
 
 /// The answer to the opener.
@@ -315,6 +414,29 @@ pub(super) fn list(engine: &Engine, user: Uid, access: Access) -> Sessions {
     }
 }
 
+/// The settings in force as the clients of a session see them, or all other clients (`None`).
+pub(super) fn view(
+    engine: &Engine,
+    user: Uid,
+    access: Access,
+    session: Option<&str>,
+) -> Result<SettingsView, ControlError> {
+    let is_seen = |id: &str| {
+        let sessions = engine.sessions();
+        let mut seen = sessions
+            .iter()
+            .filter(|(info, _)| may_see(info, user, access));
+        seen.any(|(info, _)| *info.id == *id)
+    };
+    let view = match session {
+        Some(id) if !is_seen(id) => None,
+        session => engine.view(session),
+    };
+    view.ok_or_else(|| ControlError::Invalid {
+        message: format!("there is no session {:?}", session.unwrap_or_default()),
+    })
+}
+
 /// Ends a session that the caller opened, or any for an administrator.
 pub(super) fn end(
     engine: &Engine,
@@ -334,7 +456,7 @@ pub(super) fn end(
             has: access,
         });
     }
-    engine.end_session(&info.id);
+    engine.end_session(&info.id, "`proxyctl sessions end` ended it");
     Ok(SessionEnded {
         session: entry(&info, totals),
     })
@@ -371,3 +493,6 @@ fn invalid<T>(message: impl Into<String>) -> Result<T, ControlError> {
         message: message.into(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ use seccompiler::{
     SeccompFilter, SeccompRule, apply_filter, sock_filter,
 };
 
+use super::UnixSockets;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 type Built<T> = Result<T, BackendError>;
 
@@ -17,13 +19,15 @@ type Built<T> = Result<T, BackendError>;
 const LAST_CALL: u32 = 470;
 /// `CLONE_NEWTIME`, which the library lacks. For `clone` this bit belongs to the signal.
 const CLONE_NEWTIME: i32 = 0x80;
+/// `open_tree_attr` of Linux 6.15, which the library lacks.
+const OPEN_TREE_ATTR: i64 = 467;
 /// The bits of a socket's type without its flags (`SOCK_TYPE_MASK` in the kernel).
 const SOCKET_KIND: u64 = 0xf;
 
 /// Puts the filter in force.
-pub(super) fn apply(allow_unix_sockets: bool) -> io::Result<()> {
+pub(super) fn apply(sockets: UnixSockets) -> io::Result<()> {
     apply_filter(&known_calls()).map_err(io::Error::other)?;
-    for (error, rules) in refusals(allow_unix_sockets).map_err(io::Error::other)? {
+    for (error, rules) in refusals(sockets).map_err(io::Error::other)? {
         let program = compiled(rules, error).map_err(io::Error::other)?;
         apply_filter(&program).map_err(io::Error::other)?;
     }
@@ -56,15 +60,15 @@ fn known_calls() -> BpfProgram {
 }
 
 /// The refused calls, by the error that programs handle best.
-fn refusals(allow_unix_sockets: bool) -> Built<Vec<(i32, Rules)>> {
+fn refusals(sockets: UnixSockets) -> Built<Vec<(i32, Rules)>> {
     let mut refusals = vec![
         (libc::ENOSYS, whole(NOT_THERE)),
         (libc::EPERM, forbidden()?),
         (libc::EAFNOSUPPORT, other_families()?),
         (libc::EPROTONOSUPPORT, other_netlink()?),
     ];
-    if !allow_unix_sockets {
-        refusals.push((libc::EACCES, unix_sockets()?));
+    if sockets != UnixSockets::All {
+        refusals.push((libc::EACCES, unix_sockets(sockets)?));
     }
     Ok(refusals)
 }
@@ -83,7 +87,8 @@ const NOT_THERE: &[i64] = &[
 ];
 
 /// Calls that are refused whatever their arguments are. Most of them need capabilities that the command
-/// lacks as well.
+/// lacks as well. `ptrace`, `process_vm_readv` and `kcmp` are not among them: they reach only processes of
+/// the jail, and debuggers need them.
 const FORBIDDEN: &[i64] = &[
     // The kernel asks programs outside the jail for keys, over the machine's network.
     libc::SYS_add_key,
@@ -97,13 +102,31 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
     libc::SYS_kexec_file_load,
+    libc::SYS_perf_event_open,
+    // The machine as a whole: its log, name, clock, disks and power.
+    libc::SYS_syslog,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_vhangup,
+    // Descriptors of another process.
+    libc::SYS_pidfd_getfd,
     // Another namespace, or another root.
     libc::SYS_setns,
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_pivot_root,
+    libc::SYS_chroot,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
     libc::SYS_fsopen,
     libc::SYS_fsmount,
     libc::SYS_fsconfig,
@@ -171,13 +194,13 @@ fn other_netlink() -> Built<Rules> {
     Ok(BTreeMap::from([(libc::SYS_socket, vec![netlink])]))
 }
 
-/// Unix sockets lead to processes outside the jail. A pair of streams leads only to its other end. A
-/// datagram socket of a pair could still send to any path.
-fn unix_sockets() -> Built<Rules> {
-    let sockets = rule(vec![equal(0, number(libc::AF_UNIX))?])?;
+/// Unix sockets lead to processes outside the jail, unless a supervisor connects them. A pair of streams
+/// leads only to its other end. A datagram socket, even of a pair, sends to any path without `connect`.
+fn unix_sockets(sockets: UnixSockets) -> Built<Rules> {
+    let all = vec![rule(vec![equal(0, number(libc::AF_UNIX))?])?];
     let connected = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET].map(number);
     let others = (0..=SOCKET_KIND).filter(|kind| !connected.contains(kind));
-    let pairs = others.map(|kind| {
+    let others = others.map(|kind| {
         let kind = SeccompCondition::new(
             1,
             SeccompCmpArgLen::Dword,
@@ -186,9 +209,15 @@ fn unix_sockets() -> Built<Rules> {
         )?;
         rule(vec![equal(0, number(libc::AF_UNIX))?, kind])
     });
+    let others = others.collect::<Built<Vec<_>>>()?;
+    let single = if sockets == UnixSockets::Supervised {
+        others.clone()
+    } else {
+        all
+    };
     Ok(BTreeMap::from([
-        (libc::SYS_socket, vec![sockets]),
-        (libc::SYS_socketpair, pairs.collect::<Built<_>>()?),
+        (libc::SYS_socket, single),
+        (libc::SYS_socketpair, others),
     ]))
 }
 
