@@ -62,6 +62,9 @@ mod record;
 
 mod attempt;
 
+#[cfg(test)]
+mod broker;
+
 // The ground floor: used by several of the floors above.
 mod activity;
 mod address_family;

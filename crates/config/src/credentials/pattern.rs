@@ -1,6 +1,8 @@
 //! Patterns of credentials: regular expressions that real values match, and from which a matching value can
 //! be generated (SPEC B5).
 
+mod prefix;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,6 +119,12 @@ impl CredentialPattern {
     /// Whether the whole value matches.
     pub fn matches(&self, value: &[u8]) -> bool {
         self.regex.is_match(value)
+    }
+
+    /// The length of the public beginning of a value: the text that the pattern prescribes there, as `ghp_`
+    /// in `gh[pousr]_[A-Za-z0-9]{36}`. 0 for a value that has no such beginning.
+    pub fn prefix_length(&self, value: &[u8]) -> usize {
+        prefix::length(&self.tree, value)
     }
 
     /// A random value that matches, of printable ASCII without spaces. `below` gives a number below its

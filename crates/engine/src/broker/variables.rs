@@ -1,0 +1,210 @@
+//! The variables of a program whose credentials are brokered (SPEC B3, B9), and which of a set of
+//! variables still hold dummies.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::dummy::MIN_VALUE_BYTES;
+use super::store::SessionCredentials;
+
+/// Tells a program that its credentials are brokered.
+const ACTIVE: &str = "CODEX_NETWORK_PROXY_CREDENTIAL_BROKER_ACTIVE";
+/// The variables that hold dummies, as a JSON list of pairs. The program may change it.
+const BROKERED: &str = "CODEX_NETWORK_PROXY_BROKERED_CREDENTIALS";
+/// Stands before the name of a variable that contains a dummy among other text.
+const ALIAS: &str = "@alias:";
+/// Fewest bytes of a value that is replaced inside of another variable. A shorter one may be there by
+/// accident.
+const MIN_ALIAS_BYTES: usize = 16;
+/// The variable whose text programs search for programs, and the end of the names of such ones.
+const PATH: &str = "PATH";
+const PATH_END: &str = "_PATH";
+
+/// The variables to set for a program that would otherwise get this environment: dummies in the place of
+/// real values, also inside of other variables, and the two markers. Without credentials, there are
+/// none.
+pub(crate) fn brokered_variables<'e>(
+    credentials: &SessionCredentials,
+    environment: impl IntoIterator<Item = (&'e str, &'e str)>,
+) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    let mut pairs: Vec<(String, &str)> = Vec::new();
+    for credential in credentials.iter() {
+        for name in credential.variables() {
+            let dummy = credential.dummy().as_str();
+            variables.insert(name.as_str().to_owned(), dummy.to_owned());
+            pairs.push((name.as_str().to_owned(), dummy));
+        }
+    }
+    if pairs.is_empty() {
+        return variables;
+    }
+    // The longest first: a value may contain another one.
+    let mut values: Vec<_> = credentials
+        .iter()
+        .map(|credential| (credential.value(), credential.dummy().as_str()))
+        .filter(|(value, _)| value.expose().len() >= MIN_ALIAS_BYTES)
+        .collect();
+    values.sort_by_key(|(value, _)| std::cmp::Reverse(value.expose().len()));
+    let environment: BTreeMap<&str, &str> = environment.into_iter().collect();
+    for (name, text) in environment {
+        if variables.contains_key(name) || name == PATH || name.ends_with(PATH_END) {
+            continue;
+        }
+        let mut replaced: Option<String> = None;
+        for (value, dummy) in &values {
+            let Ok(value) = std::str::from_utf8(value.expose()) else {
+                continue;
+            };
+            let current = replaced.as_deref().unwrap_or(text);
+            if current.contains(value) {
+                replaced = Some(current.replace(value, dummy));
+                pairs.push((format!("{ALIAS}{name}"), dummy));
+            }
+        }
+        variables.extend(replaced.map(|replaced| (name.to_owned(), replaced)));
+    }
+    variables.insert(ACTIVE.to_owned(), "1".to_owned());
+    let pairs = serde_json::to_string(&pairs).unwrap_or_default();
+    variables.insert(BROKERED.to_owned(), pairs);
+    variables
+}
+
+/// The names of the variables that still hold the dummies that the marker lists, each once, in the order of
+/// the marker. A marker that cannot be read lists none.
+pub(crate) fn still_brokered(environment: &HashMap<String, String>) -> Vec<String> {
+    let marker = environment.get(BROKERED).map_or("", String::as_str);
+    let pairs: Vec<(String, String)> = serde_json::from_str(marker).unwrap_or_default();
+    let mut names: Vec<String> = Vec::new();
+    for (key, dummy) in pairs {
+        if dummy.len() < MIN_VALUE_BYTES {
+            continue;
+        }
+        let alias = key.strip_prefix(ALIAS);
+        let name = alias.unwrap_or(&key);
+        let holds = environment.get(name).is_some_and(|text| match alias {
+            Some(_) => text.contains(&dummy),
+            None => *text == dummy,
+        });
+        if holds && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::tests::{GITHUB, OPENAI, dummy, provider, session, supplied};
+    use super::*;
+
+    #[test]
+    fn b3_a_program_gets_dummies_and_the_markers() {
+        let session = session();
+        let environment = [
+            ("GH_TOKEN", GITHUB),
+            ("HOME", "/home/me"),
+            ("OTHER_TOKEN", "x"),
+        ];
+        let variables = brokered_variables(&session, environment);
+        let (github, openai) = (dummy(&session, "github"), dummy(&session, "openai"));
+        let expected = [
+            ("GH_TOKEN", github),
+            ("GITHUB_TOKEN", github),
+            ("OPENAI_API_KEY", openai),
+            (ACTIVE, "1"),
+            (
+                BROKERED,
+                &format!(
+                    r#"[["GH_TOKEN","{github}"],["GITHUB_TOKEN","{github}"],["OPENAI_API_KEY","{openai}"]]"#
+                ),
+            ),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(variables, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn b9_values_inside_of_other_variables_are_replaced_but_not_in_paths() {
+        let session = session();
+        let (github, openai) = (dummy(&session, "github"), dummy(&session, "openai"));
+        let url = format!("https://{GITHUB}@github.com/x?key={OPENAI}&again={GITHUB}");
+        let path = format!("/bin:/{GITHUB}");
+        let environment = [
+            ("REMOTE", &*url),
+            ("PATH", &path),
+            ("LD_LIBRARY_PATH", &path),
+            ("PATHS", &path),
+            ("PLAIN", "text"),
+        ];
+        let variables = brokered_variables(&session, environment);
+        let expected = url.replace(GITHUB, github).replace(OPENAI, openai);
+        assert_eq!(variables.get("REMOTE"), Some(&expected));
+        assert_eq!(variables.get("PATHS"), Some(&path.replace(GITHUB, github)));
+        for name in ["PATH", "LD_LIBRARY_PATH", "PLAIN"] {
+            assert_eq!(variables.get(name), None, "{name}");
+        }
+        let pairs: Vec<(String, String)> =
+            serde_json::from_str(&variables[BROKERED]).expect("JSON");
+        for (key, dummy) in [
+            ("@alias:REMOTE", github),
+            ("@alias:REMOTE", openai),
+            ("@alias:PATHS", github),
+        ] {
+            assert!(pairs.contains(&(key.to_owned(), dummy.to_owned())), "{key}");
+        }
+        for value in variables.values() {
+            assert!(!value.contains(GITHUB) && !value.contains(OPENAI));
+        }
+    }
+
+    #[test]
+    fn b9_short_values_are_not_replaced_inside_of_other_variables() {
+        let short = "fifteen-letters";
+        let session = SessionCredentials::new([supplied(provider("github"), &["KEY"], short)])
+            .expect("credentials");
+        let text = format!("say {short}");
+        let variables = brokered_variables(&session, [("TEXT", &*text), ("KEY", short)]);
+        assert_eq!(variables.get("TEXT"), None);
+        assert_ne!(variables["KEY"], short);
+        let none = SessionCredentials::new([]).expect("none");
+        assert!(brokered_variables(&none, [("TEXT", &*text)]).is_empty());
+    }
+
+    #[test]
+    fn b3_variables_that_still_hold_dummies_are_listed() {
+        let session = session();
+        let url = format!("https://{GITHUB}@github.com/");
+        let variables = brokered_variables(&session, [("REMOTE", &*url)]);
+        let mut environment: HashMap<String, String> = variables.into_iter().collect();
+        let all = ["GH_TOKEN", "GITHUB_TOKEN", "OPENAI_API_KEY", "REMOTE"];
+        assert_eq!(still_brokered(&environment), all);
+        environment.insert("GH_TOKEN".to_owned(), "mine".to_owned());
+        environment.insert("REMOTE".to_owned(), "https://github.com/".to_owned());
+        environment.remove("OPENAI_API_KEY");
+        let before = environment.clone();
+        assert_eq!(still_brokered(&environment), ["GITHUB_TOKEN"]);
+        assert_eq!(environment, before);
+    }
+
+    #[test]
+    fn b3_a_wrong_marker_lists_nothing() {
+        for marker in [
+            "",
+            "x",
+            "{}",
+            "[1]",
+            r#"[["KEY"]]"#,
+            r#"[["KEY", 1]]"#,
+            r#"[["KEY","", ""]]"#,
+            r#"[["KEY",""]]"#,
+            r#"[["@alias:KEY",""]]"#,
+            r#"[["@alias:KEY","value"]]"#,
+            r#"[["OTHER","other-value"]]"#,
+        ] {
+            let environment = [("KEY", "value"), (BROKERED, marker)];
+            let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let found = still_brokered(&HashMap::from(environment));
+            assert!(found.is_empty(), "{marker} {found:?}");
+        }
+    }
+}
