@@ -71,14 +71,11 @@ fn own_doors(confinement: Confinement) -> usize {
 
 /// The door on a port of a jail, if one is there. Outside a jail their ports are free ones.
 fn doors_at(confinement: Confinement, port: u16) -> Option<&'static str> {
-    if confinement == Confinement::Environment {
-        return None;
-    }
-    match port {
-        HTTP_PORT => Some("HTTP"),
-        SOCKS5_PORT => Some("SOCKS5"),
-        TRANSPARENT_PORT => Some("transparent"),
-        DNS_PORT => Some("DNS"),
-        _ => None,
+    match (confinement, port) {
+        (Confinement::Jail, HTTP_PORT) => Some("HTTP"),
+        (Confinement::Jail, SOCKS5_PORT) => Some("SOCKS5"),
+        (Confinement::Jail, TRANSPARENT_PORT) => Some("transparent"),
+        (Confinement::Jail, DNS_PORT) => Some("DNS"),
+        (Confinement::Jail | Confinement::Environment, _) => None,
     }
 }

@@ -4,15 +4,14 @@
 //! `/sys` and its like become read-only. Of `/proc` and `/dev/mqueue` the jail gets its own. The others
 //! are replaced by an empty directory.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use nix::libc;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{FileStat, SFlag, stat};
+use nix::sys::stat::{FileStat, Mode, SFlag, stat};
 
 use super::table::{self, Mount};
 use super::{NOTHING, PLAIN, read_only, step};
@@ -119,12 +118,10 @@ impl WaysOut {
         let below = below.filter(|mount| mount.parent == hidden.id && mount.path != hidden.path);
         let mut kept = Vec::new();
         for mount in below {
-            let mut options = File::options();
-            // It makes the automounter do nothing.
-            options.read(true).custom_flags(libc::O_PATH);
-            match options.open(&mount.path) {
-                Ok(directory) if directory.metadata()?.is_dir() => kept.push((mount, directory)),
-                _ => {}
+            // `O_PATH` makes the automounter do nothing.
+            let options = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            if let Ok(directory) = open(&mount.path, options, Mode::empty()) {
+                kept.push((mount, directory));
             }
         }
         let path = hidden.path.as_path();
