@@ -30,11 +30,16 @@ use crate::permitted_callers::PermittedCallers;
 /// Interval of checks whether the last connection of a session has ended while the proxy stops.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long an opener may take to call for the cause of a session's end.
+const CAUSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The session of one connection of the control socket. Dropping it ends the session.
 pub(super) struct HeldSession {
     open: Mutex<Option<OpenSession>>,
     /// The cause, when the session was ended.
     ended: watch::Sender<Option<&'static str>>,
+    /// Set when the opener has been given the cause.
+    is_told: watch::Sender<bool>,
     /// The place among the connections of the user. A connection with a session needs none: sessions have
     /// limits of their own.
     place: Mutex<Option<(OwnedSemaphorePermit, UserConnection)>>,
@@ -61,6 +66,7 @@ impl HeldSession {
         Self {
             open: Mutex::new(None),
             ended: watch::Sender::new(None),
+            is_told: watch::Sender::new(false),
             place: Mutex::new(place),
         }
     }
@@ -73,7 +79,11 @@ impl HeldSession {
             let _ = ended.wait_for(Option::is_some).await;
         };
         tokio::select! {
-            () = ended => {}
+            () = ended => {
+                let mut told = self.is_told.subscribe();
+                let told = told.wait_for(|is_told| *is_told);
+                let _ = tokio::time::timeout(CAUSE_TIMEOUT, told).await;
+            }
             () = drain.begun() => {
                 while self.open.lock().as_ref().is_some_and(|open| open.connections() > 0) {
                     tokio::time::sleep(IDLE_CHECK_INTERVAL).await;
@@ -90,9 +100,12 @@ impl HeldSession {
         }
         let mut ended = self.ended.subscribe();
         let cause = tokio::time::timeout(MAX_WAIT, ended.wait_for(Option::is_some)).await;
-        let cause = cause.ok().and_then(Result::ok);
+        let why = cause.ok().and_then(Result::ok).and_then(|cause| *cause);
+        if why.is_some() {
+            self.is_told.send_replace(true);
+        }
         Ok(SessionEnd {
-            why: cause.and_then(|cause| cause.map(str::to_owned)),
+            why: why.map(str::to_owned),
         })
     }
 
