@@ -52,6 +52,7 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     let client = proxy.connected(&runtime)?;
     output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
     remark_on_jail(output, args, &prepared);
+    proxy.limit(&runtime, &client, args)?;
     let (session, prepared) = open(&runtime, &client, args, rules, prepared)?;
     for warning in &session.warnings {
         output.remark(&format!("proxyctl: {warning}"));

@@ -23,6 +23,8 @@ struct Scene {
     plain: Origin,
     tls: Origin,
     daemon: Daemon,
+    /// It has issued the certificate of the origin.
+    ca: TestCa,
     user: Option<User>,
 }
 
@@ -39,6 +41,7 @@ impl Scene {
             plain: Origin::start(answer),
             tls: Origin::answering(answer).tls_as(&server).start(),
             daemon: Daemon::start_trusting(&config, &ca),
+            ca,
             user,
         })
     }
@@ -143,6 +146,34 @@ fn j4_p7_a_session_in_limited_mode_judges_programs_that_know_no_proxy() {
         );
     }
     scene.assert_only_read();
+}
+
+/// B2, M5: the files of the private proxy's CA are written for this session.
+#[test]
+fn j3_p7_a_limited_session_of_a_private_proxy_intercepts_tls() {
+    let Some(scene) = Scene::new(&Config::example()) else {
+        return;
+    };
+    let ca = scene.ca.file().display().to_string();
+    for variables in [Variables::Set, Variables::Unset] {
+        let jail = Jail {
+            installed: &scene.installed,
+            user: scene.user.as_ref(),
+            proxy: Proxy::Private,
+            variables,
+        };
+        let https = scene.tls.url("allowed.test", "/");
+        let curl = |options: &str| {
+            // The private proxy trusts what its user trusts.
+            let variables = [("SSL_CERT_FILE", ca.as_str()), ("HTTPS", &https)];
+            let script = format!("curl -sS --fail-with-body {options} $HTTPS");
+            jail.run(&["--mode", "limited"], &variables, &script)
+        };
+        assert_eq!(curl("").succeeded().stdout, CONTENT);
+        curl("--data x")
+            .failed()
+            .says(r#""reason":"method_not_allowed""#);
+    }
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use codex_network_control::Client;
 use codex_network_control::client::ConnectError;
+use codex_network_control::message::ModeChange;
+use codex_network_policy::Mode;
 use tokio::runtime::Runtime;
 
-use crate::args::RunArgs;
+use crate::args::{RunArgs, SessionMode};
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
 use crate::listener::AnsweringProxy;
@@ -86,6 +88,23 @@ impl ChosenProxy {
                 })
             }
         }
+    }
+
+    /// Puts a private proxy into limited mode, if its session shall be limited: then it writes the files that make
+    /// programs trust its CA (SPEC M5). A service has other clients, whose mode stays.
+    pub(super) fn limit(
+        &self,
+        runtime: &Runtime,
+        client: &Client,
+        args: &RunArgs,
+    ) -> Result<(), Failure> {
+        if let (Self::Private(_), Some(SessionMode::Limited)) = (self, args.mode) {
+            let limited = client.set_mode(ModeChange::to(Mode::Limited));
+            runtime.block_on(limited).map_err(|error| {
+                Failure::NoSession(format!("the private proxy stays in full mode: {error}"))
+            })?;
+        }
+        Ok(())
     }
 
     /// Which proxy it is, in one line.
