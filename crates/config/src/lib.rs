@@ -40,6 +40,7 @@ mod dialect;
 mod duration;
 mod effect;
 mod entries;
+mod feature_switch;
 mod fill;
 mod injected_field;
 mod interpret;

@@ -1,5 +1,5 @@
 //! From texts to one tree: parsing, `-c`, and merging layers (SPEC C1). This module does not know
-//! what the keys mean.
+//! what the keys mean; only `feature_switch` changes a layer before it is merged.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Problems, shown};
+use crate::feature_switch;
 use crate::text::{Text, TextKind, TextSpan};
 use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
@@ -66,7 +67,8 @@ fn merge_layers<'t>(problems: &mut Problems<'t>) -> Merged<'t> {
                 continue;
             }
         };
-        if let Some(layer) = layer {
+        if let Some(mut layer) = layer {
+            feature_switch::expand(&mut layer);
             merged.root.merge(layer);
         }
     }

@@ -4,6 +4,7 @@ mod constraints;
 mod content;
 mod credentials;
 mod dialects;
+mod features;
 mod hostile;
 mod layers;
 mod listen;
