@@ -68,7 +68,7 @@ pub(crate) fn interpret(
         proxy_reach: reach(draft.non_loopback_proxy),
         admin_reach: reach(draft.non_loopback_admin),
     };
-    settings.listen = listen::interpret(&raw, switches, problems);
+    settings.listen = listen::interpret(&raw, switches, &requirements, problems);
     settings.managed = requirements.into_managed(problems);
     settings.lines = Arc::new(lines);
     effect::warn(&raw, problems);

@@ -161,6 +161,10 @@ pub(super) static ROWS: &[KeyRow] = &[
         special!("table of patterns and \"allow\" or \"deny\"", |_| json!({})),
     )
     .spelled(MAPS)
+    .bound(Bound::Special(
+        "table of patterns and \"allow\" or \"deny\"",
+        "Both lists in one table, in place of them.",
+    ))
     .hidden()
     .sets(&["allowed_domains", "denied_domains"])
     .about("Both lists in one table."),
@@ -238,6 +242,26 @@ pub(super) static ROWS: &[KeyRow] = &[
     .bound(Bound::Special(
         "boolean",
         "With true, the allow entries of the configuration are ignored, and the resolver is the system's unless these requirements name another.",
+    )),
+    KeyRow::policy(
+        Key::HTTP_PORT,
+        special!("port", |now| json!(now.listen.http.port())),
+    )
+    .spelled(&[])
+    .hidden()
+    .bound(Bound::Special(
+        "integer from 1 to 65535",
+        "The only port that a configuration may give the HTTP proxy, and its port without `proxy_url`.",
+    )),
+    KeyRow::policy(
+        Key::SOCKS_PORT,
+        special!("port", |now| json!(now.listen.socks5.map(|address| address.port()))),
+    )
+    .spelled(&[])
+    .hidden()
+    .bound(Bound::Special(
+        "integer from 1 to 65535",
+        "The same of the SOCKS5 proxy.",
     )),
     KeyRow::policy(
         Key::MITM,
