@@ -169,6 +169,12 @@ pub(crate) fn read<'t>(
         .into_iter()
         .filter_map(|table| find_at_top(root, table))
         .collect();
+    // In JSON the table has the form with maps (SPEC C10).
+    if problems.texts.has_json() {
+        let network = found.iter_mut();
+        let network = network.filter(|found| found.table == TopTable::Network);
+        network.for_each(|found| found.table = TopTable::Profile);
+    }
     let has_profile = selected.is_some_and(|selected| selected.name.is_some());
     let features = selected.filter(|_| !has_profile).map(ProfileNetwork::table);
     let features = features.filter(|_| root.get(SELECTOR).is_none());

@@ -44,6 +44,7 @@ mod feature_switch;
 mod fill;
 mod injected_field;
 mod interpret;
+mod json;
 mod layers;
 mod listen;
 mod managed;

@@ -8,9 +8,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Problems, shown};
-use crate::feature_switch;
 use crate::text::{Text, TextKind, TextSpan};
 use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
+use crate::{feature_switch, json};
 
 /// Depth of nested tables and arrays: more than any configuration has, and small enough for
 /// recursion.
@@ -58,6 +58,7 @@ fn merge_layers<'t>(problems: &mut Problems<'t>) -> Merged<'t> {
     let mut merged = Merged::default();
     for (index, text) in problems.texts.iter() {
         let layer = match &text.kind {
+            TextKind::File(_) if text.is_json() => json::parse(index, text, MAX_DEPTH, problems),
             TextKind::File(_) | TextKind::Inline => parse_document(index, text, problems),
             TextKind::Override => parse_override(index, text, problems),
             TextKind::Requirements(_) => {

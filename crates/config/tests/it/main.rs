@@ -6,6 +6,7 @@ mod credentials;
 mod dialects;
 mod features;
 mod hostile;
+mod json;
 mod layers;
 mod listen;
 mod messages;
