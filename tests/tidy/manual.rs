@@ -192,14 +192,17 @@ fn c3_c5_c6_the_page_of_the_configuration_has_every_key() {
                 let section = part(&format!("\n.SS [{table}]\n"), "\n.S");
                 section.split("\n.SH").next().unwrap_or_default().to_owned()
             }
-            table if table.starts_with("mitm.") => {
+            table if table.starts_with("mitm.") || table.starts_with("credentials.") => {
                 part(&format!("\n.SS [network.{table}]\n"), "\n.S")
             }
             table if table.ends_with("network.mitm") || table == "network_proxy.mitm" => {
                 part("\n.SS [network.mitm]\n", "\n.SS ")
             }
             // The older and newer generations have the keys of [network], and some of their own.
-            "network_proxy" | "network_proxy.policy" | "permissions.NAME.network" => {
+            "network_proxy"
+            | "network_proxy.policy"
+            | "permissions.NAME.network"
+            | "features.network_proxy" => {
                 format!("{}{other}", part("\n.SH POLICY", "\n.SS "))
             }
             table => panic!("the page has no place for [{table}]"),

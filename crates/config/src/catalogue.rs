@@ -49,6 +49,8 @@ impl Key {
     pub(crate) const CA_KEY_PATH: Self = Self("mitm.ca_key_path");
     pub(crate) const HOOKS: Self = Self("mitm.hooks");
     pub(crate) const ACTIONS: Self = Self("mitm.actions");
+    pub(crate) const HTTP_PORT: Self = Self("http_port");
+    pub(crate) const SOCKS_PORT: Self = Self("socks_port");
     pub(crate) const CREDENTIAL_BROKER: Self = Self("credential_broker");
     pub(crate) const PLAINTEXT_INJECTION: Self =
         Self("dangerously_allow_plaintext_credential_injection");

@@ -27,7 +27,7 @@ use requirement::Requirement;
 use crate::catalogue::{self, Bound, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{self, RawSettings};
-use crate::entries::{Rules, patterns, socket_path};
+use crate::entries::{Rules, pattern, patterns, socket_path};
 use crate::read::{self, MODES};
 use crate::settings::Sandbox;
 use crate::text::TextSpan;
@@ -35,6 +35,9 @@ use crate::toml_tree::{TomlTable, TomlValue};
 
 /// Tables of a configuration that no requirements of another program have.
 const CONFIGURATION: [&str; 2] = [TopTable::NetworkProxy.name(), TopTable::Network.name()];
+
+/// The table of requirements on programs of another kind.
+const APPLICATION: &str = "application";
 
 /// The permitted content of an allow list where local binding must be off.
 const NOTHING_LOCAL: &str = "no local or private address";
@@ -50,6 +53,8 @@ pub(crate) struct Requirements {
     mode: Option<Requirement<Mode>>,
     /// The sockets that may be listed, for each file that restricts them.
     unix_sockets: Vec<Requirement<BTreeSet<PathBuf>>>,
+    /// The only port of a listener, by the key of the listener's address.
+    ports: BTreeMap<Key, Requirement<u16>>,
     allowed: Rules,
     denied: Rules,
     allowed_domains_only: Option<TextSpan>,
@@ -93,6 +98,15 @@ fn warn_of_misplaced(file: &TomlTable<'_>, problems: &mut Problems<'_>) {
         let help = format!("requirements are in `[{}]`", table.name());
         problems.warning(entry.at, &message, &help);
     }
+    let application = file.get(APPLICATION).map(|entry| &entry.node.value);
+    if let Some(TomlValue::Table(application)) = application
+        && let Some(entry) = application.get(TopTable::Network.name())
+    {
+        let message =
+            format!("`[{APPLICATION}.network]` is for another program and bounds nothing here");
+        let help = format!("requirements are in `[{}]`", table.name());
+        problems.note(entry.at, &message, &help);
+    }
 }
 
 impl Requirements {
@@ -126,6 +140,9 @@ impl Requirements {
         ] {
             rules.extend(patterns(raw, key, kind, problems));
         }
+        self.add_domains(raw, problems);
+        self.add_port(Key::HTTP_PORT, Key::PROXY_URL, raw, problems);
+        self.add_port(Key::SOCKS_PORT, Key::SOCKS_URL, raw, problems);
         self.add_unix_sockets(raw, problems);
         self.daemon.add(raw, problems);
     }
@@ -161,6 +178,82 @@ impl Requirements {
                     self.texts.insert(key, required);
                 }
             }
+        }
+    }
+
+    /// Both lists as a map, in place of the lists (SPEC C12).
+    fn add_domains(&mut self, raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
+        let Some(setting) = raw.get(Key::DOMAINS) else {
+            return;
+        };
+        let list = [Key::ALLOWED_DOMAINS, Key::DENIED_DOMAINS];
+        if let Some(list) = list.iter().find_map(|key| raw.get(*key)) {
+            let message = format!(
+                "{} and {} mix the list form and the map form",
+                quoted(list.name),
+                quoted(setting.name)
+            );
+            problems.error(setting.at, &message, "write everything in one of them");
+        }
+        let entries = read::permissions(setting, problems);
+        let normal = |text: &str| Pattern::parse(text, ListKind::Allow).ok();
+        for (entry, permission) in read::effective(entries, normal) {
+            let (kind, rules) = match permission {
+                read::EntryPermission::Allow => (ListKind::ManagedAllow, &mut self.allowed),
+                read::EntryPermission::Deny => (ListKind::Deny, &mut self.denied),
+                read::EntryPermission::None => continue,
+            };
+            rules.extend(pattern(&entry.name, entry.at, kind, problems));
+        }
+    }
+
+    /// The only port that a listener may be configured for (SPEC C12).
+    fn add_port(
+        &mut self,
+        key: Key,
+        listener: Key,
+        raw: &RawSettings<'_>,
+        problems: &mut Problems<'_>,
+    ) {
+        let Some(setting) = raw.get(key) else { return };
+        let port = read::integer(setting, 1..=u64::from(u16::MAX), problems);
+        let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else {
+            return;
+        };
+        match self.ports.get(&listener) {
+            Some(other) if other.permitted != port => other.contradicted_by(setting, problems),
+            Some(_) => {}
+            None => {
+                let written = format!("{} = {port}", setting.name);
+                let required = Requirement::new(port, written, setting.at);
+                self.ports.insert(listener, required);
+            }
+        }
+    }
+
+    /// The port that the requirements give a listener, by the key of its address.
+    pub(crate) fn port(&self, listener: Key) -> Option<u16> {
+        self.ports.get(&listener).map(|required| required.permitted)
+    }
+
+    /// The line that requires the port of a listener.
+    pub(crate) fn port_place(&self, listener: Key) -> Option<TextSpan> {
+        self.ports.get(&listener).map(|required| required.at)
+    }
+
+    /// Reports a configured port that is not the required one. `at` is the place of the address.
+    pub(crate) fn check_port(
+        &self,
+        listener: Key,
+        port: u16,
+        at: TextSpan,
+        problems: &mut Problems<'_>,
+    ) {
+        if let Some(required) = self.ports.get(&listener)
+            && required.permitted != port
+        {
+            let permitted = format!("port {}", required.permitted);
+            required.refuse(listener, &format!("port {port}"), &permitted, at, problems);
         }
     }
 

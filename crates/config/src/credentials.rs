@@ -58,7 +58,7 @@ pub struct CredentialProvider {
     pub patterns: Vec<CredentialPattern>,
     /// Where the real value may go. Empty after [`settled`]: nowhere, so that only the dummy is of use.
     pub destinations: Vec<Destination>,
-    /// What the launcher's environment and tools add to `destinations`. Empty after [`settled`].
+    /// The sources in the launcher's environment and tools that add to `destinations`. Empty after [`settled`].
     pub destinations_from: Vec<DestinationSource>,
     /// The forms in which a request may present the dummy. At least one.
     pub placements: Vec<Placement>,
@@ -87,7 +87,7 @@ pub enum Placement {
     Header {
         /// The field's name.
         name: HeaderNameText,
-        /// What stands before the value, often nothing.
+        /// The text before the value, often empty.
         prefix: String,
     },
 }
@@ -121,7 +121,7 @@ pub enum DestinationSource {
     Tool(PackageTool),
 }
 
-/// What the variable of a [`DestinationSource`] holds, and how much of it counts.
+/// The content of the variable of a [`DestinationSource`], and the part of it that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UrlForm {
     /// A [`Destination`] as in a configuration.

@@ -1,18 +1,21 @@
-//! The four dialects of the same settings, brought to one form (SPEC C2, C3).
+//! The five dialects of the same settings, brought to one form (SPEC C2, C3).
 //!
 //! The catalogue knows the keys of each dialect's table. The result is [`RawSettings`]: each key
 //! that counts with its value as written, not checked yet. `read` and `settle` check types and
 //! ranges.
 
 mod extends;
+mod features;
 mod permissions;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-pub(crate) use self::permissions::{ProfileNetwork, names, network, selected, selector};
+pub(crate) use self::features::overlaid;
+pub(crate) use self::permissions::{ProfileNetwork, names, network, selector};
 use crate::catalogue::{self, Key, SELECTOR, TopTable};
 use crate::diagnostic::{Problems, quoted};
+use crate::feature_switch::FEATURES;
 use crate::text::TextSpan;
 use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
@@ -20,11 +23,12 @@ use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 const PROFILES: &str = "permissions";
 
 /// Top-level names that may be the correct spelling of a misspelled one.
-const TOP_LEVEL: [&str; 5] = [
+const TOP_LEVEL: [&str; 6] = [
     TopTable::NetworkProxy.name(),
     TopTable::Network.name(),
     SELECTOR,
     PROFILES,
+    FEATURES,
     TopTable::Daemon.name(),
 ];
 
@@ -143,6 +147,16 @@ impl<'t> RawSetting<'t> {
     }
 }
 
+/// The network rules of the selected profile and of the fifth form, if there are any. Reports problems of
+/// the selection.
+pub(crate) fn selected<'t>(
+    root: &TomlTable<'t>,
+    problems: &mut Problems<'_>,
+) -> Option<ProfileNetwork<'t>> {
+    let profile = permissions::selected(root, problems);
+    overlaid(root, profile, problems)
+}
+
 /// Reads the dialect that the configuration uses, and `[daemon]`. Settings that are not written
 /// have their defaults. `selected` is the selected profile.
 pub(crate) fn read<'t>(
@@ -155,8 +169,18 @@ pub(crate) fn read<'t>(
         .into_iter()
         .filter_map(|table| find_at_top(root, table))
         .collect();
-    if selected.is_none() {
-        permissions::check_unselected(root, found.first(), problems);
+    // In JSON the table has the form with maps (SPEC C10).
+    if problems.texts.has_json() {
+        let network = found.iter_mut();
+        let network = network.filter(|found| found.table == TopTable::Network);
+        network.for_each(|found| found.table = TopTable::Profile);
+    }
+    let has_profile = selected.is_some_and(|selected| selected.name.is_some());
+    let features = selected.filter(|_| !has_profile).map(ProfileNetwork::table);
+    let features = features.filter(|_| root.get(SELECTOR).is_none());
+    if !has_profile {
+        let counts = found.first().or(features.as_ref());
+        permissions::check_unselected(root, counts, problems);
     }
     found.extend(selected.map(ProfileNetwork::table));
     found.sort_by_key(|found| found.at);

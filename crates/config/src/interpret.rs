@@ -6,7 +6,7 @@ mod profiles;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use codex_network_policy::{ListKind, Policy, PolicySpec};
+use codex_network_policy::{ListKind, Pattern, Policy, PolicySpec};
 
 use crate::catalogue::{Draft, Key};
 use crate::constraints::{ManagedLists, Requirements};
@@ -32,7 +32,9 @@ pub(crate) fn interpret(
     let raw = dialect::read(root, selected.as_ref(), problems);
     let mut lines = fill::lines(&raw, problems);
     requirements.add_lines(&mut lines, problems);
-    let selected = selected.as_ref().map(|profile| &*profile.name);
+    let selected = selected
+        .as_ref()
+        .and_then(|profile| profile.name.as_deref());
     let mut profiles = profiles::unselected(root, &mut requirements, secrets, problems);
     let draft = judge(
         &raw,
@@ -66,7 +68,7 @@ pub(crate) fn interpret(
         proxy_reach: reach(draft.non_loopback_proxy),
         admin_reach: reach(draft.non_loopback_admin),
     };
-    settings.listen = listen::interpret(&raw, switches, problems);
+    settings.listen = listen::interpret(&raw, switches, &requirements, problems);
     settings.managed = requirements.into_managed(problems);
     settings.lines = Arc::new(lines);
     effect::warn(&raw, problems);
@@ -168,7 +170,8 @@ fn lists(
     }
     let map = raw.get(Key::DOMAINS);
     let entries = map.map(|setting| read::permissions(setting, problems));
-    for (entry, permission) in entries.into_iter().flatten() {
+    let normal = |text: &str| Pattern::parse(text, ListKind::Allow).ok();
+    for (entry, permission) in read::effective(entries.unwrap_or_default(), normal) {
         match permission {
             EntryPermission::Allow => allowed.extend(allow(&entry.name, entry.at, problems)),
             EntryPermission::Deny => {
@@ -198,7 +201,8 @@ fn unix_sockets(
         }
     }
     if let Some(setting) = raw.get(Key::UNIX_SOCKETS) {
-        for (entry, permission) in read::permissions(setting, problems) {
+        let entries = read::permissions(setting, problems);
+        for (entry, permission) in read::effective(entries, |path| Some(PathBuf::from(path))) {
             let path = socket_path(setting, &entry.name, entry.at, problems);
             match permission {
                 EntryPermission::Allow => allowed.extend(check(path, entry.at, problems)),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use codex_network_policy::{Host, HostError};
 
 use crate::catalogue::Key;
+use crate::constraints::Requirements;
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{RawSetting, RawSettings};
 use crate::read;
@@ -121,13 +122,14 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), ListenError> {
 pub(crate) fn interpret(
     raw: &RawSettings<'_>,
     switches: ListenSwitches,
+    requirements: &Requirements,
     problems: &mut Problems<'_>,
 ) -> Listen {
     let proxy = switches.proxy_reach;
-    let http = address_of(&HTTP, raw, proxy, problems);
+    let http = address_of(&HTTP, raw, proxy, requirements, problems);
     // Checked even when the listener is off: a wrong value is an error.
-    let socks5 = address_of(&SOCKS5, raw, proxy, problems);
-    let admin = address_of(&ADMIN, raw, switches.admin_reach, problems);
+    let socks5 = address_of(&SOCKS5, raw, proxy, requirements, problems);
+    let admin = address_of(&ADMIN, raw, switches.admin_reach, requirements, problems);
     let listen = Listen {
         http,
         socks5: switches.socks5.then_some(socks5),
@@ -135,7 +137,7 @@ pub(crate) fn interpret(
         proxy_reach: proxy,
         admin_reach: switches.admin_reach,
     };
-    refuse_collisions(&listen, raw, problems);
+    refuse_collisions(&listen, raw, requirements, problems);
     listen
 }
 
@@ -143,25 +145,30 @@ fn address_of(
     keys: &ListenerKeys,
     raw: &RawSettings<'_>,
     reach: Reach,
+    requirements: &Requirements,
     problems: &mut Problems<'_>,
 ) -> SocketAddr {
+    let mut default = keys.default;
+    default.set_port(requirements.port(keys.url).unwrap_or(default.port()));
     let Some(setting) = raw.get(keys.url) else {
-        return keys.default;
+        return default;
     };
     let Some(text) = read::text(setting, problems) else {
-        return keys.default;
+        return default;
     };
-    match parse(text, keys.default.port()) {
-        Ok(address) => clamp(keys, setting, address, reach, problems),
+    match parse(text, default.port()) {
+        Ok(address) => {
+            requirements.check_port(keys.url, address.port(), setting.node.at, problems);
+            clamp(keys, setting, address, reach, problems)
+        }
         Err(error) => {
             let message = format!("{}: {}", quoted(setting.name), shown(&error.to_string()));
             let help = format!(
-                "write for example `{} = \"{}\"`",
-                read::named(setting),
-                keys.default
+                "write for example `{} = \"{default}\"`",
+                read::named(setting)
             );
             problems.error(setting.node.at, &message, &help);
-            keys.default
+            default
         }
     }
 }
@@ -195,7 +202,12 @@ fn clamp(
 }
 
 /// Two listeners cannot share an address; port 0 is a different port each time.
-fn refuse_collisions(listen: &Listen, raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
+fn refuse_collisions(
+    listen: &Listen,
+    raw: &RawSettings<'_>,
+    requirements: &Requirements,
+    problems: &mut Problems<'_>,
+) {
     let listeners = [
         (&HTTP, Some(listen.http)),
         (&SOCKS5, listen.socks5),
@@ -209,9 +221,11 @@ fn refuse_collisions(listen: &Listen, raw: &RawSettings<'_>, problems: &mut Prob
         let Some((other, _)) = listeners[..index].iter().find(collides) else {
             continue;
         };
-        // At least one of the two is written in a file: the defaults differ.
-        let urls = [raw.get(other.url), raw.get(keys.url)];
-        let Some(setting) = urls.into_iter().flatten().max_by_key(|url| url.at) else {
+        // At least one of the two is written in a file, or required: the defaults differ.
+        let urls = [other.url, keys.url];
+        let written = urls.iter().filter_map(|url| Some(raw.get(*url)?.node.at));
+        let required = urls.iter().filter_map(|url| requirements.port_place(*url));
+        let Some(at) = written.max().or(required.max()) else {
             continue;
         };
         let message = format!(
@@ -220,7 +234,7 @@ fn refuse_collisions(listen: &Listen, raw: &RawSettings<'_>, problems: &mut Prob
             keys.name,
             shown(&address.to_string())
         );
-        problems.error(setting.node.at, &message, "give them different ports");
+        problems.error(at, &message, "give them different ports");
     }
 }
 

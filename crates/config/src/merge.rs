@@ -1,5 +1,5 @@
 //! From texts to one tree: parsing, `-c`, and merging layers (SPEC C1). This module does not know
-//! what the keys mean.
+//! what the keys mean; only `feature_switch` changes a layer before it is merged.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{Diagnostic, Problems, shown};
 use crate::text::{Text, TextKind, TextSpan};
 use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
+use crate::{feature_switch, json};
 
 /// Depth of nested tables and arrays: more than any configuration has, and small enough for
 /// recursion.
@@ -57,6 +58,7 @@ fn merge_layers<'t>(problems: &mut Problems<'t>) -> Merged<'t> {
     let mut merged = Merged::default();
     for (index, text) in problems.texts.iter() {
         let layer = match &text.kind {
+            TextKind::File(_) if text.is_json() => json::parse(index, text, MAX_DEPTH, problems),
             TextKind::File(_) | TextKind::Inline => parse_document(index, text, problems),
             TextKind::Override => parse_override(index, text, problems),
             TextKind::Requirements(_) => {
@@ -66,7 +68,8 @@ fn merge_layers<'t>(problems: &mut Problems<'t>) -> Merged<'t> {
                 continue;
             }
         };
-        if let Some(layer) = layer {
+        if let Some(mut layer) = layer {
+            feature_switch::expand(&mut layer);
             merged.root.merge(layer);
         }
     }

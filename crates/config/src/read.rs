@@ -2,6 +2,7 @@
 //! that the caller goes on and finds the other problems.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -183,7 +184,7 @@ pub(crate) fn table<'t>(
 }
 
 /// The value of a pattern or a path in a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EntryPermission {
     /// The entry has no effect, and cancels the same entry of an earlier layer.
     None,
@@ -213,6 +214,30 @@ pub(crate) fn permissions<'t>(
         .into_iter()
         .filter_map(|entry| Some((entry, word(RawSetting::of(entry), WORDS, problems)?)))
         .collect()
+}
+
+/// Keeps one of several entries that mean the same: that of the latest layer, and in one layer the
+/// strictest (SPEC C2, C11). `normalise` gives equal forms to names with one meaning; a name without such a
+/// form stays by itself.
+pub(crate) fn effective<'t, K: Ord>(
+    entries: Vec<(&'t TomlEntry<'t>, EntryPermission)>,
+    normalise: impl Fn(&str) -> Option<K>,
+) -> Vec<(&'t TomlEntry<'t>, EntryPermission)> {
+    let mut kept: Vec<(&TomlEntry<'_>, EntryPermission)> = Vec::with_capacity(entries.len());
+    let mut places: BTreeMap<K, usize> = BTreeMap::new();
+    for (entry, permission) in entries {
+        let place = match normalise(&entry.name) {
+            Some(normal) => *places.entry(normal).or_insert(kept.len()),
+            None => kept.len(),
+        };
+        let rank = |(entry, permission): (&TomlEntry<'_>, _)| (entry.at.text, permission);
+        match kept.get_mut(place) {
+            None => kept.push((entry, permission)),
+            Some(other) if rank(*other) < rank((entry, permission)) => *other = (entry, permission),
+            Some(_) => {}
+        }
+    }
+    kept
 }
 
 pub(crate) fn wrong_type(

@@ -67,6 +67,14 @@ impl Text {
         }
     }
 
+    /// Whether it is a file with a configuration in JSON, by the end of its name.
+    pub(crate) fn is_json(&self) -> bool {
+        match &self.kind {
+            TextKind::File(path) => path.extension().is_some_and(|end| end == "json"),
+            TextKind::Inline | TextKind::Requirements(_) | TextKind::Override => false,
+        }
+    }
+
     /// Line of a byte, from 0.
     fn line(&self, at: u32) -> usize {
         self.lines.partition_point(|start| *start <= at) - 1
@@ -86,6 +94,11 @@ impl Texts {
     /// Each text with its index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Text)> {
         (0..).zip(&self.0)
+    }
+
+    /// Whether one of them is in JSON.
+    pub(crate) fn has_json(&self) -> bool {
+        self.0.iter().any(Text::is_json)
     }
 
     pub(crate) fn text(&self, place: TextSpan) -> &Text {

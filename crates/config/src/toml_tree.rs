@@ -69,6 +69,15 @@ impl<'t> TomlTable<'t> {
         self.0.iter()
     }
 
+    /// The entries themselves, sorted by name.
+    pub(crate) fn into_entries(self) -> Vec<TomlEntry<'t>> {
+        self.0
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, TomlEntry<'t>> {
+        self.0.iter_mut()
+    }
+
     /// The entries in the order of the texts, weaker layers first.
     pub(crate) fn in_order(&self) -> Vec<&TomlEntry<'t>> {
         let mut entries: Vec<_> = self.0.iter().collect();

@@ -39,7 +39,11 @@ pub fn documentation() -> Vec<KeyTable> {
     };
     let levels = levels().iter();
     let on_pages = levels.filter(|level| {
-        let other_dialects = [TopTable::NetworkProxy, TopTable::Profile];
+        let other_dialects = [
+            TopTable::NetworkProxy,
+            TopTable::Profile,
+            TopTable::Features,
+        ];
         !other_dialects.contains(&level.table)
     });
     let tables = on_pages.map(|level| {

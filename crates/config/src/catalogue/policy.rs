@@ -18,20 +18,28 @@ const fn in_policy(path: &'static str) -> [Spelling; 2] {
     ]
 }
 
-/// Everywhere under its name, and in the first dialect also here.
-const fn everywhere(path: &'static str) -> [Spelling; 2] {
+/// In these tables under its name, and in the first dialect also here.
+const fn also_at(tables: &'static [TopTable], path: &'static str) -> [Spelling; 2] {
     [
-        Spelling::own(DIALECTS),
+        Spelling::own(tables),
         Spelling::at(&[TopTable::NetworkProxy], path),
     ]
 }
 
-const ONLY_PROFILES: &[Spelling] = &[Spelling::own(&[TopTable::Profile])];
+/// The dialects, and the table that is laid over one.
+const WITH_FEATURES: &[TopTable] = &[
+    TopTable::NetworkProxy,
+    TopTable::Network,
+    TopTable::Profile,
+    TopTable::Features,
+];
+
+const MAPS: &[Spelling] = &[Spelling::own(&[TopTable::Profile, TopTable::Features])];
 
 const BROKER: Effect = Effect::NotYet("the credential broker", "nothing is injected");
 
 pub(super) static ROWS: &[KeyRow] = &[
-    KeyRow::policy(
+    KeyRow::feature(
         Key::ENABLED,
         ValueKind::Flag(SettingField {
             set: |draft, on| draft.policy.enabled = on,
@@ -42,7 +50,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about(
         "With false nothing is bound, or bound listeners answer that the proxy is off; a reload can change it.",
     ),
-    KeyRow::policy(
+    KeyRow::feature(
         Key::MODE,
         special!("\"full\" | \"limited\"", |now| json!(now.policy.mode().as_str())),
     )
@@ -53,12 +61,12 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about(
         "Limited permits only requests that read: GET, HEAD and OPTIONS without content, in plain HTTP and inside TLS, which is intercepted for that.",
     ),
-    KeyRow::policy(
+    KeyRow::feature(
         Key::PROXY_URL,
         special!("address", |now| json!(format!("http://{}", now.listen.http))),
     )
     .about("Where the HTTP proxy listens, if no socket unit does."),
-    KeyRow::policy(
+    KeyRow::feature(
         Key::SOCKS_URL,
         special!("address", |now| {
             json!(now.listen.socks5.map(|address| format!("socks5h://{address}")))
@@ -72,7 +80,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         }),
     )
     .about("Where the admin API listens, if no socket unit does."),
-    KeyRow::policy(
+    KeyRow::feature(
         Key("enable_socks5"),
         ValueKind::Flag(SettingField {
             set: |draft, on| draft.socks5 = on,
@@ -80,9 +88,9 @@ pub(super) static ROWS: &[KeyRow] = &[
         }),
     )
     .about("Whether there is a SOCKS5 proxy."),
-    KeyRow::policy(Key("enable_socks5_udp"), ValueKind::Flag(field!(socks5_udp)))
+    KeyRow::feature(Key("enable_socks5_udp"), ValueKind::Flag(field!(socks5_udp)))
         .about("Whether the SOCKS5 proxy carries UDP."),
-    KeyRow::policy(
+    KeyRow::feature(
         Key("allow_upstream_proxy"),
         ValueKind::Flag(field!(allow_upstream_proxy)),
     )
@@ -97,7 +105,10 @@ pub(super) static ROWS: &[KeyRow] = &[
             show: |now| json!(now.settings.listen.proxy_reach == Reach::Anywhere),
         }),
     )
-    .spelled(&everywhere("dangerously_allow_non_loopback"))
+    .spelled(&also_at(
+        WITH_FEATURES,
+        "dangerously_allow_non_loopback",
+    ))
     .bound(Bound::Only(false))
     .hidden()
     .about(
@@ -120,7 +131,7 @@ pub(super) static ROWS: &[KeyRow] = &[
             show: |now| json!(now.policy.allows_local_binding()),
         }),
     )
-    .spelled(&everywhere("policy.allow_local_binding"))
+    .spelled(&also_at(WITH_FEATURES, "policy.allow_local_binding"))
     .bound(Bound::Only(false))
     .about(
         "Allowed hosts may be, or resolve to, local and private addresses, those of this machine included.",
@@ -149,7 +160,11 @@ pub(super) static ROWS: &[KeyRow] = &[
         Key::DOMAINS,
         special!("table of patterns and \"allow\" or \"deny\"", |_| json!({})),
     )
-    .spelled(ONLY_PROFILES)
+    .spelled(MAPS)
+    .bound(Bound::Special(
+        "table of patterns and \"allow\" or \"deny\"",
+        "Both lists in one table, in place of them.",
+    ))
     .hidden()
     .sets(&["allowed_domains", "denied_domains"])
     .about("Both lists in one table."),
@@ -165,7 +180,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         Key::ALLOW_UNIX_SOCKETS,
         special!("list of paths", |now| json!(now.settings.unix_sockets.allowed)),
     )
-    .spelled(&everywhere("policy.allow_unix_sockets"))
+    .spelled(&also_at(DIALECTS, "policy.allow_unix_sockets"))
     .effect(Effect::MacosOnly)
     .about("The unix sockets that requests may name. Only macOS serves them."),
     KeyRow::policy(
@@ -174,7 +189,7 @@ pub(super) static ROWS: &[KeyRow] = &[
             json!(now.settings.unix_sockets.denied)
         }),
     )
-    .spelled(ONLY_PROFILES)
+    .spelled(MAPS)
     .by_default("{}")
     .bound(Bound::Special(
         "list of paths, or table of paths and \"allow\" or \"deny\"",
@@ -184,14 +199,14 @@ pub(super) static ROWS: &[KeyRow] = &[
     .shown_as("denied_unix_sockets")
     .sets(&["allow_unix_sockets"])
     .about("The same as a table. A denied socket may not be reached, even if all are allowed."),
-    KeyRow::policy(
+    KeyRow::feature(
         Key::ALLOW_ALL_UNIX_SOCKETS,
         ValueKind::Flag(field!(unix_sockets.allow_all)),
     )
     .bound(Bound::Only(false))
     .effect(Effect::MacosOnly)
     .about("Requests may name every unix socket. Only macOS serves them."),
-    KeyRow::policy(Key::CREDENTIAL_BROKER, ValueKind::Flag(field!(credential_broker)))
+    KeyRow::feature(Key::CREDENTIAL_BROKER, ValueKind::Flag(field!(credential_broker)))
         .effect(Effect::NotYet(
             "the credential broker",
             "children get no dummies, and nothing is injected",
@@ -208,7 +223,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about(
         "Whether credentials may be injected into plain HTTP, for destinations that begin with `http://`. Has no effect in this version.",
     ),
-    KeyRow::policy(
+    KeyRow::feature(
         Key::CREDENTIALS,
         special!("table of tables", |now| {
             show::credentials(&now.settings.credential_providers)
@@ -227,6 +242,26 @@ pub(super) static ROWS: &[KeyRow] = &[
     .bound(Bound::Special(
         "boolean",
         "With true, the allow entries of the configuration are ignored, and the resolver is the system's unless these requirements name another.",
+    )),
+    KeyRow::policy(
+        Key::HTTP_PORT,
+        special!("port", |now| json!(now.listen.http.port())),
+    )
+    .spelled(&[])
+    .hidden()
+    .bound(Bound::Special(
+        "integer from 1 to 65535",
+        "The only port that a configuration may give the HTTP proxy, and its port without `proxy_url`.",
+    )),
+    KeyRow::policy(
+        Key::SOCKS_PORT,
+        special!("port", |now| json!(now.listen.socks5.map(|address| address.port()))),
+    )
+    .spelled(&[])
+    .hidden()
+    .bound(Bound::Special(
+        "integer from 1 to 65535",
+        "The same of the SOCKS5 proxy.",
     )),
     KeyRow::policy(
         Key::MITM,

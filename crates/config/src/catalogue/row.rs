@@ -49,6 +49,8 @@ pub(crate) enum TopTable {
     Network,
     /// `[permissions.NAME.network]`: the third with lists, the fourth with maps.
     Profile,
+    /// `[features.network_proxy]`, which is laid over the third or fourth (SPEC C8).
+    Features,
     /// `[daemon]`, which is the same beside every dialect.
     Daemon,
     /// `[experimental_network]` of `requirements.toml` (SPEC C6).
@@ -196,10 +198,11 @@ impl TopTable {
     ];
 
     /// All of them.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::NetworkProxy,
         Self::Network,
         Self::Profile,
+        Self::Features,
         Self::Hook,
         Self::Action,
         Self::Injection,
@@ -215,6 +218,7 @@ impl TopTable {
             Self::NetworkProxy => "network_proxy",
             Self::Network => "network",
             Self::Profile => "permissions.NAME.network",
+            Self::Features => "features.network_proxy",
             Self::Daemon => "daemon",
             Self::Requirements => "experimental_network",
             Self::Hook => "mitm.hooks.NAME",
@@ -262,6 +266,17 @@ impl KeyRow {
             TopTable::NetworkProxy,
             TopTable::Network,
             TopTable::Profile,
+        ])];
+        Self::new(key.0, SPELLINGS, kind)
+    }
+
+    /// A key that `[features.network_proxy]` has too.
+    pub(super) const fn feature(key: Key, kind: ValueKind) -> Self {
+        const SPELLINGS: &[Spelling] = &[Spelling::own(&[
+            TopTable::NetworkProxy,
+            TopTable::Network,
+            TopTable::Profile,
+            TopTable::Features,
         ])];
         Self::new(key.0, SPELLINGS, kind)
     }

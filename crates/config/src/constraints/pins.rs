@@ -25,6 +25,7 @@ impl Requirements {
         let mode = self.mode.as_ref();
         let mode = mode.map(|required| (Key::MODE, String::new(), required.at));
         let policy = self.flag_bounds(InDaemon::No).chain(mode);
+        let policy = policy.chain(self.port_bounds());
         for (key, permitted, at) in policy.chain(self.daemon_bounds()) {
             // A default was not set by any line.
             if permitted != THE_SYSTEMS {
@@ -50,6 +51,7 @@ impl Requirements {
         if let Some(required) = &self.mode {
             bounds.push((Key::MODE, required.permitted.to_string(), required.at));
         }
+        bounds.extend(self.port_bounds());
         if let Some(at) = self.allowed_domains_only {
             bounds.push((Key::ALLOWED_DOMAINS, "the managed ones".to_owned(), at));
         } else if let Some(required) = self.flags.get(&Key::ALLOW_LOCAL_BINDING) {
@@ -72,6 +74,12 @@ impl Requirements {
             mode: self.mode.map_or(Mode::Full, |required| required.permitted),
             allowed_domains_only: self.allowed_domains_only.is_some(),
         }
+    }
+
+    /// The bounds on ports, by the keys of the addresses.
+    fn port_bounds(&self) -> impl Iterator<Item = (Key, String, TextSpan)> {
+        let ports = self.ports.iter();
+        ports.map(|(key, required)| (*key, format!("port {}", required.permitted), required.at))
     }
 
     /// The bounds on `[daemon]`: the key, the permitted values in words, and the line.

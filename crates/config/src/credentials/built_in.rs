@@ -69,7 +69,7 @@ const BUILT_IN: &[CredentialProfile] = &[
     },
 ];
 
-/// What git (Basic), `gh` (`token`) and other clients (`Bearer`) send.
+/// The forms of git (Basic), `gh` (`token`) and other clients (`Bearer`).
 const GIT_AND_API: &[ReadyPlacement] = &[
     ReadyPlacement::Bearer,
     ReadyPlacement::Token,

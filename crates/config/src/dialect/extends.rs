@@ -157,7 +157,7 @@ fn is_list(name: &str) -> bool {
 /// Texts that mean the same have one normal form.
 type Normalise = fn(&str) -> Cow<'_, [u8]>;
 
-/// How the names in a map of permissions are compared.
+/// How the names in a map are compared whose entries are replaced as a whole.
 fn normaliser(name: &str) -> Option<Normalise> {
     if name == Key::DOMAINS.name() {
         return Some(|text| match Pattern::parse(text, ListKind::Allow) {
@@ -165,12 +165,29 @@ fn normaliser(name: &str) -> Option<Normalise> {
             Err(_) => Cow::Borrowed(text.as_bytes()),
         });
     }
+    if name == Key::CREDENTIALS.name() {
+        return Some(|text| Cow::Borrowed(text.as_bytes()));
+    }
     (name == Key::UNIX_SOCKETS.name()).then_some(|text| {
         match UnixSocketPath::parse(text.as_bytes()) {
             Ok(path) => Cow::Owned(path.as_bytes().to_vec()),
             Err(_) => Cow::Borrowed(text.as_bytes()),
         }
     })
+}
+
+/// Lays a table over another one: what it has replaces what is below, in maps entry by entry.
+pub(super) fn lay_over<'t>(below: &mut TomlTable<'t>, over: TomlTable<'t>) {
+    for entry in over.iter() {
+        if let Some(normalise) = normaliser(&entry.name)
+            && let TomlValue::Table(own) = &entry.node.value
+            && let Some(replaced) = below.get_mut(&entry.name)
+            && let TomlValue::Table(replaced) = &mut replaced.node.value
+        {
+            take_out(replaced, own, normalise);
+        }
+    }
+    below.merge(over);
 }
 
 /// Takes the entries out of the parent's map that the child has too, in whatever spelling.

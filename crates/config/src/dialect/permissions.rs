@@ -11,12 +11,16 @@ use crate::diagnostic::{Problems, quoted, shown};
 use crate::text::TextSpan;
 use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
-/// The network rules of a profile, with everything that it inherits.
+/// The network rules of a profile, with everything that it inherits and with those of
+/// `[features.network_proxy]` over them.
 #[derive(Debug)]
 pub(crate) struct ProfileNetwork<'t> {
-    pub(crate) name: String,
+    /// The profile; `None` if `[features.network_proxy]` stands alone.
+    pub(crate) name: Option<String>,
+    /// The table's name in messages.
+    pub(super) path: String,
     /// The place of its `network` table, or of the `extends` that stands for one.
-    at: TextSpan,
+    pub(super) at: TextSpan,
     pub(super) node: TomlNode<'t>,
 }
 
@@ -28,7 +32,7 @@ impl<'t> ProfileNetwork<'t> {
     {
         DialectTable {
             table: TopTable::Profile,
-            path: format!("{PROFILES}.{}.network", shown(&as_key(&self.name))),
+            path: self.path.clone(),
             at: self.at,
             node: &self.node,
         }
@@ -78,7 +82,8 @@ pub(crate) fn network<'t>(
     };
     let own = table.get("network").or_else(|| table.get("extends"))?;
     Some(ProfileNetwork {
-        name: name.to_owned(),
+        name: Some(name.to_owned()),
+        path: format!("{PROFILES}.{}.network", shown(&as_key(name))),
         at: own.at,
         node: extends::network(profiles, profile, problems)?,
     })

@@ -30,7 +30,9 @@ pub(super) fn unselected(
     let selected = dialect::selector(root);
     for (name, at) in dialect::names(root).filter(|(name, _)| selected != Some(*name)) {
         let mut tried = Problems::new(problems.texts);
-        let Some(network) = dialect::network(root, name, &mut tried) else {
+        let network = dialect::network(root, name, &mut tried);
+        let Some(network) = network.and_then(|it| dialect::overlaid(root, Some(it), &mut tried))
+        else {
             problems.warn_if_failed(tried, &left_out(name));
             continue;
         };

@@ -587,3 +587,125 @@ fn c6_the_manual_shows_requirements_as_they_are_read() {
         );
     }
 }
+
+#[test]
+fn c12_a_required_port_is_the_only_one() {
+    let root = Root::requiring("http_port = 4001\nsocks_port = 4002");
+    let listen = root.settings("").listen;
+    assert_eq!(
+        listen.http.port(),
+        4001,
+        "it counts where no address is written"
+    );
+    assert_eq!(listen.socks5.map(|address| address.port()), Some(4002));
+    let same = root.settings("proxy_url = \"localhost\"\nsocks_url = \"[::1]:4002\"");
+    assert_eq!(same.listen.http.to_string(), "127.0.0.1:4001");
+    assert_eq!(
+        same.listen
+            .socks5
+            .map(|address| address.to_string())
+            .as_deref(),
+        Some("[::1]:4002")
+    );
+    let pins: Vec<String> = same
+        .managed
+        .pins()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(pins.len(), 2, "{pins:?}");
+    assert!(pins[0].starts_with("port 4001, by "), "{pins:?}");
+    for (network, expected) in [
+        (
+            "proxy_url = \"http://127.0.0.1:3128\"",
+            "invalid value for network.proxy_url: port 3128 (allowed port 4001)",
+        ),
+        (
+            "socks_url = \"127.0.0.1:0\"",
+            "invalid value for network.socks_url: port 0 (allowed port 4002)",
+        ),
+    ] {
+        let text = format!("[network]\n{network}\n");
+        let errors = load(&root.sources(&text)).expect_err(network).one_line();
+        assert!(errors.contains(expected), "{errors}");
+    }
+}
+
+#[test]
+fn c12_required_ports_that_leave_no_value_are_errors() {
+    let root = Root::requiring("http_port = 4001");
+    root.require(OWN, "http_port = 4001");
+    assert_eq!(root.settings("").listen.http.port(), 4001);
+    root.require(OWN, "http_port = 4003");
+    let errors = load(&root.sources("")).expect_err("two ports").one_line();
+    assert!(errors.contains("`http_port` leaves no value"), "{errors}");
+    for (table, expected) in [
+        ("http_port = 0", "`http_port` must be from 1 to 65535"),
+        ("http_port = 65536", "`http_port` must be from 1 to 65535"),
+        ("socks_port = \"1\"", "`socks_port` must be a whole number"),
+        // The default of the admin API, which nothing moves.
+        ("http_port = 8080", "would both listen on 127.0.0.1:8080"),
+    ] {
+        let root = Root::requiring(table);
+        let errors = load(&root.sources("")).expect_err(table).one_line();
+        assert!(errors.contains(expected), "{errors}");
+    }
+    let text = "[network]\nhttp_port = 4001\n";
+    assert!(
+        load(&Sources::none().with_text("c.toml", text)).is_err(),
+        "it is a requirement only"
+    );
+}
+
+#[test]
+fn c12_required_hosts_may_be_a_map() {
+    let root = Root::requiring(
+        "managed_allowed_domains_only = true\n[experimental_network.domains]\n\"a.example\" = \"allow\"\n\"b.example\" = \"deny\"\n\"c.example\" = \"none\"\n\"A.example.\" = \"none\"",
+    );
+    let settings = root.settings("denied_domains = [\"d.example\"]");
+    let rules = |set: &DomainSet| set.rules().map(|rule| rule.pattern).collect::<Vec<_>>();
+    assert_eq!(rules(settings.policy.allowed()), ["a.example"]);
+    assert_eq!(rules(settings.policy.denied()), ["b.example", "d.example"]);
+    for (table, expected) in [
+        (
+            "domains = { \"*\" = \"allow\" }",
+            "a single `*` is allowed only",
+        ),
+        (
+            "domains = { \"a.example\" = true }",
+            "`a.example` must be a string",
+        ),
+        (
+            "domains = [\"a.example\"]",
+            "`domains` must be a table of permissions",
+        ),
+        (
+            "allowed_domains = []\ndomains = {}",
+            "mix the list form and the map form",
+        ),
+    ] {
+        let root = Root::requiring(table);
+        let errors = load(&root.sources("")).expect_err(table).one_line();
+        assert!(errors.contains(expected), "{errors}");
+    }
+}
+
+#[test]
+fn c12_requirements_of_another_kind_of_program_bound_nothing_and_are_noted() {
+    let root = Root::new();
+    root.write(
+        CODEX,
+        "[application.network]\nmode = \"limited\"\n[application.other]\n",
+    );
+    let loaded = root.loaded("");
+    assert_eq!(loaded.settings.policy.mode(), Mode::Full);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let [note] = &loaded.notes[..] else {
+        panic!("{:?}", loaded.notes);
+    };
+    assert!(
+        note.to_string()
+            .contains("`[application.network]` is for another program"),
+        "{note}"
+    );
+}

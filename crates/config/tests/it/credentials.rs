@@ -121,7 +121,7 @@ fn b5_the_later_layer_wins_variable_by_variable() {
             "two: B OPENAI_API_KEY GH_TOKEN -> https://two.example",
         ]
     );
-    // A provider without a variable is none.
+    // A provider without a variable is left out.
     let all = "[network.credentials.two]\nenv = [\"A\", \"B\"]\nurl_prefixes = [\"two.example\"]\n";
     let left = providers(&[first, all]);
     assert_eq!(short(&left[..1]), ["two: A B -> https://two.example"]);
