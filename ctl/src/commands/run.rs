@@ -201,7 +201,7 @@ struct Watch {
     thread: thread::JoinHandle<SessionResults>,
 }
 
-/// What is known of a session after its command.
+/// The results of a session, after its command.
 enum SessionResults {
     Report(SessionReport),
     /// The proxy gave no report.

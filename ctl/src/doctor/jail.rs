@@ -4,6 +4,7 @@ use super::finding::Finding;
 
 /// The advice where the kernel cannot keep signals in a jail.
 #[cfg(target_os = "linux")]
+const INSTALL_NFT: &str = "install nft (package nftables)";
 const NEWER_KERNEL: &str = "use Linux 6.12 or newer with Landlock, or start jails in a process group of their own (`setsid`)";
 
 /// Makes a jail, runs `true` in it, and reports what is missing.
@@ -49,10 +50,14 @@ fn judge(made: Result<(crate::jail::Ended, Gaps), crate::jail::JailError>) -> Fi
     match made {
         Ok((Ended::Exited(0), gaps)) => match (gaps.not_transparent, gaps.signals_leave) {
             (None, None) => Finding::ok("proxyctl run can make a jail, with a transparent door"),
-            (Some(reason), None) => Finding::note(reason).advise("install nft (package nftables)"),
-            (None, Some(signals)) => Finding::note(signals).advise(NEWER_KERNEL),
-            (Some(reason), Some(signals)) => Finding::note(format!("{reason}; {signals}"))
-                .advise(format!("install nft (package nftables); {NEWER_KERNEL}")),
+            (Some(reason), None) => Finding::note(reason).advise(INSTALL_NFT),
+            (None, Some(_)) => {
+                Finding::note("signals of a program can leave its jail").advise(NEWER_KERNEL)
+            }
+            (Some(reason), Some(_)) => {
+                Finding::note(format!("signals of a program can leave its jail; {reason}"))
+                    .advise(format!("{INSTALL_NFT}; {NEWER_KERNEL}"))
+            }
         },
         Ok((ended, _)) => Finding::note(format!(
             "the program true ended with {} in a jail",

@@ -50,7 +50,7 @@ pub(super) fn prepare() -> io::Result<()> {
 }
 
 /// Enters the working directory anew, by its name: it may be below a mount that now covers it. A directory
-/// whose name the user may not use stays, if it is none of the kernel's.
+/// whose name the user may not use stays, unless it is the kernel's.
 fn leave_covered_directory(ways_out: &WaysOut) -> io::Result<()> {
     match env::current_dir().and_then(env::set_current_dir) {
         Ok(()) => Ok(()),
