@@ -161,7 +161,7 @@ impl fmt::Display for CredentialPattern {
     }
 }
 
-/// The values that [`write`] writes.
+/// The values that [`write()`] writes.
 #[derive(Clone, Copy, Default)]
 struct Shape {
     /// The longest one.
