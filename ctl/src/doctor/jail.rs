@@ -99,10 +99,10 @@ mod tests {
         let (found, advice) = partly(None, Some("signals leave"));
         assert_eq!(
             (found.as_str(), advice.as_str()),
-            ("signals leave", NEWER_KERNEL)
+            ("signals of a program can leave its jail", NEWER_KERNEL)
         );
         let (found, advice) = partly(Some("no nft"), Some("signals leave"));
-        assert_eq!(found, "no nft; signals leave");
+        assert_eq!(found, "signals of a program can leave its jail; no nft");
         assert!(
             advice.contains("nft") && advice.contains("Linux"),
             "{advice}"
