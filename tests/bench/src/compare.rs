@@ -22,7 +22,7 @@ const SETTLE_TIME: Duration = Duration::from_millis(250);
 /// The part of the machine that other programs may use during a measurement.
 pub(crate) const MAX_FOREIGN: f64 = 0.15;
 /// Measurements in all, until one is undisturbed.
-const MAX_TRIES: usize = 3;
+pub(crate) const MAX_TRIES: usize = 3;
 pub(crate) const GIB: f64 = 1_073_741_824.0;
 
 /// Connections that are held to measure the memory of each, and fewer before.

@@ -72,6 +72,11 @@ fn table(title: &str, places: &[Place], rows: &[Row], of: fn(&Measured) -> f64) 
             };
             let mark = if cell.figures.disturbed { " ~" } else { "" };
             let value = of(cell);
+            if value <= 0.0 {
+                // The load does not reach the proxy.
+                row.push("–".to_owned());
+                continue;
+            }
             let shown =
                 first.map_or_else(|| absolute(value), |first| format!("{:.2}", value / first));
             first.get_or_insert(value);
