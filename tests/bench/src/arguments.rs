@@ -8,8 +8,11 @@ use clap::{Parser, Subcommand};
 
 use crate::compare::{self, Plan};
 use crate::growth::Growth;
+use crate::jail::{self, ClientLoad, Jail, Part};
 use crate::lab::Lab;
 use crate::load::Length;
+use crate::machine;
+use crate::origin::Ports;
 use crate::programs::{self, Proxy};
 use crate::relay::{self, Forward};
 use crate::report;
@@ -34,11 +37,25 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         proxy: Option<PathBuf>,
     },
+    /// Show the cost of a jail: the same client inside and outside, the start of a program, memory
+    Jail(JailArguments),
     /// List the scenarios
     List,
     /// Serve as the origin until standard input ends
     #[command(hide = true)]
     Origin { folder: PathBuf },
+    /// Run a load of `jail` with the proxies of the environment
+    #[command(hide = true)]
+    Client {
+        load: ClientLoad,
+        /// The ports of the origin
+        #[arg(value_parser = ports)]
+        ports: Ports,
+        /// In milliseconds
+        warm_up: u64,
+        /// In milliseconds
+        measured: u64,
+    },
     /// Forward ports with splice
     #[command(hide = true)]
     Relay {
@@ -65,6 +82,33 @@ struct Peers {
     seconds: f64,
 }
 
+#[derive(Debug, clap::Args)]
+struct JailArguments {
+    /// The parts; all if none is given
+    parts: Vec<Part>,
+    /// Only these loads, with commas between them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    loads: Vec<ClientLoad>,
+    /// The program codex-network-proxy [default: beside this program]
+    #[arg(long, value_name = "FILE")]
+    proxy: Option<PathBuf>,
+    /// The program proxyctl [default: beside this program]
+    #[arg(long, value_name = "FILE")]
+    proxyctl: Option<PathBuf>,
+    /// The program codex, to compare with its sandbox [default: the one in PATH, if there is one]
+    #[arg(long, value_name = "FILE")]
+    codex: Option<PathBuf>,
+    /// How often a load is measured in each place; the tables show medians
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long a load lasts, besides a warm-up of a fifth
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.6)]
+    seconds: f64,
+    /// How often a program is started in each place
+    #[arg(long, default_value_t = 30)]
+    starts: usize,
+}
+
 /// Reads the command line and does what it says.
 ///
 /// # Errors
@@ -76,11 +120,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Growth { tables, proxy } => {
             raise_limit();
             let proxy = Proxy::new(proxy)?;
-            let tables = if tables.is_empty() {
-                Growth::ALL.to_vec()
-            } else {
-                tables
-            };
+            let tables = or_all(tables, &Growth::ALL);
             report::print(&report::head(&proxy.programs()?, &[]))?;
             tables.into_iter().try_for_each(|table| table.run(&proxy))
         }
@@ -94,6 +134,19 @@ pub fn run() -> anyhow::Result<()> {
         Command::Origin { folder } => {
             raise_limit();
             origin::serve(&folder)
+        }
+        Command::Jail(arguments) => arguments.run(),
+        Command::Client {
+            load,
+            ports,
+            warm_up,
+            measured,
+        } => {
+            let length = Length {
+                warm_up: Duration::from_millis(warm_up),
+                measured: Duration::from_millis(measured),
+            };
+            jail::serve(load, &ports, length)
         }
         Command::Relay { forwards } => relay::serve(&forwards),
     }
@@ -109,6 +162,54 @@ fn raise_limit() {
     };
     // With a lower limit, the largest loads fail and say so.
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Reads the ports of the origin.
+fn ports(text: &str) -> Result<Ports, String> {
+    Ports::read(text).ok_or_else(|| format!("{text:?} are not the ports of an origin"))
+}
+
+/// The plan of these rounds, each with a warm-up of a fifth.
+fn plan(rounds: usize, seconds: f64) -> anyhow::Result<Plan> {
+    let measured = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+    Ok(Plan {
+        rounds,
+        length: Length {
+            warm_up: measured / 5,
+            measured,
+        },
+    })
+}
+
+/// The values that were given, or all.
+fn or_all<T: Copy>(given: Vec<T>, all: &[T]) -> Vec<T> {
+    if given.is_empty() {
+        all.to_vec()
+    } else {
+        given
+    }
+}
+
+impl JailArguments {
+    fn run(self) -> anyhow::Result<()> {
+        raise_limit();
+        let beside = |name| anyhow::Ok(std::env::current_exe()?.with_file_name(name));
+        let jail = Jail {
+            proxy: Proxy::new(self.proxy)?,
+            proxyctl: match self.proxyctl {
+                Some(path) => std::fs::canonicalize(path).context("--proxyctl")?,
+                None => beside("proxyctl")?,
+            },
+            codex: match self.codex {
+                Some(path) => Some(std::fs::canonicalize(path).context("--codex")?),
+                None => machine::path_of("codex"),
+            },
+            plan: plan(self.rounds, self.seconds)?,
+            starts: self.starts,
+        };
+        let loads = or_all(self.loads, &ClientLoad::ALL);
+        jail.run(&or_all(self.parts, &Part::ALL), &loads)
+    }
 }
 
 impl Peers {
@@ -130,14 +231,7 @@ impl Peers {
         if !self.scenarios.is_empty() {
             scenarios.retain(|scenario| self.scenarios.iter().any(|name| name == scenario.name));
         }
-        let measured = Duration::try_from_secs_f64(self.seconds).context("--seconds")?;
-        let plan = Plan {
-            rounds: self.rounds,
-            length: Length {
-                warm_up: measured / 5,
-                measured,
-            },
-        };
+        let plan = plan(self.rounds, self.seconds)?;
         let lab = Lab::new()?;
         let rows: Vec<_> = scenarios
             .iter()

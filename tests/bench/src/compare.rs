@@ -20,10 +20,10 @@ use crate::scenario::{Measure, Scenario, Unit};
 /// A program still closes connections for a moment after a load, and that is part of its work.
 const SETTLE_TIME: Duration = Duration::from_millis(250);
 /// The part of the machine that other programs may use during a measurement.
-const MAX_FOREIGN: f64 = 0.15;
+pub(crate) const MAX_FOREIGN: f64 = 0.15;
 /// Measurements in all, until one is undisturbed.
-const MAX_TRIES: usize = 3;
-const GIB: f64 = 1_073_741_824.0;
+pub(crate) const MAX_TRIES: usize = 3;
+pub(crate) const GIB: f64 = 1_073_741_824.0;
 
 /// Connections that are held to measure the memory of each, and fewer before.
 const HELD_CONNECTIONS: usize = 2_000;
@@ -113,7 +113,7 @@ pub(crate) fn row<'a>(
 }
 
 #[expect(clippy::print_stderr, reason = "the progress of a run of minutes")]
-fn progress(line: &str) {
+pub(crate) fn progress(line: &str) {
     eprintln!("{line}");
 }
 
@@ -255,7 +255,7 @@ pub(crate) fn under_load(
 }
 
 /// The median of each figure by itself.
-fn median(all: &[Figures]) -> Option<Figures> {
+pub(crate) fn median(all: &[Figures]) -> Option<Figures> {
     let middle = |of: &dyn Fn(&Figures) -> Option<f64>| {
         let mut values: Vec<f64> = all.iter().filter_map(of).collect();
         values.sort_by(f64::total_cmp);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use rustix::net::RecvFlags;
@@ -11,6 +11,9 @@ use tokio::net::{TcpSocket, TcpStream};
 
 /// The name of the origin in requests. The hosts file of the machine has it.
 pub(crate) const HOST: &str = "localhost";
+/// A name of the origin that only our proxy knows, from a hosts file of its own. In a jail `localhost` is the
+/// jail's own.
+pub(crate) const NAME: &str = "origin.test";
 /// A name that every program refuses. It is not looked up (RFC 6761, section 6.4).
 pub(crate) const DENIED: &str = "denied.invalid";
 
@@ -23,27 +26,36 @@ pub(crate) enum Route {
     Fixed(u16),
     Connect(u16),
     Socks5(u16),
+    /// The jail redirects connections to this address, which stands for a name.
+    Transparent(IpAddr),
 }
 
 /// Connects to a port of loopback from the `client`-th address, 127.0.0.1 being the first.
 pub(crate) async fn connect(port: u16, client: u8) -> io::Result<TcpStream> {
+    connect_to((Ipv4Addr::LOCALHOST, port).into(), client).await
+}
+
+async fn connect_to(address: SocketAddr, client: u8) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     // The port is chosen when the socket connects, so that one port can serve several destinations.
     setsockopt(&socket, IpBindAddressNoPort, &true)?;
     socket.bind((Ipv4Addr::new(127, 0, 0, client.saturating_add(1)), 0).into())?;
-    let stream = socket
-        .connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .await?;
+    let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 /// A connection to a port of the origin.
 pub(crate) async fn tunnel(route: Route, port: u16, client: u8) -> io::Result<TcpStream> {
-    let (Route::Fixed(door) | Route::Connect(door) | Route::Socks5(door)) = route;
-    let mut stream = connect(door, client).await?;
+    let address = match route {
+        Route::Fixed(door) | Route::Connect(door) | Route::Socks5(door) => {
+            (Ipv4Addr::LOCALHOST, door).into()
+        }
+        Route::Transparent(address) => (address, port).into(),
+    };
+    let mut stream = connect_to(address, client).await?;
     match route {
-        Route::Fixed(_) => {}
+        Route::Fixed(_) | Route::Transparent(_) => {}
         Route::Connect(_) => {
             let request = format!("CONNECT {HOST}:{port} HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;

@@ -42,6 +42,10 @@ impl Lab {
         &self.origin.ports
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The certificate of the origin's authority, in PEM form.
     pub(crate) fn origin_ca(&self) -> PathBuf {
         self.folder.path().join("origin-ca.pem")

@@ -12,6 +12,7 @@ mod arguments;
 mod compare;
 mod dial;
 mod growth;
+mod jail;
 mod lab;
 mod load;
 mod machine;

@@ -1,6 +1,7 @@
 //! This machine: its description for the head of a report, and how busy other programs keep it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,8 +28,15 @@ pub(crate) fn date() -> String {
 
 /// Whether the search path has a program.
 pub(crate) fn has(program: &str) -> bool {
+    path_of(program).is_some()
+}
+
+/// Where the search path has a program.
+pub(crate) fn path_of(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
 /// The version that a program prints: its first word that looks like one. `None` if the program is not there

@@ -5,6 +5,7 @@
 mod http;
 mod secure;
 
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -66,7 +67,7 @@ impl Drop for Origin {
 
 impl Ports {
     /// Reads the line that [`serve`] prints.
-    fn read(line: &str) -> Option<Self> {
+    pub(crate) fn read(line: &str) -> Option<Self> {
         let ports: Result<Vec<u16>, _> = line.split_whitespace().map(str::parse).collect();
         let ports = ports.ok()?;
         let (&[http, https, source, sink], echoes) = ports.split_first_chunk()?;
@@ -77,6 +78,19 @@ impl Ports {
             sink,
             echoes: echoes.to_vec(),
         })
+    }
+}
+
+/// The line that [`Ports::read`] reads.
+impl fmt::Display for Ports {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = [self.http, self.https, self.source, self.sink];
+        let ports: Vec<String> = first
+            .iter()
+            .chain(&self.echoes)
+            .map(u16::to_string)
+            .collect();
+        formatter.write_str(&ports.join(" "))
     }
 }
 
@@ -154,6 +168,7 @@ mod tests {
             (1, 2, 3, 4)
         );
         assert_eq!(ports.echoes, [5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(Ports::read(&ports.to_string()), Some(ports));
         assert_eq!(Ports::read("1 2 3 4 5"), None);
     }
 }

@@ -105,6 +105,11 @@ impl Program {
 }
 
 impl Started {
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The last line of its log, if it has one.
     pub(crate) fn last_log_line(&self) -> String {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 
 use super::{Doors, Launch, Program, Side, Started, Work, command};
-use crate::dial::HOST;
+use crate::dial::{HOST, NAME};
 use crate::lab::Lab;
 use crate::machine;
 use crate::process::{Log, free_port};
@@ -118,6 +118,8 @@ impl Proxy {
 
     fn prepare(&self, lab: &Lab, folder: &Path, setup: Setup) -> anyhow::Result<Launch> {
         let (http, socks5) = (free_port()?, free_port()?);
+        let hosts = format!("127.0.0.1 {HOST} {NAME}\n");
+        fs::write(folder.join("hosts"), hosts)?;
         let path = folder.join("config.toml");
         fs::write(&path, configuration(lab, folder, http, socks5, setup)?)?;
         let mut command = command(&self.path, folder);
@@ -154,7 +156,7 @@ fn configuration(
         Tls::Intercepted => "limited",
         Tls::Tunnelled => "full",
     };
-    let mut patterns = format!("\"{HOST}\"");
+    let mut patterns = format!("\"{HOST}\", \"{NAME}\"");
     for number in 0..setup.patterns {
         write!(patterns, ", \"*.host-{number}.example\"")?;
     }
@@ -183,6 +185,12 @@ enabled = false
 
 [daemon.limits]
 max_connections = 20000
+
+[daemon.resolver]
+hosts_file = "{folder}/hosts"
+
+[daemon.sessions]
+max_per_user = 1024
 "#,
         ca = lab.ca().display(),
         key = lab.ca_key().display(),
