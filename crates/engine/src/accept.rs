@@ -261,9 +261,9 @@ impl Accept {
 
 impl AcceptLog {
     /// The lines about a listener that this user gave.
-    pub(crate) fn given_by(user: u32, recorder: &Arc<Recorder>) -> Self {
+    pub(crate) fn given_by(user: &ConnectionHandle, recorder: &Arc<Recorder>) -> Self {
         Self {
-            giver: Some((Arc::clone(recorder), ConnectionHandle::of_user(user))),
+            giver: Some((Arc::clone(recorder), user.clone())),
             ..Self::default()
         }
     }
@@ -357,7 +357,8 @@ mod tests {
     #[test]
     fn j13_the_lines_about_the_listeners_of_one_user_have_a_budget() {
         let recorder = Recorder::for_tests();
-        let logs = [1, 1, 2].map(|user| AcceptLog::given_by(user, &recorder));
+        let logs =
+            [1, 1, 2].map(|user| AcceptLog::given_by(&ConnectionHandle::of_user(user), &recorder));
         let written = |log: &AcceptLog| (0..10_000).filter(|_| log.may_log()).count();
         let first = written(&logs[0]) + written(&logs[1]);
         assert!((500..1500).contains(&first), "{first}");
