@@ -73,6 +73,7 @@ pub(crate) struct Accept {
     pub(crate) listener: Arc<AcceptSocket>,
     /// The listener's name in messages.
     pub(crate) door: &'static str,
+    /// Ends the loop. The drain cancels it when it begins.
     pub(crate) stop: CancellationToken,
     pub(crate) drain: Drain,
     /// The listener's address.
@@ -119,7 +120,9 @@ impl NoDelay {
 impl Accept {
     /// Accepts until it is stopped or the drain begins. Serves each admitted connection in a task of
     /// its own. `serve` ends a connection that must give way.
-    pub(crate) async fn run<S, F>(self, serve: Arc<S>)
+    ///
+    /// It borrows: an `async fn` would hold its arguments twice for the life of the listener.
+    pub(crate) async fn run<S, F>(&self, serve: &Arc<S>)
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -129,7 +132,6 @@ impl Accept {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = self.drain.begun() => return,
                 accepted = self.next() => accepted,
             };
             let counted = accepted.map(|(stream, address)| {
@@ -161,7 +163,7 @@ impl Accept {
                     }
                     let runtime = placed.runtime().clone();
                     // Boxed: it would be copied into each layer of the task.
-                    let task = self.task(stream, address, placed, Arc::clone(&serve), counted);
+                    let task = self.task(stream, address, placed, Arc::clone(serve), counted);
                     let task = Box::pin(task);
                     let _entered = runtime.enter();
                     self.drain.spawn(task);

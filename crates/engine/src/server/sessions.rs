@@ -159,7 +159,7 @@ impl Engine {
             runtimes,
             turn,
             giver: ConnectionHandle::of_user(parts.uid),
-            stop: CancellationToken::new(),
+            stop: shared.drain.stop(),
         };
         // Without the kernel's word, that of the opener counts: a wrong one opens its own doors alone.
         let says_jail = entry.session.info().isolation == "jail";
@@ -357,10 +357,10 @@ impl Opening<'_> {
         let serve = move |stream, client, connection| {
             doors::serve(Arc::clone(&shared), &service, stream, client, connection)
         };
+        let serve = Arc::new(serve);
+        let run = async move { accept.run(&serve).await };
         // Boxed: the task would hold it twice, for the life of the session.
-        self.shared
-            .drain
-            .spawn(Box::pin(accept.run(Arc::new(serve))));
+        self.shared.drain.spawn(Box::pin(run));
         Ok(socket)
     }
 
