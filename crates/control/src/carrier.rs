@@ -147,6 +147,9 @@ impl Carrier for ControlStream {
             all.arrived.append(&mut sockets.arrived);
             all.is_incomplete |= sockets.is_incomplete;
         }
+        if self.arrived.is_empty() {
+            self.arrived = VecDeque::new();
+        }
         all
     }
 

@@ -5,17 +5,20 @@
 //! access that it needs (SPEC K3). A caller that sends calls faster than it reads answers is
 //! disconnected.
 
+mod calls;
+
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use tarpc::ServerError;
 use tarpc::context::Context;
-use tarpc::server::{BaseChannel, Channel as _, Config as ChannelConfig, Serve};
-use tokio::time::{Instant, sleep_until};
+use tarpc::server::Serve;
+use tarpc::{Request, Response, ServerError};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use self::calls::{CallerConnection, Event};
 use crate::access::Access;
 use crate::carrier::Carrier;
 use crate::error::ControlError;
@@ -51,7 +54,7 @@ pub enum ConnectionEnd {
     TooManyCalls,
     /// A message was malformed, or writing failed.
     #[error("{0}")]
-    Failed(std::io::Error),
+    Failed(io::Error),
 }
 
 impl ConnectionEnd {
@@ -63,13 +66,11 @@ impl ConnectionEnd {
         }
     }
 
-    fn of(error: tarpc::ChannelError<std::io::Error>) -> Self {
-        use tarpc::ChannelError::{Close, Flush, Read, Ready, Write};
-        let (Read(error) | Ready(error) | Write(error) | Flush(error) | Close(error)) = error;
+    fn of(error: io::Error) -> Self {
         if transport::is_disconnection(&error) {
             return Self::Disconnected;
         }
-        Self::Failed(std::io::Error::new(error.kind(), error.to_string()))
+        Self::Failed(error)
     }
 }
 
@@ -86,46 +87,40 @@ pub async fn serve<S>(
 where
     S: Control + Clone,
 {
-    let config = ChannelConfig {
-        pending_response_buffer: MAX_CALLS,
-    };
-    let transport = transport::daemon_side(stream);
-    let requests = BaseChannel::new(config, transport).requests();
-    let mut requests = std::pin::pin!(requests);
+    let mut connection = CallerConnection::new(transport::daemon_side(stream));
     let guard = CallGuard {
         service,
         access,
         hello_done: Arc::default(),
         has_session: Arc::default(),
     };
-    let mut calls = FuturesUnordered::new();
     let mut stop = std::pin::pin!(stop);
     let mut stopping = false;
     let mut until = Instant::now() + HELLO_TIMEOUT;
     loop {
-        let waiting = (calls.is_empty() && !guard.has_session()) || stopping;
+        let waiting = (connection.is_at_rest() && !guard.has_session()) || stopping;
         tokio::select! {
             () = &mut stop, if !stopping => {
-                if requests.channel().in_flight_requests() == 0 {
+                if connection.unanswered() == 0 {
                     return ConnectionEnd::Stopped;
                 }
                 stopping = true;
                 until = Instant::now() + STOP_TIMEOUT;
             }
-            Some(()) = calls.next(), if !calls.is_empty() => {
-                if !stopping && guard.is_hello_done() {
-                    until = Instant::now() + IDLE_TIMEOUT;
+            event = poll_fn(|cx| connection.poll(cx)) => match event {
+                Err(error) => return ConnectionEnd::of(error),
+                Ok(Event::Answered) => {
+                    if !stopping && guard.is_hello_done() {
+                        until = Instant::now() + IDLE_TIMEOUT;
+                    }
                 }
-            }
-            request = requests.next() => match request {
-                None => return ConnectionEnd::Disconnected,
-                Some(Err(error)) => return ConnectionEnd::of(error),
-                Some(Ok(_)) if stopping => return ConnectionEnd::Stopped,
-                Some(Ok(request)) => {
-                    if requests.channel().in_flight_requests() > MAX_CALLS {
+                Ok(Event::Request(_)) if stopping => return ConnectionEnd::Stopped,
+                Ok(Event::Request(request)) => {
+                    let id = request.id;
+                    connection.begin(id, answer(guard.clone(), *request));
+                    if connection.unanswered() > MAX_CALLS {
                         return ConnectionEnd::TooManyCalls;
                     }
-                    calls.push(request.execute(guard.clone()));
                 }
             },
             () = sleep_until(until), if waiting => {
@@ -137,6 +132,26 @@ where
             }
         }
     }
+}
+
+/// Answers a call. `None`: its deadline is over, so the caller no longer waits.
+async fn answer<S: Control>(
+    guard: CallGuard<S>,
+    request: Request<ControlRequest>,
+) -> Option<Response<ControlResponse>> {
+    let Request {
+        context,
+        id: request_id,
+        message,
+    } = request;
+    let until = Instant::from_std(context.deadline);
+    let message = timeout_at(until, guard.serve(context, message))
+        .await
+        .ok()?;
+    Some(Response {
+        request_id,
+        message,
+    })
 }
 
 /// Checks the calls of one connection.

@@ -104,9 +104,29 @@ where
             consumed: 0,
             messages: PhantomData,
         };
-        Self {
+        let mut transport = Self {
             frames: Framed::new(stream, json),
             meaning: PhantomData,
+        };
+        transport.free_written();
+        transport.free_read();
+        transport
+    }
+
+    /// Frees the buffer for reading, unless it holds a part of a frame. A connection at rest has none: one
+    /// with a session may rest for days.
+    fn free_read(&mut self) {
+        let buffer = self.frames.read_buffer_mut();
+        if buffer.is_empty() {
+            *buffer = BytesMut::new();
+        }
+    }
+
+    /// Frees the buffer for writing, if all of it was written.
+    fn free_written(&mut self) {
+        let buffer = self.frames.write_buffer_mut();
+        if buffer.is_empty() {
+            *buffer = BytesMut::new();
         }
     }
 }
@@ -122,6 +142,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(match ready!(Pin::new(&mut self.frames).poll_next(cx)) {
             Some(Ok((message, through))) => {
+                self.free_read();
                 let sockets = self.frames.get_mut().stream.arrived(through);
                 Some(message.with(sockets))
             }
@@ -157,7 +178,9 @@ where
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.frames).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.frames).poll_flush(cx));
+        self.free_written();
+        Poll::Ready(flushed)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

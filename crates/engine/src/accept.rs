@@ -73,6 +73,7 @@ pub(crate) struct Accept {
     pub(crate) listener: Arc<AcceptSocket>,
     /// The listener's name in messages.
     pub(crate) door: &'static str,
+    /// Ends the loop. The drain cancels it when it begins.
     pub(crate) stop: CancellationToken,
     pub(crate) drain: Drain,
     /// The listener's address.
@@ -119,7 +120,9 @@ impl NoDelay {
 impl Accept {
     /// Accepts until it is stopped or the drain begins. Serves each admitted connection in a task of
     /// its own. `serve` ends a connection that must give way.
-    pub(crate) async fn run<S, F>(self, serve: Arc<S>)
+    ///
+    /// It borrows: an `async fn` would hold its arguments twice for the life of the listener.
+    pub(crate) async fn run<S, F>(&self, serve: &Arc<S>)
     where
         S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -129,7 +132,6 @@ impl Accept {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = self.drain.begun() => return,
                 accepted = self.next() => accepted,
             };
             let counted = accepted.map(|(stream, address)| {
@@ -161,7 +163,7 @@ impl Accept {
                     }
                     let runtime = placed.runtime().clone();
                     // Boxed: it would be copied into each layer of the task.
-                    let task = self.task(stream, address, placed, Arc::clone(&serve), counted);
+                    let task = self.task(stream, address, placed, Arc::clone(serve), counted);
                     let task = Box::pin(task);
                     let _entered = runtime.enter();
                     self.drain.spawn(task);
@@ -261,9 +263,9 @@ impl Accept {
 
 impl AcceptLog {
     /// The lines about a listener that this user gave.
-    pub(crate) fn given_by(user: u32, recorder: &Arc<Recorder>) -> Self {
+    pub(crate) fn given_by(user: &ConnectionHandle, recorder: &Arc<Recorder>) -> Self {
         Self {
-            giver: Some((Arc::clone(recorder), ConnectionHandle::of_user(user))),
+            giver: Some((Arc::clone(recorder), user.clone())),
             ..Self::default()
         }
     }
@@ -357,7 +359,8 @@ mod tests {
     #[test]
     fn j13_the_lines_about_the_listeners_of_one_user_have_a_budget() {
         let recorder = Recorder::for_tests();
-        let logs = [1, 1, 2].map(|user| AcceptLog::given_by(user, &recorder));
+        let logs =
+            [1, 1, 2].map(|user| AcceptLog::given_by(&ConnectionHandle::of_user(user), &recorder));
         let written = |log: &AcceptLog| (0..10_000).filter(|_| log.may_log()).count();
         let first = written(&logs[0]) + written(&logs[1]);
         assert!((500..1500).contains(&first), "{first}");

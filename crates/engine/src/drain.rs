@@ -90,6 +90,11 @@ impl Drain {
         self.tasks.wait().await;
     }
 
+    /// A signal that the drain gives when it begins, and that may be given before.
+    pub(crate) fn stop(&self) -> CancellationToken {
+        self.begun.child_token()
+    }
+
     /// The number of tasks that run.
     pub fn tasks(&self) -> usize {
         self.tasks.len()

@@ -58,7 +58,7 @@ pub struct Generation {
 /// Holds the generation in force, as one session or as all other clients see it.
 pub struct LivePolicy {
     in_force: Arc<InForce>,
-    /// `None` for clients without a session.
+    /// `None` for clients without a session, and for sessions without rules.
     session: Option<SessionView>,
 }
 
@@ -208,6 +208,12 @@ impl LivePolicy {
         rules: SessionRules,
         leaves: Option<&LeafSource>,
     ) -> Result<Self, SessionRulesError> {
+        if rules.are_none() {
+            return Ok(Self {
+                in_force: Arc::clone(&self.in_force),
+                session: None,
+            });
+        }
         let base = self.in_force.current.load_full();
         let settings = rules.apply(&base)?;
         let first = derived(&base, settings, None, leaves);
@@ -338,6 +344,12 @@ impl SessionView {
 }
 
 impl SessionRules {
+    /// Whether the settings in force are those of the session.
+    fn are_none(&self) -> bool {
+        let Self { profile, narrowing } = self;
+        profile.is_none() && *narrowing == Narrowing::default()
+    }
+
     /// The settings in force with these rules.
     fn apply(&self, base: &Generation) -> Result<Settings, SessionRulesError> {
         let in_force = &base.settings;

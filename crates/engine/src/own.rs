@@ -112,7 +112,10 @@ impl OwnListeners {
     /// Adds a listener's address.
     pub fn add(&self, address: SocketAddr) -> OwnListener {
         let mut own = self.0.addresses.write();
-        own.entry(address.port()).or_default().push(address.ip());
+        let addresses = own.entry(address.port());
+        // Few ports have more than one address.
+        let addresses = addresses.or_insert_with(|| Vec::with_capacity(1));
+        addresses.push(address.ip());
         OwnListener {
             set: self.clone(),
             address,

@@ -336,7 +336,7 @@ impl Engine {
     {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let stop = CancellationToken::new();
+        let stop = self.shared.drain.stop();
         let own = Arc::new(self.own_listeners().add(address));
         let (serve, log) = (Arc::new(serve), Arc::<AcceptLog>::default());
         let no_delay = NoDelay::of(listener);
@@ -364,7 +364,9 @@ impl Engine {
         for accept in loops {
             let runtime = Arc::clone(&accept.here);
             let _entered = runtime.handle().enter();
-            self.shared.drain.spawn(accept.run(Arc::clone(&serve)));
+            let serve = Arc::clone(&serve);
+            let run = async move { accept.run(&serve).await };
+            self.shared.drain.spawn(run);
         }
         Ok(Listening {
             address,

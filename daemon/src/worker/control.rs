@@ -198,12 +198,10 @@ impl Accept {
             let held = Arc::new(HeldSession::new(place));
             let stop = Arc::clone(&held);
             let service = service.of(peer, groups, access, room, held);
-            let served = serve(
-                stream,
-                access,
-                service,
-                async move { stop.over(&drain).await },
-            );
+            // Boxed: it would be held once for each use below, for the life of a session.
+            let served = Box::pin(serve(stream, access, service, async move {
+                stop.over(&drain).await;
+            }));
             match room {
                 Admission::Served => {
                     log_end(peer, access, &served.await);

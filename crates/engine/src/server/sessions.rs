@@ -158,6 +158,8 @@ impl Engine {
             here,
             runtimes,
             turn,
+            giver: ConnectionHandle::of_user(parts.uid),
+            stop: shared.drain.stop(),
         };
         // Without the kernel's word, that of the opener counts: a wrong one opens its own doors alone.
         let says_jail = entry.session.info().isolation == "jail";
@@ -253,6 +255,10 @@ struct Opening<'a> {
     here: Arc<ServingRuntime>,
     runtimes: Arc<[Arc<ServingRuntime>]>,
     turn: Option<Arc<AcceptTurn>>,
+    /// The user whose log lines those about the doors are.
+    giver: ConnectionHandle,
+    /// The doors stop with the session's part of the drain, and not before.
+    stop: CancellationToken,
 }
 
 impl Opening<'_> {
@@ -295,10 +301,11 @@ impl Opening<'_> {
             attempt: None,
             connection: ConnectionHandle::at_door(client, address, Some(&session)),
         };
-        entry.part.drain().spawn_until_begun(async move {
+        // Boxed: the task would hold it twice, for the life of the session.
+        entry.part.drain().spawn_until_begun(Box::pin(async move {
             doors::serve_dns_udp(shared, names, socket, client).await;
             drop(own);
-        });
+        }));
         Ok(())
     }
 
@@ -333,13 +340,13 @@ impl Opening<'_> {
         let accept = Accept {
             listener: Arc::clone(&socket),
             door: name,
-            stop: CancellationToken::new(),
+            stop: self.stop.clone(),
             drain: self.shared.drain.clone(),
             address,
             admission: Arc::clone(&self.shared.admission),
             bounds: self.engine.bounds(None),
             own: Arc::clone(own),
-            log: Arc::new(AcceptLog::given_by(self.uid(), self.shared.recorder())),
+            log: Arc::new(AcceptLog::given_by(&self.giver, self.shared.recorder())),
             no_delay,
             session: self.shared.session.clone(),
             turn: self.turn.clone(),
@@ -350,7 +357,10 @@ impl Opening<'_> {
         let serve = move |stream, client, connection| {
             doors::serve(Arc::clone(&shared), &service, stream, client, connection)
         };
-        self.shared.drain.spawn(accept.run(Arc::new(serve)));
+        let serve = Arc::new(serve);
+        let run = async move { accept.run(&serve).await };
+        // Boxed: the task would hold it twice, for the life of the session.
+        self.shared.drain.spawn(Box::pin(run));
         Ok(socket)
     }
 
