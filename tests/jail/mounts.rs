@@ -118,6 +118,29 @@ fn j14_the_kernels_settings_cannot_be_changed() {
     }
 }
 
+/// Interrupts, devices and file systems of the machine.
+#[test]
+fn j14_root_changes_nothing_of_the_machine_in_proc() {
+    if !has(Need::Root) || users().is_empty() {
+        return;
+    }
+    let find = "find /proc/irq /proc/bus /proc/fs /proc/acpi /proc/scsi /proc/mtrr -type f -perm /222 -print -quit \
+                2>/dev/null; true";
+    let found = User::Own.command("sh").args(["-c", find]).output();
+    let found = String::from_utf8(found.expect("a shell").stdout).expect("plain paths");
+    for file in found.lines() {
+        // A file that accepts no empty write is open for writing nevertheless.
+        let script = format!("exec 3>>{file} && echo open");
+        let ran = User::Own.jailed(&[], &["sh", "-c", &script]);
+        assert_eq!(ran.stdout(), "", "{file}");
+        assert!(
+            ran.stderr().contains("Read-only file system"),
+            "{}",
+            ran.stderr()
+        );
+    }
+}
+
 #[test]
 fn j14_every_proc_shows_the_processes_of_the_jail_alone() {
     if !has(Need::Mounts) {

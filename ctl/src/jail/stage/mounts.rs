@@ -26,6 +26,19 @@ const PLAIN: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
     .union(MsFlags::MS_NOEXEC);
 
+/// Parts of `/proc` in which root changes the machine. A kernel need not have them.
+const OF_ROOT: [&str; 9] = [
+    "/proc/acpi",
+    "/proc/bus",
+    "/proc/driver",
+    "/proc/dynamic_debug",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/mtrr",
+    "/proc/scsi",
+    "/proc/sysrq-trigger",
+];
+
 /// The content of `/etc/resolv.conf`: the policy DNS.
 const NAME_SERVER: &str = "nameserver 127.0.0.1\n";
 
@@ -39,11 +52,12 @@ pub(super) fn prepare() -> io::Result<()> {
     name_server()?;
     mount(Some("proc"), "/proc", Some("proc"), PLAIN, NOTHING)
         .map_err(|error| step("cannot mount /proc", &error.into()))?;
-    // The settings of the jail's network belong to user 0 of the outer namespace, who is the caller, and
-    // those of the kernel to root.
+    // The settings of the jail's network belong to user 0 of the outer namespace, who is the caller.
     read_only_part("/proc/sys")?;
-    if fs::exists("/proc/sysrq-trigger")? {
-        read_only_part("/proc/sysrq-trigger")?;
+    for part in OF_ROOT {
+        if fs::exists(part)? {
+            read_only_part(part)?;
+        }
     }
     ways_out.close()?;
     leave_covered_directory(&ways_out)
