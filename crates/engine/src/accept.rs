@@ -170,7 +170,8 @@ impl Accept {
                 }
                 Err(error) => {
                     let failure = classify(&error);
-                    if failure == AcceptFailure::Client {
+                    // After the drain has begun, the loop ends, whatever the state of its listener.
+                    if failure == AcceptFailure::Client || self.drain.has_begun() {
                         continue;
                     }
                     self.log.failed(self.door, &error, failure);

@@ -151,7 +151,7 @@ async fn in_stages(door: Stage) {
     }
 }
 
-/// Answers the datagrams of policy DNS. It never ends. `client` says whose they are.
+/// Answers the datagrams of policy DNS until the socket is shut. `client` says whose they are.
 pub(crate) async fn serve_dns_udp(
     shared: Arc<Shared>,
     names: Arc<LookedUpNames>,

@@ -93,6 +93,26 @@ impl Scene {
     }
 }
 
+#[tokio::test]
+async fn j13_a_socket_that_its_opener_shuts_ends_its_door() {
+    let scene = Scene::new(POLICY, EngineParts::default());
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let socket = socket.expect("a socket").into_std().expect("a socket");
+    let address = socket.local_addr().expect("an address");
+    let copy = socket2::Socket::from(socket.try_clone().expect("a copy"));
+    let socket = UdpSocket::from_std(socket).expect("a socket");
+    let (shared, names) = (Arc::clone(scene.engine.shared()), Arc::clone(&scene.names));
+    let client = move |from| client(from, address);
+    let door = tokio::spawn(doors::serve_dns_udp(shared, names, socket, client));
+    let resolver = Resolver::of(address).await;
+    let message = query("allowed.test.", A);
+    resolver.0.send(&message).await.expect("sent");
+    assert_eq!(told(&resolver.answer().await), "198.18.0.1");
+    // The kernel reports that the socket is not connected, and shuts it all the same (`inet_shutdown`).
+    let _ = copy.shutdown(std::net::Shutdown::Read);
+    in_time(door).await.expect("the door's task");
+}
+
 /// The clock is virtual: it moves only while every task waits.
 #[tokio::test(start_paused = true)]
 async fn j13_lookups_beyond_the_rate_of_a_session_wait_and_are_not_lost() {

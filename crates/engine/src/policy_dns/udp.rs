@@ -22,7 +22,8 @@ const MAX_BATCH: usize = 32;
 /// How long the socket rests after an error.
 const BACK_OFF: Duration = Duration::from_millis(20);
 
-/// Answers the messages that arrive at a socket. It never ends. `client` says whose they are.
+/// Answers the messages that arrive at a socket. It ends when the opener of the session shuts the socket: the kernel
+/// reports such a socket as readable for ever. `client` says whose the messages are.
 pub(crate) async fn serve_udp(
     shared: &Shared,
     names: &LookedUpNames,
@@ -30,8 +31,9 @@ pub(crate) async fn serve_udp(
     client: impl Fn(SocketAddr) -> Client + Send,
 ) {
     loop {
-        let served = match socket.readable().await {
-            Ok(()) => serve_waiting(shared, names, socket, &client),
+        let served = match socket.ready(Interest::READABLE).await {
+            Ok(ready) if ready.is_read_closed() => return,
+            Ok(_) => serve_waiting(shared, names, socket, &client),
             Err(error) => Err(error),
         };
         match served {

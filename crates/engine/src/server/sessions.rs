@@ -450,11 +450,12 @@ impl SessionEntry {
     fn end(&self, why: &'static str) {
         let _ = self.why.set(why);
         self.ended.cancel();
+        // First, so that no loop takes the end of its listener for a failure.
+        self.part.cut();
         // Others may have copies of the sockets. After this, they refuse connections too.
         for listener in &self.listeners {
             listener.shut();
         }
-        self.part.cut();
     }
 }
 
