@@ -34,7 +34,7 @@ bench-growth *TABLES:
     cargo build --release -p codex-network-proxy
     cargo run --release --quiet -p bench -- growth {{TABLES}}
 
-# What the jail of `proxyctl run` costs, 3 minutes: `just bench-jail`, or a part: `just bench-jail starts`
+# The cost of the jail of `proxyctl run`, 3 minutes: `just bench-jail`, or a part: `just bench-jail starts`
 bench-jail *PARTS:
     cargo build --release -p codex-network-proxy -p proxyctl
     cargo run --release --quiet -p bench -- jail {{PARTS}}

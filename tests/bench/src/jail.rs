@@ -1,4 +1,4 @@
-//! What the jail of `proxyctl run` costs: the same client inside and outside, the start of a program, and the
+//! The cost of the jail of `proxyctl run`: the same client inside and outside, the start of a program, and the
 //! memory of a session.
 //!
 //! - `client`: the program that is run in each place, with its load.
