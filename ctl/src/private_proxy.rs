@@ -139,6 +139,17 @@ impl PrivateProxy {
         self.directory.join(SOCKET)
     }
 
+    /// Removes the path of the control socket. Connections stay, and nothing connects any more.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: the path stays.
+    pub(crate) fn close_socket(&self) -> Result<(), String> {
+        let path = self.socket();
+        std::fs::remove_file(&path)
+            .map_err(|error| format!("cannot remove {}: {error}", path.display()))
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
