@@ -79,6 +79,16 @@ pub(crate) async fn first(
     Err(tried)
 }
 
+/// Connects to the socket of a proxy that this process starts. Trusts only the two, since another user may be
+/// able to put another socket at its path.
+pub(crate) async fn started(path: &Path, proxy: u32) -> Result<Client, ConnectError> {
+    let trusted = TrustedListeners::Processes {
+        uid: Uid::effective().as_raw(),
+        pids: [std::process::id(), proxy],
+    };
+    Client::connect(path, trusted, PROGRAM).await
+}
+
 /// Connects again after the proxy's worker has closed the connection: the next worker takes over
 /// its socket.
 pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
@@ -206,6 +216,8 @@ fn how_to_start() -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use codex_network_control::ListenerOwner;
+
     use super::*;
 
     fn with(flag: Option<&str>, variables: &[(&str, &str)]) -> Vec<String> {
@@ -227,7 +239,7 @@ mod tests {
         let flag = Some(Path::new("/flag"));
         let trusts = |user, flag, wanted| {
             let trusted = trusted(Uid::from_raw(user), flag, wanted);
-            [0, 7, 8].map(|owner| trusted.include(owner))
+            [0, 7, 8].map(|uid| trusted.include(ListenerOwner { uid, pid: None }))
         };
         assert_eq!(trusts(0, None, ByFlag), [true, false, false]);
         assert_eq!(trusts(7, None, ByFlag), [true, true, false]);

@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 
 /// How long the proxy may take to end before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -139,6 +139,17 @@ impl PrivateProxy {
         self.directory.join(SOCKET)
     }
 
+    /// Removes the path of the control socket. Connections stay, and nothing connects any more.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: the path stays.
+    pub(crate) fn close_socket(&self) -> Result<(), String> {
+        let path = self.socket();
+        std::fs::remove_file(&path)
+            .map_err(|error| format!("cannot remove {}: {error}", path.display()))
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -212,7 +223,7 @@ fn arguments(directory: &Path, options: &PrivateOptions) -> Vec<OsString> {
 /// directory for temporary files.
 fn make_directory() -> Result<PathBuf, String> {
     let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let runtime = runtime.filter(|path| path.is_absolute() && path.is_dir());
+    let runtime = runtime.filter(|path| path.is_absolute() && is_of_this_user(path));
     let parent = runtime.unwrap_or_else(env::temp_dir);
     let mut error = io::Error::from(io::ErrorKind::AlreadyExists);
     for attempt in 0..MAX_NAMES {
@@ -238,6 +249,13 @@ fn make_directory() -> Result<PathBuf, String> {
     ))
 }
 
+/// Whether this is a directory of this user, in which other users can rename nothing. Variables survive `su`.
+fn is_of_this_user(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|of| {
+        of.is_dir() && of.uid() == Uid::effective().as_raw() && of.mode() & 0o022 == 0
+    })
+}
+
 /// Puts a process into a process group of its own, so that no signal of the terminal reaches it.
 fn apart(command: &mut Command) -> &mut Command {
     command.current_dir("/").process_group(0)
@@ -261,8 +279,29 @@ mod tests {
     }
 
     #[test]
+    fn j3_a_runtime_directory_that_others_change_is_not_used() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        for (mode, is_used) in [
+            (0o700, true),
+            (0o755, true),
+            (0o770, false),
+            (0o1777, false),
+        ] {
+            let mode_of = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(directory.path(), mode_of).expect("our own directory");
+            assert_eq!(is_of_this_user(directory.path()), is_used, "{mode:o}");
+        }
+        if Uid::effective().is_root() {
+            std::os::unix::fs::chown(directory.path(), Some(54_321), None).expect("we are root");
+            let own = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(directory.path(), own).expect("we are root");
+            assert!(!is_of_this_user(directory.path()), "of another user");
+        }
+    }
+
+    #[test]
     fn j3_only_the_user_may_enter_the_directory() {
-        use std::os::unix::fs::MetadataExt as _;
         let directory = make_directory().expect("a directory");
         let mode = std::fs::metadata(&directory).expect("it exists").mode();
         assert_eq!(mode & 0o777, 0o700);

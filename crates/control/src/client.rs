@@ -147,7 +147,7 @@ impl Client {
             Ok(owner) => owner,
             Err(source) => return Err(ConnectError::Unreachable { path, source }),
         };
-        if !trusted.include(owner.uid) {
+        if !trusted.include(owner) {
             return Err(ConnectError::Untrusted { path, owner });
         }
         let stream = transport::caller_side(ControlStream::from(stream));

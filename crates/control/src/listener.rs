@@ -27,6 +27,13 @@ pub enum TrustedListeners {
     Root,
     /// Root and this user id.
     RootAnd(u32),
+    /// These processes of this user. For a socket that the caller has made for a proxy that it starts.
+    Processes {
+        /// The user id.
+        uid: u32,
+        /// The caller, which has made the socket, and the proxy.
+        pids: [u32; 2],
+    },
     /// Any user. For a socket that the caller has named explicitly.
     Any,
 }
@@ -44,11 +51,16 @@ impl ListenerOwner {
 }
 
 impl TrustedListeners {
-    /// Whether a listener of this user is trusted.
-    pub fn include(self, uid: u32) -> bool {
+    /// Whether this listener is trusted.
+    pub fn include(self, listener: ListenerOwner) -> bool {
+        let uid = listener.uid;
         match self {
             Self::Root => uid == 0,
             Self::RootAnd(user) => uid == 0 || uid == user,
+            Self::Processes { uid: user, pids } => {
+                let pid = listener.pid.and_then(|pid| u32::try_from(pid).ok());
+                uid == user && pid.is_some_and(|pid| pids.contains(&pid))
+            }
             Self::Any => true,
         }
     }
@@ -70,6 +82,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn j3_only_the_started_proxy_and_its_starter_are_trusted() {
+        let trusted = TrustedListeners::Processes {
+            uid: 7,
+            pids: [100, 101],
+        };
+        for (uid, pid, is_trusted) in [
+            (7, Some(100), true),
+            (7, Some(101), true),
+            (7, Some(102), false),
+            (7, None, false),
+            (8, Some(100), false),
+            (0, Some(102), false),
+        ] {
+            let listener = ListenerOwner { uid, pid };
+            assert_eq!(trusted.include(listener), is_trusted, "{listener:?}");
+        }
+    }
+
+    #[test]
     fn k2_root_alone_root_and_one_user_or_all_users_are_trusted() {
         for (trusted, root, user, other) in [
             (TrustedListeners::Root, true, false, false),
@@ -77,7 +108,7 @@ mod tests {
             (TrustedListeners::RootAnd(0), true, false, false),
             (TrustedListeners::Any, true, true, true),
         ] {
-            let trusts = [0, 7, 8].map(|uid| trusted.include(uid));
+            let trusts = [0, 7, 8].map(|uid| trusted.include(ListenerOwner { uid, pid: None }));
             assert_eq!(trusts, [root, user, other], "{trusted:?}");
         }
     }

@@ -66,6 +66,24 @@ fn j3_a_private_proxy_listens_on_no_address_of_the_machine() {
     child.wait().expect("our own child");
 }
 
+/// The program runs as the user of the proxy, who is its administrator.
+#[test]
+fn j3_a_program_with_unix_sockets_cannot_reach_its_private_proxy() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let script = "for directory in \"$XDG_RUNTIME_DIR\"/codex-network-proxy-run-*; do \
+                  \"$XDG_RUNTIME_DIR/proxyctl\" --socket \"$directory/control.sock\" reload; \
+                  echo \"reload: $?\"; done";
+    let run = installed
+        .private(&Config::example())
+        .args(["--allow-unix-sockets", "--", "sh", "-c", script])
+        .run();
+    run.succeeded().says("control.sock");
+    assert_eq!(run.stdout, "reload: 3\n", "{run:#?}");
+}
+
 #[test]
 fn j3_a_configuration_with_errors_is_shown_and_the_command_does_not_start() {
     if !has(Need::UserNamespaces) {

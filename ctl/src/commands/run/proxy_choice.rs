@@ -72,20 +72,19 @@ impl ChosenProxy {
             Self::Private(proxy) => {
                 proxy.follow();
                 let socket = proxy.socket();
-                let connected = runtime.block_on(find::first(Some(socket), ProxyTrust::ByFlag));
-                connected.map_err(|tried| {
+                let connected = runtime.block_on(find::started(&socket, proxy.pid()));
+                let client = connected.map_err(|error| {
                     let words = proxy.last_words();
                     let why = if words.is_empty() {
-                        tried
-                            .iter()
-                            .map(find::described)
-                            .collect::<Vec<_>>()
-                            .join("\n")
+                        find::described(&error)
                     } else {
                         words
                     };
                     Failure::NoSession(format!("the private proxy did not start:\n{why}"))
-                })
+                })?;
+                // A program that may use unix sockets would be an administrator of its own proxy.
+                proxy.close_socket().map_err(Failure::NoSession)?;
+                Ok(client)
             }
         }
     }
