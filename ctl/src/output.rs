@@ -291,17 +291,40 @@ fn columns(out: &io::Stdout) -> usize {
         .unwrap_or(DEFAULT_COLUMNS)
 }
 
-/// Text without characters that a terminal would interpret, except for line ends.
+/// Text without characters that a terminal would interpret or not show, except for line ends.
 pub(crate) fn printable(text: &str) -> String {
+    escaped(text, |character| character != '\n' && is_hidden(character))
+}
+
+/// Like [`printable`], for a name or a cell of a table: it is one line.
+pub(crate) fn printable_line(text: &str) -> String {
+    escaped(text, is_hidden)
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() && character != '\n' {
+        if is_escaped(character) {
             printable.extend(character.escape_default());
         } else {
             printable.push(character);
         }
     }
     printable
+}
+
+/// Whether a character has no shape of its own: control and format characters (Unicode's Cc and Cf, such as those
+/// that change the direction of text), and separators of lines and paragraphs.
+fn is_hidden(character: char) -> bool {
+    if character.is_ascii() {
+        return character.is_control();
+    }
+    // The standard library escapes them, and marks only where they begin a text.
+    let mut bytes = [0; 8];
+    bytes[0] = b'a';
+    let length = 1 + character.encode_utf8(&mut bytes[1..]).len();
+    let shown = std::str::from_utf8(&bytes[..length]).unwrap_or_default();
+    shown.escape_debug().nth(1) != Some(character)
 }
 
 /// A host before a port: IPv6 addresses are in brackets.
@@ -320,5 +343,38 @@ mod tests {
     #[test]
     fn k1_control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\tc\nd"), "a\\u{1b}[2Jb\\tc\nd");
+    }
+
+    #[test]
+    fn k1_characters_without_a_shape_are_escaped() {
+        let hidden = [
+            '\u{85}',
+            '\u{ad}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e0041}',
+        ];
+        for character in hidden {
+            let escape = format!("a{}b", character.escape_default());
+            assert_eq!(printable(&format!("a{character}b")), escape);
+        }
+        for text in [
+            "\"it's\" a\\b",
+            "äöü €",
+            "日本語",
+            "e\u{301}",
+            "हिन्दी",
+            "🦀",
+        ] {
+            assert_eq!(printable(text), text);
+        }
+        assert_eq!(printable_line("a\nb"), "a\\nb");
     }
 }

@@ -37,6 +37,7 @@ use crate::decider::Decider;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::own::{OwnListeners, OwnSockets};
 use crate::record::Recorder;
+use crate::synthetic_names::SyntheticNames;
 
 /// The enforcement point of one engine.
 pub(crate) struct Enforcer {
@@ -47,6 +48,8 @@ pub(crate) struct Enforcer {
     /// Whether requests to unix sockets are served.
     unix_sockets: UnixSocketSupport,
     own: Arc<OwnSockets>,
+    /// The names that the program of a session has looked up.
+    names: Option<Arc<SyntheticNames>>,
 }
 
 /// Permission for this attempt to reach this authority, under this generation of the settings. It
@@ -84,17 +87,33 @@ impl Enforcer {
             decider,
             unix_sockets,
             own: Arc::new(own),
+            names: None,
         }
     }
 
-    /// The enforcement point for the clients of a session.
-    pub(crate) fn for_session(&self, live: LivePolicy, listeners: OwnListeners) -> Self {
+    /// The enforcement point for the clients of a session, whose program has looked up these names.
+    pub(crate) fn for_session(
+        &self,
+        live: LivePolicy,
+        listeners: OwnListeners,
+        names: Arc<SyntheticNames>,
+    ) -> Self {
         Self {
             live,
             recorder: Arc::clone(&self.recorder),
             decider: self.decider.clone(),
             unix_sockets: self.unix_sockets,
             own: Arc::new(self.own.with_session(listeners)),
+            names: Some(names),
+        }
+    }
+
+    /// The host that a client means: a program that resolves a name itself gives the synthetic address, at any door
+    /// of its session (SPEC T1).
+    pub(crate) fn meant(&self, host: Host) -> Host {
+        match (&self.names, &host) {
+            (Some(names), Host::V4(address)) => names.host_at((*address).into()),
+            _ => host,
         }
     }
 
@@ -148,6 +167,10 @@ impl Enforcer {
         attempt: Attempt,
         authority: Authority,
     ) -> Authorization {
+        let authority = Authority {
+            host: self.meant(authority.host),
+            port: authority.port,
+        };
         let recorder = &self.recorder;
         let request = attempt.request(&authority, facts(&generation, &*self.own));
         let decision = generation.policy().decide(&request);

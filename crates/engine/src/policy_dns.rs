@@ -10,6 +10,7 @@ mod turns;
 mod udp;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use codex_network_policy::{Host, RequestKind};
 use hickory_resolver::proto::rr::RecordType;
@@ -33,7 +34,7 @@ pub(crate) const DOOR: &str = "dns";
 #[derive(Debug, Default)]
 pub(crate) struct LookedUpNames {
     /// Those with an address.
-    pub(crate) synthetic: SyntheticNames,
+    pub(crate) synthetic: Arc<SyntheticNames>,
     /// Those that were refused lately. A program looks a name up several times for one connection, for
     /// each type of address, and that is recorded once.
     refused: RecentRefusals,

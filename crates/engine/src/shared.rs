@@ -15,6 +15,7 @@ use crate::pipes::PipePool;
 use crate::record::Recorder;
 use crate::resolve::Resolve;
 use crate::session::Session;
+use crate::synthetic_names::SyntheticNames;
 use crate::upstream::Upstream;
 
 /// The parts of a running engine. `http` chooses the type of the content that is sent.
@@ -53,10 +54,11 @@ impl<B> SharedParts<B> {
         rules: SessionRules,
         listeners: OwnListeners,
         drain: Drain,
+        names: Arc<SyntheticNames>,
     ) -> Result<Self, SessionRulesError> {
         let live = self.live().for_session(rules, self.leaves.as_ref())?;
         Ok(Self {
-            enforcer: self.enforcer.for_session(live, listeners),
+            enforcer: self.enforcer.for_session(live, listeners, names),
             upstream: Arc::clone(&self.upstream),
             admission: Arc::clone(&self.admission),
             shortages: Arc::clone(&self.shortages),

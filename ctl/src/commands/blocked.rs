@@ -7,8 +7,8 @@ use codex_network_control::message::{Blocked, BlockedEntry, BlockedQuery, MAX_WA
 use crate::failure::Failure;
 use crate::find;
 use crate::output::{
-    Column, Output, OutputFormat, SHORT_SEQUENCE, Wrap, bracketed, counted, grouped, printable,
-    short_sequence, utc,
+    Column, Output, OutputFormat, SHORT_SEQUENCE, Wrap, bracketed, counted, grouped,
+    printable_line, short_sequence, utc,
 };
 
 /// The columns. A narrow terminal leaves out the method first.
@@ -136,7 +136,7 @@ fn row(entry: &BlockedEntry) -> [String; 6] {
         entry.method.clone().unwrap_or_else(|| "-".to_owned()),
         reason,
     ];
-    cells.map(|cell| printable(&cell))
+    cells.map(|cell| printable_line(&cell))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use codex_network_control::Client;
 use codex_network_control::message::Rule;
 
 use crate::failure::Failure;
-use crate::output::{Column, Output, OutputFormat, Tone, Wrap, printable};
+use crate::output::{Column, Output, OutputFormat, Tone, Wrap, printable_line};
 
 /// A pattern, and where it is written.
 const COLUMNS: [Column; 2] = [column(18), column(14)];
@@ -41,7 +41,7 @@ fn list(output: &Output, name: &str, rules: &[Rule]) -> Result<(), Failure> {
         .iter()
         .map(|rule| {
             let place = rule.place().unwrap_or_default();
-            [printable(&rule.pattern), printable(&place)]
+            [printable_line(&rule.pattern), printable_line(&place)]
         })
         .collect();
     Ok(output.plain_table("  ", &COLUMNS, &rows)?)

@@ -1,7 +1,7 @@
 //! `proxyctl presets`: what the names of `run --preset` stand for on this machine.
 
 use crate::failure::Failure;
-use crate::output::{Column, Output, OutputFormat, Wrap, printable};
+use crate::output::{Column, Output, OutputFormat, Wrap, printable_line};
 use crate::presets;
 
 const fn columns(headings: [&'static str; 2]) -> [Column; 2] {
@@ -45,7 +45,7 @@ fn show(output: &Output, name: &str) -> Result<(), Failure> {
     let rows: Vec<[String; 2]> = preset
         .patterns
         .iter()
-        .map(|found| [found.pattern.clone(), printable(&found.source)])
+        .map(|found| [found.pattern.clone(), printable_line(&found.source)])
         .collect();
     Ok(output.table(&columns(["host", "source"]), &rows)?)
 }

@@ -5,7 +5,7 @@ use codex_network_control::message::{SessionEntry, SessionId};
 
 use crate::failure::Failure;
 use crate::listener::user_or_uid;
-use crate::output::{Column, Output, OutputFormat, Wrap, grouped, printable, size, utc};
+use crate::output::{Column, Output, OutputFormat, Wrap, grouped, printable_line, size, utc};
 
 const COLUMNS: [Column; 8] = [
     column("id", Wrap::Never, 0),
@@ -49,8 +49,8 @@ pub(super) async fn end(client: &Client, output: &Output, id: String) -> Result<
     let session = &ended.session;
     Ok(output.sentence(&format!(
         "ended session {} of {}, process {}",
-        printable(&session.id),
-        printable(&session.command),
+        printable_line(&session.id),
+        printable_line(&session.command),
         session.pid
     ))?)
 }
@@ -58,9 +58,9 @@ pub(super) async fn end(client: &Client, output: &Output, id: String) -> Result<
 fn row(session: &SessionEntry) -> [String; 8] {
     let user = session.user.clone();
     [
-        printable(&session.id),
-        printable(&user.unwrap_or_else(|| user_or_uid(session.uid))),
-        printable(&session.command),
+        printable_line(&session.id),
+        printable_line(&user.unwrap_or_else(|| user_or_uid(session.uid))),
+        printable_line(&session.command),
         session.isolation.as_str().to_owned(),
         utc(session.since),
         grouped(session.allowed),

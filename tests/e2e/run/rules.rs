@@ -124,6 +124,29 @@ fn j10_a_forwarded_port_leads_to_its_destination_through_the_policy() {
     }
 }
 
+/// A program with SOCKS5 may look the name up itself, and then asks for the address that stands for it.
+#[test]
+fn t1_an_address_of_the_session_stands_for_its_name_at_each_door() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let setup = Setup::new(&Config::example());
+    let script = |host: &str| {
+        format!(
+            "address=$(getent hosts {host} | cut -d' ' -f1); echo $address; \
+             for proxy in socks5://${{ALL_PROXY##*/}} ${{http_proxy}}; do for tunnel in '' -p; do \
+             curl -sS --max-time 20 -o /dev/null -w '%{{http_code}} ' --noproxy '' -x $proxy $tunnel \
+             http://${{address:-198.18.0.9}}:{}/; done; done",
+            setup.origin.addr().port()
+        )
+    };
+    let run = setup.run(&[], &["sh", "-c", &script("allowed.test")]);
+    assert_eq!(run.stdout, "198.18.0.1\n200 200 200 200 ", "{run:#?}");
+    // An address that was given for no name is a literal.
+    let run = setup.run(&[], &["sh", "-c", &script("blocked.test")]);
+    assert_eq!(run.stdout, "\n000 000 403 000 ", "{run:#?}");
+}
+
 #[test]
 fn j11_the_summary_says_what_was_reached_and_what_would_allow_the_rest() {
     if !has(Need::UserNamespaces) {

@@ -29,7 +29,7 @@ pub(super) async fn answer(
         upgrade: upgrade.token().map(|token| token.to_owned().into()),
         content,
     };
-    let target = match target::absolute(request.uri(), request.headers()) {
+    let mut target = match target::absolute(request.uri(), request.headers()) {
         // RFC 9112 section 3.2.4: it is about the server as a whole.
         Ok(target) if request.extensions().get::<EmptyPath>().is_some() => target.whole_server(),
         Ok(target) => target,
@@ -46,6 +46,8 @@ pub(super) async fn answer(
             return respond::bad_request(&error.to_string()).map(AnswerBody::own);
         }
     };
+    // The rules of the host that is judged hold for the head too.
+    target.authority.host = shared.enforcer.meant(target.authority.host);
     let scrutiny = generation.policy().scrutiny(&target.authority.host);
     let route = match socket {
         None => match shared

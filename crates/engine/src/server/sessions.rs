@@ -126,11 +126,13 @@ impl Engine {
             profile: parts.profile,
             narrowing: parts.narrowing,
         };
+        let names = Arc::<LookedUpNames>::default();
         let shared = self.shared.for_session(
             Arc::clone(&session),
             rules,
             own.clone(),
             part.drain().clone(),
+            Arc::clone(&names.synthetic),
         );
         let shared = Arc::new(
             shared.map_err(|error: SessionRulesError| SessionError::Rules(error.to_string()))?,
@@ -154,7 +156,7 @@ impl Engine {
         let opening = Opening {
             engine: self,
             shared: &shared,
-            names: Arc::default(),
+            names,
             here,
             runtimes,
             turn,

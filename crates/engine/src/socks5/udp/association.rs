@@ -187,8 +187,9 @@ impl Association<'_> {
                 Ok(datagram) => {
                     self.relay.pin(from);
                     self.activity.note();
+                    let host = datagram.host.map(|host| self.shared.enforcer.meant(host));
                     let target = DatagramTarget {
-                        host: datagram.host.map_err(|invalid| invalid.text),
+                        host: host.map_err(|invalid| invalid.text),
                         port: datagram.port,
                     };
                     self.take(target, datagram.data).await;
