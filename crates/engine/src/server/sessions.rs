@@ -181,8 +181,23 @@ impl Engine {
         }
         let turn = opening.turn;
         let entry = Arc::new(entry);
+        self.list_session(number, &entry, turn);
+        Ok(OpenSession {
+            entry,
+            sessions: Arc::clone(&self.sessions),
+            _place: place,
+        })
+    }
+
+    /// Adds a session whose doors are open to the list, and has the listeners of sessions watched.
+    fn list_session(
+        &self,
+        number: SessionNumber,
+        entry: &Arc<SessionEntry>,
+        turn: Option<Arc<AcceptTurn>>,
+    ) {
         let mut state = self.sessions.state.lock();
-        state.open.insert(number, Arc::clone(&entry));
+        state.open.insert(number, Arc::clone(entry));
         let was_watched = std::mem::replace(&mut state.is_watched, turn.is_some());
         drop(state);
         if let Some(turn) = turn.filter(|_| !was_watched) {
@@ -190,11 +205,6 @@ impl Engine {
             let watching = watch(Arc::clone(&self.sessions), turn, recorder);
             self.shared.drain.spawn_until_begun(watching);
         }
-        Ok(OpenSession {
-            entry,
-            sessions: Arc::clone(&self.sessions),
-            _place: place,
-        })
     }
 
     /// The open sessions, the oldest first, with their counts.
