@@ -189,18 +189,9 @@ pub(crate) fn is_refusal(error: &ConnectError) -> bool {
 pub(crate) fn how_to_be_admitted() -> String {
     let user = Uid::effective();
     let name = user_or_uid(user.as_raw());
-    // No configuration changes the group in the socket's unit.
-    let group = if cfg!(target_os = "macos") {
-        String::new()
-    } else {
-        format!(
-            " systemd's socket lets only its group connect: sudo usermod -aG codex-network-proxy {name} \
-             too, and log in again."
-        )
-    };
     format!(
         "Run proxyctl as root or as the user that the proxy runs as, or add {name:?} to \
-         [daemon.control] administrators or observers and reload the proxy.{group}"
+         [daemon.control] users (for `proxyctl run`), observers or administrators and reload the proxy."
     )
 }
 

@@ -115,6 +115,9 @@ struct Monitor {
     /// Limited mode was set at run time. Workers keep it until full mode is set. A change to full
     /// mode is not kept: an attacker who has taken over a worker could send it.
     narrowed: Option<Mode>,
+    /// A session was opened in which something can be intercepted. The public files of the CA are kept up
+    /// to date from then on.
+    sessions_need_ca: bool,
     ping: Ping,
     phase: Phase,
 }
@@ -229,6 +232,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         reload_waits: false,
         followed: Followed::default(),
         narrowed: None,
+        sessions_need_ca: false,
         ping: Ping::new(),
         phase: Phase::Starting,
     };
@@ -470,7 +474,7 @@ impl Monitor {
         self.settled = settled;
         self.renew_fallback();
         self.watch_system_files();
-        self.publish_if_narrowed();
+        self.publish_if_needed();
         self.admit_callers();
         if let Some(predecessor) = &self.predecessor {
             predecessor.obey(&self.settled);

@@ -133,6 +133,28 @@ fn j4_a_session_may_be_narrowed_and_others_are_not() {
 }
 
 #[test]
+fn m5_a_session_with_interception_has_the_ca_of_a_service_that_intercepts_nothing() {
+    let daemon = Daemon::start(&Config::example());
+    let bundle = |session: &Session| {
+        let mut variables = session.opened.environment.iter();
+        let found = variables.find(|(name, _)| name == "SSL_CERT_FILE");
+        found.map(|(_, path)| path.clone())
+    };
+    assert_eq!(bundle(&Session::open(&daemon)), None);
+    let limited = Session::open_with(
+        &daemon,
+        narrowed(Narrowing {
+            limited: true,
+            ..Narrowing::default()
+        }),
+    );
+    assert_eq!(limited.opened.warnings, [""; 0]);
+    let path = bundle(&limited).expect("the variable");
+    let bundle = std::fs::read_to_string(path).expect("a bundle");
+    assert!(bundle.contains("-----BEGIN CERTIFICATE-----"));
+}
+
+#[test]
 fn j4_allow_widens_what_is_not_listed_and_nothing_else() {
     let origin = Origin::start(|_| Answer::text("hello"));
     let port = origin.addr().port();

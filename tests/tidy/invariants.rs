@@ -104,7 +104,7 @@ fn invariant_2_the_monitor_answers_to_a_table() {
         .expect("the end of the table");
     // A row is a power of the worker. A new row needs a review of what an attacker who has taken
     // over the worker could do with it.
-    assert_eq!(table.matches(" if self.").count(), 9, "rows");
+    assert_eq!(table.matches(" if self.").count(), 10, "rows");
 }
 
 #[test]

@@ -34,8 +34,8 @@ pub(super) struct ControlSocket {
     /// Device and inode of our file, to recognise it; `None` for a socket of the service manager,
     /// which owns the file.
     file: Option<(u64, u64)>,
-    /// The same for the file whose permissions we set. That includes a socket of launchd, since a
-    /// property list cannot name the users who may connect.
+    /// The same for the file whose permissions we set. That includes a socket of the service manager, since
+    /// neither a unit nor a property list can name the users who may connect.
     permissions: Option<(u64, u64)>,
 }
 
@@ -213,10 +213,12 @@ impl ControlSocket {
             .as_pathname()
             .unwrap_or(Path::new("(unnamed)"))
             .to_path_buf();
+        let file = Node::of(&path).map(|file| file.identity());
         let permissions = if cfg!(target_os = "macos") {
-            Some(Node::of(&path)?.identity())
+            Some(file?)
         } else {
-            None
+            // A unit may name an abstract socket.
+            file.ok()
         };
         Ok(Self {
             listener,
@@ -227,7 +229,8 @@ impl ControlSocket {
     }
 
     /// Sets the file's permissions so that all permitted callers can connect; the worker decides
-    /// which of them may stay. The file of a systemd socket keeps its unit's permissions.
+    /// which of them may stay. The file of a systemd socket keeps its unit's permissions, unless these keep
+    /// permitted callers out.
     pub(super) fn admit(&self, callers: SocketAccess) {
         let path = &self.path;
         let Some(file) = Node::of(path)
@@ -237,7 +240,12 @@ impl ControlSocket {
             return;
         };
         let (mode, owner) = (file.metadata().mode() & 0o777, file.metadata().gid());
+        let is_of_unit = self.file.is_none() && !cfg!(target_os = "macos");
         let admitted = match callers {
+            _ if is_of_unit => match mode_of_unit(callers, owner, mode) {
+                Some(mode) => file.set_mode(mode),
+                None => Ok(()),
+            },
             SocketAccess::Owner => file.set_mode(0o600),
             SocketAccess::Everyone => file.set_mode(0o666),
             SocketAccess::Group(group) if owner == group && mode == 0o660 => Ok(()),
@@ -252,8 +260,8 @@ impl ControlSocket {
             // control socket.
             tracing::warn!(
                 path = %path.display(),
-                "the control socket cannot be given to the configured callers ({error}); enable \
-                 codex-network-proxy-control.socket, which makes it right"
+                "the control socket cannot be given to the configured callers ({error}); they cannot use proxyctl \
+                 until its file lets them connect"
             );
         }
     }
@@ -278,12 +286,61 @@ impl ControlSocket {
     }
 }
 
+/// The mode to set for the file of a unit's socket with this group and mode; `None` to keep it. The group is the
+/// unit's, and cannot be changed here.
+fn mode_of_unit(callers: SocketAccess, group: u32, mode: u32) -> Option<u32> {
+    const EVERYONE: u32 = 0o666;
+    const GROUP: u32 = 0o660;
+    let is_enough = match callers {
+        SocketAccess::Owner => true,
+        SocketAccess::Group(permitted) => permitted == group,
+        SocketAccess::Everyone => false,
+    };
+    match (is_enough, mode) {
+        // Earlier settings let everyone connect.
+        (true, EVERYONE) => Some(GROUP),
+        (false, mode) if mode != EVERYONE => Some(EVERYONE),
+        _ => None,
+    }
+}
+
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         // Another process may have replaced it.
         let ours = Node::of(&self.path).is_ok_and(|file| self.file == Some(file.identity()));
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the control socket");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn k3_the_socket_of_a_unit_lets_exactly_the_configured_callers_connect() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let mode = || fs::metadata(&path).expect("the socket").mode() & 0o777;
+        let set = |mode| Node::of(&path).and_then(|file| file.set_mode(mode));
+        let group = fs::metadata(&path).expect("the socket").gid();
+        let socket = ControlSocket::handed(listener).expect("it has a path");
+        for (before, callers, after) in [
+            (0o660, SocketAccess::Owner, 0o660),
+            (0o600, SocketAccess::Owner, 0o600),
+            (0o660, SocketAccess::Group(group), 0o660),
+            (0o660, SocketAccess::Group(group + 1), 0o666),
+            (0o660, SocketAccess::Everyone, 0o666),
+            (0o666, SocketAccess::Everyone, 0o666),
+            (0o666, SocketAccess::Group(group), 0o660),
+            (0o666, SocketAccess::Owner, 0o660),
+        ] {
+            set(before).expect("our file");
+            socket.admit(callers);
+            assert_eq!(mode(), after, "{before:o}, {callers:?}");
         }
     }
 }

@@ -19,7 +19,8 @@ use crate::{memory, notify};
 impl Monitor {
     pub(super) fn dispatch(&mut self, message: ToMonitor) -> Option<End> {
         use ToMonitor::{
-            Applied, AskOwners, HandedOver, IssueLeaf, ModeSet, Noted, Rejected, Reload, Well,
+            Applied, AskOwners, CaFilesNeeded, HandedOver, IssueLeaf, ModeSet, Noted, Rejected,
+            Reload, Well,
         };
         match message {
             Noted { ticket } if self.has_announced(ticket) => self.noted(),
@@ -28,6 +29,7 @@ impl Monitor {
             Reload { ticket } if self.permits_reload(ticket) => self.reload_requested(ticket),
             Well(report) if self.ping.is_owed() => self.well(&report),
             ModeSet { mode } if self.has_ready_worker() => self.mode_set(mode),
+            CaFilesNeeded if self.has_ready_worker() => self.ca_files_needed(),
             IssueLeaf {
                 question,
                 authority,
@@ -53,6 +55,7 @@ impl Monitor {
             | Reload { .. }
             | Well(_)
             | ModeSet { .. }
+            | CaFilesNeeded
             | IssueLeaf { .. }
             | AskOwners { .. }
             | HandedOver => {
@@ -192,7 +195,13 @@ impl Monitor {
 
     fn mode_set(&mut self, mode: Mode) -> Option<End> {
         self.narrowed = (mode == Mode::Limited).then_some(mode);
-        self.publish_if_narrowed();
+        self.publish_if_needed();
+        None
+    }
+
+    fn ca_files_needed(&mut self) -> Option<End> {
+        self.sessions_need_ca = true;
+        self.publish_if_needed();
         None
     }
 

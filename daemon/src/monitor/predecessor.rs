@@ -224,7 +224,8 @@ impl Predecessor {
             ToMonitor::Applied { .. }
             | ToMonitor::Noted { .. }
             | ToMonitor::Well(_)
-            | ToMonitor::ModeSet { .. } => {}
+            | ToMonitor::ModeSet { .. }
+            | ToMonitor::CaFilesNeeded => {}
         }
     }
 

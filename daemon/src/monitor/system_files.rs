@@ -49,11 +49,12 @@ impl Monitor {
         self.read_system_files();
     }
 
-    /// Has a loader write the CA's public files if limited mode was set at run time. Every allowed
-    /// host is then intercepted, so clients need the files (SPEC M5).
-    pub(super) fn publish_if_narrowed(&mut self) {
+    /// Has a loader write the CA's public files if limited mode was set at run time, when every allowed
+    /// host is intercepted, or if sessions need them (SPEC M5).
+    pub(super) fn publish_if_needed(&mut self) {
         let plan = &mut self.settled.system_files.plan;
-        if self.narrowed.is_some() && plan.public_files == FileUse::No {
+        let is_needed = self.narrowed.is_some() || self.sessions_need_ca;
+        if is_needed && plan.public_files == FileUse::No {
             plan.public_files = FileUse::Yes;
             self.read_system_files_anew();
         }

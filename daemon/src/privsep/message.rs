@@ -225,6 +225,8 @@ pub(crate) enum ToMonitor {
     Well(WorkerReport),
     /// The mode was changed at run time.
     ModeSet { mode: Mode },
+    /// The programs of a session need the public files of the CA.
+    CaFilesNeeded,
     /// Issue a leaf for this host and key, with the CA whose certificate has this SHA-256. The answer
     /// carries the number of the question back.
     IssueLeaf {
@@ -265,6 +267,7 @@ pub(crate) mod operation {
     pub(crate) const ASK_OWNERS: u8 = 14;
     pub(crate) const NOTED: u8 = 16;
     pub(crate) const HANDED_OVER: u8 = 18;
+    pub(crate) const CA_FILES_NEEDED: u8 = 20;
 }
 
 impl ToWorker {
@@ -424,6 +427,7 @@ impl ToMonitor {
                 out.u8(*mode as u8);
                 operation::MODE_SET
             }
+            Self::CaFilesNeeded => operation::CA_FILES_NEEDED,
             Self::IssueLeaf {
                 question,
                 authority,
@@ -472,6 +476,7 @@ impl ToMonitor {
             operation::MODE_SET => Self::ModeSet {
                 mode: input.mode()?,
             },
+            operation::CA_FILES_NEEDED => Self::CaFilesNeeded,
             operation::ISSUE_LEAF => Self::IssueLeaf {
                 question: QuestionId::decode(&mut input)?,
                 authority: input.array()?,

@@ -195,6 +195,11 @@ impl Reloader {
         Ok(number)
     }
 
+    /// Has the monitor write the public files of the CA, for the programs of a session (SPEC M5).
+    pub(super) fn need_ca_files(&self) {
+        self.link.send(ToMonitor::CaFilesNeeded);
+    }
+
     /// Requests a reload. On any error the old settings stay in force.
     pub(super) async fn reload(&self) -> Result<(), ReloadError> {
         self.link.reload().await

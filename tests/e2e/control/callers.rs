@@ -72,7 +72,7 @@ fn k3_strangers_are_disconnected_and_told_how_to_get_access() {
     let run = as_nobody(&daemon, &["status"]);
     assert_eq!(run.code, Some(4), "{run:?}");
     run.says("closed the connection without an answer")
-        .says("add \"nobody\" to [daemon.control] administrators or observers");
+        .says("add \"nobody\" to [daemon.control] users (for `proxyctl run`), observers or administrators");
     let line = daemon.wait_for_message("neither administrator nor observer");
     assert!(line.field("uid").is_some(), "{}", line.raw);
 }

@@ -1,8 +1,11 @@
 //! Repeated refusals of one client are counted in the log, and those of other clients are logged.
 
+use std::net::SocketAddr;
+
 use e2e::client::Connection;
 use e2e::daemon::{Config, Daemon, Exit, LogLine, Signal};
 use e2e::origin::{Answer, Origin};
+use e2e::session::Session;
 use serde_json::Value;
 
 use super::{AUDIT, VIOLATION};
@@ -11,11 +14,16 @@ const MANY: u64 = 20_000;
 
 /// Requests hosts that are not allowed, on one connection.
 fn flood(daemon: &Daemon, host: impl Fn(u64) -> String) {
+    flood_at(daemon.http_addr(), host);
+}
+
+/// The same at another door.
+fn flood_at(door: SocketAddr, host: impl Fn(u64) -> String) {
     let request = |number| {
         let host = host(number);
         format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n")
     };
-    let mut client = Connection::open(daemon.http_addr());
+    let mut client = Connection::open(door);
     for first in (0..MANY).step_by(100) {
         let requests: String = (first..first + 100).map(request).collect();
         client.send(requests);
@@ -88,6 +96,31 @@ fn r3_every_decision_is_one_audit_event_or_counted() {
     }
     assert_eq!(decisions, MANY);
     assert!(lines < MANY / 2, "{lines} lines");
+}
+
+#[test]
+fn j12_counted_refusals_name_their_session_and_its_user() {
+    let daemon = Daemon::start(&Config::example());
+    let session = Session::open(&daemon);
+    flood_at(session.doors[0], |_| "blocked.test".to_owned());
+    flood(&daemon, |_| "blocked.test".to_owned());
+    let id = session.opened.id.clone();
+    drop(session);
+    let exit = stop(daemon);
+    let violations = violations(&exit);
+    let (of_session, of_others): (Vec<_>, Vec<_>) = violations
+        .into_iter()
+        .partition(|entry| entry["session"] == id.as_str());
+    for (entries, has_user) in [(&of_session, true), (&of_others, false)] {
+        assert_eq!(refused(entries, "blocked.test"), MANY);
+        assert!(
+            entries
+                .iter()
+                .any(|entry| entry["count"].as_u64() > Some(1))
+        );
+        let named = |entry: &Value| entry["user"].is_string();
+        assert!(entries.iter().all(|entry| named(entry) == has_user));
+    }
 }
 
 #[test]

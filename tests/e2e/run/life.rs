@@ -181,6 +181,35 @@ fn j2_when_the_service_ends_the_session_the_command_ends_and_run_says_so() {
     assert!(words.contains("the proxy ended the session"), "{words}");
 }
 
+#[test]
+fn j2_a_reload_that_takes_the_profile_away_ends_run_which_says_why() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let config = Config::example().append("[permissions.build.network]\nenabled = true\n");
+    let daemon = Daemon::start(&config);
+    let mut child = Command::new(e2e::shipped::proxyctl())
+        .arg("--socket")
+        .arg(daemon.control_socket())
+        .args(["run", "--profile", "build", "--"])
+        .args(["sh", "-c", "echo -; exec tail -f /dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("proxyctl starts");
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().expect("a piped stdout");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    assert_eq!(line, "-\n");
+    daemon.reload_with(&Config::example());
+    let output = child.wait_with_output().expect("our own child");
+    assert_eq!(output.status.code(), Some(125));
+    let words = String::from_utf8_lossy(&output.stderr);
+    let why = "the proxy ended the session (its permission profile is no longer defined)";
+    assert!(words.contains(why), "{words}");
+}
+
 /// Standard output closes when the last process of the jail has ended.
 #[test]
 fn j2_when_run_ends_with_the_session_nothing_of_the_jail_is_left() {

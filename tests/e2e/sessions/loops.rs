@@ -14,6 +14,12 @@ use e2e::wait::{TIMEOUT, poll};
 
 /// Runs curl in a session of `nobody`, whose user is not the one of this test.
 fn curl_as_nobody(daemon: &Daemon, url: &str) -> Run {
+    let curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url];
+    run_as_nobody(daemon, &[], &curl)
+}
+
+/// Runs a command in a session of `nobody`, with these options of `run`.
+fn run_as_nobody(daemon: &Daemon, options: &[&str], command: &[&str]) -> Run {
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(daemon.directory(), open).expect("our own directory");
     let program = daemon.directory().join("proxyctl");
@@ -27,10 +33,41 @@ fn curl_as_nobody(daemon: &Daemon, url: &str) -> Run {
         .arg(program)
         .arg("--socket")
         .arg(daemon.control_socket())
-        .args(["run", "--isolation", "env", "--"])
-        .args(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url])
+        .args(["run", "--isolation", "env"])
+        .args(options)
+        .arg("--")
+        .args(command)
         .current_dir(Path::new("/"))
         .run()
+}
+
+#[test]
+fn j4_a_profile_that_the_user_may_not_choose_is_refused_as_one_that_does_not_exist() {
+    if !has(Need::Root) {
+        return;
+    }
+    let config = Config::example()
+        .set("daemon.control", "users", r#"["nobody"]"#)
+        .set(
+            "daemon.sessions",
+            "profiles",
+            r#"{ build = ["daemon"], other = ["nobody"] }"#,
+        )
+        .append(
+            "[permissions.build.network]\nenabled = true\n\
+             [permissions.other.network]\nenabled = true\n",
+        );
+    let daemon = Daemon::start(&config);
+    let run = |profile| run_as_nobody(&daemon, &["--profile", profile], &["echo", "started"]);
+    for profile in ["build", "nope"] {
+        let run = run(profile);
+        assert_eq!(run.failed().code, Some(125), "{run:#?}");
+        run.says(&format!(
+            "there is no permission profile \"{profile}\" for this user; this user may choose other"
+        ));
+        assert_eq!(run.stdout, "");
+    }
+    assert_eq!(run("other").succeeded().stdout, "started\n");
 }
 
 #[test]

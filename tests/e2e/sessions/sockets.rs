@@ -115,6 +115,17 @@ fn j2_j13_the_number_of_descriptors_is_checked() {
     ] {
         assert_eq!(refusal(&daemon, http(doors), listeners(sockets)), why);
     }
+    let datagrams = || OwnedFd::from(UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+    let dns_tcp = vec![DoorKind::DnsTcp; 2];
+    assert_eq!(
+        refusal(&daemon, dns_tcp, listeners(2)),
+        "a session has at most one door dns_tcp"
+    );
+    let dns_udp = vec![DoorKind::DnsUdp; 2];
+    assert_eq!(
+        refusal(&daemon, dns_udp, vec![datagrams(), datagrams()]),
+        "a session has at most one door dns_udp"
+    );
     let one = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let copy = one.try_clone().expect("a copy");
     let twice = vec![one.into(), copy.into()];

@@ -78,3 +78,21 @@ impl Drop for AcceptSocket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn j13_the_holder_of_a_copy_can_make_a_listener_blocking_and_that_is_seen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        listener.set_nonblocking(true).expect("our own socket");
+        let copy = listener.try_clone().expect("a copy");
+        let socket = AcceptSocket::own(listener).expect("a runtime");
+        assert!(!socket.is_blocking());
+        copy.set_nonblocking(false).expect("our own socket");
+        assert!(socket.is_blocking());
+        copy.set_nonblocking(true).expect("our own socket");
+        assert!(!socket.is_blocking());
+    }
+}

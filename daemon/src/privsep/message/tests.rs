@@ -142,6 +142,7 @@ fn messages_to_the_monitor_are_read_back_unchanged_and_never_in_part() {
         ToMonitor::ModeSet {
             mode: Mode::Limited,
         },
+        ToMonitor::CaFilesNeeded,
         issue_leaf("a.test", 4),
         ask_owners(0),
         ask_owners(2),

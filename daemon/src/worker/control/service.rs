@@ -29,7 +29,8 @@ use crate::worker::role_status::RoleStatus;
 /// Interval of checks while a caller waits for new entries.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a caller who sets limited mode waits for the public files of the CA.
+/// How long a caller who sets limited mode, or opens a session with interception, waits for the public files
+/// of the CA.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shared by all connections.
@@ -147,7 +148,7 @@ impl Service {
         }
     }
 
-    /// Waits until the public files of the CA are written, which limited mode needs (SPEC M5). If they cannot
+    /// Waits until the public files of the CA are written, which interception needs (SPEC M5). If they cannot
     /// be written, `status` has a warning.
     async fn ca_is_published(&self) {
         let until = Instant::now() + PUBLISH_TIMEOUT;
@@ -344,7 +345,7 @@ impl Control for CallerService {
         request: SessionRequest,
     ) -> Result<SessionOpened, ControlError> {
         let engine = &self.service.engine;
-        let user = self.peer.user.as_raw();
+        let (user, isolation) = (self.peer.user.as_raw(), request.isolation);
         // Before the rights are checked, so that none of their changes is missed.
         let changes = self.service.reloader.changes();
         let caller = sessions::Caller {
@@ -352,21 +353,24 @@ impl Control for CallerService {
             groups: &self.groups,
             permitted: &self.service.reloader.admitted(),
         };
-        let (opened, claim) =
-            sessions::open(engine, &caller, &self.held, request).inspect_err(|error| {
-                if engine.may_log_session_of(user) {
-                    tracing::info!(
-                        parent: None,
-                        uid = user,
-                        pid = self.peer.pid,
-                        "refused to open a session: {error}"
-                    );
-                }
-            })?;
+        let claim = sessions::open(engine, &caller, &self.held, request).inspect_err(|error| {
+            if engine.may_log_session_of(user) {
+                tracing::info!(
+                    parent: None,
+                    uid = user,
+                    pid = self.peer.pid,
+                    "refused to open a session: {error}"
+                );
+            }
+        })?;
         let reloader = Arc::clone(&self.service.reloader);
         let refusal = move |engine: &Engine| claim.refusal(engine, &reloader.admitted());
         sessions::watch(engine, &self.held, changes, refusal);
-        Ok(opened)
+        if self.held.lacks_ca_files() {
+            self.service.reloader.need_ca_files();
+            self.service.ca_is_published().await;
+        }
+        self.held.opened(isolation)
     }
 
     async fn session_end(self, _: Context, _: NoArguments) -> Result<SessionEnd, ControlError> {

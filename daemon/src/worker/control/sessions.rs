@@ -21,7 +21,7 @@ use codex_network_engine::{
 use codex_network_policy::{Authority, Host, ListKind, Pattern};
 use nix::unistd::{Gid, Uid};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 use super::UserConnection;
 use super::peer::Peer;
@@ -38,8 +38,8 @@ pub(super) struct HeldSession {
     open: Mutex<Option<OpenSession>>,
     /// The cause, when the session was ended.
     ended: watch::Sender<Option<&'static str>>,
-    /// Set when the opener has been given the cause.
-    is_told: watch::Sender<bool>,
+    /// Notified when the opener has been given the cause.
+    told: Notify,
     /// The place among the connections of the user. A connection with a session needs none: sessions have
     /// limits of their own.
     place: Mutex<Option<(OwnedSemaphorePermit, UserConnection)>>,
@@ -66,7 +66,7 @@ impl HeldSession {
         Self {
             open: Mutex::new(None),
             ended: watch::Sender::new(None),
-            is_told: watch::Sender::new(false),
+            told: Notify::new(),
             place: Mutex::new(place),
         }
     }
@@ -80,9 +80,7 @@ impl HeldSession {
         };
         tokio::select! {
             () = ended => {
-                let mut told = self.is_told.subscribe();
-                let told = told.wait_for(|is_told| *is_told);
-                let _ = tokio::time::timeout(CAUSE_TIMEOUT, told).await;
+                let _ = tokio::time::timeout(CAUSE_TIMEOUT, self.told.notified()).await;
             }
             () = drain.begun() => {
                 while self.open.lock().as_ref().is_some_and(|open| open.connections() > 0) {
@@ -102,11 +100,26 @@ impl HeldSession {
         let cause = tokio::time::timeout(MAX_WAIT, ended.wait_for(Option::is_some)).await;
         let why = cause.ok().and_then(Result::ok).and_then(|cause| *cause);
         if why.is_some() {
-            self.is_told.send_replace(true);
+            self.told.notify_one();
         }
         Ok(SessionEnd {
             why: why.map(str::to_owned),
         })
+    }
+
+    /// Whether something can be intercepted in the session, and programs have no file with the CA.
+    pub(super) fn lacks_ca_files(&self) -> bool {
+        let open = self.open.lock();
+        open.as_ref()
+            .is_some_and(|session| lacks_ca_files(&session.current()))
+    }
+
+    /// The answer to the opener.
+    pub(super) fn opened(&self, isolation: Isolation) -> Result<SessionOpened, ControlError> {
+        match self.open.lock().as_ref() {
+            Some(session) => Ok(opened(session, isolation)),
+            None => invalid("no session was opened over this connection"),
+        }
     }
 
     /// The results of the session so far; `None` without one.
@@ -142,7 +155,7 @@ pub(super) fn open(
     caller: &Caller<'_>,
     held: &HeldSession,
     mut request: SessionRequest,
-) -> Result<(SessionOpened, Claim), ControlError> {
+) -> Result<Claim, ControlError> {
     let mut place = held.open.lock();
     if place.is_some() {
         return invalid("this connection has a session already");
@@ -199,11 +212,10 @@ pub(super) fn open(
             "a session was opened"
         );
     }
-    let opened = opened(&session, request.isolation);
     *place = Some(session);
     drop(place);
     held.place.lock().take();
-    Ok((opened, claim))
+    Ok(claim)
 }
 
 /// Ends the session when a change of the settings takes a right away that it needs, and notes how it ended.
@@ -273,19 +285,22 @@ impl Claim {
     }
 }
 
+/// Whether something can be intercepted, and programs have no file with the CA.
+fn lacks_ca_files(generation: &Generation) -> bool {
+    let ca = generation.supplied().files.ca.as_deref();
+    let has_bundle = ca.is_some_and(|ca| ca.bundle_file.is_some());
+    generation.intercepts() && generation.settings().intercepts() && !has_bundle
+}
+
 /// The answer to the opener.
 fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
     let generation = session.current();
     let policy = generation.policy();
-    let bundle = || -> Option<String> {
-        let ca = generation.supplied().files.ca.as_deref()?;
-        Some(ca.bundle_file.as_ref()?.display().to_string())
-    };
     let mut warnings = Vec::new();
-    if generation.intercepts() && generation.settings().intercepts() && bundle().is_none() {
+    if lacks_ca_files(&generation) {
         warnings.push(
             "programs do not trust the intercepted hosts of this session: the public files of the CA are not \
-             written, since the settings in force intercept nothing"
+             written; `proxyctl status` shows why"
                 .to_owned(),
         );
     }
