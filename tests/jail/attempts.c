@@ -317,6 +317,15 @@ static int new_address(void) {
   return netlink(&content, RTM_NEWADDR, NLM_F_CREATE, sizeof content);
 }
 
+/* A connection to the groups of netlink. */
+static int netlink_groups(void) {
+  struct sockaddr_nl to = {.nl_family = AF_NETLINK};
+  int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+  if (connect(s, (void *)&to, sizeof to)) return 0;
+  to.nl_groups = 1;
+  return connect(s, (void *)&to, sizeof to) == 0;
+}
+
 /* The descriptor is not checked before the request is refused. */
 static int terminal_input(void) {
   char byte = 'x';
@@ -401,6 +410,13 @@ static int count_signals(void) {
   return 1;
 }
 
+/* Sets the limit of descriptors of a process to what it is. */
+static int limit_process(void) {
+  struct rlimit limit;
+  if (prlimit(number(0), RLIMIT_NOFILE, NULL, &limit)) return 0;
+  return prlimit(number(0), RLIMIT_NOFILE, &limit, NULL) == 0;
+}
+
 static const struct {
   const char *name;
   int (*attempt)(void);
@@ -441,6 +457,7 @@ static const struct {
     {"ptrace", ptrace_process},
     {"read-process", read_process},
     {"signal", signal_process},
+    {"limit", limit_process},
     {"open", open_file},
     {"write", write_file},
     {"take-descriptor", take_descriptor},
@@ -451,6 +468,7 @@ static const struct {
     {"chroot", do_chroot},
     {"new-interface", new_interface},
     {"new-address", new_address},
+    {"netlink-groups", netlink_groups},
     {"terminal-input", terminal_input},
     {"console-paste", console_paste},
     {"wide-terminal-input", wide_terminal_input},

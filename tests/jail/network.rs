@@ -168,6 +168,8 @@ fn j6_the_jails_network_cannot_be_changed() {
     for user in users() {
         user.attempt(&["new-interface"])
             .is_refused("Operation not permitted");
+        user.attempt(&["netlink-groups"])
+            .is_refused("Operation not permitted");
         user.attempt(&["new-address"])
             .is_refused("Operation not permitted");
         for setting in ["net/ipv4/ip_forward", "net/ipv4/ip_unprivileged_port_start"] {

@@ -54,6 +54,16 @@ fn j14_a_signal_to_the_process_group_stays_in_the_jail() {
     }
 }
 
+/// A limit of its time ends process 1. Programs set limits of their own.
+#[test]
+fn j6_a_program_sets_limits_of_itself_alone() {
+    for user in users() {
+        user.attempt(&["limit", "0"]).is_through();
+        user.attempt(&["limit", "1"])
+            .is_refused("Operation not permitted");
+    }
+}
+
 #[test]
 fn j6_process_1_of_the_jail_can_be_neither_traced_nor_ended() {
     for user in users() {

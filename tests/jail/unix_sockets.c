@@ -195,7 +195,7 @@ static void talk_autobind(void) {
 /* Through a descriptor of the file. */
 static void connect_open(void) {
   static const char *const forms[] = {"/proc/self/fd/%d", "/proc/thread-self/fd/%d", "/proc/%2$d/fd/%1$d",
-                                      "/proc/self/task/%2$d/fd/%1$d"};
+                                      "/proc/self/task/%2$d/fd/%1$d", "/dev/fd/%d"};
   char path[64];
   int file = check(open(arguments[0], O_PATH), "open");
   snprintf(path, sizeof path, forms[atoi(arguments[1])], file, getpid());
@@ -203,7 +203,7 @@ static void connect_open(void) {
 }
 static void talk_open(void) {
   listen_at(arguments[0], 8);
-  for (int form = 0; form < 4; form++) {
+  for (int form = 0; form < 5; form++) {
     char number[2] = {'0' + form, 0};
     char *own[] = {arguments[0], number}, **given = arguments;
     arguments = own;
@@ -561,6 +561,34 @@ static void tcp(void) {
   if (arguments[2]) printf("%.2f\n", seconds * 1e6 / count);
 }
 
+/* Sockets that block only after the look at their flags: each tries until its call waits. */
+static void *toggle(void *socket) {
+  int s = *(int *)socket;
+  for (;;) {
+    fcntl(s, F_SETFL, O_NONBLOCK);
+    fcntl(s, F_SETFL, 0);
+  }
+  return NULL;
+}
+static void holds_up(void) {
+  full_listener("@jail-test-full");
+  serve(listen_at("@jail-test-other", 8), 1);
+  for (int i = 0; i < 4; i++) {
+    if (check(fork(), "fork")) continue;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int s = check(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+    pthread_t thread;
+    check(-pthread_create(&thread, NULL, toggle, &s), "thread");
+    while (connect_to(s, "@jail-test-full"));
+    exit(0);
+  }
+  sleep(2);
+  alarm(20);
+  int s = unix_socket();
+  check(connect_to(s, "@jail-test-other"), "connect");
+  expect_inside(s);
+}
+
 static const struct {
   const char *name;
   void (*run)(void);
@@ -585,6 +613,7 @@ static const struct {
     {"left-behind", left_behind},
     {"errors", errors},
     {"blocked", blocked},
+    {"holds-up", holds_up},
     {"race", race},
     {"race-links", race_links},
     {"own-listener", own_listener},

@@ -293,6 +293,31 @@ fn j6_a_call_that_waits_holds_nothing_up_and_ends_with_its_caller() {
     }
 }
 
+/// The flags of a socket change while its call is performed.
+#[test]
+fn j6_a_call_that_holds_the_receiver_up_holds_up_no_other() {
+    for user in users() {
+        is_ok(&jailed(user, &["holds-up"]));
+    }
+}
+
+/// Process 1 keeps a handle of each of the last callers.
+#[test]
+fn j6_few_descriptors_suffice_for_many_callers() {
+    for user in users() {
+        let script = "ulimit -n 64; exec \"$@\"";
+        let calls = format!(
+            "for call in $(seq 80); do {} tcp 1 blocking || exit; done",
+            PROGRAM.1
+        );
+        let mut command = user.command("bash");
+        command.args(["-c", script, "bash"]).arg(harness());
+        let output = command.args(["--", "bash", "-c", &calls]).output();
+        let ran = Ran(output.expect("bash"));
+        assert_eq!(ran.stdout(), "ok\n".repeat(80), "{}", ran.stderr());
+    }
+}
+
 #[test]
 fn j6_a_thousand_connections_are_made() {
     for user in users() {

@@ -1,6 +1,7 @@
 //! `proxyctl run`: a program, a session of its own, and the jail around it (SPEC J1 to J11).
 //!
 //! - `plan`: the jail that the options ask for.
+//! - `interruption`: signals before the command starts.
 //! - `not_started`: why a command did not start.
 //! - `proxy_choice`: the service, or a private proxy.
 //! - `rules`: the rules of the session, from options and presets.
@@ -10,6 +11,7 @@
 //! this process has threads. The session opens when the listeners in the jail exist, and the command
 //! starts when the session is open.
 
+mod interruption;
 mod not_started;
 mod plan;
 mod proxy_choice;

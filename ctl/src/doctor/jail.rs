@@ -110,6 +110,7 @@ mod tests {
         let missing = judge(Err(JailError {
             cause: "the kernel refuses a namespace".to_owned(),
             remedy: Some("permit them".to_owned()),
+            has_begun: false,
         }));
         assert_eq!(missing.verdict, Verdict::Note);
         assert_eq!(missing.advice.as_deref(), Some("permit them"));

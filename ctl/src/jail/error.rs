@@ -6,17 +6,21 @@ use std::path::Path;
 
 use codex_network_files::Reading;
 
-/// Why the jail could not be made, in one line that says what to do.
+/// Why the jail could not be made, or has failed, in one line that says what to do.
 #[derive(Debug)]
 pub(crate) struct JailError {
     /// The failed step and its cause.
     pub(crate) cause: String,
     /// The remedy, where there is a known one.
     pub(crate) remedy: Option<String>,
+    /// Whether the command had begun.
+    pub(crate) has_begun: bool,
 }
 
 /// Separates the parts of an error that a stage sends.
 const SEPARATOR: char = '\0';
+/// The last part of an error of a jail whose command had begun.
+const BEGUN: &str = "begun";
 
 impl JailError {
     /// A failed step of the system.
@@ -29,6 +33,7 @@ impl JailError {
         Self {
             cause: format!("{step}: {error}"),
             remedy: Some(remedy(error, setting)),
+            has_begun: false,
         }
     }
 
@@ -37,29 +42,47 @@ impl JailError {
         Self {
             cause: cause.into(),
             remedy: None,
+            has_begun: false,
+        }
+    }
+
+    /// The same for a jail whose command had begun.
+    pub(super) fn of_running(self) -> Self {
+        Self {
+            has_begun: true,
+            ..self
         }
     }
 
     /// The error as a stage sends it.
     pub(super) fn encoded(&self) -> String {
         let remedy = self.remedy.as_deref().unwrap_or_default();
-        format!("{}{SEPARATOR}{remedy}", self.cause)
+        let begun = if self.has_begun { BEGUN } else { "" };
+        format!("{}{SEPARATOR}{remedy}{SEPARATOR}{begun}", self.cause)
     }
 
     /// Reads [`encoded`](Self::encoded).
     pub(super) fn decoded(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
-        let (cause, remedy) = text.split_once(SEPARATOR).unwrap_or((&text, ""));
+        let mut parts = text.split(SEPARATOR);
+        let mut part = || parts.next().unwrap_or_default();
+        let (cause, remedy, begun) = (part(), part(), part());
         Self {
             cause: cause.to_owned(),
             remedy: (!remedy.is_empty()).then(|| remedy.to_owned()),
+            has_begun: begun == BEGUN,
         }
     }
 }
 
 impl fmt::Display for JailError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot make the jail: {}", self.cause)?;
+        let event = if self.has_begun {
+            "the jail has failed, and its command has ended"
+        } else {
+            "cannot make the jail"
+        };
+        write!(f, "{event}: {}", self.cause)?;
         match &self.remedy {
             Some(remedy) => write!(f, "; {remedy}"),
             None => Ok(()),
@@ -136,11 +159,18 @@ mod tests {
         let sent = JailError {
             cause: "one: two".to_owned(),
             remedy: Some("three".to_owned()),
+            has_begun: false,
         };
         let arrived = JailError::decoded(sent.encoded().as_bytes());
         assert_eq!(arrived.to_string(), "cannot make the jail: one: two; three");
         let without = JailError::without_remedy("one");
         let arrived = JailError::decoded(without.encoded().as_bytes());
         assert_eq!(arrived.to_string(), "cannot make the jail: one");
+        let running = JailError::without_remedy("one").of_running();
+        let arrived = JailError::decoded(running.encoded().as_bytes());
+        assert_eq!(
+            arrived.to_string(),
+            "the jail has failed, and its command has ended: one"
+        );
     }
 }

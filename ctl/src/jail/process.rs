@@ -243,7 +243,11 @@ impl Stage {
 
     /// The stage's next message. Its failure is an error.
     fn receive(&self) -> Result<Frame, JailError> {
-        match frames::receive(&self.stream) {
+        Self::checked(frames::receive(&self.stream))
+    }
+
+    fn checked(received: io::Result<Option<Frame>>) -> Result<Frame, JailError> {
+        match received {
             Ok(Some(frame)) if frame.kind == Kind::Failed => {
                 Err(JailError::decoded(&frame.payload))
             }
@@ -269,7 +273,17 @@ impl Stage {
                 self.forward_signals();
             }
             if frame {
-                let frame = self.receive()?;
+                let received = frames::receive(&self.stream);
+                let has_said_why =
+                    matches!(&received, Ok(Some(frame)) if frame.kind == Kind::Failed);
+                let frame = Self::checked(received).map_err(|error| {
+                    // The stage knows whether the command had begun.
+                    if has_said_why {
+                        error
+                    } else {
+                        error.of_running()
+                    }
+                })?;
                 let failed = |error: io::Error| JailError::step("its stage failed", &error);
                 let number = frame.number().map_err(failed)?;
                 match frame.kind {

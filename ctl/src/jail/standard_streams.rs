@@ -24,6 +24,7 @@ pub(super) fn check() -> Result<(), JailError> {
             return Err(JailError {
                 cause: format!("standard {name} is a socket that leads out of the jail"),
                 remedy: Some("put a pipe between, such as `cat |` or `| cat`".to_owned()),
+                has_begun: false,
             });
         }
         // From a directory of the machine's `/proc`, all of it could be opened.

@@ -1,10 +1,12 @@
 //! The private proxy of a session (SPEC J3).
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use e2e::daemon::Config;
 use e2e::machine::{Need, has};
+use e2e::program::Program;
 
 use super::Installed;
 
@@ -128,6 +130,35 @@ fn j3_service_insists_on_the_service() {
     run.says("no proxy answers")
         .says("/nonexistent/control.sock");
     assert!(!run.stdout.contains("started"), "{run:#?}");
+}
+
+/// The proxy of this test never answers.
+#[test]
+fn j9_a_signal_ends_run_while_a_private_proxy_starts() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let program = installed.path().join("codex-network-proxy");
+    let started = installed.path().join("started");
+    std::fs::remove_file(&program).expect("our own link");
+    let script = format!("#!/bin/sh\n: > {}\nexec sleep 600\n", started.display());
+    std::fs::write(&program, script).expect("our own directory");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("our own");
+    let script = format!(
+        // Before it prepares the jail, signals end it as any program.
+        "\"$@\" & until [ -e {} ] && grep -q '^SigBlk:.*[1-9a-f]' /proc/$!/status; do :; done; \
+         kill -TERM $!; wait $!",
+        started.display()
+    );
+    let run = Program::new("bash")
+        .args(["-c", &script, "bash"])
+        .arg(installed.path().join("proxyctl"))
+        .args(["run", "--private", "--", "echo", "begun"])
+        .env("XDG_RUNTIME_DIR", installed.path())
+        .run();
+    assert_eq!((run.code, run.stdout.as_str()), (Some(143), ""), "{run:#?}");
+    assert_eq!(installed.left_over(), [""; 0]);
 }
 
 #[test]

@@ -8,8 +8,9 @@ use codex_network_control::message::ModeChange;
 use codex_network_policy::Mode;
 use tokio::runtime::Runtime;
 
+use super::interruption::interruption;
 use crate::args::{RunArgs, SessionMode};
-use crate::failure::Failure;
+use crate::failure::{EndedSession, Failure};
 use crate::find::{self, ProxyTrust};
 use crate::listener::AnsweringProxy;
 use crate::private_proxy::{PrivateOptions, PrivateProxy};
@@ -63,7 +64,7 @@ fn refused(tried: &[ConnectError]) -> Failure {
 }
 
 impl ChosenProxy {
-    /// The connection that the session lives on. Waits until a private proxy is ready.
+    /// The connection that the session lives on. Waits until a private proxy is ready, or a signal ends `run`.
     pub(super) fn connected(&mut self, runtime: &Runtime) -> Result<Client, Failure> {
         match self {
             Self::Service(client) => client.take().map(|client| *client).ok_or_else(|| {
@@ -72,7 +73,16 @@ impl ChosenProxy {
             Self::Private(proxy) => {
                 proxy.follow();
                 let socket = proxy.socket();
-                let connected = runtime.block_on(find::started(&socket, proxy.pid()));
+                let connected = runtime.block_on(async {
+                    tokio::select! {
+                        connected = find::started(&socket, proxy.pid()) => Ok(connected),
+                        Ok(signal) = interruption() => Err(signal),
+                    }
+                });
+                let connected = connected.map_err(|signal| {
+                    let code = u8::try_from(128 + signal).unwrap_or(u8::MAX);
+                    Failure::Session(EndedSession::silent(code))
+                })?;
                 let client = connected.map_err(|error| {
                     let words = proxy.last_words();
                     let why = if words.is_empty() {

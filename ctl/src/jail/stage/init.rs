@@ -76,7 +76,7 @@ fn serve(stream: &UnixStream, jail: &JailPlan, given: &Start) -> Result<(), Jail
         from_the_group: [None; 65],
     }
     .until_the_end()
-    .map_err(broken)
+    .map_err(|error| JailError::step("its process 1 cannot go on", &error).of_running())
 }
 
 /// Starts the command's process. It waits until its inner user namespace has its maps.

@@ -17,18 +17,20 @@
 //! (`SO_PEERCRED`).
 //!
 //! One thread receives all calls, and performs those that finish at once. A call that takes longer, or
-//! that resolves a path, gets a thread of its own; there are at most [`MAX_WAITING`] of these.
+//! that resolves a path, gets a thread of its own; there are at most [`MAX_WAITING`] of these. A call that
+//! holds the receiving thread up keeps that thread, and another one receives (`relief`).
 
 mod call;
 mod descriptors;
 mod paths;
+mod relief;
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -36,10 +38,12 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use self::call::{Address, Call, Progress};
 use self::descriptors::Callers;
 use self::paths::SocketFiles;
+use self::relief::{Turn, Watch};
 use super::{CANNOT, calls};
 
 /// Calls that may wait at the same time. Further ones fail with `EAGAIN`.
@@ -57,6 +61,9 @@ struct Supervisor {
     network: u64,
     files: SocketFiles,
     waiting: AtomicUsize,
+    /// Threads that received, and that a call holds up.
+    held_up: AtomicUsize,
+    watch: Watch,
 }
 
 /// Whether this process can take a descriptor of `process`, as the supervisor does, and the kernel
@@ -79,6 +86,7 @@ pub(super) fn start(process: Pid, mut numbers: &File) -> io::Result<bool> {
     if number < 0 {
         return Ok(false);
     }
+    raise_descriptor_limit();
     let listener = descriptors::take(process, number)?;
     calls::wake_nearby(listener.as_fd());
     let supervisor = Arc::new(Supervisor {
@@ -86,10 +94,12 @@ pub(super) fn start(process: Pid, mut numbers: &File) -> io::Result<bool> {
         network: own_network()?,
         files: SocketFiles::default(),
         waiting: AtomicUsize::new(0),
+        held_up: AtomicUsize::new(0),
+        watch: Watch::default(),
     });
     thread::Builder::new().spawn(move || {
         let guard = EndsTheJail;
-        if keep_two_capabilities().is_ok() && supervisor.serve().is_ok() {
+        if supervisor.begin().is_ok() {
             std::mem::forget(guard);
         }
     })?;
@@ -103,6 +113,15 @@ impl Drop for EndsTheJail {
     fn drop(&mut self) {
         std::process::exit(i32::from(CANNOT));
     }
+}
+
+/// Permits this process as many descriptors as it may have: the supervisor keeps some for later calls. The
+/// command has its own limit already.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Without it, the caller's limit stays.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// The network namespace of this process.
@@ -120,17 +139,61 @@ fn keep_two_capabilities() -> Result<(), caps::errors::CapsError> {
 }
 
 impl Supervisor {
-    /// Serves until no process is left that the filter applies to.
-    fn serve(self: &Arc<Self>) -> io::Result<()> {
+    /// The first receiving thread. Those that it starts have its capabilities.
+    fn begin(self: &Arc<Self>) -> io::Result<()> {
+        keep_two_capabilities().map_err(io::Error::other)?;
+        let turn = Arc::new(Turn::default());
+        let (supervisor, watched) = (Arc::clone(self), Arc::clone(&turn));
+        thread::Builder::new().stack_size(STACK).spawn(move || {
+            let relieve = |turn: &Arc<Turn>, count| supervisor.relieve(turn, count);
+            supervisor.watch.run(watched, relieve);
+        })?;
+        self.serve(&turn)
+    }
+
+    /// Starts another receiving thread in place of one that is still in the call of this count. Returns the
+    /// new one's turn, or nothing when the former one goes on.
+    fn relieve(self: &Arc<Self>, former: &Arc<Turn>, count: u64) -> Option<Arc<Turn>> {
+        if self.held_up.load(Ordering::Relaxed) >= MAX_WAITING {
+            return None;
+        }
+        let turn = Arc::new(Turn::default());
+        let (sender, outcome) = mpsc::channel();
+        let (supervisor, former, own) = (Arc::clone(self), Arc::clone(former), Arc::clone(&turn));
+        let receiver = thread::Builder::new().spawn(move || {
+            let replaces = former.replace(count);
+            if replaces {
+                supervisor.held_up.fetch_add(1, Ordering::Relaxed);
+            }
+            // The watching thread waits for it.
+            let _ = sender.send(replaces);
+            let guard = EndsTheJail;
+            if !replaces || supervisor.serve(&own).is_ok() {
+                std::mem::forget(guard);
+            }
+        });
+        (receiver.is_ok() && outcome.recv() == Ok(true)).then_some(turn)
+    }
+
+    /// Serves until no process is left that the filter applies to, or until another thread has replaced this
+    /// one.
+    fn serve(self: &Arc<Self>, turn: &Turn) -> io::Result<()> {
         let mut callers = Callers::default();
         let listener = self.listener.as_fd();
         loop {
             match calls::receive(listener) {
-                Ok(received) => match Call::read(listener, &received, &mut callers) {
-                    Ok(Some(call)) => self.perform(call),
-                    Ok(None) => {}
-                    Err(error) => calls::answer(listener, received.id, Err(error)),
-                },
+                Ok(received) => {
+                    turn.begin(&self.watch);
+                    match Call::read(listener, &received, &mut callers) {
+                        Ok(Some(call)) => self.perform(call),
+                        Ok(None) => {}
+                        Err(error) => calls::answer(listener, received.id, Err(error)),
+                    }
+                    if !turn.end() {
+                        self.held_up.fetch_sub(1, Ordering::Relaxed);
+                        return Ok(());
+                    }
+                }
                 // The caller has ended, or all callers have.
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => {
                     let mut polled = [PollFd::new(listener, PollFlags::POLLIN)];
@@ -154,6 +217,9 @@ impl Supervisor {
         };
         if matches!(address, Address::Path(_)) {
             return self.perform_apart(call);
+        }
+        if self.held_up.load(Ordering::Relaxed) >= MAX_WAITING {
+            return self.finish(call, Err(Errno::EAGAIN));
         }
         match call.connect(AT_ONCE_TIMEOUT) {
             Progress::Done(outcome) => self.finish(call, outcome),

@@ -164,6 +164,11 @@ fn forbidden() -> Built<Rules> {
     // They put input into the terminal, which the shell outside the jail would read.
     let requests = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| rule(vec![equal(1, request)?]));
     rules.insert(libc::SYS_ioctl, requests.into_iter().collect::<Built<_>>()?);
+    // The kernel ends process 1 of the jail at its limit of time, and it needs descriptors. It has the
+    // program's user, and its threads have numbers of their own.
+    let has_new_limits = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    let of_another = rule(vec![different(0, 0)?, has_new_limits]);
+    rules.insert(libc::SYS_prlimit64, vec![of_another?]);
     Ok(rules)
 }
 

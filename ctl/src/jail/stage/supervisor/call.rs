@@ -22,6 +22,11 @@ const MAX_UNIX_ADDRESS: usize = 110;
 /// Bytes of the family, before a path.
 const FAMILY: usize = 2;
 
+/// Bytes between the family and the numbers in `struct sockaddr_nl`.
+const NETLINK_PADDING: usize = 2;
+/// Bytes of the numbers: that of the socket, and the groups.
+const NETLINK_NUMBERS: usize = 8;
+
 /// A program's call, which waits for its answer.
 pub(super) struct Call {
     pub(super) id: u64,
@@ -106,6 +111,9 @@ impl Call {
             return Err(Errno::EACCES);
         }
         let domain = sockopt::socket_domain(&self.socket).map_err(errno)?;
+        if domain == AddressFamily::NETLINK && self.leads_to_netlink() {
+            return Err(Errno::EPERM);
+        }
         if domain != AddressFamily::UNIX {
             return Ok(Address::Other);
         }
@@ -126,6 +134,14 @@ impl Call {
         } else {
             Address::Path(std::ffi::OsString::from_vec(path.to_vec()).into())
         })
+    }
+
+    /// Whether the address names another socket than the kernel's, or groups. The kernel permits that to
+    /// this process, and not to the program (`netlink_connect`).
+    fn leads_to_netlink(&self) -> bool {
+        let (family, rest) = self.address.split_at(FAMILY);
+        family == AddressFamily::NETLINK.as_raw().to_ne_bytes()
+            && rest[NETLINK_PADDING..NETLINK_PADDING + NETLINK_NUMBERS] != [0; NETLINK_NUMBERS]
     }
 
     /// Replaces the address by the path of an open file.

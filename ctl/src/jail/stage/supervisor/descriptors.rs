@@ -24,6 +24,17 @@ impl Callers {
     /// A duplicate of a descriptor of `thread`, which is a caller if its call still waits after this.
     /// If it does not, the handle must be forgotten.
     pub(super) fn take(&mut self, thread: Pid, descriptor: i32) -> Result<OwnedFd, Errno> {
+        match self.try_take(thread, descriptor) {
+            // The handles may hold them all.
+            Err(Errno::EMFILE) if !self.0.is_empty() => {
+                self.0.clear();
+                self.try_take(thread, descriptor)
+            }
+            taken => taken,
+        }
+    }
+
+    fn try_take(&mut self, thread: Pid, descriptor: i32) -> Result<OwnedFd, Errno> {
         if let Some((_, handle)) = self.0.iter().find(|(known, _)| *known == thread) {
             match duplicate(handle, descriptor) {
                 // The thread of this handle has ended, and another one has its number.

@@ -86,10 +86,7 @@ impl SocketFiles {
 /// is this process's root, since the filter permits no other.
 fn open_path(thread: Pid, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let own = ["/proc/self", "/proc/thread-self"];
-    let below = own.iter().find_map(|own| path.strip_prefix(own).ok());
-    if let Some(below) = below {
-        let path = PathBuf::from(format!("/proc/{thread}")).join(below);
+    if let Some(path) = of_own_process(thread, path) {
         return openat(AT_FDCWD, &path, flags, Mode::empty());
     }
     if path.is_absolute() {
@@ -103,6 +100,31 @@ fn open_path(thread: Pid, path: &Path) -> Result<OwnedFd, Errno> {
         Mode::empty(),
     )?;
     openat(&directory, path, flags, Mode::empty())
+}
+
+/// The path below the program's own process in `/proc`, if it leads there by the usual names. `/proc/self` and
+/// the links to it mean this process here.
+fn of_own_process(thread: Pid, path: &Path) -> Option<PathBuf> {
+    let names = [
+        ("/proc/self", ""),
+        ("/proc/thread-self", ""),
+        ("/dev/fd", "fd"),
+        ("/dev/stdin", "fd/0"),
+        ("/dev/stdout", "fd/1"),
+        ("/dev/stderr", "fd/2"),
+    ];
+    names.iter().find_map(|(name, meaning)| {
+        let below = path.strip_prefix(name).ok()?;
+        let own = PathBuf::from(format!("/proc/{thread}"));
+        let parts = [Path::new(meaning), below].into_iter();
+        Some(
+            own.join(
+                parts
+                    .filter(|part| !part.as_os_str().is_empty())
+                    .collect::<PathBuf>(),
+            ),
+        )
+    })
 }
 
 /// Looks for the socket that is bound to a file, among those of all programs in the jail.
@@ -210,5 +232,28 @@ fn why_not(target: &OwnedFd) -> Errno {
     match probe.map(|probe| calls::connect(probe.as_fd(), &address[..length])) {
         Ok(Err(Errno::ECONNREFUSED)) => Errno::ECONNREFUSED,
         _ => Errno::EACCES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j6_the_usual_names_of_descriptors_are_those_of_the_program() {
+        let of = |path: &str| of_own_process(Pid::from_raw(7), Path::new(path));
+        for (path, meant) in [
+            ("/proc/self/cwd/own", "/proc/7/cwd/own"),
+            ("/proc/thread-self/fd/3", "/proc/7/fd/3"),
+            ("/dev/fd/3", "/proc/7/fd/3"),
+            ("/dev/fd/3/own", "/proc/7/fd/3/own"),
+            ("/dev/stdin", "/proc/7/fd/0"),
+            ("/dev/stderr", "/proc/7/fd/2"),
+        ] {
+            assert_eq!(of(path), Some(meant.into()), "{path}");
+        }
+        for other in ["/dev/fdx/3", "/dev/null", "dev/fd/3", "/proc/8/fd/3"] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 }
