@@ -191,7 +191,7 @@ pub(crate) struct RunArgs {
     #[arg(short = 'c', value_name = "KEY=VALUE", conflicts_with_all = ["service", "socket"])]
     pub(crate) overrides: Vec<String>,
 
-    /// When to write at the end, to standard error, what was reached and refused. `auto` is always on a
+    /// When to write at the end, to standard error, what was allowed and refused. `auto` is always on a
     /// terminal.
     #[arg(
         long,

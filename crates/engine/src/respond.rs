@@ -338,7 +338,7 @@ fn sentence(refusal: &Refusal) -> String {
         ),
         Reason::NotAllowed => format!(
             "{host} is not on the allow list of the network policy (nothing denies it explicitly); add it to \
-             allowed_domains and reload the proxy to allow it."
+             allowed_domains, or as \"allow\" to the table of domains, and reload the proxy to allow it."
         ),
         Reason::NotAllowedLocal => format!(
             "{host} is, or resolves to, a local or private address; the network policy allows those only when \

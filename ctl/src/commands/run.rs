@@ -5,7 +5,7 @@
 //! - `not_started`: why a command did not start.
 //! - `proxy_choice`: the service, or a private proxy.
 //! - `rules`: the rules of the session, from options and presets.
-//! - `summary`: what was reached and refused.
+//! - `summary`: what was allowed and refused.
 //!
 //! The order matters. A private proxy starts first, since it needs the longest. The jail is made before
 //! this process has threads. The session opens when the listeners in the jail exist, and the command
@@ -74,7 +74,7 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
         && wants_summary(args)
         && !matches!(ended, Ended::NotStarted(_))
     {
-        summary::write(output, args, report);
+        summary::write(output, args, proxy.kind(), report);
     }
     drop(proxy);
     if matches!(results, SessionResults::Ended) {

@@ -163,14 +163,14 @@ fn j11_the_summary_says_what_was_reached_and_what_would_allow_the_rest() {
     let port = setup.origin.addr().port();
     run.succeeded()
         .says("proxyctl: 1 allowed, 1 refused, ")
-        .says(&format!("  reached allowed.test:{port} (once)"))
+        .says(&format!("  allowed allowed.test:{port} (once)"))
         .says(&format!(
             "  refused blocked.test:{port} (once, not_allowed)"
         ))
-        .says("  \"blocked.test\",");
+        .says("(\"blocked.test\" = \"allow\"):\n  blocked.test");
     let run = setup.run(&[], &command);
     assert!(
-        !run.stderr.contains("reached"),
+        !run.stderr.contains("  allowed "),
         "no summary without a terminal: {run:#?}"
     );
     let run = setup.run(&["--summary", "--isolation", "env"], &command);

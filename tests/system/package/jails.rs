@@ -73,7 +73,7 @@ fn j2_j11_a_refusal_names_the_line_that_allows_the_host() {
     let port = origin.addr().port();
     reached
         .says("proxyctl: 1 allowed, 0 refused, ")
-        .says(&format!("  reached allowed.test:{port} (once)"));
+        .says(&format!("  allowed allowed.test:{port} (once)"));
 
     // Bash knows no proxy.
     let script = |host| {

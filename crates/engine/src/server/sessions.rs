@@ -147,12 +147,7 @@ impl Engine {
             why: OnceLock::new(),
         };
         let runtimes = self.serving_runtimes();
-        let (here, turn) = if let Some((runtime, turn)) = &self.session_runtime {
-            (Arc::clone(runtime), Some(Arc::clone(turn)))
-        } else {
-            let here = usize::try_from(number.0).unwrap_or(0) % runtimes.len();
-            (Arc::clone(&runtimes[here]), None)
-        };
+        let (here, turn) = self.accepting(number, &runtimes);
         let opening = Opening {
             engine: self,
             shared: &shared,
@@ -205,6 +200,19 @@ impl Engine {
             let watching = watch(Arc::clone(&self.sessions), turn, recorder);
             self.shared.drain.spawn_until_begun(watching);
         }
+    }
+
+    /// The runtime that accepts for a session, out of these without one for all sessions.
+    fn accepting(
+        &self,
+        number: SessionNumber,
+        runtimes: &[Arc<ServingRuntime>],
+    ) -> (Arc<ServingRuntime>, Option<Arc<AcceptTurn>>) {
+        if let Some((runtime, turn)) = &self.session_runtime {
+            return (Arc::clone(runtime), Some(Arc::clone(turn)));
+        }
+        let here = usize::try_from(number.0).unwrap_or(0) % runtimes.len();
+        (Arc::clone(&runtimes[here]), None)
     }
 
     /// The open sessions, the oldest first, with their counts.

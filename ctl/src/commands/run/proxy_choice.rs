@@ -6,13 +6,14 @@ use codex_network_control::Client;
 use codex_network_control::client::ConnectError;
 use codex_network_control::message::ModeChange;
 use codex_network_policy::Mode;
+use nix::unistd::Uid;
 use tokio::runtime::Runtime;
 
 use super::interruption::interruption;
 use crate::args::{RunArgs, SessionMode};
 use crate::failure::{EndedSession, Failure};
 use crate::find::{self, ProxyTrust};
-use crate::listener::AnsweringProxy;
+use crate::listener::{AnsweringProxy, user_or_uid};
 use crate::private_proxy::{PrivateOptions, PrivateProxy};
 
 /// The chosen proxy.
@@ -22,6 +23,13 @@ pub(super) enum ChosenProxy {
     Service(Option<Box<Client>>),
     /// It was started.
     Private(PrivateProxy),
+}
+
+/// Whose proxy it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProxyKind {
+    Service,
+    Private,
 }
 
 /// Finds the service, or starts a private proxy. Does not wait for the latter.
@@ -52,18 +60,36 @@ pub(super) fn choose(
 /// Why the service cannot be used. A proxy that refuses is not replaced by a private one silently.
 fn refused(tried: &[ConnectError]) -> Failure {
     let message = match find::failure(tried, ProxyTrust::ByFlag) {
-        Failure::NotPermitted(message) if tried.iter().any(find::is_refusal) => format!(
-            "{message}\n[daemon.control] users names the users who may open sessions; --private runs a private proxy instead."
-        ),
-        Failure::NotPermitted(message)
-        | Failure::Unreachable(message)
-        | Failure::Failed(message) => message,
+        Failure::NotPermitted(message) => {
+            match tried.iter().find(|error| find::is_refusal(error)) {
+                Some(
+                    closed @ (ConnectError::PermissionDenied { .. }
+                    | ConnectError::Disconnected { .. }),
+                ) => {
+                    let name = user_or_uid(Uid::effective().as_raw());
+                    format!(
+                        "{closed}\n[daemon.control] users names the users who may open sessions: add {name:?} and reload \
+                     the proxy. --private runs a private proxy instead."
+                    )
+                }
+                Some(_) => format!("{message}\n--private runs a private proxy instead."),
+                None => message,
+            }
+        }
+        Failure::Unreachable(message) | Failure::Failed(message) => message,
         other => return other,
     };
     Failure::NoSession(message)
 }
 
 impl ChosenProxy {
+    pub(super) fn kind(&self) -> ProxyKind {
+        match self {
+            Self::Service(_) => ProxyKind::Service,
+            Self::Private(_) => ProxyKind::Private,
+        }
+    }
+
     /// The connection that the session lives on. Waits until a private proxy is ready, or a signal ends `run`.
     pub(super) fn connected(&mut self, runtime: &Runtime) -> Result<Client, Failure> {
         match self {

@@ -1,26 +1,28 @@
-//! The summary of a session (SPEC J11): hosts that were reached and refused, and what would allow the
-//! latter.
+//! The summary of a session (SPEC J11): destinations that were allowed and refused, and the entries that would allow
+//! the latter.
 
 use codex_network_control::message::{SessionDestination, SessionReport};
+use codex_network_policy::{Host, ListKind, Pattern};
 use serde_json::json;
 
+use super::proxy_choice::ProxyKind;
 use crate::args::{IsolationLevel, RunArgs};
-use crate::output::{Output, OutputFormat, bracketed, grouped, printable, size};
+use crate::output::{Output, OutputFormat, bracketed, grouped, printable_line, size};
 
 /// How many destinations of a kind are listed.
 const MAX_LISTED: usize = 8;
 
 /// Writes the summary to standard error.
-pub(super) fn write(output: &Output, args: &RunArgs, report: &SessionReport) {
+pub(super) fn write(output: &Output, args: &RunArgs, proxy: ProxyKind, report: &SessionReport) {
     if output.format() == OutputFormat::Json {
         return output.remark(&json!({ "session": report }).to_string());
     }
-    for line in lines(args, report) {
+    for line in lines(args, proxy, report) {
         output.remark(&line);
     }
 }
 
-fn lines(args: &RunArgs, report: &SessionReport) -> Vec<String> {
+fn lines(args: &RunArgs, proxy: ProxyKind, report: &SessionReport) -> Vec<String> {
     let confined = match args.isolation {
         IsolationLevel::Env => ", unconfined",
         IsolationLevel::Jail if args.allow_unix_sockets => ", unix sockets open",
@@ -33,7 +35,7 @@ fn lines(args: &RunArgs, report: &SessionReport) -> Vec<String> {
         size(report.bytes_up),
         size(report.bytes_down)
     )];
-    lines.extend(listed("reached", &report.allowed, |destination| {
+    lines.extend(listed("allowed", &report.allowed, |destination| {
         times(destination.count)
     }));
     lines.extend(listed("refused", &report.refused, |destination| {
@@ -42,7 +44,7 @@ fn lines(args: &RunArgs, report: &SessionReport) -> Vec<String> {
     if report.others > 0 {
         lines.push(format!("  and {} at other destinations", report.others));
     }
-    lines.extend(remedies(args, &report.refused));
+    lines.extend(remedies(args, proxy, &report.refused));
     lines
 }
 
@@ -55,20 +57,20 @@ fn listed(
         .iter()
         .take(MAX_LISTED)
         .map(|destination| {
-            let host = printable(&bracketed(&destination.host));
+            let host = printable_line(&bracketed(&destination.host));
             let port = match destination.port {
                 0 => String::new(),
                 port => format!(":{port}"),
             };
             format!(
                 "  {label} {host}{port} ({})",
-                printable(&about(destination))
+                printable_line(&about(destination))
             )
         })
         .collect();
     if destinations.len() > MAX_LISTED {
         let more = destinations.len() - MAX_LISTED;
-        lines.push(format!("  {label} {more} more hosts"));
+        lines.push(format!("  {label} {more} more destinations"));
     }
     lines
 }
@@ -80,30 +82,51 @@ fn times(count: u64) -> String {
     }
 }
 
-/// The lines of a configuration that would allow what was refused, where an allow entry is all that
-/// lacks.
-fn remedies(args: &RunArgs, refused: &[SessionDestination]) -> Vec<String> {
-    let mut hosts: Vec<&str> = refused
-        .iter()
-        .filter(|destination| destination.reason == "not_allowed")
-        .map(|destination| destination.host.as_str())
-        .collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    if hosts.is_empty() {
-        return Vec::new();
+/// The entries that would allow what was refused, where an allow entry is all that lacks.
+fn remedies(args: &RunArgs, proxy: ProxyKind, refused: &[SessionDestination]) -> Vec<String> {
+    let mut hosts: Vec<&str> = Vec::new();
+    for destination in refused {
+        let host = destination.host.as_str();
+        let is_new = !hosts.contains(&host);
+        if destination.reason == "not_allowed" && is_new && is_suggested(destination) {
+            hosts.push(host);
+        }
     }
+    let Some(first) = hosts.first() else {
+        return Vec::new();
+    };
+    let option = match proxy {
+        ProxyKind::Private => "use --allow HOST, or ",
+        ProxyKind::Service => "",
+    };
     let narrowed = if args.only.is_empty() {
         ""
     } else {
         ", and to --only"
     };
-    let mut lines = vec![format!(
-        "To allow what was not allowed, add to allowed_domains of the policy{narrowed}, if you trust these hosts:"
-    )];
-    let quoted: Vec<String> = hosts.iter().map(|host| format!("  {host:?},")).collect();
-    lines.extend(quoted.iter().map(|line| printable(line)));
+    let mut lines = vec![printable_line(&format!(
+        "To allow what was not allowed, if you trust these hosts, {option}add them to allowed_domains of the policy \
+         ({first:?}) or to its table of domains ({first:?} = \"allow\"){narrowed}:"
+    ))];
+    let listed = hosts.iter().take(MAX_LISTED);
+    lines.extend(listed.map(|host| format!("  {}", printable_line(host))));
+    if hosts.len() > MAX_LISTED {
+        lines.push(format!("  and {} more", hosts.len() - MAX_LISTED));
+    }
     lines
+}
+
+/// Whether an entry for the host makes sense. Programs look up more names than they connect to: addresses in reverse,
+/// names of services, and words without a dot.
+fn is_suggested(destination: &SessionDestination) -> bool {
+    let host = destination.host.as_str();
+    if Pattern::parse(host, ListKind::Allow).is_err() || Host::parse(host).is_err() {
+        return false;
+    }
+    let is_reverse = host.rsplit('.').next() == Some("arpa");
+    let is_lookup_only = destination.port == 0;
+    let is_odd = !host.contains('.') || host.starts_with('_');
+    !(is_reverse || is_lookup_only && is_odd)
 }
 
 #[cfg(test)]
@@ -144,16 +167,22 @@ mod tests {
             bytes_down: 2048,
             ..SessionReport::default()
         };
-        let text = lines(&args(&[]), &report).join("\n");
+        let text = lines(&args(&[]), ProxyKind::Service, &report).join("\n");
         assert_eq!(
             text,
             "proxyctl: 1 allowed, 112 refused, 10 bytes sent, 2 KiB received\n  \
-             reached a.test:443 (once)\n  refused b.test:443 (101 times, not_allowed)\n  \
+             allowed a.test:443 (once)\n  refused b.test:443 (101 times, not_allowed)\n  \
              refused c.test:443 (11 times, denied)\n\
-             To allow what was not allowed, add to allowed_domains of the policy, if you trust these hosts:\n  \
-             \"b.test\","
+             To allow what was not allowed, if you trust these hosts, add them to allowed_domains of the policy \
+             (\"b.test\") or to its table of domains (\"b.test\" = \"allow\"):\n  b.test"
         );
-        let env = lines(&args(&["--isolation", "env"]), &report);
+        let private = lines(&args(&["--only", "a.test"]), ProxyKind::Private, &report).join("\n");
+        assert!(
+            private.contains(" hosts, use --allow HOST, or add "),
+            "{private}"
+        );
+        assert!(private.contains("), and to --only:"), "{private}");
+        let env = lines(&args(&["--isolation", "env"]), ProxyKind::Service, &report);
         assert!(env[0].ends_with(", unconfined"), "{env:?}");
     }
 
@@ -165,8 +194,37 @@ mod tests {
             others: 7,
             ..SessionReport::default()
         };
-        let lines = lines(&args(&[]), &report);
+        let lines = lines(&args(&[]), ProxyKind::Service, &report);
         assert_eq!(lines.len(), 1 + MAX_LISTED + 2, "{lines:#?}");
-        assert!(lines.contains(&"  refused 42 more hosts".to_owned()));
+        assert!(lines.contains(&"  refused 42 more destinations".to_owned()));
+    }
+
+    #[test]
+    fn j11_the_summary_suggests_few_hosts_and_only_those_that_a_list_can_have() {
+        let looked_up = |host: &str| SessionDestination {
+            port: 0,
+            ..destination(host, "not_allowed", 1)
+        };
+        let hosts = |refused: &[SessionDestination]| {
+            let lines = remedies(&args(&[]), ProxyKind::Service, refused);
+            lines.into_iter().skip(1).collect::<Vec<_>>()
+        };
+        let refused = [
+            looked_up("1.0.18.198.in-addr.arpa"),
+            looked_up("_"),
+            looked_up("local"),
+            looked_up("_dmarc.a.test"),
+            looked_up("not a host"),
+            looked_up("looked-up.test"),
+            destination("printer", "not_allowed", 1),
+            destination("looked-up.test", "not_allowed", 1),
+        ];
+        assert_eq!(hosts(&refused), ["  looked-up.test", "  printer"]);
+        let many: Vec<_> = (0..50)
+            .map(|number| looked_up(&format!("h{number}.test")))
+            .collect();
+        let lines = hosts(&many);
+        assert_eq!(lines.len(), MAX_LISTED + 1, "{lines:#?}");
+        assert_eq!(lines[MAX_LISTED], "  and 42 more");
     }
 }
