@@ -148,6 +148,20 @@ fn t1_an_address_of_the_session_stands_for_its_name_at_each_door() {
 }
 
 #[test]
+fn j13_a_session_that_ends_logs_no_failure_of_its_doors() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let setup = Setup::new(&Config::example());
+    for _ in 0..10 {
+        setup.run(&[], &["true"]).succeeded();
+    }
+    for line in setup.daemon.logs() {
+        assert!(!line.message_contains("cannot accept"), "{}", line.raw);
+    }
+}
+
+#[test]
 fn j11_the_summary_says_what_was_reached_and_what_would_allow_the_rest() {
     if !has(Need::UserNamespaces) {
         return;
