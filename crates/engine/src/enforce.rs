@@ -358,6 +358,7 @@ fn facts<'a>(generation: &'a Generation, listeners: &'a dyn ProxyListeners) -> F
         } else {
             InterceptionSupport::Unavailable
         },
+        has_credential: false,
     }
 }
 

@@ -310,7 +310,8 @@ fn proxy_error(reason: Reason) -> &'static str {
         | Reason::UnixSocketUnsupported
         | Reason::InvalidHost
         | Reason::DnsFailure
-        | Reason::LoopDetected => "blocked-by-policy",
+        | Reason::LoopDetected
+        | Reason::CredentialUnbound => "blocked-by-policy",
     }
 }
 
@@ -411,6 +412,7 @@ mod tests {
                 machine: &NoLocalAddresses,
                 listeners: &NoProxyListeners,
                 interception: InterceptionSupport::Unavailable,
+                has_credential: false,
             },
         };
         let policy = Policy::compile(spec).expect("short lists");

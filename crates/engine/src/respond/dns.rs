@@ -206,6 +206,7 @@ mod tests {
                     machine: &NoLocalAddresses,
                     listeners: &NoProxyListeners,
                     interception: InterceptionSupport::Unavailable,
+                    has_credential: false,
                 },
             });
         Refusal {
