@@ -6,9 +6,9 @@
 use crate::access::Access;
 use crate::error::ControlError;
 use crate::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions, Status,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, CredentialsQuery, ExplainQuery, Explained,
+    ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId,
+    SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use crate::version::{Hello, Welcome};
 
@@ -35,6 +35,10 @@ pub trait Control {
     async fn explain(request: ExplainQuery) -> Result<Explained, ControlError>;
     /// The CA for interception, without its key.
     async fn ca(request: CaQuery) -> Result<Ca, ControlError>;
+    /// The parts of a launcher's environment that a session would use.
+    async fn wanted_credentials(
+        request: CredentialsQuery,
+    ) -> Result<WantedCredentials, ControlError>;
     /// Opens a session. It ends with the connection. The only call that may carry descriptors.
     async fn open_session(request: SessionRequest) -> Result<SessionOpened, ControlError>;
     /// The results of the session of this connection.
@@ -64,6 +68,9 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Acc
         ControlRequest::Config { .. } => ("config", Some(Access::Observe)),
         ControlRequest::Explain { .. } => ("explain", None),
         ControlRequest::Ca { .. } => ("ca", Some(Access::Observe)),
+        ControlRequest::WantedCredentials { .. } => {
+            ("wanted_credentials", Some(Access::UseSessions))
+        }
         ControlRequest::OpenSession { .. } => ("open_session", Some(Access::UseSessions)),
         ControlRequest::SessionReport { .. } => ("session_report", None),
         ControlRequest::SessionEnd { .. } => ("session_end", None),
@@ -85,6 +92,7 @@ pub(crate) fn refusal(request: &ControlRequest, error: ControlError) -> ControlR
         ControlRequest::Config { .. } => ControlResponse::Config(Err(error)),
         ControlRequest::Explain { .. } => ControlResponse::Explain(Err(error)),
         ControlRequest::Ca { .. } => ControlResponse::Ca(Err(error)),
+        ControlRequest::WantedCredentials { .. } => ControlResponse::WantedCredentials(Err(error)),
         ControlRequest::OpenSession { .. } => ControlResponse::OpenSession(Err(error)),
         ControlRequest::SessionReport { .. } => ControlResponse::SessionReport(Err(error)),
         ControlRequest::SessionEnd { .. } => ControlResponse::SessionEnd(Err(error)),

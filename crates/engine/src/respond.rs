@@ -4,6 +4,7 @@
 //! Sentences for clients name the cause and the remedy. They never hold paths, rules or
 //! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
 
+mod credential;
 mod dns;
 mod failure;
 mod unix_socket;
@@ -380,6 +381,7 @@ fn sentence(refusal: &Refusal) -> String {
         Reason::InvalidHost => {
             "the host is neither a valid host name nor an address; check the URL.".to_owned()
         }
+        Reason::CredentialUnbound => credential::sentence(refusal),
         Reason::LoopDetected if refusal.detail == Some(LOOPING_PROXY) => {
             "this proxy is its own upstream proxy; its administrator must change HTTP_PROXY and the related \
              variables in the environment of the proxy itself."
@@ -424,6 +426,7 @@ mod tests {
             port: 443,
             detail: None,
             decider_reason: None,
+            credential: None,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use codex_network_config::{
-    CredentialId, CredentialProvider, DestinationScheme, Secret, VariableName,
+    CredentialId, CredentialProvider, DestinationScheme, Secret, Settings, VariableName,
 };
 use codex_network_policy::Host;
 
@@ -22,7 +22,10 @@ const TRACE: &str = "TRACE";
 /// A real value, as its source gave it.
 #[derive(Clone, Debug)]
 pub(crate) struct SuppliedCredential {
+    /// With all its destinations.
     pub(crate) provider: Arc<CredentialProvider>,
+    /// The same, as the settings had it.
+    pub(crate) configured: Arc<CredentialProvider>,
     /// The variables of the program that hold the value.
     pub(crate) variables: Vec<VariableName>,
     pub(crate) value: Secret,
@@ -30,14 +33,15 @@ pub(crate) struct SuppliedCredential {
 
 /// All credentials of a session.
 pub(crate) struct SessionCredentials {
-    credentials: Vec<Credential>,
+    credentials: Vec<Arc<Credential>>,
     /// Finds the values in force, and those before them.
-    scrubber: ArcSwap<Scrubber>,
+    scrubber: Arc<ArcSwap<Scrubber>>,
 }
 
 /// One value and its dummy.
 pub(crate) struct Credential {
     provider: Arc<CredentialProvider>,
+    configured: Arc<CredentialProvider>,
     variables: Vec<VariableName>,
     dummy: Dummy,
     values: ArcSwap<Values>,
@@ -72,35 +76,66 @@ pub(crate) struct CredentialError {
 }
 
 impl SessionCredentials {
-    /// Makes a dummy for each value. Equal values of one provider have one.
-    ///
-    /// # Errors
-    ///
-    /// A [`CredentialError`] for the first value that cannot have a dummy.
-    pub(crate) fn new(
+    /// Makes a dummy for each value. Equal values of one provider have one. Values that cannot have a dummy
+    /// are left out; the errors say which ones.
+    pub(crate) fn from_supplied(
         supplied: impl IntoIterator<Item = SuppliedCredential>,
-    ) -> Result<Self, CredentialError> {
+    ) -> (Self, Vec<CredentialError>) {
         let mut credentials: Vec<Credential> = Vec::new();
+        let mut errors = Vec::new();
         for supplied in supplied {
             let same = credentials.iter_mut().find(|credential| {
                 credential.id() == &supplied.provider.id && credential.value() == supplied.value
             });
             if let Some(same) = same {
                 same.variables.extend(supplied.variables);
-            } else {
-                credentials.push(Credential::new(supplied)?);
+                continue;
+            }
+            match Credential::new(supplied) {
+                Ok(credential) => credentials.push(credential),
+                Err(error) => errors.push(error),
             }
         }
-        let scrubber = ArcSwap::from_pointee(scrubber_for(&credentials));
-        Ok(Self {
+        let credentials: Vec<_> = credentials.into_iter().map(Arc::new).collect();
+        let scrubber = Arc::new(ArcSwap::from_pointee(scrubber_for(&credentials)));
+        let all = Self {
             credentials,
             scrubber,
+        };
+        (all, errors)
+    }
+
+    /// The same as `from_supplied`, for tests.
+    #[cfg(test)]
+    pub(crate) fn new(
+        supplied: impl IntoIterator<Item = SuppliedCredential>,
+    ) -> Result<Self, CredentialError> {
+        let (all, errors) = Self::from_supplied(supplied);
+        errors.into_iter().next().map_or(Ok(all), Err)
+    }
+
+    /// Those whose providers are the same under these settings. The others are of no use while the settings
+    /// are in force. Answers are still scrubbed of all values.
+    pub(crate) fn under(&self, settings: &Settings) -> Self {
+        let providers = &settings.credential_providers;
+        let is_kept = |credential: &&Arc<Credential>| providers.contains(&credential.configured);
+        Self {
+            credentials: self.credentials.iter().filter(is_kept).cloned().collect(),
+            scrubber: Arc::clone(&self.scrubber),
+        }
+    }
+
+    /// The variables that hold dummies, and these.
+    pub(crate) fn dummies(&self) -> impl Iterator<Item = (&VariableName, &str)> {
+        self.iter().flat_map(|credential| {
+            let dummy = credential.dummy().as_str();
+            credential.variables.iter().map(move |name| (name, dummy))
         })
     }
 
     /// All credentials.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Credential> {
-        self.credentials.iter()
+        self.credentials.iter().map(|credential| &**credential)
     }
 
     /// Finds the real values in answers.
@@ -114,6 +149,7 @@ impl SessionCredentials {
     /// # Errors
     ///
     /// A [`CredentialError`] for a value that is not one of the provider. The old value stays then.
+    #[cfg(test)]
     pub(crate) fn refresh(
         &self,
         id: &CredentialId,
@@ -165,6 +201,7 @@ impl Credential {
     fn new(supplied: SuppliedCredential) -> Result<Self, CredentialError> {
         let SuppliedCredential {
             provider,
+            configured,
             variables,
             value,
         } = supplied;
@@ -174,6 +211,7 @@ impl Credential {
         })?;
         Ok(Self {
             provider,
+            configured,
             variables,
             dummy,
             values: ArcSwap::from_pointee(Values {
@@ -196,6 +234,7 @@ impl Credential {
     }
 
     /// The variables that hold the dummy.
+    #[cfg(test)]
     pub(crate) fn variables(&self) -> &[VariableName] {
         &self.variables
     }
@@ -232,6 +271,7 @@ impl Credential {
     }
 
     /// How many requests carried the value, and when the last one did, in seconds since 1970.
+    #[cfg(test)]
     pub(crate) fn usage(&self) -> (u64, Option<i64>) {
         let last = self.last_used.load(Ordering::Relaxed);
         let uses = self.uses.load(Ordering::Relaxed);
@@ -239,7 +279,7 @@ impl Credential {
     }
 }
 
-fn scrubber_for(credentials: &[Credential]) -> Scrubber {
+fn scrubber_for(credentials: &[Arc<Credential>]) -> Scrubber {
     let values: Vec<_> = credentials
         .iter()
         .map(|credential| {
@@ -279,8 +319,10 @@ pub(super) mod tests {
         value: &str,
     ) -> SuppliedCredential {
         let variables = variables.iter().map(|name| VariableName::parse(name));
+        let provider = Arc::new(provider);
         SuppliedCredential {
-            provider: Arc::new(provider),
+            configured: Arc::clone(&provider),
+            provider,
             variables: variables.collect::<Result<_, _>>().expect("names"),
             value: Secret::new(value.as_bytes().to_vec()),
         }

@@ -217,6 +217,7 @@ mod tests {
             port: 0,
             detail: None,
             decider_reason: None,
+            credential: None,
         }
     }
 

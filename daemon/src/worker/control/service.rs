@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
-    Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
-    GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
-    Patterns, Reloaded, Rule, SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport,
-    SessionRequest, Sessions, Status,
+    Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, CredentialsQuery,
+    ExplainQuery, Explained, GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce,
+    NameServer, Names, NoArguments, Patterns, Reloaded, Rule, SessionEnd, SessionEnded, SessionId,
+    SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -337,6 +337,19 @@ impl Control for CallerService {
     async fn ca(self, _: Context, query: CaQuery) -> Result<Ca, ControlError> {
         let generation = self.service.engine.current();
         Ok(ca(&generation, query))
+    }
+
+    async fn wanted_credentials(
+        self,
+        _: Context,
+        query: CredentialsQuery,
+    ) -> Result<WantedCredentials, ControlError> {
+        let caller = sessions::Caller {
+            peer: self.peer,
+            groups: &self.groups,
+            permitted: &self.service.reloader.admitted(),
+        };
+        sessions::wanted(&self.service.engine, &caller, &query)
     }
 
     async fn open_session(

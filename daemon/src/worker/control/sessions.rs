@@ -6,17 +6,20 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use codex_network_config::{DestinationSource, Secret};
 use codex_network_control::message::{
-    DoorKind, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing,
-    SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions,
+    CredentialValue, CredentialsQuery, DoorKind, DummyVariable, GivenCredentials, Isolation,
+    MAX_COMMAND, MAX_CREDENTIALS, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing, SessionDestination,
+    SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions, WantedCredentials,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
-    ChildEnvironment, DestinationCount, Drain, Engine, Generation, OpenSession, SessionDoor,
-    SessionInfo, SessionParts, SessionTotals, SettingsView,
+    ChildEnvironment, DestinationCount, Drain, Engine, Generation, LauncherCredentials,
+    OpenSession, SessionDoor, SessionInfo, SessionParts, SessionTotals, SettingsView,
 };
 use codex_network_policy::{Authority, Host, ListKind, Pattern};
 use nix::unistd::{Gid, Uid};
@@ -111,7 +114,7 @@ impl HeldSession {
     pub(super) fn lacks_ca_files(&self) -> bool {
         let open = self.open.lock();
         open.as_ref()
-            .is_some_and(|session| lacks_ca_files(&session.current()))
+            .is_some_and(|session| lacks_ca_files(session, &session.current()))
     }
 
     /// The answer to the opener.
@@ -182,6 +185,7 @@ pub(super) fn open(
         profile: request.profile.clone(),
         is_widened: !request.narrowing.allow.is_empty(),
     };
+    let credentials = credentials(std::mem::take(&mut request.credentials))?;
     let doors: Result<_, _> = request.doors.drain(..).map(door).collect();
     let doors = doors?;
     let user = caller.peer.user.as_raw();
@@ -193,6 +197,7 @@ pub(super) fn open(
         isolation: request.isolation.as_str(),
         profile: request.profile,
         narrowing,
+        credentials,
         doors,
         sockets: std::mem::take(&mut request.sockets.arrived),
     });
@@ -286,18 +291,28 @@ impl Claim {
 }
 
 /// Whether something can be intercepted, and programs have no file with the CA.
-fn lacks_ca_files(generation: &Generation) -> bool {
+fn lacks_ca_files(session: &OpenSession, generation: &Generation) -> bool {
     let ca = generation.supplied().files.ca.as_deref();
     let has_bundle = ca.is_some_and(|ca| ca.bundle_file.is_some());
-    generation.intercepts() && generation.settings().intercepts() && !has_bundle
+    let is_needed = generation.settings().intercepts() || !session.dummies().is_empty();
+    generation.intercepts() && is_needed && !has_bundle
 }
 
 /// The answer to the opener.
 fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
     let generation = session.current();
     let policy = generation.policy();
-    let mut warnings = Vec::new();
-    if lacks_ca_files(&generation) {
+    let remarks = session.remarks().iter();
+    let mut warnings: Vec<String> = remarks.cloned().collect();
+    let dummies = session.dummies();
+    if !dummies.is_empty() && !generation.intercepts() {
+        warnings.push(
+            "credentials are injected only where TLS is intercepted, which is not possible here: the dummies of \
+             this session are of no use"
+                .to_owned(),
+        );
+    }
+    if lacks_ca_files(session, &generation) {
         warnings.push(
             "programs do not trust the intercepted hosts of this session: the public files of the CA are not \
              written; `proxyctl status` shows why"
@@ -309,7 +324,12 @@ fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
     } else if policy.allowed().is_empty() {
         warnings.push("the allow list is empty, so everything is refused".to_owned());
     }
+    let dummies = dummies.into_iter().map(|(name, dummy)| DummyVariable {
+        name: name.to_owned(),
+        dummy: dummy.to_owned(),
+    });
     SessionOpened {
+        dummies: dummies.collect(),
         id: session.info().id.to_string(),
         environment: environment(session, &generation, isolation),
         mode: policy.mode().as_str().to_owned(),
@@ -341,6 +361,61 @@ fn environment(
     let mut variables: Vec<_> = variables.into_iter().collect();
     variables.sort();
     variables
+}
+
+/// The parts of a launcher's environment that a session of the caller would use.
+pub(super) fn wanted(
+    engine: &Engine,
+    caller: &Caller<'_>,
+    query: &CredentialsQuery,
+) -> Result<WantedCredentials, ControlError> {
+    let generation = engine.current();
+    let of_profile;
+    let settings = match &query.profile {
+        None => generation.settings(),
+        Some(profile) => {
+            check_profile(engine, caller, profile)?;
+            let settings = generation.settings().with_profile(profile);
+            of_profile = Arc::new(settings.unwrap_or_default());
+            &of_profile
+        }
+    };
+    let mut wanted = WantedCredentials {
+        variables: LauncherCredentials::variables(settings)
+            .map(str::to_owned)
+            .collect(),
+        ..WantedCredentials::default()
+    };
+    for source in LauncherCredentials::sources(settings) {
+        match source {
+            DestinationSource::Variable(name, _) => {
+                wanted.destinations.push(name.as_str().to_owned());
+            }
+            DestinationSource::Tool(tool) => wanted.tools.push(tool.as_str().to_owned()),
+        }
+    }
+    Ok(wanted)
+}
+
+/// The credentials of a request.
+fn credentials(given: GivenCredentials) -> Result<LauncherCredentials, ControlError> {
+    let lengths = [
+        given.values.len(),
+        given.destinations.len(),
+        given.tools.len(),
+    ];
+    if lengths.iter().any(|length| *length > MAX_CREDENTIALS) {
+        return invalid(format!(
+            "a session has at most {MAX_CREDENTIALS} credentials and sources of destinations"
+        ));
+    }
+    let secret = |value: CredentialValue| Secret::new(value.expose().as_bytes().to_vec());
+    let values = given.values.into_iter();
+    Ok(LauncherCredentials {
+        values: values.map(|(name, value)| (name, secret(value))).collect(),
+        destinations: given.destinations.into_iter().collect(),
+        tools: given.tools.into_iter().collect(),
+    })
 }
 
 fn check_command(command: &str) -> Result<(), ControlError> {
