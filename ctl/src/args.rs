@@ -53,6 +53,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<SessionsCommand>,
     },
+    /// List the credentials that programs of `run` hold dummies of: where they may go, and how often they went
+    /// there. Administrators and observers see all, others those of their own sessions. Nobody sees a value.
+    Credentials,
     /// Show the state of the proxy: version, listeners, policy, last reload, counts.
     Status,
     /// Show or change the mode. Full mode lasts until the next reload, limited mode until it is changed

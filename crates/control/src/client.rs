@@ -13,9 +13,10 @@ use crate::carrier::ControlStream;
 use crate::error::ControlError;
 use crate::listener::{ListenerOwner, TrustedListeners};
 use crate::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, CredentialsQuery, ExplainQuery, Explained,
-    MAX_WAIT, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded,
-    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExplainQuery,
+    Explained, MAX_WAIT, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd,
+    SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status,
+    WantedCredentials,
 };
 use crate::service::ControlClient;
 use crate::transport;
@@ -396,6 +397,20 @@ impl Client {
         settle(
             self.calls
                 .sessions(within(CALL_TIMEOUT), NoArguments {})
+                .await,
+        )
+    }
+
+    /// The credentials of the sessions that the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::TooOld`] when the daemon has no credentials; otherwise as every call.
+    pub async fn credentials(&self) -> Result<Credentials, CallError> {
+        self.require_protocol(version::CREDENTIALS)?;
+        settle(
+            self.calls
+                .credentials(within(CALL_TIMEOUT), NoArguments {})
                 .await,
         )
     }

@@ -18,8 +18,8 @@ mod status;
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 pub use ca::{Ca, CaQuery};
 pub use credentials::{
-    CredentialValue, CredentialsQuery, DummyVariable, GivenCredentials, MAX_CREDENTIALS,
-    WantedCredentials,
+    CredentialEntry, CredentialValue, Credentials, CredentialsQuery, DummyVariable,
+    GivenCredentials, MAX_CREDENTIALS, WantedCredentials,
 };
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};

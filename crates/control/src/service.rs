@@ -6,9 +6,9 @@
 use crate::access::Access;
 use crate::error::ControlError;
 use crate::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, CredentialsQuery, ExplainQuery, Explained,
-    ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId,
-    SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExplainQuery,
+    Explained, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use crate::version::{Hello, Welcome};
 
@@ -48,6 +48,8 @@ pub trait Control {
     async fn session_end(request: NoArguments) -> Result<SessionEnd, ControlError>;
     /// The sessions that the caller may see: all of them, or its user's.
     async fn sessions(request: NoArguments) -> Result<Sessions, ControlError>;
+    /// The credentials of the sessions that the caller may see.
+    async fn credentials(request: NoArguments) -> Result<Credentials, ControlError>;
     /// Ends a session: one of the caller's user, or any for an administrator.
     async fn end_session(request: SessionId) -> Result<SessionEnded, ControlError>;
 }
@@ -75,6 +77,7 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Acc
         ControlRequest::SessionReport { .. } => ("session_report", None),
         ControlRequest::SessionEnd { .. } => ("session_end", None),
         ControlRequest::Sessions { .. } => ("sessions", None),
+        ControlRequest::Credentials { .. } => ("credentials", None),
         ControlRequest::EndSession { .. } => ("end_session", None),
     }
 }
@@ -97,6 +100,7 @@ pub(crate) fn refusal(request: &ControlRequest, error: ControlError) -> ControlR
         ControlRequest::SessionReport { .. } => ControlResponse::SessionReport(Err(error)),
         ControlRequest::SessionEnd { .. } => ControlResponse::SessionEnd(Err(error)),
         ControlRequest::Sessions { .. } => ControlResponse::Sessions(Err(error)),
+        ControlRequest::Credentials { .. } => ControlResponse::Credentials(Err(error)),
         ControlRequest::EndSession { .. } => ControlResponse::EndSession(Err(error)),
     }
 }

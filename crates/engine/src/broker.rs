@@ -24,6 +24,7 @@ mod tripwire;
 pub(crate) use registry::{DummyOwner, DummyRegistry, RegisteredDummies, RequestPart, Sender};
 pub(crate) use scrubber::{ScrubbedStream, Scrubber};
 pub(crate) use selection::InjectionError;
+pub use store::CredentialInfo;
 pub(crate) use store::{RequestPlace, SessionCredentials};
 pub use supply::LauncherCredentials;
 pub(crate) use supply::supplied;

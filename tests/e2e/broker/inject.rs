@@ -1,4 +1,4 @@
-//! The real value takes the place of the dummy at its own host, and nowhere else (SPEC B3, B8, B10).
+//! The real value takes the place of the dummy at its own host, and nowhere else (SPEC B3, B8).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -59,7 +59,7 @@ fn m1_only_the_sessions_own_hosts_are_intercepted_and_only_for_it() {
 }
 
 #[test]
-fn b10_nothing_is_injected_into_plain_http() {
+fn b3_nothing_is_injected_into_plain_http() {
     let scene = Scene::echoing();
     let plain = Origin::start(|_| Answer::Echo);
     let authority = format!("allowed.test:{}", plain.addr().port());

@@ -61,6 +61,35 @@ pub struct DummyVariable {
     pub dummy: String,
 }
 
+/// The credentials of the sessions that the caller may see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Credentials {
+    /// Those of the oldest session first.
+    pub credentials: Vec<CredentialEntry>,
+}
+
+/// One credential of a session, without its value and its dummy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CredentialEntry {
+    /// The name of the session.
+    pub session: String,
+    /// The name of the credential.
+    pub id: String,
+    /// The variables of the program that hold its dummy.
+    pub env: Vec<String>,
+    /// Where the value may go.
+    pub destinations: Vec<String>,
+    /// Where the value comes from.
+    pub source: String,
+    /// How many requests carried the value.
+    pub uses: u64,
+    /// When the last one did; `None` for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<i64>,
+}
+
 impl GivenCredentials {
     /// Whether nothing is given.
     pub fn is_empty(&self) -> bool {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use codex_network_config::{
-    CredentialId, CredentialProvider, DestinationScheme, Secret, Settings, VariableName,
+    CredentialId, CredentialProvider, CredentialSource, Destination, DestinationScheme, Secret,
+    Settings, VariableName,
 };
 use codex_network_policy::Host;
 
@@ -48,6 +49,23 @@ pub(crate) struct Credential {
     uses: AtomicU64,
     /// Seconds since 1970; 0 for never.
     last_used: AtomicI64,
+}
+
+/// The facts about a credential of a session that anybody who sees the session may know.
+#[derive(Clone, Debug)]
+pub struct CredentialInfo {
+    /// Its name.
+    pub id: CredentialId,
+    /// The variables of the program that hold its dummy.
+    pub variables: Vec<VariableName>,
+    /// Where the value may go.
+    pub destinations: Vec<Destination>,
+    /// Where the value comes from.
+    pub source: CredentialSource,
+    /// How many requests carried the value.
+    pub uses: u64,
+    /// When the last one did, in seconds since 1970 (UTC).
+    pub last_used: Option<i64>,
 }
 
 /// The value in force, and the one before: an origin may still answer with it.
@@ -123,6 +141,21 @@ impl SessionCredentials {
             credentials: self.credentials.iter().filter(is_kept).cloned().collect(),
             scrubber: Arc::clone(&self.scrubber),
         }
+    }
+
+    /// The facts about each.
+    pub(crate) fn infos(&self) -> impl Iterator<Item = CredentialInfo> {
+        self.iter().map(|credential| {
+            let (uses, last_used) = credential.usage();
+            CredentialInfo {
+                id: credential.id().clone(),
+                variables: credential.variables.clone(),
+                destinations: credential.provider.destinations.clone(),
+                source: credential.provider.source.clone(),
+                uses,
+                last_used,
+            }
+        })
     }
 
     /// The variables that hold dummies, and these.
@@ -271,7 +304,6 @@ impl Credential {
     }
 
     /// How many requests carried the value, and when the last one did, in seconds since 1970.
-    #[cfg(test)]
     pub(crate) fn usage(&self) -> (u64, Option<i64>) {
         let last = self.last_used.load(Ordering::Relaxed);
         let uses = self.uses.load(Ordering::Relaxed);
@@ -299,7 +331,7 @@ fn scrubber_for(credentials: &[Arc<Credential>]) -> Scrubber {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use codex_network_config::{CredentialPattern, Destination, built_in_providers};
+    use codex_network_config::{CredentialPattern, built_in_providers};
 
     use super::*;
 

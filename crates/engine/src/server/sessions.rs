@@ -22,6 +22,7 @@ use super::session_network;
 use super::session_parts::{SessionDoor, SessionError, SessionParts};
 use super::session_sockets::{CheckedDoor, GivenSockets, checked};
 use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
+use crate::broker::CredentialInfo;
 use crate::client::Client;
 use crate::doors::{self, Service};
 use crate::drain::DrainPart;
@@ -236,6 +237,19 @@ impl Engine {
         let entries = state.open.values();
         entries
             .map(|entry| (entry.session.info().clone(), entry.session.totals()))
+            .collect()
+    }
+
+    /// The credentials of each session, the oldest session first.
+    pub fn credentials(&self) -> Vec<(SessionInfo, Vec<CredentialInfo>)> {
+        let state = self.sessions.state.lock();
+        let entries = state.open.values();
+        entries
+            .map(|entry| {
+                let credentials = entry.brokered.credentials.iter();
+                let infos = credentials.flat_map(|all| all.infos());
+                (entry.session.info().clone(), infos.collect())
+            })
             .collect()
     }
 

@@ -3,29 +3,29 @@
 //! The engine opens a session and checks the sockets. Here the request of a caller becomes one: its
 //! words are parsed, its rights are checked, and the session is tied to the caller's connection.
 
+mod credentials;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use codex_network_config::{DestinationSource, Secret};
 use codex_network_control::message::{
-    CredentialValue, CredentialsQuery, DoorKind, DummyVariable, GivenCredentials, Isolation,
-    MAX_COMMAND, MAX_CREDENTIALS, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing, SessionDestination,
-    SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened, SessionReport,
-    SessionRequest, Sessions, WantedCredentials,
+    DoorKind, DummyVariable, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing,
+    SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
+    SessionReport, SessionRequest, Sessions,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
-    ChildEnvironment, DestinationCount, Drain, Engine, Generation, LauncherCredentials,
-    OpenSession, SessionDoor, SessionInfo, SessionParts, SessionTotals, SettingsView,
+    ChildEnvironment, DestinationCount, Drain, Engine, Generation, OpenSession, SessionDoor,
+    SessionInfo, SessionParts, SessionTotals, SettingsView,
 };
 use codex_network_policy::{Authority, Host, ListKind, Pattern};
 use nix::unistd::{Gid, Uid};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
+pub(super) use self::credentials::{list as credentials, wanted};
 use super::UserConnection;
 use super::peer::Peer;
 use crate::permitted_callers::PermittedCallers;
@@ -185,7 +185,7 @@ pub(super) fn open(
         profile: request.profile.clone(),
         is_widened: !request.narrowing.allow.is_empty(),
     };
-    let credentials = credentials(std::mem::take(&mut request.credentials))?;
+    let credentials = credentials::taken(std::mem::take(&mut request.credentials))?;
     let doors: Result<_, _> = request.doors.drain(..).map(door).collect();
     let doors = doors?;
     let user = caller.peer.user.as_raw();
@@ -361,61 +361,6 @@ fn environment(
     let mut variables: Vec<_> = variables.into_iter().collect();
     variables.sort();
     variables
-}
-
-/// The parts of a launcher's environment that a session of the caller would use.
-pub(super) fn wanted(
-    engine: &Engine,
-    caller: &Caller<'_>,
-    query: &CredentialsQuery,
-) -> Result<WantedCredentials, ControlError> {
-    let generation = engine.current();
-    let of_profile;
-    let settings = match &query.profile {
-        None => generation.settings(),
-        Some(profile) => {
-            check_profile(engine, caller, profile)?;
-            let settings = generation.settings().with_profile(profile);
-            of_profile = Arc::new(settings.unwrap_or_default());
-            &of_profile
-        }
-    };
-    let mut wanted = WantedCredentials {
-        variables: LauncherCredentials::variables(settings)
-            .map(str::to_owned)
-            .collect(),
-        ..WantedCredentials::default()
-    };
-    for source in LauncherCredentials::sources(settings) {
-        match source {
-            DestinationSource::Variable(name, _) => {
-                wanted.destinations.push(name.as_str().to_owned());
-            }
-            DestinationSource::Tool(tool) => wanted.tools.push(tool.as_str().to_owned()),
-        }
-    }
-    Ok(wanted)
-}
-
-/// The credentials of a request.
-fn credentials(given: GivenCredentials) -> Result<LauncherCredentials, ControlError> {
-    let lengths = [
-        given.values.len(),
-        given.destinations.len(),
-        given.tools.len(),
-    ];
-    if lengths.iter().any(|length| *length > MAX_CREDENTIALS) {
-        return invalid(format!(
-            "a session has at most {MAX_CREDENTIALS} credentials and sources of destinations"
-        ));
-    }
-    let secret = |value: CredentialValue| Secret::new(value.expose().as_bytes().to_vec());
-    let values = given.values.into_iter();
-    Ok(LauncherCredentials {
-        values: values.map(|(name, value)| (name, secret(value))).collect(),
-        destinations: given.destinations.into_iter().collect(),
-        tools: given.tools.into_iter().collect(),
-    })
 }
 
 fn check_command(command: &str) -> Result<(), ControlError> {
