@@ -53,6 +53,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<SessionsCommand>,
     },
+    /// List the credentials that programs of `run` hold dummies of: where they may go, and how often they went
+    /// there. Administrators and observers see all, others those of their own sessions. Nobody sees a value.
+    Credentials,
     /// Show the state of the proxy: version, listeners, policy, last reload, counts.
     Status,
     /// Show or change the mode. Full mode lasts until the next reload, limited mode until it is changed
@@ -135,6 +138,10 @@ const RUN_EXAMPLES: &str = "Examples:\n  \
     proxyctl run --forward 5432=db.example.com:5432 -- psql -h 127.0.0.1";
 
 /// The options of `run`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of a command line, each on its own"
+)]
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// The permission profile of this machine's configuration to use, instead of the policy in force.
@@ -174,6 +181,10 @@ pub(crate) struct RunArgs {
     /// may use the network for the program. Without it, they lead only to sockets made in the jail.
     #[arg(long)]
     pub(crate) allow_unix_sockets: bool,
+
+    /// Give the program no credentials: the variables of known ones are removed from its environment.
+    #[arg(long)]
+    pub(crate) no_credentials: bool,
 
     /// Use the service, and fail if none answers.
     #[arg(long)]

@@ -3,6 +3,7 @@
 mod blocked;
 mod ca;
 mod config;
+mod credentials;
 mod env;
 mod explain;
 mod mode;
@@ -84,6 +85,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Env { shell, .. } => env::set(&client, output, shell).await,
+            Command::Credentials => credentials::list(&client, output).await,
             Command::Sessions { command: None } => sessions::list(&client, output).await,
             Command::Sessions {
                 command: Some(SessionsCommand::End { id }),

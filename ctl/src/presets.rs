@@ -8,7 +8,7 @@ mod ask;
 mod tools;
 mod url_host;
 
-use codex_network_config::SERVICE_PRESETS;
+use codex_network_config::{PackageTool, SERVICE_PRESETS};
 use codex_network_policy::{ListKind, Pattern};
 use serde::Serialize;
 
@@ -34,6 +34,15 @@ pub(crate) struct PresetPattern {
 pub(crate) struct PresetName {
     pub(crate) name: &'static str,
     pub(crate) about: String,
+}
+
+/// The URLs that the token of a package manager belongs to on this machine (SPEC B5). None for a name that is not
+/// one of theirs, or if the tool gives no answer.
+pub(crate) fn token_urls(name: &str) -> Vec<String> {
+    let tool = PackageTool::ALL
+        .into_iter()
+        .find(|tool| tool.as_str() == name);
+    tool.map(tools::token_urls).unwrap_or_default()
 }
 
 /// All names, those of tools first.

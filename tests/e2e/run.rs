@@ -18,12 +18,12 @@ use tempfile::TempDir;
 
 /// Both programs under their own names in one directory, as a package installs them, and a
 /// configuration.
-struct Installed {
+pub(crate) struct Installed {
     directory: TempDir,
 }
 
 impl Installed {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
@@ -41,7 +41,7 @@ impl Installed {
     }
 
     /// `proxyctl run --config FILE`, with this configuration for a private proxy.
-    fn private(&self, config: &Config) -> Program {
+    pub(crate) fn private(&self, config: &Config) -> Program {
         self.proxyctl()
             .args(["run", "--config"])
             .arg(self.write(config))

@@ -3,13 +3,14 @@
 //! A provider says which variables hold a credential, what its values look like, where they may go and
 //! how a request presents them. It never contains a value: those are read when a session begins and stay
 //! with the broker. `built_in` has the providers that need no configuration and the ready profiles,
-//! `destination` the places, `pattern` the regular expressions, and `settle` the destinations that the
-//! launcher's environment adds.
+//! `destination` the places, `pattern` the regular expressions, `settle` the destinations that the
+//! launcher's environment adds, and `variables` what a program gets.
 
 mod built_in;
 mod destination;
 mod pattern;
 mod settle;
+mod variables;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub use self::built_in::{CredentialProfile, built_in_providers};
 pub use self::destination::{Destination, DestinationError, DestinationHost, DestinationScheme};
 pub use self::pattern::{CredentialPattern, CredentialPatternError};
 pub use self::settle::{IgnoredDestination, IgnoredDestinationError, Settled, settled};
+pub use self::variables::{BrokeredVariable, brokered_variables, still_brokered};
 
 /// Longest name of a credential or of a variable.
 const MAX_NAME: usize = 64;

@@ -1,4 +1,4 @@
-//! Settings that do nothing in this version or on this system, though the same file may be right
+//! Settings that do nothing on this system, though the same file may be right
 //! elsewhere. A warning says what happens instead (SPEC H10).
 
 use crate::catalogue::{self, Effect};
@@ -13,17 +13,13 @@ pub(crate) fn warn(raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
             Effect::Full => continue,
             Effect::MacosOnly if cfg!(target_os = "macos") => continue,
             Effect::MacosOnly => (
-                "unix sockets are served only on macOS; here a request with `x-unix-socket` gets 501".to_owned(),
+                "unix sockets are served only on macOS; here a request with `x-unix-socket` gets 501",
                 "remove it if the file is for this machine only: it also keeps every listener on loopback",
-            ),
-            Effect::NotYet(feature, instead) => (
-                format!("{feature} is not available in this version yet; {instead}"),
-                "",
             ),
         };
         let setting = raw.get(row.key);
         if let Some(setting) = setting.filter(|setting| switches_on(setting.node)) {
-            problems.warning(setting.at, &message, help);
+            problems.warning(setting.at, message, help);
         }
     }
 }

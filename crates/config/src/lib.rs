@@ -70,10 +70,11 @@ pub use child_variables::ChildVariables;
 pub use codex_network_policy::HeaderNameText;
 pub use config_lines::ConfigLines;
 pub use credentials::{
-    CredentialId, CredentialPattern, CredentialPatternError, CredentialProfile, CredentialProvider,
-    CredentialSource, Destination, DestinationError, DestinationHost, DestinationScheme,
-    DestinationSource, IgnoredDestination, IgnoredDestinationError, NotAName, PackageTool,
-    Placement, Settled, UrlForm, VariableName, built_in_providers, settled,
+    BrokeredVariable, CredentialId, CredentialPattern, CredentialPatternError, CredentialProfile,
+    CredentialProvider, CredentialSource, Destination, DestinationError, DestinationHost,
+    DestinationScheme, DestinationSource, IgnoredDestination, IgnoredDestinationError, NotAName,
+    PackageTool, Placement, Settled, UrlForm, VariableName, brokered_variables, built_in_providers,
+    settled, still_brokered,
 };
 use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};

@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use codex_network_policy::{Hooks, Mode, Policy, PolicySpec};
+use codex_network_policy::{Hooks, Interception, Mode, Policy, PolicySpec};
 pub use daemon::{
     Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
     ProfileUsers, Resolver, Sandbox, Sessions, kept_connections, pipe_descriptors,
@@ -164,13 +164,23 @@ impl Settings {
         self.policy.mode() == Mode::Limited || self.mitm.hooks.iter().next().is_some()
     }
 
-    /// Whether something is intercepted under these settings, or under a profile that a session may choose.
+    /// Whether something is intercepted under these settings, or for a session: under a profile that it may
+    /// choose, or because it has credentials.
     pub fn may_intercept(&self) -> bool {
         let mut profiles = self.profiles.values();
         let intercepts = |profile: &Profile| {
-            profile.policy.mode() == Mode::Limited || profile.hooks.iter().next().is_some()
+            profile.policy.mode() == Mode::Limited
+                || profile.hooks.iter().next().is_some()
+                || profile.brokers()
         };
-        self.intercepts() || self.daemon.sessions.max > 0 && profiles.any(intercepts)
+        let mut for_sessions = || self.brokers() || profiles.any(intercepts);
+        self.intercepts() || self.daemon.sessions.max > 0 && for_sessions()
+    }
+
+    /// Whether sessions may have credentials that are put in inside intercepted TLS (SPEC B3).
+    fn brokers(&self) -> bool {
+        !self.credential_providers.is_empty()
+            && self.policy.interception() == Interception::Automatic
     }
 
     /// These settings with another permission profile, for the sessions that chose it; `None` if there is no
@@ -194,6 +204,11 @@ impl Settings {
 }
 
 impl Profile {
+    fn brokers(&self) -> bool {
+        !self.credential_providers.is_empty()
+            && self.policy.interception() == Interception::Automatic
+    }
+
     /// The part of these settings that judges requests.
     pub(crate) fn of(settings: &Settings) -> Self {
         Self {

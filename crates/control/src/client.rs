@@ -13,9 +13,10 @@ use crate::carrier::ControlStream;
 use crate::error::ControlError;
 use crate::listener::{ListenerOwner, TrustedListeners};
 use crate::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, MAX_WAIT, ModeChange,
-    ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId,
-    SessionOpened, SessionReport, SessionRequest, Sessions, Status,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExplainQuery,
+    Explained, MAX_WAIT, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd,
+    SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status,
+    WantedCredentials,
 };
 use crate::service::ControlClient;
 use crate::transport;
@@ -320,6 +321,24 @@ impl Client {
         settle(self.calls.ca(within(CALL_TIMEOUT), query).await)
     }
 
+    /// The parts of a launcher's environment that a session would use.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Invalid`] for a profile that the caller may not use; [`CallError::TooOld`] when the
+    /// daemon has no credentials; otherwise as every call.
+    pub async fn wanted_credentials(
+        &self,
+        query: CredentialsQuery,
+    ) -> Result<WantedCredentials, CallError> {
+        self.require_protocol(version::CREDENTIALS)?;
+        settle(
+            self.calls
+                .wanted_credentials(within(CALL_TIMEOUT), query)
+                .await,
+        )
+    }
+
     /// Opens a session, which ends with this connection. The descriptors of the request go to the daemon,
     /// and are closed here.
     ///
@@ -329,7 +348,12 @@ impl Client {
     /// a request or descriptors that are not acceptable, [`ControlError::Failed`] at a limit;
     /// [`CallError::TooOld`] when the daemon has no sessions; otherwise as every call.
     pub async fn open_session(&self, request: SessionRequest) -> Result<SessionOpened, CallError> {
-        self.require_protocol(version::SESSIONS)?;
+        // An older daemon would open one without them.
+        self.require_protocol(if request.credentials.is_empty() {
+            version::SESSIONS
+        } else {
+            version::CREDENTIALS
+        })?;
         settle(self.calls.open_session(within(CALL_TIMEOUT), request).await)
     }
 
@@ -373,6 +397,20 @@ impl Client {
         settle(
             self.calls
                 .sessions(within(CALL_TIMEOUT), NoArguments {})
+                .await,
+        )
+    }
+
+    /// The credentials of the sessions that the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::TooOld`] when the daemon has no credentials; otherwise as every call.
+    pub async fn credentials(&self) -> Result<Credentials, CallError> {
+        self.require_protocol(version::CREDENTIALS)?;
+        settle(
+            self.calls
+                .credentials(within(CALL_TIMEOUT), NoArguments {})
                 .await,
         )
     }

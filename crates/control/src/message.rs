@@ -9,6 +9,7 @@ use serde_json::Value;
 
 mod blocked;
 mod ca;
+mod credentials;
 mod explain;
 mod names;
 mod session;
@@ -16,6 +17,10 @@ mod status;
 
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 pub use ca::{Ca, CaQuery};
+pub use credentials::{
+    CredentialEntry, CredentialValue, Credentials, CredentialsQuery, DummyVariable,
+    GivenCredentials, MAX_CREDENTIALS, WantedCredentials,
+};
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};
 pub use session::{

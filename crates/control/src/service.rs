@@ -6,9 +6,9 @@
 use crate::access::Access;
 use crate::error::ControlError;
 use crate::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions, Status,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExplainQuery,
+    Explained, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use crate::version::{Hello, Welcome};
 
@@ -35,6 +35,10 @@ pub trait Control {
     async fn explain(request: ExplainQuery) -> Result<Explained, ControlError>;
     /// The CA for interception, without its key.
     async fn ca(request: CaQuery) -> Result<Ca, ControlError>;
+    /// The parts of a launcher's environment that a session would use.
+    async fn wanted_credentials(
+        request: CredentialsQuery,
+    ) -> Result<WantedCredentials, ControlError>;
     /// Opens a session. It ends with the connection. The only call that may carry descriptors.
     async fn open_session(request: SessionRequest) -> Result<SessionOpened, ControlError>;
     /// The results of the session of this connection.
@@ -44,6 +48,8 @@ pub trait Control {
     async fn session_end(request: NoArguments) -> Result<SessionEnd, ControlError>;
     /// The sessions that the caller may see: all of them, or its user's.
     async fn sessions(request: NoArguments) -> Result<Sessions, ControlError>;
+    /// The credentials of the sessions that the caller may see.
+    async fn credentials(request: NoArguments) -> Result<Credentials, ControlError>;
     /// Ends a session: one of the caller's user, or any for an administrator.
     async fn end_session(request: SessionId) -> Result<SessionEnded, ControlError>;
 }
@@ -64,10 +70,14 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Acc
         ControlRequest::Config { .. } => ("config", Some(Access::Observe)),
         ControlRequest::Explain { .. } => ("explain", None),
         ControlRequest::Ca { .. } => ("ca", Some(Access::Observe)),
+        ControlRequest::WantedCredentials { .. } => {
+            ("wanted_credentials", Some(Access::UseSessions))
+        }
         ControlRequest::OpenSession { .. } => ("open_session", Some(Access::UseSessions)),
         ControlRequest::SessionReport { .. } => ("session_report", None),
         ControlRequest::SessionEnd { .. } => ("session_end", None),
         ControlRequest::Sessions { .. } => ("sessions", None),
+        ControlRequest::Credentials { .. } => ("credentials", None),
         ControlRequest::EndSession { .. } => ("end_session", None),
     }
 }
@@ -85,10 +95,12 @@ pub(crate) fn refusal(request: &ControlRequest, error: ControlError) -> ControlR
         ControlRequest::Config { .. } => ControlResponse::Config(Err(error)),
         ControlRequest::Explain { .. } => ControlResponse::Explain(Err(error)),
         ControlRequest::Ca { .. } => ControlResponse::Ca(Err(error)),
+        ControlRequest::WantedCredentials { .. } => ControlResponse::WantedCredentials(Err(error)),
         ControlRequest::OpenSession { .. } => ControlResponse::OpenSession(Err(error)),
         ControlRequest::SessionReport { .. } => ControlResponse::SessionReport(Err(error)),
         ControlRequest::SessionEnd { .. } => ControlResponse::SessionEnd(Err(error)),
         ControlRequest::Sessions { .. } => ControlResponse::Sessions(Err(error)),
+        ControlRequest::Credentials { .. } => ControlResponse::Credentials(Err(error)),
         ControlRequest::EndSession { .. } => ControlResponse::EndSession(Err(error)),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use codex_network_config::CredentialId;
 use codex_network_policy::{Authority, Decision, HttpHead, Protocol, RequestKind};
 
 use crate::audit::ServerAddress;
@@ -54,6 +55,8 @@ pub(crate) struct Refusal {
     pub(crate) detail: Option<&'static str>,
     /// The decider's own reason, which replaces the policy's; printable ASCII.
     pub(crate) decider_reason: Option<Arc<str>>,
+    /// The credential because of which it is refused.
+    pub(crate) credential: Option<CredentialId>,
 }
 
 impl Refusal {

@@ -53,6 +53,9 @@ pub struct BlockedEntry {
     /// More detail than the reason has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'static str>,
+    /// The credential because of which the request was refused, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
     /// The number of refusals that the entry stands for. Beyond a rate, similar refusals of one client
     /// share an entry.
     #[serde(skip_serializing_if = "is_one")]
@@ -229,6 +232,7 @@ mod tests {
             user: None,
             rule: None,
             detail: None,
+            credential: None,
             count: 1,
             sequence: 0,
         }

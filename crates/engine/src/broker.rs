@@ -4,8 +4,8 @@
 //! Everything here is a pure function of bytes and header fields. Sockets, decompression and the
 //! decision stay with `http`. The content codings of an answer are undone before [`scrubber`] sees it.
 //!
-//! - `store` has the values of a session, `dummy` the texts that stand for them, `variables` what its programs
-//!   get.
+//! - `supply` takes the values that a launcher gives, `store` has those of a session, and `dummy` the texts
+//!   that stand for them.
 //! - `selection` puts values into the fields of requests.
 //! - `tripwire` finds dummies in requests, where they must not be; `registry` has those of all sessions.
 //! - `scrubber` replaces values in answers.
@@ -18,5 +18,14 @@ mod registry;
 mod scrubber;
 mod selection;
 mod store;
+mod supply;
 mod tripwire;
-mod variables;
+
+pub(crate) use registry::{DummyOwner, DummyRegistry, RegisteredDummies, RequestPart, Sender};
+pub(crate) use scrubber::{ScrubbedStream, Scrubber};
+pub(crate) use selection::InjectionError;
+pub use store::CredentialInfo;
+pub(crate) use store::{RequestPlace, SessionCredentials};
+pub use supply::LauncherCredentials;
+pub(crate) use supply::supplied;
+pub(crate) use tripwire::SearchedContent;

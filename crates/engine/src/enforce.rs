@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use addresses::AllowedBy;
 pub(crate) use addresses::{LeadsTo, VettedAddrs};
+use codex_network_config::CredentialId;
 use codex_network_policy::{
     Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, Host, InterceptionSupport,
     NoProxyListeners, ProxyListeners, Request, RequestKind, TunnelContent, UnixSocketSupport,
@@ -138,7 +139,7 @@ impl Enforcer {
 
     /// Whether an upstream proxy is this proxy itself. A name that leads here is found only by a lookup.
     pub(crate) fn is_looping_proxy(&self, generation: &Generation, proxy: &Authority) -> bool {
-        let facts = facts(generation, &*self.own);
+        let facts = facts(generation, &*self.own, None);
         let refused = generation
             .policy()
             .refuses_upstream_proxy(proxy, None, facts);
@@ -172,7 +173,7 @@ impl Enforcer {
             port: authority.port,
         };
         let recorder = &self.recorder;
-        let request = attempt.request(&authority, facts(&generation, &*self.own));
+        let request = attempt.request(&authority, facts(&generation, &*self.own, Some(&authority)));
         let decision = generation.policy().decide(&request);
         let destination = Destination::Host(authority.clone());
         let permit = Permit {
@@ -209,6 +210,7 @@ impl Enforcer {
             port,
             detail: None,
             decider_reason: None,
+            credential: None,
         };
         self.recorder.refused(generation, attempt, &refusal);
         refusal
@@ -230,7 +232,7 @@ impl Enforcer {
                 host,
                 port: 0,
                 kind: &attempt.kind,
-                facts: facts(generation, &*self.own),
+                facts: facts(generation, &*self.own, None),
             }),
             Err(_) => policy.decide_invalid_host(),
         };
@@ -246,6 +248,7 @@ impl Enforcer {
             port: 0,
             detail: detail::of(generation, attempt, decision),
             decider_reason: None,
+            credential: None,
         };
         if is_new(&refusal.host) {
             self.recorder.refused(generation, attempt, &refusal);
@@ -269,6 +272,7 @@ impl Enforcer {
             port: listener.port(),
             detail: None,
             decider_reason: None,
+            credential: None,
         };
         self.recorder.refused(generation, attempt, &refusal);
         refusal
@@ -290,6 +294,7 @@ impl Enforcer {
             port: authority.port,
             detail: Some(AUTHORITY_MISMATCH),
             decider_reason: None,
+            credential: None,
         };
         self.recorder.refused(generation, attempt, &refusal);
         refusal
@@ -313,6 +318,7 @@ impl Enforcer {
             port,
             detail: Some("udp_associate"),
             decider_reason: None,
+            credential: None,
         };
         self.recorder.refused(generation, attempt, &refusal);
         Some(refusal)
@@ -335,7 +341,7 @@ pub(crate) fn still_permitted(
         listeners: &NoProxyListeners,
         // An intercepted connection goes on without an issuer.
         interception: InterceptionSupport::Available,
-        ..facts(generation, &NoProxyListeners)
+        ..facts(generation, &NoProxyListeners, Some(authority))
     };
     let request = attempt.request(authority, facts);
     let decision = match allowed {
@@ -348,8 +354,13 @@ pub(crate) fn still_permitted(
     policy.decide_addresses(&request, decision, addresses)
 }
 
-/// The state of the proxy and its machine under these settings.
-fn facts<'a>(generation: &'a Generation, listeners: &'a dyn ProxyListeners) -> Facts<'a> {
+/// The state of the proxy and its machine under these settings, and whether the session has a credential for
+/// the authority.
+fn facts<'a>(
+    generation: &'a Generation,
+    listeners: &'a dyn ProxyListeners,
+    authority: Option<&Authority>,
+) -> Facts<'a> {
     Facts {
         machine: generation.machine(),
         listeners,
@@ -358,6 +369,7 @@ fn facts<'a>(generation: &'a Generation, listeners: &'a dyn ProxyListeners) -> F
         } else {
             InterceptionSupport::Unavailable
         },
+        has_credential: authority.is_some_and(|authority| generation.has_credential(authority)),
     }
 }
 
@@ -431,6 +443,21 @@ impl Permit {
         self.refuse_for(decision, Some(detail))
     }
 
+    /// Refuses a request because of a credential (SPEC B8, B11). It is recorded like any refusal, with the
+    /// credential, and with the part of the request as `detail`.
+    pub(crate) fn refuse_credential(
+        &self,
+        credential: &CredentialId,
+        detail: &'static str,
+    ) -> Refusal {
+        let decision = self.generation.policy().decide_unbound_credential();
+        let mut refusal = self.refusal(decision, Some(detail));
+        refusal.credential = Some(credential.clone());
+        self.recorder()
+            .refused(&self.generation, self.attempt(), &refusal);
+        refusal
+    }
+
     /// Admits the attempt to a connection that was vetted earlier for the same authority under the
     /// same generation. That is recorded once.
     pub(crate) fn admit_pooled(&self) {
@@ -483,7 +510,7 @@ impl Permit {
     }
 
     fn facts(&self) -> Facts<'_> {
-        facts(&self.generation, &*self.own)
+        facts(&self.generation, &*self.own, Some(&self.authority))
     }
 
     fn refuse(&self, decision: Decision) -> Refusal {
@@ -516,6 +543,7 @@ impl Permit {
             port: self.authority.port,
             detail,
             decider_reason: None,
+            credential: None,
         }
     }
 }

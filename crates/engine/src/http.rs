@@ -7,6 +7,7 @@
 
 mod answer_head;
 mod body;
+mod brokering;
 mod client_stream;
 mod connect;
 mod exchange;
@@ -26,6 +27,7 @@ mod request_state;
 mod resend;
 mod response_stream;
 mod route;
+mod scrubbed;
 #[cfg(test)]
 mod sizes;
 mod target;

@@ -62,15 +62,13 @@ mod record;
 
 mod attempt;
 
-#[cfg(test)]
-mod broker;
-
 // The ground floor: used by several of the floors above.
 mod activity;
 mod address_family;
 mod arrived;
 mod audit;
 mod blocked;
+mod broker;
 mod budget;
 mod client;
 mod client_hello;
@@ -122,6 +120,7 @@ pub use audit::{
     Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
+pub use broker::{CredentialInfo, LauncherCredentials};
 pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
 pub use closing::DescriptorCloser;

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use codex_network_config::{Settings, Supplied, SystemFiles, Widening};
-use codex_network_policy::{LocalAddresses, Mode, Narrowing, NarrowingError, Policy};
+use codex_network_config::{DestinationScheme, Settings, Supplied, SystemFiles, Widening};
+use codex_network_policy::{Authority, LocalAddresses, Mode, Narrowing, NarrowingError, Policy};
 use tokio::sync::watch;
 
+use crate::broker::SessionCredentials;
 use crate::interceptor::{Interceptor, LeafSource};
 use crate::resolve::{DnsResolver, NameServers, Resolve, Resolver};
 use crate::tls::UpstreamTls;
@@ -50,6 +51,8 @@ pub struct Generation {
     machine: Arc<dyn LocalAddresses>,
     tls: Arc<UpstreamTls>,
     interceptor: Option<Arc<Interceptor>>,
+    /// Those of the session that may be used under these settings.
+    credentials: Option<Arc<SessionCredentials>>,
     /// Limited mode was set at run time. Other settings may not lift it: a reload, which many
     /// callers may ask for, is not a decision to permit more.
     narrowed: bool,
@@ -80,6 +83,7 @@ pub(crate) struct SessionRules {
 struct SessionView {
     rules: SessionRules,
     leaves: Option<LeafSource>,
+    credentials: Option<Arc<SessionCredentials>>,
     /// The generation in force when they were last derived, and the result.
     derived: ArcSwap<(Arc<Generation>, Arc<Generation>)>,
 }
@@ -129,6 +133,21 @@ impl Generation {
     /// Intercepts TLS; `None` where that is not possible.
     pub(crate) fn interceptor(&self) -> Option<&Arc<Interceptor>> {
         self.interceptor.as_ref()
+    }
+
+    /// The credentials of the session, if these are its settings.
+    pub(crate) fn credentials(&self) -> Option<&Arc<SessionCredentials>> {
+        self.credentials.as_ref()
+    }
+
+    /// Whether the session has a credential for this host and port (SPEC M1).
+    pub(crate) fn has_credential(&self, authority: &Authority) -> bool {
+        let reaches = |scheme| {
+            let credentials = self.credentials.as_ref();
+            credentials.is_some_and(|all| all.reach(scheme, &authority.host, authority.port))
+        };
+        let plainly = self.settings.plaintext_credential_injection;
+        reaches(DestinationScheme::Https) || plainly && reaches(DestinationScheme::Http)
     }
 
     /// Whether TLS can be intercepted.
@@ -186,6 +205,7 @@ impl LivePolicy {
             machine,
             tls,
             interceptor,
+            credentials: None,
             narrowed: false,
         };
         Self {
@@ -207,8 +227,9 @@ impl LivePolicy {
         &self,
         rules: SessionRules,
         leaves: Option<&LeafSource>,
+        credentials: Option<Arc<SessionCredentials>>,
     ) -> Result<Self, SessionRulesError> {
-        if rules.are_none() {
+        if rules.are_none() && credentials.is_none() {
             return Ok(Self {
                 in_force: Arc::clone(&self.in_force),
                 session: None,
@@ -216,12 +237,13 @@ impl LivePolicy {
         }
         let base = self.in_force.current.load_full();
         let settings = rules.apply(&base)?;
-        let first = derived(&base, settings, None, leaves);
+        let first = derived(&base, settings, None, leaves, credentials.as_ref());
         Ok(Self {
             in_force: Arc::clone(&self.in_force),
             session: Some(SessionView {
                 rules,
                 leaves: leaves.cloned(),
+                credentials,
                 derived: ArcSwap::from_pointee((base, Arc::new(first))),
             }),
         })
@@ -263,6 +285,7 @@ impl LivePolicy {
             machine: Arc::clone(&old.machine),
             tls: Arc::clone(tls),
             interceptor: interceptor.cloned(),
+            credentials: None,
             narrowed: old.narrowed,
         })
     }
@@ -282,6 +305,7 @@ impl LivePolicy {
             machine: Arc::clone(&old.machine),
             tls: Arc::clone(tls),
             interceptor: old.interceptor.clone(),
+            credentials: None,
             narrowed: old.narrowed,
         });
     }
@@ -303,6 +327,7 @@ impl LivePolicy {
                 machine: Arc::clone(&old.machine),
                 tls: Arc::clone(&old.tls),
                 interceptor: old.interceptor.clone(),
+                credentials: None,
                 narrowed: mode == Mode::Limited,
             }
         }))
@@ -337,7 +362,13 @@ impl SessionView {
             closed(&base.settings)
         });
         let interceptor = last.1.interceptor.as_ref();
-        let new = Arc::new(derived(&base, settings, interceptor, self.leaves.as_ref()));
+        let new = Arc::new(derived(
+            &base,
+            settings,
+            interceptor,
+            self.leaves.as_ref(),
+            self.credentials.as_ref(),
+        ));
         self.derived.store(Arc::new((base, Arc::clone(&new))));
         new
     }
@@ -351,7 +382,7 @@ impl SessionRules {
     }
 
     /// The settings in force with these rules.
-    fn apply(&self, base: &Generation) -> Result<Settings, SessionRulesError> {
+    pub(crate) fn apply(&self, base: &Generation) -> Result<Settings, SessionRulesError> {
         let in_force = &base.settings;
         let mut settings = match &self.profile {
             // Without a usable configuration everything is refused (SPEC L16).
@@ -386,12 +417,14 @@ fn derived(
     settings: Settings,
     interceptor: Option<&Arc<Interceptor>>,
     leaves: Option<&LeafSource>,
+    credentials: Option<&Arc<SessionCredentials>>,
 ) -> Generation {
     let old = base.interceptor.as_ref().or(interceptor);
     let interceptor = Interceptor::renewed(old, leaves, &settings, &base.supplied.files);
     Generation {
         number: base.number,
         connections: base.connections,
+        credentials: credentials.map(|all| Arc::new(all.under(&settings))),
         settings: Arc::new(settings),
         supplied: base.supplied.clone(),
         resolver: base.resolver.clone(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use codex_network_config::CredentialId;
 use codex_network_policy::{Authority, Decision, Policy, Source, Verdict};
 
 use crate::attempt::{Attempt, DestinationKind, Refusal};
@@ -378,6 +379,7 @@ impl Refused<'_> {
             user: session.map(|session| session.audit().user.to_string()),
             rule: rule.map(|rule| rule.to_string()),
             detail: refusal.detail,
+            credential: refusal.credential.as_ref().map(ToString::to_string),
             count: 1,
             sequence: 0,
         }
@@ -394,6 +396,8 @@ impl Refused<'_> {
                 == (entry.method.as_deref(), entry.attempt_id.as_deref())
             && self.session_id() == entry.session.as_deref()
             && self.refusal.protocol.record_name() == entry.protocol
+            && self.refusal.credential.as_ref().map(CredentialId::as_str)
+                == entry.credential.as_deref()
             && decision.verdict().as_str() == entry.decision
             && Some(mode) == entry.mode
             && client().is_some_and(|client| client.ip() == self.attempt.client.address.ip())
@@ -520,6 +524,7 @@ mod tests {
             port,
             detail: None,
             decider_reason: None,
+            credential: None,
         };
         let client = |last, port| SocketAddr::from(([192, 0, 2, last], port));
         let refused = |attempt: &Attempt, refusal: &Refusal, of: Option<&BlockedEntry>| {

@@ -4,6 +4,7 @@
 //! Sentences for clients name the cause and the remedy. They never hold paths, rules or
 //! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
 
+mod credential;
 mod dns;
 mod failure;
 mod unix_socket;
@@ -310,7 +311,8 @@ fn proxy_error(reason: Reason) -> &'static str {
         | Reason::UnixSocketUnsupported
         | Reason::InvalidHost
         | Reason::DnsFailure
-        | Reason::LoopDetected => "blocked-by-policy",
+        | Reason::LoopDetected
+        | Reason::CredentialUnbound => "blocked-by-policy",
     }
 }
 
@@ -379,6 +381,7 @@ fn sentence(refusal: &Refusal) -> String {
         Reason::InvalidHost => {
             "the host is neither a valid host name nor an address; check the URL.".to_owned()
         }
+        Reason::CredentialUnbound => credential::sentence(refusal),
         Reason::LoopDetected if refusal.detail == Some(LOOPING_PROXY) => {
             "this proxy is its own upstream proxy; its administrator must change HTTP_PROXY and the related \
              variables in the environment of the proxy itself."
@@ -411,6 +414,7 @@ mod tests {
                 machine: &NoLocalAddresses,
                 listeners: &NoProxyListeners,
                 interception: InterceptionSupport::Unavailable,
+                has_credential: false,
             },
         };
         let policy = Policy::compile(spec).expect("short lists");
@@ -422,6 +426,7 @@ mod tests {
             port: 443,
             detail: None,
             decider_reason: None,
+            credential: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
 mod parts;
+mod session_broker;
 mod session_network;
 mod session_parts;
 mod session_sockets;
@@ -201,6 +202,7 @@ impl Engine {
             fixed_resolver: parts.resolver,
             leaves,
             session: None,
+            dummies: Arc::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),

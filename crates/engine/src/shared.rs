@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::admission::{Admission, Shortages};
+use crate::broker::{DummyRegistry, SessionCredentials};
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
 use crate::interceptor::{LeafBudget, LeafSource};
@@ -39,6 +40,8 @@ pub(crate) struct SharedParts<B> {
     /// The session that these are the parts of. Its doors have no others, so its clients are judged by
     /// its settings.
     pub(crate) session: Option<Arc<Session>>,
+    /// The dummies of all sessions.
+    pub(crate) dummies: Arc<DummyRegistry>,
 }
 
 impl<B> SharedParts<B> {
@@ -52,11 +55,14 @@ impl<B> SharedParts<B> {
         &self,
         session: Arc<Session>,
         rules: SessionRules,
+        credentials: Option<Arc<SessionCredentials>>,
         listeners: OwnListeners,
         drain: Drain,
         names: Arc<SyntheticNames>,
     ) -> Result<Self, SessionRulesError> {
-        let live = self.live().for_session(rules, self.leaves.as_ref())?;
+        let live = self
+            .live()
+            .for_session(rules, self.leaves.as_ref(), credentials)?;
         Ok(Self {
             enforcer: self.enforcer.for_session(live, listeners, names),
             upstream: Arc::clone(&self.upstream),
@@ -70,6 +76,7 @@ impl<B> SharedParts<B> {
             fixed_resolver: self.fixed_resolver.clone(),
             leaves: self.leaves.clone(),
             session: Some(session),
+            dummies: Arc::clone(&self.dummies),
         })
     }
 

@@ -287,6 +287,7 @@ fn request(host: &Host) -> Request<'_> {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
+            has_credential: false,
         },
     }
 }

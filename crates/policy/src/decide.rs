@@ -172,6 +172,9 @@ impl Policy {
             && request.facts.interception == InterceptionSupport::Available;
         match self.condition(request) {
             Condition::None => allow,
+            // Without interception the dummy goes on as it is, and is worthless there.
+            Condition::Injection if !can_intercept => allow,
+            Condition::Injection => allow.through_interception(),
             Condition::Interception if can_intercept => allow.through_interception(),
             Condition::Interception => {
                 Decision::deny(Source::ModeGuard, Reason::MitmRequired, None)
@@ -209,6 +212,11 @@ impl Policy {
             }
             RequestKind::Socks5Tcp | RequestKind::Socks5Udp if limited => {
                 Condition::Unmet(Reason::MethodNotAllowed)
+            }
+            RequestKind::HttpConnect | RequestKind::Socks5Tcp | RequestKind::Transparent
+                if request.facts.has_credential =>
+            {
+                Condition::Injection
             }
             RequestKind::Http(_)
             | RequestKind::Https(..)
@@ -261,6 +269,8 @@ enum Condition {
     None,
     /// Its TLS must be intercepted.
     Interception,
+    /// Its TLS is intercepted where that is possible, so that a credential can be put in.
+    Injection,
     /// It is refused.
     Unmet(Reason),
 }

@@ -63,6 +63,8 @@ pub enum Reason {
     DnsFailure,
     /// The destination is one of the proxy's own listeners.
     LoopDetected,
+    /// The request contains the dummy of a credential at a place where that credential may not go.
+    CredentialUnbound,
 }
 
 /// Which addresses an allowed host may resolve to.
@@ -252,6 +254,7 @@ impl Reason {
             Self::InvalidHost => "invalid_host",
             Self::DnsFailure => "dns_failure",
             Self::LoopDetected => "loop_detected",
+            Self::CredentialUnbound => "credential_unbound",
         }
     }
 }

@@ -226,6 +226,10 @@ fn without_host(reason: Reason) -> Option<(&'static str, &'static str)> {
             "the proxy is switched off",
             "To use it, set enabled = true and reload",
         ),
+        Reason::CredentialUnbound => (
+            "the request has the dummy of a credential that may not go there",
+            "Send it only to the destinations of the credential",
+        ),
         Reason::ConfigurationUnusable => (
             "the configuration cannot be used, and the proxy has no earlier one",
             "Run `codex-network-proxy check` and fix the problems that it prints",

@@ -59,6 +59,11 @@ impl Policy {
         Decision::deny(Source::ModeGuard, reason, None)
     }
 
+    /// The decision on a request that must not be sent because of a credential (SPEC B8, B11).
+    pub fn decide_unbound_credential(&self) -> Decision {
+        Decision::deny(Source::Session, Reason::CredentialUnbound, None)
+    }
+
     /// The refusal of a connection that turned out to lead to one of the proxy's own listeners
     /// (SPEC P6). Such a listener may have opened after the request was judged.
     pub fn refuses_peer(&self, peer: SocketAddr, facts: Facts<'_>) -> Option<Decision> {

@@ -82,6 +82,8 @@ pub struct Facts<'a> {
     pub listeners: &'a dyn ProxyListeners,
     /// Whether the proxy has the means to intercept TLS.
     pub interception: InterceptionSupport,
+    /// Whether the client's session has a credential for the host and port (SPEC M1).
+    pub has_credential: bool,
 }
 
 /// Whether the proxy has the means to intercept TLS: an issuer of certificates that its clients

@@ -1,5 +1,6 @@
 //! `proxyctl run`: a program, a session of its own, and the jail around it (SPEC J1 to J11).
 //!
+//! - `credentials`: those of the caller, and their dummies.
 //! - `plan`: the jail that the options ask for.
 //! - `interruption`: signals before the command starts.
 //! - `not_started`: why a command did not start.
@@ -11,6 +12,7 @@
 //! this process has threads. The session opens when the listeners in the jail exist, and the command
 //! starts when the session is open.
 
+mod credentials;
 mod interruption;
 mod not_started;
 mod plan;
@@ -18,9 +20,7 @@ mod proxy_choice;
 mod rules;
 mod summary;
 
-use std::collections::BTreeMap;
-use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -33,6 +33,7 @@ use codex_network_control::message::{
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+use self::credentials::LauncherCredentials;
 use crate::args::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
 use crate::jail::{self, Door, Ended, JailEnd, PreparedJail};
@@ -55,12 +56,13 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
     remark_on_jail(output, args, &prepared);
     proxy.limit(&runtime, &client, args)?;
-    let (session, prepared) = open(&runtime, &client, args, rules, prepared)?;
+    let credentials = credentials::given(&runtime, &client, args)?;
+    let (session, prepared) = open(&runtime, &client, args, rules, &credentials, prepared)?;
     for warning in &session.warnings {
         output.remark(&format!("proxyctl: {warning}"));
     }
     let mut running = prepared
-        .start(&args.command, environment(&session))
+        .start(&args.command, credentials.environment(&session))
         .map_err(|error| Failure::NoSession(error.to_string()))?;
     let end = running
         .end_handle()
@@ -110,6 +112,7 @@ fn open(
     client: &Client,
     args: &RunArgs,
     rules: codex_network_control::message::Narrowing,
+    credentials: &LauncherCredentials,
     mut prepared: PreparedJail,
 ) -> Result<(SessionOpened, PreparedJail), Failure> {
     let (doors, sockets): (Vec<Door>, Vec<_>) =
@@ -124,6 +127,7 @@ fn open(
         },
         profile: args.profile.clone(),
         narrowing: rules,
+        credentials: credentials.given(),
         doors: doors.collect(),
         sockets: sockets.into(),
     };
@@ -165,16 +169,6 @@ fn shown_name(command: &OsStr) -> String {
         name.pop();
     }
     name
-}
-
-/// The environment of the command: that of the caller, with the variables of the session.
-fn environment(session: &SessionOpened) -> BTreeMap<OsString, OsString> {
-    let of_session = session
-        .environment
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()));
-    // Its end must not decide which proxy other commands find.
-    env::vars_os().chain(of_session).collect()
 }
 
 fn wants_summary(args: &RunArgs) -> bool {

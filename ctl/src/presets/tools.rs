@@ -7,17 +7,22 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use codex_network_config::PackageTool;
 use codex_network_files::Reading;
 use serde_json::Value;
 
 use super::ask::{Question, is_file};
-use super::url_host::host;
+use super::url_host::{host, plain};
 
 /// The host from which pip's default index serves its files. pip learns it from the index.
 const FILES_OF_PYPI: (&str, &str) = ("pypi.org", "files.pythonhosted.org");
 /// The registry that is built into cargo, and the host of its files. cargo learns it from the index, and
 /// keeps it beside the index.
 const CRATES_IO: (&str, &str) = ("index.crates.io", "static.crates.io");
+/// The registry to which cargo publishes.
+const CRATES_IO_API: &str = "https://crates.io";
+/// The repository to which twine uploads.
+const PYPI_UPLOAD: &str = "https://upload.pypi.org/legacy/";
 /// The longest configuration file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -35,6 +40,9 @@ pub(super) enum Tool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ToolHost {
     pub(super) host: String,
+    /// The URL that the host is from, without user information, query and fragment; `None` for a host of
+    /// files.
+    pub(super) url: Option<String>,
     pub(super) source: String,
 }
 
@@ -92,6 +100,24 @@ impl Tool {
     }
 }
 
+/// The URLs that a tool's token belongs to: those of its registries in the configuration of the user and the
+/// machine. None if the tool gives no answer.
+pub(super) fn token_urls(tool: PackageTool) -> Vec<String> {
+    let registries = match tool {
+        PackageTool::Npm => npm(),
+        PackageTool::Pip => pip(),
+        PackageTool::Cargo => return vec![CRATES_IO_API.to_owned()],
+        PackageTool::Twine => {
+            let url = env::var("TWINE_REPOSITORY_URL").ok();
+            let url = url.filter(|url| !url.is_empty());
+            let url = url.as_deref().unwrap_or(PYPI_UPLOAD);
+            return plain(url).into_iter().collect();
+        }
+    };
+    let registries = registries.unwrap_or_default().into_iter();
+    registries.filter_map(|registry| registry.url).collect()
+}
+
 fn of_user<'a>(program: &'a str, arguments: &'a [&'a str]) -> Question<'a> {
     Question {
         program,
@@ -103,6 +129,7 @@ fn of_user<'a>(program: &'a str, arguments: &'a [&'a str]) -> Question<'a> {
 fn found(url: &str, source: impl Into<String>) -> Option<ToolHost> {
     Some(ToolHost {
         host: host(url)?,
+        url: plain(url),
         source: source.into(),
     })
 }
@@ -134,6 +161,7 @@ fn pip() -> Result<Vec<ToolHost>, String> {
     if hosts.iter().any(|found| found.host == index) {
         hosts.push(ToolHost {
             host: files.to_owned(),
+            url: None,
             source: format!("the files of {index}"),
         });
     }
@@ -231,6 +259,7 @@ fn cargo() -> Result<Vec<ToolHost>, String> {
     if hosts.iter().any(|found| found.host == CRATES_IO.0) && !knows_files {
         hosts.push(ToolHost {
             host: CRATES_IO.1.to_owned(),
+            url: None,
             source: files_of(CRATES_IO.0),
         });
     }
@@ -258,6 +287,7 @@ fn cargo_sources(configured: &toml::Table) -> Vec<ToolHost> {
         .any(|(name, source)| name == "crates-io" && source.get("replace-with").is_some());
     let default = (!is_replaced).then(|| ToolHost {
         host: CRATES_IO.0.to_owned(),
+        url: None,
         source: "cargo's default registry".to_owned(),
     });
     registries.chain(sources).chain(default).collect()

@@ -30,6 +30,22 @@ pub(super) fn host(url: &str) -> Option<String> {
     Host::parse(host).ok().map(|host| host.to_string())
 }
 
+/// The URL without user information, query and fragment. `None` unless it is one of HTTP.
+pub(super) fn plain(url: &str) -> Option<String> {
+    let (scheme, rest) = url.trim().split_once("://")?;
+    let scheme = scheme.rsplit('+').next().unwrap_or(scheme);
+    let is_http = ["http", "https"]
+        .iter()
+        .any(|http| scheme.eq_ignore_ascii_case(http));
+    let rest = rest.split(['?', '#']).next()?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = match authority.rsplit_once('@') {
+        Some((_, host)) => host,
+        None => authority,
+    };
+    is_http.then(|| format!("{scheme}://{host}{path}"))
+}
+
 fn is_scheme(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic())
@@ -81,6 +97,26 @@ mod tests {
             let host = host(url);
             let found = host.as_deref().map(|host| host.trim_matches(['[', ']']));
             assert_eq!(found, wanted, "{url}");
+        }
+    }
+
+    #[test]
+    fn b5_a_registry_is_named_without_user_query_and_fragment() {
+        for (url, wanted) in [
+            ("https://npm.test/", Some("https://npm.test/")),
+            (
+                "https://me:secret@npm.test:8443/a/b?c#d",
+                Some("https://npm.test:8443/a/b"),
+            ),
+            (
+                "sparse+https://cargo.test/index/",
+                Some("https://cargo.test/index/"),
+            ),
+            ("https://a@b@npm.test", Some("https://npm.test")),
+            ("git@github.com:a/b", None),
+            ("file:///srv", None),
+        ] {
+            assert_eq!(plain(url).as_deref(), wanted, "{url}");
         }
     }
 }

@@ -137,6 +137,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Unavailable,
+            has_credential: false,
         },
     });
     AuditEvent {

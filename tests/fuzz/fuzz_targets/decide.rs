@@ -53,6 +53,7 @@ fuzz_target!(|text: &str| {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
+            has_credential: false,
         },
     };
     let decision = policy.decide(&request);

@@ -36,8 +36,6 @@ const WITH_FEATURES: &[TopTable] = &[
 
 const MAPS: &[Spelling] = &[Spelling::own(&[TopTable::Profile, TopTable::Features])];
 
-const BROKER: Effect = Effect::NotYet("the credential broker", "nothing is injected");
-
 pub(super) static ROWS: &[KeyRow] = &[
     KeyRow::feature(
         Key::ENABLED,
@@ -207,21 +205,16 @@ pub(super) static ROWS: &[KeyRow] = &[
     .effect(Effect::MacosOnly)
     .about("Requests may name every unix socket. Only macOS serves them."),
     KeyRow::feature(Key::CREDENTIAL_BROKER, ValueKind::Flag(field!(credential_broker)))
-        .effect(Effect::NotYet(
-            "the credential broker",
-            "children get no dummies, and nothing is injected",
-        ))
         .about(
-            "Whether programs in sessions get dummies for known credentials (`GH_TOKEN`, `OPENAI_API_KEY` and related variables, and those of `credentials`). Has no effect in this version.",
+            "Whether programs in sessions get dummies for known credentials (`GH_TOKEN`, `OPENAI_API_KEY` and related variables, and those of `credentials`). The real values go only to the hosts where they belong, inside TLS that the proxy intercepts.",
         ),
     KeyRow::policy(
         Key::PLAINTEXT_INJECTION,
         ValueKind::Flag(field!(plaintext_credential_injection)),
     )
     .bound(Bound::Only(false))
-    .effect(BROKER)
     .about(
-        "Whether credentials may be injected into plain HTTP, for destinations that begin with `http://`. Has no effect in this version.",
+        "Whether credentials may be injected into plain HTTP, for destinations that begin with `http://`.",
     ),
     KeyRow::feature(
         Key::CREDENTIALS,

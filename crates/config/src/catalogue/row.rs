@@ -122,14 +122,12 @@ pub(crate) enum Bound {
     Special(&'static str, &'static str),
 }
 
-/// Whether a setting has an effect in this version on this system. If not, a warning says so.
+/// Whether a setting has an effect on this system. If not, a warning says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Full,
     /// Only on macOS (SPEC H10).
     MacosOnly,
-    /// Not yet: the feature, and what happens instead.
-    NotYet(&'static str, &'static str),
 }
 
 /// Whether `/config` shows a key.

@@ -177,6 +177,7 @@ fn refusal(host: &Host, port: u16, settings: &Settings) -> Option<Reason> {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
+            has_credential: false,
         },
     };
     let decision = settings.policy.explain(&request).decision;

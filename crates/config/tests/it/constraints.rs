@@ -271,6 +271,7 @@ fn c6_p8_with_managed_domains_only_nothing_is_left_to_a_decider() {
         machine: &NoLocalAddresses,
         listeners: &NoProxyListeners,
         interception: InterceptionSupport::Available,
+        has_credential: false,
     };
     for (requirements, is_left) in [
         ("allowed_domains = [\"m.example\"]", true),
@@ -310,6 +311,7 @@ fn p8_c6_managed_domains_only_leaves_no_host_to_a_decider() {
                 machine: &NoLocalAddresses,
                 listeners: &NoProxyListeners,
                 interception: InterceptionSupport::Available,
+                has_credential: false,
             },
         };
         let decision = settings.policy.decide(&request);

@@ -522,6 +522,7 @@ fn reason_for(settings: &Settings, host: &str, kind: &RequestKind<'_>) -> Reason
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
+            has_credential: false,
         },
     };
     settings.policy.decide(&request).reason()

@@ -63,6 +63,9 @@ pub struct BlockedEntry {
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The credential because of which it was refused, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
     /// How many refusals the entry counts, if more than one; 0 or absent otherwise.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,

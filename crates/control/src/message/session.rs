@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::credentials::{DummyVariable, GivenCredentials};
+
 /// Most doors of a session, and so most descriptors of one call (SPEC J13).
 pub const MAX_DOORS: usize = 16;
 /// Longest [`SessionRequest::command`], in bytes.
@@ -28,6 +30,9 @@ pub struct SessionRequest {
     pub profile: Option<String>,
     /// Rules of this session alone.
     pub narrowing: Narrowing,
+    /// The credentials of the program.
+    #[serde(skip_serializing_if = "GivenCredentials::is_empty")]
+    pub credentials: GivenCredentials,
     /// The kind of each door, in the order of the descriptors; at most [`MAX_DOORS`].
     pub doors: Vec<DoorKind>,
     /// The sockets of the doors: listening TCP sockets, and bound UDP sockets for [`DoorKind::DnsUdp`], on
@@ -119,6 +124,9 @@ pub struct SessionOpened {
     pub id: String,
     /// The variables for its program (SPEC B1, B2). They are empty if the session has no HTTP door.
     pub environment: Vec<(String, String)>,
+    /// The variables of its program that hold dummies of its credentials (SPEC B3).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dummies: Vec<DummyVariable>,
     /// The mode of the session: `full` or `limited`.
     pub mode: String,
     /// Patterns of the allow list that counts for it.

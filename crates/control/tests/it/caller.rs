@@ -1,9 +1,9 @@
 //! A caller that writes its frames itself, and a service without a proxy.
 
 use codex_network_control::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, ExplainQuery, Explained, ModeChange, ModeInForce,
-    NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions, Status,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExplainQuery,
+    Explained, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, ConnectionEnd, Context, Control, ControlError, serve};
@@ -158,6 +158,21 @@ impl Control for TestService {
             subject,
             ..Ca::default()
         })
+    }
+
+    async fn wanted_credentials(
+        self,
+        _: Context,
+        query: CredentialsQuery,
+    ) -> Result<WantedCredentials, ControlError> {
+        Ok(WantedCredentials {
+            variables: query.profile.into_iter().collect(),
+            ..WantedCredentials::default()
+        })
+    }
+
+    async fn credentials(self, _: Context, _: NoArguments) -> Result<Credentials, ControlError> {
+        Ok(Credentials::default())
     }
 
     async fn open_session(

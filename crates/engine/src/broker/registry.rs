@@ -92,6 +92,11 @@ impl DummyRegistry {
         RegisteredDummies(registered)
     }
 
+    /// Whether there is no dummy to find.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tripwire.load().is_empty()
+    }
+
     /// Finds dummies.
     pub(crate) fn tripwire(&self) -> Arc<Tripwire<Arc<DummyOwner>>> {
         self.tripwire.load_full()
@@ -103,14 +108,15 @@ impl DummyOwner {
         self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Whether a request that contains the dummy in this part is refused: everywhere but in a field of a
-    /// request of the dummy's own session to a place that its credential is bound to.
+    /// Whether a request that contains the dummy in this part is refused: everywhere but in a field or the
+    /// content of a request of the dummy's own session to a place that its credential is bound to. There it is
+    /// of no use to anybody, and an agent may send its whole environment.
     pub(crate) fn refuses(&self, sender: &Sender<'_>, part: RequestPart) -> bool {
         let is_own = sender.session == Some(&*self.session) && !self.has_ended();
         let is_bound = sender
             .credentials
             .is_some_and(|all| all.is_bound(&self.credential, &sender.place));
-        !(is_own && is_bound && part == RequestPart::Field)
+        !(is_own && is_bound && part != RequestPart::Target)
     }
 }
 
@@ -140,7 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn b11_a_dummy_is_refused_outside_of_the_fields_of_a_bound_request_of_its_session() {
+    fn b11_a_dummy_is_refused_outside_of_the_fields_and_content_of_a_bound_request_of_its_session()
+    {
         let registry = DummyRegistry::default();
         let (one, other) = (session(), session());
         let names: [Arc<str>; 2] = ["s1".into(), "s2".into()];
@@ -170,7 +177,9 @@ mod tests {
         for (sender, part, text, expected) in [
             (by_one(&github), RequestPart::Field, own, None),
             (by_one(&github), RequestPart::Target, own, Some("s1")),
-            (by_one(&github), RequestPart::Content, own, Some("s1")),
+            (by_one(&github), RequestPart::Content, own, None),
+            (by_one(&openai), RequestPart::Content, own, Some("s1")),
+            (by_one(&github), RequestPart::Content, foreign, Some("s2")),
             (by_one(&openai), RequestPart::Field, own, Some("s1")),
             (trace, RequestPart::Field, own, Some("s1")),
             (by_one(&github), RequestPart::Field, foreign, Some("s2")),

@@ -93,6 +93,11 @@ impl ScrubbedStream {
         }
     }
 
+    /// The number of bytes that are held back.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes the next piece of content, and gives the pieces that may be sent on, none of which is empty.
     pub(crate) fn push(&mut self, piece: Bytes, mut send: impl FnMut(Bytes)) {
         let content = if self.held.is_empty() {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use codex_network_config::{
-    CredentialId, CredentialProvider, DestinationScheme, Secret, VariableName,
+    CredentialId, CredentialProvider, CredentialSource, Destination, DestinationScheme, Secret,
+    Settings, VariableName,
 };
 use codex_network_policy::Host;
 
@@ -22,7 +23,10 @@ const TRACE: &str = "TRACE";
 /// A real value, as its source gave it.
 #[derive(Clone, Debug)]
 pub(crate) struct SuppliedCredential {
+    /// With all its destinations.
     pub(crate) provider: Arc<CredentialProvider>,
+    /// The same, as the settings had it.
+    pub(crate) configured: Arc<CredentialProvider>,
     /// The variables of the program that hold the value.
     pub(crate) variables: Vec<VariableName>,
     pub(crate) value: Secret,
@@ -30,20 +34,38 @@ pub(crate) struct SuppliedCredential {
 
 /// All credentials of a session.
 pub(crate) struct SessionCredentials {
-    credentials: Vec<Credential>,
+    credentials: Vec<Arc<Credential>>,
     /// Finds the values in force, and those before them.
-    scrubber: ArcSwap<Scrubber>,
+    scrubber: Arc<ArcSwap<Scrubber>>,
 }
 
 /// One value and its dummy.
 pub(crate) struct Credential {
     provider: Arc<CredentialProvider>,
+    configured: Arc<CredentialProvider>,
     variables: Vec<VariableName>,
     dummy: Dummy,
     values: ArcSwap<Values>,
     uses: AtomicU64,
     /// Seconds since 1970; 0 for never.
     last_used: AtomicI64,
+}
+
+/// The facts about a credential of a session that anybody who sees the session may know.
+#[derive(Clone, Debug)]
+pub struct CredentialInfo {
+    /// Its name.
+    pub id: CredentialId,
+    /// The variables of the program that hold its dummy.
+    pub variables: Vec<VariableName>,
+    /// Where the value may go.
+    pub destinations: Vec<Destination>,
+    /// Where the value comes from.
+    pub source: CredentialSource,
+    /// How many requests carried the value.
+    pub uses: u64,
+    /// When the last one did, in seconds since 1970 (UTC).
+    pub last_used: Option<i64>,
 }
 
 /// The value in force, and the one before: an origin may still answer with it.
@@ -72,35 +94,81 @@ pub(crate) struct CredentialError {
 }
 
 impl SessionCredentials {
-    /// Makes a dummy for each value. Equal values of one provider have one.
-    ///
-    /// # Errors
-    ///
-    /// A [`CredentialError`] for the first value that cannot have a dummy.
-    pub(crate) fn new(
+    /// Makes a dummy for each value. Equal values of one provider have one. Values that cannot have a dummy
+    /// are left out; the errors say which ones.
+    pub(crate) fn from_supplied(
         supplied: impl IntoIterator<Item = SuppliedCredential>,
-    ) -> Result<Self, CredentialError> {
+    ) -> (Self, Vec<CredentialError>) {
         let mut credentials: Vec<Credential> = Vec::new();
+        let mut errors = Vec::new();
         for supplied in supplied {
             let same = credentials.iter_mut().find(|credential| {
                 credential.id() == &supplied.provider.id && credential.value() == supplied.value
             });
             if let Some(same) = same {
                 same.variables.extend(supplied.variables);
-            } else {
-                credentials.push(Credential::new(supplied)?);
+                continue;
+            }
+            match Credential::new(supplied) {
+                Ok(credential) => credentials.push(credential),
+                Err(error) => errors.push(error),
             }
         }
-        let scrubber = ArcSwap::from_pointee(scrubber_for(&credentials));
-        Ok(Self {
+        let credentials: Vec<_> = credentials.into_iter().map(Arc::new).collect();
+        let scrubber = Arc::new(ArcSwap::from_pointee(scrubber_for(&credentials)));
+        let all = Self {
             credentials,
             scrubber,
+        };
+        (all, errors)
+    }
+
+    /// The same as `from_supplied`, for tests.
+    #[cfg(test)]
+    pub(crate) fn new(
+        supplied: impl IntoIterator<Item = SuppliedCredential>,
+    ) -> Result<Self, CredentialError> {
+        let (all, errors) = Self::from_supplied(supplied);
+        errors.into_iter().next().map_or(Ok(all), Err)
+    }
+
+    /// Those whose providers are the same under these settings. The others are of no use while the settings
+    /// are in force. Answers are still scrubbed of all values.
+    pub(crate) fn under(&self, settings: &Settings) -> Self {
+        let providers = &settings.credential_providers;
+        let is_kept = |credential: &&Arc<Credential>| providers.contains(&credential.configured);
+        Self {
+            credentials: self.credentials.iter().filter(is_kept).cloned().collect(),
+            scrubber: Arc::clone(&self.scrubber),
+        }
+    }
+
+    /// The facts about each.
+    pub(crate) fn infos(&self) -> impl Iterator<Item = CredentialInfo> {
+        self.iter().map(|credential| {
+            let (uses, last_used) = credential.usage();
+            CredentialInfo {
+                id: credential.id().clone(),
+                variables: credential.variables.clone(),
+                destinations: credential.provider.destinations.clone(),
+                source: credential.provider.source.clone(),
+                uses,
+                last_used,
+            }
+        })
+    }
+
+    /// The variables that hold dummies, and these.
+    pub(crate) fn dummies(&self) -> impl Iterator<Item = (&VariableName, &str)> {
+        self.iter().flat_map(|credential| {
+            let dummy = credential.dummy().as_str();
+            credential.variables.iter().map(move |name| (name, dummy))
         })
     }
 
     /// All credentials.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Credential> {
-        self.credentials.iter()
+        self.credentials.iter().map(|credential| &**credential)
     }
 
     /// Finds the real values in answers.
@@ -114,6 +182,7 @@ impl SessionCredentials {
     /// # Errors
     ///
     /// A [`CredentialError`] for a value that is not one of the provider. The old value stays then.
+    #[cfg(test)]
     pub(crate) fn refresh(
         &self,
         id: &CredentialId,
@@ -165,6 +234,7 @@ impl Credential {
     fn new(supplied: SuppliedCredential) -> Result<Self, CredentialError> {
         let SuppliedCredential {
             provider,
+            configured,
             variables,
             value,
         } = supplied;
@@ -174,6 +244,7 @@ impl Credential {
         })?;
         Ok(Self {
             provider,
+            configured,
             variables,
             dummy,
             values: ArcSwap::from_pointee(Values {
@@ -196,6 +267,7 @@ impl Credential {
     }
 
     /// The variables that hold the dummy.
+    #[cfg(test)]
     pub(crate) fn variables(&self) -> &[VariableName] {
         &self.variables
     }
@@ -239,7 +311,7 @@ impl Credential {
     }
 }
 
-fn scrubber_for(credentials: &[Credential]) -> Scrubber {
+fn scrubber_for(credentials: &[Arc<Credential>]) -> Scrubber {
     let values: Vec<_> = credentials
         .iter()
         .map(|credential| {
@@ -259,7 +331,7 @@ fn scrubber_for(credentials: &[Credential]) -> Scrubber {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use codex_network_config::{CredentialPattern, Destination, built_in_providers};
+    use codex_network_config::{CredentialPattern, built_in_providers};
 
     use super::*;
 
@@ -279,8 +351,10 @@ pub(super) mod tests {
         value: &str,
     ) -> SuppliedCredential {
         let variables = variables.iter().map(|name| VariableName::parse(name));
+        let provider = Arc::new(provider);
         SuppliedCredential {
-            provider: Arc::new(provider),
+            configured: Arc::clone(&provider),
+            provider,
             variables: variables.collect::<Result<_, _>>().expect("names"),
             value: Secret::new(value.as_bytes().to_vec()),
         }

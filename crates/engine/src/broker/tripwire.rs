@@ -58,6 +58,11 @@ impl<T: Clone> Tripwire<T> {
         }
     }
 
+    /// Whether it finds nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.needles.max_bytes() == 0
+    }
+
     /// The owner of the first dummy in a text, such as a target or the value of a field, of those whose
     /// owner fits.
     pub(crate) fn find(&self, text: &[u8], fits: impl Fn(&T) -> bool) -> Option<&T> {

@@ -35,7 +35,7 @@ impl PendingDecision {
             }
         };
         let decide = |generation: &Generation| {
-            let facts = facts(generation, &*permit.own);
+            let facts = facts(generation, &*permit.own, Some(&permit.authority));
             let request = permit.attempt().request(&permit.authority, facts);
             generation.policy().decide_answered(&request, answer)
         };

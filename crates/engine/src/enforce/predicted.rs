@@ -131,6 +131,6 @@ impl Prediction<'_> {
     }
 
     fn facts(&self) -> Facts<'_> {
-        facts(self.generation, &*self.enforcer.own)
+        facts(self.generation, &*self.enforcer.own, Some(self.authority))
     }
 }

@@ -296,6 +296,7 @@ fn refuse(
         port: 0,
         detail,
         decider_reason: None,
+        credential: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal

@@ -2,6 +2,7 @@
 //! end means.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use super::headers;
 use super::inspect::Inspection;
 use super::request_body::RequestBody;
 use super::request_state::ActiveRequest;
+use super::scrubbed::Scrubbed;
 use super::watched_requests::WatchGuard;
+use crate::broker::Scrubber;
 use crate::enforce::Flow;
 use crate::incoming::{BodyError, Incoming};
 use crate::upstream::{Lease, UpstreamError};
@@ -40,6 +43,8 @@ pub(crate) struct AnswerBody {
 )]
 enum AnswerContent {
     Own(Full<Bytes>),
+    /// The content of an upstream's answer, without real values of credentials.
+    Scrubbed(Box<Scrubbed<AnswerBody>>),
     Upstream {
         body: Incoming,
         /// The bytes that are missing yet, if the content has a length.
@@ -129,6 +134,17 @@ impl AnswerBody {
         self
     }
 
+    /// Removes real values of credentials from the content.
+    pub(super) fn scrubbed(self, scrubber: &Arc<Scrubber>) -> Self {
+        if self.is_end_stream() {
+            return self;
+        }
+        Self {
+            content: AnswerContent::Scrubbed(Box::new(Scrubbed::new(self, scrubber))),
+            _active: None,
+        }
+    }
+
     /// Drops a body of our own, for an answer to HEAD.
     pub(super) fn leave_out_own(&mut self) {
         if let AnswerContent::Own(body) = &mut self.content {
@@ -158,6 +174,7 @@ impl Body for AnswerBody {
             AnswerContent::Own(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
+            AnswerContent::Scrubbed(body) => body.poll(cx),
             AnswerContent::Upstream { left: Some(0), .. } => Poll::Ready(None),
             AnswerContent::Upstream {
                 body,
@@ -197,6 +214,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             AnswerContent::Own(body) => body.is_end_stream(),
+            AnswerContent::Scrubbed(body) => body.is_end_stream(),
             AnswerContent::Upstream { body, left, .. } => *left == Some(0) || body.is_end_stream(),
         }
     }
@@ -204,6 +222,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             AnswerContent::Own(body) => body.size_hint(),
+            AnswerContent::Scrubbed(body) => body.size_hint(),
             AnswerContent::Upstream {
                 left: Some(left), ..
             } => SizeHint::with_exact(*left),

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::answer_head::{self, Codings};
 use super::body::AnswerBody;
+use super::brokering::Brokering;
 use super::inspect::{Direction, Inspection};
 use super::interim::InterimTarget;
 use super::origin_connections::OriginConnections;
@@ -59,6 +60,8 @@ pub(super) struct OutgoingRequest {
     upgrade: UpgradeOffer,
     /// The actions of the matching hook.
     pub(super) actions: Vec<Action>,
+    /// The credentials in the request and its answer.
+    pub(super) brokering: Arc<Brokering>,
     watch: WatchGuard,
 }
 
@@ -78,6 +81,7 @@ impl OutgoingRequest {
             interim: InterimTarget::of(version, session),
             upgrade,
             actions: Vec::new(),
+            brokering: Arc::default(),
             watch: WatchGuard::default(),
         }
     }
@@ -125,6 +129,10 @@ pub(super) async fn send(
         }
         (Err(failure), route) => (failure, route),
     };
+    let refused = route
+        .host()
+        .and_then(|permit| outgoing.brokering.refusal(permit));
+    let failure = refused.map_or(failure, |refusal| UpstreamError::Refused(Box::new(refusal)));
     route.flow().end(failure.ending());
     Err((failure, route))
 }
@@ -280,6 +288,7 @@ async fn exchange(
         outgoing.interim.clone(),
         continue_signal.clone(),
     );
+    let brokering = Arc::clone(&outgoing.brokering);
     let on_interim = move |status, fields: &HeaderMap| {
         if status == StatusCode::CONTINUE {
             signal.send();
@@ -288,6 +297,7 @@ async fn exchange(
         headers::to_client(&mut fields);
         // RFC 9110 section 8.6: it has none. Clients take one for the length of the answer.
         fields.remove(header::CONTENT_LENGTH);
+        brokering.scrub_fields(&mut fields);
         target.pass(status, &fields);
         counted.add();
     };
@@ -344,6 +354,9 @@ async fn exchange(
     }
     headers::to_client(&mut parts.headers);
     headers::one_length(&mut parts.headers);
+    if !outgoing.brokering.prepare(&mut parts) && !is_head {
+        return Err(lease.unusable(AnswerError::ContentCoding).into());
+    }
     let mut length = None;
     match codings {
         Codings::Plain => {}
@@ -365,6 +378,9 @@ async fn exchange(
         AnswerBody::upstream(body, lease, continue_signal.take(), inspection, watch, flow);
     if let Some(length) = length {
         answer = answer.ending_after(length);
+    }
+    if let Some(scrubber) = outgoing.brokering.scrubber() {
+        answer = answer.scrubbed(scrubber);
     }
     Ok(ExchangeResult::Answer(Response::from_parts(parts, answer)))
 }
@@ -406,6 +422,7 @@ async fn switch(
         .map_err(|error| lease.broken_head(error))?;
     let (mut parts, _) = response.into_parts();
     headers::to_client(&mut parts.headers);
+    outgoing.brokering.prepare(&mut parts);
     upgrade::mark(&mut parts.headers, protocols);
     parts.version = Version::HTTP_11;
     let response = Response::from_parts(parts, AnswerBody::own(Bytes::new()));
@@ -486,6 +503,7 @@ fn request_body(
         actions: outgoing.actions.clone(),
         inspection,
         flow: flow.clone(),
+        search: outgoing.brokering.search(),
         _watch: outgoing.watch.clone(),
     });
     let expects = parts

@@ -1,10 +1,13 @@
 //! Plain HTTP requests: judged one by one, sent on over a kept or new connection (SPEC H1 to H3), to a
 //! host or to a unix socket (H10).
 
+use std::sync::Arc;
+
 use codex_network_policy::HttpHead;
 use http::{Request, Response, Uri, Version};
 
 use super::body::{self, AnswerBody};
+use super::brokering::Brokering;
 use super::exchange::{self, OutgoingRequest};
 use super::route::Route;
 use super::upgrade::UpgradeOffer;
@@ -81,8 +84,22 @@ pub(super) async fn answer(
     let (mut parts, body) = request.into_parts();
     headers::to_upstream(&mut parts.headers, route.named(), Wire::Plain, scrutiny);
     upgrade.make(&mut parts.headers, Wire::Plain);
+    let mut outgoing = OutgoingRequest::new(session, scrutiny, Wire::Plain, parts.version, upgrade);
+    if let Some(permit) = route.host() {
+        match Brokering::of(
+            session,
+            permit,
+            Wire::Plain,
+            &mut parts,
+            target.path.as_str(),
+        ) {
+            Ok(brokering) => outgoing.brokering = Arc::new(brokering),
+            Err(refusal) => {
+                return respond::refusal(&refusal, RefusalFormat::Json).map(AnswerBody::own);
+            }
+        }
+    }
     parts.uri = Uri::from(target.path);
-    let outgoing = OutgoingRequest::new(session, scrutiny, Wire::Plain, parts.version, upgrade);
     parts.version = Version::HTTP_11;
     exchange::send(session, route, &outgoing, parts, body, None)
         .await

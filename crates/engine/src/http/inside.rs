@@ -6,6 +6,8 @@
 //! origin could give. CONNECT named the authority. A request for another authority is
 //! misdirected.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use codex_network_policy::{
     Authority, Content, HookRequest, HookVerdict, HttpHead, Protocol, RequestKind, Scrutiny,
@@ -16,6 +18,7 @@ use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use tokio_util::sync::CancellationToken;
 
 use super::body::{self, AnswerBody};
+use super::brokering::Brokering;
 use super::exchange::{self, OutgoingRequest};
 use super::interim::InterimTarget;
 use super::origin_connections::OriginConnections;
@@ -23,7 +26,7 @@ use super::response_stream::ResponseStream;
 use super::route::Route;
 use super::upgrade::UpgradeOffer;
 use super::{EmptyPath, Session, headers, method_name};
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, Refusal};
 use crate::client::Client;
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
@@ -101,12 +104,7 @@ pub(super) async fn answer(
         .await
     {
         Ok(permit) => permit,
-        Err(refusal) => {
-            if version == Version::HTTP_2 {
-                tokio::spawn(body::discard(request.into_body()));
-            }
-            return respond::refusal(&refusal, format).map(AnswerBody::own);
-        }
+        Err(refusal) => return refused(&refusal, format, request.into_body(), version),
     };
     let (mut parts, body) = request.into_parts();
     headers::to_upstream(
@@ -133,6 +131,10 @@ pub(super) async fn answer(
             return respond::bad_request(why).map(AnswerBody::own);
         }
     }
+    match Brokering::of(session, &permit, inside.wire, &mut parts, path.as_str()) {
+        Ok(brokering) => outgoing.brokering = Arc::new(brokering),
+        Err(refusal) => return refused(&refusal, format, body, version),
+    }
     (parts.uri, parts.version) = match inside.wire {
         Wire::TlsHttp2 => {
             let Some(uri) = whole_uri(permit.authority(), path) else {
@@ -153,6 +155,19 @@ pub(super) async fn answer(
             }
             response
         })
+}
+
+/// The answer to a refused request with this body.
+fn refused(
+    refusal: &Refusal,
+    format: RefusalFormat,
+    body: Incoming,
+    version: Version,
+) -> Response<AnswerBody> {
+    if version == Version::HTTP_2 {
+        tokio::spawn(body::discard(body));
+    }
+    respond::refusal(refusal, format).map(AnswerBody::own)
 }
 
 /// Refuses a CONNECT. In HTTP/1 it is the last request of its connection: the bytes behind it were meant

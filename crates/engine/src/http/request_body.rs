@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 pub(super) use self::resendable::{Original, Resendable};
+use super::brokering::SearchInHand;
 use super::inspect::Inspection;
 use super::watched_requests::WatchGuard;
 use super::{frame, headers};
@@ -60,6 +61,8 @@ pub(crate) struct Streamed {
     pub(super) actions: Vec<Action>,
     pub(super) inspection: Option<Box<Inspection>>,
     pub(super) flow: Flow,
+    /// Looks for dummies of credentials (SPEC B11).
+    pub(super) search: Option<Box<SearchInHand>>,
     pub(super) _watch: WatchGuard,
 }
 
@@ -108,6 +111,17 @@ impl Streamed {
             self.progress.set_partial(false);
         }
         frame::inspect(&mut self.inspection, frame.as_ref());
+        if let (Some(search), Some(Ok(frame))) = (&mut self.search, &frame) {
+            let is_found = match (frame.data_ref(), frame.trailers_ref()) {
+                (Some(data), _) => search.finds_in(data),
+                (None, Some(trailers)) => search.finds_in_trailers(trailers),
+                (None, None) => false,
+            };
+            if is_found {
+                let why = "it has the dummy of a credential that may not go there";
+                return Poll::Ready(Some(Err(why.into())));
+            }
+        }
         self.flow.sent(frame::length(frame.as_ref()));
         let frame = frame.map(|frame| {
             frame.map(|frame| {

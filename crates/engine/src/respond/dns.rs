@@ -206,6 +206,7 @@ mod tests {
                     machine: &NoLocalAddresses,
                     listeners: &NoProxyListeners,
                     interception: InterceptionSupport::Unavailable,
+                    has_credential: false,
                 },
             });
         Refusal {
@@ -216,6 +217,7 @@ mod tests {
             port: 0,
             detail: None,
             decider_reason: None,
+            credential: None,
         }
     }
 

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 
 use codex_network_policy::{Authority, Narrowing};
 
+use crate::broker::LauncherCredentials;
+
 /// The session to open.
 #[derive(Debug)]
 pub struct SessionParts {
@@ -22,6 +24,8 @@ pub struct SessionParts {
     pub profile: Option<String>,
     /// Rules of its own.
     pub narrowing: Narrowing,
+    /// The credentials of the program, from its launcher.
+    pub credentials: LauncherCredentials,
     /// The doors, at least one and at most 16.
     pub doors: Vec<SessionDoor>,
     /// The sockets of the doors, in the same order: listening TCP sockets, and for

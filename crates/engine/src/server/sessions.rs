@@ -17,16 +17,18 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::session_broker::SessionBroker;
 use super::session_network;
 use super::session_parts::{SessionDoor, SessionError, SessionParts};
 use super::session_sockets::{CheckedDoor, GivenSockets, checked};
 use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
+use crate::broker::CredentialInfo;
 use crate::client::Client;
 use crate::doors::{self, Service};
 use crate::drain::DrainPart;
 use crate::http::Shared;
 use crate::live_policy::{Generation, SessionRules, SessionRulesError};
-use crate::own::OwnListener;
+use crate::own::{OwnListener, OwnListeners};
 use crate::owner::ConnectionHandle;
 use crate::policy_dns::LookedUpNames;
 use crate::record::Recorder;
@@ -74,6 +76,7 @@ struct SessionEntry {
     ended: CancellationToken,
     /// Why it was ended.
     why: OnceLock<&'static str>,
+    brokered: SessionBroker,
 }
 
 /// The place of one session, until it is dropped.
@@ -127,9 +130,11 @@ impl Engine {
             narrowing: parts.narrowing,
         };
         let names = Arc::<LookedUpNames>::default();
+        let brokered = SessionBroker::new(&self.shared, &session, &rules, &parts.credentials)?;
         let shared = self.shared.for_session(
             Arc::clone(&session),
             rules,
+            brokered.credentials.clone(),
             own.clone(),
             part.drain().clone(),
             Arc::clone(&names.synthetic),
@@ -145,6 +150,7 @@ impl Engine {
             shared: Arc::clone(&shared),
             ended: CancellationToken::new(),
             why: OnceLock::new(),
+            brokered,
         };
         let runtimes = self.serving_runtimes();
         let (here, turn) = self.accepting(number, &runtimes);
@@ -160,17 +166,7 @@ impl Engine {
         };
         // Without the kernel's word, that of the opener counts: a wrong one opens its own doors alone.
         let says_jail = entry.session.info().isolation == "jail";
-        // All addresses count as the session's own before the first door accepts.
-        let mut doors = Vec::with_capacity(checked.len());
-        for door in checked {
-            let mut listener = own.add(door.address());
-            // Others could use the doors of a session on this machine's loopback.
-            if session_network::is_here(&door)?.unwrap_or(!says_jail) {
-                listener = listener.also_in(self.own_listeners());
-            }
-            doors.push((door, Arc::new(listener)));
-        }
-        for (door, own) in doors {
+        for (door, own) in self.owned(checked, &own, says_jail)? {
             // An error drops `entry`, which ends the doors that are open.
             opening.open(door, own, &mut entry)?;
         }
@@ -215,12 +211,45 @@ impl Engine {
         (Arc::clone(&runtimes[here]), None)
     }
 
+    /// The doors of a session, with their addresses: all of these count as the session's own before the first
+    /// door accepts.
+    fn owned(
+        &self,
+        checked: Vec<CheckedDoor>,
+        own: &OwnListeners,
+        says_jail: bool,
+    ) -> io::Result<Vec<(CheckedDoor, Arc<OwnListener>)>> {
+        let mut doors = Vec::with_capacity(checked.len());
+        for door in checked {
+            let mut listener = own.add(door.address());
+            // Others could use the doors of a session on this machine's loopback.
+            if session_network::is_here(&door)?.unwrap_or(!says_jail) {
+                listener = listener.also_in(self.own_listeners());
+            }
+            doors.push((door, Arc::new(listener)));
+        }
+        Ok(doors)
+    }
+
     /// The open sessions, the oldest first, with their counts.
     pub fn sessions(&self) -> Vec<(SessionInfo, SessionTotals)> {
         let state = self.sessions.state.lock();
         let entries = state.open.values();
         entries
             .map(|entry| (entry.session.info().clone(), entry.session.totals()))
+            .collect()
+    }
+
+    /// The credentials of each session, the oldest session first.
+    pub fn credentials(&self) -> Vec<(SessionInfo, Vec<CredentialInfo>)> {
+        let state = self.sessions.state.lock();
+        let entries = state.open.values();
+        entries
+            .map(|entry| {
+                let credentials = entry.brokered.credentials.iter();
+                let infos = credentials.flat_map(|all| all.infos());
+                (entry.session.info().clone(), infos.collect())
+            })
             .collect()
     }
 
@@ -426,6 +455,16 @@ impl OpenSession {
         self.entry.shared.live().current()
     }
 
+    /// The variables of its program that hold dummies of credentials, and these (SPEC B3).
+    pub fn dummies(&self) -> Vec<(&str, &str)> {
+        self.entry.brokered.dummies()
+    }
+
+    /// Values and destinations of its credentials that cannot be used, a sentence each without the full stop.
+    pub fn remarks(&self) -> &[String] {
+        &self.entry.brokered.remarks
+    }
+
     /// The address of its first door of a kind.
     pub fn address(&self, door: &SessionDoor) -> Option<SocketAddr> {
         let mut addresses = self.entry.addresses.iter();
@@ -472,6 +511,7 @@ impl SessionEntry {
         self.ended.cancel();
         // First, so that no loop takes the end of its listener for a failure.
         self.part.cut();
+        self.brokered.end();
         // Others may have copies of the sockets. After this, they refuse connections too.
         for listener in &self.listeners {
             listener.shut();

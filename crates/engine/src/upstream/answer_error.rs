@@ -39,6 +39,12 @@ pub(crate) enum AnswerError {
     /// The TLS session ended because the peer broke the protocol.
     #[error("broke the rules of TLS")]
     Tls,
+    /// The content of the answer has a coding that the request did not accept, and may have the real value of a
+    /// credential (SPEC B12).
+    #[error(
+        "compressed its answer, which the request did not accept, so real credentials cannot be looked for"
+    )]
+    ContentCoding,
     /// The answer is not HTTP.
     #[error("did not answer in HTTP")]
     NotHttp,

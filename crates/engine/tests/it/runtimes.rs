@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use codex_network_engine::{Dial, EngineParts, SessionDoor, SessionParts, TcpDialler};
+use codex_network_engine::{
+    Dial, EngineParts, LauncherCredentials, SessionDoor, SessionParts, TcpDialler,
+};
 use codex_network_policy::Narrowing;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -181,6 +183,7 @@ async fn j13_a_reset_connection_of_a_session_keeps_no_runtime_from_getting_other
         isolation: "jail",
         profile: None,
         narrowing: Narrowing::default(),
+        credentials: LauncherCredentials::default(),
         doors: vec![SessionDoor::Http],
         sockets: vec![listener.into()],
     });

@@ -115,6 +115,8 @@ struct Asked {
     listener: Option<SocketAddr>,
     /// Whether the proxy can intercept TLS; true if absent.
     ca: Option<bool>,
+    /// Whether the session has a credential for the host; false if absent.
+    credential: Option<bool>,
     says: String,
     rule: Option<String>,
 }
@@ -430,6 +432,7 @@ impl Asked {
                         Some(false) => InterceptionSupport::Unavailable,
                         Some(true) | None => InterceptionSupport::Available,
                     },
+                    has_credential: row.credential == Some(true),
                 },
             };
             let mut decision = policy.decide(&request);

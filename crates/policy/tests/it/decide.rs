@@ -84,6 +84,7 @@ fn connect(host: &Host) -> Request<'_> {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
+            has_credential: false,
         },
     }
 }

@@ -20,6 +20,7 @@ fn decide(spec: &PolicySpec, host: &str, answer: DeciderAnswer) -> String {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
+            has_credential: false,
         },
     };
     told(&policy.decide_answered(&request, answer))

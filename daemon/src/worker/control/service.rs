@@ -6,10 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
-    Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, ExplainQuery, Explained,
-    GenerationInForce, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
-    Patterns, Reloaded, Rule, SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport,
-    SessionRequest, Sessions, Status,
+    Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, Credentials,
+    CredentialsQuery, ExplainQuery, Explained, GenerationInForce, Listener, MAX_WAIT, ModeChange,
+    ModeInForce, NameServer, Names, NoArguments, Patterns, Reloaded, Rule, SessionEnd,
+    SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status,
+    WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -339,6 +340,19 @@ impl Control for CallerService {
         Ok(ca(&generation, query))
     }
 
+    async fn wanted_credentials(
+        self,
+        _: Context,
+        query: CredentialsQuery,
+    ) -> Result<WantedCredentials, ControlError> {
+        let caller = sessions::Caller {
+            peer: self.peer,
+            groups: &self.groups,
+            permitted: &self.service.reloader.admitted(),
+        };
+        sessions::wanted(&self.service.engine, &caller, &query)
+    }
+
     async fn open_session(
         self,
         _: Context,
@@ -389,6 +403,14 @@ impl Control for CallerService {
 
     async fn sessions(self, _: Context, _: NoArguments) -> Result<Sessions, ControlError> {
         Ok(sessions::list(
+            &self.service.engine,
+            self.peer.user,
+            self.access,
+        ))
+    }
+
+    async fn credentials(self, _: Context, _: NoArguments) -> Result<Credentials, ControlError> {
+        Ok(sessions::credentials(
             &self.service.engine,
             self.peer.user,
             self.access,
@@ -485,6 +507,7 @@ fn entry(entry: codex_network_engine::BlockedEntry) -> BlockedEntry {
         timestamp: entry.timestamp,
         attempt_id: entry.attempt_id,
         rule: entry.rule,
+        credential: entry.credential,
         count: if entry.count > 1 { entry.count } else { 0 },
         sequence: entry.sequence,
     }

@@ -3,13 +3,15 @@
 //! The engine opens a session and checks the sockets. Here the request of a caller becomes one: its
 //! words are parsed, its rights are checked, and the session is tied to the caller's connection.
 
+mod credentials;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use codex_network_control::message::{
-    DoorKind, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing,
+    DoorKind, DummyVariable, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing,
     SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
     SessionReport, SessionRequest, Sessions,
 };
@@ -23,6 +25,7 @@ use nix::unistd::{Gid, Uid};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
+pub(super) use self::credentials::{list as credentials, wanted};
 use super::UserConnection;
 use super::peer::Peer;
 use crate::permitted_callers::PermittedCallers;
@@ -111,7 +114,7 @@ impl HeldSession {
     pub(super) fn lacks_ca_files(&self) -> bool {
         let open = self.open.lock();
         open.as_ref()
-            .is_some_and(|session| lacks_ca_files(&session.current()))
+            .is_some_and(|session| lacks_ca_files(session, &session.current()))
     }
 
     /// The answer to the opener.
@@ -182,6 +185,7 @@ pub(super) fn open(
         profile: request.profile.clone(),
         is_widened: !request.narrowing.allow.is_empty(),
     };
+    let credentials = credentials::taken(std::mem::take(&mut request.credentials))?;
     let doors: Result<_, _> = request.doors.drain(..).map(door).collect();
     let doors = doors?;
     let user = caller.peer.user.as_raw();
@@ -193,6 +197,7 @@ pub(super) fn open(
         isolation: request.isolation.as_str(),
         profile: request.profile,
         narrowing,
+        credentials,
         doors,
         sockets: std::mem::take(&mut request.sockets.arrived),
     });
@@ -286,18 +291,28 @@ impl Claim {
 }
 
 /// Whether something can be intercepted, and programs have no file with the CA.
-fn lacks_ca_files(generation: &Generation) -> bool {
+fn lacks_ca_files(session: &OpenSession, generation: &Generation) -> bool {
     let ca = generation.supplied().files.ca.as_deref();
     let has_bundle = ca.is_some_and(|ca| ca.bundle_file.is_some());
-    generation.intercepts() && generation.settings().intercepts() && !has_bundle
+    let is_needed = generation.settings().intercepts() || !session.dummies().is_empty();
+    generation.intercepts() && is_needed && !has_bundle
 }
 
 /// The answer to the opener.
 fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
     let generation = session.current();
     let policy = generation.policy();
-    let mut warnings = Vec::new();
-    if lacks_ca_files(&generation) {
+    let remarks = session.remarks().iter();
+    let mut warnings: Vec<String> = remarks.cloned().collect();
+    let dummies = session.dummies();
+    if !dummies.is_empty() && !generation.intercepts() {
+        warnings.push(
+            "credentials are injected only where TLS is intercepted, which is not possible here: the dummies of \
+             this session are of no use"
+                .to_owned(),
+        );
+    }
+    if lacks_ca_files(session, &generation) {
         warnings.push(
             "programs do not trust the intercepted hosts of this session: the public files of the CA are not \
              written; `proxyctl status` shows why"
@@ -309,7 +324,12 @@ fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
     } else if policy.allowed().is_empty() {
         warnings.push("the allow list is empty, so everything is refused".to_owned());
     }
+    let dummies = dummies.into_iter().map(|(name, dummy)| DummyVariable {
+        name: name.to_owned(),
+        dummy: dummy.to_owned(),
+    });
     SessionOpened {
+        dummies: dummies.collect(),
         id: session.info().id.to_string(),
         environment: environment(session, &generation, isolation),
         mode: policy.mode().as_str().to_owned(),

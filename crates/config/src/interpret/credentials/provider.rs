@@ -441,6 +441,12 @@ fn source(
         problems.error(setting.node.at, message, "");
         return None;
     };
+    let message = "this source is not available in this version yet, so programs get no dummy";
+    problems.warning(
+        one.at,
+        message,
+        "leave `source` out to use the launcher's environment",
+    );
     match one.name {
         "file" => {
             let text = read::text(one, problems)?;

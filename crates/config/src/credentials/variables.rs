@@ -2,9 +2,10 @@
 //! variables still hold dummies.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
 
-use super::dummy::MIN_VALUE_BYTES;
-use super::store::SessionCredentials;
+use super::VariableName;
+use crate::secret::Secret;
 
 /// Tells a program that its credentials are brokered.
 const ACTIVE: &str = "CODEX_NETWORK_PROXY_CREDENTIAL_BROKER_ACTIVE";
@@ -15,25 +16,36 @@ const ALIAS: &str = "@alias:";
 /// Fewest bytes of a value that is replaced inside of another variable. A shorter one may be there by
 /// accident.
 const MIN_ALIAS_BYTES: usize = 16;
+/// Fewest bytes of a dummy: no credential is shorter.
+const MIN_DUMMY_BYTES: usize = 8;
 /// The variable whose text programs search for programs, and the end of the names of such ones.
 const PATH: &str = "PATH";
 const PATH_END: &str = "_PATH";
 
+/// A variable whose value is a credential, with the text that a program gets instead.
+#[derive(Clone, Debug)]
+pub struct BrokeredVariable {
+    /// The variable.
+    pub name: VariableName,
+    /// Its real value.
+    pub value: Secret,
+    /// The text that stands for the value.
+    pub dummy: String,
+}
+
 /// The variables to set for a program that would otherwise get this environment: dummies in the place of
 /// real values, also inside of other variables, and the two markers. Without credentials, there are
 /// none.
-pub(crate) fn brokered_variables<'e>(
-    credentials: &SessionCredentials,
+pub fn brokered_variables<'e>(
+    credentials: &[BrokeredVariable],
     environment: impl IntoIterator<Item = (&'e str, &'e str)>,
 ) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     let mut pairs: Vec<(String, &str)> = Vec::new();
-    for credential in credentials.iter() {
-        for name in credential.variables() {
-            let dummy = credential.dummy().as_str();
-            variables.insert(name.as_str().to_owned(), dummy.to_owned());
-            pairs.push((name.as_str().to_owned(), dummy));
-        }
+    for credential in credentials {
+        let name = credential.name.as_str().to_owned();
+        variables.insert(name.clone(), credential.dummy.clone());
+        pairs.push((name, &credential.dummy));
     }
     if pairs.is_empty() {
         return variables;
@@ -41,10 +53,11 @@ pub(crate) fn brokered_variables<'e>(
     // The longest first: a value may contain another one.
     let mut values: Vec<_> = credentials
         .iter()
-        .map(|credential| (credential.value(), credential.dummy().as_str()))
-        .filter(|(value, _)| value.expose().len() >= MIN_ALIAS_BYTES)
+        .map(|credential| (credential.value.expose(), &*credential.dummy))
+        .filter(|(value, _)| value.len() >= MIN_ALIAS_BYTES)
         .collect();
-    values.sort_by_key(|(value, _)| std::cmp::Reverse(value.expose().len()));
+    values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+    values.dedup();
     let environment: BTreeMap<&str, &str> = environment.into_iter().collect();
     for (name, text) in environment {
         if variables.contains_key(name) || name == PATH || name.ends_with(PATH_END) {
@@ -52,7 +65,7 @@ pub(crate) fn brokered_variables<'e>(
         }
         let mut replaced: Option<String> = None;
         for (value, dummy) in &values {
-            let Ok(value) = std::str::from_utf8(value.expose()) else {
+            let Ok(value) = std::str::from_utf8(value) else {
                 continue;
             };
             let current = replaced.as_deref().unwrap_or(text);
@@ -71,12 +84,12 @@ pub(crate) fn brokered_variables<'e>(
 
 /// The names of the variables that still hold the dummies that the marker lists, each once, in the order of
 /// the marker. A marker that cannot be read lists none.
-pub(crate) fn still_brokered(environment: &HashMap<String, String>) -> Vec<String> {
+pub fn still_brokered<S: BuildHasher>(environment: &HashMap<String, String, S>) -> Vec<String> {
     let marker = environment.get(BROKERED).map_or("", String::as_str);
     let pairs: Vec<(String, String)> = serde_json::from_str(marker).unwrap_or_default();
     let mut names: Vec<String> = Vec::new();
     for (key, dummy) in pairs {
-        if dummy.len() < MIN_VALUE_BYTES {
+        if dummy.len() < MIN_DUMMY_BYTES {
             continue;
         }
         let alias = key.strip_prefix(ALIAS);
@@ -94,8 +107,28 @@ pub(crate) fn still_brokered(environment: &HashMap<String, String>) -> Vec<Strin
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::tests::{GITHUB, OPENAI, dummy, provider, session, supplied};
     use super::*;
+
+    const GITHUB: &str = "ghp_0123456789abcdefABCDEF0123456789abcd";
+    const OPENAI: &str = "sk-proj-abcDEF123-_456ghiJKLmnoPQRstuVWX";
+    const GITHUB_DUMMY: &str = "ghp_maskedT3q8Zx0fLw2nUe7RbVyKs5Hd1c9A";
+    const OPENAI_DUMMY: &str = "sk-proj-maskedQ0b7Wn-2x_Lf9Zt4Rk8Yv1Ms";
+
+    fn brokered(name: &str, value: &str, dummy: &str) -> BrokeredVariable {
+        BrokeredVariable {
+            name: VariableName::parse(name).expect("a name"),
+            value: Secret::new(value.as_bytes().to_vec()),
+            dummy: dummy.to_owned(),
+        }
+    }
+
+    fn session() -> Vec<BrokeredVariable> {
+        vec![
+            brokered("GH_TOKEN", GITHUB, GITHUB_DUMMY),
+            brokered("GITHUB_TOKEN", GITHUB, GITHUB_DUMMY),
+            brokered("OPENAI_API_KEY", OPENAI, OPENAI_DUMMY),
+        ]
+    }
 
     #[test]
     fn b3_a_program_gets_dummies_and_the_markers() {
@@ -106,7 +139,7 @@ mod tests {
             ("OTHER_TOKEN", "x"),
         ];
         let variables = brokered_variables(&session, environment);
-        let (github, openai) = (dummy(&session, "github"), dummy(&session, "openai"));
+        let (github, openai) = (GITHUB_DUMMY, OPENAI_DUMMY);
         let expected = [
             ("GH_TOKEN", github),
             ("GITHUB_TOKEN", github),
@@ -126,7 +159,7 @@ mod tests {
     #[test]
     fn b9_values_inside_of_other_variables_are_replaced_but_not_in_paths() {
         let session = session();
-        let (github, openai) = (dummy(&session, "github"), dummy(&session, "openai"));
+        let (github, openai) = (GITHUB_DUMMY, OPENAI_DUMMY);
         let url = format!("https://{GITHUB}@github.com/x?key={OPENAI}&again={GITHUB}");
         let path = format!("/bin:/{GITHUB}");
         let environment = [
@@ -160,14 +193,12 @@ mod tests {
     #[test]
     fn b9_short_values_are_not_replaced_inside_of_other_variables() {
         let short = "fifteen-letters";
-        let session = SessionCredentials::new([supplied(provider("github"), &["KEY"], short)])
-            .expect("credentials");
+        let session = [brokered("KEY", short, "maskedqwertyuio")];
         let text = format!("say {short}");
         let variables = brokered_variables(&session, [("TEXT", &*text), ("KEY", short)]);
         assert_eq!(variables.get("TEXT"), None);
         assert_ne!(variables["KEY"], short);
-        let none = SessionCredentials::new([]).expect("none");
-        assert!(brokered_variables(&none, [("TEXT", &*text)]).is_empty());
+        assert!(brokered_variables(&[], [("TEXT", &*text)]).is_empty());
     }
 
     #[test]

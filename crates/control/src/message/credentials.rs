@@ -1,0 +1,132 @@
+//! The credentials of a session's program (SPEC B3). A launcher asks which variables count, and sends the values
+//! of these alone with its [`SessionRequest`](super::SessionRequest). No call returns a value.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// Most entries of each list of [`GivenCredentials`].
+pub const MAX_CREDENTIALS: usize = 256;
+
+/// The question which credentials a session would use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CredentialsQuery {
+    /// The permission profile of the session; `None` for the settings in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+}
+
+/// The parts of a launcher's environment that a session would use. All lists are empty if it uses no
+/// credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WantedCredentials {
+    /// The variables whose values are credentials.
+    pub variables: Vec<String>,
+    /// The variables that add destinations, such as `GH_HOST`.
+    pub destinations: Vec<String>,
+    /// The package managers whose configuration adds destinations, such as `npm`.
+    pub tools: Vec<String>,
+}
+
+/// The parts of a launcher's environment that a session uses. The default is nothing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GivenCredentials {
+    /// Variables whose values are credentials.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<(String, CredentialValue)>,
+    /// Variables that add destinations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<(String, String)>,
+    /// The URLs in the configuration of package managers, without user information.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<(String, Vec<String>)>,
+}
+
+/// A real value on its way to the daemon. It is overwritten when it is dropped, and `Debug` does not show it.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CredentialValue(Zeroizing<String>);
+
+/// A variable of the session's program, and the text that it holds instead of the real value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DummyVariable {
+    /// The variable.
+    pub name: String,
+    /// The dummy.
+    pub dummy: String,
+}
+
+/// The credentials of the sessions that the caller may see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Credentials {
+    /// Those of the oldest session first.
+    pub credentials: Vec<CredentialEntry>,
+}
+
+/// One credential of a session, without its value and its dummy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CredentialEntry {
+    /// The name of the session.
+    pub session: String,
+    /// The name of the credential.
+    pub id: String,
+    /// The variables of the program that hold its dummy.
+    pub env: Vec<String>,
+    /// Where the value may go.
+    pub destinations: Vec<String>,
+    /// Where the value comes from.
+    pub source: String,
+    /// How many requests carried the value.
+    pub uses: u64,
+    /// When the last one did; `None` for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<i64>,
+}
+
+impl GivenCredentials {
+    /// Whether nothing is given.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.destinations.is_empty() && self.tools.is_empty()
+    }
+}
+
+impl CredentialValue {
+    /// Takes ownership of the value.
+    pub fn new(value: String) -> Self {
+        Self(Zeroizing::new(value))
+    }
+
+    /// The value itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CredentialValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialValue(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b4_no_debug_text_has_a_value() {
+        let given = GivenCredentials {
+            values: vec![("KEY".to_owned(), CredentialValue::new("hunter2".to_owned()))],
+            ..GivenCredentials::default()
+        };
+        assert!(!format!("{given:?}").contains("hunter2"));
+        let sent = serde_json::to_string(&given).expect("JSON");
+        assert_eq!(sent, r#"{"values":[["KEY","hunter2"]]}"#);
+    }
+}

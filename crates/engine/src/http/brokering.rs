@@ -1,0 +1,261 @@
+//! The credentials of a session in the requests and answers of its programs: puts real values into the fields
+//! that present their dummies, refuses dummies at other places, and scrubs answers (SPEC B8, B11, B12).
+
+use std::sync::{Arc, OnceLock};
+
+use codex_network_config::DestinationScheme;
+use codex_network_policy::Authority;
+use http::{HeaderMap, HeaderValue, header};
+use hyper::ext::ReasonPhrase;
+
+use super::Session;
+use crate::attempt::Refusal;
+use crate::broker::{
+    DummyOwner, DummyRegistry, InjectionError, RequestPart, RequestPlace, Scrubber,
+    SearchedContent, Sender, SessionCredentials,
+};
+use crate::enforce::Permit;
+use crate::tls::Wire;
+
+/// The detail of a refusal: the part of the request that has the dummy.
+const IN_FIELD: &str = "dummy_in_header";
+const IN_TARGET: &str = "dummy_in_url";
+const IN_CONTENT: &str = "dummy_in_body";
+/// The request lacks a credential that its destination requires.
+const MISSING: &str = "credential_missing";
+/// The value cannot be written into a field.
+const UNWRITABLE: &str = "credential_unwritable";
+
+/// The work on one request and its answer. The default does nothing.
+#[derive(Default)]
+pub(super) struct Brokering {
+    /// Finds real values in the answer. Present at each host that a credential of the session may go to.
+    scrubber: Option<Arc<Scrubber>>,
+    /// Whether the request has a real value.
+    is_injected: bool,
+    search: Option<ContentSearch>,
+}
+
+/// Looks for dummies in the content of a request.
+#[derive(Clone)]
+pub(super) struct ContentSearch {
+    place: Arc<SearchPlace>,
+    /// The dummy that was found.
+    found: Arc<OnceLock<Arc<DummyOwner>>>,
+}
+
+/// The content of one request that is searched while it passes.
+pub(super) struct SearchInHand {
+    search: ContentSearch,
+    content: SearchedContent<Arc<DummyOwner>>,
+}
+
+/// The sender and the place of a request, for the time after its head was sent.
+struct SearchPlace {
+    session: Option<Arc<str>>,
+    credentials: Option<Arc<SessionCredentials>>,
+    scheme: DestinationScheme,
+    authority: Authority,
+    target: String,
+    method: String,
+    dummies: Arc<DummyRegistry>,
+}
+
+impl SearchPlace {
+    fn refuses(&self, owner: &DummyOwner, part: RequestPart) -> bool {
+        let sender = Sender {
+            session: self.session.as_deref(),
+            credentials: self.credentials.as_deref(),
+            place: RequestPlace {
+                scheme: self.scheme,
+                host: &self.authority.host,
+                port: self.authority.port,
+                target: &self.target,
+                method: &self.method,
+            },
+        };
+        owner.refuses(&sender, part)
+    }
+}
+
+impl Brokering {
+    /// Puts the credentials of the session into the head of a permitted request, and looks for dummies in it.
+    /// `target` is in origin-form.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, which was recorded.
+    pub(super) fn of(
+        session: &Session,
+        permit: &Permit,
+        wire: Wire,
+        parts: &mut http::request::Parts,
+        target: &str,
+    ) -> Result<Self, Refusal> {
+        let dummies = &session.shared.dummies;
+        let credentials = permit.generation().credentials();
+        if credentials.is_none() && dummies.is_empty() {
+            return Ok(Self::default());
+        }
+        let scheme = match wire {
+            Wire::Plain => DestinationScheme::Http,
+            Wire::TlsHttp1 | Wire::TlsHttp2 => DestinationScheme::Https,
+        };
+        let (method, fields) = (parts.method.as_str(), &mut parts.headers);
+        let authority = permit.authority();
+        let place = RequestPlace {
+            scheme,
+            host: &authority.host,
+            port: authority.port,
+            target,
+            method,
+        };
+        // Plain HTTP is read on its way (SPEC B3).
+        let plainly = permit
+            .generation()
+            .settings()
+            .plaintext_credential_injection;
+        let usable = credentials.filter(|_| scheme == DestinationScheme::Https || plainly);
+        let mut is_injected = false;
+        if let Some(credentials) = usable {
+            let used = credentials.inject(fields, &place).map_err(|error| {
+                let (id, detail) = match &error {
+                    InjectionError::Missing(id) => (id, MISSING),
+                    InjectionError::Unwritable(id) => (id, UNWRITABLE),
+                };
+                permit.refuse_credential(id, detail)
+            })?;
+            is_injected = !used.is_empty();
+            for credential in used {
+                credential.count_use(session.shared.recorder().now());
+            }
+        }
+        let reached = usable.filter(|all| all.reach(scheme, &authority.host, authority.port));
+        if reached.is_some() {
+            // Values in other codings are not found.
+            let identity = HeaderValue::from_static("identity");
+            fields.insert(header::ACCEPT_ENCODING, identity);
+        }
+        let client = &permit.attempt().client;
+        let place = Arc::new(SearchPlace {
+            session: client
+                .session()
+                .map(|session| Arc::clone(&session.info().id)),
+            credentials: usable.cloned(),
+            scheme,
+            authority: authority.clone(),
+            target: target.to_owned(),
+            method: method.to_owned(),
+            dummies: Arc::clone(dummies),
+        });
+        let tripwire = dummies.tripwire();
+        let in_target = tripwire.find(target.as_bytes(), |owner| {
+            place.refuses(owner, RequestPart::Target)
+        });
+        if let Some(owner) = in_target {
+            return Err(permit.refuse_credential(&owner.credential, IN_TARGET));
+        }
+        let in_field = fields.values().find_map(|value| {
+            tripwire.find(value.as_bytes(), |owner| {
+                place.refuses(owner, RequestPart::Field)
+            })
+        });
+        if let Some(owner) = in_field {
+            return Err(permit.refuse_credential(&owner.credential, IN_FIELD));
+        }
+        Ok(Self {
+            scrubber: reached.map(|all| all.scrubber()),
+            is_injected,
+            search: Some(ContentSearch {
+                place,
+                found: Arc::default(),
+            }),
+        })
+    }
+
+    /// Looks for dummies in the content; `None` if there are none to find.
+    pub(super) fn search(&self) -> Option<Box<SearchInHand>> {
+        let search = self.search.clone()?;
+        let content = SearchedContent::new(search.place.dummies.tripwire());
+        Some(Box::new(SearchInHand { search, content }))
+    }
+
+    /// The refusal because of a dummy in the content, which broke the request off.
+    pub(super) fn refusal(&self, permit: &Permit) -> Option<Refusal> {
+        let owner = self.search.as_ref()?.found.get()?;
+        Some(permit.refuse_credential(&owner.credential, IN_CONTENT))
+    }
+
+    /// Finds real values in the content of the answer.
+    pub(super) fn scrubber(&self) -> Option<&Arc<Scrubber>> {
+        self.scrubber.as_ref()
+    }
+
+    /// Removes real values from the fields of an answer, interim or final, or of its trailer section.
+    pub(super) fn scrub_fields(&self, fields: &mut HeaderMap) {
+        if let Some(scrubber) = &self.scrubber {
+            scrub_fields(scrubber, fields);
+        }
+    }
+
+    /// Prepares the head of an answer for content that is scrubbed. `false` if real values may be in the content
+    /// and could not be found in its coding.
+    pub(super) fn prepare(&self, parts: &mut http::response::Parts) -> bool {
+        let Some(scrubber) = &self.scrubber else {
+            return true;
+        };
+        // It is text of the origin's choice.
+        parts.extensions.remove::<ReasonPhrase>();
+        scrub_fields(scrubber, &mut parts.headers);
+        if !scrubber.preserves_length() {
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        let mut codings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
+        let is_plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        is_plain || !self.is_injected
+    }
+}
+
+/// Removes real values from fields.
+pub(super) fn scrub_fields(scrubber: &Arc<Scrubber>, fields: &mut HeaderMap) {
+    for value in fields.values_mut() {
+        let Some(clean) = scrubber.scrub(value.as_bytes()) else {
+            continue;
+        };
+        // A dummy is printable ASCII, so this does not fail. An empty field has no value either.
+        *value = HeaderValue::from_bytes(&clean).unwrap_or(HeaderValue::from_static(""));
+    }
+}
+
+impl SearchInHand {
+    /// Takes the next piece of content. `true` if it has a dummy because of which the request is refused.
+    pub(super) fn finds_in(&mut self, piece: &[u8]) -> bool {
+        if self.content.is_complete() {
+            return false;
+        }
+        let place = &self.search.place;
+        let found = self
+            .content
+            .push(piece, |owner| place.refuses(owner, RequestPart::Content));
+        self.note(found)
+    }
+
+    /// Whether trailer fields have such a dummy.
+    pub(super) fn finds_in_trailers(&mut self, trailers: &HeaderMap) -> bool {
+        let place = &self.search.place;
+        let tripwire = place.dummies.tripwire();
+        let found = trailers.values().find_map(|value| {
+            let owner = tripwire.find(value.as_bytes(), |owner| {
+                place.refuses(owner, RequestPart::Field)
+            });
+            owner.cloned()
+        });
+        self.note(found)
+    }
+
+    fn note(&self, found: Option<Arc<DummyOwner>>) -> bool {
+        let Some(owner) = found else { return false };
+        let _ = self.search.found.set(owner);
+        true
+    }
+}

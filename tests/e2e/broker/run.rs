@@ -1,0 +1,80 @@
+//! `proxyctl run` with a private proxy: the command holds a dummy, and what it sends has the real value (SPEC B3,
+//! B9).
+
+use e2e::machine::{Need, has};
+use e2e::origin::{Answer, Origin};
+use e2e::tls::{Server, TestCa};
+
+use super::{REAL, VARIABLE, config, contains};
+use crate::run::Installed;
+
+/// An origin over TLS.
+fn origin(ca: &TestCa) -> Origin {
+    let server = Server::of(ca, &["allowed.test"]).alpn(&["h2", "http/1.1"]);
+    Origin::answering(|_| Answer::Echo).tls_as(&server).start()
+}
+
+#[test]
+fn b3_b9_a_command_holds_a_dummy_and_the_origin_gets_the_real_value() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let (ca, installed) = (TestCa::new(), Installed::new());
+    let origin = origin(&ca);
+    let url = format!("https://allowed.test:{}/v1", origin.addr().port());
+    let script = format!(
+        "cat /proc/self/environ | tr '\\0' '\\n'; \
+         curl -sS --max-time 20 -H \"Authorization: Bearer ${VARIABLE}\" {url}; \
+         curl -sS --max-time 20 --noproxy '*' -H \"Authorization: Bearer ${VARIABLE}\" {url}?past-the-variables"
+    );
+    let run = installed
+        .private(&config(origin.addr().port()))
+        .args(["--", "sh", "-c", &script])
+        .env("SSL_CERT_FILE", ca.file())
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .env(VARIABLE, REAL)
+        .env("HELPER_URL", format!("https://me:{REAL}@allowed.test/"))
+        .run();
+    run.succeeded();
+    let requests = origin.requests();
+    assert_eq!(requests.len(), 2, "{run:#?}");
+    for request in &requests {
+        let got = request.header("authorization").map(str::to_owned);
+        assert_eq!(got, Some(format!("Bearer {REAL}")), "{run:#?}");
+    }
+    assert!(!contains(run.stdout.as_bytes(), REAL), "{run:#?}");
+    assert!(!contains(run.stderr.as_bytes(), REAL), "{run:#?}");
+    assert!(
+        run.stdout.contains(&format!("{VARIABLE}=sk-proj-masked")),
+        "{run:#?}"
+    );
+    assert!(
+        run.stdout.contains("HELPER_URL=https://me:sk-proj-masked"),
+        "{run:#?}"
+    );
+    assert!(
+        run.stdout
+            .contains("CODEX_NETWORK_PROXY_CREDENTIAL_BROKER_ACTIVE=1"),
+        "{run:#?}"
+    );
+}
+
+#[test]
+fn b3_without_credentials_a_command_has_no_variable_of_a_known_one() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let run = installed
+        .private(&config(443))
+        .args(["--no-credentials", "--", "env"])
+        .env(VARIABLE, REAL)
+        .env("GH_TOKEN", "ghp_0123456789abcdefABCDEF0123456789abcd")
+        .env("MINE", "kept")
+        .run();
+    run.succeeded().says("MINE=kept");
+    assert!(
+        !run.stdout.contains(VARIABLE) && !run.stdout.contains("GH_TOKEN"),
+        "{run:#?}"
+    );
+}
