@@ -2,8 +2,12 @@
 //! B12).
 //!
 //! It sees decoded content: a content coding is undone before. Content without a value passes as it is,
-//! without a copy. At most the bytes of one value in its longest form are held back, only while they may
-//! become a value, and never at the end.
+//! without a copy. The bytes that are held back at the end of a piece depend on the content, not on the
+//! value, so the sizes and times of the pieces that are sent do not show how much of a guess is right: the
+//! last bytes that may be a part of a token (`may_stand_in_token`), at most those of one value in its
+//! longest form but one, until later content or the end. A value in a form with other bytes, such as a
+//! space or a quote, is held back only while its first bytes match, so a program could guess such a value
+//! byte by byte.
 //!
 //! It does not find values in forms that [`Encoding`] does not have, such as a hash or an encoding of an
 //! encoding.
@@ -18,13 +22,15 @@ use super::needles::Needles;
 /// The real values of one session, and what replaces them. It is shared by all answers of the session.
 pub(crate) struct Scrubber {
     needles: Needles<Replacement>,
+    /// Those with a byte that does not stand in tokens.
+    others: Needles<()>,
     preserves_length: bool,
 }
 
 /// The content of one answer.
 pub(crate) struct ScrubbedStream {
     scrubber: Arc<Scrubber>,
-    /// Bytes that may become a value.
+    /// The last bytes of the content, which may become a value.
     held: BytesMut,
     /// Bits of a value in the next character.
     remainder: Option<Remainder>,
@@ -51,18 +57,34 @@ impl Scrubber {
     pub(crate) fn new<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut preserves_length = true;
         let mut strings = Vec::new();
+        let mut others = Vec::new();
         for (value, dummy) in pairs {
             for encoding in Encoding::all() {
                 let form = encoding.encode(value);
                 let replacement = Replacement::new(encoding, value, dummy);
                 preserves_length &= form.len() == replacement.text.len();
+                if !form.iter().copied().all(may_stand_in_token) {
+                    others.push((form.clone(), ()));
+                }
                 strings.push((form, replacement));
             }
         }
         Self {
             needles: Needles::new(strings),
+            others: Needles::new(others),
             preserves_length,
         }
+    }
+
+    /// Where the bytes of `content[from..]` begin that are held back until more content comes.
+    fn held_from(&self, content: &[u8], from: usize) -> usize {
+        let longest = self.needles.max_bytes().saturating_sub(1);
+        let first = from.max(content.len().saturating_sub(longest));
+        let end_of_others = content[first..]
+            .iter()
+            .rposition(|&byte| !may_stand_in_token(byte))
+            .map_or(first, |place| first + place + 1);
+        end_of_others.min(self.others.incomplete_from(content, from))
     }
 
     /// Whether content keeps its length. Otherwise an announced length is not valid any more.
@@ -118,30 +140,30 @@ impl ScrubbedStream {
     fn scrub(&mut self, content: &Bytes, is_last: bool, send: &mut impl FnMut(Bytes)) {
         let scrubber = Arc::clone(&self.scrubber);
         let needles = &scrubber.needles;
-        let incomplete_from = |from| {
+        let held_from = |from| {
             if is_last {
                 content.len()
             } else {
-                needles.incomplete_from(content, from)
+                scrubber.held_from(content, from)
             }
         };
         let mut from = 0;
-        let mut incomplete = incomplete_from(0);
+        let mut held = held_from(0);
         while let Some(found) = needles.find(content, from) {
             // A longer value may begin there, or an earlier one.
-            if incomplete <= found.range.start {
+            if held <= found.range.start {
                 break;
             }
             self.pass(content.slice(from..found.range.start), send);
             send(found.meaning.text.clone());
             self.remainder = found.meaning.remainder;
             from = found.range.end;
-            if incomplete < from {
-                incomplete = incomplete_from(from);
+            if held < from {
+                held = held_from(from);
             }
         }
-        self.pass(content.slice(from..incomplete), send);
-        self.held.extend_from_slice(&content[incomplete..]);
+        self.pass(content.slice(from..held), send);
+        self.held.extend_from_slice(&content[held..]);
     }
 
     /// Sends bytes without a value on.
@@ -159,6 +181,12 @@ impl ScrubbedStream {
             send(bytes);
         }
     }
+}
+
+/// Whether a byte is one of tokens, or of their encodings. White space, quotes, brackets, `,` and `;` are
+/// not: events, lines and JSON texts end with them, and pass at once.
+fn may_stand_in_token(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !br#""'`()<>[]{},;"#.contains(&byte)
 }
 
 impl Replacement {
@@ -333,6 +361,90 @@ mod tests {
         let field = scrubber.scrub(format!("token={VALUE}; Path=/").as_bytes());
         let field = field.expect("a scrubbed field");
         assert_eq!(text(&field), format!("token={DUMMY}; Path=/"));
+    }
+
+    /// The pieces that are sent.
+    fn sent(scrubber: &Arc<Scrubber>, pieces: &[&[u8]]) -> Vec<Vec<Bytes>> {
+        let mut stream = ScrubbedStream::new(Arc::clone(scrubber));
+        let mut sent = Vec::new();
+        for piece in pieces {
+            let mut now = Vec::new();
+            stream.push(Bytes::copy_from_slice(piece), |piece| now.push(piece));
+            sent.push(now);
+        }
+        let mut now = Vec::new();
+        stream.finish(|piece| now.push(piece));
+        sent.push(now);
+        sent
+    }
+
+    #[test]
+    fn b12_the_pieces_sent_do_not_show_how_much_of_a_guess_is_right() {
+        let scrubber = scrubber(&[(VALUE, DUMMY)]);
+        let lengths = |pieces: &[&[u8]]| -> Vec<Vec<usize>> {
+            let sent = sent(&scrubber, pieces).into_iter();
+            sent.map(|pieces| pieces.iter().map(Bytes::len).collect())
+                .collect()
+        };
+        for encoding in Encoding::all() {
+            let form = encoding.encode(VALUE.as_bytes());
+            for length in 1..form.len() {
+                for right in [0, length / 2, length - 1] {
+                    let guess = &form[..length];
+                    let mut wrong = guess.to_vec();
+                    for byte in &mut wrong[right..] {
+                        *byte = if *byte == b'Q' { b'R' } else { b'Q' };
+                    }
+                    for before in ["", "token=", "\"token\": \"", "line\n"] {
+                        for after in ["", "Q", "\"}", "\n"] {
+                            let whole = |guess: &[u8]| [before.as_bytes(), guess].concat();
+                            let (one, other) = (whole(guess), whole(&wrong));
+                            let after = after.as_bytes();
+                            assert_eq!(
+                                lengths(&[&one, after]),
+                                lengths(&[&other, after]),
+                                "{encoding:?} {right} {length} {before:?} {after:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn b12_events_lines_and_json_texts_pass_at_once() {
+        let scrubber = scrubber(&[(VALUE, DUMMY)]);
+        let begun = format!("data: {}\n\n", &VALUE[..12]);
+        for piece in [
+            "data: sk-proj-\n\n",
+            &begun,
+            "a line\r\n",
+            "a word ",
+            "\"sk-proj-\"",
+            "{\"delta\": \"sk-\"}",
+            "[1]",
+            "[1,",
+        ] {
+            let whole = Bytes::copy_from_slice(piece.as_bytes());
+            assert_eq!(
+                sent(&scrubber, &[piece.as_bytes()]),
+                [vec![whole], vec![]],
+                "{piece:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn b12_a_value_with_other_bytes_than_tokens_is_found_at_every_split() {
+        let (value, dummy) = ("pass word, \"it's\"", "mask word, \"it's\"");
+        let scrubber = scrubber(&[(value, dummy)]);
+        let content = format!("[{value}] {value}");
+        for at in 0..=content.len() {
+            let (one, other) = content.as_bytes().split_at(at);
+            let clean = scrub(&scrubber, &[one, other]);
+            assert_eq!(text(&clean), content.replace(value, dummy), "{at}");
+        }
     }
 
     #[test]
