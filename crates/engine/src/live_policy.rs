@@ -140,14 +140,26 @@ impl Generation {
         self.credentials.as_ref()
     }
 
+    /// Those that requests of this scheme may carry. Plain HTTP is read on its way (SPEC B3).
+    pub(crate) fn usable_credentials(
+        &self,
+        scheme: DestinationScheme,
+    ) -> Option<&Arc<SessionCredentials>> {
+        let plainly = self.settings.plaintext_credential_injection;
+        let credentials = self.credentials.as_ref();
+        credentials.filter(|_| scheme == DestinationScheme::Https || plainly)
+    }
+
+    /// Whether requests of this scheme to this host and port may carry a credential of the session.
+    pub(crate) fn is_reached(&self, scheme: DestinationScheme, authority: &Authority) -> bool {
+        let credentials = self.usable_credentials(scheme);
+        credentials.is_some_and(|all| all.reach(scheme, &authority.host, authority.port))
+    }
+
     /// Whether the session has a credential for this host and port (SPEC M1).
     pub(crate) fn has_credential(&self, authority: &Authority) -> bool {
-        let reaches = |scheme| {
-            let credentials = self.credentials.as_ref();
-            credentials.is_some_and(|all| all.reach(scheme, &authority.host, authority.port))
-        };
-        let plainly = self.settings.plaintext_credential_injection;
-        reaches(DestinationScheme::Https) || plainly && reaches(DestinationScheme::Http)
+        let mut schemes = [DestinationScheme::Https, DestinationScheme::Http].into_iter();
+        schemes.any(|scheme| self.is_reached(scheme, authority))
     }
 
     /// Whether TLS can be intercepted.

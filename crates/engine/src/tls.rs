@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub(crate) use certificate_request::ClientCertificate;
 use certificate_request::NoCertificate;
+use codex_network_config::DestinationScheme;
 use codex_network_policy::Host;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName};
@@ -47,6 +48,16 @@ pub(crate) enum Wire {
     TlsHttp1,
     /// HTTP/2 in TLS.
     TlsHttp2,
+}
+
+impl Wire {
+    /// The scheme of its requests.
+    pub(crate) fn scheme(self) -> DestinationScheme {
+        match self {
+            Self::Plain => DestinationScheme::Http,
+            Self::TlsHttp1 | Self::TlsHttp2 => DestinationScheme::Https,
+        }
+    }
 }
 
 /// The client's side of TLS, for all origins.

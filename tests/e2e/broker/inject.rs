@@ -44,6 +44,23 @@ fn b8_requests_without_the_dummy_pass_untouched() {
 }
 
 #[test]
+fn m6_no_request_follows_content_to_a_host_of_a_credential() {
+    let scene = Scene::echoing();
+    let bearer = format!("Bearer {}", scene.dummy());
+    let way = (Way::Connect, "http/1.1");
+    let asked = ("POST", "allowed.test", "/");
+    let answer = scene.ask_over(&scene.session, way, asked, &[], b"content");
+    assert_eq!(answer.status, 200);
+    let answer = scene.get("allowed.test", "/", &[("authorization", &bearer)]);
+    assert_eq!(answer.status, 200);
+    let used = scene.origin.used_connections();
+    assert!(
+        matches!(used[..], [first, second] if first != second),
+        "{used:?}"
+    );
+}
+
+#[test]
 fn m1_only_the_sessions_own_hosts_are_intercepted_and_only_for_it() {
     let scene = Scene::echoing();
     let origins = Client::trusting(&scene.ca);

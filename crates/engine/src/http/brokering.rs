@@ -97,10 +97,7 @@ impl Brokering {
         if credentials.is_none() && dummies.is_empty() {
             return Ok(Self::default());
         }
-        let scheme = match wire {
-            Wire::Plain => DestinationScheme::Http,
-            Wire::TlsHttp1 | Wire::TlsHttp2 => DestinationScheme::Https,
-        };
+        let scheme = wire.scheme();
         let (method, fields) = (parts.method.as_str(), &mut parts.headers);
         let authority = permit.authority();
         let place = RequestPlace {
@@ -110,12 +107,7 @@ impl Brokering {
             target,
             method,
         };
-        // Plain HTTP is read on its way (SPEC B3).
-        let plainly = permit
-            .generation()
-            .settings()
-            .plaintext_credential_injection;
-        let usable = credentials.filter(|_| scheme == DestinationScheme::Https || plainly);
+        let usable = permit.generation().usable_credentials(scheme);
         let mut is_injected = false;
         if let Some(credentials) = usable {
             let used = credentials.inject(fields, &place).map_err(|error| {
@@ -130,7 +122,7 @@ impl Brokering {
                 credential.count_use(session.shared.recorder().now());
             }
         }
-        let reached = usable.filter(|all| all.reach(scheme, &authority.host, authority.port));
+        let reached = usable.filter(|_| permit.generation().is_reached(scheme, authority));
         if reached.is_some() {
             // Values in other codings are not found.
             let identity = HeaderValue::from_static("identity");

@@ -6,8 +6,8 @@
 //! If an origin leaves the content of a request unread, it reads that as the next request of the
 //! connection.
 //! So a request with content is the last one of its HTTP/1 connection in two cases: its method does not
-//! define content, or the proxy adds secrets to requests (to a host with hooks, and to an upstream proxy
-//! with credentials). A secret therefore never follows a client's content.
+//! define content, or the proxy adds secrets to requests (to a host with hooks, to one that a credential of
+//! the session may go to, and to an upstream proxy with credentials). A secret therefore never follows a client's content.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

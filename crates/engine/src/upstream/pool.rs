@@ -105,6 +105,8 @@ impl Checkout {
     pub(crate) fn of(permit: &Permit, wire: Wire) -> Self {
         let (authority, generation) = (permit.authority(), permit.generation());
         let hooks = &generation.settings().mitm.hooks;
+        let adds_secrets =
+            hooks.has(&authority.host) || generation.is_reached(wire.scheme(), authority);
         Self {
             key: Key {
                 peer: Peer::Host(authority.clone()),
@@ -113,7 +115,7 @@ impl Checkout {
                 runtime: Handle::current().id(),
             },
             generation: generation.connections(),
-            secrets: if hooks.has(&authority.host) {
+            secrets: if adds_secrets {
                 Secrets::Injected
             } else {
                 Secrets::Never
