@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use codex_network_config::DestinationScheme;
 use codex_network_policy::{
     Authority, Decision, Explanation, Handling, HookMiss, HookVerdict, HttpHead, Protocol, Reach,
     Reason, RequestKind,
@@ -176,7 +177,7 @@ impl Engine {
             return Ok(predicted);
         }
         if matches!(attempt.kind, RequestKind::Http(_)) {
-            let scrutiny = generation.policy().scrutiny(&authority.host);
+            let scrutiny = generation.scrutiny(DestinationScheme::Http, authority);
             predicted.removed = head.removed(authority, scrutiny);
         }
         let (refused, addresses) = self.look_up(&prediction, decision, request.lookup).await;
@@ -257,7 +258,7 @@ impl Engine {
         if within.verdict == HookVerdict::NoMatch {
             predicted.misses = head.misses(generation, authority, within);
         }
-        let scrutiny = generation.policy().scrutiny(&authority.host);
+        let scrutiny = generation.scrutiny(DestinationScheme::Https, authority);
         predicted.removed = head.removed(authority, scrutiny);
     }
 

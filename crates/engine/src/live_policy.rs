@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use codex_network_config::{DestinationScheme, Settings, Supplied, SystemFiles, Widening};
-use codex_network_policy::{Authority, LocalAddresses, Mode, Narrowing, NarrowingError, Policy};
+use codex_network_policy::{
+    Authority, LocalAddresses, Mode, Narrowing, NarrowingError, Policy, Scrutiny,
+};
 use tokio::sync::watch;
 
 use crate::broker::SessionCredentials;
@@ -154,6 +156,16 @@ impl Generation {
     pub(crate) fn is_reached(&self, scheme: DestinationScheme, authority: &Authority) -> bool {
         let credentials = self.usable_credentials(scheme);
         credentials.is_some_and(|all| all.reach(scheme, &authority.host, authority.port))
+    }
+
+    /// The part of a request of this scheme that is judged: the whole head where a credential may go, since
+    /// paths and methods bound it (SPEC B3).
+    pub(crate) fn scrutiny(&self, scheme: DestinationScheme, authority: &Authority) -> Scrutiny {
+        if self.is_reached(scheme, authority) {
+            Scrutiny::Head
+        } else {
+            self.policy().scrutiny(&authority.host)
+        }
     }
 
     /// Whether the session has a credential for this host and port (SPEC M1).

@@ -38,7 +38,7 @@ pub enum Scrutiny {
     Host,
     /// The host and the method: limited mode.
     Method,
-    /// All of the request's head: the host has hooks.
+    /// All of the request's head: the host has hooks, or may get the credential of a session.
     Head,
 }
 

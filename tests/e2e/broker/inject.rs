@@ -61,6 +61,50 @@ fn m6_no_request_follows_content_to_a_host_of_a_credential() {
 }
 
 #[test]
+fn b8_fields_that_override_the_method_or_the_target_do_not_arrive() {
+    let scene = Scene::echoing();
+    let bearer = format!("Bearer {}", scene.dummy());
+    let overrides = [
+        "x-original-url",
+        "x-rewrite-url",
+        "x-http-method-override",
+        "x-forwarded-prefix",
+    ];
+    for protocol in BOTH {
+        let mut fields = overrides.map(|name| (name, "/admin")).to_vec();
+        fields.push(("authorization", &bearer));
+        let asked = ("GET", "allowed.test", "/v1");
+        let way = (Way::Connect, protocol);
+        let answer = scene.ask_over(&scene.session, way, asked, &fields, b"");
+        assert_eq!(answer.status, 200, "{protocol}");
+        assert!(scene.received("authorization").is_some(), "{protocol}");
+        for name in overrides {
+            assert_eq!(scene.received(name), None, "{protocol} {name}");
+        }
+    }
+}
+
+#[test]
+fn b8_only_websocket_is_offered_with_a_real_value() {
+    let scene = Scene::echoing();
+    let bearer = format!("Bearer {}", scene.dummy());
+    for (offer, wanted) in [
+        ("tcp, websocket, h2c", Some("websocket")),
+        ("h2c", None),
+        ("tcp", None),
+    ] {
+        let fields = [
+            ("authorization", &*bearer),
+            ("connection", "upgrade"),
+            ("upgrade", offer),
+        ];
+        let answer = scene.get("allowed.test", "/", &fields);
+        assert_eq!(answer.status, 200, "{offer}");
+        assert_eq!(scene.received("upgrade").as_deref(), wanted, "{offer}");
+    }
+}
+
+#[test]
 fn m1_only_the_sessions_own_hosts_are_intercepted_and_only_for_it() {
     let scene = Scene::echoing();
     let origins = Client::trusting(&scene.ca);

@@ -51,7 +51,7 @@ pub(super) async fn answer(
     };
     // The rules of the host that is judged hold for the head too.
     target.authority.host = shared.enforcer.meant(target.authority.host);
-    let scrutiny = generation.policy().scrutiny(&target.authority.host);
+    let scrutiny = generation.scrutiny(Wire::Plain.scheme(), &target.authority);
     let route = match socket {
         None => match shared
             .enforcer

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use codex_network_config::DestinationScheme;
 use codex_network_policy::{
     Authority, Content, HookRequest, HookVerdict, HttpHead, Protocol, RequestKind, Scrutiny,
     is_same_field,
@@ -212,7 +213,12 @@ impl Head<'_> {
         authority: &Authority,
         protocol: Protocol,
     ) -> InsideRequest {
-        let scrutiny = generation.policy().scrutiny(&authority.host);
+        let scheme = if protocol == Protocol::Http {
+            DestinationScheme::Http
+        } else {
+            DestinationScheme::Https
+        };
+        let scrutiny = generation.scrutiny(scheme, authority);
         let offer = UpgradeOffer::read(self.headers, self.version);
         let token = offer.token().map(str::to_owned);
         let upgrade = offer.carried(scrutiny, self.method, self.content);
