@@ -31,8 +31,6 @@ const UNWRITABLE: &str = "credential_unwritable";
 pub(super) struct Brokering {
     /// Finds real values in the answer. Present at each host that a credential of the session may go to.
     scrubber: Option<Arc<Scrubber>>,
-    /// Whether the request has a real value.
-    is_injected: bool,
     search: Option<ContentSearch>,
 }
 
@@ -108,7 +106,6 @@ impl Brokering {
             method,
         };
         let usable = permit.generation().usable_credentials(scheme);
-        let mut is_injected = false;
         if let Some(credentials) = usable {
             let used = credentials.inject(fields, &place).map_err(|error| {
                 let (id, detail) = match &error {
@@ -117,7 +114,6 @@ impl Brokering {
                 };
                 permit.refuse_credential(id, detail)
             })?;
-            is_injected = !used.is_empty();
             for credential in used {
                 credential.count_use(session.shared.recorder().now());
             }
@@ -157,7 +153,6 @@ impl Brokering {
         }
         Ok(Self {
             scrubber: reached.map(|all| all.scrubber()),
-            is_injected,
             search: Some(ContentSearch {
                 place,
                 found: Arc::default(),
@@ -203,8 +198,7 @@ impl Brokering {
             parts.headers.remove(header::CONTENT_LENGTH);
         }
         let mut codings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
-        let is_plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        is_plain || !self.is_injected
+        codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     }
 }
 

@@ -396,12 +396,12 @@ fn close_early(outgoing: &OutgoingRequest, fields: &mut HeaderMap) {
 }
 
 /// The transfer codings that the answer to the client names. HTTP/1.0 and HTTP/2 have no transfer codings
-/// (RFC 9112 section 6.1, RFC 9113 section 8.2.2).
+/// (RFC 9112 section 6.1, RFC 9113 section 8.2.2). Real values are not found in them.
 fn codings(outgoing: &OutgoingRequest, fields: &HeaderMap) -> Option<Codings> {
     let codings = Codings::of(fields).ok()?;
-    let can_be_named =
-        !matches!(codings, Codings::Others(_)) || outgoing.version == Version::HTTP_11;
-    can_be_named.then_some(codings)
+    let others_pass =
+        outgoing.version == Version::HTTP_11 && outgoing.brokering.scrubber().is_none();
+    (others_pass || !matches!(codings, Codings::Others(_))).then_some(codings)
 }
 
 /// The origin changes protocols. It may choose only a protocol that the request offered (RFC 9110

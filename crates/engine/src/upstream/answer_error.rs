@@ -63,8 +63,8 @@ pub(crate) enum AnswerError {
     /// The head is larger than [`MAX_HEAD`].
     #[error("answered with a header section that is too large")]
     HeadTooLarge,
-    /// The transfer codings are ambiguous, or the client does not speak HTTP/1.1, the only version that
-    /// can name them.
+    /// The transfer codings are ambiguous, the client does not speak HTTP/1.1, the only version that can name
+    /// them, or real values cannot be looked for in them (SPEC B12).
     #[error("used transfer codings that cannot be passed on")]
     TransferCoding,
     /// The connection changed to a protocol that the request did not offer.
