@@ -46,13 +46,18 @@ fn b8_requests_without_the_dummy_pass_untouched() {
 #[test]
 fn m6_no_request_follows_content_to_a_host_of_a_credential() {
     let scene = Scene::echoing();
-    let bearer = format!("Bearer {}", scene.dummy());
-    let way = (Way::Connect, "http/1.1");
-    let asked = ("POST", "allowed.test", "/");
-    let answer = scene.ask_over(&scene.session, way, asked, &[], b"content");
-    assert_eq!(answer.status, 200);
-    let answer = scene.get("allowed.test", "/", &[("authorization", &bearer)]);
-    assert_eq!(answer.status, 200);
+    let tunnel = scene.tunnel(&scene.session, Way::Connect, "allowed.test");
+    let client = Client::trusting_pem(&scene.proxy_ca).alpn(&["http/1.1"]);
+    let (mut client, _) = tunnel.secure(&client, "allowed.test");
+    let host = scene.authority("allowed.test");
+    let (dummy, content) = (scene.dummy(), "content");
+    for request in [
+        format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 7\r\n\r\n{content}"),
+        format!("GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {dummy}\r\n\r\n"),
+    ] {
+        client.send(request);
+        assert_eq!(client.read_final_response().status, 200);
+    }
     let used = scene.origin.used_connections();
     assert!(
         matches!(used[..], [first, second] if first != second),
