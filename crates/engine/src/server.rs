@@ -6,6 +6,7 @@ mod session_network;
 mod session_parts;
 mod session_sockets;
 mod sessions;
+mod settings_view;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::parts::EngineParts;
 pub use self::session_parts::{SessionDoor, SessionError, SessionParts};
+pub use self::sessions::OpenSession;
 use self::sessions::OpenSessions;
-pub use self::sessions::{OpenSession, SettingsView};
+pub use self::settings_view::SettingsView;
 use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::blocked::BlockedLog;

@@ -21,6 +21,7 @@ use super::session_broker::SessionBroker;
 use super::session_network;
 use super::session_parts::{SessionDoor, SessionError, SessionParts};
 use super::session_sockets::{CheckedDoor, GivenSockets, checked};
+use super::settings_view::SettingsView;
 use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
 use crate::broker::CredentialInfo;
 use crate::client::Client;
@@ -44,10 +45,6 @@ pub struct OpenSession {
     sessions: Arc<OpenSessions>,
     _place: Place,
 }
-
-/// The settings in force as one session or all other clients see them.
-#[derive(Clone)]
-pub struct SettingsView(pub(crate) Engine);
 
 /// The sessions of an engine.
 #[derive(Debug, Default)]
@@ -418,19 +415,6 @@ impl Opening<'_> {
             .session
             .as_ref()
             .map_or(0, |session| session.uid())
-    }
-}
-
-impl SettingsView {
-    /// The settings.
-    pub fn current(&self) -> Arc<Generation> {
-        self.0.current()
-    }
-}
-
-impl std::fmt::Debug for SettingsView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SettingsView").finish_non_exhaustive()
     }
 }
 
