@@ -133,3 +133,33 @@ url_prefixes = ["https://allowed.test"]
         assert!(run.stderr.contains(&remark), "{name} {run:#?}");
     }
 }
+
+#[test]
+fn b4_a_command_without_isolation_reads_no_value_in_the_processes_that_started_it() {
+    if !has(Need::Root) {
+        return;
+    }
+    let installed = Installed::new();
+    // The stages started the command, and `run` the stages.
+    let script = "process=$PPID; \
+                  while grep -q '__jai[l]' /proc/$process/cmdline; do \
+                  cat /proc/$process/environ && echo stage; \
+                  process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status); done; \
+                  tr '\\0' ' ' < /proc/$process/cmdline; \
+                  cat /proc/$process/environ; echo \"cat: $?\"";
+    // Without these capabilities, root reads as an ordinary user does.
+    let run = installed
+        .confined(
+            "setpriv",
+            &["--bounding-set=-sys_ptrace,-perfmon,-sys_admin"],
+            &config(443),
+        )
+        .args(["--isolation", "env", "--", "sh", "-c", script])
+        .env(VARIABLE, REAL)
+        .run();
+    run.succeeded();
+    for text in ["stage\n", "proxyctl run --config", "cat: 1\n"] {
+        assert!(run.stdout.contains(text), "{text} {run:#?}");
+    }
+    assert!(!contains(run.stdout.as_bytes(), REAL), "{run:#?}");
+}
