@@ -48,7 +48,7 @@ impl Installed {
     }
 
     /// The same, started by another program with these arguments.
-    fn confined(&self, by: &str, arguments: &[&str], config: &Config) -> Program {
+    pub(crate) fn confined(&self, by: &str, arguments: &[&str], config: &Config) -> Program {
         Program::new(by)
             .args(arguments)
             .arg(self.path().join("proxyctl"))

@@ -61,8 +61,12 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     for warning in &session.warnings {
         output.remark(&format!("proxyctl: {warning}"));
     }
+    let (environment, remarks) = credentials.environment(&session);
+    for remark in &remarks {
+        output.remark(&format!("proxyctl: {remark}"));
+    }
     let mut running = prepared
-        .start(&args.command, credentials.environment(&session))
+        .start(&args.command, environment)
         .map_err(|error| Failure::NoSession(error.to_string()))?;
     let end = running
         .end_handle()

@@ -227,6 +227,8 @@ impl Stage {
         let (stream, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg(STAGE_ARGUMENT)
+            // Without isolation, the command can read it. It may hold credentials.
+            .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()?;
         // Not before: the stage inherits the mask, and passes it on to the command.

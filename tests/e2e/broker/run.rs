@@ -1,12 +1,17 @@
 //! `proxyctl run` with a private proxy: the command holds a dummy, and what it sends has the real value (SPEC B3,
 //! B9).
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use e2e::machine::{Need, has};
 use e2e::origin::{Answer, Origin};
 use e2e::tls::{Server, TestCa};
 
 use super::{REAL, VARIABLE, config, contains};
 use crate::run::Installed;
+
+const GITHUB: &str = "ghp_0123456789abcdefABCDEF0123456789abcd";
 
 /// An origin over TLS.
 fn origin(ca: &TestCa) -> Origin {
@@ -69,12 +74,92 @@ fn b3_without_credentials_a_command_has_no_variable_of_a_known_one() {
         .private(&config(443))
         .args(["--no-credentials", "--", "env"])
         .env(VARIABLE, REAL)
-        .env("GH_TOKEN", "ghp_0123456789abcdefABCDEF0123456789abcd")
+        .env("GH_TOKEN", GITHUB)
+        .env("REMOTE", format!("https://{GITHUB}@github.com/"))
         .env("MINE", "kept")
         .run();
     run.succeeded().says("MINE=kept");
+    assert!(!run.stdout.contains(GITHUB), "{run:#?}");
+    assert!(run.stderr.contains("REMOTE is removed"), "{run:#?}");
     assert!(
         !run.stdout.contains(VARIABLE) && !run.stdout.contains("GH_TOKEN"),
         "{run:#?}"
     );
+}
+
+#[test]
+fn b3_a_command_gets_no_value_that_cannot_have_a_dummy() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let config = config(443).append(
+        r#"
+[network.credentials.narrow]
+env = "NARROW_TOKEN"
+patterns = ["narrow-[a-z0-9]{40}"]
+url_prefixes = ["https://allowed.test"]
+"#,
+    );
+    let long = "l".repeat(8193);
+    let not_text = [GITHUB.as_bytes(), b"\xff"].concat();
+    let unfit = [
+        ("GH_TOKEN", OsStr::new("ghp_real-with-space ")),
+        ("GITHUB_TOKEN", OsStr::new("seven77")),
+        ("GH_ENTERPRISE_TOKEN", OsStr::new(&long)),
+        ("GITHUB_ENTERPRISE_TOKEN", OsStr::from_bytes(&not_text)),
+        ("NARROW_TOKEN", OsStr::new("wide-real-value")),
+    ];
+    let mut program = installed
+        .private(&config)
+        .args(["--", "env"])
+        .env(VARIABLE, format!("{REAL}\n"))
+        .env("REMOTE", "https://wide-real-value@github.com/")
+        .env("MINE", "kept");
+    for (name, value) in unfit {
+        program = program.env(name, value);
+    }
+    let run = program.run();
+    run.succeeded()
+        .says("MINE=kept")
+        .says(&format!("{VARIABLE}=sk-proj-masked"));
+    for secret in ["ghp_", "seven77", &long, "wide-real-value", REAL] {
+        assert!(!run.stdout.contains(secret), "{secret} {run:#?}");
+        assert!(!run.stderr.contains(secret), "{secret} {run:#?}");
+    }
+    for name in unfit.map(|(name, _)| name).into_iter().chain(["REMOTE"]) {
+        assert!(!run.stdout.contains(&format!("{name}=")), "{name} {run:#?}");
+        let remark = format!("proxyctl: {name} is removed");
+        assert!(run.stderr.contains(&remark), "{name} {run:#?}");
+    }
+}
+
+#[test]
+fn b4_a_command_without_isolation_reads_no_value_in_the_processes_that_started_it() {
+    if !has(Need::Root) {
+        return;
+    }
+    let installed = Installed::new();
+    // The stages started the command, and `run` the stages.
+    let script = "process=$PPID; \
+                  while grep -q '__jai[l]' /proc/$process/cmdline; do \
+                  cat /proc/$process/environ && echo stage; \
+                  process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status); done; \
+                  tr '\\0' ' ' < /proc/$process/cmdline; \
+                  cat /proc/$process/environ; echo \"cat: $?\"";
+    // Without these capabilities, root reads as an ordinary user does.
+    let run = installed
+        .confined(
+            "setpriv",
+            &["--bounding-set=-sys_ptrace,-perfmon,-sys_admin"],
+            &config(443),
+        )
+        .args(["--isolation", "env", "--", "sh", "-c", script])
+        .env(VARIABLE, REAL)
+        .run();
+    run.succeeded();
+    for text in ["stage\n", "proxyctl run --config", "cat: 1\n"] {
+        assert!(run.stdout.contains(text), "{text} {run:#?}");
+    }
+    assert!(!contains(run.stdout.as_bytes(), REAL), "{run:#?}");
 }

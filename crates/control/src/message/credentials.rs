@@ -51,8 +51,9 @@ pub struct GivenCredentials {
 #[serde(transparent)]
 pub struct CredentialValue(Zeroizing<String>);
 
-/// A variable of the session's program, and the text that it holds instead of the real value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A variable of the session's program, and the text that it holds instead of the real value. `Debug` does not
+/// show the text: with it, other programs could use the credential through the doors of the session.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DummyVariable {
     /// The variable.
@@ -115,9 +116,18 @@ impl fmt::Debug for CredentialValue {
     }
 }
 
+impl fmt::Debug for DummyVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DummyVariable")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::SessionOpened;
 
     #[test]
     fn b4_no_debug_text_has_a_value() {
@@ -128,5 +138,19 @@ mod tests {
         assert!(!format!("{given:?}").contains("hunter2"));
         let sent = serde_json::to_string(&given).expect("JSON");
         assert_eq!(sent, r#"{"values":[["KEY","hunter2"]]}"#);
+    }
+
+    #[test]
+    fn b4_no_debug_text_has_a_dummy() {
+        let variable = DummyVariable {
+            name: "KEY".to_owned(),
+            dummy: "masked-q0b7".to_owned(),
+        };
+        let opened = SessionOpened {
+            dummies: vec![variable],
+            ..SessionOpened::default()
+        };
+        let text = format!("{opened:?}");
+        assert!(text.contains("KEY") && !text.contains("q0b7"), "{text}");
     }
 }

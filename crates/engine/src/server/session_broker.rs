@@ -36,7 +36,7 @@ impl SessionBroker {
         let (supplied, mut remarks) = broker::supplied(&settings, launcher);
         let (credentials, errors) = SessionCredentials::from_supplied(supplied);
         let left = errors.iter();
-        remarks.extend(left.map(|error| format!("{error}, so the program gets it as it is")));
+        remarks.extend(left.map(|error| format!("{error}, so the session has no dummy for it")));
         let is_empty = credentials.iter().next().is_none();
         let registered =
             (!is_empty).then(|| shared.dummies.register(&session.info().id, &credentials));

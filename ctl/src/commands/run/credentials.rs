@@ -2,21 +2,27 @@
 //!
 //! The proxy says which variables hold credentials. It gets the values of these alone, and the command gets
 //! none of them.
+//!
+//! - `removal`: variables without a dummy.
+
+mod removal;
 
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 
 use codex_network_config::{
-    BrokeredVariable, Secret, VariableName, brokered_variables, built_in_providers,
+    BrokeredVariable, VariableName, brokered_variables, built_in_providers,
 };
 use codex_network_control::Client;
 use codex_network_control::client::CallError;
 use codex_network_control::message::{
     CredentialValue, CredentialsQuery, GivenCredentials, SessionOpened, WantedCredentials,
 };
+use nix::sys::prctl;
 use tokio::runtime::Runtime;
 
+use self::removal::CredentialVariable;
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::presets;
@@ -24,11 +30,11 @@ use crate::presets;
 /// The credentials in the caller's environment.
 #[derive(Debug, Default)]
 pub(super) struct LauncherCredentials {
-    values: Vec<(VariableName, Secret)>,
+    variables: Vec<CredentialVariable>,
     destinations: Vec<(String, String)>,
     tools: Vec<(String, Vec<String>)>,
-    /// Variables that the command does not get (`--no-credentials`).
-    removed: Vec<String>,
+    /// The command gets no dummies (`--no-credentials`).
+    without_dummies: bool,
 }
 
 /// Finds the credentials that the session would use.
@@ -50,28 +56,28 @@ pub(super) fn given(
             )));
         }
     };
+    let mut names = wanted.variables;
     if args.no_credentials {
         let built_in = built_in_providers().into_iter();
         let built_in = built_in.flat_map(|provider| provider.variables);
-        let mut removed = wanted.variables;
-        removed.extend(built_in.map(|variable| variable.as_str().to_owned()));
-        return Ok(LauncherCredentials {
-            removed,
-            ..LauncherCredentials::default()
-        });
+        names.extend(built_in.map(|variable| variable.as_str().to_owned()));
     }
-    let mut given = LauncherCredentials::default();
-    for name in wanted.variables {
-        // A credential is text (SPEC B9).
-        if let (Ok(variable), Ok(value)) = (VariableName::parse(&name), env::var(&name))
-            && !value.is_empty()
-        {
-            given
-                .values
-                .push((variable, Secret::new(value.into_bytes())));
-        }
+    if !names.is_empty() {
+        // The command and other processes of the user must not read the values here, nor in a core file.
+        prctl::set_dumpable(false).map_err(|error| {
+            Failure::NoSession(format!("cannot keep credentials private: {error}"))
+        })?;
     }
-    if given.values.is_empty() {
+    let variables = names.into_iter().filter_map(|name| {
+        let value = env::var_os(&name)?;
+        CredentialVariable::new(name, &value)
+    });
+    let mut given = LauncherCredentials {
+        variables: variables.collect(),
+        without_dummies: args.no_credentials,
+        ..LauncherCredentials::default()
+    };
+    if given.variables.is_empty() || given.without_dummies {
         return Ok(given);
     }
     for name in wanted.destinations {
@@ -87,11 +93,14 @@ pub(super) fn given(
 }
 
 impl LauncherCredentials {
-    /// The part of the request for a session.
+    /// The part of the request for a session. A credential is text (SPEC B9).
     pub(super) fn given(&self) -> GivenCredentials {
-        let values = self.values.iter().filter_map(|(name, value)| {
-            let value = String::from_utf8(value.expose().to_vec()).ok()?;
-            Some((name.as_str().to_owned(), CredentialValue::new(value)))
+        if self.without_dummies {
+            return GivenCredentials::default();
+        }
+        let values = self.variables.iter().filter_map(|variable| {
+            let value = CredentialValue::new(variable.text()?.to_owned());
+            Some((variable.name.clone(), value))
         });
         GivenCredentials {
             values: values.collect(),
@@ -100,35 +109,40 @@ impl LauncherCredentials {
         }
     }
 
-    /// The environment of the command: that of the caller, with the variables of the session, and with dummies
-    /// in place of credentials.
-    pub(super) fn environment(&self, session: &SessionOpened) -> BTreeMap<OsString, OsString> {
-        let of_session = session.environment.iter();
-        let of_session = of_session.map(|(name, value)| (name.into(), value.into()));
-        // Its end must not decide which proxy other commands find.
-        let mut environment: BTreeMap<OsString, OsString> =
-            env::vars_os().chain(of_session).collect();
-        for name in &self.removed {
-            environment.remove(OsString::from(name).as_os_str());
-        }
+    /// The environment of the command, and remarks about variables that it lacks. It is that of the caller, with
+    /// the variables of the session, with dummies in place of credentials, and without credentials that have none.
+    pub(super) fn environment(
+        &self,
+        session: &SessionOpened,
+    ) -> (BTreeMap<OsString, OsString>, Vec<String>) {
         let brokered: Vec<BrokeredVariable> = session
             .dummies
             .iter()
             .filter_map(|dummy| {
-                let mut values = self.values.iter();
-                let (name, value) = values.find(|(name, _)| name.as_str() == dummy.name)?;
+                let mut variables = self.variables.iter();
+                let variable = variables.find(|variable| variable.name == dummy.name)?;
                 Some(BrokeredVariable {
-                    name: name.clone(),
-                    value: value.clone(),
+                    name: VariableName::parse(&dummy.name).ok()?,
+                    value: variable.value.clone(),
                     dummy: dummy.dummy.clone(),
                 })
             })
             .collect();
+        let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
+        // Before those of the session are there: without them, the command would go past the proxy.
+        let remarks = removal::remove(
+            &mut environment,
+            &self.variables,
+            &brokered,
+            self.without_dummies,
+        );
+        let of_session = session.environment.iter();
+        environment.extend(of_session.map(|(name, value)| (name.into(), value.into())));
         let texts = environment.iter();
         let texts = texts.filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
         let variables = brokered_variables(&brokered, texts);
         let variables = variables.into_iter();
         environment.extend(variables.map(|(name, value)| (name.into(), value.into())));
-        environment
+        (environment, remarks)
     }
 }
