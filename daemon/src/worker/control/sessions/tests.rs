@@ -5,12 +5,15 @@ use codex_network_config::{Daemon, Principal, ProfileUsers};
 use super::*;
 use crate::permitted_callers::Directory;
 
-/// `alice` has the id 1000.
+/// The id of `alice`: another one than that of the user who runs the tests, who is an administrator.
+const ALICE: u32 = 4_000_001;
+
+/// The user `alice`.
 struct OneUser;
 
 impl Directory for OneUser {
     fn user(&self, name: &str) -> nix::Result<Option<u32>> {
-        Ok((name == "alice").then_some(1000))
+        Ok((name == "alice").then_some(ALICE))
     }
 
     fn group(&self, _: &str) -> nix::Result<Option<(u32, Vec<u32>)>> {
@@ -31,7 +34,7 @@ fn permitted(change: impl FnOnce(&mut Daemon, Vec<Principal>)) -> PermittedCalle
 #[test]
 fn j2_a_session_needs_the_rights_that_it_was_opened_with() {
     let claim = |profile: Option<&str>, is_widened| Claim {
-        user: Uid::from_raw(1000),
+        user: Uid::from_raw(ALICE),
         groups: Vec::new(),
         profile: profile.map(str::to_owned),
         is_widened,
