@@ -15,7 +15,7 @@ use e2e::proxyctl::exported_ca;
 use e2e::session::Session;
 use e2e::tls::{Client, Server, TestCa};
 
-/// A real value. It is nobody's.
+/// A value that looks real and belongs to no account.
 pub(crate) const REAL: &str = "sk-proj-REALreal0123456789abcdefABCDEF-_x";
 pub(crate) const VARIABLE: &str = "OPENAI_API_KEY";
 const BOTH: [&str; 2] = ["http/1.1", "h2"];
