@@ -214,6 +214,7 @@ mod tests {
             Need::Ptrace,
             Need::Ipv6,
             Need::UserNamespaces,
+            Need::Descriptors(8_000),
         ]
         .map(|need| need.to_string());
         let may = settings.lines().filter_map(|line| line.split_once("may='"));
