@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use zeroize::Zeroizing;
 
 use super::encodings::{Base64Alphabet, Encoding};
 use super::needles::Needles;
@@ -24,6 +25,8 @@ pub(crate) struct Scrubber {
     needles: Needles<Replacement>,
     /// Those with a byte that does not stand in tokens.
     others: Needles<()>,
+    /// All of them in lower case.
+    names: Needles<()>,
     preserves_length: bool,
 }
 
@@ -57,7 +60,7 @@ impl Scrubber {
     pub(crate) fn new<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut preserves_length = true;
         let mut strings = Vec::new();
-        let mut others = Vec::new();
+        let (mut others, mut names) = (Vec::new(), Vec::new());
         for (value, dummy) in pairs {
             for encoding in Encoding::all() {
                 let form = encoding.encode(value);
@@ -66,12 +69,14 @@ impl Scrubber {
                 if !form.iter().copied().all(may_stand_in_token) {
                     others.push((form.clone(), ()));
                 }
+                names.push((Zeroizing::new(form.to_ascii_lowercase()), ()));
                 strings.push((form, replacement));
             }
         }
         Self {
             needles: Needles::new(strings),
             others: Needles::new(others),
+            names: Needles::new(names),
             preserves_length,
         }
     }
@@ -90,6 +95,12 @@ impl Scrubber {
     /// Whether content keeps its length. Otherwise an announced length is not valid any more.
     pub(crate) fn preserves_length(&self) -> bool {
         self.preserves_length
+    }
+
+    /// Whether the name of a header field, which is in lower case, has a real value. A client may get it in the
+    /// case that the origin wrote.
+    pub(crate) fn finds_in_name(&self, name: &str) -> bool {
+        self.names.find(name.as_bytes(), 0).is_some()
     }
 
     /// The same text without real values, such as the value of a header field; `None` if it has none.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use codex_network_config::DestinationScheme;
 use codex_network_policy::Authority;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use hyper::ext::ReasonPhrase;
 
 use super::Session;
@@ -25,6 +25,9 @@ const IN_CONTENT: &str = "dummy_in_body";
 const MISSING: &str = "credential_missing";
 /// The value cannot be written into a field.
 const UNWRITABLE: &str = "credential_unwritable";
+
+/// Asks for content that is coded as a change of earlier content, or compressed (RFC 3229 section 10.5.3).
+const DELTAS: HeaderName = HeaderName::from_static("a-im");
 
 /// The work on one request and its answer. The default does nothing.
 #[derive(Default)]
@@ -123,6 +126,9 @@ impl Brokering {
             // Values in other codings are not found.
             let identity = HeaderValue::from_static("identity");
             fields.insert(header::ACCEPT_ENCODING, identity);
+            for name in [header::ACCEPT_CHARSET, DELTAS] {
+                fields.remove(name);
+            }
         }
         let client = &permit.attempt().client;
         let place = Arc::new(SearchPlace {
@@ -202,8 +208,16 @@ impl Brokering {
     }
 }
 
-/// Removes real values from fields.
+/// Removes real values from fields, and the fields that have one in their names.
 pub(super) fn scrub_fields(scrubber: &Arc<Scrubber>, fields: &mut HeaderMap) {
+    let unwanted: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| scrubber.finds_in_name(name.as_str()))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        fields.remove(name);
+    }
     for value in fields.values_mut() {
         let Some(clean) = scrubber.scrub(value.as_bytes()) else {
             continue;

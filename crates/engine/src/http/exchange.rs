@@ -354,7 +354,9 @@ async fn exchange(
     }
     headers::to_client(&mut parts.headers);
     headers::one_length(&mut parts.headers);
-    if !outgoing.brokering.prepare(&mut parts) && !is_head {
+    // To HEAD too: the length of compressed content that holds a value and a guess says how much of the guess is
+    // right.
+    if !outgoing.brokering.prepare(&mut parts) {
         return Err(lease.unusable(AnswerError::ContentCoding).into());
     }
     let mut length = None;
