@@ -12,6 +12,7 @@ use codex_network_engine::{CredentialInfo, Engine, LauncherCredentials};
 use nix::unistd::Uid;
 
 use super::{Caller, check_profile, invalid, may_see};
+use crate::memory;
 
 /// The parts of a launcher's environment that a session of the caller would use.
 pub(in super::super) fn wanted(
@@ -44,6 +45,10 @@ pub(in super::super) fn wanted(
             DestinationSource::Tool(tool) => wanted.tools.push(tool.as_str().to_owned()),
         }
     }
+    if !wanted.variables.is_empty() {
+        // The next message may have values.
+        memory::wipe_freed();
+    }
     Ok(wanted)
 }
 
@@ -54,6 +59,9 @@ pub(super) fn taken(given: GivenCredentials) -> Result<LauncherCredentials, Cont
         given.destinations.len(),
         given.tools.len(),
     ];
+    if !given.values.is_empty() {
+        memory::wipe_freed();
+    }
     if lengths.iter().any(|length| *length > MAX_CREDENTIALS) {
         return invalid(format!(
             "a session has at most {MAX_CREDENTIALS} credentials and sources of destinations"
