@@ -1,0 +1,401 @@
+//! Origins that answer with the real value, well-formed or not: the client, the log and the records never have it
+//! (SPEC B4, B12).
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use e2e::daemon::Daemon;
+use e2e::leaks::Leak;
+use e2e::origin::{Answer, Body, Reply};
+use e2e::proxyctl::exported_ca;
+use e2e::raw_origin::{read_head, serve_each};
+use e2e::tls::{Client, Server, TestCa};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::forms::percent;
+use super::{BOTH, REAL, Scene, Way, config, dummy, session_of};
+use crate::interception::frames::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, field, frame,
+};
+use crate::interception::resets::{Http2Origin, OK};
+
+/// The texts that hold the value, in all forms that are found.
+fn texts() -> Vec<String> {
+    let percent = percent(REAL);
+    let mut texts = vec![
+        REAL.to_owned(),
+        format!("Bearer {REAL}"),
+        format!("{{\"key\":\"{REAL}\",\"again\":\"{REAL}{REAL}\"}}"),
+        format!("https://me:{REAL}@allowed.test/?key={percent}"),
+        percent.to_uppercase(),
+    ];
+    for before in ["", "x", "me:", "user:"] {
+        let text = format!("{before}{REAL}:end");
+        texts.push(format!("Basic {}", STANDARD.encode(&text)));
+        texts.push(URL_SAFE_NO_PAD.encode(&text));
+    }
+    texts
+}
+
+/// A reply with a text in the fields, the interim answers, the content and the trailers.
+fn everywhere(status: u16, text: &str) -> Reply {
+    let chunks = vec![
+        b"<pre>".to_vec(),
+        text.as_bytes().to_vec(),
+        b"</pre>".to_vec(),
+    ];
+    let late = vec![("x-late".to_owned(), text.to_owned())];
+    let mut reply = Reply::new(
+        status,
+        Body::Chunked {
+            chunks,
+            trailers: late,
+        },
+    )
+    .interim(102, &[("x-interim", text)])
+    .interim(103, &[("link", &format!("<{text}>; rel=preload"))]);
+    for name in [
+        "authorization",
+        "content-disposition",
+        "etag",
+        "location",
+        "set-cookie",
+        "warning",
+        "www-authenticate",
+        "x-echo",
+    ] {
+        reply = reply
+            .header(name, text)
+            .header(name, &format!("a={text}; path=/"));
+    }
+    reply.header("trailer", "x-late")
+}
+
+#[test]
+fn b12_no_part_of_an_answer_has_the_value_in_any_form() {
+    let texts = texts();
+    let scene = Scene::new(move |request| {
+        let mut path = request.target.split('/').skip(1);
+        let mut number = || {
+            path.next()
+                .and_then(|part| part.parse::<u16>().ok())
+                .expect("a number")
+        };
+        let status = number();
+        Answer::Reply(everywhere(status, &texts[usize::from(number())]))
+    });
+    let leak = Leak::of(REAL);
+    let bearer = format!("Bearer {}", scene.dummy());
+    let fields = [("authorization", &*bearer), ("te", "trailers")];
+    let host = scene.authority("allowed.test");
+    for status in [200, 302, 401, 404, 500] {
+        for text in 0..self::texts().len() {
+            let path = format!("/{status}/{text}");
+            let place = format!("the answer to {path}");
+            let client = scene.http2("allowed.test");
+            let mut exchange = client.begin("GET", &format!("https://{host}{path}"), &fields);
+            while let Some((interim, given)) = exchange.interim() {
+                leak.assert_not_in(&place, format!("{interim} {given:?}"));
+            }
+            let mut answer = exchange.head();
+            assert_eq!(answer.status, status);
+            loop {
+                let piece = exchange.read_some();
+                if piece.is_empty() {
+                    break;
+                }
+                answer.body.extend(piece);
+            }
+            answer.trailers = exchange.trailers().clone();
+            leak.assert_not_in_answer(&place, &answer);
+            let mut client = scene.secured("allowed.test");
+            client.send(format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {bearer}\r\nTE: trailers\r\nConnection: te\r\n\r\n"
+            ));
+            loop {
+                let answer = client.read_response();
+                leak.assert_not_in_answer(&place, &answer);
+                if answer.status == status {
+                    assert!(!answer.trailers.is_empty());
+                    break;
+                }
+            }
+        }
+    }
+    leak.assert_not_written_by(&scene.daemon, &[]);
+}
+
+#[test]
+fn b12_the_value_is_found_in_chunks_of_every_size() {
+    let scene = Scene::new(|request| {
+        let size: usize = request.target[1..].parse().expect("a number");
+        let text = format!("({REAL})({})", STANDARD.encode(format!("me:{REAL}")));
+        let chunks = text.as_bytes().chunks(size).map(<[u8]>::to_vec).collect();
+        Answer::Reply(Reply::new(
+            200,
+            Body::Chunked {
+                chunks,
+                trailers: Vec::new(),
+            },
+        ))
+    });
+    let dummy = scene.dummy();
+    let expected = format!("({dummy})({})", STANDARD.encode(format!("me:{dummy}")));
+    let host = scene.authority("allowed.test");
+    let mut http1 = scene.secured("allowed.test");
+    let http2 = scene.http2("allowed.test");
+    for size in 1..=REAL.len() + 1 {
+        let answer = http1.exchange(&format!("GET /{size} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(answer.text(), expected, "{size}");
+        let answer = http2.request("GET", &format!("https://{host}/{size}"), &[], b"");
+        assert_eq!(answer.text(), expected, "{size}");
+    }
+}
+
+/// The text in a block of gzip that is not compressed (RFC 1951 section 3.2.4).
+fn gzip(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).expect("a short text");
+    let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+    bytes.extend(length.to_le_bytes());
+    bytes.extend((!length).to_le_bytes());
+    bytes.extend(text.as_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(u32::from(length).to_le_bytes());
+    bytes
+}
+
+#[test]
+fn b12_content_in_a_coding_that_was_not_asked_for_does_not_bring_the_value() {
+    const CODINGS: [&str; 10] = [
+        "gzip",
+        "GZip",
+        "x-gzip",
+        "deflate",
+        "br",
+        "zstd",
+        "gzip, identity",
+        "identity, gzip",
+        "gzip, gzip",
+        "unknown",
+    ];
+    let scene = Scene::new(|request| {
+        let coding: usize = request.target[1..].parse().expect("a number");
+        let reply = Reply::new(200, Body::Sized(gzip(REAL)));
+        Answer::Reply(reply.header("content-encoding", CODINGS[coding]))
+    });
+    let leak = Leak::of(REAL);
+    let bearer = format!("Bearer {}", scene.dummy());
+    for protocol in BOTH {
+        for (number, coding) in CODINGS.iter().enumerate() {
+            let path = format!("/{number}");
+            let asked = ("GET", "allowed.test", &*path);
+            let fields = [("authorization", &*bearer), ("accept-encoding", "gzip, br")];
+            let way = (Way::Connect, protocol);
+            let answer = scene.ask_over(&scene.session, way, asked, &fields, b"");
+            leak.assert_not_in_answer(&format!("{protocol} {coding}"), &answer);
+            let asked_for = scene.received("accept-encoding");
+            assert_eq!(asked_for.as_deref(), Some("identity"), "{protocol}");
+        }
+    }
+}
+
+/// The length of compressed content that holds the value and a guess says how much of the guess is right.
+#[test]
+fn b12_the_length_of_compressed_content_is_not_told() {
+    let scene = Scene::new(|_| {
+        let reply = Reply::new(200, Body::Sized(vec![0; 1234]));
+        Answer::Reply(reply.header("content-encoding", "gzip"))
+    });
+    let bearer = format!("Bearer {}", scene.dummy());
+    let host = scene.authority("allowed.test");
+    let mut client = scene.secured("allowed.test");
+    let answer = client.exchange(&format!(
+        "HEAD /?guess HTTP/1.1\r\nHost: {host}\r\nAuthorization: {bearer}\r\n\r\n"
+    ));
+    assert_ne!(answer.header("content-length"), Some("1234"));
+    let fields = [("authorization", &*bearer)];
+    let url = format!("https://{host}/?guess");
+    let answer = scene
+        .http2("allowed.test")
+        .begin("HEAD", &url, &fields)
+        .head();
+    assert_ne!(answer.header("content-length"), Some("1234"));
+}
+
+/// A daemon with a session, whose credential belongs to an origin that the test plays.
+struct RawScene {
+    daemon: Daemon,
+    session: e2e::session::Session,
+    authority: String,
+    proxy_ca: String,
+    /// Kept for its file.
+    _ca: TestCa,
+}
+
+impl RawScene {
+    fn new(
+        protocol: &str,
+        serve: impl Fn(Arc<ServerConfig>, TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let ca = TestCa::new();
+        let server = Server::of(&ca, &["allowed.test"])
+            .alpn(&[protocol])
+            .config();
+        let address = serve_each(move |_, stream| serve(Arc::clone(&server), stream));
+        let config = config(address.port()).set("daemon", "log", r#""trace""#);
+        let daemon = Daemon::start_trusting(&config, &ca);
+        Self {
+            session: session_of(&daemon, REAL),
+            authority: format!("allowed.test:{}", address.port()),
+            proxy_ca: exported_ca(&daemon),
+            daemon,
+            _ca: ca,
+        }
+    }
+
+    fn tunnel(&self) -> e2e::client::Connection {
+        let mut tunnel = e2e::client::Connection::open(self.session.doors[0]);
+        assert_eq!(tunnel.connect(&self.authority).status, 200);
+        tunnel
+    }
+}
+
+#[test]
+fn b4_b12_malformed_answers_with_the_value_bring_it_to_no_client_and_no_log() {
+    let real = REAL;
+    let answers = Arc::new(vec![
+        format!("HTTP/1.1 200 {real}\r\nContent-Length: 2\r\n\r\nok"),
+        format!("HTTP/1.1 {real} OK\r\nContent-Length: 2\r\n\r\nok"),
+        format!("{real}\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\n{real}\r\nContent-Length: 2\r\n\r\nok"),
+        format!("HTTP/1.1 200 OK\r\n{real} : x\r\nContent-Length: 2\r\n\r\nok"),
+        format!("HTTP/1.1 200 OK\r\nx-a: b\r\n {real}\r\nContent-Length: 2\r\n\r\nok"),
+        format!("HTTP/1.1 200 OK\r\nx-a: {real}\x01\r\nContent-Length: 2\r\n\r\nok"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {real}\r\n\r\nok"),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {real}\r\n\r\nok"),
+        format!("HTTP/1.1 200 OK\r\nContent-Encoding: {real}\r\nContent-Length: 2\r\n\r\nok"),
+        format!("HTTP/1.1 101 {real}\r\nConnection: upgrade\r\nUpgrade: {real}\r\n\r\n{real}"),
+        format!(
+            "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=\"{real}\"\r\nContent-Length: 0\r\n\r\n"
+        ),
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x={real}\r\nok\r\n0\r\n\r\n"
+        ),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{real}\r\nok\r\n0\r\n\r\n"),
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{real}\r\n\r\n"
+        ),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok{real}\r\n0\r\n\r\n"),
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 9\r\n\r\n{real}"
+        ),
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{real}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok{real}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{real}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n<{real}>"),
+        format!("HTTP/1.0 200 OK\r\n\r\n{real}\r\n"),
+        format!("HTTP/1.1 204 {real}\r\n\r\n{real}"),
+        format!(
+            "HTTP/1.1 100 {real}\r\nx-a: {real}\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        ),
+        format!(
+            "HTTP/1.1 199 {real}\r\nx-a: {real}\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        ),
+    ]);
+    let count = answers.len();
+    let scene = RawScene::new("http/1.1", move |server, stream| {
+        let session = ServerConnection::new(server).map_err(std::io::Error::other)?;
+        let mut stream = StreamOwned::new(session, stream);
+        let head = read_head(&mut stream)?;
+        let number = head.split(['/', ' ']).nth(2);
+        let number: usize = number.and_then(|text| text.parse().ok()).expect("a number");
+        stream.write_all(answers[number].as_bytes())?;
+        stream.conn.send_close_notify();
+        stream.flush()
+    });
+    let leak = Leak::of(REAL);
+    let bearer = format!("Bearer {}", dummy(&scene.session));
+    for number in 0..count {
+        for method in ["GET", "HEAD"] {
+            let client = Client::trusting_pem(&scene.proxy_ca).alpn(&["http/1.1"]);
+            let (mut client, _) = scene.tunnel().secure(&client, "allowed.test");
+            client.send(format!(
+                "{method} /{number} HTTP/1.1\r\nHost: {}\r\nAuthorization: {bearer}\r\nConnection: close\r\n\r\n",
+                scene.authority
+            ));
+            // Some answers break off.
+            let mut all = Vec::new();
+            while let Ok(byte) = client.try_read_exact(1) {
+                all.extend(byte);
+            }
+            leak.assert_not_in(&format!("the answer {number} to {method}"), &all);
+        }
+    }
+    leak.assert_not_written_by(&scene.daemon, &[]);
+}
+
+#[test]
+fn b4_b12_frames_of_http2_with_the_value_bring_it_to_no_client_and_no_log() {
+    let requests = AtomicUsize::new(0);
+    let scene = RawScene::new("h2", move |server, stream| {
+        let mut origin = Http2Origin::accept(stream, server)?;
+        loop {
+            let stream = origin.next(HEADERS)?.stream;
+            let goodbye = [&0_u32.to_be_bytes(), &11_u32.to_be_bytes(), REAL.as_bytes()].concat();
+            let fields = [OK, &field("x-a", REAL), &field(&REAL.to_lowercase(), "x")].concat();
+            let answers = [
+                // Its own debug data (RFC 9113 section 6.8).
+                frame(GOAWAY, 0, 0, &goodbye),
+                // A field whose name has upper-case letters is malformed (RFC 9113 section 8.2).
+                frame(
+                    HEADERS,
+                    END_HEADERS | END_STREAM,
+                    stream,
+                    &[OK, &field(REAL, REAL)].concat(),
+                ),
+                [
+                    frame(HEADERS, END_HEADERS, stream, &fields),
+                    frame(DATA, END_STREAM, stream, REAL.as_bytes()),
+                ]
+                .concat(),
+                [
+                    frame(HEADERS, END_HEADERS, stream, &fields),
+                    frame(DATA, 0, stream, REAL.as_bytes()),
+                    frame(RST_STREAM, 0, stream, &2_u32.to_be_bytes()),
+                ]
+                .concat(),
+                // An unknown type, and one that is not of this form.
+                frame(0xee, 0, stream, REAL.as_bytes()),
+                frame(HEADERS, END_HEADERS, stream, REAL.as_bytes()),
+            ];
+            let number = requests.fetch_add(1, Ordering::Relaxed) % answers.len();
+            origin.send(&answers[number])?;
+            if number == 4 {
+                origin.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, OK))?;
+            }
+        }
+    });
+    let leak = Leak::of(REAL);
+    let bearer = format!("Bearer {}", dummy(&scene.session));
+    let url = format!("https://{}/", scene.authority);
+    for _ in 0..12 {
+        let client = Client::trusting_pem(&scene.proxy_ca).alpn(&["h2"]);
+        let client = scene.tunnel().into_http2(&client, "allowed.test");
+        let mut exchange = client.begin("GET", &url, &[("authorization", &bearer)]);
+        let Ok(head) = exchange.try_head() else {
+            continue;
+        };
+        leak.assert_not_in_answer("the head", &head);
+        while let Ok(piece) = exchange.try_read_some() {
+            leak.assert_not_in("the content", &piece);
+            if piece.is_empty() {
+                break;
+            }
+        }
+    }
+    leak.assert_not_written_by(&scene.daemon, &[]);
+}
