@@ -5,9 +5,12 @@ mod contents;
 mod echoes;
 mod forms;
 mod inject;
+mod malformed;
 mod places;
+#[cfg(target_os = "linux")]
 mod processes;
 mod refuse;
+#[cfg(target_os = "linux")]
 mod run;
 mod scrub;
 mod secrecy;

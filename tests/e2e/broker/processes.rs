@@ -1,5 +1,5 @@
 //! The real value in the processes of a machine: in the command's none, in the proxy's only while a session has it
-//! (SPEC B3, B4, B9). Linux only: `/proc` says what a process holds.
+//! (SPEC B3, B4, B9). `/proc` says what a process holds.
 
 use std::fs;
 use std::path::Path;
