@@ -4,7 +4,6 @@
 use std::sync::{Arc, OnceLock};
 
 use codex_network_config::DestinationScheme;
-use codex_network_policy::Authority;
 use http::{HeaderMap, HeaderValue, header};
 use hyper::ext::ReasonPhrase;
 
@@ -14,8 +13,9 @@ use crate::broker::{
     DummyOwner, DummyRegistry, InjectionError, RequestPart, RequestPlace, Scrubber,
     SearchedContent, Sender, SessionCredentials,
 };
-use crate::enforce::Permit;
+use crate::enforce::{CredentialRefuser, Permit};
 use crate::tls::Wire;
+use crate::upstream::UpstreamError;
 
 /// The detail of a refusal: the part of the request that has the dummy.
 const IN_FIELD: &str = "dummy_in_header";
@@ -38,8 +38,8 @@ pub(super) struct Brokering {
 #[derive(Clone)]
 pub(super) struct ContentSearch {
     place: Arc<SearchPlace>,
-    /// The dummy that was found.
-    found: Arc<OnceLock<Arc<DummyOwner>>>,
+    /// The refusal because of the first dummy that was found. It was recorded.
+    refusal: Arc<OnceLock<Refusal>>,
 }
 
 /// The content of one request that is searched while it passes.
@@ -53,10 +53,10 @@ struct SearchPlace {
     session: Option<Arc<str>>,
     credentials: Option<Arc<SessionCredentials>>,
     scheme: DestinationScheme,
-    authority: Authority,
     target: String,
     method: String,
     dummies: Arc<DummyRegistry>,
+    refuser: CredentialRefuser,
 }
 
 impl SearchPlace {
@@ -66,8 +66,8 @@ impl SearchPlace {
             credentials: self.credentials.as_deref(),
             place: RequestPlace {
                 scheme: self.scheme,
-                host: &self.authority.host,
-                port: self.authority.port,
+                host: &self.refuser.authority().host,
+                port: self.refuser.authority().port,
                 target: &self.target,
                 method: &self.method,
             },
@@ -131,10 +131,10 @@ impl Brokering {
                 .map(|session| Arc::clone(&session.info().id)),
             credentials: usable.cloned(),
             scheme,
-            authority: authority.clone(),
             target: target.to_owned(),
             method: method.to_owned(),
             dummies: Arc::clone(dummies),
+            refuser: permit.credential_refuser(),
         });
         let tripwire = dummies.tripwire();
         let in_target = tripwire.find(target.as_bytes(), |owner| {
@@ -155,7 +155,7 @@ impl Brokering {
             scrubber: reached.map(|all| all.scrubber()),
             search: Some(ContentSearch {
                 place,
-                found: Arc::default(),
+                refusal: Arc::default(),
             }),
         })
     }
@@ -168,9 +168,8 @@ impl Brokering {
     }
 
     /// The refusal because of a dummy in the content, which broke the request off.
-    pub(super) fn refusal(&self, permit: &Permit) -> Option<Refusal> {
-        let owner = self.search.as_ref()?.found.get()?;
-        Some(permit.refuse_credential(&owner.credential, IN_CONTENT))
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.search.as_ref()?.refusal.get().cloned()
     }
 
     /// Finds real values in the content of the answer.
@@ -239,9 +238,16 @@ impl SearchInHand {
         self.note(found)
     }
 
+    /// Refuses the request because of a dummy that was found. The answer may have begun, so it is recorded here.
     fn note(&self, found: Option<Arc<DummyOwner>>) -> bool {
         let Some(owner) = found else { return false };
-        let _ = self.search.found.set(owner);
+        self.search.refusal.get_or_init(|| {
+            let refuser = &self.search.place.refuser;
+            let refusal = refuser.refuse(&owner.credential, IN_CONTENT);
+            let failure = UpstreamError::Refused(Box::new(refusal.clone()));
+            refuser.flow().end(failure.ending());
+            refusal
+        });
         true
     }
 }

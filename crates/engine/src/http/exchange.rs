@@ -129,9 +129,7 @@ pub(super) async fn send(
         }
         (Err(failure), route) => (failure, route),
     };
-    let refused = route
-        .host()
-        .and_then(|permit| outgoing.brokering.refusal(permit));
+    let refused = outgoing.brokering.refusal();
     let failure = refused.map_or(failure, |refusal| UpstreamError::Refused(Box::new(refusal)));
     route.flow().end(failure.ending());
     Err((failure, route))
