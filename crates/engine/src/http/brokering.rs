@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use codex_network_config::DestinationScheme;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use hyper::ext::ReasonPhrase;
 
 use super::Session;
@@ -13,6 +13,7 @@ use crate::broker::{
     DummyOwner, DummyRegistry, InjectionError, RequestPart, RequestPlace, Scrubber,
     SearchedContent, Sender, SessionCredentials,
 };
+use crate::content_coding::ContentCodings;
 use crate::enforce::{CredentialRefuser, Permit};
 use crate::tls::Wire;
 use crate::upstream::UpstreamError;
@@ -25,6 +26,12 @@ const IN_CONTENT: &str = "dummy_in_body";
 const MISSING: &str = "credential_missing";
 /// The value cannot be written into a field.
 const UNWRITABLE: &str = "credential_unwritable";
+
+/// Hashes of content with its codings (RFC 1864, RFC 3230, RFC 9530).
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const DIGEST: HeaderName = HeaderName::from_static("digest");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// The work on one request and its answer. The default does nothing.
 #[derive(Default)]
@@ -184,20 +191,51 @@ impl Brokering {
         }
     }
 
-    /// Prepares the head of an answer for content that is scrubbed. `false` if real values may be in the content
-    /// and could not be found in its coding.
-    pub(super) fn prepare(&self, parts: &mut http::response::Parts) -> bool {
+    /// Prepares the head of an answer for content that is scrubbed. Gives the content codings to undo before;
+    /// `None` if real values may be in the content and could not be found in its coding.
+    pub(super) fn prepare(&self, parts: &mut http::response::Parts) -> Option<ContentCodings> {
         let Some(scrubber) = &self.scrubber else {
-            return true;
+            return Some(ContentCodings::default());
         };
         // It is text of the origin's choice.
         parts.extensions.remove::<ReasonPhrase>();
+        let codings = ContentCodings::of(&parts.headers);
         scrub_fields(scrubber, &mut parts.headers);
         if !scrubber.preserves_length() {
             parts.headers.remove(header::CONTENT_LENGTH);
         }
-        let mut codings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
-        codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+        let codings = codings?;
+        if !codings.is_identity() {
+            if parts.headers.contains_key(header::CONTENT_RANGE) {
+                // A part of coded content.
+                return None;
+            }
+            describe_decoded(&mut parts.headers);
+        }
+        Some(codings)
+    }
+}
+
+/// Makes the fields of an answer those of its decoded content.
+fn describe_decoded(fields: &mut HeaderMap) {
+    for name in [
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::ACCEPT_RANGES,
+        CONTENT_MD5,
+        DIGEST,
+        CONTENT_DIGEST,
+        REPR_DIGEST,
+    ] {
+        fields.remove(name);
+    }
+    // It is another representation of the same resource (RFC 9110 section 8.8.1).
+    let strong = fields
+        .get(header::ETAG)
+        .filter(|tag| tag.as_bytes().starts_with(b"\""));
+    let weak = strong.map(|tag| [b"W/", tag.as_bytes()].concat());
+    if let Some(weak) = weak.and_then(|tag| HeaderValue::from_bytes(&tag).ok()) {
+        fields.insert(header::ETAG, weak);
     }
 }
 
