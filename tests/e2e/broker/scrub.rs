@@ -109,23 +109,17 @@ fn b12_content_that_cannot_be_decoded_ends_the_answer_and_is_logged() {
     let client = tunnel.into_http2(&client, "allowed.test");
     let url = format!("https://{}/", scene.authority("allowed.test"));
     let mut exchange = client.begin("GET", &url, &[]);
-    assert_eq!(exchange.head().status, 200);
-    let error = loop {
-        match exchange.try_read_some() {
-            Ok(piece) if piece.is_empty() => panic!("the answer looks complete"),
-            Ok(_) => {}
-            Err(error) => break error,
+    // The reset may overtake the head.
+    if exchange.try_head().is_ok() {
+        while let Ok(piece) = exchange.try_read_some() {
+            assert!(!piece.is_empty(), "the answer looks complete");
         }
-    };
+    }
     let words = "the host sent encoded content, unasked, that cannot be decoded";
     let line = scene
         .daemon
         .wait_for_log(|line| line.flow_cause() == Some(words));
-    assert_eq!(
-        line.field("network.flow.fault"),
-        Some(&"host".into()),
-        "{error}"
-    );
+    assert_eq!(line.field("network.flow.fault"), Some(&"host".into()));
 }
 
 #[test]
