@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use e2e::client::Connection;
 use e2e::daemon::Config;
+use e2e::leaks::Leak;
 use e2e::origin::{Answer, Origin};
 
 use super::{BOTH, REAL, Scene, Way, config};
@@ -259,7 +260,12 @@ fn b11_elsewhere_a_dummy_is_found_in_each_form_of_the_head() {
 
 #[test]
 fn b8_in_a_websocket_message_no_dummy_becomes_the_value() {
-    let upgrade = || Answer::Upgrade(vec![("upgrade".into(), "websocket".into())]);
+    let upgrade = || {
+        Answer::Upgrade(vec![
+            ("upgrade".into(), "websocket".into()),
+            ("sec-websocket-protocol".into(), format!("key.{REAL}")),
+        ])
+    };
     let scene = Scene::with(Origin::answering(move |_| upgrade()), config);
     let dummy = scene.dummy();
     let host = scene.authority("allowed.test");
@@ -268,7 +274,9 @@ fn b8_in_a_websocket_message_no_dummy_becomes_the_value() {
         "GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {dummy}\r\nConnection: upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     ));
-    assert_eq!(client.read_head().status, 101);
+    let head = client.read_head();
+    assert_eq!(head.status, 101);
+    Leak::of(REAL).assert_not_in_answer("the change of protocols", &head);
     assert_eq!(
         scene.received("authorization"),
         Some(format!("Bearer {REAL}"))

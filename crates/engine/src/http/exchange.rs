@@ -355,11 +355,7 @@ async fn exchange(
     headers::one_length(&mut parts.headers);
     let content_codings = match outgoing.brokering.prepare(&mut parts) {
         Some(codings) => codings,
-        None if is_head => {
-            // With a value and a guess in the content, its encoded length shows how much of the guess is right.
-            parts.headers.remove(header::CONTENT_LENGTH);
-            ContentCodings::default()
-        }
+        None if is_head => ContentCodings::default(),
         None => return Err(lease.unusable(AnswerError::ContentCoding).into()),
     };
     let mut length = None;
