@@ -51,7 +51,7 @@ pub(super) enum TextEncoding {
 pub(super) enum SearchResult<'s> {
     /// The first place with a text, and of those that begin there, the longest.
     Found(Range<usize>, &'s SearchedText),
-    /// From here on, later bytes may complete a text. Before there is none.
+    /// A text may begin here that later bytes complete. No text begins before.
     Incomplete(usize),
     Nothing,
 }
