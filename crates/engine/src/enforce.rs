@@ -38,7 +38,7 @@ pub(crate) use watched::{WatchedAttempt, rejudged};
 use crate::attempt::{Attempt, Destination, DestinationKind, Refusal};
 use crate::decider::Decider;
 use crate::live_policy::{Generation, LivePolicy};
-use crate::own::{OwnListeners, OwnSockets};
+use crate::own::OwnSockets;
 use crate::record::Recorder;
 use crate::synthetic_names::SyntheticNames;
 
@@ -98,7 +98,7 @@ impl Enforcer {
     pub(crate) fn for_session(
         &self,
         live: LivePolicy,
-        listeners: OwnListeners,
+        listeners: Arc<[SocketAddr]>,
         names: Arc<SyntheticNames>,
     ) -> Self {
         Self {
