@@ -45,10 +45,54 @@ impl CredentialVariable {
                 .windows(value.len())
                 .any(|part| part == value)
     }
+
+    /// Whether a text contains it in base64, such as a user name and a token for Basic. Nothing is replaced there.
+    fn is_in_base64(&self, text: &OsStr) -> bool {
+        let value = self.value.expose().trim_ascii();
+        let is_apart = |byte: &u8| sextet(*byte).is_none();
+        let runs = text.as_bytes().split(is_apart);
+        // Text may stand before it without a character between, so each place of a group is tried.
+        let mut decoded = runs
+            .filter(|run| value.len() >= MIN_VALUE_BYTES && run.len() > value.len())
+            .flat_map(|run| (0..4).map(|skipped| decoded(&run[skipped.min(run.len())..])));
+        decoded.any(|bytes| {
+            let bytes = Secret::new(bytes);
+            let mut parts = bytes.expose().windows(value.len());
+            parts.any(|part| part == value)
+        })
+    }
+}
+
+/// The six bits of a character of base64, in either alphabet (RFC 4648).
+fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+/// The bytes that a run of base64 stands for, without those that are incomplete.
+fn decoded(run: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(run.len());
+    let (mut bits, mut count) = (0_u32, 0);
+    for sextet in run.iter().filter_map(|byte| sextet(*byte)) {
+        bits = bits << 6 | u32::from(sextet);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.extend(u8::try_from(bits >> count & 0xff));
+        }
+    }
+    bytes
 }
 
 /// Removes every credential that has no dummy, and every other variable that contains its value. A variable that
-/// is not text goes too if it contains a value that has a dummy, since nothing is replaced in it.
+/// is not text goes too if it contains a value that has a dummy, since nothing is replaced in it, and so does one
+/// that contains such a value in base64.
 ///
 /// Returns a remark for each variable that it removes. With `is_wished`, the removal of the credentials
 /// themselves has none.
@@ -82,7 +126,8 @@ pub(super) fn remove(
         }
         let is_text = text.to_str().is_some() && name.to_str().is_some();
         let contained = credentials.iter().find(|credential| {
-            credential.is_in(text) && !(is_text && credential.is_brokered(brokered))
+            let is_replaced = is_text && credential.is_brokered(brokered);
+            credential.is_in(text) && !is_replaced || credential.is_in_base64(text)
         });
         if let Some(credential) = contained {
             remarks.push(format!(
@@ -128,6 +173,34 @@ mod tests {
     fn names(environment: &BTreeMap<OsString, OsString>) -> Vec<&str> {
         let names = environment.keys();
         names.filter_map(|name| name.to_str()).collect()
+    }
+
+    #[test]
+    fn b3_a_variable_that_contains_a_value_in_base64_is_removed() {
+        // `me:` and the value, `aa:` and the value for each alphabet, and with another name.
+        let basic = "bWU6Z2hwXzAxMjM0NTY3ODlhYmNkZWZBQkNERUYwMTIzNDU2Nzg5YWJjZA==";
+        let other = "bWU6Z2hwXzk5OTk5NTY3ODlhYmNkZWZBQkNERUYwMTIzNDU2Nzg5YWJjZA==";
+        let json = format!(r#"{{"auths": {{"x": {{"auth": "{basic}"}}}}}}"#);
+        let glued = format!("prefix/{basic}");
+        let all = [
+            ("GH_TOKEN", OsStr::new(VALUE)),
+            ("BASIC", OsStr::new(basic)),
+            ("DOCKER_AUTH", OsStr::new(&json)),
+            ("GLUED", OsStr::new(&glued)),
+            ("OTHER", OsStr::new(other)),
+        ];
+        let given = [credential("GH_TOKEN", VALUE)];
+        for brokered in [vec![brokered("GH_TOKEN", VALUE)], Vec::new()] {
+            let mut environment = environment(all);
+            let remarks = remove(&mut environment, &given, &brokered, true);
+            let kept = names(&environment);
+            let kept: Vec<_> = kept
+                .into_iter()
+                .filter(|name| *name != "GH_TOKEN")
+                .collect();
+            assert_eq!(kept, ["OTHER"]);
+            assert_eq!(remarks.len(), 3, "{remarks:?}");
+        }
     }
 
     #[test]
