@@ -48,6 +48,8 @@ mod json;
 mod layers;
 mod listen;
 mod managed;
+#[cfg(any(target_os = "macos", test))]
+mod managed_preference;
 mod merge;
 mod mitm;
 mod read;
