@@ -310,7 +310,7 @@ impl Engine {
     }
 }
 
-/// What the request may do with the credentials of these settings' session.
+/// Whether the request may carry the credentials of these settings' session.
 fn credentials(
     generation: &Generation,
     scheme: DestinationScheme,

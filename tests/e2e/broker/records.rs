@@ -100,12 +100,12 @@ fn k5_explain_says_whether_a_request_would_carry_a_credential() {
          (credential_unbound)"
     );
     assert!(elsewhere.contains(&wanted), "{elsewhere}");
-    let nobodys = notes("/v1", None);
+    let of_all = notes("/v1", None);
     assert!(
-        nobodys.contains("sessions that hold this credential"),
-        "{nobodys}"
+        of_all.contains("sessions that hold this credential"),
+        "{of_all}"
     );
-    assert!(nobodys.contains("openai"), "{nobodys}");
+    assert!(of_all.contains("openai"), "{of_all}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn found_in_memory(seed: usize) -> usize {
                 bytes.all(|(index, byte)| *byte == byte_of_value(seed, 100 + index))
             };
             found += windows.filter(|window| is_part(window)).count();
-            // What was found is in the buffer, and must not be found there again.
+            // The buffer has a copy, which must not be found again.
             buffer.as_mut_slice().zeroize();
             at += read as u64;
         }

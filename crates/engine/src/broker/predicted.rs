@@ -4,7 +4,7 @@ use codex_network_config::{CredentialId, Destination};
 
 use super::store::{Credential, RequestPlace, SessionCredentials};
 
-/// What a hypothetical request may do with a credential of the session that would send it.
+/// Whether a hypothetical request may carry a credential of the session that would send it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PredictedCredential {
     /// The credential.
@@ -29,7 +29,7 @@ pub enum CredentialFitness {
 }
 
 impl SessionCredentials {
-    /// What a request to this place may do with each credential. With `usable` false, it may carry none: it is plain
+    /// Whether a request to this place may carry each credential. With `usable` false, it may carry none: it is plain
     /// HTTP.
     pub(crate) fn predict(
         &self,

@@ -1,4 +1,4 @@
-//! What a request could carry of the credentials of a session (SPEC B8, B11), as notes.
+//! Whether a request could carry the credentials of a session (SPEC B8, B11), as notes.
 
 use codex_network_config::{DestinationScheme, Settings};
 use codex_network_engine::{CredentialFitness, PredictedCredential, PredictedDecision};
