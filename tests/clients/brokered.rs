@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use e2e::daemon::{Config, Daemon};
-use e2e::machine::{Need, can, has};
+use e2e::machine::{Need, can};
 use e2e::origin::{Answer, Body, Origin, Reply, Request};
 use e2e::program::{Program, Run};
 use e2e::tls::{Server, TestCa};
@@ -196,7 +196,7 @@ fn tools() -> String {
 
 /// Whether a program that reads no proxy variable reaches the proxy.
 fn holds_any_program(through: Through) -> bool {
-    through != Through::Variables && has(Need::UserNamespaces)
+    through != Through::Variables && can(Need::UserNamespaces)
 }
 
 /// The tests of a client.

@@ -1,6 +1,7 @@
 //! Clients of interfaces over HTTPS.
 
 use e2e::origin::{Answer, Body, Reply, Request};
+use e2e::program::installed;
 use serde_json::json;
 
 use super::{Brokered, Through, brokered_tests, holds_any_program};
@@ -62,17 +63,31 @@ fn curl_with_a_field_of_ours(through: Through) {
 
 brokered_tests!(curl_with_a_field_of_ours);
 
+/// In a jail `fetch` needs no proxy. Elsewhere it reads the variables, before version 24 with the agent of undici.
 fn node(through: Through) {
-    // Versions before 24 read no variable.
-    if !holds_any_program(through) {
-        return;
-    }
-    let script = "node -e 'fetch(process.env.OPENAI_BASE_URL + \"/models\", \
-                  { headers: { authorization: \"Bearer \" + process.env.OPENAI_API_KEY } }) \
-                  .then(async answer => { if (!answer.ok) throw new Error(answer.status); \
-                  const { data } = await answer.json(); console.log(data[0].id, data[0].owned_by); })'";
-    let run = openai_client(script).works(through, models);
-    assert!(run.stdout.contains("tiny sk-proj-"), "{run:#?}");
+    let agent = format!(
+        "if (Number(process.versions.node.split(\".\")[0]) < 24) {{ \
+         const {{ EnvHttpProxyAgent, setGlobalDispatcher }} = require(\"{}\"); \
+         setGlobalDispatcher(new EnvHttpProxyAgent()); }}",
+        installed("node/node_modules/undici").display()
+    );
+    let agent = if holds_any_program(through) {
+        ""
+    } else {
+        &agent
+    };
+    let script = format!(
+        "NODE_USE_ENV_PROXY=1 node -e '{agent} fetch(process.env.OPENAI_BASE_URL + \"/models\", \
+         {{ headers: {{ authorization: \"Bearer \" + process.env.OPENAI_API_KEY }} }}) \
+         .then(async answer => {{ if (!answer.ok) throw new Error(answer.status); \
+         const {{ data }} = await answer.json(); console.log(data[0].id, data[0].owned_by); }})'"
+    );
+    let run = openai_client(&script).works(through, models);
+    let line = format!("tiny {}", super::dummy(&run));
+    assert!(
+        run.stdout.lines().any(|written| written == line),
+        "{run:#?}"
+    );
 }
 
 brokered_tests!(node);

@@ -13,25 +13,42 @@ use crate::git::Repository;
 const GITHUB: &str = "ghp_REALreal0123456789abcdefABCDEF012345";
 const USER: &str = "x-access-token";
 
-/// A clone and a push, with a helper that reads the variable, as the one of `gh` does.
+/// With a helper of the user's own.
 fn git(through: Through) {
+    let provider =
+        "[network.credentials.github]\nuse = \"github\"\nurl_prefixes = [\"{origin}/tiny.git\"]\n";
+    let helper = "!f() { echo username=x-access-token; echo \"password=$GH_TOKEN\"; }; f";
+    clones_and_pushes(through, provider, "GH_TOKEN", helper);
+}
+
+brokered_tests!(git);
+
+/// With the helper that `gh auth setup-git` sets up.
+fn git_with_gh(through: Through) {
+    let provider = "[network.credentials.github-enterprise]\nuse = \"github-enterprise\"\n\
+                    url_prefixes = [\"{origin}/tiny.git\"]\n";
+    let helper = "!gh auth git-credential";
+    clones_and_pushes(through, provider, "GH_ENTERPRISE_TOKEN", helper);
+}
+
+brokered_tests!(git_with_gh);
+
+fn clones_and_pushes(through: Through, provider: &str, variable: &str, helper: &str) {
     let client = Brokered {
-        provider: "[network.credentials.github]\nuse = \"github\"\nurl_prefixes = [\"{origin}/tiny.git\"]\n",
-        variable: "GH_TOKEN",
+        provider,
+        variable,
         real: GITHUB,
         field: (
             "authorization",
             format!("Basic {}", STANDARD.encode(format!("{USER}:{GITHUB}"))),
         ),
         variables: &[
+            ("GH_HOST", "{authority}"),
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_CONFIG_COUNT", "1"),
             ("GIT_CONFIG_KEY_0", "credential.{origin}.helper"),
-            (
-                "GIT_CONFIG_VALUE_0",
-                "!f() { echo username=x-access-token; echo \"password=$GH_TOKEN\"; }; f",
-            ),
+            ("GIT_CONFIG_VALUE_0", helper),
         ],
         files: &[],
         script: "git clone $ORIGIN/tiny.git cloned\n\
@@ -64,5 +81,3 @@ fn git(through: Through) {
         );
     }
 }
-
-brokered_tests!(git);
