@@ -17,13 +17,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use e2e::daemon::{Config, Daemon};
-use e2e::machine::{Need, can};
+use e2e::machine::{Need, can, ordinary_user};
 use e2e::origin::{Answer, Body, Origin, Reply, Request};
 use e2e::program::{Program, Run};
 use e2e::tls::{Server, TestCa};
 
 use self::processes::Search;
-use crate::jail::{Installed, path};
+use crate::jail::{Installed, for_users, path};
 
 /// A client, and its credential.
 struct Brokered<'a> {
@@ -54,6 +54,8 @@ enum Through {
     Service,
     /// A service, and only the variables.
     Variables,
+    /// As `Service`, for a user without rights.
+    OrdinaryUser,
 }
 
 impl Brokered<'_> {
@@ -76,14 +78,19 @@ impl Brokered<'_> {
         let config = Config::example()
             .set("network", "credential_broker", "true")
             .append(&settle(self.provider));
+        let config = for_users(&config);
         let installed = Installed::new(&config);
         let daemon = (through != Through::Private).then(|| Daemon::start_trusting(&config, &ca));
         let run = self
             .program(&installed, daemon.as_ref(), through)
-            .env("SSL_CERT_FILE", ca.file())
-            .env("SSL_CERT_DIR", "/nonexistent")
             .env("ORIGIN", &url)
             .env("AUTHORITY", authority);
+        let run = if through == Through::OrdinaryUser {
+            run.user(&ordinary_user())
+        } else {
+            run.env("SSL_CERT_FILE", ca.file())
+                .env("SSL_CERT_DIR", "/nonexistent")
+        };
         let run = self
             .variables
             .iter()

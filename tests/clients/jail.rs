@@ -110,7 +110,7 @@ impl Jail<'_> {
 }
 
 /// The configuration of a proxy whose sessions the ordinary user may open.
-fn for_users(config: &Config) -> Config {
+pub(crate) fn for_users(config: &Config) -> Config {
     let users = if machine::is_root() {
         format!("[{:?}]", ordinary_user().name)
     } else {

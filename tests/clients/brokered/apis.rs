@@ -1,5 +1,6 @@
 //! Clients of interfaces over HTTPS.
 
+use e2e::machine::{Need, has};
 use e2e::origin::{Answer, Body, Reply, Request};
 use e2e::program::installed;
 use serde_json::json;
@@ -43,6 +44,13 @@ fn curl(through: Through) {
 }
 
 brokered_tests!(curl);
+
+#[test]
+fn b3_b8_b9_b12_curl_works_for_an_ordinary_user_of_a_service() {
+    if has(Need::Root) && has(Need::ForAll("curl")) {
+        curl(Through::OrdinaryUser);
+    }
+}
 
 /// A credential that only the configuration knows, in a field of its own.
 fn curl_with_a_field_of_ours(through: Through) {
