@@ -1,9 +1,9 @@
 //! The memory of the processes of a client, as the kernel shows it.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 
 use e2e::machine::{Need, can};
 use e2e::process::command_line;
@@ -19,7 +19,7 @@ const MAX_MAPPING: u64 = 1 << 30;
 /// A search for a value in the environment and the memory of processes.
 pub(super) struct Search {
     value: String,
-    /// The command lines of all processes that were searched.
+    /// The command lines of all processes whose memory was searched.
     searched: Mutex<Vec<String>>,
     /// The places of the value.
     found: Mutex<Vec<String>>,
@@ -58,10 +58,20 @@ impl Search {
             if is_in(&self.value, |to| to.write_all(&environment)) {
                 self.found.lock().push(format!("environment of {command}"));
             }
-            if is_in(&self.value, |to| copy_memory(pid, to)) {
+            let mut has_memory = false;
+            let is_in_memory = is_in(&self.value, |to| {
+                copy_memory(pid, &mut |block| {
+                    has_memory = true;
+                    to.write_all(block)
+                })
+            });
+            if is_in_memory {
                 self.found.lock().push(format!("memory of {command}"));
             }
-            self.searched.lock().push(command);
+            // Its user may not permit it, and it may have ended.
+            if has_memory {
+                self.searched.lock().push(command);
+            }
         }
     }
 
@@ -73,13 +83,13 @@ impl Search {
         let searched = self.searched.lock();
         assert!(
             !searched.is_empty() || !can(Need::Ptrace),
-            "no process of {origin} was found"
+            "no process of {origin} was searched"
         );
     }
 }
 
 /// Whether a value is in the bytes that a function writes. `grep` searches: it is fast in any build.
-fn is_in(value: &str, write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> bool {
+fn is_in(value: &str, write: impl FnOnce(&mut ChildStdin) -> io::Result<()>) -> bool {
     let mut grep = Command::new("grep")
         .args(["--quiet", "--text", "--null-data", "--fixed-strings", value])
         .env("LC_ALL", "C")
@@ -88,13 +98,13 @@ fn is_in(value: &str, write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Re
         .expect("every machine has grep");
     let mut input = grep.stdin.take().expect("a pipe");
     // It stops reading when it has found the value, and a process may end while it is read.
-    let _: std::io::Result<()> = write(&mut input);
+    let _: io::Result<()> = write(&mut input);
     drop(input);
     grep.wait().expect("our own child").success()
 }
 
-/// Writes the memory of a process that is its own: no files that it only reads.
-fn copy_memory(pid: u32, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+/// Passes on the memory of a process that is its own: no files that it only reads.
+fn copy_memory(pid: u32, to: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let mut block = vec![0; usize::try_from(BLOCK).expect("a small number")];
@@ -118,7 +128,7 @@ fn copy_memory(pid: u32, to: &mut dyn std::io::Write) -> std::io::Result<()> {
             let Ok(count @ 1..) = memory.read_at(&mut block[..wanted], at) else {
                 break;
             };
-            to.write_all(&block[..count])?;
+            to(&block[..count])?;
             at += count as u64;
         }
     }
@@ -150,7 +160,7 @@ mod tests {
         let mut input = child.stdin.take().expect("a pipe");
         writeln!(input, "{value}").expect("a shell that reads");
         let mut output = child.stdout.take().expect("a pipe");
-        std::io::Read::read_exact(&mut output, &mut [0]).expect("a shell that writes");
+        io::Read::read_exact(&mut output, &mut [0]).expect("a shell that writes");
         let search = Search::new(value);
         search.look(origin);
         drop(input);
