@@ -9,6 +9,7 @@ mod malformed;
 mod places;
 #[cfg(target_os = "linux")]
 mod processes;
+mod records;
 mod refuse;
 #[cfg(target_os = "linux")]
 mod run;
