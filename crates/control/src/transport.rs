@@ -235,7 +235,10 @@ where
         let frame = ReadFrame(bytes.split_to(whole));
         self.consumed += whole as u64;
         let message = serde_json::from_slice(&frame.0[LENGTH_BYTES..]).map_err(|error| {
-            let why = format!("a frame holds no message of this protocol: {error}");
+            // The text of the error may have a part of the frame, and the frame a credential.
+            let (kind, place) = (error.classify(), error.column());
+            let why =
+                format!("a frame holds no message of this protocol ({kind:?} at byte {place})");
             io::Error::new(io::ErrorKind::InvalidData, why)
         })?;
         Ok(Some((message, self.consumed)))

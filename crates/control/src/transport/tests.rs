@@ -109,3 +109,22 @@ async fn b4_no_copy_of_a_credential_is_left_of_half_a_frame() {
     drop((caller, theirs));
     assert_eq!(found_in_memory(9), 0);
 }
+
+#[tokio::test]
+async fn b4_the_error_of_a_malformed_frame_has_no_part_of_it() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+    let mut daemon = daemon_side(ControlStream::from(theirs));
+    let frame = br#"{"Request":"not-a-request-but-a-secret"}"#;
+    let length = u32::try_from(frame.len()).expect("a short frame");
+    let bytes = [&length.to_be_bytes()[..], frame].concat();
+    ours.write_all(&bytes).await.expect("room in the socket");
+    let received = poll_fn(|cx| Pin::new(&mut daemon).poll_next(cx)).await;
+    let error = received.expect("an error").err().expect("an error");
+    let text = error.to_string();
+    assert!(
+        text.contains("holds no message") && !text.contains("secret"),
+        "{text}"
+    );
+}
