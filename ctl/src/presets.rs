@@ -45,6 +45,21 @@ pub(crate) fn token_urls(name: &str) -> Vec<String> {
     tool.map(tools::token_urls).unwrap_or_default()
 }
 
+/// The standard output of a program of the user, which runs in the root directory for 20 seconds at most.
+///
+/// # Errors
+///
+/// A sentence: the program is missing, fails, does not end in time, or prints too much.
+pub(crate) fn output_of(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let directory = std::path::Path::new("/");
+    let question = ask::Question {
+        program,
+        arguments,
+        directory,
+    };
+    question.ask()
+}
+
 /// All names, those of tools first.
 pub(crate) fn names() -> Vec<PresetName> {
     let tools = Tool::ALL.map(|tool| PresetName {

@@ -71,10 +71,10 @@ pub use codex_network_policy::HeaderNameText;
 pub use config_lines::ConfigLines;
 pub use credentials::{
     BrokeredVariable, CredentialId, CredentialPattern, CredentialPatternError, CredentialProfile,
-    CredentialProvider, CredentialSource, Destination, DestinationError, DestinationHost,
-    DestinationScheme, DestinationSource, IgnoredDestination, IgnoredDestinationError, NotAName,
-    PackageTool, Placement, Settled, UrlForm, VariableName, brokered_variables, built_in_providers,
-    settled, still_brokered,
+    CredentialProvider, CredentialReading, CredentialReadings, CredentialSource, Destination,
+    DestinationError, DestinationHost, DestinationScheme, DestinationSource, IgnoredDestination,
+    IgnoredDestinationError, NotAName, PackageTool, Placement, Settled, UrlForm, VariableName,
+    brokered_variables, built_in_providers, settled, still_brokered,
 };
 use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};

@@ -4,8 +4,9 @@
 //! Everything here is a pure function of bytes and header fields. Sockets, decompression and the
 //! decision stay with `http`. The content codings of an answer are undone before [`scrubber`] sees it.
 //!
-//! - `supply` takes the values that a launcher gives, `store` has those of a session, and `dummy` the texts
+//! - `supply` takes the values that a launcher gives, and those that were read with the configuration, `store` has those of a session, and `dummy` the texts
 //!   that stand for them.
+//! - `renewal` has sources read again.
 //! - `selection` puts values into the fields of requests.
 //! - `tripwire` finds dummies in requests, where they must not be; `registry` has those of all sessions.
 //! - `scrubber` replaces values in answers.
@@ -15,6 +16,7 @@ mod dummy;
 mod encodings;
 mod needles;
 mod registry;
+mod renewal;
 mod scrubber;
 mod selection;
 mod store;
@@ -22,10 +24,12 @@ mod supply;
 mod tripwire;
 
 pub(crate) use registry::{DummyOwner, DummyRegistry, RegisteredDummies, RequestPart, Sender};
+pub use renewal::CredentialReader;
+pub(crate) use renewal::{RenewableValues, Renewals};
 pub(crate) use scrubber::{ScrubbedStream, Scrubber};
 pub(crate) use selection::InjectionError;
 pub use store::CredentialInfo;
 pub(crate) use store::{RequestPlace, SessionCredentials};
 pub use supply::LauncherCredentials;
-pub(crate) use supply::supplied;
+pub(crate) use supply::{LackingCredential, supply};
 pub(crate) use tripwire::SearchedContent;

@@ -120,7 +120,7 @@ pub use audit::{
     Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
-pub use broker::{CredentialInfo, LauncherCredentials};
+pub use broker::{CredentialInfo, CredentialReader, LauncherCredentials};
 pub use child_env::ChildEnvironment;
 pub use clock::{Clock, SystemClock};
 pub use closing::DescriptorCloser;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::admission::{Admission, Shortages};
-use crate::broker::{DummyRegistry, SessionCredentials};
+use crate::broker::{DummyRegistry, Renewals, SessionCredentials};
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
 use crate::interceptor::{LeafBudget, LeafSource};
@@ -42,6 +42,8 @@ pub(crate) struct SharedParts<B> {
     pub(crate) session: Option<Arc<Session>>,
     /// The dummies of all sessions.
     pub(crate) dummies: Arc<DummyRegistry>,
+    /// Has values of credentials read again.
+    pub(crate) renewals: Arc<Renewals>,
 }
 
 impl<B> SharedParts<B> {
@@ -77,6 +79,7 @@ impl<B> SharedParts<B> {
             leaves: self.leaves.clone(),
             session: Some(session),
             dummies: Arc::clone(&self.dummies),
+            renewals: Arc::clone(&self.renewals),
         })
     }
 
