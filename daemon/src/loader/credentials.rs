@@ -160,7 +160,7 @@ fn program(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        // What it starts ends with it.
+        // Its own child processes end with it.
         .process_group(0)
         .spawn();
     let mut child = started.map_err(|error| match error.kind() {
