@@ -133,7 +133,7 @@ mod tests {
         assert!(readings.request(1, start));
         assert_eq!(readings.next(start), BTreeSet::from([1, 3]));
         assert!(readings.next(start).is_empty());
-        let early = start + MIN_INTERVAL - Duration::from_millis(1);
+        let early = start + MIN_INTERVAL.saturating_sub(Duration::from_millis(1));
         assert!(!readings.request(3, early));
         assert!(readings.request(2, early), "another source");
         assert!(readings.request(3, start + MIN_INTERVAL));
