@@ -114,6 +114,7 @@ fn table_at<'d>(
     path: &[String],
 ) -> Result<WrittenTable<'d>, String> {
     switch_to_table(document, path);
+    give_header(document, path);
     let new = new_table(document, path);
     open(document.as_table_mut(), MapStyle::Lines, path, &new)
 }
@@ -205,6 +206,29 @@ fn new_table(document: &mut DocumentMut, path: &[String]) -> NewTable {
         position: Some(last + 1),
         before,
     }
+}
+
+/// Gives a table a header that has none since only tables below it have one. It comes before theirs.
+fn give_header(document: &mut DocumentMut, path: &[String]) {
+    if let Some(Item::Table(table)) = item_mut(document, path)
+        && table.is_implicit()
+        && !table.is_dotted()
+    {
+        let first = first_position(table);
+        table.set_implicit(false);
+        table.set_position(first);
+    }
+}
+
+/// The number of the first header below a table.
+fn first_position(table: &Table) -> Option<isize> {
+    let inner = table.iter().filter_map(|(_, item)| match item {
+        Item::Table(table) if table.is_implicit() => first_position(table),
+        Item::Table(table) => table.position(),
+        Item::ArrayOfTables(tables) => tables.iter().filter_map(Table::position).min(),
+        Item::None | Item::Value(_) => None,
+    });
+    inner.min()
 }
 
 /// The number of the last header in a table.

@@ -176,7 +176,7 @@ fn w3_on_a_full_disk_nothing_changes() {
 }
 
 #[test]
-fn w3_without_a_proxy_the_users_own_file_is_made() {
+fn w3_without_a_proxy_only_the_file_changes() {
     let home = TempDir::new().expect("a directory");
     let allow = |pattern: &str| {
         Program::new(shipped::proxyctl())
@@ -212,6 +212,23 @@ fn w3_a_file_of_another_user_is_refused_with_the_change_to_make() {
         .says("+allowed_domains = [\"allowed.test\", \"x.test\"]")
         .says("is not yours to change: it belongs to user 0");
     assert_eq!(content(&daemon), before);
+}
+
+#[test]
+fn w3_a_user_of_sessions_sees_the_change_that_an_administrator_could_make() {
+    if !machine::has(Need::Root) {
+        return;
+    }
+    let daemon = Daemon::start(&Config::example().set("daemon.control", "users", r#"["nobody"]"#));
+    let refused = as_nobody(&daemon, &["allow", "x.test"]);
+    assert_eq!(refused.failed().code, Some(4));
+    refused
+        .says("x.test")
+        .says("/etc/codex-network-proxy/config.toml is not yours to change");
+    assert_eq!(
+        proxyctl_json(&daemon, &["status"])["generation"]["number"],
+        1
+    );
 }
 
 #[test]

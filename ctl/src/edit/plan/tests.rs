@@ -183,6 +183,15 @@ fn w3_a_missing_list_or_table_is_added_where_it_belongs() {
         "network.mode = \"full\"\n",
         "network.mode = \"full\"\nnetwork.allowed_domains = [\"x.test\"]\n",
     );
+    // Only a table below it has a header.
+    allows(
+        "# top\n[daemon]\nlog = \"info\"\n\n# below\n[network.mitm]\nenabled = false\n",
+        "# top\n[daemon]\nlog = \"info\"\n\n[network]\nallowed_domains = [\"x.test\"]\n\n# below\n[network.mitm]\nenabled = false\n",
+    );
+    allows(
+        "default_permissions = \"w\"\n[permissions.w.network.mitm]\nenabled = false\n# end\n",
+        "default_permissions = \"w\"\n[permissions.w.network.mitm]\nenabled = false\n# end\n\n[permissions.w.network.domains]\n\"x.test\" = \"allow\"\n",
+    );
     denies(
         "[network]\nallowed_domains = [\"a.test\"]\n",
         "[network]\nallowed_domains = [\"a.test\"]\ndenied_domains = [\"x.test\"]\n",
