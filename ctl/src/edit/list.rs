@@ -135,3 +135,90 @@ fn is(value: &Value, pattern: &Pattern) -> bool {
 fn text(part: Option<&RawString>) -> &str {
     part.and_then(RawString::as_str).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use codex_network_policy::ListKind;
+    use toml_edit::DocumentMut;
+
+    use super::*;
+
+    /// The text between two parts of a list.
+    const GAPS: [&str; 6] = ["", " ", "\n  ", " # N\n  ", "\n  # N\n  ", " # N\n  # n\n"];
+
+    /// Lists of two elements with these texts before, between and behind them, with and without a last
+    /// comma. Each comment has the number of its place.
+    fn lists() -> impl Iterator<Item = ([String; 3], String)> {
+        let three = GAPS
+            .into_iter()
+            .flat_map(|a| GAPS.map(|b| (a, b)))
+            .flat_map(|(a, b)| GAPS.map(|c| [a, b, c]));
+        three.flat_map(|gaps| {
+            let mut number = 0;
+            let gaps = gaps.map(|gap| {
+                number += 1;
+                gap.replace('N', &format!("{number}!"))
+                    .replace('n', &format!("{number}?"))
+            });
+            ["", ","].map(|comma| {
+                let [before, between, behind] = &gaps;
+                let list = format!("l = [{before}\"a.test\",{between}\"b.test\"{comma}{behind}]\n");
+                (gaps.clone(), list)
+            })
+        })
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text, ListKind::Allow).expect("a pattern")
+    }
+
+    /// The list after a change, and its elements as a new parser reads them.
+    fn changed(text: &str, change: impl FnOnce(&mut Array)) -> (String, Vec<String>) {
+        let mut document: DocumentMut = text.parse().expect("TOML");
+        change(document["l"].as_array_mut().expect("a list"));
+        let after = document.to_string();
+        let read: DocumentMut = after
+            .parse()
+            .unwrap_or_else(|error| panic!("{error}: {text} became {after}"));
+        let list = read["l"].as_array().expect("a list");
+        let elements = list.iter().filter_map(Value::as_str).map(str::to_owned);
+        (after.clone(), elements.collect())
+    }
+
+    #[test]
+    fn w3_every_comment_of_a_list_stays_where_an_entry_is_added() {
+        for (gaps, text) in lists() {
+            for comment in [None, Some("why")] {
+                let (after, elements) =
+                    changed(&text, |list| append(list, &pattern("x.test"), comment));
+                assert_eq!(elements, ["a.test", "b.test", "x.test"], "{text}{after}");
+                for mark in gaps.iter().flat_map(|gap| gap.split_whitespace()) {
+                    assert!(after.contains(mark), "{mark}: {text}{after}");
+                }
+                let line = after.lines().find(|line| line.contains("x.test"));
+                let line = line.unwrap_or_default();
+                assert_eq!(line.contains("# why"), comment.is_some(), "{text}{after}");
+            }
+        }
+    }
+
+    #[test]
+    fn w3_the_comments_of_other_entries_stay_where_one_is_removed() {
+        for ([before, between, behind], text) in lists() {
+            let kept = |name: &str, whole: &[&String], rest: &String, left: &str| {
+                let (after, elements) = changed(&text, |list| {
+                    assert!(remove(list, &pattern(name)), "{text}");
+                });
+                assert_eq!(elements, [left], "{text}{after}");
+                // A comment behind the entry goes; those on lines of their own stay.
+                let rest = rest.split_once('\n').map_or("", |(_, lines)| lines);
+                let marks = whole.iter().map(|gap| gap.as_str()).chain([rest]);
+                for mark in marks.flat_map(str::split_whitespace) {
+                    assert!(after.contains(mark), "{mark}: {text}{after}");
+                }
+            };
+            kept("a.test", &[&before, &behind], &between, "b.test");
+            kept("b.test", &[&before, &between], &behind, "a.test");
+        }
+    }
+}
