@@ -1,98 +1,13 @@
-//! The removal of variables whose credentials have no dummy (SPEC B3, B13).
+//! The removal of variables whose credentials have no dummy (SPEC B3, B13), with a remark about each.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 
-use codex_network_config::{BrokeredVariable, Secret};
+use codex_network_config::{
+    BrokeredVariable, CredentialVariable, RemovalReason, removed_variables,
+};
 
-/// Fewest bytes of a value that is searched for in other variables. No credential is shorter.
-const MIN_VALUE_BYTES: usize = 8;
-
-/// A variable of the caller that holds a credential.
-#[derive(Clone, Debug)]
-pub(super) struct CredentialVariable {
-    pub(super) name: String,
-    /// Its bytes, without a line end after them.
-    pub(super) value: Secret,
-}
-
-impl CredentialVariable {
-    /// `None` for a variable without a value.
-    pub(super) fn new(name: String, value: &OsStr) -> Option<Self> {
-        let all = value.as_bytes();
-        let line = all.strip_suffix(b"\n");
-        let line = line.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        let value = Secret::new(line.unwrap_or(all).to_vec());
-        (!all.is_empty()).then_some(Self { name, value })
-    }
-
-    /// The value as text.
-    pub(super) fn text(&self) -> Option<&str> {
-        std::str::from_utf8(self.value.expose()).ok()
-    }
-
-    fn is_brokered(&self, brokered: &[BrokeredVariable]) -> bool {
-        brokered.iter().any(|one| one.name.as_str() == self.name)
-    }
-
-    /// Whether a text contains the value. White space at the edges of the value does not count.
-    fn is_in(&self, text: &OsStr) -> bool {
-        let value = self.value.expose().trim_ascii();
-        value.len() >= MIN_VALUE_BYTES
-            && text
-                .as_bytes()
-                .windows(value.len())
-                .any(|part| part == value)
-    }
-
-    /// Whether a text contains it in base64, such as a user name and a token for Basic. Nothing is replaced there.
-    fn is_in_base64(&self, text: &OsStr) -> bool {
-        let value = self.value.expose().trim_ascii();
-        let is_apart = |byte: &u8| sextet(*byte).is_none();
-        let runs = text.as_bytes().split(is_apart);
-        // Text may stand before it without a character between, so each place of a group is tried.
-        let mut decoded = runs
-            .filter(|run| value.len() >= MIN_VALUE_BYTES && run.len() > value.len())
-            .flat_map(|run| (0..4).map(|skipped| decoded(&run[skipped.min(run.len())..])));
-        decoded.any(|bytes| {
-            let bytes = Secret::new(bytes);
-            let mut parts = bytes.expose().windows(value.len());
-            parts.any(|part| part == value)
-        })
-    }
-}
-
-/// The six bits of a character of base64, in either alphabet (RFC 4648).
-fn sextet(byte: u8) -> Option<u8> {
-    match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
-        _ => None,
-    }
-}
-
-/// The bytes that a run of base64 stands for, without those that are incomplete.
-fn decoded(run: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(run.len());
-    let (mut bits, mut count) = (0_u32, 0);
-    for sextet in run.iter().filter_map(|byte| sextet(*byte)) {
-        bits = bits << 6 | u32::from(sextet);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.extend(u8::try_from(bits >> count & 0xff));
-        }
-    }
-    bytes
-}
-
-/// Removes every credential that has no dummy, and every other variable that contains its value. A variable that
-/// is not text goes too if it contains a value that has a dummy, since nothing is replaced in it, and so does one
-/// that contains such a value in base64.
+/// Removes every variable that the command must not get.
 ///
 /// Returns a remark for each variable that it removes. With `is_wished`, the removal of the credentials
 /// themselves has none.
@@ -102,50 +17,38 @@ pub(super) fn remove(
     brokered: &[BrokeredVariable],
     is_wished: bool,
 ) -> Vec<String> {
+    let all = environment.iter();
+    let all = all.map(|(name, text)| (name.as_os_str(), text.as_os_str()));
+    let removed = removed_variables(all, credentials, brokered);
     let mut remarks = Vec::new();
-    for credential in credentials {
-        if credential.is_brokered(brokered) {
-            continue;
-        }
-        environment.remove(OsStr::new(&credential.name));
-        if !is_wished {
-            let why = match credential.text() {
-                Some(_) => "the proxy gives no dummy for its value",
-                None => "its value is not text",
-            };
-            remarks.push(format!(
-                "{} is removed from the environment of the command: {why}; correct the value or the pattern of \
-                 its credential, or use --no-credentials",
-                credential.name
-            ));
-        }
+    for variable in removed {
+        environment.remove(&variable.name);
+        let name = variable.name.display();
+        let why = match variable.reason {
+            RemovalReason::Contains(credential) => {
+                remarks.push(format!(
+                    "{name} is removed from the environment of the command: it contains the value of {credential}"
+                ));
+                continue;
+            }
+            _ if is_wished => continue,
+            RemovalReason::NoDummy => "the proxy gives no dummy for its value",
+            RemovalReason::NotText => "its value is not text",
+        };
+        remarks.push(format!(
+            "{name} is removed from the environment of the command: {why}; correct the value or the pattern of its \
+             credential, or use --no-credentials"
+        ));
     }
-    environment.retain(|name, text| {
-        if brokered.iter().any(|one| name == one.name.as_str()) {
-            return true;
-        }
-        let is_text = text.to_str().is_some() && name.to_str().is_some();
-        let contained = credentials.iter().find(|credential| {
-            let is_replaced = is_text && credential.is_brokered(brokered);
-            credential.is_in(text) && !is_replaced || credential.is_in_base64(text)
-        });
-        if let Some(credential) = contained {
-            remarks.push(format!(
-                "{} is removed from the environment of the command: it contains the value of {}",
-                name.display(),
-                credential.name
-            ));
-        }
-        contained.is_none()
-    });
     remarks
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::os::unix::ffi::OsStringExt as _;
 
-    use codex_network_config::VariableName;
+    use codex_network_config::{Secret, VariableName};
 
     use super::*;
 
