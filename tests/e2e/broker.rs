@@ -2,6 +2,7 @@
 //! real value (SPEC B3, B4, B8, B11, B12).
 
 mod inject;
+mod records;
 mod refuse;
 mod run;
 mod scrub;

@@ -45,6 +45,9 @@ pub(crate) enum Layer {
     Directory(PathBuf),
     /// A directory that the user named. Its `requirements.toml` is read as requirements.
     NamedDirectory(PathBuf),
+    /// The preferences that device management set on a Mac, which may be missing.
+    #[cfg(target_os = "macos")]
+    Preferences(PathBuf),
     /// A document that the caller holds.
     Text { name: String, content: String },
     /// A file that another process has read.
@@ -146,6 +149,9 @@ impl Sources {
         self.requirements = ["codex", "codex-network-proxy"]
             .map(|owner| Layer::File(root.join("etc").join(owner).join("requirements.toml")))
             .into();
+        #[cfg(target_os = "macos")]
+        self.requirements
+            .push(Layer::Preferences(crate::managed_preference::file(root)));
         self
     }
 
@@ -198,6 +204,8 @@ impl Sources {
             | Layer::NamedFile(_)
             | Layer::Directory(_)
             | Layer::NamedDirectory(_) => true,
+            #[cfg(target_os = "macos")]
+            Layer::Preferences(_) => true,
             Layer::Text { .. } | Layer::Captured { .. } => false,
         };
         self.layers.iter().chain(&self.requirements).any(is_read)

@@ -83,7 +83,33 @@ pub fn brokered_variables<'e>(
 }
 
 /// The names of the variables that still hold the dummies that the marker lists, each once, in the order of
-/// the marker. A marker that cannot be read lists none.
+/// the marker. A marker that cannot be read lists none. The environment stays as it is.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use codex_network_config::{BrokeredVariable, Secret, VariableName};
+/// use codex_network_config::{brokered_variables, still_brokered};
+///
+/// # fn main() -> Result<(), codex_network_config::NotAName> {
+/// let key = BrokeredVariable {
+///     name: VariableName::parse("DEPLOY_KEY")?,
+///     value: Secret::new(b"dk-0123456789abcdef".to_vec()),
+///     dummy: "dk-maskedQ7x2Lf9Zt4Rk8Yv1Ms".to_owned(),
+/// };
+/// let launcher = [
+///     ("DEPLOY_KEY", "dk-0123456789abcdef"),
+///     ("REMOTE", "https://dk-0123456789abcdef@deploy.example/"),
+/// ];
+/// let mut child: HashMap<String, String> = brokered_variables(&[key], launcher).into_iter().collect();
+/// assert_eq!(child["REMOTE"], "https://dk-maskedQ7x2Lf9Zt4Rk8Yv1Ms@deploy.example/");
+/// assert_eq!(still_brokered(&child), ["DEPLOY_KEY", "REMOTE"]);
+///
+/// child.insert("DEPLOY_KEY".to_owned(), "a value of its own".to_owned());
+/// assert_eq!(still_brokered(&child), ["REMOTE"]);
+/// # Ok(())
+/// # }
+/// ```
 pub fn still_brokered<S: BuildHasher>(environment: &HashMap<String, String, S>) -> Vec<String> {
     let marker = environment.get(BROKERED).map_or("", String::as_str);
     let pairs: Vec<(String, String)> = serde_json::from_str(marker).unwrap_or_default();

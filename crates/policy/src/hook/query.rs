@@ -32,6 +32,21 @@ pub(super) enum Presence {
     OtherValue,
 }
 
+/// Whether some origin could act on another method than that of the request line because of the query of this
+/// request-target, as Rails, Symfony and Laravel do with `_method` (SPEC B8). A query that cannot be decoded counts
+/// too. `target` is in origin-form.
+///
+/// ```
+/// use codex_network_policy::query_overrides_method;
+///
+/// assert!(query_overrides_method("/issues?_method=DELETE"));
+/// assert!(!query_overrides_method("/issues?method=email"));
+/// ```
+pub fn query_overrides_method(target: &str) -> bool {
+    let query = target.split_once('?').map(|(_, query)| Query::new(query));
+    query.is_some_and(|query| query.check_overrides(&[]).is_err())
+}
+
 /// A name in the form that the most lenient server reads.
 struct Folded {
     /// Its letters and digits without case, and `_` for each run of other characters between them.

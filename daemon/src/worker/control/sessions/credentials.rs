@@ -5,7 +5,7 @@ use std::sync::Arc;
 use codex_network_config::{DestinationSource, Secret};
 use codex_network_control::message::{
     CredentialEntry, CredentialValue, Credentials, CredentialsQuery, GivenCredentials,
-    MAX_CREDENTIALS, WantedCredentials,
+    WantedCredentials,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{CredentialInfo, Engine, LauncherCredentials};
@@ -49,15 +49,8 @@ pub(in super::super) fn wanted(
 
 /// The credentials of a request.
 pub(super) fn taken(given: GivenCredentials) -> Result<LauncherCredentials, ControlError> {
-    let lengths = [
-        given.values.len(),
-        given.destinations.len(),
-        given.tools.len(),
-    ];
-    if lengths.iter().any(|length| *length > MAX_CREDENTIALS) {
-        return invalid(format!(
-            "a session has at most {MAX_CREDENTIALS} credentials and sources of destinations"
-        ));
+    if let Err(why) = given.check_bounds() {
+        return invalid(why);
     }
     let secret = |value: CredentialValue| Secret::new(value.expose().as_bytes().to_vec());
     let values = given.values.into_iter();
