@@ -11,9 +11,11 @@ const SYSTEM_MAIN: &str = "/etc/codex-network-proxy/config.toml";
 const SYSTEM_FILES: [&str; 2] = ["/etc/codex/config.toml", SYSTEM_MAIN];
 const SYSTEM_DIRECTORY: &str = "/etc/codex-network-proxy/conf.d";
 /// The files with managed constraints (SPEC C6).
-const REQUIREMENTS: [&str; 2] = [
+const REQUIREMENTS: [&str; 3] = [
     "/etc/codex/requirements.toml",
     "/etc/codex-network-proxy/requirements.toml",
+    // On a Mac (SPEC C12).
+    "/Library/Managed Preferences/com.openai.codex.plist",
 ];
 
 /// The files that a running proxy reports.
