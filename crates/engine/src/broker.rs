@@ -10,10 +10,12 @@
 //! - `tripwire` finds dummies in requests, where they must not be; `registry` has those of all sessions.
 //! - `scrubber` replaces values in answers.
 //! - `predicted` says what a hypothetical request may carry.
-//! - `needles` finds byte strings in a stream. `encodings` has the forms in which they are written.
+//! - `needles` finds byte strings in a stream, and `value_search` values in the forms of `escapes` and
+//!   `encodings`.
 
 mod dummy;
 mod encodings;
+mod escapes;
 mod needles;
 mod predicted;
 mod registry;
@@ -22,6 +24,7 @@ mod selection;
 mod store;
 mod supply;
 mod tripwire;
+mod value_search;
 
 /// Stands for the clients without a session where dummies have the name of theirs. No session has it.
 pub(crate) const NO_SESSION: &str = "";

@@ -38,8 +38,8 @@ impl SessionBroker {
         }
         let settings = rules.apply(&shared.live().current());
         let settings = settings.map_err(|error| SessionError::Rules(error.to_string()))?;
-        let session = &session.info().id;
-        Ok(Self::under(&settings, &shared.dummies, session, launcher))
+        let owner = (&session.info().id, session.info().uid);
+        Ok(Self::under(&settings, &shared.dummies, owner, launcher))
     }
 
     /// Makes the dummies for clients without a session.
@@ -51,13 +51,15 @@ impl SessionBroker {
         if launcher.is_empty() {
             return Self::default();
         }
-        Self::under(settings, dummies, &Arc::from(NO_SESSION), launcher)
+        // They are the only user of the registry.
+        let owner = (&Arc::from(NO_SESSION), 0);
+        Self::under(settings, dummies, owner, launcher)
     }
 
     fn under(
         settings: &Settings,
         dummies: &DummyRegistry,
-        session: &Arc<str>,
+        (session, uid): (&Arc<str>, u32),
         launcher: &LauncherCredentials,
     ) -> Self {
         let (supplied, mut remarks) = broker::supplied(settings, launcher);
@@ -65,7 +67,7 @@ impl SessionBroker {
         let left = errors.iter();
         remarks.extend(left.map(|error| format!("{error}, so the session has no dummy for it")));
         let is_empty = credentials.iter().next().is_none();
-        let registered = (!is_empty).then(|| dummies.register(session, &credentials));
+        let registered = (!is_empty).then(|| dummies.register(session, uid, &credentials));
         Self {
             credentials: (!is_empty).then(|| Arc::new(credentials)),
             registered: Mutex::new(registered),
