@@ -67,11 +67,54 @@ impl CredentialVariable {
                 .windows(value.len())
                 .any(|part| part == value)
     }
+
+    /// Whether a text contains it in base64, such as a user name and a token for Basic. Nothing is replaced there.
+    fn is_in_base64(&self, text: &OsStr) -> bool {
+        let value = self.value.expose().trim_ascii();
+        let is_apart = |byte: &u8| sextet(*byte).is_none();
+        let runs = text.as_bytes().split(is_apart);
+        // Text may stand before it without a character between, so each place of a group is tried.
+        let mut decoded = runs
+            .filter(|run| value.len() >= MIN_VALUE_BYTES && run.len() > value.len())
+            .flat_map(|run| (0..4).map(|skipped| decoded(&run[skipped.min(run.len())..])));
+        decoded.any(|bytes| {
+            let bytes = Secret::new(bytes);
+            let mut parts = bytes.expose().windows(value.len());
+            parts.any(|part| part == value)
+        })
+    }
+}
+
+/// The six bits of a character of base64, in either alphabet (RFC 4648).
+fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+/// The bytes that a run of base64 stands for, without those that are incomplete.
+fn decoded(run: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(run.len());
+    let (mut bits, mut count) = (0_u32, 0);
+    for sextet in run.iter().filter_map(|byte| sextet(*byte)) {
+        bits = bits << 6 | u32::from(sextet);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.extend(u8::try_from(bits >> count & 0xff));
+        }
+    }
+    bytes
 }
 
 /// The variables of this environment that a program must not get: every credential that has no dummy, first, and every
 /// other variable that contains its value. A variable that is not text is among them too if it contains a value
-/// that has a dummy, since nothing is replaced in it.
+/// that has a dummy, since nothing is replaced in it, and so is one that contains such a value in base64.
 pub fn removed_variables<'e>(
     environment: impl IntoIterator<Item = (&'e OsStr, &'e OsStr)>,
     credentials: &[CredentialVariable],
@@ -97,7 +140,8 @@ pub fn removed_variables<'e>(
         }
         let is_text = text.to_str().is_some() && name.to_str().is_some();
         let contained = credentials.iter().find(|credential| {
-            credential.is_in(text) && !(is_text && credential.is_brokered(brokered))
+            let is_replaced = is_text && credential.is_brokered(brokered);
+            credential.is_in(text) && !is_replaced || credential.is_in_base64(text)
         });
         removed.extend(contained.map(|credential| RemovedVariable {
             name: name.to_owned(),

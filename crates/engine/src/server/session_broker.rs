@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use codex_network_config::Settings;
+use nix::unistd::Uid;
 use parking_lot::Mutex;
 
 use super::Engine;
@@ -38,8 +39,14 @@ impl SessionBroker {
         }
         let settings = rules.apply(&shared.live().current());
         let settings = settings.map_err(|error| SessionError::Rules(error.to_string()))?;
-        let owner = (&session.info().id, session.info().uid);
-        Ok(Self::under(&settings, &shared.dummies, owner, launcher))
+        let info = session.info();
+        Ok(Self::under(
+            &settings,
+            &shared.dummies,
+            &info.id,
+            info.uid,
+            launcher,
+        ))
     }
 
     /// Makes the dummies for clients without a session.
@@ -51,15 +58,15 @@ impl SessionBroker {
         if launcher.is_empty() {
             return Self::default();
         }
-        // They are the only user of the registry.
-        let owner = (&Arc::from(NO_SESSION), 0);
-        Self::under(settings, dummies, owner, launcher)
+        let user = Uid::current().as_raw();
+        Self::under(settings, dummies, &Arc::from(NO_SESSION), user, launcher)
     }
 
     fn under(
         settings: &Settings,
         dummies: &DummyRegistry,
-        (session, uid): (&Arc<str>, u32),
+        session: &Arc<str>,
+        user: u32,
         launcher: &LauncherCredentials,
     ) -> Self {
         let (supplied, mut remarks) = broker::supplied(settings, launcher);
@@ -67,7 +74,7 @@ impl SessionBroker {
         let left = errors.iter();
         remarks.extend(left.map(|error| format!("{error}, so the session has no dummy for it")));
         let is_empty = credentials.iter().next().is_none();
-        let registered = (!is_empty).then(|| dummies.register(session, uid, &credentials));
+        let registered = (!is_empty).then(|| dummies.register(session, user, &credentials));
         Self {
             credentials: (!is_empty).then(|| Arc::new(credentials)),
             registered: Mutex::new(registered),

@@ -79,6 +79,34 @@ mod tests {
     }
 
     #[test]
+    fn b3_a_variable_that_contains_a_value_in_base64_is_removed() {
+        // `me:` and the value, `aa:` and the value for each alphabet, and with another name.
+        let basic = "bWU6Z2hwXzAxMjM0NTY3ODlhYmNkZWZBQkNERUYwMTIzNDU2Nzg5YWJjZA==";
+        let other = "bWU6Z2hwXzk5OTk5NTY3ODlhYmNkZWZBQkNERUYwMTIzNDU2Nzg5YWJjZA==";
+        let json = format!(r#"{{"auths": {{"x": {{"auth": "{basic}"}}}}}}"#);
+        let glued = format!("prefix/{basic}");
+        let all = [
+            ("GH_TOKEN", OsStr::new(VALUE)),
+            ("BASIC", OsStr::new(basic)),
+            ("DOCKER_AUTH", OsStr::new(&json)),
+            ("GLUED", OsStr::new(&glued)),
+            ("OTHER", OsStr::new(other)),
+        ];
+        let given = [credential("GH_TOKEN", VALUE)];
+        for brokered in [vec![brokered("GH_TOKEN", VALUE)], Vec::new()] {
+            let mut environment = environment(all);
+            let remarks = remove(&mut environment, &given, &brokered, true);
+            let kept = names(&environment);
+            let kept: Vec<_> = kept
+                .into_iter()
+                .filter(|name| *name != "GH_TOKEN")
+                .collect();
+            assert_eq!(kept, ["OTHER"]);
+            assert_eq!(remarks.len(), 3, "{remarks:?}");
+        }
+    }
+
+    #[test]
     fn b3_one_line_end_is_no_part_of_a_value() {
         for (given, value) in [
             ("value-1\n", "value-1"),
