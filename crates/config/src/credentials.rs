@@ -25,7 +25,10 @@ pub use self::destination::{Destination, DestinationError, DestinationHost, Dest
 pub use self::pattern::{CredentialPattern, CredentialPatternError};
 pub use self::removal::{CredentialVariable, RemovalReason, RemovedVariable, removed_variables};
 pub use self::settle::{IgnoredDestination, IgnoredDestinationError, Settled, settled};
-pub use self::variables::{BrokeredVariable, brokered_variables, still_brokered};
+pub use self::variables::{
+    BROKER_ACTIVE_VARIABLE, BROKERED_CREDENTIALS_VARIABLE, BrokeredVariable, brokered_variables,
+    still_brokered,
+};
 
 /// Longest name of a credential or of a variable.
 const MAX_NAME: usize = 64;
