@@ -55,6 +55,7 @@ macro_rules! decided {
             session = session.map(|session| &*session.id),
             user = session.map(|session| &*session.user),
             command = session.map(|session| &*session.command),
+            credential = decided.credential.as_deref(),
             $($rest)+
         );
     }};
@@ -92,6 +93,9 @@ pub struct AuditEvent {
     pub attempt_id: Option<Arc<str>>,
     /// The session of the client.
     pub session: Option<Arc<AuditSession>>,
+    /// The credentials whose real values the request carries, or because of which it is refused: their names,
+    /// separated by commas. Never a value.
+    pub credential: Option<Arc<str>>,
     /// The embedder's fields.
     pub metadata: Arc<AuditMetadata>,
     /// The number of decisions that the event stands for. It is more than 1 only for a

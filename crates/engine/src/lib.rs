@@ -121,8 +121,10 @@ pub use audit::{
     Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
-pub use broker::{CredentialInfo, CredentialReader, LauncherCredentials};
-pub use child_env::ChildEnvironment;
+pub use broker::{
+    CredentialFitness, CredentialInfo, CredentialReader, LauncherCredentials, PredictedCredential,
+};
+pub use child_env::{ChildCredentials, ChildEnvironment};
 pub use clock::{Clock, SystemClock};
 pub use closing::DescriptorCloser;
 pub use connect_error::ConnectError;

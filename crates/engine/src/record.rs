@@ -41,6 +41,8 @@ pub(crate) struct EndedFlow<'a> {
     pub(crate) address: ServerAddress,
     pub(crate) port: u16,
     pub(crate) decision: Decision,
+    /// The names of the credentials that it carries.
+    pub(crate) credential: Option<&'a Arc<str>>,
     pub(crate) ending: &'a Ending,
     pub(crate) level: FlowLevel,
     /// Bytes from the client to the upstream, and back.
@@ -116,7 +118,14 @@ impl Recorder {
         self.allowed.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn allowed(&self, attempt: &Attempt, authority: &Authority, decision: Decision) {
+    /// `credential` has the names of the credentials that the request carries.
+    pub(crate) fn allowed(
+        &self,
+        attempt: &Attempt,
+        authority: &Authority,
+        decision: Decision,
+        credential: Option<&Arc<str>>,
+    ) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
         if let Some(session) = attempt.client.session() {
             let host = authority.host.to_string();
@@ -129,7 +138,7 @@ impl Recorder {
                 address: ServerAddress::Host(authority.host.clone()),
                 port: authority.port,
             };
-            self.write_allowed(attempt, server, decision);
+            self.write_allowed(attempt, server, decision, credential);
         }
     }
 
@@ -145,15 +154,23 @@ impl Recorder {
                 address: ServerAddress::UnixSocket,
                 port: 0,
             };
-            self.write_allowed(attempt, server, decision);
+            self.write_allowed(attempt, server, decision, None);
         }
     }
 
     /// Each allowed decision is recorded by itself: it shows what left the machine.
-    fn write_allowed(&self, attempt: &Attempt, server: Server, decision: Decision) {
+    fn write_allowed(
+        &self,
+        attempt: &Attempt,
+        server: Server,
+        decision: Decision,
+        credential: Option<&Arc<str>>,
+    ) {
         let reason = Cow::Borrowed(decision.reason().as_str());
-        self.audit
-            .record(self.event(attempt, server, decision, reason));
+        self.audit.record(AuditEvent {
+            credential: credential.cloned(),
+            ..self.event(attempt, server, decision, reason)
+        });
     }
 
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
@@ -180,8 +197,10 @@ impl Recorder {
         let is_sent = line == LineChoice::Written || self.audit.volume() == Volume::Every;
         if is_sent && self.audit.is_enabled() {
             let (server, reason) = (Server::of(refusal), refused.reason.clone());
-            self.audit
-                .record(self.event(attempt, server, decision, reason));
+            self.audit.record(AuditEvent {
+                credential: refusal.credential.as_ref().map(CredentialId::shared),
+                ..self.event(attempt, server, decision, reason)
+            });
         }
         let LineChoice::Counted(holder) = line else {
             self.blocked.push(refused.entry(), capacity);
@@ -198,6 +217,7 @@ impl Recorder {
                 .client
                 .session()
                 .map(|session| Arc::clone(&session.info().id)),
+            credential: refusal.credential.as_ref().map(CredentialId::shared),
         };
         let is_first = self.lines.count(holder, about, || {
             let server = Server::of(refusal);
@@ -213,6 +233,7 @@ impl Recorder {
                     .client
                     .session()
                     .map(|session| Arc::clone(session.audit())),
+                credential: refusal.credential.as_ref().map(CredentialId::shared),
                 blocked: refused.entry(),
             })
         });
@@ -241,7 +262,10 @@ impl Recorder {
         };
         let reason = Cow::Borrowed(flow.decision.reason().as_str());
         FlowEvent {
-            decided: self.event(flow.attempt, server, flow.decision, reason),
+            decided: AuditEvent {
+                credential: flow.credential.cloned(),
+                ..self.event(flow.attempt, server, flow.decision, reason)
+            },
             ending,
             sent: flow.sent,
             received: flow.received,
@@ -275,6 +299,7 @@ impl Recorder {
                 .client
                 .session()
                 .map(|session| Arc::clone(session.audit())),
+            credential: None,
             metadata: Arc::clone(&self.metadata),
             count: 1,
         }
@@ -336,6 +361,7 @@ impl Recorder {
                 client_address: Some(ClientAddress::from(holder)),
                 attempt_id: None,
                 session: decided.session,
+                credential: decided.credential,
                 metadata: Arc::clone(&self.metadata),
                 count,
             });

@@ -56,6 +56,7 @@ impl AuditEvent {
         "session",
         "user",
         "command",
+        "credential",
     ];
 
     /// The message.
@@ -108,6 +109,9 @@ impl AuditEvent {
             take(24, Text(&session.id));
             take(25, Text(&session.user));
             take(26, Text(&session.command));
+        }
+        if let Some(credential) = &self.credential {
+            take(27, Text(credential));
         }
     }
 }

@@ -90,7 +90,7 @@ pub(crate) fn supply(
         let reading = readings.of(&provider.source);
         let Some(value) = reading.and_then(|reading| reading.value.clone()) else {
             let why = reading.and_then(|reading| reading.failure.clone());
-            let why = why.unwrap_or_else(|| Arc::from("was not read"));
+            let why = why.unwrap_or_else(|| Arc::from("is read by the service alone"));
             supply.lacking.push(LackingCredential { provider, why });
             continue;
         };

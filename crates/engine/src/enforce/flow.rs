@@ -41,6 +41,8 @@ struct FlowState {
     begun: Instant,
     /// Set once the attempt is allowed.
     decision: OnceLock<Decision>,
+    /// The names of the credentials that the request carries, separated by commas.
+    credential: OnceLock<Arc<str>>,
     sent: AtomicU64,
     received: AtomicU64,
     progress: Mutex<FlowProgress>,
@@ -68,6 +70,7 @@ impl Flow {
             log: generation.settings().daemon.log_flows,
             begun: Instant::now(),
             decision: OnceLock::new(),
+            credential: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             progress: Mutex::default(),
@@ -82,6 +85,12 @@ impl Flow {
         &self.0.recorder
     }
 
+    /// The request carries the real values of these credentials: their names, separated by commas. Call it before the
+    /// attempt is allowed.
+    pub(crate) fn carries(&self, credentials: Arc<str>) {
+        let _ = self.0.credential.set(credentials);
+    }
+
     /// The attempt is allowed. This is recorded once, even if the request is sent again.
     pub(super) fn allow(&self, decision: Decision) {
         if self.0.decision.set(decision).is_err() {
@@ -93,7 +102,9 @@ impl Flow {
             session.watch_bytes(this);
         }
         match &self.0.destination {
-            Destination::Host(authority) => recorder.allowed(attempt, authority, decision),
+            Destination::Host(authority) => {
+                recorder.allowed(attempt, authority, decision, self.0.credential.get());
+            }
             Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
         }
     }
@@ -178,6 +189,7 @@ impl Flow {
             log: LogFlows::Failures,
             begun: Instant::now(),
             decision: OnceLock::new(),
+            credential: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             progress: Mutex::default(),
@@ -239,6 +251,7 @@ impl Drop for FlowState {
             address,
             port,
             decision: *decision,
+            credential: self.credential.get(),
             ending: &ending,
             level,
             sent: *self.sent.get_mut(),

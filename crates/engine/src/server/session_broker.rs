@@ -1,15 +1,16 @@
-//! The credentials of an open session (SPEC B3).
+//! The credentials of an open session, and those of the clients without a session (SPEC B3, E1).
 
 use std::sync::Arc;
 
-use codex_network_config::{CredentialProvider, CredentialReadings};
+use codex_network_config::{CredentialProvider, CredentialReadings, Settings};
+use nix::unistd::Uid;
 use parking_lot::Mutex;
 
 use super::Engine;
 use super::session_parts::SessionError;
 use crate::broker::{
-    self, CredentialInfo, LackingCredential, LauncherCredentials, RegisteredDummies,
-    SessionCredentials,
+    self, CredentialError, CredentialInfo, DummyRegistry, LackingCredential, LauncherCredentials,
+    NO_SESSION, RegisteredDummies, SessionCredentials, Supply,
 };
 use crate::http::Shared;
 use crate::live_policy::SessionRules;
@@ -59,15 +60,13 @@ impl SessionBroker {
         let settings = rules.apply(&current);
         let settings = settings.map_err(|error| SessionError::Rules(error.to_string()))?;
         let supply = broker::supply(&settings, launcher, readings);
-        let (lacking, mut remarks) = (supply.lacking, supply.remarks);
-        for LackingCredential { provider, why } in &lacking {
+        let mut required = supply.lacking.iter().filter(|one| one.provider.require);
+        if let Some(LackingCredential { provider, why }) = required.next() {
             let sentence = format!("the credential {} {why}", provider.id);
-            if provider.require {
-                return Err(SessionError::Credential(sentence));
-            }
-            remarks.push(format!("{sentence}, so the session has no dummy for it"));
+            return Err(SessionError::Credential(sentence));
         }
-        let (credentials, errors) = SessionCredentials::from_supplied(supply.supplied);
+        let info = session.info();
+        let (all, errors) = Self::under(supply, &shared.dummies, &info.id, info.uid);
         let is_required = |provider: &CredentialProvider| {
             let is_read = provider.source.is_read_with_the_configuration();
             provider.require && is_read && errors.iter().any(|error| error.id == provider.id)
@@ -76,18 +75,49 @@ impl SessionBroker {
             let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
             return Err(SessionError::Credential(sentences.join("; ")));
         }
+        Ok(all)
+    }
+
+    /// Makes the dummies for clients without a session.
+    pub(super) fn without_session(
+        settings: &Settings,
+        dummies: &DummyRegistry,
+        launcher: &LauncherCredentials,
+    ) -> Self {
+        if launcher.is_empty() {
+            return Self::default();
+        }
+        let user = Uid::current().as_raw();
+        let supply = broker::supply(settings, launcher, &CredentialReadings::default());
+        Self::under(supply, dummies, &Arc::from(NO_SESSION), user).0
+    }
+
+    fn under(
+        supply: Supply,
+        dummies: &DummyRegistry,
+        session: &Arc<str>,
+        user: u32,
+    ) -> (Self, Vec<CredentialError>) {
+        let (lacking, mut remarks) = (supply.lacking, supply.remarks);
+        let lacks = lacking.iter().map(|LackingCredential { provider, why }| {
+            format!(
+                "the credential {} {why}, so the session has no dummy for it",
+                provider.id
+            )
+        });
+        remarks.extend(lacks);
+        let (credentials, errors) = SessionCredentials::from_supplied(supply.supplied);
         let left = errors.iter();
         remarks.extend(left.map(|error| format!("{error}, so the session has no dummy for it")));
         let is_empty = credentials.iter().next().is_none();
-        let info = session.info();
-        let register = || shared.dummies.register(&info.id, info.uid, &credentials);
-        let registered = (!is_empty).then(register);
-        Ok(Self {
+        let registered = (!is_empty).then(|| dummies.register(session, user, &credentials));
+        let all = Self {
             credentials: (!is_empty).then(|| Arc::new(credentials)),
             registered: Mutex::new(registered),
             lacking,
             remarks,
-        })
+        };
+        (all, errors)
     }
 
     /// The variables that hold dummies, and these.
@@ -135,5 +165,23 @@ impl SessionBroker {
     /// Makes the dummies void.
     pub(super) fn end(&self) {
         self.registered.lock().take();
+    }
+}
+
+impl Engine {
+    /// The credentials of the clients without a session ([`EngineParts::credentials`](super::EngineParts)).
+    pub fn own_credentials(&self) -> Vec<CredentialInfo> {
+        let all = self.broker.credentials.iter();
+        all.flat_map(|all| all.infos()).collect()
+    }
+
+    /// The variables of their programs that hold dummies, and these.
+    pub fn own_dummies(&self) -> Vec<(&str, &str)> {
+        self.broker.dummies()
+    }
+
+    /// Their values and destinations that cannot be used, a sentence each without the full stop.
+    pub fn credential_remarks(&self) -> &[String] {
+        &self.broker.remarks
     }
 }

@@ -5,9 +5,9 @@
 use std::env;
 use std::ffi::OsString;
 
+use codex_network_config::CredentialVariable;
 use codex_network_control::message::WantedCredential;
 
-use super::removal::CredentialVariable;
 use crate::output::printable;
 use crate::presets;
 
