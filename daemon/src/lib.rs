@@ -261,7 +261,7 @@ pub use embed::{
 pub use futures_util::future::BoxFuture;
 #[cfg(feature = "service")]
 #[doc(hidden)]
-pub use program::main;
+pub use {memory::ProgramAllocator, program::main};
 
 /// Runs the README's examples.
 #[cfg(doctest)]

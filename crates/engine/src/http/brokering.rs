@@ -31,8 +31,15 @@ const UNWRITABLE: &str = "credential_unwritable";
 const METHOD: &str = "method_override";
 
 /// The fields that ask for a part of the content (RFC 9110 section 14.2), with the old name that Apache reads as
-/// `Range`. With them a program could read a value in parts, which are not found.
-const RANGE_FIELDS: [&str; 3] = ["range", "if-range", "request-range"];
+/// `Range`. With them a program could read a value in parts, which are not found. The others ask for another charset,
+/// and for changes of earlier content or compression (RFC 3229 section 10.5.3), in which no value is found.
+const UNSEARCHED_FORMS: [&str; 5] = [
+    "range",
+    "if-range",
+    "request-range",
+    "accept-charset",
+    "a-im",
+];
 
 /// Hashes of content with its codings (RFC 1864, RFC 3230, RFC 9530).
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
@@ -141,7 +148,7 @@ impl Brokering {
             // Values in other codings are not found.
             let identity = HeaderValue::from_static("identity");
             fields.insert(header::ACCEPT_ENCODING, identity);
-            remove_ranges(fields);
+            remove_unsearched_forms(fields);
         }
         let client = &permit.attempt().client;
         let place = Arc::new(SearchPlace {
@@ -216,12 +223,16 @@ impl Brokering {
         if !scrubber.preserves_length() {
             parts.headers.remove(header::CONTENT_LENGTH);
         }
-        let codings = codings?;
+        // A part of encoded content cannot be decoded.
+        let is_part = parts.headers.contains_key(header::CONTENT_RANGE);
+        let decodable = codings.filter(|codings| codings.is_identity() || !is_part);
+        let Some(codings) = decodable else {
+            // An answer to HEAD may have it. With a value and a guess in the content, its encoded length shows how
+            // much of the guess is right.
+            parts.headers.remove(header::CONTENT_LENGTH);
+            return None;
+        };
         if !codings.is_identity() {
-            if parts.headers.contains_key(header::CONTENT_RANGE) {
-                // A part of coded content.
-                return None;
-            }
             describe_decoded(&mut parts.headers);
         }
         Some(codings)
@@ -266,24 +277,32 @@ fn note(used: &[&Credential], permit: &Permit, now: i64) {
     }
 }
 
-/// Asks for the whole content, so that values are found in it.
-fn remove_ranges(fields: &mut HeaderMap) {
-    let ranges: Vec<HeaderName> = fields
+/// Asks for the whole content as it is, so that values are found in it.
+fn remove_unsearched_forms(fields: &mut HeaderMap) {
+    let unwanted: Vec<HeaderName> = fields
         .keys()
         .filter(|name| {
-            RANGE_FIELDS
+            UNSEARCHED_FORMS
                 .iter()
-                .any(|range| is_same_field(name.as_str(), range))
+                .any(|form| is_same_field(name.as_str(), form))
         })
         .cloned()
         .collect();
-    for name in ranges {
+    for name in unwanted {
         fields.remove(name);
     }
 }
 
-/// Removes real values from fields.
+/// Removes real values from fields, and the fields that have one in their names.
 pub(super) fn scrub_fields(scrubber: &Arc<Scrubber>, fields: &mut HeaderMap) {
+    let unwanted: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| scrubber.finds_in_name(name.as_str()))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        fields.remove(name);
+    }
     for value in fields.values_mut() {
         let Some(clean) = scrubber.scrub(value.as_bytes()) else {
             continue;

@@ -12,6 +12,7 @@ use codex_network_engine::{CredentialInfo, Engine, LauncherCredentials};
 use nix::unistd::Uid;
 
 use super::{Caller, check_profile, invalid, may_see};
+use crate::memory;
 
 /// The parts of a launcher's environment that a session of the caller would use.
 pub(in super::super) fn wanted(
@@ -44,11 +45,18 @@ pub(in super::super) fn wanted(
             DestinationSource::Tool(tool) => wanted.tools.push(tool.as_str().to_owned()),
         }
     }
+    if !wanted.variables.is_empty() {
+        // The next message may have values.
+        memory::wipe_freed();
+    }
     Ok(wanted)
 }
 
 /// The credentials of a request.
 pub(super) fn taken(given: GivenCredentials) -> Result<LauncherCredentials, ControlError> {
+    if !given.values.is_empty() {
+        memory::wipe_freed();
+    }
     if let Err(why) = given.check_bounds() {
         return invalid(why);
     }
