@@ -2,6 +2,7 @@
 
 mod blocked;
 mod ca;
+mod change;
 mod config;
 mod credentials;
 mod env;
@@ -45,6 +46,9 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             ));
         }
         Command::Presets { name } => return presets::run(output, name.as_deref()),
+        command @ (Command::Allow { .. } | Command::Deny { .. } | Command::Unset { .. }) => {
+            return change::run(args.socket, output, command);
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -91,7 +95,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 command: Some(SessionsCommand::End { id }),
             } => sessions::end(&client, output, id).await,
             // These need no proxy.
-            Command::Run(_) | Command::Doctor { .. } | Command::Presets { .. } => Ok(()),
+            Command::Run(_)
+            | Command::Doctor { .. }
+            | Command::Presets { .. }
+            | Command::Allow { .. }
+            | Command::Deny { .. }
+            | Command::Unset { .. } => Ok(()),
         }
     })
 }

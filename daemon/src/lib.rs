@@ -146,8 +146,8 @@
 //! # }
 //! ```
 //!
-//! The environment of a child has two markers: `CODEX_NETWORK_PROXY_CREDENTIAL_BROKER_ACTIVE=1`, and
-//! `CODEX_NETWORK_PROXY_BROKERED_CREDENTIALS`, a JSON list of variables and their dummies. The child may change them.
+//! The environment of a child has two markers: [`BROKER_ACTIVE_VARIABLE`], which is `1`, and
+//! [`BROKERED_CREDENTIALS_VARIABLE`], a JSON list of variables and their dummies. The child may change them.
 //!
 //! # Not in a library
 //!
@@ -242,8 +242,9 @@ pub mod fuzzing;
 /// Reading configurations, and the types of [`Settings`].
 pub use codex_network_config as config;
 pub use codex_network_config::{
-    BrokeredVariable, CredentialProvider, Diagnostics, Settings, Sources, UpstreamProxies,
-    Widening, brokered_variables, built_in_providers, still_brokered,
+    BROKER_ACTIVE_VARIABLE, BROKERED_CREDENTIALS_VARIABLE, BrokeredVariable, CredentialProvider,
+    Diagnostics, Settings, Sources, UpstreamProxies, Widening, brokered_variables,
+    built_in_providers, still_brokered,
 };
 pub use codex_network_engine::{
     AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildCredentials,

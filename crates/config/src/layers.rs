@@ -34,12 +34,21 @@ pub(crate) struct ReadLayers {
 pub(crate) fn read(sources: &Sources) -> ReadLayers {
     let mut read = ReadLayers::default();
     for layer in sources.layers() {
+        if let Layer::File(path)
+        | Layer::UserFile(path)
+        | Layer::NamedFile(path)
+        | Layer::Captured { path, .. } = layer
+            && let Some(content) = sources.content(path)
+        {
+            read.captured(path, content, TextKind::File);
+            continue;
+        }
         match layer {
             Layer::File(path) => read.file(path, ReadReason::IfThere, TextKind::File),
             Layer::UserFile(path) => read.file(path, ReadReason::OfUser, TextKind::File),
             Layer::NamedFile(path) => read.file(path, ReadReason::ByName, TextKind::File),
-            Layer::Directory(path) => read.directory(path, ReadReason::IfThere),
-            Layer::NamedDirectory(path) => read.directory(path, ReadReason::ByName),
+            Layer::Directory(path) => read.directory(path, ReadReason::IfThere, sources),
+            Layer::NamedDirectory(path) => read.directory(path, ReadReason::ByName, sources),
             Layer::Text { name, content } => read.text(TextKind::Inline, name, content),
             Layer::Captured { path, content } => read.captured(path, content, TextKind::File),
             // It holds requirements.
@@ -145,7 +154,7 @@ impl ReadLayers {
         }
     }
 
-    fn directory(&mut self, path: &Path, reason: ReadReason) {
+    fn directory(&mut self, path: &Path, reason: ReadReason, sources: &Sources) {
         let listed = fs::read_dir(path).and_then(|entries| {
             entries
                 .map(|entry| entry.map(|entry| entry.path()))
@@ -169,7 +178,10 @@ impl ReadLayers {
                     } else {
                         TextKind::File
                     };
-                    self.file(&file, ReadReason::Listed, kind);
+                    match sources.content(&file) {
+                        Some(content) => self.captured(&file, content, kind),
+                        None => self.file(&file, ReadReason::Listed, kind),
+                    }
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound && reason == ReadReason::IfThere => {

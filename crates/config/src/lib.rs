@@ -72,9 +72,10 @@ pub use child_variables::ChildVariables;
 pub use codex_network_policy::HeaderNameText;
 pub use config_lines::ConfigLines;
 pub use credentials::{
-    BrokeredVariable, CredentialId, CredentialPattern, CredentialPatternError, CredentialProfile,
-    CredentialProvider, CredentialSource, CredentialVariable, Destination, DestinationError,
-    DestinationHost, DestinationScheme, DestinationSource, IgnoredDestination,
+    BROKER_ACTIVE_VARIABLE, BROKERED_CREDENTIALS_VARIABLE, BrokeredVariable, CredentialId,
+    CredentialPattern, CredentialPatternError, CredentialProfile, CredentialProvider,
+    CredentialReading, CredentialReadings, CredentialSource, CredentialVariable, Destination,
+    DestinationError, DestinationHost, DestinationScheme, DestinationSource, IgnoredDestination,
     IgnoredDestinationError, NotAName, PackageTool, Placement, RemovalReason, RemovedVariable,
     Settled, UrlForm, VariableName, brokered_variables, built_in_providers, removed_variables,
     settled, still_brokered,

@@ -1,6 +1,7 @@
 //! The layers of a configuration and their order (SPEC C1, C6). This module names files; `layers`
 //! reads them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,8 @@ pub struct Sources {
     supply: SecretSupply,
     /// The directory that replaces `/` in the paths of secret files.
     root: Option<PathBuf>,
+    /// Files that are taken to have another content.
+    contents: BTreeMap<PathBuf, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -184,6 +187,15 @@ impl Sources {
         self
     }
 
+    /// Takes this content for a file of the layers, whatever the file has, to judge a change before it
+    /// is made. The file of a layer need not exist. Without a layer of this path the call has no
+    /// effect.
+    #[must_use]
+    pub fn with_content(mut self, path: impl Into<PathBuf>, content: impl Into<String>) -> Self {
+        self.contents.insert(path.into(), content.into());
+        self
+    }
+
     /// Whether there are files, so that another load may give another result.
     pub fn has_files(&self) -> bool {
         let is_read = |layer: &Layer| match layer {
@@ -240,6 +252,11 @@ impl Sources {
         &self.supply
     }
 
+    /// The content that is taken for a file.
+    pub(crate) fn content(&self, path: &Path) -> Option<&str> {
+        self.contents.get(path).map(String::as_str)
+    }
+
     pub(crate) fn root(&self) -> Option<&Path> {
         self.root.as_deref()
     }
@@ -249,6 +266,7 @@ impl Sources {
         Self {
             layers: self.layers.clone(),
             requirements: self.requirements.clone(),
+            contents: self.contents.clone(),
             ..Self::default()
         }
     }

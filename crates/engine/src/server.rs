@@ -1,5 +1,6 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
+mod credential_renewal;
 mod parts;
 mod session_broker;
 mod session_doors;
@@ -34,6 +35,7 @@ use crate::accept::{
 };
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::blocked::BlockedLog;
+use crate::broker::Renewals;
 use crate::closing::DescriptorCloser;
 use crate::decider::Decider;
 use crate::drain::Drain;
@@ -213,6 +215,7 @@ impl Engine {
             fixed_resolver: parts.resolver,
             leaves,
             dummies,
+            renewals: Arc::new(Renewals::new(parts.credential_reader)),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -425,7 +428,9 @@ impl Engine {
         let leaves = self.shared.leaves.as_ref();
         let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings, files);
         let live = self.shared.live();
-        Ok(live.replace(settings, supplied, &resolver, &tls, interceptor.as_ref()))
+        let number = live.replace(settings, supplied, &resolver, &tls, interceptor.as_ref());
+        self.renew_values(&supplied.credentials);
+        Ok(number)
     }
 
     /// Puts changed files of the system in force, without a change of the settings: open connections

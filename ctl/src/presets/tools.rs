@@ -233,7 +233,10 @@ fn pip_index(help: &str) -> Option<ToolHost> {
 /// the same credential for them.
 fn beside_files(index: String) -> String {
     let folder = index.strip_suffix('/').unwrap_or(&index);
-    match folder.strip_suffix("/simple") {
+    // devpi writes it as `+simple`.
+    let parent = folder.strip_suffix("/simple");
+    let parent = parent.or_else(|| folder.strip_suffix("/+simple"));
+    match parent {
         Some(parent) => parent.to_owned(),
         None => index,
     }
@@ -423,6 +426,10 @@ mod tests {
             ),
             ("https://a.example/x", "https://a.example/x"),
             ("https://a.example/notsimple", "https://a.example/notsimple"),
+            (
+                "https://a.example/root/x/+simple/",
+                "https://a.example/root/x",
+            ),
         ] {
             assert_eq!(beside_files(index.to_owned()), wanted);
         }

@@ -12,7 +12,7 @@ use codex_network_config::{
 };
 use codex_network_engine::{ChildCredentials, Engine, LauncherCredentials};
 
-/// The embedder's part of the credentials. The default is none.
+/// The embedder's part of the credentials. The default has no broker.
 #[derive(Clone, Default)]
 pub(super) struct EmbedderCredentials {
     /// Stand beside those of the settings, in their place where they have the same name or variable.
@@ -85,6 +85,7 @@ impl EmbedderCredentials {
             values: values.collect(),
             destinations: destinations.collect(),
             tools: HashMap::new(),
+            without_any: false,
         }
     }
 

@@ -82,14 +82,14 @@ fn published(request: &Request, file: &str) -> Answer {
 /// pip takes its token from the URL of its index, in which another variable of the caller contains it.
 fn pip(through: Through) {
     let client = Brokered {
-        provider: "[network.credentials.pip]\nuse = \"pip\"\nenv = \"PIP_TOKEN\"\nurl_prefixes = [\"{origin}\"]\n",
+        provider: "[network.credentials.pip]\nuse = \"pip\"\nenv = \"PIP_TOKEN\"\n",
         variable: "PIP_TOKEN",
         real: PYPI,
         field: basic(PYPI),
         variables: &[
             (
                 "PIP_INDEX_URL",
-                "https://__token__:{value}@{authority}/simple/",
+                "https://__token__:{value}@{authority}/pypi/simple/",
             ),
             ("PIP_CONFIG_FILE", "/dev/null"),
             ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
@@ -101,8 +101,12 @@ fn pip(through: Through) {
     };
     let index = wheels::index();
     let run = client.works(through, move |request| {
-        if request.target != "/simple/tiny/" {
-            return index(request);
+        // The files stand beside the folder of the index, in `/pypi/files`.
+        let Some(target) = request.target.strip_prefix("/pypi") else {
+            return Answer::status(404);
+        };
+        if target != "/simple/tiny/" {
+            return index(&Request { target: target.to_owned(), ..request.clone() });
         }
         // pip shows the names of files that it does not take.
         let wheel = wheels::WHEEL;

@@ -85,33 +85,6 @@ impl CredentialVariable {
     }
 }
 
-/// The six bits of a character of base64, in either alphabet (RFC 4648).
-fn sextet(byte: u8) -> Option<u8> {
-    match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
-        _ => None,
-    }
-}
-
-/// The bytes that a run of base64 stands for, without those that are incomplete.
-fn decoded(run: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(run.len());
-    let (mut bits, mut count) = (0_u32, 0);
-    for sextet in run.iter().filter_map(|byte| sextet(*byte)) {
-        bits = bits << 6 | u32::from(sextet);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.extend(u8::try_from(bits >> count & 0xff));
-        }
-    }
-    bytes
-}
-
 /// The variables of this environment that a program must not get: every credential that has no dummy, first, and every
 /// other variable that contains its value. A variable that is not text is among them too if it contains a value
 /// that has a dummy, since nothing is replaced in it, and so is one that contains such a value in base64.
@@ -149,4 +122,31 @@ pub fn removed_variables<'e>(
         }));
     }
     removed
+}
+
+/// The six bits of a character of base64, in either alphabet (RFC 4648).
+fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+/// The bytes that a run of base64 stands for, without those that are incomplete.
+fn decoded(run: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(run.len());
+    let (mut bits, mut count) = (0_u32, 0);
+    for sextet in run.iter().filter_map(|byte| sextet(*byte)) {
+        bits = bits << 6 | u32::from(sextet);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.extend(u8::try_from(bits >> count & 0xff));
+        }
+    }
+    bytes
 }
