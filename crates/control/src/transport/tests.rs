@@ -121,7 +121,7 @@ async fn b4_the_error_of_a_malformed_frame_has_no_part_of_it() {
     let bytes = [&length.to_be_bytes()[..], frame].concat();
     ours.write_all(&bytes).await.expect("room in the socket");
     let received = poll_fn(|cx| Pin::new(&mut daemon).poll_next(cx)).await;
-    let error = received.expect("an error").err().expect("an error");
+    let error = received.expect("a frame").expect_err("it is malformed");
     let text = error.to_string();
     assert!(
         text.contains("holds no message") && !text.contains("secret"),

@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(reader.0.lock().len(), 1);
         tokio::time::advance(Duration::from_secs(20)).await;
         let left = renewals.request_due(&all, 1_100);
-        assert_eq!(left, Some(RETRY_INTERVAL - Duration::from_secs(20)));
+        assert_eq!(left, Some(Duration::from_secs(40)));
         assert_eq!(reader.0.lock().len(), 1, "it has not failed for long");
         tokio::time::advance(RETRY_INTERVAL).await;
         renewals.request_due(&all, 1_160);

@@ -207,8 +207,8 @@ async fn h8_a_tunnel_with_more_to_move_continues_after_the_sockets_that_are_read
         let local = ([127, 0, 0, 1], 1).into();
         let connection = ConnectionHandle::new(local, local);
         let (flow, wakes) = (Flow::for_tests(), Arc::new(Wakes::default()));
-        let waker = Waker::from(Arc::clone(&wakes));
-        let mut cx = Context::from_waker(&waker);
+        let of_task = Waker::from(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&of_task);
         let moved = relay.poll(&mut cx, pipes, connection.activity(), &flow);
         assert!(moved.is_pending());
         assert!(flow.moved().1 >= MAX_TURN as u64, "a whole turn");
