@@ -10,6 +10,7 @@ use codex_network_config::{CredentialReading, CredentialSource, Secret};
 use zeroize::Zeroizing;
 
 use super::{put, take};
+use crate::memory;
 
 const FILE: u8 = b'f';
 const COMMAND: u8 = b'c';
@@ -59,6 +60,10 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Vec<CredentialReading>> {
             failures: u64::from_le_bytes(*failures),
         });
         bytes = rest;
+    }
+    if readings.iter().any(|reading| reading.value.is_some()) {
+        // Requests will carry copies of them.
+        memory::wipe_freed();
     }
     Some(readings)
 }

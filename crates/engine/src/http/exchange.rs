@@ -350,7 +350,10 @@ async fn exchange(
         }
     };
     let response = answer?;
-    unless_outdated(session, outgoing, spare, &lease, response.status()).await?;
+    if response.status() == StatusCode::UNAUTHORIZED && spare.is_idempotent() {
+        // Boxed, since it is rare.
+        Box::pin(unless_outdated(session, outgoing, &lease)).await?;
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Box::pin(switch(outgoing, &lease, response)).await?);
     }
@@ -405,18 +408,13 @@ async fn exchange(
     Ok(ExchangeResult::Answer(Response::from_parts(parts, answer)))
 }
 
-/// An error if the origin refused a credential of a request that can be sent once more, and its value is another
-/// one by now (SPEC B13).
+/// An error if the value of a credential that the origin refused is another one by now (SPEC B13).
 async fn unless_outdated(
     session: &Session,
     outgoing: &OutgoingRequest,
-    spare: &Spare,
     lease: &Lease<RequestBody>,
-    status: StatusCode,
 ) -> Result<(), FailedExchange> {
-    let brokering = &outgoing.brokering;
-    let may_be_refused = status == StatusCode::UNAUTHORIZED && spare.is_idempotent();
-    if may_be_refused && Box::pin(brokering.gets_other_values(session)).await {
+    if outgoing.brokering.gets_other_values(session).await {
         return Err(FailedExchange {
             failure: lease.unusable(AnswerError::Broken).into(),
             unsent: Unsent::Outdated,
