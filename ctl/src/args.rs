@@ -5,8 +5,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use codex_network_config::parse_duration;
 use codex_network_control::message::HeaderField;
 use codex_network_policy::{Authority, HeaderNameText, ListKind, Mode, Pattern};
 use serde::Serialize;
@@ -52,6 +54,32 @@ pub(crate) enum Command {
     Sessions {
         #[command(subcommand)]
         command: Option<SessionsCommand>,
+    },
+    /// List the open questions: requests to hosts that the policy merely does not allow, which wait for an
+    /// answer. Administrators and observers see all, others those of their own sessions. Nothing is asked while no
+    /// `approvals --follow` of a user who may answer runs, or if `[daemon.approvals]` is not enabled.
+    Approvals {
+        /// Listen for questions, and list new and answered ones until interrupted. With --json, a line for each
+        /// change of a question.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Approve a question: the host and port that it names, and nothing else, for its session. Only
+    /// administrators, and users for their own sessions if `[daemon.approvals] own` is set. A denial wins over an
+    /// approval, and the policy's deny rules win over both.
+    Approve(ApproveArgs),
+    /// Deny a question: the same host and port are refused for the rest of the session, or for as long as a
+    /// question stays open if the client has no session. If the question was approved, the grant ends.
+    Deny {
+        /// The question's id, as `approvals` shows it.
+        id: String,
+    },
+    /// List the grants in force: what was approved, by whom, for how long, and how often it was used.
+    Grants,
+    /// End a grant. The connections that it permitted are ended.
+    Revoke {
+        /// The grant's id, as `grants` shows it.
+        id: String,
     },
     /// List the credentials that programs of `run` hold dummies of: where they may go, and how often they went
     /// there. Administrators and observers see all, others those of their own sessions. Nobody sees a value.
@@ -217,6 +245,38 @@ pub(crate) struct RunArgs {
     /// The program and its arguments.
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// The options of `approve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApproveArgs {
+    /// The question's id, as `approvals` shows it.
+    pub(crate) id: String,
+
+    #[command(flatten)]
+    pub(crate) scope: ApproveScope,
+
+    /// Approve all ports of the host.
+    #[arg(long)]
+    pub(crate) any_port: bool,
+}
+
+/// How long a grant lasts. Without an option, until the session ends, or for 15 minutes if the client has no
+/// session.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct ApproveScope {
+    /// Approve one connection: the one that waits, or the next one.
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Approve until the session ends.
+    #[arg(long)]
+    pub(crate) session: bool,
+
+    /// Approve for this long, at most 24 hours.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) time: Option<Duration>,
 }
 
 /// The mode of a session. It can only be narrower than the mode in force.

@@ -55,6 +55,8 @@ macro_rules! decided {
             session = session.map(|session| &*session.id),
             user = session.map(|session| &*session.user),
             command = session.map(|session| &*session.command),
+            network.policy.rule = decided.rule.as_deref(),
+            approval_id = decided.approval_id.as_deref(),
             $($rest)+
         );
     }};
@@ -92,6 +94,10 @@ pub struct AuditEvent {
     pub attempt_id: Option<Arc<str>>,
     /// The session of the client.
     pub session: Option<Arc<AuditSession>>,
+    /// The grant or the denial of a person that decided: its id, by whom, and until when (SPEC Q2).
+    pub rule: Option<Arc<str>>,
+    /// The question that has no answer yet, or was denied.
+    pub approval_id: Option<Arc<str>>,
     /// The embedder's fields.
     pub metadata: Arc<AuditMetadata>,
     /// The number of decisions that the event stands for. It is more than 1 only for a

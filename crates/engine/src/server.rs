@@ -1,5 +1,6 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
+mod approvals;
 mod parts;
 mod session_broker;
 mod session_network;
@@ -29,6 +30,7 @@ use self::sessions::OpenSessions;
 pub use self::settings_view::SettingsView;
 use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
+use crate::approvals::Approvals;
 use crate::blocked::BlockedLog;
 use crate::closing::DescriptorCloser;
 use crate::decider::Decider;
@@ -148,6 +150,7 @@ impl Engine {
         let resolver = resolver(parts.resolver.as_ref(), &settings, &files.resolver)?;
         let tls = UpstreamTls::renewed(None, &files.roots)?;
         let clock = Arc::clone(&parts.clock);
+        let approvals_clock = Arc::clone(&parts.clock);
         let leaves = parts
             .issuer
             .map(|issuer| LeafSource::new(issuer, clock))
@@ -183,7 +186,14 @@ impl Engine {
             .decider
             .map(|decider| Decider::new(decider, parts.decider_timeout));
         let shared = SharedParts {
-            enforcer: Enforcer::new(live, recorder, decider, own, parts.unix_sockets),
+            enforcer: Enforcer::new(
+                live,
+                recorder,
+                decider,
+                Approvals::new(Arc::clone(&owners), approvals_clock),
+                own,
+                parts.unix_sockets,
+            ),
             upstream: Arc::new(Upstream::new(
                 parts.dialler,
                 drain.clone(),
@@ -412,7 +422,9 @@ impl Engine {
         let leaves = self.shared.leaves.as_ref();
         let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings, files);
         let live = self.shared.live();
-        Ok(live.replace(settings, supplied, &resolver, &tls, interceptor.as_ref()))
+        let number = live.replace(settings, supplied, &resolver, &tls, interceptor.as_ref());
+        self.rejudge_approvals();
+        Ok(number)
     }
 
     /// Puts changed files of the system in force, without a change of the settings: open connections

@@ -64,7 +64,9 @@ impl<B> SharedParts<B> {
             .live()
             .for_session(rules, self.leaves.as_ref(), credentials)?;
         Ok(Self {
-            enforcer: self.enforcer.for_session(live, listeners, names),
+            enforcer: self
+                .enforcer
+                .for_session(session.number(), live, listeners, names),
             upstream: Arc::clone(&self.upstream),
             admission: Arc::clone(&self.admission),
             shortages: Arc::clone(&self.shortages),

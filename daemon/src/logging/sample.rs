@@ -83,6 +83,8 @@ pub(super) fn events() -> impl Strategy<Value = AuditEvent> {
                     method: method.map(Into::into),
                     attempt_id: attempt.map(Into::into),
                     session: session.map(session_of),
+                    rule: None,
+                    approval_id: None,
                     metadata: Arc::new(filled(metadata)),
                     count,
                     ..event(
@@ -153,6 +155,8 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
         client_address: Some(ClientAddress::Connection(([127, 0, 0, 1], 5).into())),
         attempt_id: None,
         session: None,
+        rule: None,
+        approval_id: None,
         metadata: Arc::default(),
         count: 1,
     }

@@ -17,7 +17,7 @@ use e2e::wait::TIMEOUT;
 const NOBODY: &str = "nobody";
 
 /// Runs `proxyctl` as `nobody`. Needs root.
-fn as_nobody(daemon: &Daemon, arguments: &[&str]) -> Run {
+pub(crate) fn as_nobody(daemon: &Daemon, arguments: &[&str]) -> Run {
     as_nobody_in(daemon, &["--clear-groups".to_owned()], arguments)
 }
 

@@ -56,6 +56,8 @@ impl AuditEvent {
         "session",
         "user",
         "command",
+        "network.policy.rule",
+        "approval_id",
     ];
 
     /// The message.
@@ -108,6 +110,12 @@ impl AuditEvent {
             take(24, Text(&session.id));
             take(25, Text(&session.user));
             take(26, Text(&session.command));
+        }
+        if let Some(rule) = &self.rule {
+            take(27, Text(rule));
+        }
+        if let Some(id) = &self.approval_id {
+            take(28, Text(id));
         }
     }
 }

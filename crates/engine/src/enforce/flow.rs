@@ -16,6 +16,7 @@ use codex_network_config::LogFlows;
 use codex_network_policy::Decision;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::approvals::Grant;
 use crate::attempt::{Attempt, Destination, DestinationKind};
 use crate::audit::ServerAddress;
 use crate::audit::flow::FlowLevel;
@@ -40,7 +41,7 @@ struct FlowState {
     log: LogFlows,
     begun: Instant,
     /// Set once the attempt is allowed.
-    decision: OnceLock<Decision>,
+    decision: OnceLock<(Decision, Option<Arc<Grant>>)>,
     sent: AtomicU64,
     received: AtomicU64,
     progress: Mutex<FlowProgress>,
@@ -83,17 +84,21 @@ impl Flow {
     }
 
     /// The attempt is allowed. This is recorded once, even if the request is sent again.
-    pub(super) fn allow(&self, decision: Decision) {
-        if self.0.decision.set(decision).is_err() {
+    pub(super) fn allow(&self, decision: Decision, grant: Option<&Arc<Grant>>) {
+        if self.0.decision.set((decision, grant.cloned())).is_err() {
             return;
         }
+        if let Some(grant) = grant {
+            grant.count();
+        }
+        let rule = grant.map(|grant| grant.rule());
         let (recorder, attempt) = (&self.0.recorder, &self.0.attempt);
         if let Some(session) = attempt.client.session() {
             let this: Weak<FlowState> = Arc::downgrade(&self.0);
             session.watch_bytes(this);
         }
         match &self.0.destination {
-            Destination::Host(authority) => recorder.allowed(attempt, authority, decision),
+            Destination::Host(authority) => recorder.allowed(attempt, authority, decision, rule),
             Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
         }
     }
@@ -203,7 +208,7 @@ impl MovesBytes for FlowState {
 
 impl Drop for FlowState {
     fn drop(&mut self) {
-        let Some(decision) = self.decision.get() else {
+        let Some((decision, grant)) = self.decision.get() else {
             return;
         };
         if let Some(session) = self.attempt.client.session() {
@@ -239,6 +244,7 @@ impl Drop for FlowState {
             address,
             port,
             decision: *decision,
+            rule: grant.as_ref().map(|grant| grant.rule()),
             ending: &ending,
             level,
             sent: *self.sent.get_mut(),

@@ -179,7 +179,7 @@ impl Claim {
             return Err(ClaimError::Refused(refuse(decision)));
         }
         let flow = Flow::new(&recorder, &generation, attempt, Destination::UnixSocket);
-        flow.allow(decision);
+        flow.allow(decision, None);
         let socket = match lookup.found {
             Ok(socket) => socket,
             Err(error) => return Err(ClaimError::Unusable(error, flow)),
@@ -297,6 +297,7 @@ fn refuse(
         detail,
         decider_reason: None,
         credential: None,
+        approval: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal

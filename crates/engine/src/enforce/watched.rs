@@ -1,10 +1,13 @@
 //! The part of a permitted attempt that is kept while it is under way: just enough to judge it
 //! again when the settings change (SPEC P11).
 
+use std::sync::Arc;
+
 use codex_network_policy::{Authority, Decision};
 
 use super::unix_socket::WatchedSocket;
 use super::{AllowedBy, LeadsTo, Permit, still_permitted};
+use crate::approvals::Grant;
 use crate::attempt::Attempt;
 use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
@@ -45,32 +48,68 @@ impl WatchedAttempt {
                 attempt,
                 authority,
                 leads_to.addresses(),
-                *allowed,
+                allowed,
             ),
             Self::UnixSocket(socket) => socket.judge(generation),
         }
     }
+
+    /// The grant that permits it.
+    pub(crate) fn grant(&self) -> Option<&Arc<Grant>> {
+        match self {
+            Self::Host { allowed, .. } => allowed.grant(),
+            Self::UnixSocket(_) => None,
+        }
+    }
+
+    /// Whether a grant permitted it that has ended.
+    pub(crate) fn has_lapsed(&self) -> bool {
+        match self {
+            Self::Host { allowed, .. } => allowed.has_lapsed(),
+            Self::UnixSocket(_) => false,
+        }
+    }
 }
 
-/// Judges a permitted attempt again at every change of the settings, until `end` derives from the
-/// decision that it must end (SPEC P11).
+/// Judges a permitted attempt again at every change of the settings, and when the grant that permits it ends,
+/// until `end` derives from the decision that it must end (SPEC P11, Q3).
 pub(crate) fn rejudged<T: Send>(
     live: &LivePolicy,
     permit: &Permit,
     leads_to: &LeadsTo,
-    end: impl Fn(Decision) -> Option<T> + Send,
+    end: impl Fn(Decision) -> Option<T> + Send + Sync,
 ) -> impl Future<Output = T> + Send {
-    on_change(live, permit.generation.number(), move |generation| {
+    let look = move |generation: &Generation| {
         let attempt = Attempt {
             client: permit.attempt().client.clone(),
             kind: permit.kind_under(generation),
         };
-        let allowed = AllowedBy::of(permit.decision);
         let (authority, addresses) = (&permit.authority, leads_to.addresses());
         end(still_permitted(
-            generation, &attempt, authority, addresses, allowed,
+            generation,
+            &attempt,
+            authority,
+            addresses,
+            &permit.allowed(),
         ))
-    })
+    };
+    async move {
+        if let Some(grant) = &permit.grant {
+            // Boxed, since most attempts have no grant.
+            return Box::pin(async {
+                let ended = async {
+                    grant.ended().await;
+                    look(&live.current())
+                };
+                tokio::select! {
+                    Some(found) = ended => found,
+                    found = on_change(live, permit.generation.number(), &look) => found,
+                }
+            })
+            .await;
+        }
+        on_change(live, permit.generation.number(), look).await
+    }
 }
 
 /// Calls `look` each time that a generation other than this number comes into force, until it

@@ -496,6 +496,8 @@ impl SessionEntry {
         // First, so that no loop takes the end of its listener for a failure.
         self.part.cut();
         self.brokered.end();
+        let approvals = self.shared.enforcer.approvals();
+        approvals.end_session(self.session.number());
         // Others may have copies of the sockets. After this, they refuse connections too.
         for listener in &self.listeners {
             listener.shut();
