@@ -210,7 +210,7 @@ impl Approvals {
         self.change(|store| store.end_asker(AskerId::Session(session)));
     }
 
-    /// The open questions and the grants: ids, askers and destinations.
+    /// The id, client and destination of each open question and each grant.
     pub(crate) fn subjects(&self) -> Vec<(Arc<str>, Asker, Authority)> {
         self.lock().subjects()
     }

@@ -46,7 +46,7 @@ impl PendingDecision {
             None => Evaluation::of(DeciderAnswer::Ask),
         };
         if let (DeciderAnswer::Ask, Some(approvals)) = (evaluation.answer, approvals) {
-            match permit.ask(&approvals).await {
+            match ask(&mut permit, &approvals).await {
                 Some(asked) => evaluation = asked,
                 None if decider.is_none() => return Err(permit.refuse(permit.decision)),
                 None => {}
@@ -55,8 +55,8 @@ impl PendingDecision {
         let answer = evaluation.answer;
         let current = live.current();
         let (decision, now) = (
-            permit.answered(&permit.generation, answer),
-            permit.answered(&current, answer),
+            answered(&permit, &permit.generation, answer),
+            answered(&permit, &current, answer),
         );
         let may_be_outdated = decision.is_allow() || evaluation.approval.is_some();
         if may_be_outdated && !now.is_allow() && now.source() != Source::Decider {
@@ -107,54 +107,52 @@ impl Evaluation {
     }
 }
 
-impl Permit {
-    /// Finds the answer of a person, or waits for one. `None`: it cannot be asked. A grant becomes that of the
-    /// permit.
-    async fn ask(&mut self, approvals: &Approvals) -> Option<Evaluation> {
-        let limits = self.generation.settings().daemon.approvals;
-        let attempt = self.attempt();
-        let asked = approvals.ask(
-            &limits,
-            &attempt.client,
-            &self.authority,
-            attempt.kind.protocol(),
-        );
-        let refused = |answer, id, state| Evaluation {
-            approval: Some(Approval { id, state }),
-            ..Evaluation::of(answer)
-        };
-        Some(match asked.await {
-            Asked::Granted(grant) => {
-                self.grant = Some(grant);
-                Evaluation::of(DeciderAnswer::Allow)
-            }
-            Asked::Denied(denial) => refused(
-                DeciderAnswer::Deny(DeciderReason::NotAllowed),
-                Arc::clone(&denial.id),
-                ApprovalState::Denied {
-                    rule: Arc::clone(&denial.rule),
-                },
-            ),
-            Asked::Unanswered(id) => refused(
-                DeciderAnswer::Ask,
-                id,
-                ApprovalState::Unanswered {
-                    retry_after: limits.hold,
-                },
-            ),
-            Asked::NotAsked => return None,
-        })
-    }
-
-    /// The decision of these settings with an answer.
-    fn answered(&self, generation: &Generation, answer: DeciderAnswer) -> Decision {
-        let facts = facts(generation, &*self.own, Some(&self.authority));
-        let request = self.attempt().request(&self.authority, facts);
-        if self.grant.is_some() && !is_granting(generation) {
-            return generation.policy().decide(&request);
+/// Finds the answer of a person, or waits for one. `None`: it cannot be asked. A grant becomes that of the
+/// permit.
+async fn ask(permit: &mut Permit, approvals: &Approvals) -> Option<Evaluation> {
+    let limits = permit.generation.settings().daemon.approvals;
+    let attempt = permit.attempt();
+    let asked = approvals.ask(
+        &limits,
+        &attempt.client,
+        &permit.authority,
+        attempt.kind.protocol(),
+    );
+    let refused = |answer, id, state| Evaluation {
+        approval: Some(Approval { id, state }),
+        ..Evaluation::of(answer)
+    };
+    Some(match asked.await {
+        Asked::Granted(grant) => {
+            permit.grant = Some(grant);
+            Evaluation::of(DeciderAnswer::Allow)
         }
-        generation.policy().decide_answered(&request, answer)
+        Asked::Denied(denial) => refused(
+            DeciderAnswer::Deny(DeciderReason::NotAllowed),
+            Arc::clone(&denial.id),
+            ApprovalState::Denied {
+                rule: Arc::clone(&denial.rule),
+            },
+        ),
+        Asked::Unanswered(id) => refused(
+            DeciderAnswer::Ask,
+            id,
+            ApprovalState::Unanswered {
+                retry_after: limits.hold,
+            },
+        ),
+        Asked::NotAsked => return None,
+    })
+}
+
+/// The decision of these settings with an answer.
+fn answered(permit: &Permit, generation: &Generation, answer: DeciderAnswer) -> Decision {
+    let facts = facts(generation, &*permit.own, Some(&permit.authority));
+    let request = permit.attempt().request(&permit.authority, facts);
+    if permit.grant.is_some() && !is_granting(generation) {
+        return generation.policy().decide(&request);
     }
+    generation.policy().decide_answered(&request, answer)
 }
 
 /// The request that the decider evaluates.
