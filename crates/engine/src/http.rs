@@ -78,6 +78,7 @@ use crate::linger::linger;
 use crate::live_policy::Generation;
 use crate::outcome::Ending;
 use crate::owner::ConnectionHandle;
+use crate::prefixed::Prefixed;
 use crate::rare::rarely;
 use crate::respond::{self, RefusalFormat};
 use crate::shared::SharedParts;
@@ -192,6 +193,33 @@ pub(crate) async fn serve(
     };
     let session = Session::new(shared, address, connection, Role::Proxy);
     *session.attempt.lock() = attempt;
+    serve_requests(session, stream, framing, first_head_until).await
+}
+
+/// Serves a client of HTTP at another door, which has read its first bytes.
+pub(crate) async fn serve_begun(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    begun: Bytes,
+    address: SocketAddr,
+    connection: ConnectionHandle,
+) -> Option<ConnectedClient<Reached>> {
+    let session = Session::new(shared, address, connection, Role::Proxy);
+    let limits = session.limits();
+    let framing = Framing::new(limits.max_header_bytes);
+    let first_head_until = Instant::now() + limits.header_timeout;
+    let stream = Prefixed::new(begun, stream);
+    serve_requests(session, stream, framing, first_head_until).await
+}
+
+/// Serves requests to the end of the connection, or to the answer to a CONNECT.
+async fn serve_requests(
+    session: Arc<Session>,
+    stream: Prefixed<TcpStream>,
+    framing: Framing,
+    first_head_until: Instant,
+) -> Option<ConnectedClient<Reached>> {
+    let shared = Arc::clone(&session.shared);
     // Boxed, so that a tunnel does not keep this memory.
     let http = Box::pin(run(session, stream, framing, first_head_until));
     let Continued {

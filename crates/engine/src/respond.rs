@@ -215,11 +215,6 @@ pub(crate) fn slow_head() -> Vec<u8> {
     )
 }
 
-/// A whole message for an HTTP client at a door that does not speak HTTP.
-pub(crate) fn not_http(why: &dyn std::fmt::Display) -> Vec<u8> {
-    whole_message(StatusCode::BAD_REQUEST, &why.to_string())
-}
-
 /// A message to write on a connection that hyper no longer serves.
 fn whole_message(status: StatusCode, why: &str) -> Vec<u8> {
     let phrase = status.canonical_reason().unwrap_or_default();

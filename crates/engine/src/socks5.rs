@@ -1,6 +1,6 @@
 //! The SOCKS5 door (SPEC section 5). The proxy resolves names, and the same enforcement point
 //! decides as for HTTP. A connection becomes a tunnel, or the control connection of a UDP association
-//! (`udp`). BIND is refused.
+//! (`udp`). BIND is refused. A client of HTTP is served as at the HTTP door.
 
 pub(crate) mod address;
 pub(crate) mod handshake;
@@ -22,7 +22,7 @@ use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
 use crate::connected::ConnectedClient;
 use crate::enforce::Permit;
-use crate::http::Shared;
+use crate::http::{self, Shared};
 use crate::linger::linger;
 use crate::new_clients;
 use crate::owner::ConnectionHandle;
@@ -69,6 +69,14 @@ pub(crate) async fn serve(
     let outcome = timeout(limit, negotiate(&mut stream, &mut buffer)).await;
     let (request, attempt) = match outcome {
         Ok(Ok(negotiated)) => negotiated,
+        // Some programs take the variable of every scheme for an HTTP proxy.
+        Ok(Err(NegotiationError::Malformed(HandshakeError::Http))) => {
+            let begun = buffer.freeze();
+            return Box::pin(http::serve_begun(
+                shared, stream, begun, address, connection,
+            ))
+            .await;
+        }
         Ok(Err(error)) => {
             if let NegotiationError::Malformed(error) = &error {
                 answer_malformed(&mut stream, *error).await;
@@ -210,7 +218,6 @@ async fn open(
 /// would suggest that this port speaks TLS.
 async fn answer_malformed(stream: &mut TcpStream, error: HandshakeError) {
     let message = match error {
-        HandshakeError::Http => respond::not_http(&error),
         HandshakeError::Socks4 => handshake::SOCKS4_REJECTED.to_vec(),
         error => match error.reply() {
             Some(reply) => handshake::reply(reply, NOWHERE),

@@ -1,11 +1,11 @@
 //! Clients of another protocol, silent clients, and slow clients.
 
-use e2e::client::Socks5Target;
+use e2e::client::{Connection, Response, Socks5Target};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::Origin;
+use e2e::setup::PlainSetup;
 
 use super::client;
-use crate::forward::assert_bad_request;
 
 /// Sends bytes as the first of a connection and expects a close without an answer.
 fn is_hung_up_on(daemon: &Daemon, bytes: &[u8]) {
@@ -23,19 +23,53 @@ fn is_logged(daemon: &Daemon, words: &str) {
     assert_eq!(line.field("door"), Some(&"socks5".into()));
 }
 
+/// The answer to bytes at both doors that serve HTTP, which must be the same.
+#[track_caller]
+fn same_answer(daemon: &Daemon, bytes: &str) -> Response {
+    let [at_http, at_socks5] = [daemon.http_addr(), daemon.socks_addr()].map(|door| {
+        let mut client = Connection::open(door);
+        client.send(bytes);
+        client.read_final_response()
+    });
+    assert_eq!(at_socks5.status, at_http.status, "{bytes:?}");
+    assert_eq!(at_socks5.text(), at_http.text(), "{bytes:?}");
+    at_socks5
+}
+
 #[test]
-fn s1_an_http_client_is_answered_in_http() {
-    let daemon = Daemon::start(&Config::example());
-    let words = "the client speaks HTTP, and this port speaks SOCKS5";
-    for head in [
-        "GET http://allowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n",
-        "CONNECT allowed.test:443 HTTP/1.1\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ] {
-        assert_bad_request(daemon.socks_addr(), head, words);
+fn s1_an_http_client_is_served_as_at_the_http_door() {
+    let setup = PlainSetup::echoing();
+    let daemon = &setup.daemon;
+    let echoed = same_answer(daemon, &setup.get("allowed.test", "/path"));
+    assert_eq!(echoed.status, 200);
+    assert_eq!(
+        same_answer(daemon, &setup.get("other.test", "/")).status,
+        403
+    );
+    let connect = |host: &str| format!("CONNECT {} HTTP/1.1\r\n\r\n", setup.authority(host));
+    assert_eq!(same_answer(daemon, &connect("other.test")).status, 403);
+    let malformed = [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    ];
+    for (request, status) in malformed {
+        assert_eq!(same_answer(daemon, request).status, status);
     }
-    is_logged(&daemon, words);
-    assert!(daemon.blocked().is_empty(), "nothing was judged");
+    let mut tunnel = Connection::open(daemon.socks_addr());
+    // A byte at a time: the first one decides.
+    for byte in connect("allowed.test").bytes() {
+        tunnel.send([byte]);
+    }
+    assert_eq!(tunnel.read_head().status, 200);
+    let through = tunnel.exchange("GET /in HTTP/1.1\r\nHost: allowed.test\r\n\r\n");
+    assert_eq!(through.status, 200);
+    assert_eq!(setup.paths(), ["/path", "/path", "/in"]);
+    let refused = daemon.blocked();
+    let both = |protocol: &str| {
+        let of_it = refused.iter().filter(|entry| entry["protocol"] == protocol);
+        of_it.filter(|entry| entry["host"] == "other.test").count()
+    };
+    assert_eq!((both("http"), both("http-connect")), (2, 2), "{refused:?}");
 }
 
 #[test]

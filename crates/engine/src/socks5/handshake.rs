@@ -61,10 +61,8 @@ pub(crate) enum HandshakeError {
         "the client speaks SOCKS4, and this port speaks SOCKS5; the URL of the proxy begins with socks5h://"
     )]
     Socks4,
-    /// An HTTP request.
-    #[error(
-        "the client speaks HTTP, and this port speaks SOCKS5; the HTTP proxy has a port of its own"
-    )]
+    /// An HTTP request, which this door serves too.
+    #[error("the client speaks HTTP")]
     Http,
     /// A TLS handshake, usually of a client whose proxy setting begins with `https://`.
     #[error(

@@ -1,6 +1,8 @@
 //! Tunnels whose bytes the kernel moves behave like tunnels that copy: one table of cases, on each path.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +13,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 
+use super::sockets::MAX_TURN;
 use super::*;
 use crate::attempt::Attempt;
 use crate::client::Client;
@@ -180,6 +183,41 @@ async fn on_each_path(case: impl AsyncFn(&PipePool)) {
         #[cfg(target_os = "linux")]
         assert_eq!(pipes.in_use(), 0, "with {limit} pipes");
     }
+}
+
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Otherwise a download would hold up every other connection of its thread.
+#[tokio::test]
+async fn h8_a_tunnel_with_more_to_move_continues_after_the_sockets_that_are_ready() {
+    on_each_path(async |pipes| {
+        let (client, near) = pair().await;
+        let (far, mut origin) = pair().await;
+        send(&mut origin, &noise(1, 2 * MAX_TURN)).await;
+        in_time(far.readable()).await.expect("bytes");
+        let mut relay = SocketRelay::new(near, far, Bytes::new(), Bytes::new());
+        let local = ([127, 0, 0, 1], 1).into();
+        let connection = ConnectionHandle::new(local, local);
+        let (flow, wakes) = (Flow::for_tests(), Arc::new(Wakes::default()));
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        let moved = relay.poll(&mut cx, pipes, connection.activity(), &flow);
+        assert!(moved.is_pending());
+        assert!(flow.moved().1 >= MAX_TURN as u64, "a whole turn");
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0, "at once");
+        yield_now().await;
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "later");
+        drop((relay, client));
+    })
+    .await;
 }
 
 #[tokio::test]
