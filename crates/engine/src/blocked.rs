@@ -236,6 +236,7 @@ mod tests {
             rule: None,
             detail: None,
             credential: None,
+            approval_id: None,
             count: 1,
             sequence: 0,
         }

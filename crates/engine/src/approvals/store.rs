@@ -34,6 +34,8 @@ const ASKER_SHARE: usize = 4;
 const MAX_CLOSED: usize = 256;
 /// Most grants, and most denials.
 const MAX_ANSWERS: usize = 1024;
+/// Interval of the search for entries whose time is over, while requests come.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a listener counts after its last call.
 const LISTENER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a grant lasts by default for a client without a session.
@@ -87,6 +89,7 @@ pub(super) struct Store {
     listeners: HashMap<Audience, Listeners>,
     /// The questions of the last [`NEW_INTERVAL`].
     new: VecDeque<(Instant, AskerId)>,
+    swept: Option<Instant>,
 }
 
 impl Store {
@@ -157,7 +160,13 @@ impl Store {
         ask: &Ask<'_>,
         new_id: impl FnOnce() -> Option<Arc<str>>,
     ) -> Considered {
-        self.sweep(now.at);
+        // Answers are checked by themselves. Only a flood of requests comes sooner.
+        if self
+            .swept
+            .is_none_or(|last| last + SWEEP_INTERVAL <= now.at)
+        {
+            self.sweep(now.at);
+        }
         if let Some(answer) = self.answer(now.at, ask) {
             return answer;
         }
@@ -444,6 +453,7 @@ impl Store {
 
     /// Forgets everything whose time is over.
     fn sweep(&mut self, now: Instant) {
+        self.swept = Some(now);
         let is_over = |question: &Question| question.expires <= now;
         self.settle(QuestionState::Expired, None, is_over);
         self.end_grants(|grant| !grant.is_live(now) || grant.is_spent());

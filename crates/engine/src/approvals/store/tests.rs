@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::session::SessionNumber;
 
 const LIMITS: config::Approvals = config::Approvals {
     enabled: true,
@@ -381,4 +382,23 @@ fn q3_a_revoked_grant_permits_nothing_and_the_number_of_grants_is_bounded() {
     let wanted = (10 + MAX_ANSWERS as u64, ApprovalError::Full(MAX_ANSWERS));
     assert_eq!(refused, Some(wanted));
     assert!(table.store.questions.len() <= MAX_CLOSED + 2);
+}
+
+#[test]
+fn q2_a_name_is_looked_up_if_it_may_be_asked_about_or_a_grant_covers_it() {
+    let mut table = Table::new();
+    let one = session(1);
+    let id = table.ask(0, &one, "a.test:443");
+    table.approve(0, &id, DEFAULT).expect("a grant");
+    let may = |table: &Table, second, asker: &Asker, host| {
+        let host = Host::parse(host).expect("a host");
+        let now = table.at(second);
+        table.store.may_permit(now, &table.limits, asker, &host)
+    };
+    assert!(may(&table, 0, &one, "b.test"));
+    let now = table.at(10).at;
+    table.store.leave(Audience::All, now);
+    assert!(may(&table, 20, &one, "a.test"));
+    assert!(!may(&table, 20, &one, "b.test"));
+    assert!(!may(&table, 20, &session(2), "a.test"));
 }
