@@ -48,7 +48,7 @@ pub struct Approvals {
 
 /// The result of asking.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub(crate) enum QuestionOutcome {
     Granted(Arc<Grant>),
     Denied(Arc<Denial>),
     /// There is no answer yet to the question with this id.
@@ -109,12 +109,12 @@ impl Approvals {
         client: &Client,
         authority: &Authority,
         protocol: Protocol,
-    ) -> Asked {
+    ) -> QuestionOutcome {
         if self.is_idle() {
-            return Asked::NotAsked;
+            return QuestionOutcome::NotAsked;
         }
         let Some(asker) = self.asker(client).await else {
-            return Asked::NotAsked;
+            return QuestionOutcome::NotAsked;
         };
         let ask = Ask {
             asker: &asker,
@@ -126,17 +126,17 @@ impl Approvals {
         let deadline = now.at + limits.hold;
         let considered = self.change(|store| store.consider(now, limits, &ask, random_id));
         let waiter = match considered {
-            Considered::Granted(grant) => return Asked::Granted(grant),
-            Considered::Denied(denial) => return Asked::Denied(denial),
-            Considered::Unanswered(id) => return Asked::Unanswered(id),
-            Considered::NotAsked => return Asked::NotAsked,
+            Considered::Granted(grant) => return QuestionOutcome::Granted(grant),
+            Considered::Denied(denial) => return QuestionOutcome::Denied(denial),
+            Considered::Unanswered(id) => return QuestionOutcome::Unanswered(id),
+            Considered::NotAsked => return QuestionOutcome::NotAsked,
             Considered::Open(waiter) => waiter,
         };
         let _ = timeout_at(deadline, waiter.settled.cancelled()).await;
         match self.lock().answer(Instant::now(), &ask) {
-            Some(Considered::Granted(grant)) => Asked::Granted(grant),
-            Some(Considered::Denied(denial)) => Asked::Denied(denial),
-            _ => Asked::Unanswered(waiter.id),
+            Some(Considered::Granted(grant)) => QuestionOutcome::Granted(grant),
+            Some(Considered::Denied(denial)) => QuestionOutcome::Denied(denial),
+            _ => QuestionOutcome::Unanswered(waiter.id),
         }
     }
 
@@ -189,6 +189,10 @@ impl Approvals {
     }
 
     /// Denies what a question asks for. A grant that the question had ends.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the question is neither open nor granted.
     pub fn deny(
         &self,
         id: &str,
@@ -200,6 +204,10 @@ impl Approvals {
     }
 
     /// Ends a grant, and the connections that it permitted.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no grant in force has this id.
     pub fn revoke(&self, id: &str) -> Result<GrantInfo, ApprovalError> {
         let now = self.now();
         self.change(|store| store.revoke(now, id))
@@ -317,7 +325,7 @@ mod tests {
         }
     }
 
-    async fn ask(approvals: &Approvals, client: &Client) -> Asked {
+    async fn ask(approvals: &Approvals, client: &Client) -> QuestionOutcome {
         let authority = Authority {
             host: Host::parse("a.test").expect("a host"),
             port: 443,
@@ -329,12 +337,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn q2_a_request_waits_for_hold_and_the_question_outlives_it() {
         let (approvals, client) = (approvals(), client(true));
-        assert!(matches!(ask(&approvals, &client).await, Asked::NotAsked));
+        assert!(matches!(
+            ask(&approvals, &client).await,
+            QuestionOutcome::NotAsked
+        ));
         let _listening = approvals.listen(Audience::All);
         let begun = Instant::now();
         assert!(matches!(
             ask(&approvals, &client).await,
-            Asked::Unanswered(_)
+            QuestionOutcome::Unanswered(_)
         ));
         assert_eq!(begun.elapsed(), LIMITS.hold);
         let [question] = &approvals.questions()[..] else {
@@ -367,7 +378,7 @@ mod tests {
         };
         let begun = Instant::now();
         let (asked, given) = tokio::join!(ask(&approvals, &client), answers);
-        let Asked::Granted(grant) = asked else {
+        let QuestionOutcome::Granted(grant) = asked else {
             panic!("{asked:?}");
         };
         assert!(begun.elapsed() < LIMITS.hold);
@@ -383,7 +394,7 @@ mod tests {
         let approvals = approvals();
         let _listening = approvals.listen(Audience::All);
         let asked = ask(&approvals, &client(false)).await;
-        assert!(matches!(asked, Asked::NotAsked), "{asked:?}");
+        assert!(matches!(asked, QuestionOutcome::NotAsked), "{asked:?}");
         assert!(approvals.questions().is_empty());
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Refusal {
     /// The credential because of which it is refused.
     pub(crate) credential: Option<CredentialId>,
     /// The question because of which it is refused.
-    pub(crate) approval: Option<Approval>,
+    pub(crate) approval: Option<Box<Approval>>,
 }
 
 /// The question of a refused attempt (SPEC Q2).

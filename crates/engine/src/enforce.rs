@@ -304,11 +304,12 @@ pub(crate) fn still_permitted(
     let request = attempt.request(authority, facts);
     let decision = match allowed {
         AllowedBy::Lists => policy.decide(&request),
-        AllowedBy::Decider => policy.decide_answered(&request, DeciderAnswer::Allow),
         AllowedBy::Grant(_) if !is_granting(generation) || allowed.has_lapsed() => {
             policy.decide(&request)
         }
-        AllowedBy::Grant(_) => policy.decide_answered(&request, DeciderAnswer::Allow),
+        AllowedBy::Decider | AllowedBy::Grant(_) => {
+            policy.decide_answered(&request, DeciderAnswer::Allow)
+        }
     };
     if !decision.is_allow() {
         return decision;
@@ -483,7 +484,7 @@ impl Permit {
     /// Refuses because of a question, which has no answer yet or was denied (SPEC Q2).
     fn refuse_asked(&self, decision: Decision, approval: Approval) -> Refusal {
         let mut refusal = self.refusal(decision, None);
-        refusal.approval = Some(approval);
+        refusal.approval = Some(Box::new(approval));
         self.recorder()
             .refused(&self.generation, self.attempt(), &refusal);
         refusal

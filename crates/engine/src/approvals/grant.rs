@@ -81,13 +81,8 @@ impl Grant {
             return true;
         }
         let mut used_by = self.used_by.lock();
-        match &*used_by {
-            Some(other) => other.is(connection),
-            None => {
-                *used_by = Some(connection.downgrade());
-                true
-            }
-        }
+        let user = used_by.get_or_insert_with(|| connection.downgrade());
+        user.is(connection)
     }
 
     fn is_claimed(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use codex_network_policy::{DeciderAnswer, DeciderReason, Decision, Source};
 
 use super::{Permit, facts, is_granting};
-use crate::approvals::{Approvals, Asked};
+use crate::approvals::{Approvals, QuestionOutcome};
 use crate::attempt::{Approval, ApprovalState, Refusal};
 use crate::client::AttemptId;
 use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
@@ -123,25 +123,25 @@ async fn ask(permit: &mut Permit, approvals: &Approvals) -> Option<Evaluation> {
         ..Evaluation::of(answer)
     };
     Some(match asked.await {
-        Asked::Granted(grant) => {
+        QuestionOutcome::Granted(grant) => {
             permit.grant = Some(grant);
             Evaluation::of(DeciderAnswer::Allow)
         }
-        Asked::Denied(denial) => refused(
+        QuestionOutcome::Denied(denial) => refused(
             DeciderAnswer::Deny(DeciderReason::NotAllowed),
             Arc::clone(&denial.id),
             ApprovalState::Denied {
                 rule: Arc::clone(&denial.rule),
             },
         ),
-        Asked::Unanswered(id) => refused(
+        QuestionOutcome::Unanswered(id) => refused(
             DeciderAnswer::Ask,
             id,
             ApprovalState::Unanswered {
                 retry_after: limits.hold,
             },
         ),
-        Asked::NotAsked => return None,
+        QuestionOutcome::NotAsked => return None,
     })
 }
 

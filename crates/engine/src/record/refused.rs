@@ -45,7 +45,7 @@ impl Refused<'_> {
                 Some(rule) => Some(rule.to_string()),
                 None => rule.map(|rule| rule.to_string()),
             },
-            approval_id: self.approval_id().map(|id| id.to_string()),
+            approval_id: self.approval_id().map(ToString::to_string),
             detail: refusal.detail,
             credential: refusal.credential.as_ref().map(ToString::to_string),
             count: 1,
