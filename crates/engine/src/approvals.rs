@@ -363,8 +363,8 @@ mod tests {
     async fn q2_a_request_that_waits_gets_the_answer_when_it_is_given() {
         let (approvals, client) = (approvals(), client(true));
         let _listening = approvals.listen(Audience::All);
+        let mut changes = approvals.watch();
         let answers = async {
-            let mut changes = approvals.watch();
             changes.changed().await.expect("a question");
             let id = approvals.questions()[0].id.clone();
             let by = Approver { uid: 0, name: None };

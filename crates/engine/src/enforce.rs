@@ -32,7 +32,7 @@ pub(crate) use flow::{Flow, WeakFlow};
 pub(crate) use pending::PendingDecision;
 pub(crate) use predicted::Prediction;
 pub use predicted::{AddressKind, EvaluatedAddress};
-use watched::on_change;
+use watched::{Rejudged, on_change};
 pub(crate) use watched::{WatchedAttempt, rejudged};
 
 use crate::approvals::{Approvals, Grant};
@@ -69,8 +69,6 @@ pub(crate) struct Permit {
     decision: Decision,
     generation: Arc<Generation>,
     own: Arc<OwnSockets>,
-    /// The grant that permits it.
-    grant: Option<Arc<Grant>>,
     /// The attempt and its course.
     flow: Flow,
 }
@@ -193,7 +191,6 @@ impl Enforcer {
             decision,
             generation,
             own: Arc::clone(&self.own),
-            grant: None,
         };
         if decision.is_allow() {
             return Authorization::Permitted(permit);
@@ -358,6 +355,11 @@ impl Permit {
         &self.flow
     }
 
+    /// The grant that permits it.
+    fn grant(&self) -> Option<&Arc<Grant>> {
+        self.flow.grant()
+    }
+
     fn recorder(&self) -> &Arc<Recorder> {
         self.flow.recorder()
     }
@@ -391,7 +393,7 @@ impl Permit {
 
     /// The source of the permission.
     pub(crate) fn allowed(&self) -> AllowedBy {
-        AllowedBy::of(self.decision, self.grant.as_ref())
+        AllowedBy::of(self.decision, self.grant())
     }
 
     /// How the connection is handled: passed on, or intercepted.
@@ -424,7 +426,7 @@ impl Permit {
     /// Admits the attempt to a connection that was vetted earlier for the same authority under the
     /// same generation. That is recorded once.
     pub(crate) fn admit_pooled(&self) {
-        self.flow.allow(self.decision, self.grant.as_ref());
+        self.flow.allow(self.decision);
     }
 
     /// Judges the addresses that the host resolved to, and records the outcome. Only now is the
@@ -436,8 +438,8 @@ impl Permit {
         if !decision.is_allow() {
             return Err(self.refuse(decision));
         }
-        self.flow.allow(decision, self.grant.as_ref());
-        let allowed = AllowedBy::of(decision, self.grant.as_ref());
+        self.flow.allow(decision);
+        let allowed = AllowedBy::of(decision, self.grant());
         Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
 
@@ -469,7 +471,7 @@ impl Permit {
 
     /// The permitted name does not resolve. The attempt was allowed and has failed; it is not refused.
     pub(crate) fn unresolved(&self) {
-        self.flow.allow(self.decision, self.grant.as_ref());
+        self.flow.allow(self.decision);
     }
 
     fn facts(&self) -> Facts<'_> {

@@ -244,14 +244,12 @@ fn until(grant: &Grant) -> String {
 }
 
 fn beneficiary(grant: &Grant) -> String {
-    match &grant.session {
-        Some(session) => format!("for session {}", printable_line(session)),
-        None => {
-            let user = grant.user.clone();
-            let user = user.unwrap_or_else(|| user_or_uid(grant.uid));
-            format!("for the programs of {}", printable_line(&user))
-        }
+    if let Some(session) = &grant.session {
+        return format!("for session {}", printable_line(session));
     }
+    let user = grant.user.clone();
+    let user = user.unwrap_or_else(|| user_or_uid(grant.uid));
+    format!("for the programs of {}", printable_line(&user))
 }
 
 #[cfg(test)]

@@ -41,7 +41,9 @@ struct FlowState {
     log: LogFlows,
     begun: Instant,
     /// Set once the attempt is allowed.
-    decision: OnceLock<(Decision, Option<Arc<Grant>>)>,
+    decision: OnceLock<Decision>,
+    /// The grant that permits it.
+    grant: OnceLock<Arc<Grant>>,
     sent: AtomicU64,
     received: AtomicU64,
     progress: Mutex<FlowProgress>,
@@ -69,6 +71,7 @@ impl Flow {
             log: generation.settings().daemon.log_flows,
             begun: Instant::now(),
             decision: OnceLock::new(),
+            grant: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             progress: Mutex::default(),
@@ -79,15 +82,27 @@ impl Flow {
         &self.0.attempt
     }
 
+    /// The grant that permits the attempt.
+    pub(super) fn grant(&self) -> Option<&Arc<Grant>> {
+        self.0.grant.get()
+    }
+
+    /// A grant permits the attempt.
+    pub(super) fn set_grant(&self, grant: Arc<Grant>) {
+        // An attempt is asked about once.
+        let _ = self.0.grant.set(grant);
+    }
+
     pub(super) fn recorder(&self) -> &Arc<Recorder> {
         &self.0.recorder
     }
 
     /// The attempt is allowed. This is recorded once, even if the request is sent again.
-    pub(super) fn allow(&self, decision: Decision, grant: Option<&Arc<Grant>>) {
-        if self.0.decision.set((decision, grant.cloned())).is_err() {
+    pub(super) fn allow(&self, decision: Decision) {
+        if self.0.decision.set(decision).is_err() {
             return;
         }
+        let grant = self.grant();
         if let Some(grant) = grant {
             grant.count();
         }
@@ -183,6 +198,7 @@ impl Flow {
             log: LogFlows::Failures,
             begun: Instant::now(),
             decision: OnceLock::new(),
+            grant: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             progress: Mutex::default(),
@@ -208,7 +224,7 @@ impl MovesBytes for FlowState {
 
 impl Drop for FlowState {
     fn drop(&mut self) {
-        let Some((decision, grant)) = self.decision.get() else {
+        let Some(decision) = self.decision.get() else {
             return;
         };
         if let Some(session) = self.attempt.client.session() {
@@ -244,7 +260,7 @@ impl Drop for FlowState {
             address,
             port,
             decision: *decision,
-            rule: grant.as_ref().map(|grant| grant.rule()),
+            rule: self.grant.get().map(|grant| grant.rule()),
             ending: &ending,
             level,
             sent: *self.sent.get_mut(),

@@ -46,7 +46,7 @@ impl PendingDecision {
             None => Evaluation::of(DeciderAnswer::Ask),
         };
         if let (DeciderAnswer::Ask, Some(approvals)) = (evaluation.answer, approvals) {
-            match ask(&mut permit, &approvals).await {
+            match ask(&permit, &approvals).await {
                 Some(asked) => evaluation = asked,
                 None if decider.is_none() => return Err(permit.refuse(permit.decision)),
                 None => {}
@@ -109,7 +109,7 @@ impl Evaluation {
 
 /// Finds the answer of a person, or waits for one. `None`: it cannot be asked. A grant becomes that of the
 /// permit.
-async fn ask(permit: &mut Permit, approvals: &Approvals) -> Option<Evaluation> {
+async fn ask(permit: &Permit, approvals: &Approvals) -> Option<Evaluation> {
     let limits = permit.generation.settings().daemon.approvals;
     let attempt = permit.attempt();
     let asked = approvals.ask(
@@ -124,7 +124,7 @@ async fn ask(permit: &mut Permit, approvals: &Approvals) -> Option<Evaluation> {
     };
     Some(match asked.await {
         QuestionOutcome::Granted(grant) => {
-            permit.grant = Some(grant);
+            permit.flow.set_grant(grant);
             Evaluation::of(DeciderAnswer::Allow)
         }
         QuestionOutcome::Denied(denial) => refused(
@@ -149,7 +149,7 @@ async fn ask(permit: &mut Permit, approvals: &Approvals) -> Option<Evaluation> {
 fn answered(permit: &Permit, generation: &Generation, answer: DeciderAnswer) -> Decision {
     let facts = facts(generation, &*permit.own, Some(&permit.authority));
     let request = permit.attempt().request(&permit.authority, facts);
-    if permit.grant.is_some() && !is_granting(generation) {
+    if permit.grant().is_some() && !is_granting(generation) {
         return generation.policy().decide(&request);
     }
     generation.policy().decide_answered(&request, answer)

@@ -136,6 +136,7 @@ fn scope(scope: GrantScope) -> GrantRequest {
 #[test]
 fn q2_requests_for_the_same_destination_share_a_question_and_others_do_not() {
     let mut table = Table::new();
+    table.limits.max_pending = 100;
     let one = session(1);
     let first = table.ask(0, &one, "a.test:443");
     assert_eq!(table.ask(0, &one, "a.test:443"), first);
@@ -149,7 +150,6 @@ fn q2_requests_for_the_same_destination_share_a_question_and_others_do_not() {
         assert_ne!(other, first, "{to}");
         assert!(other.starts_with('q'), "{other}");
     }
-    table.limits.max_pending = 100;
     let other = table.ask_as(2, &one, "a.test:443", Protocol::Socks5Tcp);
     assert_ne!(other, first);
 }
@@ -157,6 +157,7 @@ fn q2_requests_for_the_same_destination_share_a_question_and_others_do_not() {
 #[test]
 fn q3_a_grant_covers_its_session_host_and_port_and_nothing_else() {
     let mut table = Table::new();
+    table.limits.max_pending = 100;
     let one = session(1);
     let id = table.ask(0, &one, "a.test:443");
     let grant = table.approve(1, &id, DEFAULT).expect("a grant");
