@@ -121,8 +121,8 @@ pub use approvals::{
     GrantRequest, GrantScope, QuestionInfo, QuestionState,
 };
 pub use audit::{
-    AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, FieldValue, Override,
-    Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
+    AuditApproval, AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, FieldValue,
+    Override, Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use broker::{CredentialInfo, LauncherCredentials};

@@ -16,7 +16,8 @@ use self::refused::{Refused, short};
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{
-    AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope, ServerAddress, Volume,
+    AuditApproval, AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope,
+    ServerAddress, Volume,
 };
 use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
@@ -161,7 +162,7 @@ impl Recorder {
     ) {
         let reason = Cow::Borrowed(decision.reason().as_str());
         self.audit.record(AuditEvent {
-            rule: rule.cloned(),
+            approval: granted(rule),
             ..self.event(attempt, server, decision, reason)
         });
     }
@@ -191,8 +192,7 @@ impl Recorder {
         if is_sent && self.audit.is_enabled() {
             let (server, reason) = (Server::of(refusal), refused.reason.clone());
             self.audit.record(AuditEvent {
-                rule: refused.approval_rule().cloned(),
-                approval_id: refused.approval_id().cloned(),
+                approval: refused.audit_approval(),
                 ..self.event(attempt, server, decision, reason)
             });
         }
@@ -255,7 +255,7 @@ impl Recorder {
         let reason = Cow::Borrowed(flow.decision.reason().as_str());
         FlowEvent {
             decided: AuditEvent {
-                rule: flow.rule.cloned(),
+                approval: granted(flow.rule),
                 ..self.event(flow.attempt, server, flow.decision, reason)
             },
             ending,
@@ -291,8 +291,7 @@ impl Recorder {
                 .client
                 .session()
                 .map(|session| Arc::clone(session.audit())),
-            rule: None,
-            approval_id: None,
+            approval: None,
             metadata: Arc::clone(&self.metadata),
             count: 1,
         }
@@ -354,8 +353,7 @@ impl Recorder {
                 client_address: Some(ClientAddress::from(holder)),
                 attempt_id: None,
                 session: decided.session,
-                rule: None,
-                approval_id: None,
+                approval: None,
                 metadata: Arc::clone(&self.metadata),
                 count,
             });
@@ -399,6 +397,15 @@ impl Server {
             | (DestinationKind::UnixSocket, _) => Scope::NonDomain,
         }
     }
+}
+
+/// The grant that permitted an attempt, by its text.
+fn granted(rule: Option<&Arc<str>>) -> Option<Box<AuditApproval>> {
+    let approval = |rule: &Arc<str>| AuditApproval {
+        rule: Some(Arc::clone(rule)),
+        id: None,
+    };
+    rule.map(approval).map(Box::new)
 }
 
 fn overridden(decision: Decision) -> Override {

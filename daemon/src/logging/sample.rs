@@ -155,8 +155,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
         client_address: Some(ClientAddress::Connection(([127, 0, 0, 1], 5).into())),
         attempt_id: None,
         session: None,
-        rule: None,
-        approval_id: None,
+        approval: None,
         metadata: Arc::default(),
         count: 1,
     }

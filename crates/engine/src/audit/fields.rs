@@ -111,11 +111,13 @@ impl AuditEvent {
             take(25, Text(&session.user));
             take(26, Text(&session.command));
         }
-        if let Some(rule) = &self.rule {
-            take(27, Text(rule));
-        }
-        if let Some(id) = &self.approval_id {
-            take(28, Text(id));
+        if let Some(approval) = &self.approval {
+            if let Some(rule) = &approval.rule {
+                take(27, Text(rule));
+            }
+            if let Some(id) = &approval.id {
+                take(28, Text(id));
+            }
         }
     }
 }

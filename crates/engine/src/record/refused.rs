@@ -8,6 +8,7 @@ use codex_network_config::CredentialId;
 use codex_network_policy::Policy;
 
 use crate::attempt::{ApprovalState, Attempt, Refusal};
+use crate::audit::AuditApproval;
 use crate::blocked::BlockedEntry;
 use crate::client::AttemptId;
 use crate::clock::Clock;
@@ -88,6 +89,15 @@ impl Refused<'_> {
             ApprovalState::Denied { rule } => Some(rule),
             ApprovalState::Unanswered { .. } => None,
         }
+    }
+
+    /// The question and the denial, for an audit event.
+    pub(super) fn audit_approval(&self) -> Option<Box<AuditApproval>> {
+        let approval = AuditApproval {
+            rule: self.approval_rule().cloned(),
+            id: Some(Arc::clone(self.approval_id()?)),
+        };
+        Some(Box::new(approval))
     }
 
     fn method(&self) -> Option<&str> {
