@@ -78,60 +78,68 @@ impl ConnectionEnd {
 /// `stop` resolves. Then pending calls have half a second to finish.
 ///
 /// Dropping the future ends the connection and its pending calls.
-pub async fn serve<S>(
+pub fn serve<S>(
     stream: impl Carrier,
     access: Access,
     service: S,
     stop: impl Future<Output = ()>,
-) -> ConnectionEnd
+) -> impl Future<Output = ConnectionEnd>
 where
     S: Control + Clone,
 {
+    // All parts are made here, and the future only borrows them: an `async fn` would hold its arguments twice, for
+    // the life of a session.
     let mut connection = CallerConnection::new(transport::daemon_side(stream));
     let guard = CallGuard {
         service,
         access,
-        hello_done: Arc::default(),
-        has_session: Arc::default(),
+        done: Arc::default(),
     };
-    let mut stop = std::pin::pin!(stop);
-    let mut stopping = false;
+    let mut stop = Box::pin(stop);
     let mut until = Instant::now() + HELLO_TIMEOUT;
-    loop {
-        let waiting = (connection.is_at_rest() && !guard.has_session()) || stopping;
-        tokio::select! {
-            () = &mut stop, if !stopping => {
-                if connection.unanswered() == 0 {
-                    return ConnectionEnd::Stopped;
-                }
-                stopping = true;
-                until = Instant::now() + STOP_TIMEOUT;
-            }
-            event = poll_fn(|cx| connection.poll(cx)) => match event {
-                Err(error) => return ConnectionEnd::of(error),
-                Ok(Event::Answered) => {
-                    if !stopping && guard.is_hello_done() {
-                        until = Instant::now() + IDLE_TIMEOUT;
+    let mut stopping = false;
+    async move {
+        loop {
+            let waiting = (connection.is_at_rest() && !guard.has_session()) || stopping;
+            tokio::select! {
+                () = &mut stop, if !stopping => {
+                    if connection.unanswered() == 0 {
+                        return ConnectionEnd::Stopped;
                     }
+                    stopping = true;
+                    until = Instant::now() + STOP_TIMEOUT;
                 }
-                Ok(Event::Request(_)) if stopping => return ConnectionEnd::Stopped,
-                Ok(Event::Request(request)) => {
-                    let id = request.id;
-                    connection.begin(id, answer(guard.clone(), *request));
-                    if connection.unanswered() > MAX_CALLS {
-                        return ConnectionEnd::TooManyCalls;
+                event = poll_fn(|cx| connection.poll(cx)) => match event {
+                    Err(error) => return ConnectionEnd::of(error),
+                    Ok(Event::Answered) => {
+                        if !stopping && guard.is_hello_done() {
+                            until = Instant::now() + IDLE_TIMEOUT;
+                        }
                     }
+                    Ok(Event::Request(_)) if stopping => return ConnectionEnd::Stopped,
+                    Ok(Event::Request(request)) => {
+                        let id = request.id;
+                        connection.begin(id, answer(guard.clone(), *request));
+                        if connection.unanswered() > MAX_CALLS {
+                            return ConnectionEnd::TooManyCalls;
+                        }
+                    }
+                },
+                () = rest(until), if waiting => {
+                    return match (stopping, guard.is_hello_done()) {
+                        (true, _) => ConnectionEnd::Stopped,
+                        (false, true) => ConnectionEnd::Idle,
+                        (false, false) => ConnectionEnd::NoHello,
+                    };
                 }
-            },
-            () = sleep_until(until), if waiting => {
-                return match (stopping, guard.is_hello_done()) {
-                    (true, _) => ConnectionEnd::Stopped,
-                    (false, true) => ConnectionEnd::Idle,
-                    (false, false) => ConnectionEnd::NoHello,
-                };
             }
         }
     }
+}
+
+/// Waits until then. Boxed: a connection with a session waits without a limit, and would keep the room for it.
+async fn rest(until: Instant) {
+    Box::pin(sleep_until(until)).await;
 }
 
 /// Answers a call. `None`: its deadline is over, so the caller no longer waits.
@@ -159,18 +167,24 @@ async fn answer<S: Control>(
 struct CallGuard<S> {
     service: S,
     access: Access,
-    hello_done: Arc<AtomicBool>,
+    done: Arc<Done>,
+}
+
+/// The calls of one connection that have succeeded.
+#[derive(Default)]
+struct Done {
+    hello: AtomicBool,
     /// A connection with a session may make no call for as long as the session lives.
-    has_session: Arc<AtomicBool>,
+    open_session: AtomicBool,
 }
 
 impl<S> CallGuard<S> {
     fn is_hello_done(&self) -> bool {
-        self.hello_done.load(Ordering::Acquire)
+        self.done.hello.load(Ordering::Acquire)
     }
 
     fn has_session(&self) -> bool {
-        self.has_session.load(Ordering::Acquire)
+        self.done.open_session.load(Ordering::Acquire)
     }
 
     /// Fails if the caller may not make this call now.
@@ -207,10 +221,10 @@ impl<S: Control> Serve for CallGuard<S> {
         }
         let answer = self.service.serve().serve(context, request).await?;
         if let ControlResponse::Hello(Ok(_)) = &answer {
-            self.hello_done.store(true, Ordering::Release);
+            self.done.hello.store(true, Ordering::Release);
         }
         if let ControlResponse::OpenSession(Ok(_)) = &answer {
-            self.has_session.store(true, Ordering::Release);
+            self.done.open_session.store(true, Ordering::Release);
         }
         Ok(answer)
     }

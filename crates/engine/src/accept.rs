@@ -1,11 +1,14 @@
-//! Accepts clients: for each listener, one loop on each runtime that serves it. A loop ends only with
-//! its listener. [`placement`] chooses the runtime that serves the connection.
+//! Accepts clients: for each listener of the proxy, one loop on each runtime that serves it, and one loop for all
+//! listeners of a session, which costs less memory than a task for each. A loop ends only with its listeners.
+//! [`placement`] chooses the runtime that serves the connection.
 //!
-//! A shortage of descriptors or memory is not fatal. The loop backs off. The loops of a listener log the
-//! shortage once, and log again when it is over. At `max_connections`, clients are accepted into the waiting
+//! A shortage of descriptors or memory is not fatal. The listener rests ([`rotation`]). The loops of a listener log
+//! the shortage once, and log again when it is over. At `max_connections`, clients are accepted into the waiting
 //! room of [`admission`](crate::admission). When that is full, they wait in the kernel's queue.
 
+mod log;
 mod placement;
+mod rotation;
 mod socket;
 mod turn;
 
@@ -13,18 +16,17 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
 
 use nix::libc;
-use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::log::AcceptLog;
 pub(crate) use self::placement::{PlacedConnection, ServingRuntime};
+use self::rotation::Rotation;
 pub(crate) use self::socket::AcceptSocket;
 pub(crate) use self::turn::AcceptTurn;
 use crate::admission::{Admission, AdmissionResult, BoundsInForce, ConnectionSlot};
@@ -33,15 +35,7 @@ use crate::drain::Drain;
 use crate::new_clients;
 use crate::own::OwnListener;
 use crate::owner::ConnectionHandle;
-use crate::record::Recorder;
 use crate::session::{Session, SessionConnection};
-
-/// The loop waits this long after a first failure, and twice as long after each further one.
-const MIN_BACK_OFF: Duration = Duration::from_millis(20);
-const MAX_BACK_OFF: Duration = Duration::from_secs(1);
-
-/// Shortest time between two log lines about the limit of connections.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The kinds of errors of `accept`, by the reaction of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,38 +51,39 @@ enum AcceptFailure {
 /// The session has as many connections as it may.
 struct AtLimit;
 
-/// The log lines about a listener, which all its loops share.
-#[derive(Default)]
-pub(crate) struct AcceptLog {
-    /// When the limit of connections was last logged.
-    limit_logged_at: Mutex<Option<Instant>>,
-    /// The failures since a loop last accepted.
-    failures: AtomicU64,
-    /// The budget of lines of the user who gave the listener, and can cause failures of it.
-    giver: Option<(Arc<Recorder>, ConnectionHandle)>,
+/// The place of a door in its loop, from 0. A session has few doors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DoorNumber(u8);
+
+/// One listener, as one loop accepts from it.
+#[derive(Debug)]
+pub(crate) struct AcceptDoor {
+    pub(crate) listener: AcceptSocket,
+    /// The listener's name in messages.
+    pub(crate) name: &'static str,
+    /// The listener's address.
+    pub(crate) address: SocketAddr,
+    pub(crate) no_delay: NoDelay,
 }
 
-/// One loop of a listener, and the limits for its connections.
+/// One loop of a listener or of the listeners of a session, and the limits for its connections.
 pub(crate) struct Accept {
-    pub(crate) listener: Arc<AcceptSocket>,
-    /// The listener's name in messages.
-    pub(crate) door: &'static str,
+    /// At least one.
+    pub(crate) doors: Arc<[AcceptDoor]>,
     /// Ends the loop. The drain cancels it when it begins.
     pub(crate) stop: CancellationToken,
     pub(crate) drain: Drain,
-    /// The listener's address.
-    pub(crate) address: SocketAddr,
     pub(crate) admission: Arc<Admission>,
     pub(crate) bounds: BoundsInForce,
-    /// Marks the address as our own (SPEC P6) while a connection that it accepted is open.
-    pub(crate) own: Arc<OwnListener>,
+    /// Marks the addresses as our own (SPEC P6) while a connection that was accepted is open. `None`: they are
+    /// in a network that no request reaches.
+    pub(crate) own: Option<Arc<OwnListener>>,
     pub(crate) log: Arc<AcceptLog>,
-    pub(crate) no_delay: NoDelay,
-    /// The session that the door belongs to, which has limits of its own.
+    /// The session that the doors belong to, which has limits of its own.
     pub(crate) session: Option<Arc<Session>>,
     /// The thread that accepts for all sessions, if this loop is on it.
     pub(crate) turn: Option<Arc<AcceptTurn>>,
-    /// The runtime of the loop, and all that serve the listener.
+    /// The runtime of the loop, and all that serve the listeners.
     pub(crate) here: Arc<ServingRuntime>,
     pub(crate) runtimes: Arc<[Arc<ServingRuntime>]>,
 }
@@ -117,70 +112,87 @@ impl NoDelay {
     }
 }
 
+impl DoorNumber {
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 impl Accept {
     /// Accepts until it is stopped or the drain begins. Serves each admitted connection in a task of
-    /// its own. `serve` ends a connection that must give way.
+    /// its own. `serve` takes the number of its door, and ends a connection that must give way.
     ///
-    /// It borrows: an `async fn` would hold its arguments twice for the life of the listener.
+    /// It borrows: an `async fn` would hold its arguments twice for the life of the listeners.
     pub(crate) async fn run<S, F>(&self, serve: &Arc<S>)
     where
-        S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
+        S: Fn(DoorNumber, TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut backing_off: Option<Duration> = None;
+        let mut rotation = Rotation::default();
         loop {
-            let accepted = tokio::select! {
+            let (door, accepted) = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                accepted = self.next() => accepted,
+                accepted = self.next(&mut rotation) => accepted,
             };
-            let counted = accepted.map(|(stream, address)| {
-                if self.session.is_some() {
-                    // Inherited from the opener's socket, it would make a close wait on this thread.
-                    let _ = SockRef::from(&stream).set_linger(None);
-                }
-                (stream, address, self.count())
-            });
-            // A connection beyond the limit has no place: no runtime would begin to serve it.
-            let placed = counted.and_then(|(stream, address, counted)| {
-                let Ok(counted) = counted else {
-                    let _ = stream.set_zero_linger();
-                    return Ok(None);
-                };
-                let placed = PlacedConnection::place(stream, &self.here, &self.runtimes)?;
-                Ok(Some((placed, address, counted)))
-            });
-            match placed {
-                Ok(None) => {
-                    backing_off = None;
-                    self.log.accepted(self.door);
-                }
-                Ok(Some(((stream, placed), address, counted))) => {
-                    backing_off = None;
-                    self.log.accepted(self.door);
-                    if self.no_delay == NoDelay::PerConnection {
-                        let _ = stream.set_nodelay(true);
+            let name = self.doors[door].name;
+            match accepted.and_then(|(stream, client)| self.begin(door, stream, client, serve)) {
+                Ok(()) => {
+                    let had_failed = rotation.accepted(door);
+                    // The doors of a session share one count of failures, and others may still fail.
+                    if had_failed || self.session.is_none() {
+                        self.log.accepted(name);
                     }
-                    let runtime = placed.runtime().clone();
-                    // Boxed: it would be copied into each layer of the task.
-                    let task = self.task(stream, address, placed, Arc::clone(serve), counted);
-                    let task = Box::pin(task);
-                    let _entered = runtime.enter();
-                    self.drain.spawn(task);
                 }
                 Err(error) => {
                     let failure = classify(&error);
-                    // After the drain has begun, the loop ends, whatever the state of its listener.
+                    // After the drain has begun, the loop ends, whatever the state of its listeners.
                     if failure == AcceptFailure::Client || self.drain.has_begun() {
                         continue;
                     }
-                    self.log.failed(self.door, &error, failure);
-                    let wait = backing_off.unwrap_or(MIN_BACK_OFF);
-                    backing_off = Some((wait * 2).min(MAX_BACK_OFF));
-                    tokio::time::sleep(wait).await;
+                    self.log.failed(name, &error, failure);
+                    rotation.failed(door);
                 }
             }
         }
+    }
+
+    /// Counts and places a connection, and begins its task. A connection beyond the limit of its session is reset.
+    ///
+    /// # Errors
+    ///
+    /// The system's error if the connection cannot be passed on. It is then closed.
+    fn begin<S, F>(
+        &self,
+        door: usize,
+        stream: TcpStream,
+        client: SocketAddr,
+        serve: &Arc<S>,
+    ) -> io::Result<()>
+    where
+        S: Fn(DoorNumber, TcpStream, SocketAddr, ConnectionHandle) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if self.session.is_some() {
+            // Inherited from the opener's socket, it would make a close wait on this thread.
+            let _ = SockRef::from(&stream).set_linger(None);
+        }
+        // A connection beyond the limit has no place: no runtime would begin to serve it.
+        let Ok(counted) = self.count() else {
+            let _ = stream.set_zero_linger();
+            return Ok(());
+        };
+        let (stream, placed) = PlacedConnection::place(stream, &self.here, &self.runtimes)?;
+        if self.doors[door].no_delay == NoDelay::PerConnection {
+            let _ = stream.set_nodelay(true);
+        }
+        let runtime = placed.runtime().clone();
+        // Boxed: it would be copied into each layer of the task.
+        let task = self.task(door, stream, client, placed, Arc::clone(serve), counted);
+        let task = Box::pin(task);
+        let _entered = runtime.enter();
+        self.drain.spawn(task);
+        Ok(())
     }
 
     /// Counts a connection of a session.
@@ -198,20 +210,22 @@ impl Accept {
     /// Lets a connection in. The future serves it to its end.
     fn task<S, F>(
         &self,
+        door: usize,
         stream: TcpStream,
-        address: SocketAddr,
+        client: SocketAddr,
         placed: PlacedConnection,
         serve: Arc<S>,
         counted: Option<SessionConnection>,
     ) -> impl Future<Output = ()> + use<S, F>
     where
-        S: Fn(TcpStream, SocketAddr, ConnectionHandle) -> F,
+        S: Fn(DoorNumber, TcpStream, SocketAddr, ConnectionHandle) -> F,
         F: Future<Output = ()>,
     {
-        let connection = self.connection(&stream, address);
+        let connection = self.connection(door, &stream, client);
         let entry = self.admission.enter(&connection, &self.bounds);
         let (admission, drain) = (Arc::clone(&self.admission), self.drain.clone());
-        let own = Arc::clone(&self.own);
+        let own = self.own.clone();
+        let door = DoorNumber(u8::try_from(door).unwrap_or(u8::MAX));
         async move {
             placed.begin();
             new_clients::note();
@@ -227,85 +241,47 @@ impl Accept {
                 }
             };
             admission.owners().look_up_in_shortage(&connection).await;
-            serve(stream, address, connection).await;
+            serve(door, stream, client, connection).await;
             drop((slot, own, placed, counted));
         }
     }
 
-    /// Accepts the next client, as soon as the waiting room has room.
-    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    /// Accepts the next client, as soon as the waiting room has room. The number is that of its door.
+    async fn next(&self, rotation: &mut Rotation) -> (usize, io::Result<(TcpStream, SocketAddr)>) {
         let limit = (self.bounds)().slots;
         if self.admission.open() >= limit {
-            self.log.at_limit(self.door, limit);
+            self.log.at_limit(self.doors[rotation.first()].name, limit);
             self.admission.may_accept().await;
         }
-        poll_fn(|cx| match (&self.turn, &self.session) {
-            (Some(turn), Some(session)) if self.listener.is_blocking() => {
+        poll_fn(|cx| rotation.poll(cx, self.doors.len(), |door, cx| self.attempt(door, cx))).await
+    }
+
+    fn attempt(
+        &self,
+        door: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let listener = &self.doors[door].listener;
+        match (&self.turn, &self.session) {
+            (Some(turn), Some(session)) if listener.is_blocking() => {
                 turn.note_blocking(session.number());
                 // The session ends in a moment, and this loop with it.
                 Poll::Pending
             }
-            (Some(turn), Some(session)) => turn.take(session, || self.listener.poll_accept(cx)),
-            _ => self.listener.poll_accept(cx),
-        })
-        .await
+            (Some(turn), Some(session)) => turn.take(session, || listener.poll_accept(cx)),
+            _ => listener.poll_accept(cx),
+        }
     }
 
     /// The handle of a connection, for the limits on users and clients.
-    fn connection(&self, stream: &TcpStream, client: SocketAddr) -> ConnectionHandle {
-        let local = if self.address.ip().is_unspecified() {
-            stream.local_addr().unwrap_or(self.address)
+    fn connection(&self, door: usize, stream: &TcpStream, client: SocketAddr) -> ConnectionHandle {
+        let address = self.doors[door].address;
+        let local = if address.ip().is_unspecified() {
+            stream.local_addr().unwrap_or(address)
         } else {
-            self.address
+            address
         };
         ConnectionHandle::at_door(client, local, self.session.as_ref())
-    }
-}
-
-impl AcceptLog {
-    /// The lines about a listener that this user gave.
-    pub(crate) fn given_by(user: &ConnectionHandle, recorder: &Arc<Recorder>) -> Self {
-        Self {
-            giver: Some((Arc::clone(recorder), user.clone())),
-            ..Self::default()
-        }
-    }
-
-    fn may_log(&self) -> bool {
-        let giver = self.giver.as_ref();
-        giver.is_none_or(|(recorder, user)| recorder.may_log(user, "listeners of sessions"))
-    }
-
-    fn at_limit(&self, door: &'static str, limit: usize) {
-        let mut logged_at = self.limit_logged_at.lock();
-        if logged_at.is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL) {
-            return;
-        }
-        *logged_at = Some(Instant::now());
-        if self.may_log() {
-            tracing::warn!(
-                door,
-                limit,
-                "at the limit of connections: further clients wait"
-            );
-        }
-    }
-
-    fn failed(&self, door: &'static str, error: &io::Error, failure: AcceptFailure) {
-        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 && self.may_log() {
-            tracing::error!(door, %error, trouble = ?failure, "cannot accept clients; trying again until it works");
-        }
-    }
-
-    fn accepted(&self, door: &'static str) {
-        // Zero is the common case.
-        if self.failures.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let failures = self.failures.swap(0, Ordering::Relaxed);
-        if failures > 0 && self.may_log() {
-            tracing::info!(door, failures, "accepting again");
-        }
     }
 }
 
@@ -348,25 +324,13 @@ mod tests {
     #[test]
     fn c5_the_future_of_a_connections_task_stays_small() {
         let size = task_size(|accept, stream, placed, shared| {
-            let address = accept.address;
-            let serve = move |stream, address, connection| {
+            let address = accept.doors[0].address;
+            let serve = move |_, stream, address, connection| {
                 doors::serve_http(Arc::clone(&shared), stream, address, connection)
             };
-            accept.task(stream, address, placed, Arc::new(serve), None)
+            accept.task(0, stream, address, placed, Arc::new(serve), None)
         });
         assert!(size <= MAX_TASK_BYTES, "{size} bytes");
-    }
-
-    #[test]
-    fn j13_the_lines_about_the_listeners_of_one_user_have_a_budget() {
-        let recorder = Recorder::for_tests();
-        let logs =
-            [1, 1, 2].map(|user| AcceptLog::given_by(&ConnectionHandle::of_user(user), &recorder));
-        let written = |log: &AcceptLog| (0..10_000).filter(|_| log.may_log()).count();
-        let first = written(&logs[0]) + written(&logs[1]);
-        assert!((500..1500).contains(&first), "{first}");
-        assert!(logs[2].may_log());
-        assert_eq!(written(&AcceptLog::default()), 10_000);
     }
 
     #[cfg(target_os = "linux")]

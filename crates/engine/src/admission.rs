@@ -191,7 +191,8 @@ impl Admission {
     /// Resolves when another client may be accepted.
     pub(crate) async fn may_accept(&self) {
         while !self.may_wait() {
-            let _ = timeout(RETRY_INTERVAL, self.room.notified()).await;
+            // Boxed: each accept loop would keep the room for it.
+            let _ = Box::pin(timeout(RETRY_INTERVAL, self.room.notified())).await;
         }
     }
 

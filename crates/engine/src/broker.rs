@@ -9,10 +9,12 @@
 //! - `selection` puts values into the fields of requests.
 //! - `tripwire` finds dummies in requests, where they must not be; `registry` has those of all sessions.
 //! - `scrubber` replaces values in answers.
-//! - `needles` finds byte strings in a stream. `encodings` has the forms in which they are written.
+//! - `needles` finds byte strings in a stream, and `value_search` values in the forms of `escapes` and
+//!   `encodings`.
 
 mod dummy;
 mod encodings;
+mod escapes;
 mod needles;
 mod registry;
 mod scrubber;
@@ -20,6 +22,7 @@ mod selection;
 mod store;
 mod supply;
 mod tripwire;
+mod value_search;
 
 pub(crate) use registry::{DummyOwner, DummyRegistry, RegisteredDummies, RequestPart, Sender};
 pub(crate) use scrubber::{ScrubbedStream, Scrubber};

@@ -153,12 +153,12 @@ async fn in_stages(door: Stage) {
 
 /// Answers the datagrams of policy DNS until the socket is shut. `client` says whose they are.
 pub(crate) async fn serve_dns_udp(
-    shared: Arc<Shared>,
-    names: Arc<LookedUpNames>,
-    socket: UdpSocket,
-    client: impl Fn(SocketAddr) -> Client + Send,
+    shared: &Shared,
+    names: &LookedUpNames,
+    socket: &UdpSocket,
+    client: &(impl Fn(SocketAddr) -> Client + Sync),
 ) {
-    policy_dns::serve_udp(&shared, &names, &socket, client).await;
+    policy_dns::serve_udp(shared, names, socket, client).await;
 }
 
 /// The parts that a tunnel uses.

@@ -95,6 +95,11 @@ impl Drain {
         self.begun.child_token()
     }
 
+    /// The signal that the drain gives when it begins. Do not give it in another way.
+    pub(crate) fn begun_signal(&self) -> CancellationToken {
+        self.begun.clone()
+    }
+
     /// The number of tasks that run.
     pub fn tasks(&self) -> usize {
         self.tasks.len()

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod asking;
+mod credential;
 mod detail;
 pub(crate) mod flow;
 mod pending;
@@ -27,6 +28,7 @@ use codex_network_policy::{
     Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, Host, InterceptionSupport,
     NoProxyListeners, ProxyListeners, Request, RequestKind, TunnelContent, UnixSocketSupport,
 };
+pub(crate) use credential::CredentialRefuser;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 pub(crate) use flow::{Flow, WeakFlow};
 pub(crate) use pending::PendingDecision;
@@ -39,7 +41,7 @@ use crate::approvals::{Approvals, Grant};
 use crate::attempt::{Approval, Attempt, Destination, DestinationKind, Refusal};
 use crate::decider::Decider;
 use crate::live_policy::{Generation, LivePolicy};
-use crate::own::{OwnListeners, OwnSockets};
+use crate::own::OwnSockets;
 use crate::record::Recorder;
 use crate::session::SessionNumber;
 use crate::synthetic_names::SyntheticNames;
@@ -108,7 +110,7 @@ impl Enforcer {
         &self,
         session: SessionNumber,
         live: LivePolicy,
-        listeners: OwnListeners,
+        listeners: Arc<[SocketAddr]>,
         names: Arc<SyntheticNames>,
     ) -> Self {
         Self {
@@ -415,12 +417,12 @@ impl Permit {
         credential: &CredentialId,
         detail: &'static str,
     ) -> Refusal {
-        let decision = self.generation.policy().decide_unbound_credential();
-        let mut refusal = self.refusal(decision, Some(detail));
-        refusal.credential = Some(credential.clone());
-        self.recorder()
-            .refused(&self.generation, self.attempt(), &refusal);
-        refusal
+        self.credential_refuser().refuse(credential, detail)
+    }
+
+    /// Refuses the request likewise, when the permit is gone.
+    pub(crate) fn credential_refuser(&self) -> CredentialRefuser {
+        CredentialRefuser::new(&self.generation, &self.authority, &self.flow)
     }
 
     /// Admits the attempt to a connection that was vetted earlier for the same authority under the
@@ -509,17 +511,26 @@ impl Permit {
     }
 
     fn refusal(&self, decision: Decision, detail: Option<&'static str>) -> Refusal {
-        Refusal {
-            decision,
-            destination: DestinationKind::Host,
-            protocol: self.attempt().kind.protocol(),
-            host: self.authority.host.to_string(),
-            port: self.authority.port,
-            detail,
-            decider_reason: None,
-            credential: None,
-            approval: None,
-        }
+        refusal(self.attempt(), &self.authority, decision, detail)
+    }
+}
+
+fn refusal(
+    attempt: &Attempt,
+    authority: &Authority,
+    decision: Decision,
+    detail: Option<&'static str>,
+) -> Refusal {
+    Refusal {
+        decision,
+        destination: DestinationKind::Host,
+        protocol: attempt.kind.protocol(),
+        host: authority.host.to_string(),
+        port: authority.port,
+        detail,
+        decider_reason: None,
+        credential: None,
+        approval: None,
     }
 }
 

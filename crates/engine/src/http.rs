@@ -10,6 +10,7 @@ mod body;
 mod brokering;
 mod client_stream;
 mod connect;
+mod decoded;
 mod exchange;
 mod first_connect;
 mod forward;

@@ -77,6 +77,7 @@ mod client_protocol;
 mod clock;
 mod closing;
 mod connect_error;
+mod content_coding;
 mod cryptography;
 mod decider;
 mod descriptors;

@@ -64,7 +64,7 @@ pub struct Generation {
 pub struct LivePolicy {
     in_force: Arc<InForce>,
     /// `None` for clients without a session, and for sessions without rules.
-    session: Option<SessionView>,
+    session: Option<Box<SessionView>>,
 }
 
 /// The generation in force for clients without a session.
@@ -264,12 +264,12 @@ impl LivePolicy {
         let first = derived(&base, settings, None, leaves, credentials.as_ref());
         Ok(Self {
             in_force: Arc::clone(&self.in_force),
-            session: Some(SessionView {
+            session: Some(Box::new(SessionView {
                 rules,
                 leaves: leaves.cloned(),
                 credentials,
                 derived: ArcSwap::from_pointee((base, Arc::new(first))),
-            }),
+            })),
         })
     }
 

@@ -1,9 +1,9 @@
 //! The proxy's own sockets, which no request may reach (SPEC P6).
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,27 +19,31 @@ use crate::socket_file::{FileId, SocketFile, path_of};
 /// How many clients may wait in the kernel to be accepted. The kernel reduces it to its own limit.
 const BACKLOG: i32 = 4096;
 
+/// All addresses sort between these.
+const FIRST_IP: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const LAST_IP: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+
 /// The addresses that this process listens on, doors and admin alike.
 #[derive(Clone, Debug)]
 pub struct OwnListeners(Arc<Set>);
 
 #[derive(Debug)]
 struct Set {
-    /// The addresses by port: a lookup per request and per datagram must be fast.
-    addresses: RwLock<HashMap<u16, Vec<IpAddr>>>,
+    /// How many listeners have each address. Sorted by port: a lookup per request and per datagram must be
+    /// fast.
+    addresses: RwLock<BTreeMap<(u16, IpAddr), u32>>,
     /// Knows the addresses that an unspecified listener accepts on.
     machine: Arc<dyn LocalAddresses>,
     /// After the drain has begun, no address leaves the set.
     drain: Option<Drain>,
 }
 
-/// One address of the set; dropping it takes the address out.
+/// One address of the set, or those of one session; dropping it takes them out.
 #[derive(Debug)]
 pub struct OwnListener {
     set: OwnListeners,
     address: SocketAddr,
-    /// The same address in another set.
-    also: Option<Box<OwnListener>>,
+    further: Box<[SocketAddr]>,
 }
 
 /// Every socket of this process that no request may reach (SPEC P6).
@@ -51,7 +55,7 @@ pub(crate) struct OwnSockets {
     pub(crate) unix: OwnUnixSockets,
     /// The listeners of the client's session. Those in a network of the session's own are in no other set,
     /// since their addresses mean nothing to others.
-    pub(crate) session: Option<OwnListeners>,
+    pub(crate) session: Arc<[SocketAddr]>,
 }
 
 /// The unix sockets that this process listens on. To their listeners, a connection of the proxy comes
@@ -75,20 +79,15 @@ struct OwnFile {
 
 impl OwnSockets {
     /// These sockets, and the listeners of one session.
-    pub(crate) fn with_session(&self, listeners: OwnListeners) -> Self {
+    pub(crate) fn with_session(&self, session: Arc<[SocketAddr]>) -> Self {
         Self {
-            session: Some(listeners),
+            session,
             ..self.clone()
         }
     }
 }
 
 impl OwnListeners {
-    /// An empty set for the same machine. Listeners leave it when they close.
-    pub(crate) fn empty_beside(&self) -> Self {
-        Self::new(Arc::clone(&self.0.machine))
-    }
-
     /// An empty set. Listeners leave it when they close.
     pub(crate) fn new(machine: Arc<dyn LocalAddresses>) -> Self {
         Self(Arc::new(Set {
@@ -111,16 +110,22 @@ impl OwnListeners {
 
     /// Adds a listener's address.
     pub fn add(&self, address: SocketAddr) -> OwnListener {
-        let mut own = self.0.addresses.write();
-        let addresses = own.entry(address.port());
-        // Few ports have more than one address.
-        let addresses = addresses.or_insert_with(|| Vec::with_capacity(1));
-        addresses.push(address.ip());
-        OwnListener {
+        self.add_all(address, Box::default())
+    }
+
+    /// Adds the addresses of listeners that close together.
+    pub(crate) fn add_all(&self, address: SocketAddr, further: Box<[SocketAddr]>) -> OwnListener {
+        let listener = OwnListener {
             set: self.clone(),
             address,
-            also: None,
+            further,
+        };
+        let mut own = self.0.addresses.write();
+        for address in listener.addresses() {
+            *own.entry((address.port(), address.ip())).or_default() += 1;
         }
+        drop(own);
+        listener
     }
 
     /// Binds an address, adds it to the set, and only then listens there, so that no request under
@@ -144,24 +149,31 @@ impl OwnListeners {
     /// The listener that a connection to this address and port would reach.
     fn reached_by(&self, address: IpAddr, port: u16) -> Option<SocketAddr> {
         let own = self.0.addresses.read();
-        let receives = |ip: &&IpAddr| listener_receives(**ip, address, self.0.machine.as_ref());
-        let ip = own.get(&port)?.iter().find(receives)?;
-        Some(SocketAddr::new(*ip, port))
+        let mut listeners = own.range((port, FIRST_IP)..=(port, LAST_IP));
+        let reached = listeners.find(|((_, ip), _)| self.receives(*ip, address));
+        reached.map(|((port, ip), _)| SocketAddr::new(*ip, *port))
+    }
+
+    /// Whether a listener at `ip` receives connections to this address.
+    fn receives(&self, ip: IpAddr, address: IpAddr) -> bool {
+        listener_receives(ip, address, self.0.machine.as_ref())
     }
 }
 
 impl OwnListener {
-    /// Adds the address to another set too, for as long as it is in this one.
-    pub(crate) fn also_in(mut self, set: &OwnListeners) -> Self {
-        self.also = Some(Box::new(set.add(self.address)));
-        self
+    fn addresses(&self) -> impl Iterator<Item = &SocketAddr> {
+        std::iter::once(&self.address).chain(&self.further)
     }
 }
 
 impl ProxyListeners for OwnSockets {
     fn reached_by(&self, transport: Transport, address: IpAddr, port: u16) -> Option<SocketAddr> {
-        let of_session = || self.session.as_ref()?.reached_by(address, port);
-        let listener = self.listeners.reached_by(address, port).or_else(of_session);
+        let of_session = || {
+            let mut listeners = self.session.iter().filter(|own| own.port() == port);
+            listeners.find(|own| self.listeners.receives(own.ip(), address))
+        };
+        let listener = self.listeners.reached_by(address, port);
+        let listener = listener.or_else(|| of_session().copied());
         match transport {
             Transport::Tcp => listener,
             Transport::Udp => listener.or_else(|| self.datagrams.reached_by(address, port)),
@@ -208,15 +220,14 @@ impl Drop for OwnListener {
             return;
         }
         let mut own = set.addresses.write();
-        let Entry::Occupied(mut there) = own.entry(self.address.port()) else {
-            return;
-        };
-        let ip = self.address.ip();
-        if let Some(index) = there.get().iter().position(|own| *own == ip) {
-            there.get_mut().swap_remove(index);
-        }
-        if there.get().is_empty() {
-            there.remove();
+        for address in self.addresses() {
+            let Entry::Occupied(mut count) = own.entry((address.port(), address.ip())) else {
+                continue;
+            };
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }
@@ -270,6 +281,21 @@ mod tests {
         let address: SocketAddr = "127.0.0.1:80".parse().expect("address");
         drop(own.add(address));
         assert_eq!(own.reached_by(address.ip(), 80), None);
+    }
+
+    #[test]
+    fn p6_an_address_of_two_listeners_stays_our_own_until_both_are_closed() {
+        let own = empty();
+        let [dns, http]: [SocketAddr; 2] =
+            ["127.0.0.1:53", "127.0.0.1:80"].map(|text| text.parse().expect("address"));
+        let reached = |address: SocketAddr| own.reached_by(address.ip(), address.port());
+        let udp = own.add(dns);
+        let both = own.add_all(dns, [http].into());
+        assert_eq!((reached(dns), reached(http)), (Some(dns), Some(http)));
+        drop(both);
+        assert_eq!((reached(dns), reached(http)), (Some(dns), None));
+        drop(udp);
+        assert_eq!(reached(dns), None);
     }
 
     /// A past bug: an address that closed while the process drained could be reached through it

@@ -28,7 +28,6 @@ pub(crate) async fn rarely<F: Future>(make: impl FnOnce() -> F) -> F::Output {
         rung: AtomicBool::new(true),
         task: Mutex::new(None),
     });
-    let waker = Waker::from(Arc::clone(&bell));
     let mut task: Option<Waker> = None;
     poll_fn(move |cx| {
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
@@ -39,6 +38,8 @@ pub(crate) async fn rarely<F: Future>(make: impl FnOnce() -> F) -> F::Output {
         if !bell.rung.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
+        // Made for each poll, since these are rare.
+        let waker = Waker::from(Arc::clone(&bell));
         future.as_mut().poll(&mut Context::from_waker(&waker))
     })
     .await

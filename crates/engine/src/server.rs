@@ -3,6 +3,7 @@
 mod approvals;
 mod parts;
 mod session_broker;
+mod session_doors;
 mod session_network;
 mod session_parts;
 mod session_sockets;
@@ -28,7 +29,9 @@ pub use self::session_parts::{SessionDoor, SessionError, SessionParts};
 pub use self::sessions::OpenSession;
 use self::sessions::OpenSessions;
 pub use self::settings_view::SettingsView;
-use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
+use crate::accept::{
+    Accept, AcceptDoor, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime,
+};
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::approvals::Approvals;
 use crate::blocked::BlockedLog;
@@ -180,7 +183,7 @@ impl Engine {
             listeners: OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
             datagrams: OwnListeners::new(parts.machine),
             unix: OwnUnixSockets::default(),
-            session: None,
+            session: Arc::default(),
         };
         let decider = parts
             .decider
@@ -213,7 +216,6 @@ impl Engine {
             pipes: Arc::new(PipePool::new(parts.broken_pipe_signal)),
             fixed_resolver: parts.resolver,
             leaves,
-            session: None,
             dummies: Arc::default(),
         };
         Ok(Self {
@@ -352,22 +354,26 @@ impl Engine {
         let address = listener.local_addr()?;
         let stop = self.shared.drain.stop();
         let own = Arc::new(self.own_listeners().add(address));
+        let serve = move |_, stream, address, connection| serve(stream, address, connection);
         let (serve, log) = (Arc::new(serve), Arc::<AcceptLog>::default());
         let no_delay = NoDelay::of(listener);
         let mut loops = Vec::with_capacity(runtimes.len());
         for runtime in &**runtimes {
             let _entered = runtime.handle().enter();
+            let door = AcceptDoor {
+                listener: AcceptSocket::own(listener.try_clone()?)?,
+                name: door,
+                address,
+                no_delay,
+            };
             let accept = Accept {
-                listener: Arc::new(AcceptSocket::own(listener.try_clone()?)?),
-                door,
+                doors: Arc::from([door]),
                 stop: stop.clone(),
                 drain: self.shared.drain.clone(),
-                address,
                 admission: Arc::clone(admission),
                 bounds: Arc::clone(bounds),
-                own: Arc::clone(&own),
+                own: Some(Arc::clone(&own)),
                 log: Arc::clone(&log),
-                no_delay,
                 session: None,
                 turn: None,
                 here: Arc::clone(runtime),

@@ -92,7 +92,8 @@ pub(crate) struct Session {
     asked: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
-    destinations: Mutex<Destinations>,
+    /// Boxed with the first attempt: a session at rest holds no room for them.
+    destinations: Mutex<Option<Box<Destinations>>>,
     /// The permitted attempts that may go on. Their bytes are not in `sent` and `received` yet.
     open: Mutex<Vec<Weak<dyn MovesBytes>>>,
     connections: AtomicUsize,
@@ -214,6 +215,7 @@ impl Session {
             self.asked.fetch_add(1, Ordering::Relaxed);
         }
         let mut destinations = self.destinations.lock();
+        let destinations = destinations.get_or_insert_default();
         let counts = match kind {
             Counted::Allowed => &mut destinations.allowed,
             Counted::Refused | Counted::Asked => &mut destinations.refused,
@@ -264,6 +266,9 @@ impl Session {
 
     pub(crate) fn usage(&self) -> SessionUsage {
         let destinations = self.destinations.lock();
+        let Some(destinations) = destinations.as_deref() else {
+            return SessionUsage::default();
+        };
         SessionUsage {
             allowed: destinations.allowed.sorted(),
             refused: destinations.refused.sorted(),

@@ -1,6 +1,7 @@
 //! The parts that the doors of one engine share. Only they see them: `doors`, `http`, `socks5`, `mitm` and
 //! `server`. Everything below them takes the parts that it needs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admission::{Admission, Shortages};
@@ -10,12 +11,11 @@ use crate::enforce::Enforcer;
 use crate::interceptor::{LeafBudget, LeafSource};
 use crate::limits::ConnectionCount;
 use crate::live_policy::{LivePolicy, SessionRules, SessionRulesError};
-use crate::own::OwnListeners;
 use crate::owner::Owners;
 use crate::pipes::PipePool;
 use crate::record::Recorder;
 use crate::resolve::Resolve;
-use crate::session::Session;
+use crate::session::SessionNumber;
 use crate::synthetic_names::SyntheticNames;
 use crate::upstream::Upstream;
 
@@ -37,26 +37,23 @@ pub(crate) struct SharedParts<B> {
     pub(crate) fixed_resolver: Option<Arc<dyn Resolve>>,
     /// Issues certificates for intercepted hosts.
     pub(crate) leaves: Option<LeafSource>,
-    /// The session that these are the parts of. Its doors have no others, so its clients are judged by
-    /// its settings.
-    pub(crate) session: Option<Arc<Session>>,
     /// The dummies of all sessions.
     pub(crate) dummies: Arc<DummyRegistry>,
 }
 
 impl<B> SharedParts<B> {
     /// The parts for the doors of a session. They share everything but the settings, the set of own
-    /// listeners, and the drain.
+    /// listeners, and the drain. The doors have no others, so the session's clients are judged by its settings.
     ///
     /// # Errors
     ///
     /// Returns an error if its rules cannot be applied to the settings in force.
     pub(crate) fn for_session(
         &self,
-        session: Arc<Session>,
+        session: SessionNumber,
         rules: SessionRules,
         credentials: Option<Arc<SessionCredentials>>,
-        listeners: OwnListeners,
+        listeners: Arc<[SocketAddr]>,
         drain: Drain,
         names: Arc<SyntheticNames>,
     ) -> Result<Self, SessionRulesError> {
@@ -64,9 +61,7 @@ impl<B> SharedParts<B> {
             .live()
             .for_session(rules, self.leaves.as_ref(), credentials)?;
         Ok(Self {
-            enforcer: self
-                .enforcer
-                .for_session(session.number(), live, listeners, names),
+            enforcer: self.enforcer.for_session(session, live, listeners, names),
             upstream: Arc::clone(&self.upstream),
             admission: Arc::clone(&self.admission),
             shortages: Arc::clone(&self.shortages),
@@ -77,7 +72,6 @@ impl<B> SharedParts<B> {
             pipes: Arc::clone(&self.pipes),
             fixed_resolver: self.fixed_resolver.clone(),
             leaves: self.leaves.clone(),
-            session: Some(session),
             dummies: Arc::clone(&self.dummies),
         })
     }

@@ -14,12 +14,14 @@ mod sessions;
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_control::message::CloseDescriptor;
 use codex_network_control::{Access, ControlStream, serve};
 use codex_network_engine::{Engine, OwnUnixSocket};
+use nix::unistd::Gid;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -72,13 +74,13 @@ pub(super) fn open(
     let accept = Accept {
         listener: UnixListener::from_std(listener)?,
         callers: Arc::default(),
-        service: Service::new(
+        service: Arc::new(Service::new(
             engine.clone(),
             Arc::clone(reloader),
             role_status,
             Path::new(path),
             socket_source,
-        ),
+        )),
         engine: engine.clone(),
         reloader: Arc::clone(reloader),
     };
@@ -111,7 +113,7 @@ impl Drop for ControlServer {
 struct Accept {
     listener: UnixListener,
     callers: Arc<UserConnections>,
-    service: Service,
+    service: Arc<Service>,
     engine: Engine,
     reloader: Arc<Reloader>,
 }
@@ -185,24 +187,13 @@ impl Accept {
             log_turned_away(refusals, peer);
             return;
         };
-        let service = self.service.clone();
-        let drain = self.engine.drain().clone();
+        let parts = Arc::clone(&self.service);
+        // Boxed, so that only the part that goes on keeps memory for the life of a session.
+        let begins = Box::pin(begin(parts, stream, peer, groups, access, entry));
         connections.spawn(async move {
-            let place = tokio::select! {
-                place = entry.place() => place,
-                () = drain.begun() => return ConnectionEnd::Served,
+            let Some((room, served)) = begins.await else {
+                return ConnectionEnd::Served;
             };
-            let (room, place) = match place {
-                Some(place) => (Admission::Served, Some((place, entry))),
-                None => (Admission::TurnedAway, None),
-            };
-            let held = Arc::new(HeldSession::new(place));
-            let stop = Arc::clone(&held);
-            let service = service.of(peer, groups, access, room, held);
-            // Boxed: it would be held once for each use below, for the life of a session.
-            let served = Box::pin(serve(stream, access, service, async move {
-                stop.over(&drain).await;
-            }));
             match room {
                 Admission::Served => {
                     log_end(peer, access, &served.await);
@@ -210,12 +201,42 @@ impl Accept {
                 }
                 // The refusal was sent after its hello, or it sent no hello.
                 Admission::TurnedAway => {
-                    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, served).await;
+                    let refused = tokio::time::timeout(REFUSAL_TIMEOUT, served);
+                    let _ = Box::pin(refused).await;
                     ConnectionEnd::TurnedAway(peer)
                 }
             }
         });
     }
+}
+
+/// The course of a connection to its end.
+type Served = Pin<Box<dyn Future<Output = codex_network_control::ConnectionEnd> + Send>>;
+
+/// Waits for a place, and begins to serve the caller. `None`: the proxy stops.
+async fn begin(
+    parts: Arc<Service>,
+    stream: ControlStream,
+    peer: Peer,
+    groups: Vec<Gid>,
+    access: Access,
+    entry: UserConnection,
+) -> Option<(Admission, Served)> {
+    let place = tokio::select! {
+        place = entry.place() => place,
+        () = parts.engine().drain().begun() => return None,
+    };
+    let (room, place) = match place {
+        Some(place) => (Admission::Served, Some((place, entry))),
+        None => (Admission::TurnedAway, None),
+    };
+    let held = Arc::new(HeldSession::new(place));
+    let stop = Arc::clone(&held);
+    let service = parts.of(peer, groups, access, room, held);
+    let served = serve(stream, access, service, async move {
+        stop.over(parts.engine(), parts.reloader()).await;
+    });
+    Some((room, Box::pin(served)))
 }
 
 fn log_further(further: Vec<Further>) {

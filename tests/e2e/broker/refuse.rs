@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use e2e::client::Response;
-use e2e::daemon::Config;
+use e2e::daemon::{Config, Daemon};
+use e2e::origin::{Answer, Origin};
+use e2e::proxyctl::exported_ca;
+use e2e::tls::{Client, Server, TestCa};
 use serde_json::Value;
 
 use super::{BOTH, REAL, Scene, Way, config, dummy, session_of};
@@ -112,4 +115,43 @@ fn b11_the_dummy_of_another_session_and_of_an_ended_one_is_worthless() {
     let answer = scene.get("allowed.test", "/", &fields);
     assert_refused(&scene, &answer, "dummy_in_header");
     assert_eq!(scene.origin.requests().len(), before);
+}
+
+#[test]
+fn b11_a_dummy_that_follows_an_early_answer_is_recorded_and_does_not_arrive() {
+    let ca = TestCa::new();
+    let server = Server::of(&ca, &["allowed.test", "blocked.test"]).alpn(&["h2"]);
+    let origin = Origin::answering(|_| Answer::Echo)
+        .before_body(|_| Some(Answer::Mirror))
+        .tls_as(&server)
+        .start();
+    let daemon = Daemon::start_trusting(&with_hook(origin.addr().port()), &ca);
+    let scene = Scene {
+        session: session_of(&daemon, REAL),
+        proxy_ca: exported_ca(&daemon),
+        origin,
+        daemon,
+        ca,
+    };
+    let tunnel = scene.tunnel(&scene.session, Way::Connect, "blocked.test");
+    let client = Client::trusting_pem(&scene.proxy_ca).alpn(&["h2"]);
+    let client = tunnel.into_http2(&client, "blocked.test");
+    let url = format!("https://{}/", scene.authority("blocked.test"));
+    let mut exchange = client.open("POST", &url, &[]);
+    exchange.send(b"before ");
+    assert_eq!(exchange.head().status, 200);
+    let mut mirrored = exchange.read_some();
+    exchange.send(scene.dummy().as_bytes());
+    scene.daemon.wait_for_log(|line| {
+        line.message_contains("CODEX_NETWORK_POLICY_VIOLATION")
+            && line.message_contains(r#""detail":"dummy_in_body""#)
+            && line.message_contains(r#""credential":"openai""#)
+    });
+    while let Ok(more) = exchange.try_read_some() {
+        if more.is_empty() {
+            break;
+        }
+        mirrored.extend(more);
+    }
+    assert_eq!(mirrored, b"before ");
 }

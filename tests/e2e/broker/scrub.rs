@@ -2,7 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use e2e::daemon::Config;
 use e2e::origin::{Answer, Body, Reply};
+use e2e::tls::Client;
 
 use super::{BOTH, REAL, Scene, Way};
 
@@ -56,18 +58,91 @@ fn b12_content_of_a_known_length_keeps_it() {
     }
 }
 
+/// Without compression, in the coding `deflate` (RFC 1950, RFC 1951 section 3.2.4).
+fn deflate(content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).expect("a short text");
+    let (mut low, mut high) = (1_u32, 0_u32);
+    for byte in content {
+        low = (low + u32::from(*byte)) % 65521;
+        high = (high + low) % 65521;
+    }
+    let mut coded = vec![0x78, 0x01, 0x01];
+    coded.extend_from_slice(&length.to_le_bytes());
+    coded.extend_from_slice(&(!length).to_le_bytes());
+    coded.extend_from_slice(content);
+    coded.extend_from_slice(&(high << 16 | low).to_be_bytes());
+    coded
+}
+
 #[test]
-fn b12_a_compressed_answer_does_not_pass() {
+fn b12_an_answer_that_was_encoded_unasked_is_decoded_and_scrubbed() {
+    let scene = Scene::new(|_| {
+        let content = deflate(&deflate(format!("<{REAL}>").as_bytes()));
+        let reply = Reply::new(200, Body::Sized(content))
+            .header("content-encoding", "deflate, deflate")
+            .header("etag", "\"abc\"")
+            .header("digest", "sha-256=abc");
+        Answer::Reply(reply)
+    });
+    for protocol in BOTH {
+        let asked = ("GET", "allowed.test", "/");
+        let way = (Way::Connect, protocol);
+        let answer = scene.ask_over(&scene.session, way, asked, &[], b"");
+        assert_eq!(answer.text(), format!("<{}>", scene.dummy()), "{protocol}");
+        assert_eq!(answer.header("etag"), Some("W/\"abc\""));
+        for name in ["content-encoding", "content-length", "digest"] {
+            assert_eq!(answer.header(name), None, "{protocol} {name}");
+        }
+    }
+}
+
+#[test]
+fn b12_content_that_cannot_be_decoded_ends_the_answer_and_is_logged() {
+    let scene = Scene::new(|_| {
+        let mut content = deflate(REAL.as_bytes());
+        content.truncate(30);
+        let reply = Reply::new(200, Body::Sized(content));
+        Answer::Reply(reply.header("content-encoding", "deflate"))
+    });
+    let tunnel = scene.tunnel(&scene.session, Way::Connect, "allowed.test");
+    let client = Client::trusting_pem(&scene.proxy_ca).alpn(&["h2"]);
+    let client = tunnel.into_http2(&client, "allowed.test");
+    let url = format!("https://{}/", scene.authority("allowed.test"));
+    let mut exchange = client.begin("GET", &url, &[]);
+    // The reset may overtake the head.
+    if exchange.try_head().is_ok() {
+        while let Ok(piece) = exchange.try_read_some() {
+            assert!(!piece.is_empty(), "the answer looks complete");
+        }
+    }
+    let words = "the host sent encoded content, unasked, that cannot be decoded";
+    let line = scene
+        .daemon
+        .wait_for_log(|line| line.flow_cause() == Some(words));
+    assert_eq!(line.field("network.flow.fault"), Some(&"host".into()));
+}
+
+#[test]
+fn b12_an_answer_in_an_unknown_coding_does_not_pass() {
     let content_coding = || {
-        let reply = Reply::new(200, Body::Sized(b"not really gzip".to_vec()));
+        let reply = Reply::new(200, Body::Sized(b"not really compressed".to_vec()));
+        Answer::Reply(reply.header("content-encoding", "gzip, compress"))
+    };
+    let part = || {
+        let reply = Reply::new(206, Body::Sized(b"a part".to_vec()));
+        let reply = reply.header("content-range", "bytes 0-5/10");
         Answer::Reply(reply.header("content-encoding", "gzip"))
     };
     let transfer_coding = || {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
         Answer::Raw(format!("{head}f\r\nnot really gzip\r\n0\r\n\r\n").into_bytes())
     };
-    let answers: [fn() -> Answer; 2] = [content_coding, transfer_coding];
-    let reasons = ["compressed its answer", "used transfer codings"];
+    let answers: [fn() -> Answer; 3] = [content_coding, part, transfer_coding];
+    let reasons = [
+        "encoded its answer",
+        "encoded its answer",
+        "used transfer codings",
+    ];
     for (answer, reason) in answers.into_iter().zip(reasons) {
         let scene = Scene::new(move |_| answer());
         let bearer = format!("Bearer {}", scene.dummy());
@@ -78,4 +153,27 @@ fn b12_a_compressed_answer_does_not_pass() {
             assert!(answer.text().contains(reason), "{}", answer.text());
         }
     }
+}
+
+#[test]
+fn b12_after_a_reload_that_removes_the_provider_answers_of_its_host_are_still_scrubbed() {
+    let scene = Scene::new(|_| Answer::Reply(leaking()));
+    let removed =
+        Config::example()
+            .allow("blocked.test")
+            .set("network", "credential_broker", "true");
+    scene.daemon.reload_with(&removed);
+    for protocol in BOTH {
+        let asked = ("GET", "allowed.test", "/");
+        let way = (Way::Connect, protocol);
+        let answer = scene.ask_over(&scene.session, way, asked, &[("te", "trailers")], b"");
+        assert_eq!(answer.status, 200);
+        let whole = format!("{:?} {}", answer.headers, answer.text());
+        assert!(!whole.contains(REAL), "{protocol}: {whole}");
+        assert!(answer.text().contains(scene.dummy()), "{protocol}: {whole}");
+    }
+    // The dummy is of no use there any more.
+    let bearer = format!("Bearer {}", scene.dummy());
+    let answer = scene.get("allowed.test", "/", &[("authorization", &bearer)]);
+    assert_eq!(answer.status, 403, "{}", answer.text());
 }

@@ -1,12 +1,14 @@
 //! Descriptors that are not acceptable as doors are refused in words (SPEC J2).
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use codex_network_control::message::{DoorKind, SessionRequest};
+use e2e::client::{Connection, proxy_request};
 use e2e::daemon::{Config, Daemon};
 use e2e::session::{Caller, Session};
+use socket2::SockRef;
 
 fn listener(address: &str) -> OwnedFd {
     TcpListener::bind(address).expect("a listener").into()
@@ -177,4 +179,30 @@ fn j13_a_listening_socket_that_is_made_blocking_harms_only_its_session() {
     daemon.wait_for_message("listening socket was made blocking");
     caller.wait_for_the_end();
     assert_eq!(super::status(&other, "blocked.test", 80), 403);
+}
+
+#[test]
+fn j2_a_door_that_cannot_accept_does_not_keep_the_others_of_its_session_from_it() {
+    let daemon = Daemon::start(&Config::example());
+    let [broken, door] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a listener"));
+    let address = door.local_addr().expect("bound");
+    let given = [&broken, &door].map(|kept| OwnedFd::from(kept.try_clone().expect("a copy")));
+    let caller = Caller::connect(&daemon);
+    let request = SessionRequest {
+        command: "curl".to_owned(),
+        doors: vec![DoorKind::Http, DoorKind::Http],
+        sockets: Vec::from(given).into(),
+        ..SessionRequest::default()
+    };
+    caller.open(request).expect("a session");
+    let status = || {
+        let mut client = Connection::open(address);
+        let request = proxy_request("GET", "blocked.test:80", "/", &[]);
+        client.exchange(&request).status
+    };
+    assert_eq!(status(), 403);
+    let shut = SockRef::from(&broken).shutdown(Shutdown::Both);
+    shut.expect("it listens");
+    daemon.wait_for_message("cannot accept clients");
+    assert_eq!(status(), 403);
 }

@@ -76,7 +76,10 @@ impl AcceptTurn {
 
     /// Notes that a listener of a session is blocking.
     pub(super) fn note_blocking(&self, session: SessionNumber) {
-        self.notes.lock().blocking.push(session);
+        let mut notes = self.notes.lock();
+        if !notes.blocking.contains(&session) {
+            notes.blocking.push(session);
+        }
     }
 
     /// The sessions whose listeners are blocking, or whose attempt has taken too long.

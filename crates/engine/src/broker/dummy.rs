@@ -3,12 +3,14 @@
 //! A dummy is random and has the shape of the real value, so that programs which check the form of a
 //! token accept it. The part of a value that it repeats is public: a prefix of its pattern or of a known
 //! kind of token, and punctuation. `shape` makes such texts, and `jwt` those of tokens that programs
-//! parse.
+//! parse. `fitness` says which values have a dummy.
 
+mod fitness;
 mod jwt;
 mod shape;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use codex_network_config::CredentialPattern;
@@ -16,8 +18,11 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 /// Fewest bytes of a value. Shorter ones could not be told from other content.
 pub(crate) const MIN_VALUE_BYTES: usize = 8;
-/// Most bytes of a value: as many as fit in a header field.
-pub(crate) const MAX_VALUE_BYTES: usize = 8 << 10;
+/// Most bytes of a value. Each form of it is held in memory, and looked for.
+pub(crate) const MAX_VALUE_BYTES: usize = 4 << 10;
+/// Most values of a session, and most bytes of all of them.
+pub(crate) const MAX_CREDENTIALS: usize = 64;
+pub(crate) const MAX_SESSION_BYTES: usize = 32 << 10;
 /// The word that shows a person that a text is a dummy.
 const MARK: &str = "masked";
 /// The beginnings of tokens whose issuers publish them.
@@ -56,7 +61,11 @@ const KNOWN_PREFIXES: &[&str] = &[
 /// The text that stands for one credential in one session. `Debug` does not show it, since it is good for
 /// requests of its session.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Dummy(Arc<str>);
+pub(crate) struct Dummy {
+    text: Arc<str>,
+    /// The part that requests are searched for.
+    searched: Range<usize>,
+}
 
 /// Why a value cannot have a dummy. The text never contains a part of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +76,20 @@ pub(crate) enum DummyError {
     TooLong,
     #[error("is not text, or holds a control character")]
     NotText,
+    #[error(
+        "has fewer than {} different letters and digits",
+        fitness::MIN_DIFFERENT
+    )]
+    Guessable,
+    #[error(
+        "repeats the same three bytes more than {} times",
+        fitness::MAX_REPEATS
+    )]
+    Repetitive,
+    #[error("has too few letters and digits between punctuation")]
+    Sparse,
+    #[error("is one too many: a session has at most {MAX_CREDENTIALS}, of {} KiB in all", MAX_SESSION_BYTES >> 10)]
+    TooMany,
     #[error("matches none of the provider's patterns")]
     NoMatch,
     #[error("has no dummy that matches the provider's pattern")]
@@ -102,6 +125,7 @@ impl Dummy {
         if text.contains(char::is_control) || text.trim() != text {
             return Err(DummyError::NotText);
         }
+        fitness::check(text)?;
         let pattern = patterns.iter().find(|pattern| pattern.matches(value));
         if pattern.is_none() && !patterns.is_empty() {
             return Err(DummyError::NoMatch);
@@ -111,14 +135,22 @@ impl Dummy {
         if random.has_failed {
             return Err(DummyError::NoRandomNumbers);
         }
-        dummy
-            .map(|dummy| Self(dummy.into()))
-            .ok_or(DummyError::NotGenerable)
+        let dummy = dummy.ok_or(DummyError::NotGenerable)?;
+        let searched = fitness::random_part(text, &dummy).ok_or(DummyError::Sparse)?;
+        Ok(Self {
+            text: dummy.into(),
+            searched,
+        })
     }
 
     /// The text.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The part of the text that requests are searched for. It is short, and no other text has it.
+    pub(crate) fn searched(&self) -> &[u8] {
+        &self.text.as_bytes()[self.searched.clone()]
     }
 }
 
@@ -298,12 +330,19 @@ mod tests {
             (" abcdefgh", &[], DummyError::NotText),
             ("abcdefgh ", &[], DummyError::NotText),
             ("abcdefgh", &["x[a-z]{40}"], DummyError::NoMatch),
+            ("11111111", &[], DummyError::Guessable),
+            ("-#-+-#-+-*", &[], DummyError::Guessable),
         ] {
             assert_eq!(dummy(value, patterns), Err(expected), "{value:?}");
         }
-        let long = "a".repeat(MAX_VALUE_BYTES + 1);
-        assert_eq!(dummy(&long, &[]), Err(DummyError::TooLong));
-        assert!(dummy(&long[1..], &[]).is_ok());
+        let numbers = (0..MAX_VALUE_BYTES).map(|number| (number * number * 31).to_string());
+        let long = numbers.collect::<Vec<_>>().join("abcdefghijklmnop");
+        let long = &long[..=MAX_VALUE_BYTES];
+        assert_eq!(dummy(long, &[]), Err(DummyError::TooLong));
+        let apart: String = ('a'..='z')
+            .map(|c| format!("{c}.,:;_/-+=!?()*'~<>"))
+            .collect();
+        assert_eq!(dummy(&apart, &[]), Err(DummyError::Sparse));
         let not_text = Dummy::for_value(b"\xff\xfe0123456789", &[]);
         assert_eq!(not_text, Err(DummyError::NotText));
     }
@@ -353,7 +392,9 @@ mod tests {
         fn b9_any_text_of_a_fitting_length_has_a_dummy(value in "\\PC{0,40}") {
             let dummy = Dummy::for_value(value.as_bytes(), &[]);
             let is_text = value.trim() == value && !value.contains(char::is_control);
-            prop_assert_eq!(dummy.is_ok(), value.len() >= MIN_VALUE_BYTES && is_text);
+            let different: HashSet<char> = value.chars().filter(|c| c.is_alphanumeric()).collect();
+            let is_fit = is_text && value.len() >= MIN_VALUE_BYTES && different.len() >= 5;
+            prop_assert_eq!(dummy.is_ok(), is_fit);
         }
     }
 }

@@ -14,7 +14,7 @@ use codex_network_config::{
 };
 use codex_network_policy::Host;
 
-use super::dummy::{Dummy, DummyError};
+use super::dummy::{Dummy, DummyError, MAX_CREDENTIALS, MAX_SESSION_BYTES};
 use super::scrubber::Scrubber;
 
 /// The method whose answer contains the request's fields (RFC 9110 section 9.3.8).
@@ -34,7 +34,10 @@ pub(crate) struct SuppliedCredential {
 
 /// All credentials of a session.
 pub(crate) struct SessionCredentials {
+    /// Those that may be used.
     credentials: Vec<Arc<Credential>>,
+    /// Those that the session began with.
+    all: Arc<[Arc<Credential>]>,
     /// Finds the values in force, and those before them.
     scrubber: Arc<ArcSwap<Scrubber>>,
 }
@@ -101,6 +104,7 @@ impl SessionCredentials {
     ) -> (Self, Vec<CredentialError>) {
         let mut credentials: Vec<Credential> = Vec::new();
         let mut errors = Vec::new();
+        let mut left = MAX_SESSION_BYTES;
         for supplied in supplied {
             let same = credentials.iter_mut().find(|credential| {
                 credential.id() == &supplied.provider.id && credential.value() == supplied.value
@@ -109,18 +113,29 @@ impl SessionCredentials {
                 same.variables.extend(supplied.variables);
                 continue;
             }
+            let bytes = supplied.value.expose().len();
+            if credentials.len() >= MAX_CREDENTIALS || bytes > left {
+                let id = supplied.provider.id.clone();
+                let error = DummyError::TooMany;
+                errors.push(CredentialError { id, error });
+                continue;
+            }
             match Credential::new(supplied) {
-                Ok(credential) => credentials.push(credential),
+                Ok(credential) => {
+                    left -= bytes;
+                    credentials.push(credential);
+                }
                 Err(error) => errors.push(error),
             }
         }
         let credentials: Vec<_> = credentials.into_iter().map(Arc::new).collect();
         let scrubber = Arc::new(ArcSwap::from_pointee(scrubber_for(&credentials)));
-        let all = Self {
+        let session = Self {
+            all: credentials.clone().into(),
             credentials,
             scrubber,
         };
-        (all, errors)
+        (session, errors)
     }
 
     /// The same as `from_supplied`, for tests.
@@ -133,12 +148,14 @@ impl SessionCredentials {
     }
 
     /// Those whose providers are the same under these settings. The others are of no use while the settings
-    /// are in force. Answers are still scrubbed of all values.
+    /// are in force. Their hosts are still intercepted, and answers are scrubbed of all values, since an origin
+    /// may know a value from an earlier request.
     pub(crate) fn under(&self, settings: &Settings) -> Self {
         let providers = &settings.credential_providers;
         let is_kept = |credential: &&Arc<Credential>| providers.contains(&credential.configured);
         Self {
-            credentials: self.credentials.iter().filter(is_kept).cloned().collect(),
+            credentials: self.all.iter().filter(is_kept).cloned().collect(),
+            all: Arc::clone(&self.all),
             scrubber: Arc::clone(&self.scrubber),
         }
     }
@@ -208,8 +225,7 @@ impl SessionCredentials {
             }));
         }
         if is_known {
-            self.scrubber
-                .store(Arc::new(scrubber_for(&self.credentials)));
+            self.scrubber.store(Arc::new(scrubber_for(&self.all)));
         }
         Ok(is_known)
     }
@@ -220,10 +236,10 @@ impl SessionCredentials {
         named.any(|credential| credential.is_bound(place))
     }
 
-    /// Whether requests to this server may carry a credential, by whatever path: its TLS is intercepted
-    /// (SPEC M1), and its answers are scrubbed.
+    /// Whether requests to this server may carry a credential, by whatever path, or could before a reload: its
+    /// TLS is intercepted (SPEC M1), and its answers are scrubbed.
     pub(crate) fn reach(&self, scheme: DestinationScheme, host: &Host, port: u16) -> bool {
-        self.credentials.iter().any(|credential| {
+        self.all.iter().any(|credential| {
             let mut destinations = credential.provider.destinations.iter();
             destinations.any(|destination| destination.reaches(scheme, host, port))
         })
@@ -314,18 +330,13 @@ impl Credential {
 fn scrubber_for(credentials: &[Arc<Credential>]) -> Scrubber {
     let values: Vec<_> = credentials
         .iter()
-        .map(|credential| {
-            (
-                credential.values.load_full(),
-                credential.dummy.as_str().as_bytes(),
-            )
-        })
+        .map(|credential| (credential.values.load_full(), credential.dummy.as_str()))
         .collect();
     Scrubber::new(values.iter().flat_map(|(values, dummy)| {
         let all = [Some(&values.current), values.previous.as_ref()];
-        all.into_iter()
-            .flatten()
-            .map(|value| (value.expose(), *dummy))
+        // Each value is text: it has a dummy.
+        let texts = all.into_iter().flatten();
+        texts.filter_map(|value| Some((std::str::from_utf8(value.expose()).ok()?, *dummy)))
     }))
 }
 
@@ -400,7 +411,7 @@ pub(super) mod tests {
         let session = session();
         let dummy = dummy(&session, "github").to_owned();
         let id = CredentialId::parse("github").expect("a name");
-        let renewed = "ghp_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
+        let renewed = "ghp_zyxwvutsrqponmlkjihgfedcbazyxwvutsrq";
         let value = Secret::new(renewed.as_bytes().to_vec());
         assert_eq!(session.refresh(&id, &value), Ok(true));
         assert_eq!(session.refresh(&id, &value), Ok(true), "the same again");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::encodings::Encoding;
+use super::encodings::{BASE64_PLACES, base64_at, url_safe};
 use super::needles::Needles;
 
 /// The bytes at the beginning of a request's content that are searched.
@@ -47,10 +47,17 @@ impl<T: Clone> Tripwire<T> {
     pub(crate) fn new<'a>(dummies: impl IntoIterator<Item = (&'a [u8], T)>) -> Self {
         let mut strings = Vec::new();
         for (dummy, owner) in dummies {
-            let plain = Zeroizing::new(dummy.to_vec());
-            strings.push((plain, owner.clone()));
-            for encoding in Encoding::all_base64() {
-                strings.push((encoding.encode(dummy), owner.clone()));
+            let mut add = |text: &[u8]| {
+                strings.push((Zeroizing::new(text.to_vec()), owner.clone()));
+            };
+            add(dummy);
+            for place in 0..BASE64_PLACES {
+                let standard = base64_at(dummy, place);
+                let other = url_safe(&standard);
+                add(standard.as_bytes());
+                if other != *standard {
+                    add(other.as_bytes());
+                }
             }
         }
         Self {

@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::decoded::Decoded;
 use super::frame;
 use super::headers;
 use super::inspect::Inspection;
@@ -21,6 +22,7 @@ use super::request_state::ActiveRequest;
 use super::scrubbed::Scrubbed;
 use super::watched_requests::WatchGuard;
 use crate::broker::Scrubber;
+use crate::content_coding::Decoder;
 use crate::enforce::Flow;
 use crate::incoming::{BodyError, Incoming};
 use crate::upstream::{Lease, UpstreamError};
@@ -45,6 +47,8 @@ enum AnswerContent {
     Own(Full<Bytes>),
     /// The content of an upstream's answer, without real values of credentials.
     Scrubbed(Box<Scrubbed<AnswerBody>>),
+    /// The content of an upstream's answer, without its content codings.
+    Decoded(Box<Decoded<AnswerBody>>),
     Upstream {
         body: Incoming,
         /// The bytes that are missing yet, if the content has a length.
@@ -55,6 +59,8 @@ enum AnswerContent {
         _expected: Option<oneshot::Sender<()>>,
         inspection: Option<Box<Inspection>>,
         flow: Flow,
+        /// Whether the end of the content completes the flow.
+        completes: bool,
         _watch: WatchGuard,
     },
 }
@@ -117,6 +123,7 @@ impl AnswerBody {
                 _expected: expected,
                 inspection,
                 flow,
+                completes: true,
                 _watch: watch,
             },
             _active: None,
@@ -141,6 +148,23 @@ impl AnswerBody {
         }
         Self {
             content: AnswerContent::Scrubbed(Box::new(Scrubbed::new(self, scrubber))),
+            _active: None,
+        }
+    }
+
+    /// Removes the content codings from the content of an upstream. Content that cannot be decoded ends with this
+    /// failure.
+    pub(super) fn decoded(mut self, decoder: Decoder, failure: UpstreamError) -> Self {
+        let AnswerContent::Upstream {
+            flow, completes, ..
+        } = &mut self.content
+        else {
+            return self;
+        };
+        *completes = false;
+        let flow = flow.clone();
+        Self {
+            content: AnswerContent::Decoded(Box::new(Decoded::new(self, decoder, flow, failure))),
             _active: None,
         }
     }
@@ -175,6 +199,7 @@ impl Body for AnswerBody {
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
             AnswerContent::Scrubbed(body) => body.poll(cx),
+            AnswerContent::Decoded(body) => body.poll(cx),
             AnswerContent::Upstream { left: Some(0), .. } => Poll::Ready(None),
             AnswerContent::Upstream {
                 body,
@@ -182,6 +207,7 @@ impl Body for AnswerBody {
                 lease,
                 inspection,
                 flow,
+                completes,
                 ..
             } => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
@@ -201,7 +227,8 @@ impl Body for AnswerBody {
                 if ended && let Some(lease) = lease.take() {
                     lease.release();
                 }
-                if ended || (*left == Some(0) && matches!(frame, Some(Ok(_)))) {
+                let is_complete = ended || (*left == Some(0) && matches!(frame, Some(Ok(_))));
+                if is_complete && *completes {
                     flow.complete();
                 }
                 Poll::Ready(frame.map(|frame| {
@@ -215,6 +242,7 @@ impl Body for AnswerBody {
         match &self.content {
             AnswerContent::Own(body) => body.is_end_stream(),
             AnswerContent::Scrubbed(body) => body.is_end_stream(),
+            AnswerContent::Decoded(body) => body.is_end_stream(),
             AnswerContent::Upstream { body, left, .. } => *left == Some(0) || body.is_end_stream(),
         }
     }
@@ -223,6 +251,7 @@ impl Body for AnswerBody {
         match &self.content {
             AnswerContent::Own(body) => body.size_hint(),
             AnswerContent::Scrubbed(body) => body.size_hint(),
+            AnswerContent::Decoded(_) => SizeHint::default(),
             AnswerContent::Upstream {
                 left: Some(left), ..
             } => SizeHint::with_exact(*left),

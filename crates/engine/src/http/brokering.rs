@@ -4,8 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use codex_network_config::DestinationScheme;
-use codex_network_policy::Authority;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use hyper::ext::ReasonPhrase;
 
 use super::Session;
@@ -14,8 +13,10 @@ use crate::broker::{
     DummyOwner, DummyRegistry, InjectionError, RequestPart, RequestPlace, Scrubber,
     SearchedContent, Sender, SessionCredentials,
 };
-use crate::enforce::Permit;
+use crate::content_coding::ContentCodings;
+use crate::enforce::{CredentialRefuser, Permit};
 use crate::tls::Wire;
+use crate::upstream::UpstreamError;
 
 /// The detail of a refusal: the part of the request that has the dummy.
 const IN_FIELD: &str = "dummy_in_header";
@@ -25,6 +26,12 @@ const IN_CONTENT: &str = "dummy_in_body";
 const MISSING: &str = "credential_missing";
 /// The value cannot be written into a field.
 const UNWRITABLE: &str = "credential_unwritable";
+
+/// Hashes of content with its codings (RFC 1864, RFC 3230, RFC 9530).
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const DIGEST: HeaderName = HeaderName::from_static("digest");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// The work on one request and its answer. The default does nothing.
 #[derive(Default)]
@@ -38,8 +45,8 @@ pub(super) struct Brokering {
 #[derive(Clone)]
 pub(super) struct ContentSearch {
     place: Arc<SearchPlace>,
-    /// The dummy that was found.
-    found: Arc<OnceLock<Arc<DummyOwner>>>,
+    /// The refusal because of the first dummy that was found. It was recorded.
+    refusal: Arc<OnceLock<Refusal>>,
 }
 
 /// The content of one request that is searched while it passes.
@@ -53,10 +60,10 @@ struct SearchPlace {
     session: Option<Arc<str>>,
     credentials: Option<Arc<SessionCredentials>>,
     scheme: DestinationScheme,
-    authority: Authority,
     target: String,
     method: String,
     dummies: Arc<DummyRegistry>,
+    refuser: CredentialRefuser,
 }
 
 impl SearchPlace {
@@ -66,8 +73,8 @@ impl SearchPlace {
             credentials: self.credentials.as_deref(),
             place: RequestPlace {
                 scheme: self.scheme,
-                host: &self.authority.host,
-                port: self.authority.port,
+                host: &self.refuser.authority().host,
+                port: self.refuser.authority().port,
                 target: &self.target,
                 method: &self.method,
             },
@@ -131,10 +138,10 @@ impl Brokering {
                 .map(|session| Arc::clone(&session.info().id)),
             credentials: usable.cloned(),
             scheme,
-            authority: authority.clone(),
             target: target.to_owned(),
             method: method.to_owned(),
             dummies: Arc::clone(dummies),
+            refuser: permit.credential_refuser(),
         });
         let tripwire = dummies.tripwire();
         let in_target = tripwire.find(target.as_bytes(), |owner| {
@@ -155,7 +162,7 @@ impl Brokering {
             scrubber: reached.map(|all| all.scrubber()),
             search: Some(ContentSearch {
                 place,
-                found: Arc::default(),
+                refusal: Arc::default(),
             }),
         })
     }
@@ -168,9 +175,8 @@ impl Brokering {
     }
 
     /// The refusal because of a dummy in the content, which broke the request off.
-    pub(super) fn refusal(&self, permit: &Permit) -> Option<Refusal> {
-        let owner = self.search.as_ref()?.found.get()?;
-        Some(permit.refuse_credential(&owner.credential, IN_CONTENT))
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.search.as_ref()?.refusal.get().cloned()
     }
 
     /// Finds real values in the content of the answer.
@@ -185,20 +191,51 @@ impl Brokering {
         }
     }
 
-    /// Prepares the head of an answer for content that is scrubbed. `false` if real values may be in the content
-    /// and could not be found in its coding.
-    pub(super) fn prepare(&self, parts: &mut http::response::Parts) -> bool {
+    /// Prepares the head of an answer for content that is scrubbed. Gives the content codings to undo before;
+    /// `None` if real values may be in the content and could not be found in its coding.
+    pub(super) fn prepare(&self, parts: &mut http::response::Parts) -> Option<ContentCodings> {
         let Some(scrubber) = &self.scrubber else {
-            return true;
+            return Some(ContentCodings::default());
         };
         // It is text of the origin's choice.
         parts.extensions.remove::<ReasonPhrase>();
+        let codings = ContentCodings::of(&parts.headers);
         scrub_fields(scrubber, &mut parts.headers);
         if !scrubber.preserves_length() {
             parts.headers.remove(header::CONTENT_LENGTH);
         }
-        let mut codings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
-        codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+        let codings = codings?;
+        if !codings.is_identity() {
+            if parts.headers.contains_key(header::CONTENT_RANGE) {
+                // A part of coded content.
+                return None;
+            }
+            describe_decoded(&mut parts.headers);
+        }
+        Some(codings)
+    }
+}
+
+/// Makes the fields of an answer those of its decoded content.
+fn describe_decoded(fields: &mut HeaderMap) {
+    for name in [
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::ACCEPT_RANGES,
+        CONTENT_MD5,
+        DIGEST,
+        CONTENT_DIGEST,
+        REPR_DIGEST,
+    ] {
+        fields.remove(name);
+    }
+    // It is another representation of the same resource (RFC 9110 section 8.8.1).
+    let strong = fields
+        .get(header::ETAG)
+        .filter(|tag| tag.as_bytes().starts_with(b"\""));
+    let weak = strong.map(|tag| [b"W/", tag.as_bytes()].concat());
+    if let Some(weak) = weak.and_then(|tag| HeaderValue::from_bytes(&tag).ok()) {
+        fields.insert(header::ETAG, weak);
     }
 }
 
@@ -239,9 +276,16 @@ impl SearchInHand {
         self.note(found)
     }
 
+    /// Refuses the request because of a dummy that was found. The answer may have begun, so it is recorded here.
     fn note(&self, found: Option<Arc<DummyOwner>>) -> bool {
         let Some(owner) = found else { return false };
-        let _ = self.search.found.set(owner);
+        self.search.refusal.get_or_init(|| {
+            let refuser = &self.search.place.refuser;
+            let refusal = refuser.refuse(&owner.credential, IN_CONTENT);
+            let failure = UpstreamError::Refused(Box::new(refusal.clone()));
+            refuser.flow().end(failure.ending());
+            refusal
+        });
         true
     }
 }

@@ -28,6 +28,7 @@ use super::route::Route;
 use super::upgrade::{self, Switched, UpgradeOffer};
 use super::watched_requests::WatchGuard;
 use super::{Next, Session, headers};
+use crate::content_coding::{ContentCodings, Decoder};
 use crate::enforce::{Flow, LeadsTo};
 use crate::incoming::Incoming;
 use crate::tls::Wire;
@@ -129,9 +130,7 @@ pub(super) async fn send(
         }
         (Err(failure), route) => (failure, route),
     };
-    let refused = route
-        .host()
-        .and_then(|permit| outgoing.brokering.refusal(permit));
+    let refused = outgoing.brokering.refusal();
     let failure = refused.map_or(failure, |refusal| UpstreamError::Refused(Box::new(refusal)));
     route.flow().end(failure.ending());
     Err((failure, route))
@@ -354,9 +353,11 @@ async fn exchange(
     }
     headers::to_client(&mut parts.headers);
     headers::one_length(&mut parts.headers);
-    if !outgoing.brokering.prepare(&mut parts) && !is_head {
-        return Err(lease.unusable(AnswerError::ContentCoding).into());
-    }
+    let content_codings = match outgoing.brokering.prepare(&mut parts) {
+        Some(codings) => codings,
+        None if is_head => ContentCodings::default(),
+        None => return Err(lease.unusable(AnswerError::ContentCoding).into()),
+    };
     let mut length = None;
     match codings {
         Codings::Plain => {}
@@ -374,10 +375,22 @@ async fn exchange(
     let inspection = outgoing.inspection(session, route, Direction::Response);
     let watch = outgoing.watch.clone();
     let flow = route.flow().clone();
+    let decoder = if content_codings.is_identity() || body.is_end_stream() {
+        None
+    } else {
+        let unusable = lease.unusable(AnswerError::Undecodable);
+        match Decoder::new(&content_codings) {
+            Ok(decoder) => Some((decoder, UpstreamError::from(unusable))),
+            Err(_) => return Err(unusable.into()),
+        }
+    };
     let mut answer =
         AnswerBody::upstream(body, lease, continue_signal.take(), inspection, watch, flow);
     if let Some(length) = length {
         answer = answer.ending_after(length);
+    }
+    if let Some((decoder, failure)) = decoder {
+        answer = answer.decoded(decoder, failure);
     }
     if let Some(scrubber) = outgoing.brokering.scrubber() {
         answer = answer.scrubbed(scrubber);

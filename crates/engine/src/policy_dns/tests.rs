@@ -71,7 +71,9 @@ impl Scene {
         let address = socket.local_addr().expect("an address");
         let (shared, names) = (Arc::clone(self.engine.shared()), Arc::clone(&self.names));
         let client = move |from| client(from, address);
-        tokio::spawn(doors::serve_dns_udp(shared, names, socket, client));
+        tokio::spawn(async move {
+            doors::serve_dns_udp(&shared, &names, &socket, &client).await;
+        });
         address
     }
 
@@ -103,7 +105,9 @@ async fn j13_a_socket_that_its_opener_shuts_ends_its_door() {
     let socket = UdpSocket::from_std(socket).expect("a socket");
     let (shared, names) = (Arc::clone(scene.engine.shared()), Arc::clone(&scene.names));
     let client = move |from| client(from, address);
-    let door = tokio::spawn(doors::serve_dns_udp(shared, names, socket, client));
+    let door = tokio::spawn(async move {
+        doors::serve_dns_udp(&shared, &names, &socket, &client).await;
+    });
     let resolver = Resolver::of(address).await;
     let message = query("allowed.test.", A);
     resolver.0.send(&message).await.expect("sent");

@@ -28,23 +28,28 @@ pub(crate) async fn serve_udp(
     shared: &Shared,
     names: &LookedUpNames,
     socket: &UdpSocket,
-    client: impl Fn(SocketAddr) -> Client + Send,
+    client: &(impl Fn(SocketAddr) -> Client + Sync),
 ) {
     loop {
         let served = match socket.ready(Interest::READABLE).await {
             Ok(ready) if ready.is_read_closed() => return,
-            Ok(_) => serve_waiting(shared, names, socket, &client),
+            Ok(_) => serve_waiting(shared, names, socket, client),
             Err(error) => Err(error),
         };
         match served {
             Ok(Waiting::Served) => tokio::task::yield_now().await,
-            Ok(Waiting::Left) => tokio::time::sleep(REST_INTERVAL).await,
+            Ok(Waiting::Left) => rest(REST_INTERVAL).await,
             Err(error) => {
                 tracing::debug!(door = super::DOOR, %error, "cannot receive");
-                tokio::time::sleep(BACK_OFF).await;
+                rest(BACK_OFF).await;
             }
         }
     }
+}
+
+/// Boxed: a door at rest would keep the room for it.
+async fn rest(time: Duration) {
+    Box::pin(tokio::time::sleep(time)).await;
 }
 
 /// Receives without waiting, also if the opener of the session has made the socket blocking.

@@ -38,8 +38,9 @@ impl SessionBroker {
         let left = errors.iter();
         remarks.extend(left.map(|error| format!("{error}, so the session has no dummy for it")));
         let is_empty = credentials.iter().next().is_none();
-        let registered =
-            (!is_empty).then(|| shared.dummies.register(&session.info().id, &credentials));
+        let info = session.info();
+        let register = || shared.dummies.register(&info.id, info.uid, &credentials);
+        let registered = (!is_empty).then(register);
         Ok(Self {
             credentials: (!is_empty).then(|| Arc::new(credentials)),
             registered: Mutex::new(registered),

@@ -5,36 +5,31 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use super::Engine;
 use super::session_broker::SessionBroker;
-use super::session_network;
+use super::session_doors::{Opening, SessionDoors};
 use super::session_parts::{SessionDoor, SessionError, SessionParts};
 use super::session_sockets::{CheckedDoor, GivenSockets, checked};
 use super::settings_view::SettingsView;
-use crate::accept::{Accept, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime};
+use crate::accept::{AcceptTurn, ServingRuntime};
 use crate::broker::CredentialInfo;
-use crate::client::Client;
-use crate::doors::{self, Service};
 use crate::drain::DrainPart;
 use crate::http::Shared;
 use crate::live_policy::{Generation, SessionRules, SessionRulesError};
-use crate::own::{OwnListener, OwnListeners};
 use crate::owner::ConnectionHandle;
 use crate::policy_dns::LookedUpNames;
 use crate::record::Recorder;
 use crate::session::{Session, SessionInfo, SessionNumber, SessionTotals, SessionUsage};
-use crate::transparent::TransparentDoor;
 
 /// Interval of checks whether a session blocks the thread that accepts.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -67,10 +62,10 @@ struct SessionsState {
 struct SessionEntry {
     session: Arc<Session>,
     part: DrainPart,
-    listeners: Vec<Arc<AcceptSocket>>,
-    addresses: Vec<(&'static str, SocketAddr)>,
+    doors: SessionDoors,
     shared: Arc<Shared>,
-    ended: CancellationToken,
+    /// Notified when it was ended.
+    ended: Notify,
     /// Why it was ended.
     why: OnceLock<&'static str>,
     brokered: SessionBroker,
@@ -121,7 +116,7 @@ impl Engine {
         };
         let session = Arc::new(Session::new(number, info));
         let part = self.shared.drain.part();
-        let own = self.own_listeners().empty_beside();
+        let addresses = checked.iter().map(CheckedDoor::address).collect();
         let rules = SessionRules {
             profile: parts.profile,
             narrowing: parts.narrowing,
@@ -129,10 +124,10 @@ impl Engine {
         let names = Arc::<LookedUpNames>::default();
         let brokered = SessionBroker::new(&self.shared, &session, &rules, &parts.credentials)?;
         let shared = self.shared.for_session(
-            Arc::clone(&session),
+            number,
             rules,
             brokered.credentials.clone(),
-            own.clone(),
+            addresses,
             part.drain().clone(),
             Arc::clone(&names.synthetic),
         );
@@ -142,10 +137,9 @@ impl Engine {
         let mut entry = SessionEntry {
             session,
             part,
-            listeners: Vec::new(),
-            addresses: Vec::new(),
+            doors: SessionDoors::default(),
             shared: Arc::clone(&shared),
-            ended: CancellationToken::new(),
+            ended: Notify::new(),
             why: OnceLock::new(),
             brokered,
         };
@@ -154,20 +148,16 @@ impl Engine {
         let opening = Opening {
             engine: self,
             shared: &shared,
+            session: &entry.session,
             names,
             here,
             runtimes,
             turn,
-            giver: ConnectionHandle::of_user(parts.uid),
-            stop: shared.drain.stop(),
         };
-        // Without the kernel's word, that of the opener counts: a wrong one opens its own doors alone.
-        let says_jail = entry.session.info().isolation == "jail";
-        for (door, own) in self.owned(checked, &own, says_jail)? {
-            // An error drops `entry`, which ends the doors that are open.
-            opening.open(door, own, &mut entry)?;
-        }
+        // An error drops `entry`, which ends the tasks that have begun.
+        let doors = opening.open(checked)?;
         let turn = opening.turn;
+        entry.doors = doors;
         let entry = Arc::new(entry);
         self.list_session(number, &entry, turn);
         Ok(OpenSession {
@@ -206,26 +196,6 @@ impl Engine {
         }
         let here = usize::try_from(number.0).unwrap_or(0) % runtimes.len();
         (Arc::clone(&runtimes[here]), None)
-    }
-
-    /// The doors of a session, with their addresses: all of these count as the session's own before the first
-    /// door accepts.
-    fn owned(
-        &self,
-        checked: Vec<CheckedDoor>,
-        own: &OwnListeners,
-        says_jail: bool,
-    ) -> io::Result<Vec<(CheckedDoor, Arc<OwnListener>)>> {
-        let mut doors = Vec::with_capacity(checked.len());
-        for door in checked {
-            let mut listener = own.add(door.address());
-            // Others could use the doors of a session on this machine's loopback.
-            if session_network::is_here(&door)?.unwrap_or(!says_jail) {
-                listener = listener.also_in(self.own_listeners());
-            }
-            doors.push((door, Arc::new(listener)));
-        }
-        Ok(doors)
     }
 
     /// The open sessions, the oldest first, with their counts.
@@ -290,134 +260,6 @@ impl Engine {
     }
 }
 
-/// Opens the doors of one session.
-struct Opening<'a> {
-    engine: &'a Engine,
-    shared: &'a Arc<Shared>,
-    /// The names that its program looked up.
-    names: Arc<LookedUpNames>,
-    /// The runtime that accepts, and all that serve connections. One is enough to accept: a listener
-    /// needs a descriptor for each.
-    here: Arc<ServingRuntime>,
-    runtimes: Arc<[Arc<ServingRuntime>]>,
-    turn: Option<Arc<AcceptTurn>>,
-    /// The user whose log lines those about the doors are.
-    giver: ConnectionHandle,
-    /// The doors stop with the session's part of the drain, and not before.
-    stop: CancellationToken,
-}
-
-impl Opening<'_> {
-    fn open(
-        &self,
-        door: CheckedDoor,
-        own: Arc<OwnListener>,
-        entry: &mut SessionEntry,
-    ) -> io::Result<()> {
-        match door {
-            CheckedDoor::DnsUdp(socket, address) => self.open_dns_udp(socket, address, own, entry),
-            CheckedDoor::Tcp(door, listener, address) => {
-                entry.addresses.push((door.as_str(), address));
-                let listener = self.open_tcp(door, listener, address, &own)?;
-                entry.listeners.push(listener);
-                Ok(())
-            }
-        }
-    }
-
-    fn open_dns_udp(
-        &self,
-        socket: std::net::UdpSocket,
-        address: SocketAddr,
-        own: Arc<OwnListener>,
-        entry: &mut SessionEntry,
-    ) -> io::Result<()> {
-        entry
-            .addresses
-            .push((SessionDoor::DnsUdp.as_str(), address));
-        // No call on the socket can wait, so the door needs no thread that may be blocked.
-        let number = usize::try_from(entry.session.number().0).unwrap_or(0);
-        let runtime = &self.runtimes[number % self.runtimes.len()];
-        let _entered = runtime.handle().enter();
-        let socket = UdpSocket::from_std(socket)?;
-        let (shared, names) = (Arc::clone(self.shared), Arc::clone(&self.names));
-        let session = Arc::clone(&entry.session);
-        let client = move |client| Client {
-            address: client,
-            attempt: None,
-            connection: ConnectionHandle::at_door(client, address, Some(&session)),
-        };
-        // Boxed: the task would hold it twice, for the life of the session.
-        entry.part.drain().spawn_until_begun(Box::pin(async move {
-            doors::serve_dns_udp(shared, names, socket, client).await;
-            drop(own);
-        }));
-        Ok(())
-    }
-
-    fn service(&self, door: SessionDoor) -> Service {
-        let names = Arc::clone(&self.names);
-        match door {
-            SessionDoor::Http => Service::Http,
-            SessionDoor::Socks5 => Service::Socks5,
-            SessionDoor::Transparent => Service::Transparent(Arc::new(TransparentDoor {
-                names,
-                find_destination: crate::original_destination::from_kernel(),
-            })),
-            SessionDoor::DnsTcp | SessionDoor::DnsUdp => Service::Dns(names),
-            SessionDoor::Forward(destination) => Service::Forward(destination),
-        }
-    }
-
-    /// Accepts from a listener.
-    fn open_tcp(
-        &self,
-        door: SessionDoor,
-        listener: TcpListener,
-        address: SocketAddr,
-        own: &Arc<OwnListener>,
-    ) -> io::Result<Arc<AcceptSocket>> {
-        let name = door.as_str();
-        let service = self.service(door);
-        let no_delay = NoDelay::of(&listener);
-        let _entered = self.here.handle().enter();
-        let socket = AcceptSocket::given_by(self.uid(), listener, &self.engine.closer)?;
-        let socket = Arc::new(socket);
-        let accept = Accept {
-            listener: Arc::clone(&socket),
-            door: name,
-            stop: self.stop.clone(),
-            drain: self.shared.drain.clone(),
-            address,
-            admission: Arc::clone(&self.shared.admission),
-            bounds: self.engine.bounds(None),
-            own: Arc::clone(own),
-            log: Arc::new(AcceptLog::given_by(&self.giver, self.shared.recorder())),
-            no_delay,
-            session: self.shared.session.clone(),
-            turn: self.turn.clone(),
-            here: Arc::clone(&self.here),
-            runtimes: Arc::clone(&self.runtimes),
-        };
-        let shared = Arc::clone(self.shared);
-        let serve = move |stream, client, connection| {
-            doors::serve(Arc::clone(&shared), &service, stream, client, connection)
-        };
-        let serve = Arc::new(serve);
-        let run = async move { accept.run(&serve).await };
-        // Boxed: the task would hold it twice, for the life of the session.
-        self.shared.drain.spawn(Box::pin(run));
-        Ok(socket)
-    }
-
-    fn uid(&self) -> u32 {
-        self.shared
-            .session
-            .as_ref()
-            .map_or(0, |session| session.uid())
-    }
-}
-
 impl OpenSession {
     /// The facts about the session.
     pub fn info(&self) -> &SessionInfo {
@@ -451,9 +293,7 @@ impl OpenSession {
 
     /// The address of its first door of a kind.
     pub fn address(&self, door: &SessionDoor) -> Option<SocketAddr> {
-        let mut addresses = self.entry.addresses.iter();
-        let found = addresses.find(|(name, _)| *name == door.as_str());
-        found.map(|(_, address)| *address)
+        self.entry.doors.address(door)
     }
 
     /// How many connections are open.
@@ -466,8 +306,15 @@ impl OpenSession {
     pub fn ended(&self) -> impl Future<Output = &'static str> + Send + use<> {
         let entry = Arc::clone(&self.entry);
         async move {
-            entry.ended.cancelled().await;
-            entry.why.get().copied().unwrap_or("its connection ended")
+            // Made before the cause is looked up, so that no notification is missed.
+            let ended = entry.ended.notified();
+            match entry.why.get() {
+                Some(why) => why,
+                None => {
+                    ended.await;
+                    entry.why.get().copied().unwrap_or("its connection ended")
+                }
+            }
         }
     }
 }
@@ -492,16 +339,13 @@ impl SessionEntry {
     /// Closes the doors and ends the connections. The first cause counts.
     fn end(&self, why: &'static str) {
         let _ = self.why.set(why);
-        self.ended.cancel();
+        self.ended.notify_waiters();
         // First, so that no loop takes the end of its listener for a failure.
         self.part.cut();
         self.brokered.end();
         let approvals = self.shared.enforcer.approvals();
         approvals.end_session(self.session.number());
-        // Others may have copies of the sockets. After this, they refuse connections too.
-        for listener in &self.listeners {
-            listener.shut();
-        }
+        self.doors.shut();
     }
 }
 
@@ -574,7 +418,7 @@ async fn watch(sessions: Arc<OpenSessions>, turn: Arc<AcceptTurn>, recorder: Arc
         let open = state.open.values().filter(|entry| is_over(entry));
         let ends: Vec<_> = open.map(Arc::clone).collect();
         drop(state);
-        for entry in ends.iter().filter(|entry| !entry.ended.is_cancelled()) {
+        for entry in ends.iter().filter(|entry| entry.why.get().is_none()) {
             let info = entry.session.info();
             let user = ConnectionHandle::of_user(info.uid);
             if recorder.may_log(&user, "sessions") {

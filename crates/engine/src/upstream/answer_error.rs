@@ -42,9 +42,12 @@ pub(crate) enum AnswerError {
     /// The content of the answer has a coding that the request did not accept, and may have the real value of a
     /// credential (SPEC B12).
     #[error(
-        "compressed its answer, which the request did not accept, so real credentials cannot be looked for"
+        "encoded its answer, which the request did not accept, so real credentials cannot be looked for"
     )]
     ContentCoding,
+    /// The content cannot be decoded within the bounds, to look for real values in it (SPEC B12).
+    #[error("sent encoded content, unasked, that cannot be decoded")]
+    Undecodable,
     /// The answer is not HTTP.
     #[error("did not answer in HTTP")]
     NotHttp,

@@ -35,20 +35,19 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shared by all connections.
-#[derive(Clone)]
 pub(super) struct Service {
     engine: Engine,
     reloader: Arc<Reloader>,
-    role_status: Arc<RoleStatus>,
+    role_status: RoleStatus,
     started: (SystemTime, Instant),
     /// The control socket itself.
-    own: Arc<Listener>,
+    own: Listener,
 }
 
 /// The service of one caller.
 #[derive(Clone)]
 pub(super) struct CallerService {
-    service: Service,
+    service: Arc<Service>,
     peer: Peer,
     groups: Arc<[Gid]>,
     access: Access,
@@ -72,14 +71,22 @@ impl Service {
         Self {
             engine,
             reloader,
-            role_status: Arc::new(role_status),
+            role_status,
             started: (SystemTime::now(), Instant::now()),
-            own: Arc::new(own),
+            own,
         }
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn reloader(&self) -> &Reloader {
+        &self.reloader
+    }
+
     pub(super) fn of(
-        &self,
+        self: &Arc<Self>,
         peer: Peer,
         groups: Vec<Gid>,
         access: Access,
@@ -87,7 +94,7 @@ impl Service {
         held: Arc<HeldSession>,
     ) -> CallerService {
         CallerService {
-            service: self.clone(),
+            service: Arc::clone(self),
             peer,
             groups: groups.into(),
             access,
@@ -113,7 +120,7 @@ impl Service {
                 origin: origin.to_owned(),
             })
             .collect();
-        listeners.push(Listener::clone(&self.own));
+        listeners.push(self.own.clone());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: unix_seconds(started),
@@ -391,9 +398,7 @@ impl Control for CallerService {
                 );
             }
         })?;
-        let reloader = Arc::clone(&self.service.reloader);
-        let refusal = move |engine: &Engine| claim.refusal(engine, &reloader.admitted());
-        sessions::watch(engine, &self.held, changes, refusal);
+        self.held.watch(claim, changes);
         if self.held.lacks_ca_files() {
             self.service.reloader.need_ca_files();
             self.service.ca_is_published().await;

@@ -6,8 +6,10 @@
 mod credentials;
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use codex_network_control::message::{
@@ -17,8 +19,8 @@ use codex_network_control::message::{
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
-    ChildEnvironment, DestinationCount, Drain, Engine, Generation, OpenSession, SessionDoor,
-    SessionInfo, SessionParts, SessionTotals, SettingsView,
+    ChildEnvironment, DestinationCount, Engine, Generation, OpenSession, SessionDoor, SessionInfo,
+    SessionParts, SessionTotals, SettingsView,
 };
 use codex_network_policy::{Authority, Host, ListKind, Pattern};
 use nix::unistd::{Gid, Uid};
@@ -29,6 +31,7 @@ pub(super) use self::credentials::{list as credentials, wanted};
 use super::UserConnection;
 use super::peer::Peer;
 use crate::permitted_callers::PermittedCallers;
+use crate::worker::reload::Reloader;
 
 /// Interval of checks whether the last connection of a session has ended while the proxy stops.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,8 +42,12 @@ const CAUSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The session of one connection of the control socket. Dropping it ends the session.
 pub(super) struct HeldSession {
     open: Mutex<Option<OpenSession>>,
+    /// The rights that it needs, until the task of the connection takes them.
+    claim: Mutex<Option<Box<WatchedClaim>>>,
     /// The cause, when the session was ended.
-    ended: watch::Sender<Option<&'static str>>,
+    why: OnceLock<&'static str>,
+    /// Notified when there is a claim, and when there is a cause.
+    changed: Notify,
     /// Notified when the opener has been given the cause.
     told: Notify,
     /// The place among the connections of the user. A connection with a session needs none: sessions have
@@ -64,34 +71,105 @@ pub(super) struct Claim {
     is_widened: bool,
 }
 
+/// The rights that a session needs, and the changes of the settings that may take them away.
+struct WatchedClaim {
+    claim: Claim,
+    changes: watch::Receiver<()>,
+}
+
 impl HeldSession {
     pub(super) fn new(place: Option<(OwnedSemaphorePermit, UserConnection)>) -> Self {
         Self {
             open: Mutex::new(None),
-            ended: watch::Sender::new(None),
+            claim: Mutex::new(None),
+            why: OnceLock::new(),
+            changed: Notify::new(),
             told: Notify::new(),
             place: Mutex::new(place),
         }
     }
 
     /// Resolves when the connection should end: the session was ended, or the proxy stops and the session
-    /// has no connection left.
-    pub(super) async fn over(&self, drain: &Drain) {
-        let mut ended = self.ended.subscribe();
-        let ended = async {
-            let _ = ended.wait_for(Option::is_some).await;
+    /// has no connection left. Ends the session when a change of the settings takes a right away that it needs.
+    ///
+    /// The task of the connection runs it: one of its own would cost each session more memory.
+    pub(super) async fn over(&self, engine: &Engine, reloader: &Reloader) {
+        let drain = engine.drain();
+        let stopping = async {
+            drain.begun().await;
+            while self.has_connections() {
+                // Boxed, like the other waits at the end: they are not needed before.
+                Box::pin(tokio::time::sleep(IDLE_CHECK_INTERVAL)).await;
+            }
         };
         tokio::select! {
-            () = ended => {
-                let _ = tokio::time::timeout(CAUSE_TIMEOUT, self.told.notified()).await;
+            why = self.cause(engine, reloader) => {
+                self.ended(why);
+                let told = tokio::time::timeout(CAUSE_TIMEOUT, self.told.notified());
+                let _ = Box::pin(told).await;
             }
-            () = drain.begun() => {
-                while self.open.lock().as_ref().is_some_and(|open| open.connections() > 0) {
-                    tokio::time::sleep(IDLE_CHECK_INTERVAL).await;
-                }
-                self.ended.send_replace(Some("it is stopping"));
+            () = stopping => self.ended("it is stopping"),
+        }
+    }
+
+    fn has_connections(&self) -> bool {
+        let open = self.open.lock();
+        open.as_ref().is_some_and(|open| open.connections() > 0)
+    }
+
+    fn ended(&self, why: &'static str) {
+        let _ = self.why.set(why);
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves to the cause when the session was ended.
+    async fn cause(&self, engine: &Engine, reloader: &Reloader) -> &'static str {
+        let mut watched = loop {
+            let changed = self.changed.notified();
+            if let Some(watched) = self.claim.lock().take() {
+                break watched;
+            }
+            changed.await;
+        };
+        let ends = self.open.lock().as_ref().map(OpenSession::ended);
+        let Some(ends) = ends else {
+            return pending().await;
+        };
+        let mut ends = pin!(ends);
+        loop {
+            tokio::select! {
+                why = &mut ends => return why,
+                Ok(()) = watched.changes.changed() => {
+                    self.check(engine, &watched.claim, &reloader.admitted());
+                },
             }
         }
+    }
+
+    /// Ends the session if the settings in force no longer give a right that it needs.
+    fn check(&self, engine: &Engine, claim: &Claim, permitted: &PermittedCallers) {
+        let Some(why) = claim.refusal(engine, permitted) else {
+            return;
+        };
+        let open = self.open.lock();
+        let info = open.as_ref().map(|open| open.info().clone());
+        drop(open);
+        let Some(info) = info else { return };
+        if engine.end_session(&info.id, why) && engine.may_log_session_of(info.uid) {
+            tracing::info!(
+                parent: None,
+                session = &*info.id,
+                uid = info.uid,
+                "ended a session: {why}"
+            );
+        }
+    }
+
+    /// Has the session watched, and ended when a change takes a right away that it needs.
+    pub(super) fn watch(&self, claim: Claim, changes: watch::Receiver<()>) {
+        let watched = WatchedClaim { claim, changes };
+        *self.claim.lock() = Some(Box::new(watched));
+        self.changed.notify_waiters();
     }
 
     /// Waits until the session ends, at most [`MAX_WAIT`].
@@ -99,9 +177,16 @@ impl HeldSession {
         if self.open.lock().is_none() {
             return invalid("no session was opened over this connection");
         }
-        let mut ended = self.ended.subscribe();
-        let cause = tokio::time::timeout(MAX_WAIT, ended.wait_for(Option::is_some)).await;
-        let why = cause.ok().and_then(Result::ok).and_then(|cause| *cause);
+        let cause = async {
+            loop {
+                let changed = self.changed.notified();
+                if let Some(why) = self.why.get() {
+                    return *why;
+                }
+                changed.await;
+            }
+        };
+        let why = tokio::time::timeout(MAX_WAIT, cause).await.ok();
         if why.is_some() {
             self.told.notify_one();
         }
@@ -221,40 +306,6 @@ pub(super) fn open(
     drop(place);
     held.place.lock().take();
     Ok(claim)
-}
-
-/// Ends the session when a change of the settings takes a right away that it needs, and notes how it ended.
-/// `refusal` says which right.
-pub(super) fn watch(
-    engine: &Engine,
-    held: &HeldSession,
-    mut changes: watch::Receiver<()>,
-    refusal: impl Fn(&Engine) -> Option<&'static str> + Send + Sync + 'static,
-) {
-    let open = held.open.lock();
-    let Some(session) = open.as_ref() else { return };
-    let (ends, ended) = (session.ended(), held.ended.clone());
-    let (id, uid) = (session.info().id.clone(), session.info().uid);
-    drop(open);
-    let engine = engine.clone();
-    // It ends with the session.
-    tokio::spawn(async move {
-        let mut ends = pin!(ends);
-        loop {
-            tokio::select! {
-                why = &mut ends => {
-                    ended.send_replace(Some(why));
-                    return;
-                }
-                Ok(()) = changes.changed() => {
-                    let Some(why) = refusal(&engine) else { continue };
-                    if engine.end_session(&id, why) && engine.may_log_session_of(uid) {
-                        tracing::info!(session = &*id, uid, "ended a session: {why}");
-                    }
-                }
-            }
-        }
-    });
 }
 
 impl Claim {

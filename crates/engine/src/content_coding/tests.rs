@@ -1,0 +1,262 @@
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use http::HeaderValue;
+use proptest::prelude::*;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+use super::*;
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn zlib(content: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn raw_deflate(content: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+/// Blocks without compression (RFC 7932 section 9.2), with this beginning.
+fn brotli_with(first_bits: u32, bits: u32, content: &[u8]) -> Vec<u8> {
+    let mut coded = Vec::new();
+    let (mut begin, mut shift) = (first_bits, bits);
+    for part in content.chunks(1 << 16) {
+        let length = u32::try_from(part.len() - 1).expect("a length");
+        // ISLAST 0, MNIBBLES 4, the length, ISUNCOMPRESSED 1.
+        let header = begin | (length << (shift + 3)) | (1 << (shift + 19));
+        let bytes = (shift + 20).div_ceil(8);
+        coded.extend_from_slice(&header.to_le_bytes()[..usize::try_from(bytes).expect("few")]);
+        coded.extend_from_slice(part);
+        (begin, shift) = (0, 0);
+    }
+    // An empty last block.
+    let last = begin | 3 << shift;
+    coded.push(u8::try_from(last).expect("a byte"));
+    coded
+}
+
+fn brotli(content: &[u8]) -> Vec<u8> {
+    brotli_with(0, 1, content)
+}
+
+fn zstd(content: &[u8]) -> Vec<u8> {
+    compress_to_vec(content, CompressionLevel::Fastest)
+}
+
+fn codings(text: &str) -> Option<ContentCodings> {
+    let mut fields = HeaderMap::new();
+    let value = HeaderValue::from_str(text).expect("a value");
+    fields.insert(header::CONTENT_ENCODING, value);
+    ContentCodings::of(&fields)
+}
+
+/// Decodes content that arrives in pieces of this size.
+fn decode(names: &str, coded: &[u8], size: usize) -> Result<Vec<u8>, CodingError> {
+    let mut decoder = Decoder::new(&codings(names).expect("known codings"))?;
+    let mut content = Vec::new();
+    for piece in coded.chunks(size) {
+        decoder.push(Bytes::copy_from_slice(piece));
+        while let Some(piece) = decoder.pull()? {
+            assert!(!piece.is_empty());
+            assert!(piece.len() <= 512 << 10, "{}", piece.len());
+            content.extend_from_slice(&piece);
+        }
+    }
+    decoder.finish()?;
+    Ok(content)
+}
+
+/// Text that compresses somewhat.
+fn text(length: usize) -> Vec<u8> {
+    let words = (0..).map(|number: usize| format!("{} token {number}; ", number * number % 977));
+    words.flat_map(String::into_bytes).take(length).collect()
+}
+
+/// Each coding, and nested ones.
+fn coded(content: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("gzip", gzip(content)),
+        (
+            "X-GZip",
+            [
+                gzip(&content[..content.len() / 2]),
+                gzip(&content[content.len() / 2..]),
+            ]
+            .concat(),
+        ),
+        ("deflate", zlib(content)),
+        ("deflate", raw_deflate(content)),
+        ("br", brotli(content)),
+        ("zstd", zstd(content)),
+        ("gzip, br", brotli(&gzip(content))),
+        ("zstd,deflate , identity,gzip", gzip(&zlib(&zstd(content)))),
+    ]
+}
+
+#[test]
+fn b12_content_is_decoded_in_pieces_of_any_size() {
+    for length in [1, 2, 300, 200_000] {
+        let content = text(length);
+        for (name, coded) in coded(&content) {
+            for size in [1, 2, 7, 1000, 1 << 20] {
+                if size < 7 && length > 1000 {
+                    continue;
+                }
+                let decoded = decode(name, &coded, size);
+                assert!(
+                    decoded.as_ref() == Ok(&content),
+                    "{name} {length} {size}: {:?}",
+                    decoded.err()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn b12_content_that_ends_within_its_coding_or_is_not_in_it_is_an_error() {
+    let content = text(3000);
+    for (name, coded) in coded(&content) {
+        for end in [1, 5, coded.len() / 2, coded.len() - 1] {
+            let result = decode(name, &coded[..end], 100);
+            assert!(result.is_err(), "{name} {end}");
+        }
+        let mut longer = coded.clone();
+        longer.extend_from_slice(b"more than that");
+        assert!(decode(name, &longer, 100).is_err(), "{name}, longer");
+        assert!(
+            decode(name, b"not really compressed", 100).is_err(),
+            "{name}, plain"
+        );
+        assert_eq!(decode(name, b"", 100), Ok(Vec::new()), "{name}, nothing");
+    }
+}
+
+#[test]
+fn b12_only_known_codings_are_decoded_and_few_of_them() {
+    for (names, is_known) in [
+        ("", true),
+        ("identity", true),
+        ("gzip", true),
+        ("GZIP, x-gzip", true),
+        ("br, zstd, deflate", true),
+        ("br, zstd, deflate, gzip", false),
+        ("compress", false),
+        ("gzip, aes128gcm", false),
+        ("gzip;q=1", false),
+        ("dcb", false),
+    ] {
+        assert_eq!(codings(names).is_some(), is_known, "{names}");
+    }
+    assert!(codings("identity").expect("known").is_identity());
+}
+
+#[test]
+fn b12_content_that_grows_without_measure_is_an_error() {
+    let zeros = vec![0; 6 << 20];
+    for (name, coded) in [
+        ("gzip", gzip(&zeros)),
+        ("gzip, gzip", gzip(&gzip(&zeros))),
+        ("zstd", zstd(&zeros)),
+    ] {
+        let result = decode(name, &coded, 1000);
+        assert_eq!(result.err(), Some(CodingError::Unbounded), "{name}");
+    }
+    let small = vec![0; 4 << 20];
+    assert_eq!(
+        decode("gzip", &gzip(&small), 1000).map(|all| all.len()),
+        Ok(small.len())
+    );
+}
+
+#[test]
+fn b12_a_coding_with_a_large_window_is_an_error() {
+    // WBITS 23 and 24.
+    for first in [0x0d, 0x0f] {
+        let coded = brotli_with(first, 4, b"content");
+        assert_eq!(decode("br", &coded, 100), Err(CodingError::Window));
+    }
+    assert_eq!(
+        decode("br", &brotli_with(0x0b, 4, b"content"), 100),
+        Ok(b"content".to_vec())
+    );
+    // A window of 16 MiB, and content of one segment.
+    let frame =
+        |header: &[u8]| [&[0x28, 0xb5, 0x2f, 0xfd], header, &[0x39, 0, 0], b"content"].concat();
+    assert_eq!(
+        decode("zstd", &frame(&[0, 14 << 3]), 100),
+        Err(CodingError::Window)
+    );
+    assert_eq!(
+        decode("zstd", &frame(&[0xa0, 0, 0, 0, 1]), 100),
+        Err(CodingError::Window)
+    );
+    assert_eq!(
+        decode("zstd", &frame(&[0, 13 << 3]), 100),
+        Ok(b"content".to_vec())
+    );
+    let skipped = [&[0x52, 0x2a, 0x4d, 0x18, 5, 0, 0, 0][..], b"12345"].concat();
+    let coded = [&skipped, &frame(&[0, 0])[..], &skipped, &frame(&[0, 0])].concat();
+    for size in [1, 3, 100] {
+        assert_eq!(decode("zstd", &coded, size), Ok(b"contentcontent".to_vec()));
+    }
+}
+
+#[test]
+fn b12_few_answers_have_a_coding_with_a_large_window_at_a_time() {
+    let br = codings("br").expect("known");
+    let mut decoders = Vec::new();
+    let error = loop {
+        match Decoder::new(&br) {
+            Ok(decoder) => decoders.push(decoder),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, CodingError::Window);
+    assert!(decoders.len() <= MAX_LARGE_WINDOWS);
+    assert!(Decoder::new(&codings("gzip").expect("known")).is_ok());
+    drop(decoders);
+    assert!(Decoder::new(&br).is_ok());
+}
+
+#[test]
+fn b12_content_that_was_flushed_passes_at_once() {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut decoder = Decoder::new(&codings("gzip").expect("known")).expect("a decoder");
+    for event in ["data: one\n\n", "data: two\n\n"] {
+        encoder.write_all(event.as_bytes()).expect("memory");
+        encoder.flush().expect("memory");
+        decoder.push(std::mem::take(encoder.get_mut()).into());
+        assert_eq!(decoder.pull(), Ok(Some(Bytes::from(event))));
+        assert_eq!(decoder.pull(), Ok(None));
+    }
+}
+
+proptest! {
+    #[test]
+    fn b12_no_content_makes_a_decoder_fail_in_another_way(
+        number in 0usize..8,
+        place in any::<prop::sample::Index>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..6),
+        size in 1usize..400,
+    ) {
+        let (name, mut coded) = coded(&text(2000)).swap_remove(number);
+        let place = place.index(coded.len());
+        for (at, byte) in bytes.into_iter().enumerate() {
+            if let Some(changed) = coded.get_mut(place + at) {
+                *changed = byte;
+            }
+        }
+        let _any = decode(name, &coded, size);
+    }
+}
