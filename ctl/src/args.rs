@@ -55,22 +55,21 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<SessionsCommand>,
     },
-    /// List the open questions: requests to hosts that the policy merely does not allow, which wait for an
-    /// answer. Administrators and observers see all, others those of their own sessions. Nothing is asked while no
-    /// `approvals --follow` of a user who may answer runs, or if `[daemon.approvals]` is not enabled.
+    /// List the open questions: requests to hosts that the policy merely does not allow. Administrators and
+    /// observers see all, others those of their own sessions. Nothing is asked while no `approvals --follow` of a
+    /// user who may answer runs, or if `[daemon.approvals]` is not enabled.
     Approvals {
         /// Listen for questions, and list new and answered ones until interrupted. With --json, a line for each
         /// change of a question.
         #[arg(long, short)]
         follow: bool,
     },
-    /// Approve a question: the host and port that it names, and nothing else, for its session. Only
-    /// administrators, and users for their own sessions if `[daemon.approvals] own` is set. A denial wins over an
-    /// approval, and the policy's deny rules win over both.
+    /// Approve a question: the host and port that it names, for its session. Only administrators, and users for
+    /// their own sessions if `[daemon.approvals] own` is set. A denial wins over an approval.
     Approve(ApproveArgs),
-    /// Deny a question: the same host and port are refused for the rest of the session, or for as long as a
+    /// Reject a question: the same host and port are refused for the rest of the session, or for as long as a
     /// question stays open if the client has no session. If the question was approved, the grant ends.
-    Deny {
+    Reject {
         /// The question's id, as `approvals` shows it.
         id: String,
     },
@@ -127,6 +126,40 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ID")]
         session: Option<String>,
     },
+    /// Allow a host in the configuration, and reload the proxy. Only the entry changes: comments, order and
+    /// form of the file stay. The new configuration is checked first. Deny entries and requirements stay
+    /// above it.
+    #[command(after_help = CHANGE_RULES)]
+    Allow {
+        /// The host: example.com, *.example.com (everything below), **.example.com (both) or an address.
+        #[arg(value_name = "PATTERN", value_parser = allowed)]
+        pattern: String,
+        #[command(flatten)]
+        entry: EntryArgs,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Deny a host in the configuration, and reload the proxy. An entry that allows the same pattern gives
+    /// way to it. Deny entries win over all others.
+    #[command(after_help = CHANGE_RULES)]
+    Deny {
+        /// The host: example.com, *.example.com (everything below), **.example.com (both) or an address.
+        #[arg(value_name = "PATTERN", value_parser = denied)]
+        pattern: String,
+        #[command(flatten)]
+        entry: EntryArgs,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Remove the entry for a host from the configuration, and reload the proxy.
+    #[command(after_help = CHANGE_RULES)]
+    Unset {
+        /// The pattern of the entry.
+        #[arg(value_name = "PATTERN", value_parser = allowed)]
+        pattern: String,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
     /// Check everything that a working proxy needs, and report problems and remedies. Needs no running
     /// proxy, changes nothing, and sends nothing to other machines. Exits with 1 if there is a
     /// problem.
@@ -157,6 +190,32 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
+}
+
+const CHANGE_RULES: &str = "The file that changes is the strongest one that has the list and that this user may \
+    change, else the main file: the one that the running proxy was started with (--config), \
+    /etc/codex-network-proxy/config.toml of the service, or the user's ~/.codex/config.toml. Without a running \
+    proxy, the files that a proxy of this user would read count. If the proxy refuses the reload, the file gets \
+    its old content back.";
+
+/// The options of a new entry.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EntryArgs {
+    /// Why; becomes a comment beside the entry, with the date and the user.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+}
+
+/// The options of a change of the configuration.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChangeArgs {
+    /// Show the change, and make none.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The configuration file to change, instead of those of the running proxy.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 const RUN_EXAMPLES: &str = "Examples:\n  \
@@ -445,6 +504,18 @@ fn denied(text: &str) -> Result<String, String> {
 fn pattern(text: &str, list: ListKind) -> Result<String, String> {
     let parsed = Pattern::parse(text, list).map_err(|error| error.to_string())?;
     Ok(parsed.to_string())
+}
+
+/// Checks the text of a comment in a file.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("the reason is empty".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("the reason has a control character; write it in one line".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads `PORT=HOST:PORT`.

@@ -3,6 +3,7 @@
 mod approvals;
 mod blocked;
 mod ca;
+mod change;
 mod config;
 mod credentials;
 mod env;
@@ -46,6 +47,9 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             ));
         }
         Command::Presets { name } => return presets::run(output, name.as_deref()),
+        command @ (Command::Allow { .. } | Command::Deny { .. } | Command::Unset { .. }) => {
+            return change::run(args.socket, output, command);
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -89,7 +93,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             Command::Approvals { follow: true } => approvals::follow(client, output).await,
             Command::Approvals { follow: false } => approvals::list(&client, output).await,
             Command::Approve(approve) => approvals::approve(&client, output, approve).await,
-            Command::Deny { id } => approvals::deny(&client, output, id).await,
+            Command::Reject { id } => approvals::reject(&client, output, id).await,
             Command::Grants => approvals::grants(&client, output).await,
             Command::Revoke { id } => approvals::revoke(&client, output, id).await,
             Command::Credentials => credentials::list(&client, output).await,
@@ -98,7 +102,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 command: Some(SessionsCommand::End { id }),
             } => sessions::end(&client, output, id).await,
             // These need no proxy.
-            Command::Run(_) | Command::Doctor { .. } | Command::Presets { .. } => Ok(()),
+            Command::Run(_)
+            | Command::Doctor { .. }
+            | Command::Presets { .. }
+            | Command::Allow { .. }
+            | Command::Deny { .. }
+            | Command::Unset { .. } => Ok(()),
         }
     })
 }

@@ -9,6 +9,7 @@
 //! - `listener`: names the owner of the socket's listener.
 //! - `commands`: one module per command.
 //! - `doctor`: one module per check.
+//! - `edit`: changes the lists in the configuration files.
 //! - `presets`: the allow lists of `run --preset`.
 //! - `private_proxy`: the proxy that `run` starts for one session.
 //! - `name_servers`, `capabilities`: facts in words, for `status` and `doctor`.
@@ -22,6 +23,7 @@ mod args;
 mod capabilities;
 mod commands;
 mod doctor;
+mod edit;
 mod failure;
 mod find;
 #[cfg(target_os = "linux")]

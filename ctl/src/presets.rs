@@ -36,13 +36,13 @@ pub(crate) struct PresetName {
     pub(crate) about: String,
 }
 
-/// The URLs that the token of a package manager belongs to on this machine (SPEC B5). None for a name that is not
+/// The URL that the token of a package manager belongs to on this machine (SPEC B5). `None` for a name that is not
 /// one of theirs, or if the tool gives no answer.
-pub(crate) fn token_urls(name: &str) -> Vec<String> {
-    let tool = PackageTool::ALL
-        .into_iter()
-        .find(|tool| tool.as_str() == name);
-    tool.map(tools::token_urls).unwrap_or_default()
+pub(crate) fn token_url(name: &str) -> Option<String> {
+    let mut tools = PackageTool::ALL.into_iter();
+    tools
+        .find(|tool| tool.as_str() == name)
+        .and_then(tools::token_url)
 }
 
 /// All names, those of tools first.

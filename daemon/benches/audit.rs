@@ -110,6 +110,7 @@ mod logging {
             )))),
             attempt_id: None,
             session: None,
+            credential: None,
             metadata: Arc::clone(metadata),
             count: 1,
         }

@@ -9,6 +9,7 @@
 //! changed. Root certificates are read once for the life of the process.
 
 mod builder;
+mod credentials;
 mod error;
 mod follow;
 mod issuer;
@@ -24,8 +25,9 @@ use std::sync::Arc;
 pub use builder::NetworkProxyBuilder;
 use builder::{Configuration, ListenOptions, PermittedDoors, Reserved};
 use codex_network_config::{Settings, Sources, UpstreamProxies, Widening};
-use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, Engine};
+use codex_network_engine::{BlockedEntry, ChildEnvironment, Counters, CredentialInfo, Engine};
 use codex_network_policy::{Interception, Mode};
+use credentials::EmbedderCredentials;
 pub use error::NetworkProxyError;
 use issuer::EmbeddedIssuer;
 use listener::Listener;
@@ -42,6 +44,7 @@ pub struct NetworkProxy {
     issuer: Arc<EmbeddedIssuer>,
     configuration: Configuration,
     upstream_proxies: Option<Arc<UpstreamProxies>>,
+    credentials: EmbedderCredentials,
     listen_options: ListenOptions,
     /// In the order of [`Listener::ALL`].
     reserved: [Option<Reserved>; 3],
@@ -94,6 +97,7 @@ impl NetworkProxy {
             self.issuer,
             self.configuration,
             self.upstream_proxies,
+            self.credentials,
             self.listen_options,
             self.reserved,
         )?;
@@ -208,6 +212,11 @@ impl NetworkProxyHandle {
         self.running.engine.counters()
     }
 
+    /// The credentials that programs have dummies for, without the values.
+    pub fn credentials(&self) -> Vec<CredentialInfo> {
+        self.running.engine.own_credentials()
+    }
+
     /// How many tasks of the proxy there are: its listeners, its connections, and one that follows
     /// name servers and the hosts file.
     pub fn tasks(&self) -> usize {
@@ -232,7 +241,12 @@ impl NetworkProxyHandle {
         if policy.interception() == Interception::Automatic {
             child.bundle = self.running.issuer.bundle_file();
         }
-        Some(child)
+        Some(
+            match self.running.credentials.of_child(&self.running.engine) {
+                Some(credentials) => child.with_credentials(credentials),
+                None => child,
+            },
+        )
     }
 
     /// Like [`child_environment`](Self::child_environment), for a program with this environment. If
@@ -257,7 +271,9 @@ impl NetworkProxyHandle {
     /// Sets the variables that make a program use the proxy (SPEC B1), and overwrites old values.
     /// With [`bundle_directory`](NetworkProxyBuilder::bundle_directory), sets also those that make
     /// it trust the CA (SPEC B2) in addition to what it trusted before, as
-    /// [`child_environment_of`](Self::child_environment_of). Does nothing without an HTTP door.
+    /// [`child_environment_of`](Self::child_environment_of). With
+    /// [`credentials`](NetworkProxyBuilder::credentials), puts dummies in the place of real values (SPEC B3, B9), and
+    /// removes credentials that have none. Does nothing without an HTTP door.
     pub fn apply_to_env(&self, environment: &mut HashMap<String, String>) {
         if let Some(child) = self.child_environment_of(environment) {
             child.apply_to(environment);

@@ -108,6 +108,47 @@
 //! `NODE_EXTRA_CA_CERTS` and others), the child gets a bundle of its own that includes them. `ca_cert_path`
 //! and `ca_key_path` are errors here.
 //!
+//! # Credentials
+//!
+//! With [`credentials`](NetworkProxyBuilder::credentials), programs work with keys that they never hold. Each gets a
+//! dummy, and the proxy puts the real value into requests to the places where it belongs.
+//! [`still_brokered`] says which variables of an environment still hold dummies.
+//!
+//! ```
+//! use std::collections::HashMap;
+//!
+//! use codex_network_proxy::{NetworkProxy, still_brokered};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), codex_network_proxy::NetworkProxyError> {
+//! # let key = "sk-proj-0123456789abcdefABCDEF0123456789abcdef";
+//! # let environment = HashMap::from([("OPENAI_API_KEY".to_owned(), key.to_owned())]);
+//! // `environment` is `std::env::vars()`, and OPENAI_API_KEY is set.
+//! let proxy = NetworkProxy::builder()
+//!     .config_toml(
+//!         r#"
+//!         [network]
+//!         allowed_domains = ["api.openai.com"]
+//!         credential_broker = true
+//!         "#,
+//!     )
+//!     .credentials(environment.clone())
+//!     .build()
+//!     .await?;
+//! let handle = proxy.run().await?;
+//!
+//! let mut child = environment.clone();
+//! handle.apply_to_env(&mut child);
+//! assert!(child["OPENAI_API_KEY"].starts_with("sk-proj-masked"));
+//! assert_eq!(still_brokered(&child), ["OPENAI_API_KEY"]);
+//! # handle.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The environment of a child has two markers: [`BROKER_ACTIVE_VARIABLE`], which is `1`, and
+//! [`BROKERED_CREDENTIALS_VARIABLE`], a JSON list of variables and their dummies. The child may change them.
+//!
 //! # Not in a library
 //!
 //! There is no control socket and no sandbox, since the process belongs to your program. The CA's key is
@@ -200,11 +241,15 @@ pub mod fuzzing;
 
 /// Reading configurations, and the types of [`Settings`].
 pub use codex_network_config as config;
-pub use codex_network_config::{Diagnostics, Settings, Sources, UpstreamProxies, Widening};
+pub use codex_network_config::{
+    BROKER_ACTIVE_VARIABLE, BROKERED_CREDENTIALS_VARIABLE, BrokeredVariable, CredentialProvider,
+    Diagnostics, Settings, Sources, UpstreamProxies, Widening, brokered_variables,
+    built_in_providers, still_brokered,
+};
 pub use codex_network_engine::{
-    AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildEnvironment,
-    Counters, InterceptionError, KeyError, NetworkDecision, NetworkPolicyDecider,
-    NetworkPolicyRequest, ResolverSetupError, SetupError,
+    AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildCredentials,
+    ChildEnvironment, Counters, CredentialInfo, InterceptionError, KeyError, NetworkDecision,
+    NetworkPolicyDecider, NetworkPolicyRequest, ResolverSetupError, SetupError,
 };
 /// The policy among the [`Settings`].
 pub use codex_network_policy as policy;
@@ -216,7 +261,7 @@ pub use embed::{
 pub use futures_util::future::BoxFuture;
 #[cfg(feature = "service")]
 #[doc(hidden)]
-pub use program::main;
+pub use {memory::ProgramAllocator, program::main};
 
 /// Runs the README's examples.
 #[cfg(doctest)]

@@ -22,6 +22,8 @@ use codex_network_config::LogFormat;
 /// Formats a duration. The monitor may use it, because it parses nothing.
 pub(crate) use codex_network_config::duration_text;
 use codex_network_engine::AuditSink;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
@@ -86,12 +88,21 @@ pub(crate) fn init_plain(lines: Lines) -> anyhow::Result<Writing> {
     init("info", format, Confined::No)
 }
 
+/// Whether the events of a place in the code have no bytes that a peer chose. h2 logs the debug data of GOAWAY frames,
+/// in which an origin may return the value of a credential.
+fn has_no_bytes_of_peers(place: &Metadata<'_>) -> bool {
+    let of_h2 = place.target() == "h2" || place.target().starts_with("h2::");
+    !of_h2 || *place.level() <= Level::INFO
+}
+
 /// Sets up the process's logging. Call it once, before the process is confined: the journal's
 /// socket is opened here.
 pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyhow::Result<Writing> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("[daemon] log = {filter:?} is neither a level nor a filter"))?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(has_no_bytes_of_peers));
     let journal = match format {
         LogFormat::Journal => true,
         LogFormat::Auto => stderr_is_the_journal(),

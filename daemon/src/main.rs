@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use codex_network_proxy::ProgramAllocator;
+
+#[global_allocator]
+static ALLOCATOR: ProgramAllocator = ProgramAllocator;
+
 fn main() -> ExitCode {
     codex_network_proxy::main()
 }

@@ -5,7 +5,71 @@
 //! started with, the loader both of these and the secret files, the worker the values that hooks
 //! inject. Root, and a process with `CAP_SYS_PTRACE`, can still read any process.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nix::sys::resource::{Resource, setrlimit};
+
+/// Whether freed memory is overwritten.
+static WIPES: AtomicBool = AtomicBool::new(false);
+
+/// The allocator of the program: that of the system. After [`wipe_freed`] it overwrites memory that is freed. The
+/// libraries for HTTP and TLS copy the values of credentials into buffers of theirs, and do not overwrite them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProgramAllocator;
+
+/// Overwrites memory that is freed from now on.
+pub(crate) fn wipe_freed() {
+    WIPES.store(true, Ordering::Relaxed);
+}
+
+fn wipes() -> bool {
+    WIPES.load(Ordering::Relaxed)
+}
+
+#[expect(unsafe_code, reason = "an allocator has no safe interface")]
+// SAFETY: each block is one of `System`, which gets the layout that the caller gave.
+unsafe impl GlobalAlloc for ProgramAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if wipes() {
+            // SAFETY: the block has this size, and nothing else uses it any more.
+            unsafe { block.write_bytes(0, layout.size()) };
+            // Otherwise the compiler may leave the write out: nothing reads the block.
+            black_box(block);
+        }
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !wipes() {
+            // SAFETY: as above.
+            return unsafe { System.realloc(block, layout, size) };
+        }
+        // The system's may move the block and leave a copy behind.
+        // SAFETY: the caller promises that the size is valid for this alignment, and is not zero. The blocks do
+        // not overlap, and both have at least the bytes that are copied.
+        unsafe {
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(block, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
+    }
+}
 
 /// Prevents other processes of the same user from tracing or dumping this one: from here on
 /// `/proc/PID/mem`, `environ`, `fd` and the like belong to root. No core file is written for this

@@ -2,6 +2,7 @@
 //! clone fetches a repository, a push stores one.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use e2e::daemon::Config;
@@ -50,6 +51,23 @@ impl Repository {
     /// The answer of a server that has it.
     pub(crate) fn answer(&self, request: &Request) -> Answer {
         http_backend(self.directory.path(), request)
+    }
+
+    /// Writes this to the client after each push.
+    pub(crate) fn says_after_a_push(&self, words: &str) {
+        let hook = self.path("tiny.git/hooks").join("post-receive");
+        fs::write(&hook, format!("#!/bin/sh\necho '{words}'\n")).expect("our own repository");
+        let may_run = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&hook, may_run).expect("our own file");
+    }
+
+    /// The file that was pushed.
+    pub(crate) fn pushed(&self) -> Option<String> {
+        let shown = Program::new("git")
+            .args(["show", "main:pushed"])
+            .current_dir(&self.path("tiny.git"))
+            .run();
+        (shown.code == Some(0)).then_some(shown.stdout)
     }
 
     /// `git clone`, with these variables.
@@ -101,11 +119,7 @@ impl Client for Push {
 
     fn attempt(&self, attempt: &Attempt<'_>) -> Outcome {
         let run = self.0.push(attempt);
-        let shown = Program::new("git")
-            .args(["show", "main:pushed"])
-            .current_dir(&self.0.path("tiny.git"))
-            .run();
-        let fetched = (shown.code == Some(0)).then_some(shown.stdout);
+        let fetched = self.0.pushed();
         Outcome { run, fetched }
     }
 

@@ -27,7 +27,7 @@ const UNSET: &str = "for name in $(env | sed -n 's/^\\([A-Za-z_]*[Pp][Rr][Oo][Xx
                      do unset $name; done\n";
 
 /// A directory with both programs, as a package installs them, and the configuration of private proxies.
-struct Installed {
+pub(crate) struct Installed {
     directory: TempDir,
 }
 
@@ -56,7 +56,7 @@ struct Jail<'a> {
 }
 
 impl Installed {
-    fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
@@ -66,7 +66,7 @@ impl Installed {
         Self { directory }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }
@@ -110,7 +110,7 @@ impl Jail<'_> {
 }
 
 /// The configuration of a proxy whose sessions the ordinary user may open.
-fn for_users(config: &Config) -> Config {
+pub(crate) fn for_users(config: &Config) -> Config {
     let users = if machine::is_root() {
         format!("[{:?}]", ordinary_user().name)
     } else {
@@ -132,7 +132,7 @@ fn users() -> Vec<Option<User>> {
 }
 
 /// The programs that are installed for all users, and cargo.
-fn path() -> String {
+pub(crate) fn path() -> String {
     let cargo = std::env::var_os("CARGO").map(PathBuf::from);
     let cargo = cargo.as_deref().and_then(Path::parent);
     let cargo = cargo.map(|folder| format!("{}:", folder.display()));

@@ -7,6 +7,8 @@
 //! `intercepted.rs`. `.ci/clients` installs them all.
 
 mod boto3;
+#[cfg(target_os = "linux")]
+mod brokered;
 mod busybox;
 mod cargo;
 mod chromium;

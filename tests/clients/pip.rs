@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::client::{Attempt, CONTENT, Client, Outcome, ProxyProtocol, Scheme, client_tests};
 use crate::intercepted::{Intercepted, intercepted_tests};
 
-const WHEEL: &str = "tiny-1.0-py3-none-any.whl";
+pub(crate) const WHEEL: &str = "tiny-1.0-py3-none-any.whl";
 
 struct Pip;
 
@@ -92,7 +92,7 @@ fn trusting(attempt: &Attempt<'_>) -> Vec<String> {
 }
 
 /// A wheel with one module and the metadata that PEP 427 requires.
-fn wheel() -> Vec<u8> {
+pub(crate) fn wheel() -> Vec<u8> {
     let directory = TempDir::new().expect("a temporary directory");
     let put = |name: &str, text: &str| {
         let path = directory.path().join(name);

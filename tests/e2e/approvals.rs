@@ -231,7 +231,7 @@ fn q2_requests_that_wait_share_the_question_and_get_the_answer() {
     let denied = waits("other.test");
     let id = follower.wait_for("other.test", "pending")["id"].clone();
     let id = id.as_str().expect("an id");
-    proxyctl(&daemon, &["deny", id]).succeeded();
+    proxyctl(&daemon, &["reject", id]).succeeded();
     assert_eq!(denied.join().expect("no panic"), 403);
     // Not asked again, and not held.
     let refused = get(&session, "other.test", port).json();

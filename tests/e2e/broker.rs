@@ -1,16 +1,26 @@
 //! The credential broker of the real daemon, over real sockets: a session holds a dummy, and the origin gets the
 //! real value (SPEC B3, B4, B8, B11, B12).
 
+mod contents;
+mod echoes;
+mod forms;
 mod inject;
+mod malformed;
+mod places;
+#[cfg(target_os = "linux")]
+mod processes;
+mod records;
 mod refuse;
+#[cfg(target_os = "linux")]
 mod run;
 mod scrub;
 mod secrecy;
 
 use codex_network_control::message::{CredentialValue, GivenCredentials, SessionRequest};
-use e2e::client::{Connection, Response, Socks5Target};
+use e2e::client::{Connection, Http2, Response, Socks5Target};
 use e2e::daemon::{Config, Daemon};
-use e2e::origin::{Answer, Origin, Request};
+use e2e::leaks::Leak;
+use e2e::origin::{Answer, Builder, Origin, Request};
 use e2e::proxyctl::exported_ca;
 use e2e::session::Session;
 use e2e::tls::{Client, Server, TestCa};
@@ -85,9 +95,14 @@ impl Scene {
     }
 
     fn new(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::with(Origin::answering(script), config)
+    }
+
+    /// The configuration gets the port of the origin.
+    fn with(origin: Builder, config: impl FnOnce(u16) -> Config) -> Self {
         let ca = TestCa::new();
         let server = Server::of(&ca, &["allowed.test", "blocked.test"]).alpn(&["h2", "http/1.1"]);
-        let origin = Origin::answering(script).tls_as(&server).start();
+        let origin = origin.tls_as(&server).start();
         let daemon = Daemon::start_trusting(&config(origin.addr().port()), &ca);
         let proxy_ca = exported_ca(&daemon);
         let session = session_of(&daemon, REAL);
@@ -122,6 +137,27 @@ impl Scene {
                 assert_eq!(client.socks5_connect(&target).reply, 0);
                 client
             }
+        }
+    }
+
+    /// A connection of HTTP/1.1 inside TLS that the proxy intercepts.
+    fn secured(&self, host: &str) -> Connection {
+        let tunnel = self.tunnel(&self.session, Way::Connect, host);
+        let client = Client::trusting_pem(&self.proxy_ca).alpn(&["http/1.1"]);
+        tunnel.secure(&client, host).0
+    }
+
+    /// One of HTTP/2.
+    fn http2(&self, host: &str) -> Http2 {
+        let tunnel = self.tunnel(&self.session, Way::Connect, host);
+        tunnel.into_http2(&Client::trusting_pem(&self.proxy_ca).alpn(&["h2"]), host)
+    }
+
+    /// Fails if the origin has got the real value.
+    #[track_caller]
+    fn assert_the_origin_has_no_real_value(&self) {
+        for request in self.origin.requests() {
+            Leak::of(REAL).assert_not_in("a request", format!("{request:?} {}", request.text()));
         }
     }
 

@@ -7,6 +7,7 @@ mod doctor;
 mod explain;
 mod follow;
 mod listeners;
+mod lists;
 mod machine;
 mod secrets;
 mod socket;

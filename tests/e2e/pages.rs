@@ -50,9 +50,16 @@ fn policy() -> String {
     text::blocks(README, "toml").swap_remove(0)
 }
 
+/// The configuration of the README's section about keys.
+fn keys() -> String {
+    let mut blocks = text::blocks(README, "toml").into_iter();
+    let keys = blocks.find(|block| block.contains("credential_broker"));
+    keys.expect("the README has a credential")
+}
+
 /// Runs every command of a page, like a reader.
 fn run_commands(page: &str) -> usize {
-    let mut console = Console::new(page, &policy());
+    let mut console = Console::new(page, &policy(), &keys());
     let mut count = 0;
     for block in text::blocks(page, "console") {
         for (command, shown) in text::commands(&block) {
@@ -237,7 +244,7 @@ fn every_proxyctl_command_in_the_guide_exists() {
 #[test]
 fn the_variables_in_the_pages_point_curl_at_the_proxy() {
     for page in [README, GUIDE] {
-        let mut console = Console::new(page, &policy());
+        let mut console = Console::new(page, &policy(), &keys());
         console.run("codex-network-proxy --config policy.toml", &[]);
         let blocks = text::blocks(page, "sh");
         let variables = blocks.iter().find(|block| block.contains("HTTP_PROXY="));

@@ -13,7 +13,8 @@
 //! - [`tls`] issues certificates, good and bad, and [`port`] offers ports where connecting fails;
 //! - [`machine`] reports whether this machine has what a test needs, [`namespace`] runs a test in a
 //!   network of its own, [`descriptors`] shares out the descriptors of the test process, and
-//!   [`process`] reads what the kernel reports of other processes;
+//!   [`process`] reads what the kernel reports of other processes, and [`leaks`] searches for a secret
+//!   in everything that they wrote;
 //! - [`shipped`] has the paths of the programs, [`wire`] reads HTTP/1.1 for both sides, and [`wait`]
 //!   bounds every wait.
 //!
@@ -32,6 +33,7 @@ pub mod client;
 pub mod daemon;
 pub mod descriptors;
 mod frames;
+pub mod leaks;
 pub mod machine;
 pub mod namespace;
 pub mod origin;

@@ -6,7 +6,8 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -45,17 +46,24 @@ impl Sources {
         }
         let mut captured = self.without_files();
         for text in read.texts.into_iter() {
-            captured = match text.kind {
-                TextKind::File(path) => captured.with_captured(path, text.content),
-                TextKind::Requirements(path) => {
-                    captured.with_captured_requirements(path, text.content)
-                }
-                TextKind::Inline | TextKind::Override => {
-                    captured.with_text(&*text.name, text.content)
-                }
+            let name = Arc::clone(&text.name);
+            let (kind, content) = text.into_read();
+            captured = match kind {
+                TextKind::File(path) => captured.with_captured(path, content),
+                TextKind::Requirements(path) => captured.with_captured_requirements(path, content),
+                TextKind::Inline | TextKind::Override => captured.with_text(&*name, content),
             };
         }
         Ok(captured)
+    }
+
+    /// The files of captured layers with their content, the weakest layer first; requirements are not
+    /// among them.
+    pub fn captured_files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.layers().iter().filter_map(|layer| match layer {
+            Layer::Captured { path, content } => Some((path.as_path(), content.as_str())),
+            _ => None,
+        })
     }
 
     /// Captured sources as bytes, with their secrets. Layers that were not captured are left out.

@@ -4,11 +4,12 @@
 //! how a request presents them. It never contains a value: those are read when a session begins and stay
 //! with the broker. `built_in` has the providers that need no configuration and the ready profiles,
 //! `destination` the places, `pattern` the regular expressions, `settle` the destinations that the
-//! launcher's environment adds, and `variables` what a program gets.
+//! launcher's environment adds, `variables` what a program gets, and `removal` what it must not get.
 
 mod built_in;
 mod destination;
 mod pattern;
+mod removal;
 mod settle;
 mod variables;
 
@@ -22,8 +23,12 @@ use codex_network_policy::{HeaderNameText, HookMethod};
 pub use self::built_in::{CredentialProfile, built_in_providers};
 pub use self::destination::{Destination, DestinationError, DestinationHost, DestinationScheme};
 pub use self::pattern::{CredentialPattern, CredentialPatternError};
+pub use self::removal::{CredentialVariable, RemovalReason, RemovedVariable, removed_variables};
 pub use self::settle::{IgnoredDestination, IgnoredDestinationError, Settled, settled};
-pub use self::variables::{BrokeredVariable, brokered_variables, still_brokered};
+pub use self::variables::{
+    BROKER_ACTIVE_VARIABLE, BROKERED_CREDENTIALS_VARIABLE, BrokeredVariable, brokered_variables,
+    still_brokered,
+};
 
 /// Longest name of a credential or of a variable.
 const MAX_NAME: usize = 64;
@@ -138,9 +143,9 @@ pub enum UrlForm {
 /// A package manager whose configuration names the registry that its token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PackageTool {
-    /// `npm`: its registry.
+    /// `npm`: the registry of packages without a scope.
     Npm,
-    /// `pip`: its index and extra indices.
+    /// `pip`: its index, and no extra index.
     Pip,
     /// `twine`: its upload repository.
     Twine,
@@ -166,6 +171,11 @@ impl CredentialId {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name, for an owner that outlives this one. Nothing is copied.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 }
 

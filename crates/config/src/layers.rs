@@ -14,6 +14,8 @@ use codex_network_files::{
 };
 
 use crate::diagnostic::{Diagnostic, shown};
+#[cfg(target_os = "macos")]
+use crate::managed_preference;
 use crate::sources::{Layer, Sources};
 use crate::text::{Text, TextKind, Texts};
 
@@ -32,14 +34,26 @@ pub(crate) struct ReadLayers {
 pub(crate) fn read(sources: &Sources) -> ReadLayers {
     let mut read = ReadLayers::default();
     for layer in sources.layers() {
+        if let Layer::File(path)
+        | Layer::UserFile(path)
+        | Layer::NamedFile(path)
+        | Layer::Captured { path, .. } = layer
+            && let Some(content) = sources.content(path)
+        {
+            read.captured(path, content, TextKind::File);
+            continue;
+        }
         match layer {
             Layer::File(path) => read.file(path, ReadReason::IfThere, TextKind::File),
             Layer::UserFile(path) => read.file(path, ReadReason::OfUser, TextKind::File),
             Layer::NamedFile(path) => read.file(path, ReadReason::ByName, TextKind::File),
-            Layer::Directory(path) => read.directory(path, ReadReason::IfThere),
-            Layer::NamedDirectory(path) => read.directory(path, ReadReason::ByName),
+            Layer::Directory(path) => read.directory(path, ReadReason::IfThere, sources),
+            Layer::NamedDirectory(path) => read.directory(path, ReadReason::ByName, sources),
             Layer::Text { name, content } => read.text(TextKind::Inline, name, content),
             Layer::Captured { path, content } => read.captured(path, content, TextKind::File),
+            // It holds requirements.
+            #[cfg(target_os = "macos")]
+            Layer::Preferences(_) => {}
         }
     }
     for assignment in sources.overrides() {
@@ -52,6 +66,8 @@ pub(crate) fn read(sources: &Sources) -> ReadLayers {
             }
             Layer::File(path) => read.file(path, ReadReason::IfThere, TextKind::Requirements),
             Layer::NamedFile(path) => read.file(path, ReadReason::ByName, TextKind::Requirements),
+            #[cfg(target_os = "macos")]
+            Layer::Preferences(path) => read.preferences(path),
             Layer::Text { name, content } => {
                 read.text(TextKind::Requirements(PathBuf::from(name)), name, content);
             }
@@ -90,6 +106,9 @@ enum LayerError {
     TooLarge,
     #[error("is refused: {0}")]
     Untrusted(#[from] Untrusted),
+    #[cfg(target_os = "macos")]
+    #[error(transparent)]
+    Preference(#[from] managed_preference::PreferenceError),
     #[error("is not UTF-8: line {line} holds the byte {}", shown(&format!("0x{byte:02x}")))]
     NotUtf8 { line: usize, byte: u8 },
 }
@@ -113,7 +132,29 @@ impl ReadLayers {
         }
     }
 
-    fn directory(&mut self, path: &Path, reason: ReadReason) {
+    /// The requirements that device management set.
+    #[cfg(target_os = "macos")]
+    fn preferences(&mut self, path: &Path) {
+        let reason = ReadReason::IfThere;
+        let bytes = Reading::up_to(MAX_BYTES as u64)
+            .kept_by(Trust::of_process())
+            .read(path);
+        let text = match bytes {
+            Ok(bytes) => managed_preference::of_property_list(&bytes).map_err(LayerError::from),
+            Err(FileError::Io(error)) if error.kind() == ErrorKind::NotFound => {
+                self.vacant(path, reason);
+                return;
+            }
+            Err(error) => Err(error.into()),
+        };
+        match text {
+            Ok(None) => {}
+            Ok(Some(text)) => self.captured(path, &text, TextKind::Requirements),
+            Err(error) => self.unreadable(path, reason, &error),
+        }
+    }
+
+    fn directory(&mut self, path: &Path, reason: ReadReason, sources: &Sources) {
         let listed = fs::read_dir(path).and_then(|entries| {
             entries
                 .map(|entry| entry.map(|entry| entry.path()))
@@ -137,7 +178,10 @@ impl ReadLayers {
                     } else {
                         TextKind::File
                     };
-                    self.file(&file, ReadReason::Listed, kind);
+                    match sources.content(&file) {
+                        Some(content) => self.captured(&file, content, kind),
+                        None => self.file(&file, ReadReason::Listed, kind),
+                    }
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound && reason == ReadReason::IfThere => {

@@ -48,6 +48,8 @@ mod json;
 mod layers;
 mod listen;
 mod managed;
+#[cfg(any(target_os = "macos", test))]
+mod managed_preference;
 mod merge;
 mod mitm;
 mod read;
@@ -70,11 +72,12 @@ pub use child_variables::ChildVariables;
 pub use codex_network_policy::HeaderNameText;
 pub use config_lines::ConfigLines;
 pub use credentials::{
-    BrokeredVariable, CredentialId, CredentialPattern, CredentialPatternError, CredentialProfile,
-    CredentialProvider, CredentialSource, Destination, DestinationError, DestinationHost,
+    BROKER_ACTIVE_VARIABLE, BROKERED_CREDENTIALS_VARIABLE, BrokeredVariable, CredentialId,
+    CredentialPattern, CredentialPatternError, CredentialProfile, CredentialProvider,
+    CredentialSource, CredentialVariable, Destination, DestinationError, DestinationHost,
     DestinationScheme, DestinationSource, IgnoredDestination, IgnoredDestinationError, NotAName,
-    PackageTool, Placement, Settled, UrlForm, VariableName, brokered_variables, built_in_providers,
-    settled, still_brokered,
+    PackageTool, Placement, RemovalReason, RemovedVariable, Settled, UrlForm, VariableName,
+    brokered_variables, built_in_providers, removed_variables, settled, still_brokered,
 };
 use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};

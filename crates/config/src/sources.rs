@@ -1,6 +1,7 @@
 //! The layers of a configuration and their order (SPEC C1, C6). This module names files; `layers`
 //! reads them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,8 @@ pub struct Sources {
     supply: SecretSupply,
     /// The directory that replaces `/` in the paths of secret files.
     root: Option<PathBuf>,
+    /// Files that are taken to have another content.
+    contents: BTreeMap<PathBuf, String>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +45,9 @@ pub(crate) enum Layer {
     Directory(PathBuf),
     /// A directory that the user named. Its `requirements.toml` is read as requirements.
     NamedDirectory(PathBuf),
+    /// The preferences that device management set on a Mac, which may be missing.
+    #[cfg(target_os = "macos")]
+    Preferences(PathBuf),
     /// A document that the caller holds.
     Text { name: String, content: String },
     /// A file that another process has read.
@@ -143,6 +149,9 @@ impl Sources {
         self.requirements = ["codex", "codex-network-proxy"]
             .map(|owner| Layer::File(root.join("etc").join(owner).join("requirements.toml")))
             .into();
+        #[cfg(target_os = "macos")]
+        self.requirements
+            .push(Layer::Preferences(crate::managed_preference::file(root)));
         self
     }
 
@@ -178,6 +187,15 @@ impl Sources {
         self
     }
 
+    /// Takes this content for a file of the layers, whatever the file has, to judge a change before it
+    /// is made. The file of a layer need not exist. Without a layer of this path the call has no
+    /// effect.
+    #[must_use]
+    pub fn with_content(mut self, path: impl Into<PathBuf>, content: impl Into<String>) -> Self {
+        self.contents.insert(path.into(), content.into());
+        self
+    }
+
     /// Whether there are files, so that another load may give another result.
     pub fn has_files(&self) -> bool {
         let is_read = |layer: &Layer| match layer {
@@ -186,6 +204,8 @@ impl Sources {
             | Layer::NamedFile(_)
             | Layer::Directory(_)
             | Layer::NamedDirectory(_) => true,
+            #[cfg(target_os = "macos")]
+            Layer::Preferences(_) => true,
             Layer::Text { .. } | Layer::Captured { .. } => false,
         };
         self.layers.iter().chain(&self.requirements).any(is_read)
@@ -232,6 +252,11 @@ impl Sources {
         &self.supply
     }
 
+    /// The content that is taken for a file.
+    pub(crate) fn content(&self, path: &Path) -> Option<&str> {
+        self.contents.get(path).map(String::as_str)
+    }
+
     pub(crate) fn root(&self) -> Option<&Path> {
         self.root.as_deref()
     }
@@ -241,6 +266,7 @@ impl Sources {
         Self {
             layers: self.layers.clone(),
             requirements: self.requirements.clone(),
+            contents: self.contents.clone(),
             ..Self::default()
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Text {
     /// Its name in messages.
     pub(crate) name: Arc<str>,
     pub(crate) content: String,
+    /// The byte order mark that the content began with.
+    mark: Option<char>,
     /// Where each line begins.
     lines: Vec<u32>,
 }
@@ -48,9 +50,7 @@ impl Text {
     /// `content` has at most [`MAX_BYTES`](crate::layers::MAX_BYTES), so offsets fit 32 bits.
     /// A byte order mark is dropped: it does not count as a column.
     pub(crate) fn new(kind: TextKind, name: &str, mut content: String) -> Self {
-        if content.starts_with('\u{feff}') {
-            content.remove(0);
-        }
+        let mark = content.starts_with('\u{feff}').then(|| content.remove(0));
         let starts = content.bytes().enumerate();
         let lines = std::iter::once(0)
             .chain(
@@ -63,8 +63,17 @@ impl Text {
             kind,
             name: Arc::from(name),
             content,
+            mark,
             lines,
         }
+    }
+
+    /// Its kind, and the content as it was read, with its byte order mark.
+    pub(crate) fn into_read(mut self) -> (TextKind, String) {
+        if let Some(mark) = self.mark {
+            self.content.insert(0, mark);
+        }
+        (self.kind, self.content)
     }
 
     /// Whether it is a file with a configuration in JSON, by the end of its name.

@@ -1,9 +1,12 @@
-//! Frames: four bytes of length (big-endian), then one message in JSON.
+//! Frames: four bytes of length (big-endian), then one message in JSON. `frame_buffer` has their memory, which is
+//! overwritten after use: a frame may hold credentials.
 //!
 //! Everything that arrives is checked against limits before other code sees it: the length before
 //! the content is read, the deadline before tarpc computes with it. tarpc adds a caller's deadline to
 //! the clock, formats it as a date and puts it in a timer wheel. Each of these panics on a deadline
 //! in the far future, so requests are first read into a type of our own and clamped.
+
+mod frame_buffer;
 
 use std::future::Future as _;
 use std::io;
@@ -20,8 +23,10 @@ use serde::{Deserialize, Serialize};
 use tarpc::{ClientMessage, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
-use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
+use tokio_util::codec::{Decoder, Encoder, Framed};
+use zeroize::Zeroize as _;
 
+use self::frame_buffer::{FrameWriter, ReadFrame, wipe, with_room};
 use crate::carrier::Carrier;
 use crate::message::Sockets;
 use crate::service::{ControlRequest, ControlResponse};
@@ -32,6 +37,8 @@ const MAX_REQUEST_BYTES: usize = 1 << 20;
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// The latest deadline of a call, from now. A later one is reduced to it.
 pub(crate) const MAX_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// The bytes of a frame's length.
+const LENGTH_BYTES: usize = 4;
 /// How long a write may wait for the other side to read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -93,14 +100,9 @@ where
             stream,
             stalled: None,
         };
-        let limited = |max| {
-            LengthDelimitedCodec::builder()
-                .max_frame_length(max)
-                .new_codec()
-        };
         let json = JsonFrames {
-            incoming: limited(max_in),
-            outgoing: limited(max_out),
+            max_in,
+            max_out,
             consumed: 0,
             messages: PhantomData,
         };
@@ -112,13 +114,15 @@ where
         transport.free_read();
         transport
     }
+}
 
+impl<S, Wire, In, Out> Transport<S, Wire, In, Out> {
     /// Frees the buffer for reading, unless it holds a part of a frame. A connection at rest has none: one
     /// with a session may rest for days.
     fn free_read(&mut self) {
         let buffer = self.frames.read_buffer_mut();
         if buffer.is_empty() {
-            *buffer = BytesMut::new();
+            wipe(buffer);
         }
     }
 
@@ -126,8 +130,16 @@ where
     fn free_written(&mut self) {
         let buffer = self.frames.write_buffer_mut();
         if buffer.is_empty() {
-            *buffer = BytesMut::new();
+            wipe(buffer);
         }
+    }
+}
+
+impl<S, Wire, In, Out> Drop for Transport<S, Wire, In, Out> {
+    /// The connection may end within a frame.
+    fn drop(&mut self) {
+        wipe(self.frames.read_buffer_mut());
+        wipe(self.frames.write_buffer_mut());
     }
 }
 
@@ -190,8 +202,8 @@ where
 
 /// One JSON message per frame, with a length limit for each direction.
 struct JsonFrames<Wire, Out> {
-    incoming: LengthDelimitedCodec,
-    outgoing: LengthDelimitedCodec,
+    max_in: usize,
+    max_out: usize,
     /// Bytes of frames that were read since the start of the connection.
     consumed: u64,
     messages: PhantomData<fn(Out) -> Wire>,
@@ -206,16 +218,23 @@ where
     type Error = io::Error;
 
     fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        let max = self.incoming.max_frame_length();
-        let before = bytes.len();
-        let frame = self.incoming.decode(bytes);
-        self.consumed += (before - bytes.len()) as u64;
-        let frame = frame.map_err(|_| {
+        let max = self.max_in;
+        let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > max {
             let why = format!("a frame is longer than {max} bytes");
-            io::Error::new(io::ErrorKind::InvalidData, why)
-        })?;
-        let Some(frame) = frame else { return Ok(None) };
-        let message = serde_json::from_slice(&frame).map_err(|error| {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let whole = LENGTH_BYTES + length;
+        if bytes.len() < whole {
+            with_room(bytes, whole - bytes.len());
+            return Ok(None);
+        }
+        let frame = ReadFrame(bytes.split_to(whole));
+        self.consumed += whole as u64;
+        let message = serde_json::from_slice(&frame.0[LENGTH_BYTES..]).map_err(|error| {
             let why = format!("a frame holds no message of this protocol: {error}");
             io::Error::new(io::ErrorKind::InvalidData, why)
         })?;
@@ -237,14 +256,23 @@ impl<Wire, Out: Serialize> Encoder<Out> for JsonFrames<Wire, Out> {
     type Error = io::Error;
 
     fn encode(&mut self, message: Out, bytes: &mut BytesMut) -> io::Result<()> {
-        let mut frame = BytesMut::new().writer();
-        serde_json::to_writer(&mut frame, &message)?;
-        let max = self.outgoing.max_frame_length();
-        let frame = frame.into_inner().freeze();
-        self.outgoing.encode(frame, bytes).map_err(|_| {
+        let start = bytes.len();
+        with_room(bytes, LENGTH_BYTES);
+        bytes.put_bytes(0, LENGTH_BYTES);
+        let written = serde_json::to_writer(FrameWriter(bytes), &message);
+        let max = self.max_out;
+        let length = bytes.len() - start - LENGTH_BYTES;
+        let length = u32::try_from(length).ok().filter(|_| length <= max);
+        let (Ok(()), Some(length)) = (&written, length) else {
+            // Nothing of the message is sent.
+            bytes[start..].zeroize();
+            bytes.truncate(start);
+            written?;
             let why = format!("an answer is longer than {max} bytes");
-            io::Error::new(io::ErrorKind::InvalidInput, why)
-        })
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        };
+        bytes[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+        Ok(())
     }
 }
 
@@ -393,3 +421,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteLimited<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -56,6 +56,7 @@ macro_rules! decided {
             session = session.map(|session| &*session.id),
             user = session.map(|session| &*session.user),
             command = session.map(|session| &*session.command),
+            credential = decided.credential.as_deref(),
             network.policy.rule = approval.and_then(|approval| approval.rule.as_deref()),
             approval_id = approval.and_then(|approval| approval.id.as_deref()),
             $($rest)+
@@ -95,6 +96,9 @@ pub struct AuditEvent {
     pub attempt_id: Option<Arc<str>>,
     /// The session of the client.
     pub session: Option<Arc<AuditSession>>,
+    /// The credentials whose real values the request carries, or because of which it is refused: their names,
+    /// separated by commas. Never a value.
+    pub credential: Option<Arc<str>>,
     /// The part of a person in the decision. Boxed, since most decisions have none.
     pub approval: Option<Box<AuditApproval>>,
     /// The embedder's fields.

@@ -9,6 +9,7 @@
 //! - `selection` puts values into the fields of requests.
 //! - `tripwire` finds dummies in requests, where they must not be; `registry` has those of all sessions.
 //! - `scrubber` replaces values in answers.
+//! - `predicted` says what a hypothetical request may carry.
 //! - `needles` finds byte strings in a stream, and `value_search` values in the forms of `escapes` and
 //!   `encodings`.
 
@@ -16,6 +17,7 @@ mod dummy;
 mod encodings;
 mod escapes;
 mod needles;
+mod predicted;
 mod registry;
 mod scrubber;
 mod selection;
@@ -24,11 +26,15 @@ mod supply;
 mod tripwire;
 mod value_search;
 
+/// Stands for the clients without a session where dummies have the name of theirs. No session has it.
+pub(crate) const NO_SESSION: &str = "";
+
+pub use predicted::{CredentialFitness, PredictedCredential};
 pub(crate) use registry::{DummyOwner, DummyRegistry, RegisteredDummies, RequestPart, Sender};
 pub(crate) use scrubber::{ScrubbedStream, Scrubber};
 pub(crate) use selection::InjectionError;
 pub use store::CredentialInfo;
-pub(crate) use store::{RequestPlace, SessionCredentials};
+pub(crate) use store::{Credential, RequestPlace, SessionCredentials};
 pub use supply::LauncherCredentials;
 pub(crate) use supply::supplied;
 pub(crate) use tripwire::SearchedContent;

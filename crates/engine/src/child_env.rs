@@ -1,11 +1,17 @@
-//! The environment of a program that should use the proxy (SPEC B1, B2), for embedders.
+//! The environment of a program that should use the proxy (SPEC B1, B2, B3), for embedders.
 //! `ChildVariables` of `codex-network-config` has the names of the variables.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use codex_network_config::{CERTIFICATE_VARIABLES, ChildVariables};
+use codex_network_config::{
+    BrokeredVariable, CERTIFICATE_VARIABLES, ChildVariables, CredentialVariable, RemovalReason,
+    brokered_variables, removed_variables,
+};
 
 use crate::client::AttemptId;
 
@@ -27,6 +33,17 @@ pub struct ChildEnvironment {
     pub bundle: Option<PathBuf>,
     /// The attempt that the child belongs to (SPEC H11).
     attempt: Option<AttemptId>,
+    credentials: Option<Arc<ChildCredentials>>,
+}
+
+/// The credentials of a program (SPEC B3). `Debug` shows no value and no dummy.
+#[derive(Clone, Default)]
+pub struct ChildCredentials {
+    /// Those that have a dummy.
+    pub brokered: Vec<BrokeredVariable>,
+    /// The names of all variables that hold credentials. One without a dummy is removed from the child's
+    /// environment.
+    pub variables: Vec<String>,
 }
 
 impl ChildEnvironment {
@@ -43,6 +60,17 @@ impl ChildEnvironment {
             has_own_loopback: false,
             bundle: None,
             attempt: None,
+            credentials: None,
+        }
+    }
+
+    /// Gives the child dummies in the place of credentials.
+    #[must_use]
+    pub fn with_credentials(self, credentials: ChildCredentials) -> Self {
+        let credentials = Some(Arc::new(credentials));
+        Self {
+            credentials,
+            ..self
         }
     }
 
@@ -54,8 +82,12 @@ impl ChildEnvironment {
         Some(Self { attempt, ..self })
     }
 
-    /// Sets the variables and overwrites their old values.
+    /// Sets the variables and overwrites their old values. Credentials become dummies, also inside of other variables;
+    /// those without a dummy, and other variables that contain their values, are removed with a warning (SPEC B3, B9).
     pub fn apply_to(&self, environment: &mut HashMap<String, String>) {
+        if let Some(credentials) = &self.credentials {
+            credentials.remove_others(environment);
+        }
         let http = match &self.attempt {
             // Some clients send a user name only with a password, so the URL has an empty password.
             Some(id) => format!("http://{}:@{}", id.user_name(), self.http),
@@ -76,11 +108,71 @@ impl ChildEnvironment {
         for (name, value) in variables.pairs() {
             environment.insert(name.to_owned(), value.to_owned());
         }
+        if let Some(credentials) = &self.credentials {
+            let texts = environment
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()));
+            let dummies = brokered_variables(&credentials.brokered, texts);
+            environment.extend(dummies);
+        }
+    }
+}
+
+impl ChildCredentials {
+    /// Removes the credentials that have no dummy, and the copies of their values. The value of a variable may be
+    /// another one here than in the launcher's environment: it has no dummy then.
+    fn remove_others(&self, environment: &mut HashMap<String, String>) {
+        let credentials = self.variables.iter().filter_map(|name| {
+            let value = environment.get(name)?;
+            let is_dummy = self.of(name).is_some_and(|one| one.dummy == *value);
+            CredentialVariable::new(name.clone(), OsStr::new(value)).filter(|_| !is_dummy)
+        });
+        let credentials: Vec<CredentialVariable> = credentials.collect();
+        let has_dummy = |one: &&BrokeredVariable| {
+            let mut found = credentials.iter();
+            let found = found.find(|credential| credential.name == one.name.as_str());
+            found.is_none_or(|credential| credential.value == one.value)
+        };
+        let brokered: Vec<_> = self.brokered.iter().filter(has_dummy).cloned().collect();
+        let all = environment
+            .iter()
+            .map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
+        for removed in removed_variables(all, &credentials, &brokered) {
+            let name = removed.name.to_string_lossy();
+            environment.remove(&*name);
+            if self.of(&name).is_some() {
+                // It gets the dummy of the launcher's value.
+                continue;
+            }
+            match removed.reason {
+                RemovalReason::Contains(credential) => tracing::warn!(
+                    "{name} is removed from the environment of a program: it contains the value of {credential}"
+                ),
+                RemovalReason::NoDummy | RemovalReason::NotText => tracing::warn!(
+                    "{name} is removed from the environment of a program: it is a credential, and the proxy has no \
+                     dummy for its value"
+                ),
+            }
+        }
+    }
+
+    fn of(&self, name: &str) -> Option<&BrokeredVariable> {
+        self.brokered.iter().find(|one| one.name.as_str() == name)
+    }
+}
+
+impl fmt::Debug for ChildCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildCredentials")
+            .field("variables", &self.variables)
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use codex_network_config::{Secret, VariableName, still_brokered};
+
     use super::*;
 
     const HTTP_DOOR: SocketAddr =
@@ -149,6 +241,74 @@ mod tests {
         let others = |url: &&String| url.contains("://") && *url != wanted;
         let others: Vec<_> = set.values().filter(others).collect();
         assert_eq!(others, [""; 0]);
+    }
+
+    const LAUNCHERS: &str = "ghp_0123456789abcdefABCDEF0123456789abcd";
+    const OTHER: &str = "ghp_ABCDEFabcdef98765432100123456789wxyz";
+    const DUMMY: &str = "ghp_maskedT3q8Zx0fLw2nUe7RbVyKs5Hd1c9Abc";
+
+    /// A child whose `GH_TOKEN` has a dummy. `PLAIN_KEY` is a credential too.
+    fn brokering() -> ChildEnvironment {
+        let brokered = BrokeredVariable {
+            name: VariableName::parse("GH_TOKEN").expect("a name"),
+            value: Secret::new(LAUNCHERS.as_bytes().to_vec()),
+            dummy: DUMMY.to_owned(),
+        };
+        ChildEnvironment::new(HTTP_DOOR).with_credentials(ChildCredentials {
+            brokered: vec![brokered],
+            variables: vec!["GH_TOKEN".to_owned(), "PLAIN_KEY".to_owned()],
+        })
+    }
+
+    fn child_of(variables: &[(&str, &str)]) -> HashMap<String, String> {
+        let variables = variables.iter();
+        let mut environment = variables
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        brokering().apply_to(&mut environment);
+        environment
+    }
+
+    #[test]
+    fn b3_a_child_gets_dummies_and_no_credential_without_one() {
+        let url = format!("https://{LAUNCHERS}@github.com/");
+        let set = child_of(&[
+            ("GH_TOKEN", LAUNCHERS),
+            ("REMOTE", &url),
+            ("PLAIN_KEY", "no-dummy-for-it"),
+            ("COPY", "its value is no-dummy-for-it"),
+            ("PATH", "/bin"),
+        ]);
+        assert_eq!(set["GH_TOKEN"], DUMMY);
+        assert_eq!(set["REMOTE"], format!("https://{DUMMY}@github.com/"));
+        assert!(!set.contains_key("PLAIN_KEY") && !set.contains_key("COPY"));
+        assert_eq!(set["CODEX_NETWORK_PROXY_CREDENTIAL_BROKER_ACTIVE"], "1");
+        assert_eq!(still_brokered(&set), ["GH_TOKEN", "REMOTE"]);
+        assert!(!set.values().any(|value| value.contains(LAUNCHERS)));
+        // Also for a program of the child.
+        let again = |set: &HashMap<String, String>| {
+            let mut set = set.clone();
+            brokering().apply_to(&mut set);
+            set
+        };
+        assert_eq!(again(&set)["GH_TOKEN"], DUMMY);
+        assert_eq!(again(&set)["REMOTE"], set["REMOTE"]);
+    }
+
+    #[test]
+    fn b3_another_value_than_the_launchers_does_not_reach_the_child() {
+        let copy = format!("x{OTHER}");
+        let set = child_of(&[("GH_TOKEN", OTHER), ("COPY", &copy)]);
+        assert_eq!(set["GH_TOKEN"], DUMMY);
+        assert!(!set.contains_key("COPY"));
+        assert!(!set.values().any(|value| value.contains(OTHER)));
+    }
+
+    #[test]
+    fn b4_no_debug_text_of_a_child_has_a_value_or_a_dummy() {
+        let text = format!("{:?}", brokering());
+        assert!(text.contains("GH_TOKEN"), "{text}");
+        assert!(!text.contains(LAUNCHERS) && !text.contains(DUMMY), "{text}");
     }
 
     #[test]

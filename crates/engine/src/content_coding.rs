@@ -75,7 +75,7 @@ enum StageDecoder {
     Gzip(Gzip),
     Deflate(Deflate),
     Brotli(Brotli),
-    Zstd(Zstd),
+    Zstd(Box<Zstd>),
 }
 
 impl ContentCodings {
@@ -193,7 +193,7 @@ impl Stage {
                 Coding::Gzip => StageDecoder::Gzip(Gzip::new()),
                 Coding::Deflate => StageDecoder::Deflate(Deflate::new()),
                 Coding::Brotli => StageDecoder::Brotli(Brotli::new()),
-                Coding::Zstd => StageDecoder::Zstd(Zstd::new()),
+                Coding::Zstd => StageDecoder::Zstd(Box::new(Zstd::new())),
             },
             pending: Bytes::new(),
             has_begun: false,

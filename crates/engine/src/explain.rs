@@ -13,6 +13,7 @@ use codex_network_policy::{
 };
 
 use crate::attempt::{Attempt, UNIX_SOCKET};
+use crate::broker::{PredictedCredential, RequestPlace};
 use crate::client::Client;
 use crate::enforce::{EvaluatedAddress, Prediction};
 use crate::http::hypothetical::{
@@ -80,6 +81,8 @@ pub struct PredictedDecision<'g> {
     pub removed: Vec<String>,
     /// The addresses, if they are known.
     pub addresses: PredictedAddresses,
+    /// The credentials of the session, if the proxy would read the request.
+    pub credentials: Vec<PredictedCredential>,
 }
 
 /// The addresses of a hypothetical request, if they are known.
@@ -179,6 +182,8 @@ impl Engine {
         if matches!(attempt.kind, RequestKind::Http(_)) {
             let scrutiny = generation.scrutiny(DestinationScheme::Http, authority);
             predicted.removed = head.removed(authority, scrutiny);
+            predicted.credentials =
+                credentials(generation, DestinationScheme::Http, authority, request);
         }
         let (refused, addresses) = self.look_up(&prediction, decision, request.lookup).await;
         predicted.addresses = addresses;
@@ -191,6 +196,8 @@ impl Engine {
             let head = read(&request.target)?;
             let within = head.within(generation, &client, authority)?;
             self.inside(&mut predicted, generation, (&head, &within), authority);
+            predicted.credentials =
+                credentials(generation, DestinationScheme::Https, authority, request);
         }
         Ok(predicted)
     }
@@ -303,6 +310,25 @@ impl Engine {
     }
 }
 
+/// Whether the request may carry the credentials of these settings' session.
+fn credentials(
+    generation: &Generation,
+    scheme: DestinationScheme,
+    authority: &Authority,
+    request: &HypotheticalRequest,
+) -> Vec<PredictedCredential> {
+    let place = RequestPlace {
+        scheme,
+        host: &authority.host,
+        port: authority.port,
+        target: &request.target,
+        method: &request.method,
+    };
+    let usable = generation.usable_credentials(scheme).is_some();
+    let all = generation.credentials();
+    all.map_or_else(Vec::new, |all| all.predict(&place, usable))
+}
+
 /// The refusal because the upstream proxy that would carry the request is this proxy itself.
 async fn looping_proxy(
     prediction: &Prediction<'_>,
@@ -352,6 +378,7 @@ fn invalid_host<'g>(
         misses: Vec::new(),
         removed: Vec::new(),
         addresses: PredictedAddresses::Irrelevant,
+        credentials: Vec::new(),
     })
 }
 
@@ -375,6 +402,7 @@ impl PredictedDecision<'_> {
             } else {
                 PredictedAddresses::Irrelevant
             },
+            credentials: Vec::new(),
         }
     }
 }

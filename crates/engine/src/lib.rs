@@ -126,8 +126,8 @@ pub use audit::{
     Override, Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
-pub use broker::{CredentialInfo, LauncherCredentials};
-pub use child_env::ChildEnvironment;
+pub use broker::{CredentialFitness, CredentialInfo, LauncherCredentials, PredictedCredential};
+pub use child_env::{ChildCredentials, ChildEnvironment};
 pub use clock::{Clock, SystemClock};
 pub use closing::DescriptorCloser;
 pub use connect_error::ConnectError;

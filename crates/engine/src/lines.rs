@@ -80,6 +80,8 @@ pub(crate) enum About {
         reason: Cow<'static, str>,
         /// The id of the client's session.
         session: Option<Arc<str>>,
+        /// The name of the credential because of which they were refused.
+        credential: Option<Arc<str>>,
     },
     /// Decisions beyond those that are counted separately.
     Decisions,
@@ -105,6 +107,7 @@ pub(crate) struct Decided {
     pub(crate) server: ServerAddress,
     pub(crate) port: u16,
     pub(crate) session: Option<Arc<AuditSession>>,
+    pub(crate) credential: Option<Arc<str>>,
     /// The entry of the refusal.
     pub(crate) blocked: BlockedEntry,
 }
@@ -194,6 +197,7 @@ mod tests {
             verdict: "deny",
             reason: Cow::Borrowed("not_allowed"),
             session: None,
+            credential: None,
         }
     }
 

@@ -53,7 +53,7 @@ pub struct Generation {
     machine: Arc<dyn LocalAddresses>,
     tls: Arc<UpstreamTls>,
     interceptor: Option<Arc<Interceptor>>,
-    /// Those of the session that may be used under these settings.
+    /// Those of the session, or of the clients without a session, that may be used under these settings.
     credentials: Option<Arc<SessionCredentials>>,
     /// Limited mode was set at run time. Other settings may not lift it: a reload, which many
     /// callers may ask for, is not a decision to permit more.
@@ -71,6 +71,8 @@ pub struct LivePolicy {
 struct InForce {
     current: ArcSwap<Generation>,
     number: watch::Sender<GenerationNumber>,
+    /// Those of these clients.
+    credentials: Option<Arc<SessionCredentials>>,
 }
 
 /// The rules of a session, which change the settings in force for its clients.
@@ -137,7 +139,7 @@ impl Generation {
         self.interceptor.as_ref()
     }
 
-    /// The credentials of the session, if these are its settings.
+    /// The credentials of the session, if these are its settings, or of the clients without a session.
     pub(crate) fn credentials(&self) -> Option<&Arc<SessionCredentials>> {
         self.credentials.as_ref()
     }
@@ -211,7 +213,7 @@ impl std::fmt::Debug for Generation {
 }
 
 impl LivePolicy {
-    /// Starts with generation 1.
+    /// Starts with generation 1. `credentials` are those of the clients without a session.
     pub(crate) fn new(
         settings: Arc<Settings>,
         supplied: Supplied,
@@ -219,6 +221,7 @@ impl LivePolicy {
         machine: Arc<dyn LocalAddresses>,
         tls: Arc<UpstreamTls>,
         interceptor: Option<Arc<Interceptor>>,
+        credentials: Option<Arc<SessionCredentials>>,
     ) -> Self {
         let first = Generation {
             number: GenerationNumber::FIRST,
@@ -229,13 +232,14 @@ impl LivePolicy {
             machine,
             tls,
             interceptor,
-            credentials: None,
+            credentials: credentials.clone(),
             narrowed: false,
         };
         Self {
             in_force: Arc::new(InForce {
                 current: ArcSwap::from_pointee(first),
                 number: watch::Sender::new(GenerationNumber::FIRST),
+                credentials,
             }),
             session: None,
         }
@@ -360,7 +364,9 @@ impl LivePolicy {
     fn swap(&self, next: impl Fn(&Generation) -> Generation) -> GenerationNumber {
         let mut number = GenerationNumber::FIRST;
         self.in_force.current.rcu(|old| {
-            let new = next(old);
+            let mut new = next(old);
+            let credentials = self.in_force.credentials.as_ref();
+            new.credentials = credentials.map(|all| Arc::new(all.under(&new.settings)));
             number = new.number;
             new
         });

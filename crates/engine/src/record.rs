@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use codex_network_config::CredentialId;
 use codex_network_policy::{Authority, Decision, Source, Verdict};
 
 use self::refused::{Refused, short};
@@ -46,6 +47,8 @@ pub(crate) struct EndedFlow<'a> {
     pub(crate) decision: Decision,
     /// The grant that permitted it, as text.
     pub(crate) rule: Option<&'a Arc<str>>,
+    /// The names of the credentials that it carries.
+    pub(crate) credential: Option<&'a Arc<str>>,
     pub(crate) ending: &'a Ending,
     pub(crate) level: FlowLevel,
     /// Bytes from the client to the upstream, and back.
@@ -112,13 +115,13 @@ impl Recorder {
         self.allowed.load(Ordering::Relaxed)
     }
 
-    /// `rule` is the text of the grant that permits it, if one does.
+    /// The grant that permits it as text, and the names of the credentials that the request carries.
     pub(crate) fn allowed(
         &self,
         attempt: &Attempt,
         authority: &Authority,
         decision: Decision,
-        rule: Option<&Arc<str>>,
+        (rule, credential): (Option<&Arc<str>>, Option<&Arc<str>>),
     ) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
         if let Some(session) = attempt.client.session() {
@@ -132,7 +135,7 @@ impl Recorder {
                 address: ServerAddress::Host(authority.host.clone()),
                 port: authority.port,
             };
-            self.write_allowed(attempt, server, decision, rule);
+            self.write_allowed(attempt, server, decision, (rule, credential));
         }
     }
 
@@ -148,7 +151,7 @@ impl Recorder {
                 address: ServerAddress::UnixSocket,
                 port: 0,
             };
-            self.write_allowed(attempt, server, decision, None);
+            self.write_allowed(attempt, server, decision, (None, None));
         }
     }
 
@@ -158,10 +161,11 @@ impl Recorder {
         attempt: &Attempt,
         server: Server,
         decision: Decision,
-        rule: Option<&Arc<str>>,
+        (rule, credential): (Option<&Arc<str>>, Option<&Arc<str>>),
     ) {
         let reason = Cow::Borrowed(decision.reason().as_str());
         self.audit.record(AuditEvent {
+            credential: credential.cloned(),
             approval: granted(rule),
             ..self.event(attempt, server, decision, reason)
         });
@@ -192,6 +196,7 @@ impl Recorder {
         if is_sent && self.audit.is_enabled() {
             let (server, reason) = (Server::of(refusal), refused.reason.clone());
             self.audit.record(AuditEvent {
+                credential: refusal.credential.as_ref().map(CredentialId::shared),
                 approval: refused.audit_approval(),
                 ..self.event(attempt, server, decision, reason)
             });
@@ -211,6 +216,7 @@ impl Recorder {
                 .client
                 .session()
                 .map(|session| Arc::clone(&session.info().id)),
+            credential: refusal.credential.as_ref().map(CredentialId::shared),
         };
         let is_first = self.lines.count(holder, about, || {
             let server = Server::of(refusal);
@@ -226,6 +232,7 @@ impl Recorder {
                     .client
                     .session()
                     .map(|session| Arc::clone(session.audit())),
+                credential: refusal.credential.as_ref().map(CredentialId::shared),
                 blocked: refused.entry(),
             })
         });
@@ -255,6 +262,7 @@ impl Recorder {
         let reason = Cow::Borrowed(flow.decision.reason().as_str());
         FlowEvent {
             decided: AuditEvent {
+                credential: flow.credential.cloned(),
                 approval: granted(flow.rule),
                 ..self.event(flow.attempt, server, flow.decision, reason)
             },
@@ -291,6 +299,7 @@ impl Recorder {
                 .client
                 .session()
                 .map(|session| Arc::clone(session.audit())),
+            credential: None,
             approval: None,
             metadata: Arc::clone(&self.metadata),
             count: 1,
@@ -353,6 +362,7 @@ impl Recorder {
                 client_address: Some(ClientAddress::from(holder)),
                 attempt_id: None,
                 session: decided.session,
+                credential: decided.credential,
                 approval: None,
                 metadata: Arc::clone(&self.metadata),
                 count,

@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::parts::EngineParts;
+use self::session_broker::SessionBroker;
 pub use self::session_parts::{SessionDoor, SessionError, SessionParts};
 pub use self::sessions::OpenSession;
 use self::sessions::OpenSessions;
@@ -64,6 +65,8 @@ pub struct Engine {
     /// See [`EngineParts::session_runtime`].
     session_runtime: Option<(Arc<ServingRuntime>, Arc<AcceptTurn>)>,
     closer: DescriptorCloser,
+    /// See [`EngineParts::credentials`].
+    broker: Arc<SessionBroker>,
 }
 
 /// Why settings cannot be put in force.
@@ -163,6 +166,8 @@ impl Engine {
         let drain = Drain::new();
         let owners = Arc::new(Owners::new(parts.client_owner));
         let shortages = Arc::new(Shortages::default());
+        let dummies = Arc::default();
+        let broker = SessionBroker::without_session(&settings, &dummies, &parts.credentials);
         let live = LivePolicy::new(
             settings,
             parts.supplied,
@@ -170,6 +175,7 @@ impl Engine {
             Arc::clone(&parts.machine),
             tls,
             interceptor,
+            broker.credentials.clone(),
         );
         let recorder = Recorder::new(
             parts.audit,
@@ -216,10 +222,11 @@ impl Engine {
             pipes: Arc::new(PipePool::new(parts.broken_pipe_signal)),
             fixed_resolver: parts.resolver,
             leaves,
-            dummies: Arc::default(),
+            dummies,
         };
         Ok(Self {
             shared: Arc::new(shared),
+            broker: Arc::new(broker),
             sessions: Arc::default(),
             closer: DescriptorCloser::default(),
             session_runtime: parts.session_runtime.map(|handle| {

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use answer_error::without_debug_data;
 pub(crate) use answer_error::{AnswerError, BrokenAnswer};
 use bytes::Bytes;
 use codex_network_config::UpstreamProxy;
@@ -404,7 +405,7 @@ impl<B: Outgoing> Upstream<B> {
         let (pool, kept) = (Arc::clone(&self.pool), (key.clone(), far.clone()));
         let share = Arc::clone(&memory);
         self.drive(async move {
-            let ended = connection.await;
+            let ended = connection.await.map_err(without_debug_data);
             drop(share);
             pool.forget(&kept.0, &kept.1);
             ended

@@ -24,6 +24,7 @@ use hashbrown::HashMap;
 pub use miss::{HookMiss, MissedClause};
 pub use path::{PathAmbiguity, unambiguous_path};
 use query::Presence;
+pub use query::query_overrides_method;
 use target::Target;
 pub use text::{
     HeaderNameText, HookMethod, NotAToken, PathPrefix, PathPrefixError, ValuePattern,

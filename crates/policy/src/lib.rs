@@ -53,7 +53,8 @@ pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_f
 pub use hook::{
     Ambiguity, Fields, HeaderNameText, HookId, HookMatch, HookMethod, HookMiss, HookRequest,
     HookSpec, HookVerdict, Hooks, MissedClause, NotAToken, PathAmbiguity, PathPrefix,
-    PathPrefixError, ValuePattern, ValuePatternError, WildcardError, unambiguous_path,
+    PathPrefixError, ValuePattern, ValuePatternError, WildcardError, query_overrides_method,
+    unambiguous_path,
 };
 pub use host::{Host, HostError, Ipv6Host, Name};
 pub use local_addresses::{LocalAddresses, NoLocalAddresses, is_local_address};

@@ -1,4 +1,4 @@
-//! `proxyctl approvals`, `approve`, `deny`, `grants` and `revoke` (SPEC Q6).
+//! `proxyctl approvals`, `approve`, `reject`, `grants` and `revoke` (SPEC Q6).
 //!
 //! Hosts and commands come from clients. Every one is shown without characters that could change what surrounds it,
 //! and a host with U-labels also in its canonical form.
@@ -158,7 +158,7 @@ pub(super) async fn approve(
 }
 
 /// Denies a question.
-pub(super) async fn deny(client: &Client, output: &Output, id: String) -> Result<(), Failure> {
+pub(super) async fn reject(client: &Client, output: &Output, id: String) -> Result<(), Failure> {
     let question = client.deny(QuestionId { id }).await?.question;
     if output.format() == OutputFormat::Json {
         return Ok(output.json(&question)?);

@@ -21,8 +21,13 @@ const FILES_OF_PYPI: (&str, &str) = ("pypi.org", "files.pythonhosted.org");
 const CRATES_IO: (&str, &str) = ("index.crates.io", "static.crates.io");
 /// The registry to which cargo publishes.
 const CRATES_IO_API: &str = "https://crates.io";
-/// The repository to which twine uploads.
-const PYPI_UPLOAD: &str = "https://upload.pypi.org/legacy/";
+/// The repositories that are built into twine. The first is the default.
+const TWINE_REPOSITORIES: [(&str, &str); 2] = [
+    ("pypi", "https://upload.pypi.org/legacy/"),
+    ("testpypi", "https://test.pypi.org/legacy/"),
+];
+/// The key of npm's configuration for the registry of packages without a scope.
+const NPM_REGISTRY: &str = "registry";
 /// The longest configuration file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -100,22 +105,53 @@ impl Tool {
     }
 }
 
-/// The URLs that a tool's token belongs to: those of its registries in the configuration of the user and the
-/// machine. None if the tool gives no answer.
-pub(super) fn token_urls(tool: PackageTool) -> Vec<String> {
-    let registries = match tool {
-        PackageTool::Npm => npm(),
-        PackageTool::Pip => pip(),
-        PackageTool::Cargo => return vec![CRATES_IO_API.to_owned()],
+/// The URL that a tool's token belongs to (SPEC B5): the one registry that the tool uses by default, in the
+/// configuration of the user and the machine. The registries of scopes and further indexes have tokens of their own.
+/// `None` if the tool gives no answer.
+pub(super) fn token_url(tool: PackageTool) -> Option<String> {
+    match tool {
+        PackageTool::Npm => npm_default(&npm().ok()?),
+        PackageTool::Pip => Some(beside_files(pip_index(&pip_help().ok()?)?.url?)),
+        PackageTool::Cargo => Some(CRATES_IO_API.to_owned()),
         PackageTool::Twine => {
-            let url = env::var("TWINE_REPOSITORY_URL").ok();
-            let url = url.filter(|url| !url.is_empty());
-            let url = url.as_deref().unwrap_or(PYPI_UPLOAD);
-            return plain(url).into_iter().collect();
+            let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+            let home = env::var_os("HOME").map(PathBuf::from);
+            let file = home.filter(|home| home.is_absolute());
+            let file = file.map(|home| home.join(".pypirc"));
+            let file = file.and_then(|file| read(&file).ok());
+            let (url, name) = (
+                variable("TWINE_REPOSITORY_URL"),
+                variable("TWINE_REPOSITORY"),
+            );
+            twine_url(
+                url.as_deref(),
+                name.as_deref(),
+                file.as_deref().unwrap_or(""),
+            )
         }
-    };
-    let registries = registries.unwrap_or_default().into_iter();
-    registries.filter_map(|registry| registry.url).collect()
+    }
+}
+
+/// The repository to which twine uploads: `url`, or that of this name in the text of `.pypirc`, or the one that is
+/// built into twine.
+fn twine_url(url: Option<&str>, name: Option<&str>, configured: &str) -> Option<String> {
+    if let Some(url) = url {
+        return plain(url);
+    }
+    let name = name.unwrap_or("pypi");
+    let mut section = "";
+    let configured = configured.lines().find_map(|line| {
+        let line = line.trim();
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.strip_suffix(']').unwrap_or("").trim();
+            return None;
+        }
+        let (key, value) = line.split_once(['=', ':'])?;
+        let is_it = section == name && key.trim().eq_ignore_ascii_case("repository");
+        is_it.then(|| value.trim())
+    });
+    let built_in = TWINE_REPOSITORIES.iter().find(|(known, _)| *known == name);
+    plain(configured.or(built_in.map(|(_, url)| *url))?)
 }
 
 fn of_user<'a>(program: &'a str, arguments: &'a [&'a str]) -> Question<'a> {
@@ -140,20 +176,30 @@ fn npm() -> Result<Vec<ToolHost>, String> {
     npm_registries(&answer).ok_or_else(|| format!("{} printed no JSON", question.shown()))
 }
 
+/// The URL of the registry of packages without a scope.
+fn npm_default(registries: &[ToolHost]) -> Option<String> {
+    let mut registries = registries.iter();
+    let default = registries.find(|registry| registry.source == npm_source(NPM_REGISTRY));
+    default?.url.clone()
+}
+
+fn npm_source(key: &str) -> String {
+    format!("npm config get {key}")
+}
+
 /// `registry`, and `@scope:registry` of single scopes.
 fn npm_registries(answer: &str) -> Option<Vec<ToolHost>> {
     let answer: Value = serde_json::from_str(answer).ok()?;
     let registries = answer.as_object()?.iter().filter_map(|(key, value)| {
-        let is_registry = key == "registry" || key.ends_with(":registry");
+        let is_registry = key == NPM_REGISTRY || key.ends_with(":registry");
         let url = value.as_str().filter(|_| is_registry)?;
-        found(url, format!("npm config get {key}"))
+        found(url, npm_source(key))
     });
     Some(registries.collect())
 }
 
 fn pip() -> Result<Vec<ToolHost>, String> {
-    // The default value in the help text is the one in force.
-    let help = of_user("pip", &["install", "--help"]).ask()?;
+    let help = pip_help()?;
     let configured = of_user("pip", &["config", "list"]).ask()?;
     let mut hosts: Vec<ToolHost> = pip_index(&help).into_iter().collect();
     hosts.extend(pip_further(&configured));
@@ -168,6 +214,11 @@ fn pip() -> Result<Vec<ToolHost>, String> {
     Ok(hosts)
 }
 
+/// The default value in this text is the one in force.
+fn pip_help() -> Result<String, String> {
+    of_user("pip", &["install", "--help"]).ask()
+}
+
 /// The index, from the text of `pip install --help`.
 fn pip_index(help: &str) -> Option<ToolHost> {
     let (_, after) = help.split_once("--index-url")?;
@@ -176,6 +227,19 @@ fn pip_index(help: &str) -> Option<ToolHost> {
     // A narrow terminal breaks the line.
     let url: String = url.split_whitespace().collect();
     found(&url, "pip's index-url")
+}
+
+/// The URL of an index together with its files: these stand beside the folder `simple` of the index, and pip presents
+/// the same credential for them.
+fn beside_files(index: String) -> String {
+    let folder = index.strip_suffix('/').unwrap_or(&index);
+    // devpi writes it as `+simple`.
+    let parent = folder.strip_suffix("/simple");
+    let parent = parent.or_else(|| folder.strip_suffix("/+simple"));
+    match parent {
+        Some(parent) => parent.to_owned(),
+        None => index,
+    }
 }
 
 /// Further indexes, from `pip config list`: lines of the form `global.extra-index-url='URL URL'`.
@@ -339,6 +403,88 @@ mod tests {
         let found = npm_registries(answer).expect("JSON");
         assert_eq!(hosts(&found), ["mirror.example", "own.example"]);
         assert_eq!(npm_registries("npm ERR!"), None);
+    }
+
+    #[test]
+    fn b5_the_token_of_npm_goes_to_no_registry_of_a_scope() {
+        let answer = r#"{"@us:registry": "https://own.example/", "registry": "https://me:pw@mirror.example/npm/",
+            "other:registry": "https://other.example/"}"#;
+        let found = npm_registries(answer).expect("JSON");
+        let wanted = "https://mirror.example/npm/";
+        assert_eq!(npm_default(&found).as_deref(), Some(wanted));
+        let scoped = npm_registries(r#"{"@us:registry": "https://own.example/"}"#);
+        assert_eq!(npm_default(&scoped.expect("JSON")), None);
+    }
+
+    #[test]
+    fn b5_the_token_of_pip_goes_to_the_files_beside_the_index() {
+        for (index, wanted) in [
+            ("https://pypi.org/simple", "https://pypi.org"),
+            (
+                "https://a.example:8443/x/simple/",
+                "https://a.example:8443/x",
+            ),
+            ("https://a.example/x", "https://a.example/x"),
+            ("https://a.example/notsimple", "https://a.example/notsimple"),
+            (
+                "https://a.example/root/x/+simple/",
+                "https://a.example/root/x",
+            ),
+        ] {
+            assert_eq!(beside_files(index.to_owned()), wanted);
+        }
+    }
+
+    #[test]
+    fn b5_the_token_of_twine_goes_to_the_repository_that_its_configuration_selects() {
+        let configured = "[distutils]\nindex-servers =\n  own\n[own]\nrepository: https://u:p@own.example/up/\n\
+             username = me\n[other]\nRepository = https://other.example/\n";
+        for (url, name, file, wanted) in [
+            (None, None, "", Some("https://upload.pypi.org/legacy/")),
+            (
+                None,
+                None,
+                configured,
+                Some("https://upload.pypi.org/legacy/"),
+            ),
+            (
+                None,
+                Some("testpypi"),
+                "",
+                Some("https://test.pypi.org/legacy/"),
+            ),
+            (
+                None,
+                Some("own"),
+                configured,
+                Some("https://own.example/up/"),
+            ),
+            (
+                None,
+                Some("other"),
+                configured,
+                Some("https://other.example/"),
+            ),
+            (None, Some("unknown"), configured, None),
+            (
+                Some("https://u@url.example/x?y"),
+                Some("own"),
+                configured,
+                Some("https://url.example/x"),
+            ),
+            (
+                None,
+                None,
+                "[pypi]\nrepository = https://mirror.example/",
+                Some("https://mirror.example/"),
+            ),
+        ] {
+            assert_eq!(
+                twine_url(url, name, file).as_deref(),
+                wanted,
+                "{url:?} {name:?}"
+            );
+        }
     }
 
     #[test]

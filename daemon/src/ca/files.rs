@@ -61,6 +61,8 @@ pub(crate) enum FileError {
     Lone { there: PathBuf, missing: PathBuf },
     #[error("{path} must hold exactly one certificate in PEM form", path = .0.display())]
     NotACertificate(PathBuf),
+    #[error("{path} holds a private key, and programs may read certificates; move the key to the key file alone", path = .0.display())]
+    KeyInCertificate(PathBuf),
     #[error("{path} must hold an unencrypted P-256 key in PKCS#8 form (`BEGIN PRIVATE KEY`); `openssl pkcs8 -topk8 -nocrypt` converts one", path = .0.display())]
     NotAKey(PathBuf),
     #[error("the CA {certificate} with the key {key} cannot be used: {why}{}", advice(*why), certificate = certificate.display(), key = key.display())]
@@ -199,11 +201,22 @@ fn read_certificate(path: &Path, file: OpenedFile) -> Result<Vec<u8>, FileError>
     }
     check_place(path)?;
     let pem = file.read().map_err(|error| FileError::read(path, error))?;
+    if has_private_key(&pem) {
+        return Err(FileError::KeyInCertificate(path.to_owned()));
+    }
     let mut found = CertificateDer::pem_slice_iter(&pem);
     match (found.next(), found.next()) {
         (Some(Ok(certificate)), None) => Ok(certificate.to_vec()),
         _ => Err(FileError::NotACertificate(path.to_owned())),
     }
+}
+
+/// Whether a PEM file has a private key of any kind, encrypted or not.
+fn has_private_key(pem: &[u8]) -> bool {
+    pem.split(|byte| *byte == b'\n').any(|line| {
+        let line = line.trim_ascii();
+        line.starts_with(b"-----BEGIN ") && line.ends_with(b"PRIVATE KEY-----")
+    })
 }
 
 fn read_key(path: &Path, file: OpenedFile) -> Result<Scalar, FileError> {

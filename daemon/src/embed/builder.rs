@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use codex_network_config::{
-    Listen, Reach, Settings, Sources, Supplied, SystemFiles, UpstreamProxies, load,
+    CredentialProvider, Listen, Reach, Settings, Sources, Supplied, SystemFiles, UpstreamProxies,
+    load,
 };
 use codex_network_engine::{
     AuditMetadata, BlockedEntry, Engine, EngineParts, LeafIssuer, NetworkPolicyDecider, OwnListener,
@@ -15,6 +16,7 @@ use codex_network_engine::{
 use codex_network_policy::Interception;
 use tokio::sync::mpsc;
 
+use super::credentials::EmbedderCredentials;
 use super::issuer::{self, EmbeddedIssuer};
 use super::listener::Listener;
 use super::observer::{BlockedRequestObserver, MAX_WAITING_REFUSALS};
@@ -38,6 +40,7 @@ pub struct NetworkProxyBuilder {
     observer: Option<Arc<dyn BlockedRequestObserver>>,
     metadata: AuditMetadata,
     bundle_directory: Option<PathBuf>,
+    credentials: EmbedderCredentials,
 }
 
 /// The source of the settings.
@@ -208,6 +211,33 @@ impl NetworkProxyBuilder {
         self
     }
 
+    /// Brokers the credentials in this environment, usually that of your own process (SPEC B3). The settings say which
+    /// variables hold one: `credential_broker = true`, or [`credential_providers`](Self::credential_providers).
+    ///
+    /// Programs get a dummy in the place of each, from [`apply_to_env`](super::NetworkProxyHandle::apply_to_env). A
+    /// request through this proxy that presents the dummy to a place where the credential belongs gets the real value,
+    /// inside intercepted TLS. Elsewhere it is refused (`credential_unbound`), and answers are scrubbed of the value.
+    /// Programs must trust the CA: see [`bundle_directory`](Self::bundle_directory).
+    ///
+    /// The values are read once. They and the dummies stay the same for the life of the proxy, and end with it. All
+    /// programs of one proxy share its dummies: run a proxy for each program that must not use the credentials of
+    /// another. Credentials with another source than `"env"` have no dummy, and those of package managers (`use =
+    /// "npm"`) no destination: no program is started for an embedder.
+    pub fn credentials(mut self, environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.credentials.environment = Some(EmbedderCredentials::of(environment));
+        self
+    }
+
+    /// Adds providers to those of the settings, now and after each reload. They count without `credential_broker`, and
+    /// replace providers with the same name. A variable belongs to the last of them that names it.
+    pub fn credential_providers(
+        mut self,
+        providers: impl IntoIterator<Item = CredentialProvider>,
+    ) -> Self {
+        self.credentials.add(providers);
+        self
+    }
+
     /// Permits one door, on the listener that is passed next.
     pub(super) fn only(self, doors: PermittedDoors) -> Self {
         Self {
@@ -239,7 +269,9 @@ impl NetworkProxyBuilder {
             .map_err(NetworkProxyError::Authority)?;
         let issuer = Arc::new(issuer);
         let proxies = self.upstream_proxies.as_ref();
-        let (settings, supplied) = self.configuration.settle(&issuer, proxies)?;
+        let (mut settings, supplied) = self.configuration.settle(&issuer, proxies)?;
+        self.credentials.add_to(&mut settings);
+        let credentials = self.credentials.given(&settings);
         let mut handed = [self.http_listener, self.socks_listener, self.admin_listener];
         let mut bound = [None, None, None];
         let addresses = self.listen_options.addresses(&settings);
@@ -272,9 +304,13 @@ impl NetworkProxyBuilder {
                 decider_timeout: self.decider_timeout.unwrap_or(default.decider_timeout),
                 blocked_observer,
                 audit_metadata: self.metadata,
+                credentials,
                 ..default
             },
         )?;
+        for remark in engine.credential_remarks() {
+            tracing::warn!("{remark}");
+        }
         let own = engine.own_listeners();
         let mut reserved = [None, None, None];
         for (index, which) in Listener::ALL.into_iter().enumerate() {
@@ -297,6 +333,7 @@ impl NetworkProxyBuilder {
             issuer,
             configuration: self.configuration,
             upstream_proxies: self.upstream_proxies,
+            credentials: self.credentials,
             listen_options: self.listen_options,
             reserved,
             observing: queue,

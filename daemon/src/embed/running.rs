@@ -17,6 +17,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::NetworkProxyError;
 use super::builder::{self, Configuration, ListenOptions, Reserved};
+use super::credentials::EmbedderCredentials;
 use super::issuer::EmbeddedIssuer;
 use super::listener::Listener;
 use crate::admin::{self, Owner, Unchanged};
@@ -32,6 +33,7 @@ pub(super) struct Running {
     pub(super) configuration: Configuration,
     /// Upstream proxies instead of those of the environment.
     upstream_proxies: Option<Arc<UpstreamProxies>>,
+    pub(super) credentials: EmbedderCredentials,
     pub(super) listen_options: ListenOptions,
     state: Mutex<ProxyState>,
     /// Held while settings are checked and put in force, so that the last caller's settings are the
@@ -75,6 +77,7 @@ impl Running {
         issuer: Arc<EmbeddedIssuer>,
         configuration: Configuration,
         upstream_proxies: Option<Arc<UpstreamProxies>>,
+        credentials: EmbedderCredentials,
         listen_options: ListenOptions,
         reserved: [Option<Reserved>; 3],
     ) -> Result<Arc<Self>, NetworkProxyError> {
@@ -83,6 +86,7 @@ impl Running {
             issuer,
             configuration,
             upstream_proxies,
+            credentials,
             listen_options,
             state: Mutex::new(ProxyState {
                 open: [None, None, None],
@@ -153,7 +157,8 @@ impl Running {
             (configuration.settle(&running.issuer, proxies), by, turn)
         });
         let (settled, by, _turn) = settled.await.map_err(|_| NetworkProxyError::Runtime)?;
-        let (settings, supplied) = settled?;
+        let (mut settings, supplied) = settled?;
+        self.credentials.add_to(&mut settings);
         self.apply(&Arc::new(settings), &supplied, by)
     }
 

@@ -62,7 +62,7 @@ pub(super) fn events() -> impl Strategy<Value = AuditEvent> {
         servers(),
         clients(),
         metadata,
-        [texts(), texts(), texts(), texts()],
+        [texts(), texts(), texts(), texts(), texts()],
     )
         .prop_map(
             |(
@@ -74,7 +74,7 @@ pub(super) fn events() -> impl Strategy<Value = AuditEvent> {
                 texts,
             )| {
                 let time = OffsetDateTime::from_unix_timestamp(seconds).expect("a time");
-                let [reason, method, attempt, session] = texts;
+                let [reason, method, attempt, session, credential] = texts;
                 AuditEvent {
                     timestamp: time + time::Duration::nanoseconds(nanoseconds),
                     server_address: server,
@@ -83,8 +83,7 @@ pub(super) fn events() -> impl Strategy<Value = AuditEvent> {
                     method: method.map(Into::into),
                     attempt_id: attempt.map(Into::into),
                     session: session.map(session_of),
-                    rule: None,
-                    approval_id: None,
+                    credential: credential.map(Into::into),
                     metadata: Arc::new(filled(metadata)),
                     count,
                     ..event(
@@ -155,6 +154,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
         client_address: Some(ClientAddress::Connection(([127, 0, 0, 1], 5).into())),
         attempt_id: None,
         session: None,
+        credential: None,
         approval: None,
         metadata: Arc::default(),
         count: 1,

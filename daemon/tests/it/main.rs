@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod credentials;
 mod decider;
 mod examples;
 mod handle;

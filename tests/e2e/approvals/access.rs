@@ -24,14 +24,14 @@ fn q5_observers_see_questions_and_users_only_their_own_and_neither_answers_other
     let _follower = Follower::start(&daemon);
     let id = ask(&session, "blocked.test", port);
     as_nobody(&daemon, &["approvals"]).succeeded().says(&id);
-    for call in ["approve", "deny"] {
+    for call in ["approve", "reject"] {
         let run = as_nobody(&daemon, &[call, &id]);
         assert_eq!(run.code, Some(4), "{run:?}");
     }
     daemon.reload_with(&with("users", "true"));
     let run = as_nobody(&daemon, &["approvals"]);
     run.succeeded().says("there is no open question");
-    for call in ["approve", "deny"] {
+    for call in ["approve", "reject"] {
         let run = as_nobody(&daemon, &[call, &id]);
         run.failed().says("there is no question");
     }

@@ -51,7 +51,7 @@ fn q3_a_denial_after_the_approval_ends_them_too() {
     let port = origin.addr().port();
     let daemon = Daemon::start(&asking("100ms"));
     let mut granted = granted(&daemon, port, &[]);
-    proxyctl(&daemon, &["deny", &granted.id]).succeeded();
+    proxyctl(&daemon, &["reject", &granted.id]).succeeded();
     granted.tunnel.expect_closed();
     assert_eq!(
         get(&granted.session, "blocked.test", port).json()["decision"],

@@ -20,15 +20,15 @@ use super::frames::{
 use super::origins::raw_setup;
 
 /// `:status: 200`, of the static table (RFC 7541 appendix A).
-pub(super) const OK: &[u8] = &[0x88];
+pub(crate) const OK: &[u8] = &[0x88];
 /// CANCEL (RFC 9113 section 7).
 const CANCEL: u32 = 8;
 
 /// An origin's end of HTTP/2, by hand.
-pub(super) struct Http2Origin(StreamOwned<ServerConnection, TcpStream>);
+pub(crate) struct Http2Origin(StreamOwned<ServerConnection, TcpStream>);
 
 impl Http2Origin {
-    pub(super) fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = ServerConnection::new(config).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(session, stream);
         stream.read_exact(&mut [0; PREFACE.len()])?;
@@ -38,13 +38,13 @@ impl Http2Origin {
         Ok(origin)
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)?;
         self.0.flush()
     }
 
     /// The next frame of this kind.
-    pub(super) fn next(&mut self, kind: u8) -> io::Result<Frame> {
+    pub(crate) fn next(&mut self, kind: u8) -> io::Result<Frame> {
         self.find(|frame| frame.kind == kind)
     }
 

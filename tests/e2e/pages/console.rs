@@ -24,8 +24,9 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// A console in a directory with this policy as `policy.toml` and a changed one as `next.toml`.
-    pub(super) fn new(page: &str, policy: &str) -> Self {
+    /// A console in a directory with this policy as `policy.toml` and a changed one as `next.toml`, and with
+    /// `keys.toml`.
+    pub(super) fn new(page: &str, policy: &str, keys: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).expect("the directory is ours");
@@ -33,6 +34,7 @@ impl Console {
             std::fs::write(directory.path().join(name), text).expect("a new directory");
         };
         write("policy.toml", policy);
+        write("keys.toml", keys);
         let next = policy.replace("\"localhost\"", "\"docs.example\"");
         assert_ne!(next, policy, "the quick start has another policy");
         write("next.toml", &next);
@@ -73,6 +75,9 @@ impl Console {
                 String::new()
             }
             ["proxyctl", "run", ..] => self.run_session(command),
+            [assignment, "proxyctl", "run", ..] if assignment.contains('=') => {
+                self.run_session(command)
+            }
             [assignment, "proxyctl", ..] if assignment.contains('=') => {
                 self.shell(&command.replacen("proxyctl", shipped::proxyctl(), 1))
             }

@@ -41,7 +41,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         .by_default("\"\"")
         .about("Stands before the value."),
     KeyRow::nested(CREDENTIAL, "use", "text").about(
-        "A ready profile, which the other keys change: anthropic, cargo, github, github-enterprise, gitlab, huggingface, npm, openai, pip, slack or twine. Cargo, npm, pip and twine take their destination from the tool's own configuration.",
+        "A ready profile, which the other keys change: anthropic, cargo, github, github-enterprise, gitlab, huggingface, npm, openai, pip, slack or twine. Cargo, npm, pip and twine take their destination from the tool's own configuration: the default registry or index alone, or the repository that twine selects.",
     ),
     KeyRow::nested(CREDENTIAL, "env", "text, or list of texts").about(
         "The variables that hold the credential. Required, unless the profile has some. Of several credentials for one variable, that of the later layer counts, and two in one layer are an error.",
@@ -76,7 +76,9 @@ pub(super) static ROWS: &[KeyRow] = &[
         .about("Where the real credential comes from. By default it is the value of the variable in the launcher's environment."),
     KeyRow::nested(CREDENTIAL, "methods", "list of methods")
         .by_default("all but TRACE")
-        .about("The methods of the requests that get the real credential."),
+        .about(
+            "The methods of the requests that get the real credential. Such a request is refused if its query may make the server act on another method (`_method`).",
+        ),
     KeyRow::nested(CREDENTIAL, "require", "boolean")
         .by_default("false")
         .about("Whether a request to a destination is refused if it does not carry the dummy."),

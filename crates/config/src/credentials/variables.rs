@@ -7,10 +7,12 @@ use std::hash::BuildHasher;
 use super::VariableName;
 use crate::secret::Secret;
 
-/// Tells a program that its credentials are brokered.
-const ACTIVE: &str = "CODEX_NETWORK_PROXY_CREDENTIAL_BROKER_ACTIVE";
-/// The variables that hold dummies, as a JSON list of pairs. The program may change it.
-const BROKERED: &str = "CODEX_NETWORK_PROXY_BROKERED_CREDENTIALS";
+/// The variable that is `1` for a program whose credentials are brokered.
+pub const BROKER_ACTIVE_VARIABLE: &str = "CODEX_NETWORK_PROXY_CREDENTIAL_BROKER_ACTIVE";
+/// The variable that lists the variables with dummies, as a JSON list of pairs: `["KEY", "DUMMY"]`, and
+/// `["@alias:KEY", "DUMMY"]` for one that contains a dummy among other text. The program may change it, so it proves
+/// nothing.
+pub const BROKERED_CREDENTIALS_VARIABLE: &str = "CODEX_NETWORK_PROXY_BROKERED_CREDENTIALS";
 /// Stands before the name of a variable that contains a dummy among other text.
 const ALIAS: &str = "@alias:";
 /// Fewest bytes of a value that is replaced inside of another variable. A shorter one may be there by
@@ -76,16 +78,44 @@ pub fn brokered_variables<'e>(
         }
         variables.extend(replaced.map(|replaced| (name.to_owned(), replaced)));
     }
-    variables.insert(ACTIVE.to_owned(), "1".to_owned());
+    variables.insert(BROKER_ACTIVE_VARIABLE.to_owned(), "1".to_owned());
     let pairs = serde_json::to_string(&pairs).unwrap_or_default();
-    variables.insert(BROKERED.to_owned(), pairs);
+    variables.insert(BROKERED_CREDENTIALS_VARIABLE.to_owned(), pairs);
     variables
 }
 
 /// The names of the variables that still hold the dummies that the marker lists, each once, in the order of
-/// the marker. A marker that cannot be read lists none.
+/// the marker. A marker that cannot be read lists none. The environment stays as it is.
+///
+/// ```
+/// use std::collections::HashMap;
+///
+/// use codex_network_config::{BrokeredVariable, Secret, VariableName};
+/// use codex_network_config::{brokered_variables, still_brokered};
+///
+/// # fn main() -> Result<(), codex_network_config::NotAName> {
+/// let key = BrokeredVariable {
+///     name: VariableName::parse("DEPLOY_KEY")?,
+///     value: Secret::new(b"dk-0123456789abcdef".to_vec()),
+///     dummy: "dk-maskedQ7x2Lf9Zt4Rk8Yv1Ms".to_owned(),
+/// };
+/// let launcher = [
+///     ("DEPLOY_KEY", "dk-0123456789abcdef"),
+///     ("REMOTE", "https://dk-0123456789abcdef@deploy.example/"),
+/// ];
+/// let mut child: HashMap<String, String> = brokered_variables(&[key], launcher).into_iter().collect();
+/// assert_eq!(child["REMOTE"], "https://dk-maskedQ7x2Lf9Zt4Rk8Yv1Ms@deploy.example/");
+/// assert_eq!(still_brokered(&child), ["DEPLOY_KEY", "REMOTE"]);
+///
+/// child.insert("DEPLOY_KEY".to_owned(), "a value of its own".to_owned());
+/// assert_eq!(still_brokered(&child), ["REMOTE"]);
+/// # Ok(())
+/// # }
+/// ```
 pub fn still_brokered<S: BuildHasher>(environment: &HashMap<String, String, S>) -> Vec<String> {
-    let marker = environment.get(BROKERED).map_or("", String::as_str);
+    let marker = environment
+        .get(BROKERED_CREDENTIALS_VARIABLE)
+        .map_or("", String::as_str);
     let pairs: Vec<(String, String)> = serde_json::from_str(marker).unwrap_or_default();
     let mut names: Vec<String> = Vec::new();
     for (key, dummy) in pairs {
@@ -144,9 +174,9 @@ mod tests {
             ("GH_TOKEN", github),
             ("GITHUB_TOKEN", github),
             ("OPENAI_API_KEY", openai),
-            (ACTIVE, "1"),
+            (BROKER_ACTIVE_VARIABLE, "1"),
             (
-                BROKERED,
+                BROKERED_CREDENTIALS_VARIABLE,
                 &format!(
                     r#"[["GH_TOKEN","{github}"],["GITHUB_TOKEN","{github}"],["OPENAI_API_KEY","{openai}"]]"#
                 ),
@@ -177,7 +207,7 @@ mod tests {
             assert_eq!(variables.get(name), None, "{name}");
         }
         let pairs: Vec<(String, String)> =
-            serde_json::from_str(&variables[BROKERED]).expect("JSON");
+            serde_json::from_str(&variables[BROKERED_CREDENTIALS_VARIABLE]).expect("JSON");
         for (key, dummy) in [
             ("@alias:REMOTE", github),
             ("@alias:REMOTE", openai),
@@ -232,7 +262,7 @@ mod tests {
             r#"[["@alias:KEY","value"]]"#,
             r#"[["OTHER","other-value"]]"#,
         ] {
-            let environment = [("KEY", "value"), (BROKERED, marker)];
+            let environment = [("KEY", "value"), (BROKERED_CREDENTIALS_VARIABLE, marker)];
             let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
             let found = still_brokered(&HashMap::from(environment));
             assert!(found.is_empty(), "{marker} {found:?}");

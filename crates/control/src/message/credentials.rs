@@ -8,6 +8,10 @@ use zeroize::Zeroizing;
 
 /// Most entries of each list of [`GivenCredentials`].
 pub const MAX_CREDENTIALS: usize = 256;
+/// Most URLs of one package manager in [`GivenCredentials`].
+pub const MAX_TOOL_URLS: usize = 16;
+/// Most bytes of [`GivenCredentials`] besides the values: the names, and the sources of destinations.
+pub const MAX_SOURCE_BYTES: usize = 64 << 10;
 
 /// The question which credentials a session would use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +100,44 @@ impl GivenCredentials {
     pub fn is_empty(&self) -> bool {
         self.values.is_empty() && self.destinations.is_empty() && self.tools.is_empty()
     }
+
+    /// Checks the numbers and the bytes of the lists. The longest message bounds the values.
+    ///
+    /// # Errors
+    ///
+    /// A sentence without the full stop: the bound that is exceeded.
+    pub fn check_bounds(&self) -> Result<(), String> {
+        let lengths = [self.values.len(), self.destinations.len(), self.tools.len()];
+        if lengths.iter().any(|length| *length > MAX_CREDENTIALS) {
+            return Err(format!(
+                "a session has at most {MAX_CREDENTIALS} credentials and sources of destinations"
+            ));
+        }
+        if let Some((tool, urls)) = self
+            .tools
+            .iter()
+            .find(|(_, urls)| urls.len() > MAX_TOOL_URLS)
+        {
+            return Err(format!(
+                "a package manager has at most {MAX_TOOL_URLS} registries for its token, and {tool:.16} has {}",
+                urls.len()
+            ));
+        }
+        let names = self.values.iter().map(|(name, _)| name.len());
+        let destinations = self.destinations.iter();
+        let destinations = destinations.map(|(name, value)| name.len() + value.len());
+        let tools = self.tools.iter().map(|(name, urls)| {
+            let urls = urls.iter().map(String::len);
+            name.len() + urls.sum::<usize>()
+        });
+        if names.chain(destinations).chain(tools).sum::<usize>() > MAX_SOURCE_BYTES {
+            return Err(format!(
+                "the names of a session's credentials and the sources of their destinations have at most \
+                 {MAX_SOURCE_BYTES} bytes"
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl CredentialValue {
@@ -138,6 +180,24 @@ mod tests {
         assert!(!format!("{given:?}").contains("hunter2"));
         let sent = serde_json::to_string(&given).expect("JSON");
         assert_eq!(sent, r#"{"values":[["KEY","hunter2"]]}"#);
+    }
+
+    #[test]
+    fn b5_the_sources_of_destinations_are_bounded_in_number_and_bytes() {
+        let tools = |urls: usize, bytes: usize| GivenCredentials {
+            tools: vec![("npm".to_owned(), vec!["x".repeat(bytes); urls])],
+            ..GivenCredentials::default()
+        };
+        assert_eq!(tools(MAX_TOOL_URLS, 100).check_bounds(), Ok(()));
+        let many = tools(MAX_TOOL_URLS + 1, 1).check_bounds();
+        assert!(many.is_err_and(|why| why.contains("npm has 17")));
+        let long = tools(1, MAX_SOURCE_BYTES).check_bounds();
+        assert!(long.is_err_and(|why| why.contains("bytes")));
+        let several = GivenCredentials {
+            destinations: vec![("GH_HOST".to_owned(), String::new()); MAX_CREDENTIALS + 1],
+            ..GivenCredentials::default()
+        };
+        assert!(several.check_bounds().is_err());
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl AuditEvent {
         "session",
         "user",
         "command",
+        "credential",
         "network.policy.rule",
         "approval_id",
     ];
@@ -111,12 +112,15 @@ impl AuditEvent {
             take(25, Text(&session.user));
             take(26, Text(&session.command));
         }
+        if let Some(credential) = &self.credential {
+            take(27, Text(credential));
+        }
         if let Some(approval) = &self.approval {
             if let Some(rule) = &approval.rule {
-                take(27, Text(rule));
+                take(28, Text(rule));
             }
             if let Some(id) = &approval.id {
-                take(28, Text(id));
+                take(29, Text(id));
             }
         }
     }

@@ -3,8 +3,10 @@
 //! The search crate gets only the first bytes of each string, since it does not overwrite its memory.
 //! The strings themselves are kept in memory that is overwritten, and compared where their first bytes
 //! occur. Strings with the same first bytes are in one sorted table, so thousands of dummies with the same
-//! prefix cost one comparison more for each doubling.
+//! prefix cost one comparison more for each doubling. The search crate is slow with many different first bytes;
+//! then a filter finds them.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, Input, MatchKind};
@@ -13,17 +15,35 @@ use zeroize::Zeroizing;
 /// The bytes of each needle that the search crate gets. A needle is at least as long.
 pub(super) const FRAGMENT_BYTES: usize = 4;
 
+/// Most different first bytes that the search crate finds with vector instructions.
+const MAX_FEW: usize = 64;
+/// The logarithm of the bits of a filter. With so many, the dummies of a busy machine set few of them.
+const FILTER_BITS: u32 = 20;
+
 /// Byte strings to find, each with its meaning.
 pub(super) struct Needles<T> {
     /// All needles, one after the other.
     bytes: Zeroizing<Vec<u8>>,
     /// In the order of their bytes; no two are equal.
     sorted: Vec<Needle<T>>,
-    /// Finds where a needle may begin; `None` without needles.
-    fragments: Option<AhoCorasick>,
+    /// Finds where a needle may begin.
+    fragments: Fragments,
     /// Whether a needle begins with this byte.
     first_bytes: [bool; 256],
     max_bytes: usize,
+}
+
+/// The first bytes of needles.
+enum Fragments {
+    None,
+    Few(AhoCorasick),
+    Many(Filter),
+}
+
+/// A set of fragments, which tells most others without a look at it.
+struct Filter {
+    bits: Box<[u64]>,
+    fragments: HashSet<[u8; FRAGMENT_BYTES]>,
 }
 
 struct Needle<T> {
@@ -79,13 +99,7 @@ impl<T> Needles<T> {
             .map(|needle| &bytes[needle.range.clone()][..FRAGMENT_BYTES])
             .collect();
         firsts.dedup();
-        let fragments = (!firsts.is_empty()).then(|| {
-            // All are of one length, so the kind matters for speed only: vector instructions need it.
-            AhoCorasickBuilder::new()
-                .match_kind(MatchKind::LeftmostFirst)
-                .build(&firsts)
-                .expect("the fragments are few and short")
-        });
+        let fragments = Fragments::new(&firsts);
         Self {
             bytes,
             sorted,
@@ -132,8 +146,19 @@ impl<T> Needles<T> {
 
     /// Where a needle may begin in `content[from..]`.
     fn fragment(&self, content: &[u8], from: usize) -> Option<usize> {
-        let input = Input::new(content).range(from..);
-        Some(self.fragments.as_ref()?.find(input)?.start())
+        match &self.fragments {
+            Fragments::None => None,
+            Fragments::Few(search) => {
+                let found = search.find(Input::new(content).range(from..))?;
+                Some(found.start())
+            }
+            Fragments::Many(filter) => {
+                let mut places = content.get(from..)?.windows(FRAGMENT_BYTES);
+                let has =
+                    |bytes: &[u8]| bytes.first_chunk().is_some_and(|bytes| filter.has(*bytes));
+                Some(from + places.position(has)?)
+            }
+        }
     }
 
     /// The length of the longest needle.
@@ -165,6 +190,53 @@ impl<T> Needles<T> {
         let above = self.sorted.partition_point(|n| self.bytes_of(n) <= text);
         let next = self.sorted.get(above);
         next.is_some_and(|needle| self.bytes_of(needle).starts_with(text))
+    }
+}
+
+impl Fragments {
+    fn new(fragments: &[&[u8]]) -> Self {
+        match fragments.len() {
+            0 => Self::None,
+            1..=MAX_FEW => {
+                // All are of one length, so the kind matters for speed only: vector instructions need it.
+                let search = AhoCorasickBuilder::new()
+                    .match_kind(MatchKind::LeftmostFirst)
+                    .build(fragments)
+                    .expect("the fragments are few and short");
+                Self::Few(search)
+            }
+            _ => Self::Many(Filter::new(fragments)),
+        }
+    }
+}
+
+impl Filter {
+    fn new(fragments: &[&[u8]]) -> Self {
+        let fragments = fragments.iter().filter_map(|bytes| bytes.first_chunk());
+        let fragments: HashSet<_> = fragments.copied().collect();
+        let mut bits = vec![0_u64; 1 << FILTER_BITS >> u64::BITS.ilog2()];
+        for fragment in &fragments {
+            let (word, bit) = Self::place(*fragment);
+            bits[word] |= bit;
+        }
+        Self {
+            bits: bits.into(),
+            fragments,
+        }
+    }
+
+    fn has(&self, fragment: [u8; FRAGMENT_BYTES]) -> bool {
+        let (word, bit) = Self::place(fragment);
+        self.bits[word] & bit != 0 && self.fragments.contains(&fragment)
+    }
+
+    /// The word, and the bit of it, for a fragment.
+    fn place(fragment: [u8; FRAGMENT_BYTES]) -> (usize, u64) {
+        // Fibonacci hashing: the highest bits of the product depend on all bytes.
+        let product = u32::from_le_bytes(fragment).wrapping_mul(0x9e37_79b1);
+        let hash = product >> (u32::BITS - FILTER_BITS);
+        let word = usize::try_from(hash >> 6).unwrap_or_default();
+        (word, 1 << (hash & 63))
     }
 }
 
@@ -238,6 +310,24 @@ pub(super) mod tests {
             let here = strings.iter().filter(|s| content[at..].starts_with(s));
             here.max_by_key(|s| s.len()).map(|string| (at, string))
         })
+    }
+
+    #[test]
+    fn b11_many_different_needles_are_found_too() {
+        let strings: Vec<String> = (0..4 * MAX_FEW)
+            .map(|n| format!("{:08x}", n * 0x9e37_79b1))
+            .collect();
+        let refs: Vec<&str> = strings.iter().map(String::as_str).collect();
+        let all = needles(&refs);
+        assert!(matches!(all.fragments, Fragments::Many(_)));
+        for string in &strings {
+            let content = format!("--{string}--");
+            assert_eq!(found(&all, &content), Some((2, string.clone())));
+            let begun = &content[..9];
+            assert_eq!(all.incomplete_from(begun.as_bytes(), 0), 2, "{begun}");
+        }
+        let others = (0..100_u32).map(|n| n.wrapping_mul(0x0101_0101).to_string());
+        assert_eq!(found(&all, &others.collect::<Vec<_>>().join("-")), None);
     }
 
     proptest! {

@@ -344,7 +344,7 @@ mod tests {
         let marks = "/+=:;,!?~*";
         let apart = letters.chars().zip(marks.chars().cycle());
         let value: String = apart
-            .map(|(letter, mark)| format!("{letter}{mark}{mark}/"))
+            .flat_map(|(letter, mark)| [letter, mark, mark, '/'])
             .collect();
         for entry in entries.iter_mut() {
             entry.dummy = Dummy::for_value(value.as_bytes(), &[]).expect("a dummy");

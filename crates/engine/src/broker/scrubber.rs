@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use zeroize::Zeroizing;
 
 use super::encodings::{base64_at, bits_of, character_of};
 use super::escapes::{self, Reading, Written};
@@ -28,6 +29,8 @@ pub(crate) struct Scrubber {
     search: ValueSearch,
     /// The dummies of the values, in the same order.
     replacements: Vec<Replacement>,
+    /// The values in lower case.
+    in_lower_case: Vec<Zeroizing<String>>,
     preserves_length: bool,
 }
 
@@ -81,6 +84,10 @@ impl Scrubber {
                 .iter()
                 .map(|(value, dummy)| Replacement::new(value, dummy))
                 .collect(),
+            in_lower_case: pairs
+                .iter()
+                .map(|(value, _)| Zeroizing::new(value.to_ascii_lowercase()))
+                .collect(),
             preserves_length: pairs.iter().all(|(value, dummy)| {
                 let replacement = Replacement::new(value, dummy);
                 let base64 = |text: &[u8]| (0..3).map(|place| base64_at(text, place)).collect();
@@ -102,6 +109,13 @@ impl Scrubber {
     /// Whether content keeps its length. Otherwise an announced length is not valid any more.
     pub(crate) fn preserves_length(&self) -> bool {
         self.preserves_length
+    }
+
+    /// Whether the name of a header field, which is in lower case, has a real value. A client may get it in the
+    /// case that the origin wrote.
+    pub(crate) fn finds_in_name(&self, name: &str) -> bool {
+        let mut values = self.in_lower_case.iter();
+        values.any(|value| name.len() >= value.len() && name.contains(&***value))
     }
 
     /// The same text without real values, such as the value of a header field; `None` if it has none.

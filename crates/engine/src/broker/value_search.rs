@@ -51,7 +51,7 @@ pub(super) enum TextEncoding {
 pub(super) enum SearchResult<'s> {
     /// The first place with a text, and of those that begin there, the longest.
     Found(Range<usize>, &'s SearchedText),
-    /// From here on, later bytes may complete a text. Before there is none.
+    /// A text may begin here that later bytes complete. No text begins before.
     Incomplete(usize),
     Nothing,
 }
@@ -272,6 +272,7 @@ use tests::count_step;
 #[cfg(test)]
 pub(super) mod tests {
     use std::cell::Cell;
+    use std::fmt::Write as _;
 
     use super::*;
 
@@ -358,11 +359,11 @@ pub(super) mod tests {
         let mut value = "abcde".repeat(32);
         while value.len() < 4096 {
             let number = value.len();
-            value.push_str(&format!("{:x}", number * number * 977));
+            let _infallible = write!(value, "{:x}", number * number * 977);
         }
         let content = "abcde".repeat(4000) + &value[..4000];
         let search = ValueSearch::new([&*value]);
-        for content in [content.clone(), content.replace("e", "%65")] {
+        for content in [content.clone(), content.replace('e', "%65")] {
             STEPS.set(0);
             let result = search.search(content.as_bytes(), 0, true);
             assert!(matches!(result, SearchResult::Nothing));

@@ -1,3 +1,5 @@
+//! Content in each coding, whole, in pieces, broken, and made to grow.
+
 use std::io::Write as _;
 
 use flate2::Compression;

@@ -42,6 +42,8 @@ struct FlowState {
     begun: Instant,
     /// Set once the attempt is allowed.
     decision: OnceLock<Decision>,
+    /// The names of the credentials that the request carries, separated by commas.
+    credential: OnceLock<Arc<str>>,
     /// The grant that permits it.
     grant: OnceLock<Arc<Grant>>,
     sent: AtomicU64,
@@ -71,6 +73,7 @@ impl Flow {
             log: generation.settings().daemon.log_flows,
             begun: Instant::now(),
             decision: OnceLock::new(),
+            credential: OnceLock::new(),
             grant: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -97,6 +100,12 @@ impl Flow {
         &self.0.recorder
     }
 
+    /// The request carries the real values of these credentials: their names, separated by commas. Call it before the
+    /// attempt is allowed.
+    pub(crate) fn carries(&self, credentials: Arc<str>) {
+        let _ = self.0.credential.set(credentials);
+    }
+
     /// The attempt is allowed. This is recorded once, even if the request is sent again.
     pub(super) fn allow(&self, decision: Decision) {
         if self.0.decision.set(decision).is_err() {
@@ -113,7 +122,10 @@ impl Flow {
             session.watch_bytes(this);
         }
         match &self.0.destination {
-            Destination::Host(authority) => recorder.allowed(attempt, authority, decision, rule),
+            Destination::Host(authority) => {
+                let credential = self.0.credential.get();
+                recorder.allowed(attempt, authority, decision, (rule, credential));
+            }
             Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
         }
     }
@@ -198,6 +210,7 @@ impl Flow {
             log: LogFlows::Failures,
             begun: Instant::now(),
             decision: OnceLock::new(),
+            credential: OnceLock::new(),
             grant: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -260,6 +273,7 @@ impl Drop for FlowState {
             address,
             port,
             decision: *decision,
+            credential: self.credential.get(),
             rule: self.grant.get().map(|grant| grant.rule()),
             ending: &ending,
             level,

@@ -4,14 +4,15 @@
 use std::sync::{Arc, OnceLock};
 
 use codex_network_config::DestinationScheme;
+use codex_network_policy::{is_same_field, query_overrides_method};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use hyper::ext::ReasonPhrase;
 
 use super::Session;
 use crate::attempt::Refusal;
 use crate::broker::{
-    DummyOwner, DummyRegistry, InjectionError, RequestPart, RequestPlace, Scrubber,
-    SearchedContent, Sender, SessionCredentials,
+    Credential, DummyOwner, DummyRegistry, InjectionError, NO_SESSION, RequestPart, RequestPlace,
+    Scrubber, SearchedContent, Sender, SessionCredentials,
 };
 use crate::content_coding::ContentCodings;
 use crate::enforce::{CredentialRefuser, Permit};
@@ -26,6 +27,19 @@ const IN_CONTENT: &str = "dummy_in_body";
 const MISSING: &str = "credential_missing";
 /// The value cannot be written into a field.
 const UNWRITABLE: &str = "credential_unwritable";
+/// The query may make the origin act on another method, and the methods of the credential are limited.
+const METHOD: &str = "method_override";
+
+/// The fields that ask for a part of the content (RFC 9110 section 14.2), with the old name that Apache reads as
+/// `Range`. With them a program could read a value in parts, which are not found. The others ask for another charset,
+/// and for changes of earlier content or compression (RFC 3229 section 10.5.3), in which no value is found.
+const UNSEARCHED_FORMS: [&str; 5] = [
+    "range",
+    "if-range",
+    "request-range",
+    "accept-charset",
+    "a-im",
+];
 
 /// Hashes of content with its codings (RFC 1864, RFC 3230, RFC 9530).
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
@@ -69,7 +83,7 @@ struct SearchPlace {
 impl SearchPlace {
     fn refuses(&self, owner: &DummyOwner, part: RequestPart) -> bool {
         let sender = Sender {
-            session: self.session.as_deref(),
+            session: Some(self.session.as_deref().unwrap_or(NO_SESSION)),
             credentials: self.credentials.as_deref(),
             place: RequestPlace {
                 scheme: self.scheme,
@@ -121,15 +135,20 @@ impl Brokering {
                 };
                 permit.refuse_credential(id, detail)
             })?;
-            for credential in used {
-                credential.count_use(session.shared.recorder().now());
+            let limited = used
+                .iter()
+                .find(|credential| credential.provider().methods.is_some());
+            if let Some(limited) = limited.filter(|_| query_overrides_method(target)) {
+                return Err(permit.refuse_credential(limited.id(), METHOD));
             }
+            note(&used, permit, session.shared.recorder().now());
         }
         let reached = usable.filter(|_| permit.generation().is_reached(scheme, authority));
         if reached.is_some() {
             // Values in other codings are not found.
             let identity = HeaderValue::from_static("identity");
             fields.insert(header::ACCEPT_ENCODING, identity);
+            remove_unsearched_forms(fields);
         }
         let client = &permit.attempt().client;
         let place = Arc::new(SearchPlace {
@@ -204,12 +223,16 @@ impl Brokering {
         if !scrubber.preserves_length() {
             parts.headers.remove(header::CONTENT_LENGTH);
         }
-        let codings = codings?;
+        // A part of encoded content cannot be decoded.
+        let is_part = parts.headers.contains_key(header::CONTENT_RANGE);
+        let decodable = codings.filter(|codings| codings.is_identity() || !is_part);
+        let Some(codings) = decodable else {
+            // An answer to HEAD may have it. With a value and a guess in the content, its encoded length shows how
+            // much of the guess is right.
+            parts.headers.remove(header::CONTENT_LENGTH);
+            return None;
+        };
         if !codings.is_identity() {
-            if parts.headers.contains_key(header::CONTENT_RANGE) {
-                // A part of coded content.
-                return None;
-            }
             describe_decoded(&mut parts.headers);
         }
         Some(codings)
@@ -239,8 +262,47 @@ fn describe_decoded(fields: &mut HeaderMap) {
     }
 }
 
-/// Removes real values from fields.
+/// Counts the use of credentials, and names them in the records of the request.
+fn note(used: &[&Credential], permit: &Permit, now: i64) {
+    for credential in used {
+        credential.count_use(now);
+    }
+    match used {
+        [] => {}
+        [only] => permit.flow().carries(only.id().shared()),
+        several => {
+            let names: Vec<&str> = several.iter().map(|one| one.id().as_str()).collect();
+            permit.flow().carries(names.join(",").into());
+        }
+    }
+}
+
+/// Asks for the whole content as it is, so that values are found in it.
+fn remove_unsearched_forms(fields: &mut HeaderMap) {
+    let unwanted: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| {
+            UNSEARCHED_FORMS
+                .iter()
+                .any(|form| is_same_field(name.as_str(), form))
+        })
+        .cloned()
+        .collect();
+    for name in unwanted {
+        fields.remove(name);
+    }
+}
+
+/// Removes real values from fields, and the fields that have one in their names.
 pub(super) fn scrub_fields(scrubber: &Arc<Scrubber>, fields: &mut HeaderMap) {
+    let unwanted: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| scrubber.finds_in_name(name.as_str()))
+        .cloned()
+        .collect();
+    for name in unwanted {
+        fields.remove(name);
+    }
     for value in fields.values_mut() {
         let Some(clean) = scrubber.scrub(value.as_bytes()) else {
             continue;

@@ -28,7 +28,7 @@ use super::route::Route;
 use super::upgrade::{self, Switched, UpgradeOffer};
 use super::watched_requests::WatchGuard;
 use super::{Next, Session, headers};
-use crate::content_coding::{ContentCodings, Decoder};
+use crate::content_coding::Decoder;
 use crate::enforce::{Flow, LeadsTo};
 use crate::incoming::Incoming;
 use crate::tls::Wire;
@@ -353,11 +353,7 @@ async fn exchange(
     }
     headers::to_client(&mut parts.headers);
     headers::one_length(&mut parts.headers);
-    let content_codings = match outgoing.brokering.prepare(&mut parts) {
-        Some(codings) => codings,
-        None if is_head => ContentCodings::default(),
-        None => return Err(lease.unusable(AnswerError::ContentCoding).into()),
-    };
+    let decoding = decoding(outgoing, &lease, &mut parts, &body, is_head)?;
     let mut length = None;
     match codings {
         Codings::Plain => {}
@@ -375,21 +371,12 @@ async fn exchange(
     let inspection = outgoing.inspection(session, route, Direction::Response);
     let watch = outgoing.watch.clone();
     let flow = route.flow().clone();
-    let decoder = if content_codings.is_identity() || body.is_end_stream() {
-        None
-    } else {
-        let unusable = lease.unusable(AnswerError::Undecodable);
-        match Decoder::new(&content_codings) {
-            Ok(decoder) => Some((decoder, UpstreamError::from(unusable))),
-            Err(_) => return Err(unusable.into()),
-        }
-    };
     let mut answer =
         AnswerBody::upstream(body, lease, continue_signal.take(), inspection, watch, flow);
     if let Some(length) = length {
         answer = answer.ending_after(length);
     }
-    if let Some((decoder, failure)) = decoder {
+    if let Some((decoder, failure)) = decoding {
         answer = answer.decoded(decoder, failure);
     }
     if let Some(scrubber) = outgoing.brokering.scrubber() {
@@ -415,6 +402,30 @@ fn codings(outgoing: &OutgoingRequest, fields: &HeaderMap) -> Option<Codings> {
     let others_pass =
         outgoing.version == Version::HTTP_11 && outgoing.brokering.scrubber().is_none();
     (others_pass || !matches!(codings, Codings::Others(_))).then_some(codings)
+}
+
+/// Prepares the head of an answer for content that is scrubbed. Gives the decoder of content that has a coding, and
+/// the failure if it cannot be decoded.
+fn decoding(
+    outgoing: &OutgoingRequest,
+    lease: &Lease<RequestBody>,
+    parts: &mut http::response::Parts,
+    body: &Incoming,
+    is_head: bool,
+) -> Result<Option<(Decoder, UpstreamError)>, BrokenAnswer> {
+    let codings = match outgoing.brokering.prepare(parts) {
+        Some(codings) => codings,
+        None if is_head => return Ok(None),
+        None => return Err(lease.unusable(AnswerError::ContentCoding)),
+    };
+    if codings.is_identity() || body.is_end_stream() {
+        return Ok(None);
+    }
+    let undecodable = lease.unusable(AnswerError::Undecodable);
+    match Decoder::new(&codings) {
+        Ok(decoder) => Ok(Some((decoder, undecodable.into()))),
+        Err(_) => Err(undecodable),
+    }
 }
 
 /// The origin changes protocols. It may choose only a protocol that the request offered (RFC 9110

@@ -15,6 +15,10 @@ pub(super) fn sentence(refusal: &Refusal) -> String {
         Some("credential_unwritable") => format!(
             "the value of the credential {credential} cannot be written into a header field."
         ),
+        Some("method_override") => format!(
+            "the credential {credential} goes only with some methods to {host}:{port}, and the query of this request \
+             may make the server act on another one; send the request without that part of the query."
+        ),
         detail => {
             let whole = match detail {
                 Some("dummy_in_url") => "the URL",

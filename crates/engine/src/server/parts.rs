@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
 use crate::blocked::BlockedEntry;
+use crate::broker::LauncherCredentials;
 use crate::clock::{Clock, SystemClock};
 use crate::decider::{self, NetworkPolicyDecider};
 use crate::interceptor::LeafIssuer;
@@ -58,6 +59,9 @@ pub struct EngineParts {
     pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
     /// How long the decider may take.
     pub decider_timeout: Duration,
+    /// The credentials of the clients of the doors, as a launcher gives those of a session (SPEC B3). The settings
+    /// that the engine begins with must have their providers. The dummies are the same for the life of the engine.
+    pub credentials: LauncherCredentials,
     /// A channel that gets every refusal while it has room.
     pub blocked_observer: Option<mpsc::Sender<BlockedEntry>>,
     /// Fields of every audit event.
@@ -88,6 +92,7 @@ impl Default for EngineParts {
             session_runtime: None,
             decider: None,
             decider_timeout: decider::DEFAULT_TIMEOUT,
+            credentials: LauncherCredentials::default(),
             blocked_observer: None,
             audit_metadata: AuditMetadata::default(),
             unix_sockets: if cfg!(target_os = "macos") {

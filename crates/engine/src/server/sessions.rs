@@ -308,13 +308,10 @@ impl OpenSession {
         async move {
             // Made before the cause is looked up, so that no notification is missed.
             let ended = entry.ended.notified();
-            match entry.why.get() {
-                Some(why) => why,
-                None => {
-                    ended.await;
-                    entry.why.get().copied().unwrap_or("its connection ended")
-                }
+            if entry.why.get().is_none() {
+                ended.await;
             }
+            entry.why.get().copied().unwrap_or("its connection ended")
         }
     }
 }

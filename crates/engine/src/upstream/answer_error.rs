@@ -220,6 +220,26 @@ impl AnswerError {
     }
 }
 
+/// The same error without the debug data of a GOAWAY frame. They are bytes of the origin's choice (RFC 9113 section
+/// 6.8), so the log must not have them.
+pub(super) fn without_debug_data(error: h2::Error) -> h2::Error {
+    match error.reason() {
+        Some(reason) if error.is_go_away() => reason.into(),
+        _ => error,
+    }
+}
+
+/// The same for an error that may have one of h2 as its source.
+pub(super) fn loggable(error: BodyError) -> BodyError {
+    match find::<h2::Error>(error.as_ref()) {
+        Some(found) if found.is_go_away() => match found.reason() {
+            Some(reason) => h2::Error::from(reason).into(),
+            None => "the host ended the HTTP/2 connection".into(),
+        },
+        _ => error,
+    }
+}
+
 /// Finds an error of this type in the chain of sources.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Request;
 
-use super::answer_error::{AnswerError, Answerer, BrokenAnswer};
+use super::answer_error::{AnswerError, Answerer, BrokenAnswer, loggable};
 use super::connection::Connection;
 use super::cut::Cut;
 use super::evidence::Evidence;
@@ -129,7 +129,7 @@ impl FarEnd {
         BrokenAnswer {
             by: self.0.answerer,
             cause: AnswerError::of_head(error.as_ref(), self.evidence()),
-            error: Some(error),
+            error: Some(loggable(error)),
         }
     }
 

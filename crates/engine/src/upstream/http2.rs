@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use self::origin::Http2Origin;
 pub(super) use self::origin::{Http2Use, KeptHttp2};
 use super::Outgoing;
-use super::answer_error::AnswerError;
+use super::answer_error::{AnswerError, without_debug_data};
 use super::far_end::{FarEnd, Unanswered};
 use crate::frames::FrameMeter;
 use crate::http2::{self, GivenUp, SendError};
@@ -195,7 +195,7 @@ impl Http2Sender {
         let is_refused =
             error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
         if is_goaway || is_refused {
-            return Unanswered::Unprocessed(error);
+            return Unanswered::Unprocessed(without_debug_data(error));
         }
         let broken = far.broken_head(error);
         if stream > self.last_sent.load(Ordering::Relaxed) {
@@ -250,7 +250,8 @@ impl Upload {
                     let _ = breaks.send(error);
                     stream.send_reset(reason);
                 }
-                Err(error @ SendError::Stream(_)) => {
+                Err(SendError::Stream(error)) => {
+                    let error = SendError::Stream(error.map(without_debug_data));
                     tracing::debug!(%error, "an origin takes no more of a request");
                 }
             }

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::client::conn::http1;
 
 use super::Outgoing;
-use super::answer_error::{AnswerError, BrokenAnswer};
+use super::answer_error::{AnswerError, BrokenAnswer, loggable};
 use super::cut::Cut;
 use super::far_end::{FarEnd, Unanswered};
 use super::http2::{Http2Origin, Http2Use};
@@ -177,7 +177,7 @@ impl<B: Outgoing> Lease<B> {
         BrokenAnswer {
             by: self.far.answerer(),
             cause: error.as_ref().map_or(AnswerError::Incomplete, of_body),
-            error,
+            error: error.map(loggable),
         }
     }
 

@@ -32,6 +32,33 @@ pub(super) enum Presence {
     OtherValue,
 }
 
+/// Whether some origin could act on another method than that of the request line because of the query of this
+/// request-target, as Rails, Symfony and Laravel do with `_method` (SPEC B8). A query that cannot be decoded counts
+/// too. `target` is in origin-form.
+///
+/// ```
+/// use codex_network_policy::query_overrides_method;
+///
+/// assert!(query_overrides_method("/issues?_method=DELETE"));
+/// assert!(!query_overrides_method("/issues?method=email"));
+/// ```
+pub fn query_overrides_method(target: &str) -> bool {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let mut pairs = query.split(['&', ';']).filter(|pair| !pair.is_empty());
+    pairs.any(|pair| {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        let Some(name) = percent_decode(name) else {
+            return true;
+        };
+        let folded = Folded::new(&name);
+        let is_alike = |known: &str| folded.is_alike(&Folded::new(known.as_bytes()));
+        // Folded, `method` is the same as `_method`, and no server reads it as that.
+        let begins_plainly = name.first().is_some_and(u8::is_ascii_alphanumeric);
+        method_overrides().any(is_alike)
+            || (!begins_plainly && METHOD_OVERRIDES.into_iter().any(is_alike))
+    })
+}
+
 /// A name in the form that the most lenient server reads.
 struct Folded {
     /// Its letters and digits without case, and `_` for each run of other characters between them.
@@ -195,5 +222,33 @@ impl Folded {
 
     fn begins_with(&self, other: &Self) -> bool {
         self.text.starts_with(&other.text) && self.ends.contains(&other.text.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b8_a_query_overrides_the_method_in_every_spelling_that_a_server_reads() {
+        for (target, overrides) in [
+            ("/a", false),
+            ("/_method=DELETE", false),
+            ("/a?", false),
+            ("/a?method=GET&x=_method", false),
+            ("/a?http_method=x&methods[]=y&payment_method=z", false),
+            ("/a?_method=DELETE", true),
+            ("/a?x=1;_method", true),
+            ("/a?%5Fmethod=DELETE", true),
+            ("/a?+_method=DELETE", true),
+            ("/a?.method=DELETE", true),
+            ("/a?_METHOD[]=DELETE", true),
+            ("/a?_HttpMethod=DELETE", true),
+            ("/a?X-HTTP-Method-Override=DELETE", true),
+            ("/a?x_http_method_override=DELETE", true),
+            ("/a?%zz=1", true),
+        ] {
+            assert_eq!(query_overrides_method(target), overrides, "{target}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::env;
 use std::ffi::OsString;
 
 use codex_network_config::{
-    BrokeredVariable, VariableName, brokered_variables, built_in_providers,
+    BrokeredVariable, CredentialVariable, VariableName, brokered_variables, built_in_providers,
 };
 use codex_network_control::Client;
 use codex_network_control::client::CallError;
@@ -22,7 +22,6 @@ use codex_network_control::message::{
 use nix::sys::prctl;
 use tokio::runtime::Runtime;
 
-use self::removal::CredentialVariable;
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::presets;
@@ -86,8 +85,8 @@ pub(super) fn given(
         }
     }
     for name in wanted.tools {
-        let urls = presets::token_urls(&name);
-        given.tools.push((name, urls));
+        let url = presets::token_url(&name);
+        given.tools.push((name, url.into_iter().collect()));
     }
     Ok(given)
 }

@@ -182,3 +182,17 @@ fn m3_other_keys_and_texts_are_refused_with_a_command_that_converts_them() {
         assert!(told.contains("exactly one certificate"), "{told}");
     }
 }
+
+#[test]
+fn c10_a_private_key_beside_the_certificate_is_refused() {
+    for kind in ["PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"] {
+        let (_directory, paths, ca) = scene();
+        let pem = pem::certificate(ca.certificate());
+        let key = format!("-----BEGIN {kind}-----\r\nAAAA\r\n-----END {kind}-----\r\n");
+        for text in [format!("{pem}{key}"), format!("{key}{pem}")] {
+            std::fs::write(&paths.certificate, text).unwrap();
+            let told = refused(&paths);
+            assert!(told.contains("holds a private key"), "{told}");
+        }
+    }
+}

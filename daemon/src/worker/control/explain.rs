@@ -3,6 +3,7 @@
 //! The engine judges (SPEC K5). This file reads the question, and says what the decision means and what
 //! could still change it. A URL may hold a secret, so no message repeats it.
 
+mod credentials;
 mod destination;
 
 use std::net::SocketAddr;
@@ -57,6 +58,11 @@ pub(super) async fn explain(
         }
     }
     explained.notes.extend(notes(&generation, &predicted));
+    explained.notes.extend(credentials::notes(&predicted));
+    if let Ok(authority) = &destination.authority {
+        let of_sessions = credentials::of_sessions(generation.settings(), &predicted, authority);
+        explained.notes.extend(of_sessions);
+    }
     explained
         .notes
         .extend(door_notes(&generation, &destination, listeners));

@@ -155,7 +155,10 @@ mod tests {
         }
         let apart = |letters: &str| -> String {
             let dashes = "-".repeat(30);
-            letters.chars().map(|c| format!("{c}{dashes}")).collect()
+            letters
+                .chars()
+                .flat_map(|c| [c.to_string(), dashes.clone()])
+                .collect()
         };
         let (value, dummy) = (
             apart("abcdefghijklmnopqrstuvwxyz"),

@@ -1,3 +1,5 @@
+//! Values in every form of common encoders, at every split, beside a naive twin.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use proptest::prelude::*;

@@ -1,54 +1,13 @@
-//! The removal of variables whose credentials have no dummy (SPEC B3, B13).
+//! The removal of variables whose credentials have no dummy (SPEC B3, B13), with a remark about each.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsString;
 
-use codex_network_config::{BrokeredVariable, Secret};
+use codex_network_config::{
+    BrokeredVariable, CredentialVariable, RemovalReason, removed_variables,
+};
 
-/// Fewest bytes of a value that is searched for in other variables. No credential is shorter.
-const MIN_VALUE_BYTES: usize = 8;
-
-/// A variable of the caller that holds a credential.
-#[derive(Clone, Debug)]
-pub(super) struct CredentialVariable {
-    pub(super) name: String,
-    /// Its bytes, without a line end after them.
-    pub(super) value: Secret,
-}
-
-impl CredentialVariable {
-    /// `None` for a variable without a value.
-    pub(super) fn new(name: String, value: &OsStr) -> Option<Self> {
-        let all = value.as_bytes();
-        let line = all.strip_suffix(b"\n");
-        let line = line.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        let value = Secret::new(line.unwrap_or(all).to_vec());
-        (!all.is_empty()).then_some(Self { name, value })
-    }
-
-    /// The value as text.
-    pub(super) fn text(&self) -> Option<&str> {
-        std::str::from_utf8(self.value.expose()).ok()
-    }
-
-    fn is_brokered(&self, brokered: &[BrokeredVariable]) -> bool {
-        brokered.iter().any(|one| one.name.as_str() == self.name)
-    }
-
-    /// Whether a text contains the value. White space at the edges of the value does not count.
-    fn is_in(&self, text: &OsStr) -> bool {
-        let value = self.value.expose().trim_ascii();
-        value.len() >= MIN_VALUE_BYTES
-            && text
-                .as_bytes()
-                .windows(value.len())
-                .any(|part| part == value)
-    }
-}
-
-/// Removes every credential that has no dummy, and every other variable that contains its value. A variable that
-/// is not text goes too if it contains a value that has a dummy, since nothing is replaced in it.
+/// Removes every variable that the command must not get.
 ///
 /// Returns a remark for each variable that it removes. With `is_wished`, the removal of the credentials
 /// themselves has none.
@@ -58,49 +17,38 @@ pub(super) fn remove(
     brokered: &[BrokeredVariable],
     is_wished: bool,
 ) -> Vec<String> {
+    let all = environment.iter();
+    let all = all.map(|(name, text)| (name.as_os_str(), text.as_os_str()));
+    let removed = removed_variables(all, credentials, brokered);
     let mut remarks = Vec::new();
-    for credential in credentials {
-        if credential.is_brokered(brokered) {
-            continue;
-        }
-        environment.remove(OsStr::new(&credential.name));
-        if !is_wished {
-            let why = match credential.text() {
-                Some(_) => "the proxy gives no dummy for its value",
-                None => "its value is not text",
-            };
-            remarks.push(format!(
-                "{} is removed from the environment of the command: {why}; correct the value or the pattern of \
-                 its credential, or use --no-credentials",
-                credential.name
-            ));
-        }
+    for variable in removed {
+        environment.remove(&variable.name);
+        let name = variable.name.display();
+        let why = match variable.reason {
+            RemovalReason::Contains(credential) => {
+                remarks.push(format!(
+                    "{name} is removed from the environment of the command: it contains the value of {credential}"
+                ));
+                continue;
+            }
+            _ if is_wished => continue,
+            RemovalReason::NoDummy => "the proxy gives no dummy for its value",
+            RemovalReason::NotText => "its value is not text",
+        };
+        remarks.push(format!(
+            "{name} is removed from the environment of the command: {why}; correct the value or the pattern of its \
+             credential, or use --no-credentials"
+        ));
     }
-    environment.retain(|name, text| {
-        if brokered.iter().any(|one| name == one.name.as_str()) {
-            return true;
-        }
-        let is_text = text.to_str().is_some() && name.to_str().is_some();
-        let contained = credentials.iter().find(|credential| {
-            credential.is_in(text) && !(is_text && credential.is_brokered(brokered))
-        });
-        if let Some(credential) = contained {
-            remarks.push(format!(
-                "{} is removed from the environment of the command: it contains the value of {}",
-                name.display(),
-                credential.name
-            ));
-        }
-        contained.is_none()
-    });
     remarks
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::os::unix::ffi::OsStringExt as _;
 
-    use codex_network_config::VariableName;
+    use codex_network_config::{Secret, VariableName};
 
     use super::*;
 
@@ -128,6 +76,34 @@ mod tests {
     fn names(environment: &BTreeMap<OsString, OsString>) -> Vec<&str> {
         let names = environment.keys();
         names.filter_map(|name| name.to_str()).collect()
+    }
+
+    #[test]
+    fn b3_a_variable_that_contains_a_value_in_base64_is_removed() {
+        // `me:` and the value, `aa:` and the value for each alphabet, and with another name.
+        let basic = "bWU6Z2hwXzAxMjM0NTY3ODlhYmNkZWZBQkNERUYwMTIzNDU2Nzg5YWJjZA==";
+        let other = "bWU6Z2hwXzk5OTk5NTY3ODlhYmNkZWZBQkNERUYwMTIzNDU2Nzg5YWJjZA==";
+        let json = format!(r#"{{"auths": {{"x": {{"auth": "{basic}"}}}}}}"#);
+        let glued = format!("prefix/{basic}");
+        let all = [
+            ("GH_TOKEN", OsStr::new(VALUE)),
+            ("BASIC", OsStr::new(basic)),
+            ("DOCKER_AUTH", OsStr::new(&json)),
+            ("GLUED", OsStr::new(&glued)),
+            ("OTHER", OsStr::new(other)),
+        ];
+        let given = [credential("GH_TOKEN", VALUE)];
+        for brokered in [vec![brokered("GH_TOKEN", VALUE)], Vec::new()] {
+            let mut environment = environment(all);
+            let remarks = remove(&mut environment, &given, &brokered, true);
+            let kept = names(&environment);
+            let kept: Vec<_> = kept
+                .into_iter()
+                .filter(|name| *name != "GH_TOKEN")
+                .collect();
+            assert_eq!(kept, ["OTHER"]);
+            assert_eq!(remarks.len(), 3, "{remarks:?}");
+        }
     }
 
     #[test]

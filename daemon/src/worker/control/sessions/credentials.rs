@@ -5,13 +5,14 @@ use std::sync::Arc;
 use codex_network_config::{DestinationSource, Secret};
 use codex_network_control::message::{
     CredentialEntry, CredentialValue, Credentials, CredentialsQuery, GivenCredentials,
-    MAX_CREDENTIALS, WantedCredentials,
+    WantedCredentials,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{CredentialInfo, Engine, LauncherCredentials};
 use nix::unistd::Uid;
 
 use super::{Caller, check_profile, invalid, may_see};
+use crate::memory;
 
 /// The parts of a launcher's environment that a session of the caller would use.
 pub(in super::super) fn wanted(
@@ -44,20 +45,20 @@ pub(in super::super) fn wanted(
             DestinationSource::Tool(tool) => wanted.tools.push(tool.as_str().to_owned()),
         }
     }
+    if !wanted.variables.is_empty() {
+        // The next message may have values.
+        memory::wipe_freed();
+    }
     Ok(wanted)
 }
 
 /// The credentials of a request.
 pub(super) fn taken(given: GivenCredentials) -> Result<LauncherCredentials, ControlError> {
-    let lengths = [
-        given.values.len(),
-        given.destinations.len(),
-        given.tools.len(),
-    ];
-    if lengths.iter().any(|length| *length > MAX_CREDENTIALS) {
-        return invalid(format!(
-            "a session has at most {MAX_CREDENTIALS} credentials and sources of destinations"
-        ));
+    if !given.values.is_empty() {
+        memory::wipe_freed();
+    }
+    if let Err(why) = given.check_bounds() {
+        return invalid(why);
     }
     let secret = |value: CredentialValue| Secret::new(value.expose().as_bytes().to_vec());
     let values = given.values.into_iter();
