@@ -269,6 +269,11 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) allow_unix_sockets: bool,
 
+    /// Give the program a dummy of this credential, and take the real one where this machine has it: for
+    /// `github` from `gh auth token`, else from the keyring; can be repeated.
+    #[arg(long, value_name = "NAME", conflicts_with = "no_credentials")]
+    pub(crate) credential: Vec<String>,
+
     /// Give the program no credentials: the variables of known ones are removed from its environment.
     #[arg(long)]
     pub(crate) no_credentials: bool,
@@ -432,6 +437,8 @@ pub(crate) enum Check {
     Names,
     /// The settings in force, and the last reload.
     Settings,
+    /// The credentials that the proxy reads itself, and the programs that `run --credential` asks.
+    Credentials,
     /// Whether proxyctl and the proxy have the same version.
     Version,
 }

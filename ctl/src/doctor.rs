@@ -10,6 +10,7 @@ mod ca;
 mod configured;
 mod confinement;
 mod control;
+mod credentials;
 mod environment;
 mod facts;
 mod finding;
@@ -110,6 +111,7 @@ fn make(check: Check, facts: &Facts) -> Vec<Finding> {
         Check::Environment => environment::check(facts),
         Check::Names => names::check(facts),
         Check::Settings => settings::check(facts),
+        Check::Credentials => credentials::check(facts),
         Check::Version => version::check(facts),
     }
 }

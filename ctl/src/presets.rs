@@ -45,6 +45,21 @@ pub(crate) fn token_url(name: &str) -> Option<String> {
         .and_then(tools::token_url)
 }
 
+/// The standard output of a program of the user, which runs in the root directory for 20 seconds at most.
+///
+/// # Errors
+///
+/// A sentence: the program is missing, fails, does not end in time, or prints too much.
+pub(crate) fn output_of(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let directory = std::path::Path::new("/");
+    let question = ask::Question {
+        program,
+        arguments,
+        directory,
+    };
+    question.ask()
+}
+
 /// All names, those of tools first.
 pub(crate) fn names() -> Vec<PresetName> {
     let tools = Tool::ALL.map(|tool| PresetName {

@@ -8,6 +8,7 @@
 //! a loader reads these alone.
 
 mod authority;
+mod credentials;
 mod interceptable;
 mod last_good;
 mod system_files;
@@ -31,7 +32,7 @@ use zeroize::Zeroizing;
 use self::authority::ChosenCa;
 use crate::args::Args;
 use crate::logging;
-use crate::opaque::worker_settings;
+use crate::opaque::{self, worker_settings};
 use crate::permitted_callers::{PermittedCallers, SystemDirectory};
 use crate::privsep::briefing::{Briefing, Environment, MAX_BRIEFING, WhichConfiguration};
 use crate::privsep::message::{Account, Confinement, Fallback, Problems};
@@ -70,6 +71,16 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             certificate,
         } => configured(args, which, &environment, &certificate).unwrap_or_else(Loaded::Problems),
         Briefing::SystemFiles(plan) => Loaded::Files(system_files::again(&plan)),
+        Briefing::Credentials {
+            sources,
+            environment,
+        } => {
+            let sources = sources.iter();
+            let sources = sources.filter_map(|source| opaque::credentials::read_source(source));
+            let readings = credentials::read(sources.collect(), &environment);
+            let mut readings = opaque::credentials::encode(&readings);
+            Loaded::Credentials(std::mem::take(&mut *readings))
+        }
     };
     let (key, rest) = loaded.encode();
     // Not `Stdout`, whose buffer would keep a copy of the key.
@@ -221,6 +232,7 @@ fn settle(
         fallback: Fallback::None,
         blob: for_worker(&settings, environment, &captured, warnings),
         system_files: Box::new(files),
+        credential_sources: credential_sources(&settings),
         numbered_from,
         authority: chosen.authority,
     }))
@@ -250,6 +262,13 @@ fn plan(
     }
 }
 
+/// The sources of credentials that a loader reads, in the order of the readings that the worker gets.
+fn credential_sources(settings: &Settings) -> Vec<Vec<u8>> {
+    let read = settings.read_credentials().into_iter();
+    read.map(|provider| opaque::credentials::source(&provider.source))
+        .collect()
+}
+
 /// The part for the worker, which the monitor does not parse.
 fn for_worker(
     settings: &Settings,
@@ -259,9 +278,17 @@ fn for_worker(
 ) -> Vec<u8> {
     let (admitted, unknown) = PermittedCallers::resolve(&settings.daemon, &SystemDirectory);
     warnings.extend(unknown);
+    let read = settings.read_credentials();
+    let sources = read.iter().map(|provider| provider.source.clone());
+    let credentials = credentials::read(sources.collect(), environment);
+    for (provider, reading) in read.iter().zip(&credentials) {
+        if let Some(why) = &reading.failure {
+            warnings.push(format!("the credential {} {why}", provider.id));
+        }
+    }
     let is_used = settings.allow_upstream_proxy;
     let proxy_variable = |name: &str| environment.get(name).filter(|_| is_used);
-    worker_settings::encode(&admitted, &warnings, proxy_variable, captured)
+    worker_settings::encode(&admitted, &warnings, proxy_variable, &credentials, captured)
 }
 
 /// The proxies in the environment that the service was started with (SPEC H12).

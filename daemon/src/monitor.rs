@@ -6,6 +6,7 @@
 //! over. When a worker dies the sockets stay, and clients wait in the kernel's queue.
 
 mod control_socket;
+mod credentials;
 mod dispatch;
 pub(crate) mod failed_start;
 mod fallback;
@@ -37,6 +38,7 @@ use anyhow::{Context as _, anyhow};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGURG};
 
 use self::control_socket::ControlSocket;
+use self::credentials::SourceReadings;
 use self::fallback::FallbackState;
 use self::inherit::{Attended, Inherited};
 use self::issue::Issuing;
@@ -81,6 +83,8 @@ enum Event {
     SystemFilesChanged(u32),
     /// A loader has read the files of the system, with the number of the reading.
     SystemFilesRead(u32, anyhow::Result<Loaded>),
+    /// A loader has read sources of credentials, with the number of the reading.
+    CredentialsRead(u32, anyhow::Result<Loaded>),
 }
 
 struct Monitor {
@@ -112,6 +116,7 @@ struct Monitor {
     /// A reload was requested before the first worker was ready.
     reload_waits: bool,
     followed: Followed,
+    source_readings: SourceReadings,
     /// Limited mode was set at run time. Workers keep it until full mode is set. A change to full
     /// mode is not kept: an attacker who has taken over a worker could send it.
     narrowed: Option<Mode>,
@@ -231,6 +236,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
         loading: None,
         reload_waits: false,
         followed: Followed::default(),
+        source_readings: SourceReadings::default(),
         narrowed: None,
         sessions_need_ca: false,
         ping: Ping::new(),
@@ -431,6 +437,10 @@ impl Monitor {
                 self.system_files_read(reading, read);
                 None
             }
+            Event::CredentialsRead(reading, read) => {
+                self.credentials_read(reading, read);
+                None
+            }
         }
     }
 
@@ -472,6 +482,7 @@ impl Monitor {
     /// Settings are in force from now on.
     fn settle(&mut self, settled: Settled) {
         self.settled = settled;
+        self.source_readings = SourceReadings::default();
         self.renew_fallback();
         self.watch_system_files();
         self.publish_if_needed();

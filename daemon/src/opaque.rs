@@ -4,6 +4,7 @@
 //! that many bytes. Both sides are the same program, so there is no version.
 
 pub(crate) mod ca_and_roots;
+pub(crate) mod credentials;
 pub(crate) mod file_contents;
 pub(crate) mod worker_settings;
 

@@ -23,7 +23,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use codex_network_config::{Diagnostic, Loaded, Settings, duration_text, load};
-use codex_network_engine::{AuditSink, BrokenPipeSignal, ClientOwner, Engine, EngineParts};
+use codex_network_engine::{
+    AuditSink, BrokenPipeSignal, ClientOwner, CredentialReader, Engine, EngineParts,
+};
 use control::ControlServer;
 use doors::Doors;
 use issuer::MonitorIssuer;
@@ -98,6 +100,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         session_runtime: Some(session_runtime),
         blocked_base: first.message.blocked_base,
         issuer: Some(Arc::<MonitorIssuer>::clone(&issuer)),
+        credential_reader: Some(Arc::clone(&link) as Arc<dyn CredentialReader>),
         // On other systems the monitor cannot find the user of a client.
         client_owner: cfg!(target_os = "linux").then_some(owners as Arc<dyn ClientOwner>),
         // The runtime of Rust ignores the signal before `main`.
@@ -192,6 +195,7 @@ async fn serve(
                 break;
             }
             Order::SystemFiles(files) => reloader.renew(files).await,
+            Order::Credentials(readings) => engine.renew_credentials(&readings),
             other => obey(other, &reloader, &link, &engine),
         }
         if has_started {
@@ -263,6 +267,7 @@ fn open(
         warnings.collect(),
         new.file_warnings,
     );
+    engine.follow_credentials();
     // Like the listeners' addresses, the control socket counts as our own before the first door
     // accepts.
     let control_path = control.as_ref().map(|(_, path, _)| Path::new(path));
@@ -323,6 +328,7 @@ fn obey(order: Order, reloader: &Reloader, link: &link::Link, engine: &Engine) {
         | Order::FirstSettings(_)
         | Order::Settings(_)
         | Order::SystemFiles(_)
+        | Order::Credentials(_)
         | Order::Drain(_)
         | Order::HandOver { .. } => {}
     }

@@ -15,6 +15,7 @@ mod refuse;
 mod run;
 mod scrub;
 mod secrecy;
+mod sources;
 
 use codex_network_control::message::{CredentialValue, GivenCredentials, SessionRequest};
 use e2e::client::{Connection, Http2, Response, Socks5Target};

@@ -90,6 +90,8 @@ impl Sources {
                 | Layer::NamedFile(_)
                 | Layer::Directory(_)
                 | Layer::NamedDirectory(_) => {}
+                #[cfg(target_os = "macos")]
+                Layer::Preferences(_) => {}
             }
         }
         for file in self.requirements() {
@@ -128,6 +130,8 @@ impl Sources {
             | Layer::NamedFile(_)
             | Layer::Directory(_)
             | Layer::NamedDirectory(_) => 0,
+            #[cfg(target_os = "macos")]
+            Layer::Preferences(_) => 0,
         });
         let overrides = self.overrides().iter().map(String::len);
         let secrets = match self.supply() {

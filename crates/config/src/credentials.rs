@@ -3,12 +3,14 @@
 //! A provider says which variables hold a credential, what its values look like, where they may go and
 //! how a request presents them. It never contains a value: those are read when a session begins and stay
 //! with the broker. `built_in` has the providers that need no configuration and the ready profiles,
-//! `destination` the places, `pattern` the regular expressions, `settle` the destinations that the
-//! launcher's environment adds, `variables` what a program gets, and `removal` what it must not get.
+//! `destination` the places, `pattern` the regular expressions, `readings` the values of sources, `settle`
+//! the destinations that the launcher's environment adds, `variables` what a program gets, and `removal` what
+//! it must not get.
 
 mod built_in;
 mod destination;
 mod pattern;
+mod readings;
 mod removal;
 mod settle;
 mod variables;
@@ -23,6 +25,7 @@ use codex_network_policy::{HeaderNameText, HookMethod};
 pub use self::built_in::{CredentialProfile, built_in_providers};
 pub use self::destination::{Destination, DestinationError, DestinationHost, DestinationScheme};
 pub use self::pattern::{CredentialPattern, CredentialPatternError};
+pub use self::readings::{CredentialReading, CredentialReadings};
 pub use self::removal::{CredentialVariable, RemovalReason, RemovedVariable, removed_variables};
 pub use self::settle::{IgnoredDestination, IgnoredDestinationError, Settled, settled};
 pub use self::variables::{
@@ -57,8 +60,8 @@ pub enum NotAName {
 pub struct CredentialProvider {
     /// Its name, by which records, answers and `proxyctl` refer to it.
     pub id: CredentialId,
-    /// The variables that hold the value. The first one that is set counts for a source other than the
-    /// environment; all of them get dummies.
+    /// The variables that hold the value. All of them get the dummy of a value from another source than the
+    /// environment.
     pub variables: Vec<VariableName>,
     /// The forms of real values. A value that matches none of them is not of this provider. Empty: any
     /// value.
@@ -112,7 +115,7 @@ pub enum CredentialSource {
         argv: Vec<String>,
         /// How long it may run.
         timeout: Duration,
-        /// How long its output is good. `None`: for the session's life.
+        /// How long its output is good. `None`: until the next reload.
         ttl: Option<Duration>,
     },
     /// A credential that systemd gave the service (`LoadCredential=`), by its name.
@@ -225,6 +228,13 @@ impl fmt::Display for CredentialId {
 impl fmt::Display for VariableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl CredentialSource {
+    /// Whether the process that reads the configuration reads the value, and not the launcher.
+    pub fn is_read_with_the_configuration(&self) -> bool {
+        *self != Self::Environment
     }
 }
 

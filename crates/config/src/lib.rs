@@ -74,10 +74,11 @@ pub use config_lines::ConfigLines;
 pub use credentials::{
     BROKER_ACTIVE_VARIABLE, BROKERED_CREDENTIALS_VARIABLE, BrokeredVariable, CredentialId,
     CredentialPattern, CredentialPatternError, CredentialProfile, CredentialProvider,
-    CredentialSource, CredentialVariable, Destination, DestinationError, DestinationHost,
-    DestinationScheme, DestinationSource, IgnoredDestination, IgnoredDestinationError, NotAName,
-    PackageTool, Placement, RemovalReason, RemovedVariable, Settled, UrlForm, VariableName,
-    brokered_variables, built_in_providers, removed_variables, settled, still_brokered,
+    CredentialReading, CredentialReadings, CredentialSource, CredentialVariable, Destination,
+    DestinationError, DestinationHost, DestinationScheme, DestinationSource, IgnoredDestination,
+    IgnoredDestinationError, NotAName, PackageTool, Placement, RemovalReason, RemovedVariable,
+    Settled, UrlForm, VariableName, brokered_variables, built_in_providers, removed_variables,
+    settled, still_brokered,
 };
 use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};

@@ -183,6 +183,21 @@ impl Settings {
             && self.policy.interception() == Interception::Automatic
     }
 
+    /// The providers whose values the process that reads the configuration reads too, in these settings and in
+    /// the profiles of sessions (SPEC B13). Of several with one source, the first one.
+    pub fn read_credentials(&self) -> Vec<&CredentialProvider> {
+        let profiles = self.profiles.values();
+        let profiles = profiles.flat_map(|profile| profile.credential_providers.iter());
+        let mut read: Vec<&CredentialProvider> = Vec::new();
+        for provider in self.credential_providers.iter().chain(profiles) {
+            let is_new = || read.iter().all(|other| other.source != provider.source);
+            if provider.source.is_read_with_the_configuration() && is_new() {
+                read.push(provider);
+            }
+        }
+        read
+    }
+
     /// These settings with another permission profile, for the sessions that chose it; `None` if there is no
     /// such profile. Everything but the [`Profile`] stays as it is. A proxy that is switched off stays off.
     pub fn with_profile(&self, name: &str) -> Option<Self> {

@@ -4,16 +4,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::credentials::CredentialReadings;
 use crate::upstream_proxy::UpstreamProxies;
 
 /// Everything that a proxy needs besides its [`Settings`](crate::Settings). The default is no upstream
-/// proxy, no CA and no roots, and files that the engine reads itself.
+/// proxy, no CA, no roots and no credentials, and files that the engine reads itself.
 #[derive(Clone, Debug, Default)]
 pub struct Supplied {
     /// The proxies of the environment (SPEC H12). They are used if the settings allow it.
     pub upstream_proxies: Arc<UpstreamProxies>,
     /// The files of the system, with the CA.
     pub files: SystemFiles,
+    /// The values of credentials that the launchers of sessions do not give (SPEC B13).
+    pub credentials: CredentialReadings,
 }
 
 /// The contents of the files that resolving names needs; `None` means that they must be read.

@@ -24,7 +24,8 @@ pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 pub use ca::{Ca, CaQuery};
 pub use credentials::{
     CredentialEntry, CredentialValue, Credentials, CredentialsQuery, DummyVariable,
-    GivenCredentials, MAX_CREDENTIALS, MAX_SOURCE_BYTES, MAX_TOOL_URLS, WantedCredentials,
+    GivenCredentials, MAX_CREDENTIALS, MAX_SOURCE_BYTES, MAX_TOOL_URLS, WantedCredential,
+    WantedCredentials,
 };
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};

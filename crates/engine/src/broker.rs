@@ -4,8 +4,9 @@
 //! Everything here is a pure function of bytes and header fields. Sockets, decompression and the
 //! decision stay with `http`. The content codings of an answer are undone before [`scrubber`] sees it.
 //!
-//! - `supply` takes the values that a launcher gives, `store` has those of a session, and `dummy` the texts
+//! - `supply` takes the values that a launcher gives, and those that were read with the configuration, `store` has those of a session, and `dummy` the texts
 //!   that stand for them.
+//! - `renewal` has sources read again.
 //! - `selection` puts values into the fields of requests.
 //! - `tripwire` finds dummies in requests, where they must not be; `registry` has those of all sessions.
 //! - `scrubber` replaces values in answers.
@@ -19,6 +20,7 @@ mod escapes;
 mod needles;
 mod predicted;
 mod registry;
+mod renewal;
 mod scrubber;
 mod selection;
 mod store;
@@ -31,10 +33,12 @@ pub(crate) const NO_SESSION: &str = "";
 
 pub use predicted::{CredentialFitness, PredictedCredential};
 pub(crate) use registry::{DummyOwner, DummyRegistry, RegisteredDummies, RequestPart, Sender};
+pub use renewal::CredentialReader;
+pub(crate) use renewal::{RenewableValues, Renewals};
 pub(crate) use scrubber::{ScrubbedStream, Scrubber};
 pub(crate) use selection::InjectionError;
 pub use store::CredentialInfo;
-pub(crate) use store::{Credential, RequestPlace, SessionCredentials};
+pub(crate) use store::{Credential, CredentialError, RequestPlace, SessionCredentials};
 pub use supply::LauncherCredentials;
-pub(crate) use supply::supplied;
+pub(crate) use supply::{LackingCredential, Supply, supply};
 pub(crate) use tripwire::SearchedContent;

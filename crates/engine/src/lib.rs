@@ -126,7 +126,9 @@ pub use audit::{
     Override, Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
-pub use broker::{CredentialFitness, CredentialInfo, LauncherCredentials, PredictedCredential};
+pub use broker::{
+    CredentialFitness, CredentialInfo, CredentialReader, LauncherCredentials, PredictedCredential,
+};
 pub use child_env::{ChildCredentials, ChildEnvironment};
 pub use clock::{Clock, SystemClock};
 pub use closing::DescriptorCloser;

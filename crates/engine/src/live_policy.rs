@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use codex_network_config::{DestinationScheme, Settings, Supplied, SystemFiles, Widening};
+use codex_network_config::{
+    CredentialReadings, DestinationScheme, Settings, Supplied, SystemFiles, Widening,
+};
 use codex_network_policy::{
     Authority, LocalAddresses, Mode, Narrowing, NarrowingError, Policy, Scrutiny,
 };
@@ -332,6 +334,25 @@ impl LivePolicy {
             resolver: resolver.clone(),
             machine: Arc::clone(&old.machine),
             tls: Arc::clone(tls),
+            interceptor: old.interceptor.clone(),
+            credentials: None,
+            narrowed: old.narrowed,
+        });
+    }
+
+    /// Puts values of credentials in force that were read again. Everything else stays as it is.
+    pub(crate) fn renew_credentials(&self, credentials: &CredentialReadings) {
+        self.swap(|old| Generation {
+            number: old.number,
+            connections: old.connections,
+            settings: Arc::clone(&old.settings),
+            supplied: Supplied {
+                credentials: credentials.clone(),
+                ..old.supplied.clone()
+            },
+            resolver: old.resolver.clone(),
+            machine: Arc::clone(&old.machine),
+            tls: Arc::clone(&old.tls),
             interceptor: old.interceptor.clone(),
             credentials: None,
             narrowed: old.narrowed,

@@ -1,6 +1,7 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
 mod approvals;
+mod credential_renewal;
 mod parts;
 mod session_broker;
 mod session_doors;
@@ -36,6 +37,7 @@ use crate::accept::{
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
 use crate::approvals::Approvals;
 use crate::blocked::BlockedLog;
+use crate::broker::Renewals;
 use crate::closing::DescriptorCloser;
 use crate::decider::Decider;
 use crate::drain::Drain;
@@ -223,6 +225,7 @@ impl Engine {
             fixed_resolver: parts.resolver,
             leaves,
             dummies,
+            renewals: Arc::new(Renewals::new(parts.credential_reader)),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -437,6 +440,7 @@ impl Engine {
         let live = self.shared.live();
         let number = live.replace(settings, supplied, &resolver, &tls, interceptor.as_ref());
         self.rejudge_approvals();
+        self.renew_values(&supplied.credentials);
         Ok(number)
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admission::{Admission, Shortages};
-use crate::broker::{DummyRegistry, SessionCredentials};
+use crate::broker::{DummyRegistry, Renewals, SessionCredentials};
 use crate::drain::Drain;
 use crate::enforce::Enforcer;
 use crate::interceptor::{LeafBudget, LeafSource};
@@ -39,6 +39,8 @@ pub(crate) struct SharedParts<B> {
     pub(crate) leaves: Option<LeafSource>,
     /// The dummies of all sessions.
     pub(crate) dummies: Arc<DummyRegistry>,
+    /// Has values of credentials read again.
+    pub(crate) renewals: Arc<Renewals>,
 }
 
 impl<B> SharedParts<B> {
@@ -73,6 +75,7 @@ impl<B> SharedParts<B> {
             fixed_resolver: self.fixed_resolver.clone(),
             leaves: self.leaves.clone(),
             dummies: Arc::clone(&self.dummies),
+            renewals: Arc::clone(&self.renewals),
         })
     }
 

@@ -379,6 +379,8 @@ impl Configuration {
         let supplied = Supplied {
             upstream_proxies,
             files,
+            // A library opens no sessions.
+            ..Supplied::default()
         };
         Ok((settings, supplied))
     }

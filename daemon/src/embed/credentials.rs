@@ -85,6 +85,7 @@ impl EmbedderCredentials {
             values: values.collect(),
             destinations: destinations.collect(),
             tools: HashMap::new(),
+            without_any: false,
         }
     }
 

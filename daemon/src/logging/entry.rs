@@ -32,7 +32,7 @@ static AUDIT: Metadata<'static> = metadata! {
 /// An entry of the queue. `E` is an event of `tracing`: formatted lines, or its fields.
 #[expect(
     clippy::large_enum_variant,
-    reason = "nearly all entries are audit events, which would be allocated one by one"
+    reason = "most entries are audit events, and to box each would cost more than the room"
 )]
 pub(super) enum Logged<E> {
     Event(E),

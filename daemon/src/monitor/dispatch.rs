@@ -19,8 +19,8 @@ use crate::{memory, notify};
 impl Monitor {
     pub(super) fn dispatch(&mut self, message: ToMonitor) -> Option<End> {
         use ToMonitor::{
-            Applied, AskOwners, CaFilesNeeded, HandedOver, IssueLeaf, ModeSet, Noted, Rejected,
-            Reload, Well,
+            Applied, AskOwners, CaFilesNeeded, HandedOver, IssueLeaf, ModeSet, Noted,
+            ReadCredential, Rejected, Reload, Well,
         };
         match message {
             Noted { ticket } if self.has_announced(ticket) => self.noted(),
@@ -30,6 +30,9 @@ impl Monitor {
             Well(report) if self.ping.is_owed() => self.well(&report),
             ModeSet { mode } if self.has_ready_worker() => self.mode_set(mode),
             CaFilesNeeded if self.has_ready_worker() => self.ca_files_needed(),
+            ReadCredential { source } if self.has_ready_worker() => {
+                self.credential_requested(source)
+            }
             IssueLeaf {
                 question,
                 authority,
@@ -56,6 +59,7 @@ impl Monitor {
             | Well(_)
             | ModeSet { .. }
             | CaFilesNeeded
+            | ReadCredential { .. }
             | IssueLeaf { .. }
             | AskOwners { .. }
             | HandedOver => {

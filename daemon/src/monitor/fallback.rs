@@ -61,7 +61,7 @@ fn settings(arguments: &Arguments, which: WhichConfiguration) -> Result<Settled,
     match load::load(arguments, which) {
         Ok(Loaded::Settled(settled)) => Ok(settled),
         Ok(Loaded::Problems(problems)) => Err(problems),
-        Ok(Loaded::Files(_)) => Err(Problems::from(&anyhow::anyhow!(
+        Ok(Loaded::Files(_) | Loaded::Credentials(_)) => Err(Problems::from(&anyhow::anyhow!(
             "the loader did something else"
         ))),
         Err(error) => Err(Problems::from(&error)),

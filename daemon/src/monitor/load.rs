@@ -102,6 +102,22 @@ pub(super) fn start_reading(
     beside(arguments, &briefing, events, read)
 }
 
+/// Runs a loader beside the loop that reads these sources of credentials alone. `reading` is the number of the
+/// event with the result.
+pub(super) fn start_reading_credentials(
+    arguments: &Arguments,
+    sources: Vec<Vec<u8>>,
+    reading: u32,
+    events: SyncSender<Event>,
+) -> anyhow::Result<Loading> {
+    let briefing = Briefing::Credentials {
+        sources,
+        environment: Arc::clone(&arguments.environment),
+    };
+    let read = move |read| Event::CredentialsRead(reading, read);
+    beside(arguments, &Arc::new(briefing.encode()), events, read)
+}
+
 fn beside(
     arguments: &Arguments,
     briefing: &Arc<Zeroizing<Vec<u8>>>,

@@ -225,7 +225,8 @@ impl Predecessor {
             | ToMonitor::Noted { .. }
             | ToMonitor::Well(_)
             | ToMonitor::ModeSet { .. }
-            | ToMonitor::CaFilesNeeded => {}
+            | ToMonitor::CaFilesNeeded
+            | ToMonitor::ReadCredential { .. } => {}
         }
     }
 

@@ -33,6 +33,7 @@ impl Monitor {
 
     pub(super) fn begin(&mut self, begin: Begin) {
         self.stop_reading();
+        self.stop_reading_credentials();
         match load::start(&self.arguments, self.which, begin, self.events.clone()) {
             Ok(loading) => self.loading = Some(loading),
             Err(error) => self.loaded(begin.0, Err(error)),
@@ -49,7 +50,9 @@ impl Monitor {
                 Err(error) => Problems::from(&error),
             },
             Ok(Loaded::Problems(problems)) => problems,
-            Ok(Loaded::Files(_)) => Problems::from(&anyhow!("the loader did something else")),
+            Ok(Loaded::Files(_) | Loaded::Credentials(_)) => {
+                Problems::from(&anyhow!("the loader did something else"))
+            }
             Err(error) => Problems::from(&error),
         };
         self.reload_failed(ticket, problems);

@@ -117,7 +117,7 @@ impl Monitor {
                     self.send_system_files();
                 }
             }
-            Ok(Loaded::Settled(_) | Loaded::Problems(_)) => {
+            Ok(Loaded::Settled(_) | Loaded::Problems(_) | Loaded::Credentials(_)) => {
                 self.no_system_files("the loader did something else");
             }
             Err(error) => self.no_system_files(&format!("{error:#}")),

@@ -1,13 +1,13 @@
-//! A configuration for the worker: its text with the secrets that it names, the permitted callers by id,
-//! and the proxy variables of the environment that the service was started with.
+//! A configuration for the worker: its text with the secrets that it names, the credentials of its sources,
+//! the permitted callers by id, and the proxy variables of the environment that the service was started with.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
-use codex_network_config::{Sources, UpstreamProxies};
+use codex_network_config::{CredentialReading, CredentialReadings, Sources, UpstreamProxies};
 
-use super::{lines, put, take};
+use super::{credentials, lines, put, take};
 use crate::permitted_callers::PermittedCallers;
 
 /// The configuration as the worker reads it.
@@ -18,6 +18,8 @@ pub(crate) struct WorkerSettings {
     /// Sentences about the configuration that the worker logs.
     pub(crate) warnings: Vec<String>,
     pub(crate) upstream_proxies: UpstreamProxies,
+    /// The credentials that launchers do not give.
+    pub(crate) credentials: CredentialReadings,
     pub(crate) sources: Sources,
 }
 
@@ -27,6 +29,7 @@ pub(crate) fn encode(
     admitted: &PermittedCallers,
     warnings: &[String],
     proxy_variable: impl Fn(&str) -> Option<OsString>,
+    credentials: &[CredentialReading],
     sources: &Sources,
 ) -> Vec<u8> {
     let mut out = admitted.to_bytes();
@@ -37,7 +40,11 @@ pub(crate) fn encode(
             proxy_variable(name).unwrap_or_default().as_bytes(),
         );
     }
-    out.extend_from_slice(&sources.to_bytes());
+    let (credentials, sources) = (credentials::encode(credentials), sources.to_bytes());
+    // One allocation: a vector that grows leaves its old bytes behind.
+    out.reserve_exact(size_of::<u64>() + credentials.len() + sources.len());
+    put(&mut out, &credentials);
+    out.extend_from_slice(&sources);
     out
 }
 
@@ -51,18 +58,22 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<WorkerSettings> {
         variables.insert(name, OsStr::from_bytes(value));
         rest = after;
     }
+    let (credentials, rest) = take(rest)?;
     let variable = |name: &str| variables.get(name).map(|value| (*value).to_owned());
     Some(WorkerSettings {
         admitted,
         warnings: lines(warnings),
         // The loader has checked them.
         upstream_proxies: UpstreamProxies::from_environment(variable).ok()?,
+        credentials: CredentialReadings::new(credentials::decode(credentials)?),
         sources: Sources::from_bytes(rest).ok()?,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use codex_network_config::{CredentialSource, Secret};
+
     use super::*;
 
     #[test]
@@ -71,12 +82,21 @@ mod tests {
         let sources = sources.capture().expect("it is in memory");
         let proxy = |name: &str| (name == "https_proxy").then(|| "http://proxy.test:8080".into());
         let warnings = ["one".to_owned(), "two".to_owned()];
-        let bytes = encode(&PermittedCallers::default(), &warnings, proxy, &sources);
+        let credentials = [CredentialReading {
+            source: CredentialSource::File("/etc/token".into()),
+            value: Some(Secret::new(b"hunter2".to_vec())),
+            read_at: 7,
+            failure: None,
+            failures: 0,
+        }];
+        let admitted = PermittedCallers::default();
+        let bytes = encode(&admitted, &warnings, proxy, &credentials, &sources);
         let read = decode(&bytes).expect("it is whole");
         assert_eq!(read.admitted, PermittedCallers::default());
         assert_eq!(read.warnings, warnings);
         assert!(read.upstream_proxies.http().is_none());
         assert!(read.upstream_proxies.tunnel().is_some());
+        assert!(read.credentials.iter().eq(&credentials));
         assert_eq!(read.sources.to_bytes(), sources.to_bytes());
         let without_sources = bytes.len() - sources.to_bytes().len();
         for end in (0..bytes.len()).filter(|end| *end != without_sources) {

@@ -1,6 +1,6 @@
 //! The monitor's input for a loader, over a pipe: for a configuration, the environment that the
 //! service was started with and the certificate of the monitor's CA; for the files of the system, which
-//! of them the settings in force need.
+//! of them the settings in force need; for sources of credentials, these and the environment.
 //!
 //! The environment may hold secrets. A process's own environment is readable in `/proc/PID/environ`
 //! from its first instruction on, before it can forbid that. The bytes on the pipe are not.
@@ -31,6 +31,11 @@ pub(crate) enum Briefing {
     },
     /// Read the files of the system again, for the settings in force.
     SystemFiles(Plan),
+    /// Read these sources of credentials again. `opaque` has their layout.
+    Credentials {
+        sources: Vec<Vec<u8>>,
+        environment: Arc<Environment>,
+    },
 }
 
 /// Which configuration to load.
@@ -61,6 +66,29 @@ impl Environment {
     pub(crate) fn get(&self, name: &str) -> Option<OsString> {
         self.0.get(OsStr::new(name)).cloned()
     }
+
+    /// The length of its encoding.
+    fn length(&self) -> usize {
+        let lengths = self.0.iter().map(|(name, value)| name.len() + value.len());
+        4 + 8 * self.0.len() + lengths.sum::<usize>()
+    }
+
+    fn encode(&self, out: &mut Writer) {
+        out.u32(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
+        for (name, value) in &self.0 {
+            out.counted(name.as_bytes());
+            out.counted(value.as_bytes());
+        }
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut variables = HashMap::new();
+        for _ in 0..input.u32()? {
+            let name = OsString::from_vec(input.counted()?.to_vec());
+            variables.insert(name, OsString::from_vec(input.counted()?.to_vec()));
+        }
+        Ok(Self(variables))
+    }
 }
 
 impl std::fmt::Debug for Environment {
@@ -72,35 +100,38 @@ impl std::fmt::Debug for Environment {
 impl Briefing {
     /// The bytes, which are overwritten when they are dropped.
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let (which, environment, certificate) = match self {
+        // One allocation each: a vector that grows leaves its old bytes behind.
+        let mut out;
+        match self {
             Self::Configuration {
                 which,
                 environment,
                 certificate,
-            } => (which, environment, certificate),
+            } => {
+                let length = 2 + environment.length() + certificate.len() + 4;
+                out = Writer(Vec::with_capacity(length));
+                out.u8(0);
+                out.u8(*which as u8);
+                environment.encode(&mut out);
+                out.counted(certificate);
+            }
             Self::SystemFiles(plan) => {
-                let mut out = Writer::default();
+                out = Writer::default();
                 out.u8(1);
                 plan.encode(&mut out);
-                return Zeroizing::new(out.0);
             }
-        };
-        let Environment(variables) = &**environment;
-        let bytes = variables
-            .iter()
-            .map(|(name, value)| name.len() + value.len());
-        let texts = 2 * variables.len() + 1;
-        let length = 2 + bytes.sum::<usize>() + certificate.len() + 4 * (texts + 1);
-        // One allocation: a vector that grows leaves its old bytes behind.
-        let mut out = Writer(Vec::with_capacity(length));
-        out.u8(0);
-        out.u8(*which as u8);
-        out.u32(u32::try_from(variables.len()).unwrap_or(u32::MAX));
-        for (name, value) in variables {
-            out.counted(name.as_bytes());
-            out.counted(value.as_bytes());
+            Self::Credentials {
+                sources,
+                environment,
+            } => {
+                let sizes = sources.iter().map(|source| source.len() + 4);
+                let length = 1 + environment.length() + sizes.sum::<usize>() + 4;
+                out = Writer(Vec::with_capacity(length));
+                out.u8(2);
+                environment.encode(&mut out);
+                out.parts(sources);
+            }
         }
-        out.counted(certificate);
         Zeroizing::new(out.0)
     }
 
@@ -112,6 +143,14 @@ impl Briefing {
                 let plan = Plan::decode(&mut input)?;
                 return input.end(Self::SystemFiles(plan));
             }
+            2 => {
+                let environment = Arc::new(Environment::decode(&mut input)?);
+                let sources = input.parts()?;
+                return input.end(Self::Credentials {
+                    sources,
+                    environment,
+                });
+            }
             _ => return Err(Malformed),
         }
         let which = match input.u8()? {
@@ -121,14 +160,9 @@ impl Briefing {
             3 => WhichConfiguration::Closed,
             _ => return Err(Malformed),
         };
-        let mut variables = HashMap::new();
-        for _ in 0..input.u32()? {
-            let name = OsString::from_vec(input.counted()?.to_vec());
-            variables.insert(name, OsString::from_vec(input.counted()?.to_vec()));
-        }
         let briefing = Self::Configuration {
             which,
-            environment: Arc::new(Environment(variables)),
+            environment: Arc::new(Environment::decode(&mut input)?),
             certificate: input.counted()?.to_vec(),
         };
         input.end(briefing)
@@ -176,6 +210,21 @@ mod tests {
             assert_eq!(Briefing::decode(&longer), Err(Malformed), "a byte more");
             assert_eq!(Briefing::decode(&bytes), Ok(briefing));
         }
+    }
+
+    #[test]
+    fn b13_a_briefing_about_sources_is_read_back_unchanged_and_never_in_part() {
+        let variable = (OsString::from("HOME"), OsString::from("/root"));
+        let briefing = Briefing::Credentials {
+            sources: vec![b"one".to_vec(), b"two".to_vec()],
+            environment: Arc::new(Environment(HashMap::from([variable]))),
+        };
+        let bytes = briefing.encode();
+        assert_eq!(bytes.len(), bytes.capacity());
+        for end in 0..bytes.len() {
+            assert_eq!(Briefing::decode(&bytes[..end]), Err(Malformed), "{end}");
+        }
+        assert_eq!(Briefing::decode(&bytes), Ok(briefing));
     }
 
     #[test]

@@ -41,6 +41,14 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Parts, each after its length.
+    pub(super) fn parts(&mut self, parts: &[Vec<u8>]) {
+        self.u32(u32::try_from(parts.len()).unwrap_or(u32::MAX));
+        for part in parts {
+            self.counted(part);
+        }
+    }
+
     pub(super) fn millis(&mut self, value: Duration) {
         self.u32(u32::try_from(value.as_millis()).unwrap_or(u32::MAX));
     }
@@ -110,6 +118,11 @@ impl<'a> Reader<'a> {
     pub(super) fn counted(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.u32()? as usize;
         self.bytes(length)
+    }
+
+    pub(super) fn parts(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
+        let count = self.u32()?;
+        (0..count).map(|_| Ok(self.counted()?.to_vec())).collect()
     }
 
     pub(super) fn millis(&mut self) -> Result<Duration, Malformed> {

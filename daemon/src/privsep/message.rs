@@ -17,7 +17,7 @@ use crate::ca::PublicKey;
 
 /// The version of the layout: the program's, since settings have the layout of their program, and a
 /// number. Raise the number when a message changes between two releases.
-pub(crate) const LAYOUT_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+1");
+pub(crate) const LAYOUT_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+2");
 
 /// Longest message to the monitor: a rejection with its text.
 pub(crate) const MAX_TO_MONITOR: usize = 64 * 1024;
@@ -208,6 +208,8 @@ pub(crate) enum ToWorker {
     /// Name servers, hosts or roots have changed, and the settings have not. The descriptor holds the
     /// files of the system.
     SystemFiles,
+    /// Sources of credentials were read again. The descriptor holds the result.
+    Credentials,
 }
 
 /// From the worker to the monitor.
@@ -227,6 +229,9 @@ pub(crate) enum ToMonitor {
     ModeSet { mode: Mode },
     /// The programs of a session need the public files of the CA.
     CaFilesNeeded,
+    /// Read a source of credentials again, by its place among those of the settings in force. The answer is a
+    /// [`ToWorker::Credentials`], or nothing: it may have been read just now.
+    ReadCredential { source: u32 },
     /// Issue a leaf for this host and key, with the CA whose certificate has this SHA-256. The answer
     /// carries the number of the question back.
     IssueLeaf {
@@ -258,6 +263,7 @@ pub(crate) mod operation {
     pub(crate) const ANNOUNCE: u8 = 15;
     pub(crate) const HAND_OVER: u8 = 19;
     pub(crate) const SYSTEM_FILES: u8 = 17;
+    pub(crate) const CREDENTIALS: u8 = 23;
     pub(crate) const APPLIED: u8 = 2;
     pub(crate) const REJECTED: u8 = 4;
     pub(crate) const RELOAD: u8 = 6;
@@ -268,6 +274,7 @@ pub(crate) mod operation {
     pub(crate) const NOTED: u8 = 16;
     pub(crate) const HANDED_OVER: u8 = 18;
     pub(crate) const CA_FILES_NEEDED: u8 = 20;
+    pub(crate) const READ_CREDENTIAL: u8 = 22;
 }
 
 impl ToWorker {
@@ -308,6 +315,7 @@ impl ToWorker {
             }
             Self::Ping => operation::PING,
             Self::SystemFiles => operation::SYSTEM_FILES,
+            Self::Credentials => operation::CREDENTIALS,
             Self::Leaf {
                 question,
                 certificate,
@@ -368,6 +376,7 @@ impl ToWorker {
             },
             operation::PING => Self::Ping,
             operation::SYSTEM_FILES => Self::SystemFiles,
+            operation::CREDENTIALS => Self::Credentials,
             operation::LEAF => Self::Leaf {
                 question: QuestionId::decode(&mut input)?,
                 not_before: input.u64()?,
@@ -428,6 +437,10 @@ impl ToMonitor {
                 operation::MODE_SET
             }
             Self::CaFilesNeeded => operation::CA_FILES_NEEDED,
+            Self::ReadCredential { source } => {
+                out.u32(*source);
+                operation::READ_CREDENTIAL
+            }
             Self::IssueLeaf {
                 question,
                 authority,
@@ -477,6 +490,9 @@ impl ToMonitor {
                 mode: input.mode()?,
             },
             operation::CA_FILES_NEEDED => Self::CaFilesNeeded,
+            operation::READ_CREDENTIAL => Self::ReadCredential {
+                source: input.u32()?,
+            },
             operation::ISSUE_LEAF => Self::IssueLeaf {
                 question: QuestionId::decode(&mut input)?,
                 authority: input.array()?,

@@ -21,6 +21,8 @@ pub(crate) enum Loaded {
     Settled(Settled),
     /// The files of the system, which were read alone.
     Files(FoundFiles),
+    /// Sources of credentials, which were read alone, for the worker.
+    Credentials(Vec<u8>),
 }
 
 /// The facts about a configuration for the monitor, and the rest, which it does not parse.
@@ -45,6 +47,8 @@ pub(crate) struct Settled {
     pub(crate) interceptable: Arc<Interceptable>,
     /// The files of the system.
     pub(crate) system_files: Box<SystemFiles>,
+    /// The sources of credentials that a loader reads. The monitor does not parse them.
+    pub(crate) credential_sources: Vec<Vec<u8>>,
     /// The copy of the configuration, which becomes the last good one once a worker runs with it.
     /// `None` if there is nothing to write.
     pub(crate) copy: Option<PathBuf>,
@@ -163,12 +167,19 @@ impl Loaded {
                 settled.interceptable.encode(&mut out);
                 out.path(settled.copy.as_deref().unwrap_or(Path::new("")));
                 settled.system_files.encode(&mut out);
+                out.parts(&settled.credential_sources);
                 out.u64(settled.numbered_from);
                 out.0.extend_from_slice(&settled.blob);
             }
             Self::Files(found) => {
                 out.u8(2);
                 found.encode(&mut out);
+            }
+            Self::Credentials(readings) => {
+                // One allocation: a vector that grows leaves its old bytes behind.
+                out = Writer(Vec::with_capacity(1 + readings.len()));
+                out.u8(3);
+                out.0.extend_from_slice(readings);
             }
         }
         (key, out.0)
@@ -213,6 +224,7 @@ impl Loaded {
                 fallback: Fallback::None,
                 copy: Some(input.path()?).filter(|path| !path.as_os_str().is_empty()),
                 system_files: Box::new(SystemFiles::decode(&mut input)?),
+                credential_sources: input.parts()?,
                 numbered_from: input.u64()?,
                 blob: input.0.to_vec(),
             })),
@@ -220,6 +232,7 @@ impl Loaded {
                 let found = FoundFiles::decode(&mut input)?;
                 input.end(Self::Files(found))
             }
+            3 => Ok(Self::Credentials(input.0.to_vec())),
             _ => Err(Malformed),
         }
     }
@@ -298,6 +311,7 @@ impl Settled {
             fallback: Fallback::None,
             copy: Some("/var/lib/copy".into()),
             system_files: Box::default(),
+            credential_sources: vec![b"source".to_vec(), Vec::new()],
             numbered_from: 1 << 40,
             blob: b"anything".to_vec(),
         }

@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use codex_network_config::{Sources, Supplied};
+use codex_network_config::{CredentialReading, Sources, Supplied};
+use codex_network_engine::CredentialReader;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use super::reload_waiters::ReloadWaiters;
 use crate::ca::Leaf;
+use crate::opaque::credentials;
 use crate::opaque::file_contents::ReceivedFiles;
 use crate::opaque::worker_settings::{self, WorkerSettings};
 use crate::permitted_callers::PermittedCallers;
@@ -128,6 +130,8 @@ pub(super) enum Order {
     Ping,
     /// The files of the system have changed.
     SystemFiles(ReceivedFiles),
+    /// Sources of credentials were read again.
+    Credentials(Vec<CredentialReading>),
     /// The result of a request for a leaf.
     Leaf {
         question: QuestionId,
@@ -209,6 +213,14 @@ pub(super) fn next(receiver: &mut Receiver) -> anyhow::Result<Option<Order>> {
                 files.context("no files of the system came")?,
             )?)
         }
+        ToWorker::Credentials => {
+            let memory = descriptors.into_iter().next();
+            let memory = File::from(memory.context("no credentials came")?);
+            // It holds secrets.
+            let bytes = Zeroizing::new(read(&memory).context("cannot read the credentials")?);
+            let readings = credentials::decode(&bytes);
+            Order::Credentials(readings.context("the credentials are garbled")?)
+        }
         ToWorker::Leaf {
             question,
             certificate,
@@ -244,6 +256,7 @@ fn receive_settings(
         admitted,
         warnings,
         upstream_proxies,
+        credentials,
         sources,
     } = worker_settings::decode(&bytes).context("the settings are garbled")?;
     let ReceivedFiles {
@@ -258,6 +271,7 @@ fn receive_settings(
         supplied: Supplied {
             upstream_proxies: Arc::new(upstream_proxies),
             files,
+            credentials,
         },
         file_warnings,
         listeners,
@@ -308,6 +322,14 @@ fn read(mut file: &File) -> anyhow::Result<Vec<u8>> {
 fn receive_files(memory: OwnedFd) -> anyhow::Result<ReceivedFiles> {
     let bytes = read(&File::from(memory)).context("cannot read the files of the system")?;
     ReceivedFiles::from_blob(&bytes).context("the files of the system are garbled")
+}
+
+impl CredentialReader for Link {
+    fn read_again(&self, place: usize) {
+        // There are never as many.
+        let source = u32::try_from(place).unwrap_or(u32::MAX);
+        self.send(ToMonitor::ReadCredential { source });
+    }
 }
 
 impl Link {

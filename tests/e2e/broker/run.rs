@@ -3,11 +3,13 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use e2e::machine::{Need, has};
 use e2e::origin::{Answer, Origin};
 use e2e::tls::{Server, TestCa};
 
+use super::sources::TokenFile;
 use super::{REAL, VARIABLE, config, contains};
 use crate::run::Installed;
 
@@ -61,6 +63,102 @@ fn b3_b9_a_command_holds_a_dummy_and_the_origin_gets_the_real_value() {
         run.stdout
             .contains("CODEX_NETWORK_PROXY_CREDENTIAL_BROKER_ACTIVE=1"),
         "{run:#?}"
+    );
+}
+
+#[test]
+fn b13_a_private_proxy_reads_a_source_with_the_rights_of_its_user() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let (ca, installed) = (TestCa::new(), Installed::new());
+    let origin = origin(&ca);
+    let token = TokenFile::new(REAL);
+    let source = format!("source = {{ file = \"{}\" }}\n", token.path.display());
+    let config = config(origin.addr().port()).append(&source);
+    let url = format!("https://allowed.test:{}/v1", origin.addr().port());
+    let script = format!(
+        "tr '\\0' '\\n' < /proc/self/environ; \
+         curl -sS --max-time 20 -H \"Authorization: Bearer ${VARIABLE}\" {url}"
+    );
+    let run = installed
+        .private(&config)
+        .args(["--", "sh", "-c", &script])
+        .env("SSL_CERT_FILE", ca.file())
+        .env("SSL_CERT_DIR", "/nonexistent")
+        // The caller's own value is not the one of the proxy, and gets the dummy too.
+        .env(VARIABLE, GITHUB)
+        .env("REMOTE", format!("https://{GITHUB}@allowed.test/"))
+        .run();
+    run.succeeded();
+    let requests = origin.requests();
+    assert_eq!(requests.len(), 1, "{run:#?}");
+    let got = requests[0].header("authorization").map(str::to_owned);
+    assert_eq!(got, Some(format!("Bearer {REAL}")), "{run:#?}");
+    for secret in [REAL, GITHUB] {
+        assert!(!contains(run.stdout.as_bytes(), secret), "{run:#?}");
+        assert!(!contains(run.stderr.as_bytes(), secret), "{run:#?}");
+    }
+    let masked = format!("{VARIABLE}=sk-proj-masked");
+    assert!(run.stdout.contains(&masked), "{run:#?}");
+    let without = installed
+        .private(&config)
+        .args(["--no-credentials", "--", "env"])
+        .env(VARIABLE, GITHUB)
+        .run();
+    without.succeeded();
+    assert!(!without.stdout.contains(VARIABLE), "{without:#?}");
+}
+
+#[test]
+fn b14_a_named_credential_comes_from_the_program_that_has_it() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let tools = tempfile::tempdir().expect("a directory");
+    let program = |name: &str, script: &str| {
+        let path = tools.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("our own directory");
+        let all = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, all).expect("our own file");
+    };
+    program(
+        "gh",
+        &format!("test \"$*\" = 'auth token --hostname github.com' && echo {GITHUB}"),
+    );
+    program(
+        "secret-tool",
+        &format!("test \"$5\" = openai && printf {REAL}"),
+    );
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
+    let run = |arguments: &[&str]| {
+        let program = installed.private(&config(443)).args(arguments);
+        program.args(["--", "env"]).env("PATH", &path).run()
+    };
+    let both = run(&["--credential", "github", "--credential", "openai"]);
+    both.succeeded().says("GH_TOKEN=ghp_masked");
+    both.says(&format!("{VARIABLE}=sk-proj-masked"));
+    for secret in [REAL, GITHUB] {
+        assert!(!contains(both.stdout.as_bytes(), secret), "{both:#?}");
+        assert!(!contains(both.stderr.as_bytes(), secret), "{both:#?}");
+    }
+    let unknown = run(&["--credential", "githb"]);
+    assert_eq!(unknown.code, Some(125), "{unknown:#?}");
+    assert!(
+        unknown.stderr.contains("it has openai, github"),
+        "{unknown:#?}"
+    );
+    program("gh", "echo 'no oauth token found' >&2; exit 1");
+    let lacking = run(&["--credential", "github"]);
+    assert_eq!(lacking.code, Some(125), "{lacking:#?}");
+    assert!(
+        lacking.stderr.contains("no oauth token found"),
+        "{lacking:#?}"
+    );
+    assert!(
+        lacking.stderr.contains("run `gh auth login`"),
+        "{lacking:#?}"
     );
 }
 

@@ -83,16 +83,16 @@ pub(super) static ROWS: &[KeyRow] = &[
         .by_default("false")
         .about("Whether a request to a destination is refused if it does not carry the dummy."),
     KeyRow::nested(SOURCE, "file", "absolute path")
-        .about("The file that holds the credential. Exactly one of this, `command` and `systemd_credential`."),
+        .about("The file that holds the credential. Only its owner may read it. Exactly one of this, `command` and `systemd_credential`."),
     KeyRow::nested(SOURCE, "command", "list of texts").about(
-        "A program, by its absolute path, and its arguments. Its standard output is the credential.",
+        "A program, by its absolute path, and its arguments. Its standard output is the credential. It runs without a shell, in a clean environment, with the rights of the process that reads the configuration.",
     ),
     KeyRow::nested(SOURCE, "timeout", "duration")
         .by_default("\"10s\"")
-        .about("How long the command may run."),
+        .about("How long the command may run, at most `20s`."),
     KeyRow::nested(SOURCE, "ttl", "duration")
-        .by_default("the session's life")
-        .about("How long the output of the command is good."),
+        .by_default("until the next reload")
+        .about("How long the output of the command is good, at least `15s`. It is read again ahead of the end."),
     KeyRow::nested(SOURCE, "systemd_credential", "text")
         .about("The name of a credential that the unit of the service loads."),
 ];

@@ -12,7 +12,6 @@ allowed_domains = ["*.corp.example", "api.example.com"]
 env = ["CORP_TOKEN", "CORP_KEY"]
 patterns = ["corp_[A-Za-z0-9]{40}"]
 url_prefixes = ["https://api.corp.example/v1", "*.deep.corp.example:8443"]
-url_prefix_from_env = "CORP_URL"
 auth = "header"
 header = "X-Corp-Key"
 prefix = "key "
@@ -30,6 +29,10 @@ url_prefixes = ["https://api.example.com"]
 auth = "basic"
 username = "robot"
 source = { systemd_credential = "basic" }
+
+[network.credentials.team]
+env = "TEAM_TOKEN"
+url_prefix_from_env = "TEAM_URL"
 "#;
 
 fn loaded(texts: &[&str]) -> Loaded {
@@ -71,8 +74,8 @@ fn b3_the_broker_has_the_built_in_providers_and_without_it_there_are_none() {
 #[test]
 fn b5_every_key_of_a_provider_counts() {
     let providers = providers(&[FULL]);
-    insta::assert_debug_snapshot!(&providers[..3]);
-    assert_eq!(short(&providers[3..]), BUILT_IN);
+    insta::assert_debug_snapshot!(&providers[..4]);
+    assert_eq!(short(&providers[4..]), BUILT_IN);
 }
 
 #[test]
@@ -243,7 +246,10 @@ fn b5_messages_about_sources() {
         "source = { command = [\"gh\", \"auth\", \"token\"] }",
         "source = { command = \"/usr/bin/gh\" }",
         "source = { command = [\"/usr/bin/gh\"], timeout = \"0s\" }",
+        "source = { command = [\"/usr/bin/gh\"], timeout = \"1m\" }",
+        "source = { command = [\"/usr/bin/gh\"], ttl = \"1s\" }",
         "source = { file = \"/a\", ttl = \"1h\" }",
+        "source = { file = \"/a\" }\nurl_prefix_from_env = \"MINE_URL\"",
         "source = { systemd_credential = \"../key\" }",
         "source = { systemd_credentials = \"key\" }",
     ];
@@ -252,7 +258,12 @@ fn b5_messages_about_sources() {
             "[network.credentials.mine]\nenv = \"T\"\nurl_prefixes = [\"a.example\"]\n{source}\n"
         )
     });
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let from_a_tool = "[network.credentials.mine]\nuse = \"npm\"\nsource = { file = \"/a\" }\n";
+    let texts: Vec<&str> = texts
+        .iter()
+        .map(String::as_str)
+        .chain([from_a_tool])
+        .collect();
     insta::assert_snapshot!(messages_about(&texts));
 }
 

@@ -33,9 +33,24 @@ pub struct WantedCredentials {
     pub destinations: Vec<String>,
     /// The package managers whose configuration adds destinations, such as `npm`.
     pub tools: Vec<String>,
+    /// The credentials that the session may have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<WantedCredential>,
 }
 
-/// The parts of a launcher's environment that a session uses. The default is nothing.
+/// A credential that a session may have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WantedCredential {
+    /// Its name.
+    pub id: String,
+    /// The variables of the program that hold its dummy.
+    pub env: Vec<String>,
+    /// Whether the proxy reads its value, and the launcher gives none.
+    pub is_read: bool,
+}
+
+/// The parts of a launcher's environment that a session uses. The default is nothing of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GivenCredentials {
@@ -48,6 +63,9 @@ pub struct GivenCredentials {
     /// The URLs in the configuration of package managers, without user information.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<(String, Vec<String>)>,
+    /// Whether the session has no credentials at all, those that the proxy reads included.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_any: bool,
 }
 
 /// A real value on its way to the daemon. It is overwritten when it is dropped, and `Debug` does not show it.
@@ -93,12 +111,24 @@ pub struct CredentialEntry {
     /// When the last one did; `None` for never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_used: Option<i64>,
+    /// When the proxy read the value; `None` for one that the launcher gave, or that was never read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<i64>,
+    /// How many readings of the source have failed.
+    pub failures: u64,
+    /// Why the session has no dummy, or why the last reading failed: the rest of a sentence about the
+    /// credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 impl GivenCredentials {
-    /// Whether nothing is given.
+    /// Whether it is the default.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.destinations.is_empty() && self.tools.is_empty()
+        !self.without_any
+            && self.values.is_empty()
+            && self.destinations.is_empty()
+            && self.tools.is_empty()
     }
 
     /// Checks the numbers and the bytes of the lists. The longest message bounds the values.

@@ -90,8 +90,8 @@ async fn b4_no_copy_of_a_credential_is_left_in_memory_after_its_frame() {
         poll_fn(|cx| Pin::new(&mut caller).poll_flush(cx)).await
     };
     let receive = poll_fn(|cx| Pin::new(&mut daemon).poll_next(cx));
-    let (sent, received) = tokio::join!(send, receive);
-    sent.expect("it is sent");
+    let (result, received) = tokio::join!(send, receive);
+    result.expect("it is sent");
     let received = received.expect("a message").expect("a message");
     assert!(found_in_memory(7) >= VALUES, "the search finds the message");
     drop(received);

@@ -69,6 +69,14 @@ pub struct CredentialInfo {
     pub uses: u64,
     /// When the last one did, in seconds since 1970 (UTC).
     pub last_used: Option<i64>,
+    /// When the value was read with the configuration, in seconds since 1970 (UTC). `None` for one that the
+    /// launcher gave, or that was never read.
+    pub read_at: Option<i64>,
+    /// How many readings of the source have failed.
+    pub failures: u64,
+    /// Why the session has no dummy, or why the last reading failed: the rest of a sentence about the
+    /// credential.
+    pub failure: Option<Arc<str>>,
 }
 
 /// The value in force, and the one before: an origin may still answer with it.
@@ -171,6 +179,9 @@ impl SessionCredentials {
                 source: credential.provider.source.clone(),
                 uses,
                 last_used,
+                read_at: None,
+                failures: 0,
+                failure: None,
             }
         })
     }
@@ -199,8 +210,7 @@ impl SessionCredentials {
     /// # Errors
     ///
     /// A [`CredentialError`] for a value that is not one of the provider. The old value stays then.
-    #[cfg(test)]
-    pub(crate) fn refresh(
+    pub(super) fn refresh(
         &self,
         id: &CredentialId,
         value: &Secret,

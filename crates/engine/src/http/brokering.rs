@@ -1,8 +1,10 @@
 //! The credentials of a session in the requests and answers of its programs: puts real values into the fields
 //! that present their dummies, refuses dummies at other places, and scrubs answers (SPEC B8, B11, B12).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use codex_network_config::DestinationScheme;
 use codex_network_policy::{is_same_field, query_overrides_method};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -11,8 +13,8 @@ use hyper::ext::ReasonPhrase;
 use super::Session;
 use crate::attempt::Refusal;
 use crate::broker::{
-    Credential, DummyOwner, DummyRegistry, InjectionError, NO_SESSION, RequestPart, RequestPlace,
-    Scrubber, SearchedContent, Sender, SessionCredentials,
+    Credential, DummyOwner, DummyRegistry, InjectionError, NO_SESSION, RenewableValues,
+    RequestPart, RequestPlace, Scrubber, SearchedContent, Sender, SessionCredentials,
 };
 use crate::content_coding::ContentCodings;
 use crate::enforce::{CredentialRefuser, Permit};
@@ -51,8 +53,19 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 #[derive(Default)]
 pub(super) struct Brokering {
     /// Finds real values in the answer. Present at each host that a credential of the session may go to.
-    scrubber: Option<Arc<Scrubber>>,
+    scrubber: Option<ArcSwap<Scrubber>>,
     search: Option<ContentSearch>,
+    /// Present if the request has values that can be read again.
+    renewable: Option<Box<RenewableRequest>>,
+}
+
+/// A request with values that can be read again if the origin refuses them.
+struct RenewableRequest {
+    values: RenewableValues,
+    /// The fields with dummies.
+    fields: HeaderMap,
+    /// Whether the values were read again for this request.
+    is_renewed: AtomicBool,
 }
 
 /// Looks for dummies in the content of a request.
@@ -85,15 +98,19 @@ impl SearchPlace {
         let sender = Sender {
             session: Some(self.session.as_deref().unwrap_or(NO_SESSION)),
             credentials: self.credentials.as_deref(),
-            place: RequestPlace {
-                scheme: self.scheme,
-                host: &self.refuser.authority().host,
-                port: self.refuser.authority().port,
-                target: &self.target,
-                method: &self.method,
-            },
+            place: self.request_place(),
         };
         owner.refuses(&sender, part)
+    }
+
+    fn request_place(&self) -> RequestPlace<'_> {
+        RequestPlace {
+            scheme: self.scheme,
+            host: &self.refuser.authority().host,
+            port: self.refuser.authority().port,
+            target: &self.target,
+            method: &self.method,
+        }
     }
 }
 
@@ -127,7 +144,9 @@ impl Brokering {
             method,
         };
         let usable = permit.generation().usable_credentials(scheme);
+        let mut renewable = None;
         if let Some(credentials) = usable {
+            let before = credentials.are_read(&place).then(|| fields.clone());
             let used = credentials.inject(fields, &place).map_err(|error| {
                 let (id, detail) = match &error {
                     InjectionError::Missing(id) => (id, MISSING),
@@ -142,6 +161,15 @@ impl Brokering {
                 return Err(permit.refuse_credential(limited.id(), METHOD));
             }
             note(&used, permit, session.shared.recorder().now());
+            renewable = before.and_then(|mut before| {
+                let values = RenewableValues::of(credentials, &used)?;
+                keep_changed(&mut before, fields);
+                Some(Box::new(RenewableRequest {
+                    values,
+                    fields: before,
+                    is_renewed: AtomicBool::new(false),
+                }))
+            });
         }
         let reached = usable.filter(|_| permit.generation().is_reached(scheme, authority));
         if reached.is_some() {
@@ -178,12 +206,54 @@ impl Brokering {
             return Err(permit.refuse_credential(&owner.credential, IN_FIELD));
         }
         Ok(Self {
-            scrubber: reached.map(|all| all.scrubber()),
+            scrubber: reached.map(|all| ArcSwap::new(all.scrubber())),
             search: Some(ContentSearch {
                 place,
                 refusal: Arc::default(),
             }),
+            renewable,
         })
+    }
+
+    /// After an origin has refused the values: has them read again, once for each request. Whether there are
+    /// other values now.
+    pub(super) async fn gets_other_values(&self, session: &Session) -> bool {
+        let Some(renewable) = &self.renewable else {
+            return false;
+        };
+        if renewable.is_renewed.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let shared = &session.shared;
+        let current = shared.live().current();
+        let readings = &current.supplied().credentials;
+        shared.renewals.renew(&renewable.values, readings).await
+    }
+
+    /// Puts the values in force into the fields of the same request.
+    pub(super) fn renew_fields(&self, session: &Session, fields: &mut HeaderMap) {
+        let (Some(renewable), Some(search)) = (&self.renewable, &self.search) else {
+            return;
+        };
+        let mut renewed = renewable.fields.clone();
+        let place = search.place.request_place();
+        // With an error, the old values stay.
+        let Ok(used) = renewable.values.credentials().inject(&mut renewed, &place) else {
+            return;
+        };
+        for credential in used {
+            credential.count_use(session.shared.recorder().now());
+        }
+        if let Some(scrubber) = &self.scrubber {
+            // The answer may have a value that the one before does not know.
+            scrubber.store(renewable.values.credentials().scrubber());
+        }
+        for name in renewed.keys() {
+            fields.remove(name);
+        }
+        for (name, value) in &renewed {
+            fields.append(name.clone(), value.clone());
+        }
     }
 
     /// Looks for dummies in the content; `None` if there are none to find.
@@ -199,13 +269,13 @@ impl Brokering {
     }
 
     /// Finds real values in the content of the answer.
-    pub(super) fn scrubber(&self) -> Option<&Arc<Scrubber>> {
-        self.scrubber.as_ref()
+    pub(super) fn scrubber(&self) -> Option<Arc<Scrubber>> {
+        self.scrubber.as_ref().map(ArcSwap::load_full)
     }
 
     /// Removes real values from the fields of an answer, interim or final, or of its trailer section.
     pub(super) fn scrub_fields(&self, fields: &mut HeaderMap) {
-        if let Some(scrubber) = &self.scrubber {
+        if let Some(scrubber) = &self.scrubber() {
             scrub_fields(scrubber, fields);
         }
     }
@@ -213,7 +283,7 @@ impl Brokering {
     /// Prepares the head of an answer for content that is scrubbed. Gives the content codings to undo before;
     /// `None` if real values may be in the content and could not be found in its coding.
     pub(super) fn prepare(&self, parts: &mut http::response::Parts) -> Option<ContentCodings> {
-        let Some(scrubber) = &self.scrubber else {
+        let Some(scrubber) = &self.scrubber() else {
             return Some(ContentCodings::default());
         };
         // It is text of the origin's choice.
@@ -259,6 +329,16 @@ fn describe_decoded(fields: &mut HeaderMap) {
     let weak = strong.map(|tag| [b"W/", tag.as_bytes()].concat());
     if let Some(weak) = weak.and_then(|tag| HeaderValue::from_bytes(&tag).ok()) {
         fields.insert(header::ETAG, weak);
+    }
+}
+
+/// Keeps the fields whose values are others now.
+fn keep_changed(before: &mut HeaderMap, now: &HeaderMap) {
+    let names = before.keys().cloned().collect::<Vec<_>>();
+    for name in names {
+        if before.get_all(&name).iter().eq(now.get_all(&name)) {
+            before.remove(&name);
+        }
     }
 }
 

@@ -194,12 +194,29 @@ async fn try_send(
         // Another request may have opened the connection, and the origin may have closed it since.
         let is_shared = lease.is_multiplexed() && tries < MAX_KEPT_TRIES;
         let connection = lease.id();
-        let failed =
-            match exchange(session, route, outgoing, lease, message, &continue_signal).await {
-                Ok(outcome) => return Ok(outcome),
-                Err(failed) => failed,
-            };
+        let failed = match exchange(
+            session,
+            route,
+            outgoing,
+            lease,
+            message,
+            (&spare, &continue_signal),
+        )
+        .await
+        {
+            Ok(outcome) => return Ok(outcome),
+            Err(failed) => failed,
+        };
         message = match (failed.unsent, failed.failure) {
+            (Unsent::Outdated, failure) => match spare.if_idempotent() {
+                Some(mut request) => {
+                    outgoing
+                        .brokering
+                        .renew_fields(session, request.headers_mut());
+                    request
+                }
+                None => return Err(failure),
+            },
             (Unsent::Request(request), _) if is_kept || is_shared => *request,
             (Unsent::Taken, failure) if is_shared => match spare.again() {
                 Some(request) => request,
@@ -247,6 +264,8 @@ enum Unsent {
     Request(Box<Request<RequestBody>>),
     /// The request was not sent. The [`Spare`] has the content that was taken from it.
     Taken,
+    /// The origin refused a credential whose value is another one by now. The [`Spare`] has the request.
+    Outdated,
 }
 
 impl From<Unanswered<RequestBody>> for FailedExchange {
@@ -279,7 +298,7 @@ async fn exchange(
     outgoing: &OutgoingRequest,
     mut lease: Lease<RequestBody>,
     request: Request<RequestBody>,
-    continue_signal: &ContinueSignal,
+    (spare, continue_signal): (&Spare, &ContinueSignal),
 ) -> Result<ExchangeResult, FailedExchange> {
     let count = Arc::new(InterimCount::new(lease.cut()));
     let (counted, target, signal) = (
@@ -331,6 +350,7 @@ async fn exchange(
         }
     };
     let response = answer?;
+    unless_outdated(session, outgoing, spare, &lease, response.status()).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Box::pin(switch(outgoing, &lease, response)).await?);
     }
@@ -379,10 +399,30 @@ async fn exchange(
     if let Some((decoder, failure)) = decoding {
         answer = answer.decoded(decoder, failure);
     }
-    if let Some(scrubber) = outgoing.brokering.scrubber() {
+    if let Some(scrubber) = &outgoing.brokering.scrubber() {
         answer = answer.scrubbed(scrubber);
     }
     Ok(ExchangeResult::Answer(Response::from_parts(parts, answer)))
+}
+
+/// An error if the origin refused a credential of a request that can be sent once more, and its value is another
+/// one by now (SPEC B13).
+async fn unless_outdated(
+    session: &Session,
+    outgoing: &OutgoingRequest,
+    spare: &Spare,
+    lease: &Lease<RequestBody>,
+    status: StatusCode,
+) -> Result<(), FailedExchange> {
+    let brokering = &outgoing.brokering;
+    let may_be_refused = status == StatusCode::UNAUTHORIZED && spare.is_idempotent();
+    if may_be_refused && Box::pin(brokering.gets_other_values(session)).await {
+        return Err(FailedExchange {
+            failure: lease.unusable(AnswerError::Broken).into(),
+            unsent: Unsent::Outdated,
+        });
+    }
+    Ok(())
 }
 
 /// Makes an early answer, one that came before the whole request, the last one of the client's

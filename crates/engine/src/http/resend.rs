@@ -47,6 +47,11 @@ impl Spare {
         Some(Request::from_parts(parts.clone(), body))
     }
 
+    /// Whether [`if_idempotent`](Self::if_idempotent) gives a request.
+    pub(super) fn is_idempotent(&self) -> bool {
+        matches!(self, Self::Whole(parts) if is_idempotent(&parts.method))
+    }
+
     /// The request once more, if it has no content and its method is idempotent. For other methods RFC 9112
     /// section 9.3.1 forbids a proxy to send a request again.
     pub(super) fn if_idempotent(&self) -> Option<Request<RequestBody>> {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
 use crate::blocked::BlockedEntry;
-use crate::broker::LauncherCredentials;
+use crate::broker::{CredentialReader, LauncherCredentials};
 use crate::clock::{Clock, SystemClock};
 use crate::decider::{self, NetworkPolicyDecider};
 use crate::interceptor::LeafIssuer;
@@ -29,6 +29,8 @@ pub struct EngineParts {
     /// Issues certificates for intercepted hosts. `None`: TLS cannot be intercepted, and
     /// connections that need it are refused.
     pub issuer: Option<Arc<dyn LeafIssuer>>,
+    /// Has sources of credentials read again. `None`: they are read only with the settings.
+    pub credential_reader: Option<Arc<dyn CredentialReader>>,
     /// Finds the users of clients on this machine, for equal shares among users. `None`: a client is its
     /// address, so all clients of one address share.
     pub client_owner: Option<Arc<dyn ClientOwner>>,
@@ -82,6 +84,7 @@ impl Default for EngineParts {
             supplied: Supplied::default(),
             resolver: None,
             issuer: None,
+            credential_reader: None,
             client_owner: None,
             dialler: Arc::new(TcpDialler),
             machine: Arc::new(KernelAddresses),

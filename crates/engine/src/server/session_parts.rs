@@ -84,6 +84,9 @@ pub enum SessionError {
     /// The profile or the rules cannot be applied.
     #[error("{0}")]
     Rules(String),
+    /// A credential that the settings require cannot be read (SPEC B13).
+    #[error("{0}, and the settings require it")]
+    Credential(String),
     /// As many sessions as there may be.
     #[error("there are {0} sessions, and [daemon.sessions] max permits no more")]
     Full(usize),

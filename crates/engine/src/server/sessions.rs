@@ -22,7 +22,6 @@ use super::session_parts::{SessionDoor, SessionError, SessionParts};
 use super::session_sockets::{CheckedDoor, GivenSockets, checked};
 use super::settings_view::SettingsView;
 use crate::accept::{AcceptTurn, ServingRuntime};
-use crate::broker::CredentialInfo;
 use crate::drain::DrainPart;
 use crate::http::Shared;
 use crate::live_policy::{Generation, SessionRules, SessionRulesError};
@@ -160,6 +159,8 @@ impl Engine {
         entry.doors = doors;
         let entry = Arc::new(entry);
         self.list_session(number, &entry, turn);
+        // They may have been read again since the session got its values.
+        entry.brokered.renew(&self.current().supplied().credentials);
         Ok(OpenSession {
             entry,
             sessions: Arc::clone(&self.sessions),
@@ -207,17 +208,11 @@ impl Engine {
             .collect()
     }
 
-    /// The credentials of each session, the oldest session first.
-    pub fn credentials(&self) -> Vec<(SessionInfo, Vec<CredentialInfo>)> {
+    /// Calls this for the credentials of each session, the oldest session first.
+    pub(super) fn each_brokered(&self, mut each: impl FnMut(&SessionInfo, &SessionBroker)) {
         let state = self.sessions.state.lock();
         let entries = state.open.values();
-        entries
-            .map(|entry| {
-                let credentials = entry.brokered.credentials.iter();
-                let infos = credentials.flat_map(|all| all.infos());
-                (entry.session.info().clone(), infos.collect())
-            })
-            .collect()
+        entries.for_each(|entry| each(entry.session.info(), &entry.brokered));
     }
 
     /// Ends a session, for a cause that [`OpenSession::ended`] gives. False if no session has this id.

@@ -3,8 +3,10 @@
 //! The proxy says which variables hold credentials. It gets the values of these alone, and the command gets
 //! none of them.
 //!
+//! - `keeper`: the programs of this machine that have tokens.
 //! - `removal`: variables without a dummy.
 
+mod keeper;
 mod removal;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,8 @@ use std::env;
 use std::ffi::OsString;
 
 use codex_network_config::{
-    BrokeredVariable, CredentialVariable, VariableName, brokered_variables, built_in_providers,
+    BrokeredVariable, CredentialVariable, Secret, VariableName, brokered_variables,
+    built_in_providers,
 };
 use codex_network_control::Client;
 use codex_network_control::client::CallError;
@@ -55,19 +58,27 @@ pub(super) fn given(
             )));
         }
     };
+    let tokens = keeper::of(&args.credential, &wanted.credentials).map_err(Failure::NoSession)?;
+    let read = wanted.credentials.iter().filter(|one| one.is_read);
+    let read: Vec<String> = read.flat_map(|one| one.env.clone()).collect();
     let mut names = wanted.variables;
     if args.no_credentials {
+        names.extend(read.iter().cloned());
         let built_in = built_in_providers().into_iter();
         let built_in = built_in.flat_map(|provider| provider.variables);
         names.extend(built_in.map(|variable| variable.as_str().to_owned()));
     }
-    if !names.is_empty() {
+    if !names.is_empty() || !read.is_empty() {
         // The command and other processes of the user must not read the values here, nor in a core file.
         prctl::set_dumpable(false).map_err(|error| {
             Failure::NoSession(format!("cannot keep credentials private: {error}"))
         })?;
     }
+    let tokens = keeper::tokens(tokens).map_err(Failure::NoSession)?;
     let variables = names.into_iter().filter_map(|name| {
+        if let Some(token) = tokens.iter().find(|token| token.name == name) {
+            return Some(token.clone());
+        }
         let value = env::var_os(&name)?;
         CredentialVariable::new(name, &value)
     });
@@ -95,7 +106,10 @@ impl LauncherCredentials {
     /// The part of the request for a session. A credential is text (SPEC B9).
     pub(super) fn given(&self) -> GivenCredentials {
         if self.without_dummies {
-            return GivenCredentials::default();
+            return GivenCredentials {
+                without_any: true,
+                ..GivenCredentials::default()
+            };
         }
         let values = self.variables.iter().filter_map(|variable| {
             let value = CredentialValue::new(variable.text()?.to_owned());
@@ -105,6 +119,7 @@ impl LauncherCredentials {
             values: values.collect(),
             destinations: self.destinations.clone(),
             tools: self.tools.clone(),
+            without_any: false,
         }
     }
 
@@ -119,10 +134,16 @@ impl LauncherCredentials {
             .iter()
             .filter_map(|dummy| {
                 let mut variables = self.variables.iter();
-                let variable = variables.find(|variable| variable.name == dummy.name)?;
+                let variable = variables.find(|variable| variable.name == dummy.name);
+                // The caller may have a value of his own for a credential that the proxy reads.
+                let own = || {
+                    let value = env::var_os(&dummy.name)?;
+                    CredentialVariable::new(dummy.name.clone(), &value)
+                };
+                let value = variable.cloned().or_else(own).map(|own| own.value);
                 Some(BrokeredVariable {
                     name: VariableName::parse(&dummy.name).ok()?,
-                    value: variable.value.clone(),
+                    value: value.unwrap_or_else(|| Secret::new(Vec::new())),
                     dummy: dummy.dummy.clone(),
                 })
             })

@@ -100,6 +100,7 @@ fn messages_to_the_worker_are_read_back_unchanged_and_never_in_part() {
         },
         ToWorker::Ping,
         ToWorker::SystemFiles,
+        ToWorker::Credentials,
         ToWorker::Leaf {
             question: question(),
             certificate: b"DER".to_vec(),
@@ -143,6 +144,7 @@ fn messages_to_the_monitor_are_read_back_unchanged_and_never_in_part() {
             mode: Mode::Limited,
         },
         ToMonitor::CaFilesNeeded,
+        ToMonitor::ReadCredential { source: 7 },
         issue_leaf("a.test", 4),
         ask_owners(0),
         ask_owners(2),

@@ -23,6 +23,10 @@ use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
 
 /// How long a command may run by default.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time limit of a program. Reading the configuration waits for it.
+const MAX_COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Shortest time for which the output of a program is good. It is read again ahead of the end.
+const MIN_COMMAND_TTL: Duration = Duration::from_secs(15);
 /// Variables of the proxy's own that no credential can be in begin like this.
 const OWN_VARIABLES: &str = "CODEX_NETWORK_";
 /// Names under which a value is often written.
@@ -112,13 +116,30 @@ fn read_provider(
     let methods = setting("methods").map(|setting| methods(setting, problems));
     let require = setting("require").map(|setting| read::boolean(setting, problems));
     let (names, places) = variables.into_iter().unzip();
-    let (destinations, destinations_from) = match &base {
+    let (destinations, mut destinations_from) = match &base {
         Some(base) if !is_placed => (base.destinations.clone(), base.destinations_from.clone()),
         _ => {
-            let destinations = listed.iter().map(|(one, _)| one.clone()).collect();
+            let destinations: Vec<_> = listed.iter().map(|(one, _)| one.clone()).collect();
             (destinations, from.flatten().into_iter().collect())
         }
     };
+    let source = source.unwrap_or(Some(CredentialSource::Environment))?;
+    if source.is_read_with_the_configuration() && !destinations_from.is_empty() {
+        // A user would send the credential of another one to a host of his own choice.
+        destinations_from = Vec::new();
+        let help = "write for example `url_prefixes = [\"https://api.example.com\"]`";
+        if destinations.is_empty() {
+            let message = format!(
+                "the credential {} has no destination: launchers add none to a credential that they do not give",
+                quoted(&entry.name)
+            );
+            problems.error(entry.at, &message, help);
+        } else if let Some(from) = setting("url_prefix_from_env") {
+            let message = "`url_prefix_from_env` has no effect: launchers add no destination to a credential \
+                           that they do not give";
+            problems.warning(from.at, message, help);
+        }
+    }
     let placements = match (placement?, base) {
         (Some(placement), _) => vec![placement],
         (None, Some(base)) => base.placements,
@@ -132,7 +153,7 @@ fn read_provider(
             destinations,
             destinations_from,
             placements,
-            source: source.unwrap_or(Some(CredentialSource::Environment))?,
+            source,
             methods,
             require: require.flatten().unwrap_or(false),
         },
@@ -441,12 +462,6 @@ fn source(
         problems.error(setting.node.at, message, "");
         return None;
     };
-    let message = "this source is not available in this version yet, so programs get no dummy";
-    problems.warning(
-        one.at,
-        message,
-        "leave `source` out to use the launcher's environment",
-    );
     match one.name {
         "file" => {
             let text = read::text(one, problems)?;
@@ -475,6 +490,20 @@ fn source(
                 None => Some(None),
             };
             let (timeout, ttl) = (duration("timeout")?, duration("ttl")?);
+            if timeout.is_some_and(|timeout| timeout > MAX_COMMAND_TIMEOUT) {
+                let message = "`timeout` is more than 20 seconds, and reading the configuration waits for the program";
+                problems.error(
+                    setting.node.at,
+                    message,
+                    "write for example `timeout = \"10s\"`",
+                );
+                return None;
+            }
+            if ttl.is_some_and(|ttl| ttl < MIN_COMMAND_TTL) {
+                let message = "`ttl` is less than 15 seconds: the program would run too often";
+                problems.error(setting.node.at, message, "write for example `ttl = \"1h\"`");
+                return None;
+            }
             Some(CredentialSource::Command {
                 argv: argv.iter().map(|(text, _)| (*text).to_owned()).collect(),
                 timeout: timeout.unwrap_or(COMMAND_TIMEOUT),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use codex_network_config::{DestinationSource, Secret};
 use codex_network_control::message::{
     CredentialEntry, CredentialValue, Credentials, CredentialsQuery, GivenCredentials,
-    WantedCredentials,
+    WantedCredential, WantedCredentials,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{CredentialInfo, Engine, LauncherCredentials};
@@ -37,6 +37,13 @@ pub(in super::super) fn wanted(
             .collect(),
         ..WantedCredentials::default()
     };
+    for provider in settings.credential_providers.iter() {
+        wanted.credentials.push(WantedCredential {
+            id: provider.id.to_string(),
+            env: provider.variables.iter().map(ToString::to_string).collect(),
+            is_read: provider.source.is_read_with_the_configuration(),
+        });
+    }
     for source in LauncherCredentials::sources(settings) {
         match source {
             DestinationSource::Variable(name, _) => {
@@ -66,6 +73,7 @@ pub(super) fn taken(given: GivenCredentials) -> Result<LauncherCredentials, Cont
         values: values.map(|(name, value)| (name, secret(value))).collect(),
         destinations: given.destinations.into_iter().collect(),
         tools: given.tools.into_iter().collect(),
+        without_any: given.without_any,
     })
 }
 
@@ -82,6 +90,9 @@ pub(in super::super) fn list(engine: &Engine, user: Uid, access: Access) -> Cred
             source: one.source.to_string(),
             uses: one.uses,
             last_used: one.last_used,
+            read_at: one.read_at,
+            failures: one.failures,
+            failure: one.failure.map(|why| why.to_string()),
         };
         credentials.into_iter().map(entry)
     });
