@@ -56,26 +56,22 @@ pub(crate) enum Command {
         command: Option<SessionsCommand>,
     },
     /// List the open questions: requests to hosts that the policy merely does not allow. Administrators and
-    /// observers see all, others those of their own sessions. Nothing is asked while no `approvals --follow` of a
-    /// user who may answer runs, or if `[daemon.approvals]` is not enabled.
+    /// observers see all, others their own. Nothing is asked without an `approvals --follow`.
     Approvals {
-        /// Listen for questions, and list new and answered ones until interrupted. With --json, a line for each
-        /// change of a question.
+        /// Listen for questions, and list each change of one, until interrupted.
         #[arg(long, short)]
         follow: bool,
     },
-    /// Approve a question: the host and port that it names, for its session. Only administrators, and users for
-    /// their own sessions if `[daemon.approvals] own` is set. A denial wins over an approval.
+    /// Approve a question: the host and port that it names, for its session. A rejection wins over an approval.
     Approve(ApproveArgs),
-    /// Reject a question: the same host and port are refused for the rest of the session, or for as long as a
-    /// question stays open if the client has no session. If the question was approved, the grant ends.
+    /// Reject a question, for the rest of the session. If it was approved, the grant ends.
     Reject {
         /// The question's id, as `approvals` shows it.
         id: String,
     },
-    /// List the grants in force: what was approved, by whom, for how long, and how often it was used.
+    /// List the grants in force.
     Grants,
-    /// End a grant. The connections that it permitted are ended.
+    /// End a grant, and the connections that it permitted.
     Revoke {
         /// The grant's id, as `grants` shows it.
         id: String,
@@ -316,17 +312,14 @@ pub(crate) struct RunArgs {
 pub(crate) struct ApproveArgs {
     /// The question's id, as `approvals` shows it.
     pub(crate) id: String,
-
     #[command(flatten)]
     pub(crate) scope: ApproveScope,
-
     /// Approve all ports of the host.
     #[arg(long)]
     pub(crate) any_port: bool,
 }
 
-/// How long a grant lasts. Without an option, until the session ends, or for 15 minutes if the client has no
-/// session.
+/// How long a grant lasts. The default is the session, or 15 minutes without one.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct ApproveScope {

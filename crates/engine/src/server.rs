@@ -158,7 +158,6 @@ impl Engine {
         let resolver = resolver(parts.resolver.as_ref(), &settings, &files.resolver)?;
         let tls = UpstreamTls::renewed(None, &files.roots)?;
         let clock = Arc::clone(&parts.clock);
-        let approvals_clock = Arc::clone(&parts.clock);
         let leaves = parts
             .issuer
             .map(|issuer| LeafSource::new(issuer, clock))
@@ -167,6 +166,7 @@ impl Engine {
         let interceptor = Interceptor::renewed(None, leaves.as_ref(), &settings, files);
         let drain = Drain::new();
         let owners = Arc::new(Owners::new(parts.client_owner));
+        let approvals = Approvals::new(Arc::clone(&owners), Arc::clone(&parts.clock));
         let shortages = Arc::new(Shortages::default());
         let dummies = Arc::default();
         let broker = SessionBroker::without_session(&settings, &dummies, &parts.credentials);
@@ -196,15 +196,9 @@ impl Engine {
         let decider = parts
             .decider
             .map(|decider| Decider::new(decider, parts.decider_timeout));
+        let enforcer = Enforcer::new(live, recorder, decider, approvals, own, parts.unix_sockets);
         let shared = SharedParts {
-            enforcer: Enforcer::new(
-                live,
-                recorder,
-                decider,
-                Approvals::new(Arc::clone(&owners), approvals_clock),
-                own,
-                parts.unix_sockets,
-            ),
+            enforcer,
             upstream: Arc::new(Upstream::new(
                 parts.dialler,
                 drain.clone(),
