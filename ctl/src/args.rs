@@ -5,8 +5,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use codex_network_config::parse_duration;
 use codex_network_control::message::HeaderField;
 use codex_network_policy::{Authority, HeaderNameText, ListKind, Mode, Pattern};
 use serde::Serialize;
@@ -52,6 +54,27 @@ pub(crate) enum Command {
     Sessions {
         #[command(subcommand)]
         command: Option<SessionsCommand>,
+    },
+    /// List the open questions: requests to hosts that the policy merely does not allow. Administrators and
+    /// observers see all, others their own. Nothing is asked without an `approvals --follow`.
+    Approvals {
+        /// Listen for questions, and list each change of one, until interrupted.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Approve a question: the host and port that it names, for its session. A rejection wins over an approval.
+    Approve(ApproveArgs),
+    /// Reject a question, for the rest of the session. If it was approved, the grant ends.
+    Reject {
+        /// The question's id, as `approvals` shows it.
+        id: String,
+    },
+    /// List the grants in force.
+    Grants,
+    /// End a grant, and the connections that it permitted.
+    Revoke {
+        /// The grant's id, as `grants` shows it.
+        id: String,
     },
     /// List the credentials that programs of `run` hold dummies of: where they may go, and how often they went
     /// there. Administrators and observers see all, others those of their own sessions. Nobody sees a value.
@@ -282,6 +305,35 @@ pub(crate) struct RunArgs {
     /// The program and its arguments.
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// The options of `approve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApproveArgs {
+    /// The question's id, as `approvals` shows it.
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) scope: ApproveScope,
+    /// Approve all ports of the host.
+    #[arg(long)]
+    pub(crate) any_port: bool,
+}
+
+/// How long a grant lasts. The default is the session, or 15 minutes without one.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct ApproveScope {
+    /// Approve one connection: the one that waits, or the next one.
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Approve until the session ends.
+    #[arg(long)]
+    pub(crate) session: bool,
+
+    /// Approve for this long, at most 24 hours.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) time: Option<Duration>,
 }
 
 /// The mode of a session. It can only be narrower than the mode in force.

@@ -1,5 +1,6 @@
 //! One module per command. Most call the proxy and write the answer.
 
+mod approvals;
 mod blocked;
 mod ca;
 mod change;
@@ -89,6 +90,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Env { shell, .. } => env::set(&client, output, shell).await,
+            Command::Approvals { follow: true } => approvals::follow(client, output).await,
+            Command::Approvals { follow: false } => approvals::list(&client, output).await,
+            Command::Approve(approve) => approvals::approve(&client, output, approve).await,
+            Command::Reject { id } => approvals::reject(&client, output, id).await,
+            Command::Grants => approvals::grants(&client, output).await,
+            Command::Revoke { id } => approvals::revoke(&client, output, id).await,
             Command::Credentials => credentials::list(&client, output).await,
             Command::Sessions { command: None } => sessions::list(&client, output).await,
             Command::Sessions {

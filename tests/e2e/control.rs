@@ -1,6 +1,6 @@
 //! The control socket and `proxyctl`: the real daemon, the real program (SPEC section 9).
 
-mod callers;
+pub(crate) mod callers;
 mod commands;
 mod constraints;
 mod doctor;

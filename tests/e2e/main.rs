@@ -4,6 +4,7 @@
 //! can run alone and beside the others.
 
 mod admin;
+mod approvals;
 mod broker;
 mod ca;
 mod connect;

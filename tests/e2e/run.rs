@@ -47,7 +47,13 @@ impl Installed {
             .arg(self.write(config))
     }
 
-    /// The same, started by another program with these arguments.
+    /// `proxyctl run` with a session of the service that has this control socket.
+    pub(crate) fn at_service(&self, socket: &str) -> Program {
+        self.proxyctl()
+            .args(["--socket", socket, "run", "--service"])
+    }
+
+    /// The same as `private`, started by another program with these arguments.
     pub(crate) fn confined(&self, by: &str, arguments: &[&str], config: &Config) -> Program {
         Program::new(by)
             .args(arguments)

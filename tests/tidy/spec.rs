@@ -8,7 +8,7 @@ use crate::sources::{root, rust, texts};
 const NOT_BUILT: &str = "(not built yet)";
 
 /// The letters of the sections.
-const SECTIONS: &str = "LCPHSMRAKBEDJTW";
+const SECTIONS: &str = "LCPHSMRAKBEDJTQW";
 
 /// An id, and the text between it and the next id.
 struct Point {

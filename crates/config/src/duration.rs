@@ -17,15 +17,20 @@ const UNITS: [(&str, u64); 5] = [
 
 /// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DurationError {
+pub enum DurationError {
+    /// There is no number or no unit.
     #[error("a duration needs a number and a unit")]
     Shape,
+    /// The last number has no unit.
     #[error("a duration needs a unit: `ms`, `s`, `m`, `h` or `d`")]
     NoUnit,
+    /// A unit that does not exist.
     #[error("the units of a duration are `ms`, `s`, `m`, `h` and `d`")]
     UnknownUnit,
+    /// A larger unit behind a smaller one, or a unit twice.
     #[error("the units of a duration go from large to small, each at most once")]
     Order,
+    /// More than 365 days.
     #[error("a duration is at most 365 days")]
     TooLong,
 }
@@ -49,7 +54,11 @@ pub fn duration_text(duration: Duration) -> String {
 
 /// Reads whole numbers with units, from the largest unit to the smallest, with at most one space
 /// between two parts.
-pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
+///
+/// # Errors
+///
+/// A [`DurationError`] for any other text.
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let mut rest = text;
     let mut units = UNITS.iter();
     let mut total = Duration::ZERO;

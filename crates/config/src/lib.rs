@@ -82,16 +82,16 @@ pub use credentials::{
 };
 use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
-pub use duration::duration_text;
+pub use duration::{DurationError, duration_text, parse as parse_duration};
 pub use managed::{Managed, Pin, Widening};
 pub use resolv_conf::ResolvConf;
 use secret::SecretReader;
 pub use secret::{Secret, SecretSource, Secrets, below};
 pub use service_presets::{SERVICE_PRESETS, ServicePreset};
 pub use settings::{
-    Admin, AdminAccess, AdminView, CaPaths, Control, Daemon, Limits, Listen, LogFlows, LogFormat,
-    Mitm, Principal, Profile, ProfileUsers, Reach, Resolver, Sandbox, Sessions, Settings,
-    UnixSockets, kept_connections, pipe_descriptors,
+    Admin, AdminAccess, AdminView, Approvals, CaPaths, Control, Daemon, Limits, Listen, LogFlows,
+    LogFormat, Mitm, Principal, Profile, ProfileUsers, Reach, Resolver, Sandbox, Sessions,
+    Settings, UnixSockets, kept_connections, pipe_descriptors,
 };
 pub use sources::Sources;
 pub use state::user_state_directory;

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use codex_network_policy::{Hooks, Interception, Mode, Policy, PolicySpec};
 pub use daemon::{
-    Admin, AdminAccess, AdminView, Control, Daemon, Limits, LogFlows, LogFormat, Principal,
-    ProfileUsers, Resolver, Sandbox, Sessions, kept_connections, pipe_descriptors,
+    Admin, AdminAccess, AdminView, Approvals, Control, Daemon, Limits, LogFlows, LogFormat,
+    Principal, ProfileUsers, Resolver, Sandbox, Sessions, kept_connections, pipe_descriptors,
 };
 
 use crate::action::Actions;

@@ -1,5 +1,7 @@
 //! The caller's side: connects, sends `hello`, makes calls.
 
+mod approvals;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -7,6 +7,7 @@ use codex_network_policy::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod approvals;
 mod blocked;
 mod ca;
 mod credentials;
@@ -15,6 +16,10 @@ mod names;
 mod session;
 mod status;
 
+pub use approvals::{
+    Approval, Approvals, ApprovalsQuery, Denied, Grant, Granted, Grants, Question, QuestionId,
+    Scope,
+};
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 pub use ca::{Ca, CaQuery};
 pub use credentials::{

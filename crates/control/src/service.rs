@@ -6,9 +6,10 @@
 use crate::access::Access;
 use crate::error::ControlError;
 use crate::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExplainQuery,
-    Explained, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded,
-    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    Approval, Approvals, ApprovalsQuery, Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials,
+    CredentialsQuery, Denied, ExplainQuery, Explained, Granted, Grants, ModeChange, ModeInForce,
+    NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded, SessionId,
+    SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use crate::version::{Hello, Welcome};
 
@@ -52,6 +53,16 @@ pub trait Control {
     async fn credentials(request: NoArguments) -> Result<Credentials, ControlError>;
     /// Ends a session: one of the caller's user, or any for an administrator.
     async fn end_session(request: SessionId) -> Result<SessionEnded, ControlError>;
+    /// The questions that the caller may see, or the next ones.
+    async fn approvals(request: ApprovalsQuery) -> Result<Approvals, ControlError>;
+    /// Grants what a question asks for.
+    async fn approve(request: Approval) -> Result<Granted, ControlError>;
+    /// Denies what a question asks for.
+    async fn deny(request: QuestionId) -> Result<Denied, ControlError>;
+    /// The grants that the caller may see.
+    async fn grants(request: NoArguments) -> Result<Grants, ControlError>;
+    /// Ends a grant.
+    async fn revoke(request: QuestionId) -> Result<Granted, ControlError>;
 }
 
 /// The name of a call and the access that it needs, or `None` if every caller may make it (SPEC K3). A new
@@ -79,6 +90,11 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Acc
         ControlRequest::Sessions { .. } => ("sessions", None),
         ControlRequest::Credentials { .. } => ("credentials", None),
         ControlRequest::EndSession { .. } => ("end_session", None),
+        ControlRequest::Approvals { .. } => ("approvals", None),
+        ControlRequest::Approve { .. } => ("approve", None),
+        ControlRequest::Deny { .. } => ("deny", None),
+        ControlRequest::Grants { .. } => ("grants", None),
+        ControlRequest::Revoke { .. } => ("revoke", None),
     }
 }
 
@@ -102,5 +118,10 @@ pub(crate) fn refusal(request: &ControlRequest, error: ControlError) -> ControlR
         ControlRequest::Sessions { .. } => ControlResponse::Sessions(Err(error)),
         ControlRequest::Credentials { .. } => ControlResponse::Credentials(Err(error)),
         ControlRequest::EndSession { .. } => ControlResponse::EndSession(Err(error)),
+        ControlRequest::Approvals { .. } => ControlResponse::Approvals(Err(error)),
+        ControlRequest::Approve { .. } => ControlResponse::Approve(Err(error)),
+        ControlRequest::Deny { .. } => ControlResponse::Deny(Err(error)),
+        ControlRequest::Grants { .. } => ControlResponse::Grants(Err(error)),
+        ControlRequest::Revoke { .. } => ControlResponse::Revoke(Err(error)),
     }
 }

@@ -9,13 +9,16 @@ use crate::access::Access;
 
 /// The newest version of the protocol that this crate supports. It goes up by one when calls are
 /// added, or arguments that an older daemon must not ignore.
-pub const NEWEST: u32 = 5;
+pub const NEWEST: u32 = 6;
 
 /// The first version with sessions.
 pub const SESSIONS: u32 = 4;
 
 /// The first version with credentials of sessions.
 pub const CREDENTIALS: u32 = 5;
+
+/// The first version with questions and grants.
+pub const APPROVALS: u32 = 6;
 
 /// The oldest version that this crate supports.
 pub const OLDEST: u32 = 1;

@@ -2,6 +2,7 @@
 //! and answers show. Nothing here decides.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use codex_network_config::CredentialId;
 use codex_network_policy::{Authority, Decision, HttpHead, Protocol, RequestKind};
@@ -57,6 +58,25 @@ pub(crate) struct Refusal {
     pub(crate) decider_reason: Option<Arc<str>>,
     /// The credential because of which it is refused.
     pub(crate) credential: Option<CredentialId>,
+    /// The question because of which it is refused.
+    pub(crate) approval: Option<Box<Approval>>,
+}
+
+/// The question of a refused attempt (SPEC Q2).
+#[derive(Clone, Debug)]
+pub(crate) struct Approval {
+    /// The id of the question.
+    pub(crate) id: Arc<str>,
+    pub(crate) state: ApprovalState,
+}
+
+/// The state of a question that did not permit an attempt.
+#[derive(Clone, Debug)]
+pub(crate) enum ApprovalState {
+    /// It has no answer yet. A client may try again after this time.
+    Unanswered { retry_after: Duration },
+    /// It was denied. The text is for records: by whom and until when.
+    Denied { rule: Arc<str> },
 }
 
 impl Refusal {

@@ -26,6 +26,7 @@ macro_rules! decided {
         let timestamp = $crate::audit::Rfc3339::milliseconds(decided.timestamp).to_string();
         let client = decided.client_address.map(|client| client.to_string());
         let session = decided.session.as_deref();
+        let approval = decided.approval.as_deref();
         tracing::event!(
             target: $target,
             $level,
@@ -56,6 +57,8 @@ macro_rules! decided {
             user = session.map(|session| &*session.user),
             command = session.map(|session| &*session.command),
             credential = decided.credential.as_deref(),
+            network.policy.rule = approval.and_then(|approval| approval.rule.as_deref()),
+            approval_id = approval.and_then(|approval| approval.id.as_deref()),
             $($rest)+
         );
     }};
@@ -96,12 +99,23 @@ pub struct AuditEvent {
     /// The credentials whose real values the request carries, or because of which it is refused: their names,
     /// separated by commas. Never a value.
     pub credential: Option<Arc<str>>,
+    /// The part of a person in the decision. Boxed, since most decisions have none.
+    pub approval: Option<Box<AuditApproval>>,
     /// The embedder's fields.
     pub metadata: Arc<AuditMetadata>,
     /// The number of decisions that the event stands for. It is more than 1 only for a
     /// [`Volume::Bounded`] sink and similar decisions. Such an event has no method and no attempt, and
     /// its client is `uid N` or an address without a port.
     pub count: u64,
+}
+
+/// The question or the answer of a person (SPEC Q2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditApproval {
+    /// The grant or the denial that decided: its id, by whom, and until when. `network.policy.rule`.
+    pub rule: Option<Arc<str>>,
+    /// The question that has no answer yet, or was denied: `approval_id`.
+    pub id: Option<Arc<str>>,
 }
 
 /// The session of a client (SPEC J12).

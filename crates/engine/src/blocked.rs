@@ -56,6 +56,9 @@ pub struct BlockedEntry {
     /// The credential because of which the request was refused, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
+    /// The question that has no answer yet, or was denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_id: Option<String>,
     /// The number of refusals that the entry stands for. Beyond a rate, similar refusals of one client
     /// share an entry.
     #[serde(skip_serializing_if = "is_one")]
@@ -233,6 +236,7 @@ mod tests {
             rule: None,
             detail: None,
             credential: None,
+            approval_id: None,
             count: 1,
             sequence: 0,
         }

@@ -7,11 +7,13 @@
 //! check and the dial, does not compile.
 
 mod addresses;
+mod asking;
 mod credential;
 mod detail;
 pub(crate) mod flow;
 mod pending;
 mod predicted;
+mod refused_unjudged;
 pub(crate) mod unix_socket;
 mod watched;
 
@@ -20,26 +22,28 @@ use std::sync::Arc;
 
 use addresses::AllowedBy;
 pub(crate) use addresses::{LeadsTo, VettedAddrs};
+use asking::is_granting;
 use codex_network_config::CredentialId;
 use codex_network_policy::{
     Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, Host, InterceptionSupport,
     NoProxyListeners, ProxyListeners, Request, RequestKind, TunnelContent, UnixSocketSupport,
 };
 pub(crate) use credential::CredentialRefuser;
-use detail::AUTHORITY_MISMATCH;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
 pub(crate) use flow::{Flow, WeakFlow};
 pub(crate) use pending::PendingDecision;
 pub(crate) use predicted::Prediction;
 pub use predicted::{AddressKind, EvaluatedAddress};
-use watched::on_change;
+use watched::{Rejudged, on_change};
 pub(crate) use watched::{WatchedAttempt, rejudged};
 
-use crate::attempt::{Attempt, Destination, DestinationKind, Refusal};
+use crate::approvals::{Approvals, Grant};
+use crate::attempt::{Approval, Attempt, Destination, DestinationKind, Refusal};
 use crate::decider::Decider;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::own::OwnSockets;
 use crate::record::Recorder;
+use crate::session::SessionNumber;
 use crate::synthetic_names::SyntheticNames;
 
 /// The enforcement point of one engine.
@@ -48,11 +52,15 @@ pub(crate) struct Enforcer {
     recorder: Arc<Recorder>,
     /// Evaluates hosts that are on neither list.
     decider: Option<Decider>,
+    /// The questions about such hosts, and the answers.
+    approvals: Arc<Approvals>,
     /// Whether requests to unix sockets are served.
     unix_sockets: UnixSocketSupport,
     own: Arc<OwnSockets>,
     /// The names that the program of a session has looked up.
     names: Option<Arc<SyntheticNames>>,
+    /// The session whose clients it judges.
+    session: Option<SessionNumber>,
 }
 
 /// Permission for this attempt to reach this authority, under this generation of the settings. It
@@ -72,7 +80,7 @@ pub(crate) struct Permit {
 pub(crate) enum Authorization {
     Permitted(Permit),
     Refused(Refusal),
-    /// The decider must evaluate it.
+    /// The decider, or a person, must evaluate it.
     Pending(Box<PendingDecision>),
 }
 
@@ -81,6 +89,7 @@ impl Enforcer {
         live: LivePolicy,
         recorder: Arc<Recorder>,
         decider: Option<Decider>,
+        approvals: Arc<Approvals>,
         own: OwnSockets,
         unix_sockets: UnixSocketSupport,
     ) -> Self {
@@ -88,15 +97,18 @@ impl Enforcer {
             live,
             recorder,
             decider,
+            approvals,
             unix_sockets,
             own: Arc::new(own),
             names: None,
+            session: None,
         }
     }
 
     /// The enforcement point for the clients of a session, whose program has looked up these names.
     pub(crate) fn for_session(
         &self,
+        session: SessionNumber,
         live: LivePolicy,
         listeners: Arc<[SocketAddr]>,
         names: Arc<SyntheticNames>,
@@ -105,9 +117,11 @@ impl Enforcer {
             live,
             recorder: Arc::clone(&self.recorder),
             decider: self.decider.clone(),
+            approvals: Arc::clone(&self.approvals),
             unix_sockets: self.unix_sockets,
             own: Arc::new(self.own.with_session(listeners)),
             names: Some(names),
+            session: Some(session),
         }
     }
 
@@ -127,11 +141,6 @@ impl Enforcer {
 
     pub(crate) fn recorder(&self) -> &Arc<Recorder> {
         &self.recorder
-    }
-
-    /// Whether a decider evaluates hosts that are on neither list.
-    pub(crate) fn has_decider(&self) -> bool {
-        self.decider.is_some()
     }
 
     /// The sockets of this process, which no request may reach.
@@ -185,14 +194,20 @@ impl Enforcer {
             generation,
             own: Arc::clone(&self.own),
         };
-        match &self.decider {
-            _ if decision.is_allow() => Authorization::Permitted(permit),
-            Some(decider) if permit.generation.policy().leaves_to_decider(decision) => {
-                let decider = decider.clone();
-                Authorization::Pending(Box::new(PendingDecision { decider, permit }))
-            }
-            _ => Authorization::Refused(permit.refuse(decision)),
+        if decision.is_allow() {
+            return Authorization::Permitted(permit);
         }
+        let decider = self.decider.clone();
+        let approvals = self.asked(&permit);
+        let is_left = permit.generation.policy().leaves_to_decider(decision);
+        if !is_left || (decider.is_none() && approvals.is_none()) {
+            return Authorization::Refused(permit.refuse(decision));
+        }
+        Authorization::Pending(Box::new(PendingDecision {
+            decider,
+            approvals,
+            permit,
+        }))
     }
 
     /// Refuses an attempt whose host is not valid, and records it like any refusal. There is
@@ -213,6 +228,7 @@ impl Enforcer {
             detail: None,
             decider_reason: None,
             credential: None,
+            approval: None,
         };
         self.recorder.refused(generation, attempt, &refusal);
         refusal
@@ -238,7 +254,13 @@ impl Enforcer {
             }),
             Err(_) => policy.decide_invalid_host(),
         };
-        let is_left = self.decider.is_some() && policy.leaves_to_decider(decision);
+        let limits = &generation.settings().daemon.approvals;
+        let may_permit = |host| {
+            let approvals = &self.approvals;
+            limits.enabled && approvals.may_permit(&attempt.client, host, limits)
+        };
+        let is_left = policy.leaves_to_decider(decision)
+            && (self.decider.is_some() || name.is_ok_and(may_permit));
         if decision.is_allow() || is_left {
             return Ok(());
         }
@@ -251,79 +273,12 @@ impl Enforcer {
             detail: detail::of(generation, attempt, decision),
             decider_reason: None,
             credential: None,
+            approval: None,
         };
         if is_new(&refusal.host) {
             self.recorder.refused(generation, attempt, &refusal);
         }
         Err(refusal)
-    }
-
-    /// Refuses a connection that a program made to the listener for redirected connections itself, and
-    /// records it (SPEC T2).
-    pub(crate) fn refuse_direct(
-        &self,
-        generation: &Generation,
-        attempt: &Attempt,
-        listener: SocketAddr,
-    ) -> Refusal {
-        let refusal = Refusal {
-            decision: generation.policy().decide_direct(),
-            destination: DestinationKind::Host,
-            protocol: attempt.kind.protocol(),
-            host: listener.ip().to_canonical().to_string(),
-            port: listener.port(),
-            detail: None,
-            decider_reason: None,
-            credential: None,
-        };
-        self.recorder.refused(generation, attempt, &refusal);
-        refusal
-    }
-
-    /// Refuses a request inside intercepted TLS whose authority is not that of the connection. The
-    /// record names the connection's authority, since that is where the client is connected.
-    pub(crate) fn refuse_misdirected(
-        &self,
-        generation: &Generation,
-        attempt: &Attempt,
-        authority: &Authority,
-    ) -> Refusal {
-        let refusal = Refusal {
-            decision: generation.policy().decide_misdirected(),
-            destination: DestinationKind::Host,
-            protocol: attempt.kind.protocol(),
-            host: authority.host.to_string(),
-            port: authority.port,
-            detail: Some(AUTHORITY_MISMATCH),
-            decider_reason: None,
-            credential: None,
-        };
-        self.recorder.refused(generation, attempt, &refusal);
-        refusal
-    }
-
-    /// Refuses a UDP association of which every datagram would be refused, and records it. An
-    /// association names no destination. `host` and `port` are the client's own end, which the
-    /// request names instead (RFC 1928 section 6). The detail of the record shows that.
-    pub(crate) fn refuse_association(
-        &self,
-        generation: &Generation,
-        attempt: &Attempt,
-        host: &[u8],
-        port: u16,
-    ) -> Option<Refusal> {
-        let refusal = Refusal {
-            decision: generation.policy().refuses_datagrams()?,
-            destination: DestinationKind::Host,
-            protocol: attempt.kind.protocol(),
-            host: escape(host),
-            port,
-            detail: Some("udp_associate"),
-            decider_reason: None,
-            credential: None,
-        };
-        self.recorder.refused(generation, attempt, &refusal);
-        Some(refusal)
     }
 }
 
@@ -335,7 +290,7 @@ pub(crate) fn still_permitted(
     attempt: &Attempt,
     authority: &Authority,
     addresses: &[IpAddr],
-    allowed: AllowedBy,
+    allowed: &AllowedBy,
 ) -> Decision {
     let policy = generation.policy();
     let facts = Facts {
@@ -348,7 +303,12 @@ pub(crate) fn still_permitted(
     let request = attempt.request(authority, facts);
     let decision = match allowed {
         AllowedBy::Lists => policy.decide(&request),
-        AllowedBy::Decider => policy.decide_answered(&request, DeciderAnswer::Allow),
+        AllowedBy::Grant(_) if !is_granting(generation) || allowed.has_lapsed() => {
+            policy.decide(&request)
+        }
+        AllowedBy::Decider | AllowedBy::Grant(_) => {
+            policy.decide_answered(&request, DeciderAnswer::Allow)
+        }
     };
     if !decision.is_allow() {
         return decision;
@@ -397,6 +357,11 @@ impl Permit {
         &self.flow
     }
 
+    /// The grant that permits it.
+    fn grant(&self) -> Option<&Arc<Grant>> {
+        self.flow.grant()
+    }
+
     fn recorder(&self) -> &Arc<Recorder> {
         self.flow.recorder()
     }
@@ -430,7 +395,7 @@ impl Permit {
 
     /// The source of the permission.
     pub(crate) fn allowed(&self) -> AllowedBy {
-        AllowedBy::of(self.decision)
+        AllowedBy::of(self.decision, self.grant())
     }
 
     /// How the connection is handled: passed on, or intercepted.
@@ -476,7 +441,7 @@ impl Permit {
             return Err(self.refuse(decision));
         }
         self.flow.allow(decision);
-        let allowed = AllowedBy::of(decision);
+        let allowed = AllowedBy::of(decision, self.grant());
         Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
 
@@ -520,6 +485,15 @@ impl Permit {
         self.refuse_for(decision, detail)
     }
 
+    /// Refuses because of a question, which has no answer yet or was denied (SPEC Q2).
+    fn refuse_asked(&self, decision: Decision, approval: Approval) -> Refusal {
+        let mut refusal = self.refusal(decision, None);
+        refusal.approval = Some(Box::new(approval));
+        self.recorder()
+            .refused(&self.generation, self.attempt(), &refusal);
+        refusal
+    }
+
     /// Refuses because the decider does, with the reason that it gave.
     fn refuse_as(&self, decision: Decision, reason: Arc<str>) -> Refusal {
         let mut refusal = self.refusal(decision, None);
@@ -556,6 +530,7 @@ fn refusal(
         detail,
         decider_reason: None,
         credential: None,
+        approval: None,
     }
 }
 

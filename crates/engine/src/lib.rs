@@ -65,6 +65,7 @@ mod attempt;
 // The ground floor: used by several of the floors above.
 mod activity;
 mod address_family;
+mod approvals;
 mod arrived;
 mod audit;
 mod blocked;
@@ -116,9 +117,13 @@ mod tls;
 pub mod fuzzing;
 
 pub use activity::Busy;
+pub use approvals::{
+    ApprovalError, Approvals, Approver, Audience, AudienceGuard, GrantInfo, GrantPorts,
+    GrantRequest, GrantScope, QuestionInfo, QuestionState,
+};
 pub use audit::{
-    AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, FieldValue, Override,
-    Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
+    AuditApproval, AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, FieldValue,
+    Override, Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use broker::{

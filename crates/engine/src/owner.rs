@@ -8,7 +8,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -49,6 +49,10 @@ pub struct SocketPair {
 /// A client's connection as the limits see it. Cloning it gives another handle to the same one.
 #[derive(Clone, Debug)]
 pub struct ConnectionHandle(Arc<ConnectionState>);
+
+/// A connection that may have ended.
+#[derive(Debug)]
+pub(crate) struct WeakConnection(Weak<ConnectionState>);
 
 #[derive(Debug)]
 struct ConnectionState {
@@ -112,6 +116,11 @@ impl ConnectionHandle {
     /// Whether this is a handle to the same connection.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A handle that does not keep the connection.
+    pub(crate) fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.0))
     }
 
     /// The address that the connection came in on.
@@ -195,6 +204,18 @@ impl ConnectionHandle {
         let client = client.ip().to_canonical();
         let is_here = client.is_loopback() || client == local.ip().to_canonical();
         is_here && self.0.user.get().is_none()
+    }
+}
+
+impl WeakConnection {
+    /// Whether this is a handle to the same connection.
+    pub(crate) fn is(&self, other: &ConnectionHandle) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&other.0))
+    }
+
+    /// Whether the connection has not ended.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Only `enforce.rs` and its folder call it, so there is one record per decision.
 
+mod refused;
+
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +11,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use codex_network_config::CredentialId;
-use codex_network_policy::{Authority, Decision, Policy, Source, Verdict};
+use codex_network_policy::{Authority, Decision, Source, Verdict};
 
+use self::refused::{Refused, short};
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{
-    AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope, ServerAddress, Volume,
+    AuditApproval, AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope,
+    ServerAddress, Volume,
 };
 use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
@@ -41,6 +45,8 @@ pub(crate) struct EndedFlow<'a> {
     pub(crate) address: ServerAddress,
     pub(crate) port: u16,
     pub(crate) decision: Decision,
+    /// The grant that permitted it, as text.
+    pub(crate) rule: Option<&'a Arc<str>>,
     /// The names of the credentials that it carries.
     pub(crate) credential: Option<&'a Arc<str>>,
     pub(crate) ending: &'a Ending,
@@ -50,15 +56,6 @@ pub(crate) struct EndedFlow<'a> {
     pub(crate) received: u64,
     pub(crate) duration: Duration,
     pub(crate) peer: Option<SocketAddr>,
-}
-
-/// A refusal, before an entry is made of it. Most refusals of a flood need none of their own.
-struct Refused<'a> {
-    policy: &'a Policy,
-    attempt: &'a Attempt,
-    refusal: &'a Refusal,
-    reason: Cow<'static, str>,
-    clock: &'a dyn Clock,
 }
 
 /// Writes decisions to the audit sink, the log of refusals and the counters.
@@ -118,13 +115,13 @@ impl Recorder {
         self.allowed.load(Ordering::Relaxed)
     }
 
-    /// `credential` has the names of the credentials that the request carries.
+    /// The grant that permits it as text, and the names of the credentials that the request carries.
     pub(crate) fn allowed(
         &self,
         attempt: &Attempt,
         authority: &Authority,
         decision: Decision,
-        credential: Option<&Arc<str>>,
+        (rule, credential): (Option<&Arc<str>>, Option<&Arc<str>>),
     ) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
         if let Some(session) = attempt.client.session() {
@@ -138,7 +135,7 @@ impl Recorder {
                 address: ServerAddress::Host(authority.host.clone()),
                 port: authority.port,
             };
-            self.write_allowed(attempt, server, decision, credential);
+            self.write_allowed(attempt, server, decision, (rule, credential));
         }
     }
 
@@ -154,7 +151,7 @@ impl Recorder {
                 address: ServerAddress::UnixSocket,
                 port: 0,
             };
-            self.write_allowed(attempt, server, decision, None);
+            self.write_allowed(attempt, server, decision, (None, None));
         }
     }
 
@@ -164,11 +161,12 @@ impl Recorder {
         attempt: &Attempt,
         server: Server,
         decision: Decision,
-        credential: Option<&Arc<str>>,
+        (rule, credential): (Option<&Arc<str>>, Option<&Arc<str>>),
     ) {
         let reason = Cow::Borrowed(decision.reason().as_str());
         self.audit.record(AuditEvent {
             credential: credential.cloned(),
+            approval: granted(rule),
             ..self.event(attempt, server, decision, reason)
         });
     }
@@ -199,6 +197,7 @@ impl Recorder {
             let (server, reason) = (Server::of(refusal), refused.reason.clone());
             self.audit.record(AuditEvent {
                 credential: refusal.credential.as_ref().map(CredentialId::shared),
+                approval: refused.audit_approval(),
                 ..self.event(attempt, server, decision, reason)
             });
         }
@@ -264,6 +263,7 @@ impl Recorder {
         FlowEvent {
             decided: AuditEvent {
                 credential: flow.credential.cloned(),
+                approval: granted(flow.rule),
                 ..self.event(flow.attempt, server, flow.decision, reason)
             },
             ending,
@@ -300,6 +300,7 @@ impl Recorder {
                 .session()
                 .map(|session| Arc::clone(session.audit())),
             credential: None,
+            approval: None,
             metadata: Arc::clone(&self.metadata),
             count: 1,
         }
@@ -362,6 +363,7 @@ impl Recorder {
                 attempt_id: None,
                 session: decided.session,
                 credential: decided.credential,
+                approval: None,
                 metadata: Arc::clone(&self.metadata),
                 count,
             });
@@ -380,70 +382,6 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.write_counts();
-    }
-}
-
-impl Refused<'_> {
-    fn entry(&self) -> BlockedEntry {
-        let (attempt, refusal) = (self.attempt, self.refusal);
-        let session = attempt.client.session();
-        let rule = refusal.decision.rule();
-        let rule = rule.and_then(|rule| self.policy.rule(rule));
-        BlockedEntry {
-            host: refusal.host.clone(),
-            reason: self.reason.clone(),
-            client: Some(attempt.client.address.to_string()),
-            method: self.method().map(str::to_owned),
-            mode: Some(self.policy.mode().as_str()),
-            protocol: refusal.protocol.record_name(),
-            decision: refusal.decision.verdict().as_str(),
-            source: refusal.decision.source().as_str(),
-            port: self.port(),
-            timestamp: self.clock.now().unix_timestamp(),
-            attempt_id: self.attempt_id().map(str::to_owned),
-            session: self.session_id().map(str::to_owned),
-            user: session.map(|session| session.audit().user.to_string()),
-            rule: rule.map(|rule| rule.to_string()),
-            detail: refusal.detail,
-            credential: refusal.credential.as_ref().map(ToString::to_string),
-            count: 1,
-            sequence: 0,
-        }
-    }
-
-    /// Whether an entry is of the same refusal of the same client, perhaps over another connection.
-    fn is_like(&self, entry: &BlockedEntry) -> bool {
-        let decision = self.refusal.decision;
-        let client = || entry.client.as_deref()?.parse::<SocketAddr>().ok();
-        let mode = self.policy.mode().as_str();
-        (self.refusal.host.as_str(), self.port(), &self.reason)
-            == (entry.host.as_str(), entry.port, &entry.reason)
-            && (self.method(), self.attempt_id())
-                == (entry.method.as_deref(), entry.attempt_id.as_deref())
-            && self.session_id() == entry.session.as_deref()
-            && self.refusal.protocol.record_name() == entry.protocol
-            && self.refusal.credential.as_ref().map(CredentialId::as_str)
-                == entry.credential.as_deref()
-            && decision.verdict().as_str() == entry.decision
-            && Some(mode) == entry.mode
-            && client().is_some_and(|client| client.ip() == self.attempt.client.address.ip())
-    }
-
-    fn session_id(&self) -> Option<&str> {
-        let session = self.attempt.client.session()?;
-        Some(&session.info().id)
-    }
-
-    fn method(&self) -> Option<&str> {
-        self.attempt.kind.method().map(short)
-    }
-
-    fn port(&self) -> Option<u16> {
-        (self.refusal.port != 0).then_some(self.refusal.port)
-    }
-
-    fn attempt_id(&self) -> Option<&str> {
-        self.attempt.client.attempt.as_ref().map(AttemptId::as_str)
     }
 }
 
@@ -471,6 +409,15 @@ impl Server {
     }
 }
 
+/// The grant that permitted an attempt, by its text.
+fn granted(rule: Option<&Arc<str>>) -> Option<Box<AuditApproval>> {
+    let approval = |rule: &Arc<str>| AuditApproval {
+        rule: Some(Arc::clone(rule)),
+        id: None,
+    };
+    rule.map(approval).map(Box::new)
+}
+
 fn overridden(decision: Decision) -> Override {
     if decision.is_overruled() {
         Override::Overridden
@@ -490,12 +437,6 @@ fn method(method: &str) -> Cow<'static, str> {
     }
 }
 
-/// Shortens a method for a record. A client may send one that fills a whole request head.
-fn short(method: &str) -> &str {
-    const MAX_LENGTH: usize = 64;
-    method.get(..MAX_LENGTH).unwrap_or(method)
-}
-
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recorder")
@@ -506,7 +447,7 @@ impl std::fmt::Debug for Recorder {
 
 #[cfg(test)]
 mod tests {
-    use codex_network_policy::{Content, HttpHead, PolicySpec, Protocol, RequestKind};
+    use codex_network_policy::{Content, HttpHead, Policy, PolicySpec, Protocol, RequestKind};
 
     use super::*;
     use crate::audit::TracingAudit;
@@ -551,6 +492,7 @@ mod tests {
             detail: None,
             decider_reason: None,
             credential: None,
+            approval: None,
         };
         let client = |last, port| SocketAddr::from(([192, 0, 2, last], port));
         let refused = |attempt: &Attempt, refusal: &Refusal, of: Option<&BlockedEntry>| {

@@ -4,6 +4,7 @@
 //! Sentences for clients name the cause and the remedy. They never hold paths, rules or
 //! resolver detail (SPEC H7): those are for the operator, in the log and the blocked entries.
 
+mod approval;
 mod credential;
 mod dns;
 mod failure;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use codex_network_policy::{Protocol, Reason, Source, Verdict};
 pub(crate) use dns::{DnsAnswer, DnsTransport, dns_answer, dns_error};
 pub(crate) use failure::{failure, socks_failure};
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -43,6 +44,8 @@ struct DecisionFields<'a> {
     protocol: &'a str,
     host: &'a str,
     port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval_id: Option<&'a str>,
 }
 
 /// The body of a block of plain HTTP.
@@ -55,6 +58,8 @@ struct BlockedBody<'a> {
     source: &'a str,
     protocol: &'a str,
     port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval_id: Option<&'a str>,
     message: String,
 }
 
@@ -69,6 +74,7 @@ pub(crate) fn refusal(refusal: &Refusal, format: RefusalFormat) -> Response<Byte
         protocol: refusal.protocol.audit_name(),
         host: &refusal.host,
         port: refusal.port,
+        approval_id: refusal.approval.as_ref().map(|approval| &*approval.id),
     };
     let json = Bytes::from(to_json(&fields));
     let sentence = match refusal.destination {
@@ -101,6 +107,7 @@ pub(crate) fn refusal(refusal: &Refusal, format: RefusalFormat) -> Response<Byte
                 source: fields.source,
                 protocol: fields.protocol,
                 port: fields.port,
+                approval_id: fields.approval_id,
                 message: sentence,
             };
             (
@@ -129,6 +136,9 @@ pub(crate) fn refusal(refusal: &Refusal, format: RefusalFormat) -> Response<Byte
     // The host is canonical or escaped, so the JSON is printable ASCII.
     if let Ok(json) = HeaderValue::from_maybe_shared(json) {
         headers.insert(POLICY_DECISION, json);
+    }
+    if let Some(after) = approval::retry_after(refusal) {
+        headers.insert(RETRY_AFTER, after);
     }
     response
 }
@@ -314,6 +324,9 @@ fn proxy_error(reason: Reason) -> &'static str {
 /// The cause of a refusal and its remedy (SPEC H7).
 fn sentence(refusal: &Refusal) -> String {
     let host = &refusal.host;
+    if let Some(approval) = &refusal.approval {
+        return approval::sentence(host, approval);
+    }
     match refusal.decision.reason() {
         _ if refusal.decision.verdict() == Verdict::Ask => format!(
             "{host} is not on the allow list of the network policy, and a user must approve it first; try again \
@@ -422,6 +435,7 @@ mod tests {
             detail: None,
             decider_reason: None,
             credential: None,
+            approval: None,
         }
     }
 

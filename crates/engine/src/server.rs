@@ -1,5 +1,6 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
+mod approvals;
 mod credential_renewal;
 mod parts;
 mod session_broker;
@@ -34,6 +35,7 @@ use crate::accept::{
     Accept, AcceptDoor, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime,
 };
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
+use crate::approvals::Approvals;
 use crate::blocked::BlockedLog;
 use crate::broker::Renewals;
 use crate::closing::DescriptorCloser;
@@ -164,6 +166,7 @@ impl Engine {
         let interceptor = Interceptor::renewed(None, leaves.as_ref(), &settings, files);
         let drain = Drain::new();
         let owners = Arc::new(Owners::new(parts.client_owner));
+        let approvals = Approvals::new(Arc::clone(&owners), Arc::clone(&parts.clock));
         let shortages = Arc::new(Shortages::default());
         let dummies = Arc::default();
         let broker = SessionBroker::without_session(&settings, &dummies, &parts.credentials);
@@ -193,8 +196,9 @@ impl Engine {
         let decider = parts
             .decider
             .map(|decider| Decider::new(decider, parts.decider_timeout));
+        let enforcer = Enforcer::new(live, recorder, decider, approvals, own, parts.unix_sockets);
         let shared = SharedParts {
-            enforcer: Enforcer::new(live, recorder, decider, own, parts.unix_sockets),
+            enforcer,
             upstream: Arc::new(Upstream::new(
                 parts.dialler,
                 drain.clone(),
@@ -429,6 +433,7 @@ impl Engine {
         let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings, files);
         let live = self.shared.live();
         let number = live.replace(settings, supplied, &resolver, &tls, interceptor.as_ref());
+        self.rejudge_approvals();
         self.renew_values(&supplied.credentials);
         Ok(number)
     }

@@ -15,6 +15,7 @@ use crate::owner::Owners;
 use crate::pipes::PipePool;
 use crate::record::Recorder;
 use crate::resolve::Resolve;
+use crate::session::SessionNumber;
 use crate::synthetic_names::SyntheticNames;
 use crate::upstream::Upstream;
 
@@ -51,6 +52,7 @@ impl<B> SharedParts<B> {
     /// Returns an error if its rules cannot be applied to the settings in force.
     pub(crate) fn for_session(
         &self,
+        session: SessionNumber,
         rules: SessionRules,
         credentials: Option<Arc<SessionCredentials>>,
         listeners: Arc<[SocketAddr]>,
@@ -61,7 +63,7 @@ impl<B> SharedParts<B> {
             .live()
             .for_session(rules, self.leaves.as_ref(), credentials)?;
         Ok(Self {
-            enforcer: self.enforcer.for_session(live, listeners, names),
+            enforcer: self.enforcer.for_session(session, live, listeners, names),
             upstream: Arc::clone(&self.upstream),
             admission: Arc::clone(&self.admission),
             shortages: Arc::clone(&self.shortages),

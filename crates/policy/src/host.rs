@@ -5,6 +5,7 @@
 //! engine's resolver and [`Authority`](crate::Authority).
 
 use alloc::borrow::Cow;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -127,6 +128,15 @@ impl Host {
             Self::V4(address) => Some(IpAddr::V4(*address)),
             Self::V6(host) => Some(IpAddr::V6(host.address)),
         }
+    }
+
+    /// The name with U-labels (RFC 5890 section 2.3.2.1), if it has any. It is for people: names that look alike
+    /// may differ, so show it only beside the canonical form.
+    pub fn with_u_labels(&self) -> Option<String> {
+        let Self::Name(name) = self else { return None };
+        let (text, result) =
+            Uts46::new().to_unicode(name.0.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+        (result.is_ok() && *text != *name.0).then(|| text.into_owned())
     }
 
     /// Whether the host is `localhost` or a name below it, which always means this machine

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use std::mem::size_of;
 use std::sync::Arc;
 
-use codex_network_engine::{AuditEvent, AuditSink, FieldValue, ServerAddress, Volume};
+use codex_network_engine::{
+    AuditApproval, AuditEvent, AuditSink, FieldValue, ServerAddress, Volume,
+};
 use codex_network_policy::Host;
 use tracing::{Level, Metadata};
 use tracing_core::callsite::DefaultCallsite;
@@ -81,7 +83,11 @@ fn heap(event: &AuditEvent) -> usize {
         ServerAddress::Host(_) | ServerAddress::UnixSocket => 0,
     };
     let attempt = event.attempt_id.as_ref().map_or(0, |id| id.len());
-    server + attempt + owned(&event.reason) + event.method.as_ref().map_or(0, owned)
+    let approval = event.approval.as_ref().map_or(0, |approval| {
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+        size_of::<AuditApproval>() + text(&approval.rule) + text(&approval.id)
+    });
+    server + attempt + approval + owned(&event.reason) + event.method.as_ref().map_or(0, owned)
 }
 
 impl From<Captured> for Logged<Captured> {

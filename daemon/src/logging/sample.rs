@@ -155,6 +155,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
         attempt_id: None,
         session: None,
         credential: None,
+        approval: None,
         metadata: Arc::default(),
         count: 1,
     }

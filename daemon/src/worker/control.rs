@@ -4,6 +4,7 @@
 //! access, served by `codex-network-control` in a task of its own, answered by `service`. The
 //! monitor makes the socket.
 
+mod approvals;
 mod explain;
 mod peer;
 mod refusals;

@@ -205,4 +205,39 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about(
         "Who may choose which permission profile for a session, as in `build = [\"ci\", \"@developers\"]`; `[\"*\"]` stands for everyone who may open sessions. Without this table they may choose every profile. With it, a profile that it does not name is for administrators, who may choose all.",
     ),
+    KeyRow::daemon(
+        Key("daemon.approvals.enabled"),
+        ValueKind::Flag(field!(daemon.approvals.enabled)),
+    )
+    .bound(Bound::Only(false))
+    .about(
+        "Whether a request to a host that is merely not allowed becomes a question, which `proxyctl approvals` shows and `proxyctl approve` answers. Hosts on the deny list, local addresses, the mode and hooks are never asked about. Nothing is asked while no `proxyctl approvals --follow` runs.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.approvals.own"),
+        ValueKind::Flag(field!(daemon.approvals.own)),
+    )
+    .bound(Bound::Only(false))
+    .about(
+        "Whether users may answer the questions of their own sessions. A program with `--isolation=env` can answer too, as its user can; a program in a jail cannot. Administrators may answer all questions.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.approvals.hold"),
+        ValueKind::Duration(ZeroDuration::Allowed, duration!(daemon.approvals.hold)),
+    )
+    .about("How long a request waits for an answer. Then it is refused, and a later request finds the answer."),
+    KeyRow::daemon(
+        Key("daemon.approvals.expire"),
+        ValueKind::Duration(ZeroDuration::Refused, duration!(daemon.approvals.expire)),
+    )
+    .about(
+        "How long a question stays open. A denial counts for this long too, if the client has no session.",
+    ),
+    KeyRow::daemon(
+        Key("daemon.approvals.max_pending"),
+        ValueKind::Integer(1, 1024, count!(daemon.approvals.max_pending)),
+    )
+    .about(
+        "How many questions may be open at once. One session, or one user, may have a quarter of them.",
+    ),
 ];

@@ -32,6 +32,8 @@ pub struct Daemon {
     pub limits: Limits,
     /// `[daemon.sessions]`.
     pub sessions: Sessions,
+    /// `[daemon.approvals]`.
+    pub approvals: Approvals,
 }
 
 /// Whether the process that talks to the network confines itself first.
@@ -218,6 +220,21 @@ pub struct Sessions {
     pub profiles: Option<BTreeMap<String, ProfileUsers>>,
 }
 
+/// Questions about hosts that the policy merely does not allow (SPEC Q1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Approvals {
+    /// Whether such requests become questions. If not, they are refused.
+    pub enabled: bool,
+    /// Whether users may answer the questions of their own sessions, as administrators may answer all.
+    pub own: bool,
+    /// How long a request waits for an answer before it is refused.
+    pub hold: Duration,
+    /// How long a question stays open.
+    pub expire: Duration,
+    /// Open questions at once; 1 to 1024.
+    pub max_pending: usize,
+}
+
 /// Who may choose a permission profile for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProfileUsers {
@@ -256,6 +273,7 @@ impl Default for Daemon {
             resolver: Resolver::default(),
             limits: Limits::default(),
             sessions: Sessions::default(),
+            approvals: Approvals::default(),
         }
     }
 }
@@ -278,6 +296,18 @@ impl Default for Sessions {
             max_per_user: 64,
             max_connections: 512,
             profiles: None,
+        }
+    }
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            own: false,
+            hold: Duration::from_secs(5),
+            expire: Duration::from_secs(10 * 60),
+            max_pending: 64,
         }
     }
 }

@@ -66,6 +66,9 @@ pub struct BlockedEntry {
     /// The credential because of which it was refused, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
+    /// The question that has no answer yet, or was denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_id: Option<String>,
     /// How many refusals the entry counts, if more than one; 0 or absent otherwise.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,

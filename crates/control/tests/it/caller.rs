@@ -1,9 +1,10 @@
 //! A caller that writes its frames itself, and a service without a proxy.
 
 use codex_network_control::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExplainQuery,
-    Explained, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd, SessionEnded,
-    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    Approval, Approvals, ApprovalsQuery, Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials,
+    CredentialsQuery, Denied, ExplainQuery, Explained, Granted, Grants, ModeChange, ModeInForce,
+    NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded, SessionId,
+    SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, ConnectionEnd, Context, Control, ControlError, serve};
@@ -205,5 +206,25 @@ impl Control for TestService {
 
     async fn end_session(self, _: Context, _: SessionId) -> Result<SessionEnded, ControlError> {
         Ok(SessionEnded::default())
+    }
+
+    async fn approvals(self, _: Context, _: ApprovalsQuery) -> Result<Approvals, ControlError> {
+        Ok(Approvals::default())
+    }
+
+    async fn approve(self, _: Context, _: Approval) -> Result<Granted, ControlError> {
+        Ok(Granted::default())
+    }
+
+    async fn deny(self, _: Context, _: QuestionId) -> Result<Denied, ControlError> {
+        Ok(Denied::default())
+    }
+
+    async fn grants(self, _: Context, _: NoArguments) -> Result<Grants, ControlError> {
+        Ok(Grants::default())
+    }
+
+    async fn revoke(self, _: Context, _: QuestionId) -> Result<Granted, ControlError> {
+        Ok(Granted::default())
     }
 }

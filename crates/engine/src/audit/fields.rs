@@ -57,6 +57,8 @@ impl AuditEvent {
         "user",
         "command",
         "credential",
+        "network.policy.rule",
+        "approval_id",
     ];
 
     /// The message.
@@ -112,6 +114,14 @@ impl AuditEvent {
         }
         if let Some(credential) = &self.credential {
             take(27, Text(credential));
+        }
+        if let Some(approval) = &self.approval {
+            if let Some(rule) = &approval.rule {
+                take(28, Text(rule));
+            }
+            if let Some(id) = &approval.id {
+                take(29, Text(id));
+            }
         }
     }
 }

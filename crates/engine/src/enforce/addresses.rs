@@ -5,18 +5,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_policy::{Authority, Decision, Host};
+use tokio::time::Instant;
+
+use crate::approvals::Grant;
 
 /// The only addresses that may be dialled, and the source of the permission.
 #[derive(Debug)]
 pub(crate) struct VettedAddrs(Vec<SocketAddr>, AllowedBy);
 
 /// The source of the permission for an attempt. It matters when the attempt is judged again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum AllowedBy {
     /// The lists of the policy.
     Lists,
     /// The decider, for a host on neither list (SPEC P8).
     Decider,
+    /// A person, for a host on neither list (SPEC Q3).
+    Grant(Arc<Grant>),
 }
 
 /// The addresses that a connection may lead to, for when it is judged again: the dialled one, or
@@ -35,8 +40,8 @@ impl VettedAddrs {
     }
 
     /// The source of the permission for these addresses.
-    pub(crate) fn allowed(&self) -> AllowedBy {
-        self.1
+    pub(crate) fn allowed(&self) -> &AllowedBy {
+        &self.1
     }
 
     /// Forgets all but the first `most`.
@@ -83,11 +88,25 @@ impl LeadsTo {
 }
 
 impl AllowedBy {
-    pub(super) fn of(decision: Decision) -> Self {
-        if decision.is_overruled() {
-            Self::Decider
-        } else {
-            Self::Lists
+    pub(super) fn of(decision: Decision, grant: Option<&Arc<Grant>>) -> Self {
+        match grant {
+            Some(grant) => Self::Grant(Arc::clone(grant)),
+            None if decision.is_overruled() => Self::Decider,
+            None => Self::Lists,
+        }
+    }
+
+    /// Whether a grant permitted it that has ended.
+    pub(super) fn has_lapsed(&self) -> bool {
+        self.grant()
+            .is_some_and(|grant| !grant.is_live(Instant::now()))
+    }
+
+    /// The grant that permitted it.
+    pub(super) fn grant(&self) -> Option<&Arc<Grant>> {
+        match self {
+            Self::Grant(grant) => Some(grant),
+            Self::Lists | Self::Decider => None,
         }
     }
 }

@@ -16,6 +16,7 @@ use codex_network_config::LogFlows;
 use codex_network_policy::Decision;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::approvals::Grant;
 use crate::attempt::{Attempt, Destination, DestinationKind};
 use crate::audit::ServerAddress;
 use crate::audit::flow::FlowLevel;
@@ -43,6 +44,8 @@ struct FlowState {
     decision: OnceLock<Decision>,
     /// The names of the credentials that the request carries, separated by commas.
     credential: OnceLock<Arc<str>>,
+    /// The grant that permits it.
+    grant: OnceLock<Arc<Grant>>,
     sent: AtomicU64,
     received: AtomicU64,
     progress: Mutex<FlowProgress>,
@@ -71,6 +74,7 @@ impl Flow {
             begun: Instant::now(),
             decision: OnceLock::new(),
             credential: OnceLock::new(),
+            grant: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             progress: Mutex::default(),
@@ -79,6 +83,17 @@ impl Flow {
 
     pub(super) fn attempt(&self) -> &Attempt {
         &self.0.attempt
+    }
+
+    /// The grant that permits the attempt.
+    pub(super) fn grant(&self) -> Option<&Arc<Grant>> {
+        self.0.grant.get()
+    }
+
+    /// A grant permits the attempt.
+    pub(super) fn set_grant(&self, grant: Arc<Grant>) {
+        // An attempt is asked about once.
+        let _ = self.0.grant.set(grant);
     }
 
     pub(super) fn recorder(&self) -> &Arc<Recorder> {
@@ -96,6 +111,11 @@ impl Flow {
         if self.0.decision.set(decision).is_err() {
             return;
         }
+        let grant = self.grant();
+        if let Some(grant) = grant {
+            grant.count();
+        }
+        let rule = grant.map(|grant| grant.rule());
         let (recorder, attempt) = (&self.0.recorder, &self.0.attempt);
         if let Some(session) = attempt.client.session() {
             let this: Weak<FlowState> = Arc::downgrade(&self.0);
@@ -103,7 +123,8 @@ impl Flow {
         }
         match &self.0.destination {
             Destination::Host(authority) => {
-                recorder.allowed(attempt, authority, decision, self.0.credential.get());
+                let credential = self.0.credential.get();
+                recorder.allowed(attempt, authority, decision, (rule, credential));
             }
             Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
         }
@@ -190,6 +211,7 @@ impl Flow {
             begun: Instant::now(),
             decision: OnceLock::new(),
             credential: OnceLock::new(),
+            grant: OnceLock::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             progress: Mutex::default(),
@@ -252,6 +274,7 @@ impl Drop for FlowState {
             port,
             decision: *decision,
             credential: self.credential.get(),
+            rule: self.grant.get().map(|grant| grant.rule()),
             ending: &ending,
             level,
             sent: *self.sent.get_mut(),

@@ -4,14 +4,16 @@
 //! records nothing: no client has sent the request.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, Decision, Explanation, Facts, HttpHead, Reason, Request, RequestKind,
-    Rule, UnixSocketPath, is_local_address,
+    AddressClass, Authority, DeciderAnswer, Decision, Explanation, Facts, HttpHead, Reason,
+    Request, RequestKind, Rule, UnixSocketPath, is_local_address,
 };
 
 use super::detail::{self, AUTHORITY_MISMATCH, LOOPING_PROXY};
-use super::{Enforcer, facts, unix_socket};
+use super::{Enforcer, asking, facts, unix_socket};
+use crate::approvals::Grant;
 use crate::attempt::Attempt;
 use crate::live_policy::Generation;
 
@@ -62,9 +64,20 @@ impl Prediction<'_> {
         {
             return (refused, None);
         }
-        let decision = policy.decide(&self.request());
+        let mut decision = policy.decide(&self.request());
+        if self.grant(decision).is_some() {
+            decision = policy.decide_answered(&self.request(), DeciderAnswer::Allow);
+        }
         let detail = detail::of(self.generation, self.attempt, decision);
         (decision, detail)
+    }
+
+    /// The grant that lifts this refusal by the lists, for the session of the enforcement point (SPEC Q3).
+    fn grant(&self, decision: Decision) -> Option<Arc<Grant>> {
+        let policy = self.generation.policy();
+        let is_left = policy.leaves_to_decider(decision) && asking::is_granting(self.generation);
+        let session = self.enforcer.session.filter(|_| is_left)?;
+        self.enforcer.approvals.granted(session, self.authority)
     }
 
     /// The decision when an allowed host has these addresses.
@@ -123,7 +136,14 @@ impl Prediction<'_> {
     /// Explains a decision in words.
     pub(crate) fn explain(&self, decision: Decision) -> Explanation {
         let policy = self.generation.policy();
-        policy.explain_decision(&self.request(), decision)
+        let mut explanation = policy.explain_decision(&self.request(), decision);
+        if decision.is_overruled()
+            && let Some(grant) = self.grant(policy.decide(&self.request()))
+        {
+            explanation.because = format!("a user approved it: {}", grant.rule());
+            explanation.remedy.clear();
+        }
+        explanation
     }
 
     fn request(&self) -> Request<'_> {

@@ -15,10 +15,11 @@ use codex_network_policy::{
 };
 
 use super::flow::Flow;
-use super::{Enforcer, detail, on_change};
+use super::{Enforcer, Rejudged, detail, on_change};
+use crate::approvals::Grant;
 use crate::attempt::{Attempt, Destination, DestinationKind, Refusal, UNIX_SOCKET};
 use crate::client::Client;
-use crate::live_policy::{Generation, LivePolicy};
+use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 use crate::own::OwnSockets;
 use crate::record::Recorder;
 use crate::session::SessionNumber;
@@ -224,11 +225,22 @@ impl SocketPermit {
 
     /// Resolves when a change of the settings no longer permits traffic over the socket (SPEC P11).
     pub(crate) async fn forbidden(&self, live: &LivePolicy) -> Reason {
-        on_change(live, self.generation.number(), |generation| {
-            let decision = self.watched.judge(generation);
-            (!decision.is_allow()).then(|| decision.reason())
-        })
-        .await
+        on_change(live, self).await
+    }
+}
+
+impl Rejudged<Reason> for &SocketPermit {
+    fn number(&self) -> GenerationNumber {
+        self.generation.number()
+    }
+
+    fn grant(&self) -> Option<&Grant> {
+        None
+    }
+
+    fn judge(&self, generation: &Generation) -> Option<Reason> {
+        let decision = self.watched.judge(generation);
+        (!decision.is_allow()).then(|| decision.reason())
     }
 }
 
@@ -297,6 +309,7 @@ fn refuse(
         detail,
         decider_reason: None,
         credential: None,
+        approval: None,
     };
     recorder.refused(generation, attempt, &refusal);
     refusal

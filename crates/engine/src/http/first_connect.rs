@@ -80,8 +80,8 @@ pub(super) async fn serve(
         let framing = Framing::new(max_head_bytes);
         FirstRequest::Http(Prefixed::new(bytes, stream), framing, None)
     };
-    // A decider may need minutes. hyper notices a client that goes away meanwhile.
-    if shared.enforcer.has_decider() {
+    // A decision may need minutes. hyper notices a client that goes away meanwhile.
+    if shared.enforcer.may_wait() {
         return other(stream, Bytes::new());
     }
     let parse = |bytes: &[u8]| match PlainConnect::parse(bytes, max_head_bytes, connection.local())

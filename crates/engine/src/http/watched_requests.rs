@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_policy::Reason;
+use futures_util::future::select_all;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use crate::approvals::Grant;
 use crate::enforce::WatchedAttempt;
 use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
 
@@ -40,6 +42,8 @@ struct WatchedRequest {
     attempt: WatchedAttempt,
     /// The settings that permitted it.
     generation: GenerationNumber,
+    /// Whether it is permitted without the grant that permitted it first, which has ended.
+    outlived_grant: bool,
 }
 
 /// Keeps a request among those that are judged again. Every task that moves a part of the request or
@@ -62,6 +66,7 @@ impl WatchedRequests {
                     std::future::pending::<()>().await;
                 },
                 () = self.outdated.notified() => {}
+                () = grant_ends(self.grants()) => {}
             }
             if self.judge(&live.current()).is_none() {
                 continue;
@@ -77,7 +82,8 @@ impl WatchedRequests {
     fn judge(&self, generation: &Generation) -> Option<Reason> {
         let mut requests = self.lock();
         for request in &mut requests.requests {
-            if request.generation == generation.number() {
+            let has_lapsed = !request.outlived_grant && request.attempt.has_lapsed();
+            if request.generation == generation.number() && !has_lapsed {
                 continue;
             }
             let decision = request.attempt.judge(generation);
@@ -85,8 +91,19 @@ impl WatchedRequests {
                 return Some(decision.reason());
             }
             request.generation = generation.number();
+            request.outlived_grant |= has_lapsed;
         }
         None
+    }
+
+    /// The grants that permitted the requests.
+    fn grants(&self) -> Vec<Arc<Grant>> {
+        let requests = self.lock();
+        let requests = requests.requests.iter();
+        let granted = requests.filter(|request| !request.outlived_grant);
+        granted
+            .filter_map(|request| request.attempt.grant().cloned())
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, RequestList> {
@@ -107,10 +124,12 @@ impl WatchGuard {
         let mut list = requests.lock();
         list.last += 1;
         let number = list.last;
+        let is_granted = attempt.grant().is_some();
         list.requests.push(WatchedRequest {
             number,
             attempt,
             generation: generation.number(),
+            outlived_grant: false,
         });
         drop(list);
         let entry = WatchEntry {
@@ -120,10 +139,20 @@ impl WatchGuard {
         let before = self.0.lock().replace(entry);
         drop(before);
         // A change of the settings after this check finds the request in the list.
-        if live.current().number() != generation.number() {
+        if is_granted || live.current().number() != generation.number() {
             requests.outdated.notify_one();
         }
     }
+}
+
+/// Resolves when one of the grants ends.
+async fn grant_ends(grants: Vec<Arc<Grant>>) {
+    if grants.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    let ends = grants.iter().map(|grant| Box::pin(grant.ended()));
+    // Boxed, since most connections have none.
+    Box::pin(select_all(ends)).await;
 }
 
 impl Drop for WatchEntry {

@@ -218,6 +218,7 @@ mod tests {
             detail: None,
             decider_reason: None,
             credential: None,
+            approval: None,
         }
     }
 

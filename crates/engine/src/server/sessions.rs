@@ -123,6 +123,7 @@ impl Engine {
         let names = Arc::<LookedUpNames>::default();
         let brokered = SessionBroker::new(&self.shared, &session, &rules, &parts.credentials)?;
         let shared = self.shared.for_session(
+            number,
             rules,
             brokered.credentials.clone(),
             addresses,
@@ -334,6 +335,8 @@ impl SessionEntry {
         // First, so that no loop takes the end of its listener for a failure.
         self.part.cut();
         self.brokered.end();
+        let approvals = self.shared.enforcer.approvals();
+        approvals.end_session(self.session.number());
         self.doors.shut();
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
-    Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config, Counters, Credentials,
-    CredentialsQuery, ExplainQuery, Explained, GenerationInForce, Listener, MAX_WAIT, ModeChange,
-    ModeInForce, NameServer, Names, NoArguments, Patterns, Reloaded, Rule, SessionEnd,
-    SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status,
-    WantedCredentials,
+    Approval, Approvals, ApprovalsQuery, Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config,
+    Counters, Credentials, CredentialsQuery, Denied, ExplainQuery, Explained, GenerationInForce,
+    Granted, Grants, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
+    Patterns, QuestionId, Reloaded, Rule, SessionEnd, SessionEnded, SessionId, SessionOpened,
+    SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -20,7 +20,7 @@ use nix::unistd::Gid;
 
 use super::peer::Peer;
 use super::sessions::{self, HeldSession};
-use super::{Admission, MAX_SERVED_OF_ONE_USER, explain};
+use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain};
 use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
@@ -187,6 +187,20 @@ impl Service {
             },
             ending: self.engine.drain().has_begun(),
             blocked,
+        }
+    }
+}
+
+impl CallerService {
+    /// The caller, with its rights by the settings in force.
+    fn answerer(&self) -> approvals::Caller<'_> {
+        let permitted = self.service.reloader.admitted();
+        let user = self.peer.user;
+        approvals::Caller {
+            engine: &self.service.engine,
+            peer: self.peer,
+            access: permitted.access(user, &self.groups),
+            name: permitted.name(user.as_raw()).map(str::to_owned),
         }
     }
 }
@@ -440,6 +454,26 @@ impl Control for CallerService {
         }
         Ok(ended)
     }
+
+    async fn approvals(self, _: Context, query: ApprovalsQuery) -> Result<Approvals, ControlError> {
+        Ok(self.answerer().list(query).await)
+    }
+
+    async fn approve(self, _: Context, approval: Approval) -> Result<Granted, ControlError> {
+        self.answerer().approve(&approval)
+    }
+
+    async fn deny(self, _: Context, question: QuestionId) -> Result<Denied, ControlError> {
+        self.answerer().deny(&question.id)
+    }
+
+    async fn grants(self, _: Context, _: NoArguments) -> Result<Grants, ControlError> {
+        Ok(self.answerer().grants())
+    }
+
+    async fn revoke(self, _: Context, grant: QuestionId) -> Result<Granted, ControlError> {
+        self.answerer().revoke(&grant.id)
+    }
 }
 
 /// The public facts about the CA.
@@ -513,6 +547,7 @@ fn entry(entry: codex_network_engine::BlockedEntry) -> BlockedEntry {
         attempt_id: entry.attempt_id,
         rule: entry.rule,
         credential: entry.credential,
+        approval_id: entry.approval_id,
         count: if entry.count > 1 { entry.count } else { 0 },
         sequence: entry.sequence,
     }

@@ -1,0 +1,400 @@
+//! Questions about hosts that the policy merely does not allow, and the answers (SPEC Q).
+//!
+//! A request whose host is on neither list becomes a question that people answer while the request waits for a
+//! moment. A permission is a [`Grant`](grant::Grant). `enforce` decides what may be asked, and applies an answer
+//! within the policy. This module keeps questions and answers, and decides nothing.
+//!
+//! - `store`, with its entries in `kept`: the questions and answers. It has no clock of its own.
+//! - `grant`: a permission, and its end.
+//! - `question`: plain data about questions and answers, for lists.
+
+mod asker;
+mod grant;
+mod kept;
+mod question;
+mod store;
+
+use std::sync::Arc;
+
+use codex_network_config as config;
+use codex_network_policy::{Authority, Host, Protocol};
+use parking_lot::{Mutex, MutexGuard};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+pub(crate) use self::asker::Asker;
+use self::asker::AskerId;
+pub(crate) use self::grant::Grant;
+use self::kept::Denial;
+pub use self::question::{
+    ApprovalError, Approver, Audience, GrantInfo, GrantPorts, GrantRequest, GrantScope,
+    QuestionInfo, QuestionState,
+};
+use self::store::{Ask, Considered, Moment, Store};
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::owner::Owners;
+use crate::session::SessionNumber;
+
+/// The questions and answers of one engine.
+pub struct Approvals {
+    store: Mutex<Store>,
+    /// The number of the last change.
+    changed: watch::Sender<u64>,
+    owners: Arc<Owners>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The result of asking.
+#[derive(Debug)]
+pub(crate) enum QuestionOutcome {
+    Granted(Arc<Grant>),
+    Denied(Arc<Denial>),
+    /// There is no answer yet to the question with this id.
+    Unanswered(Arc<str>),
+    /// It cannot be asked: no user who may answer listens, or there are too many questions.
+    NotAsked,
+}
+
+/// Listens for questions until it is dropped, and for a moment longer: calls that wait follow one another.
+pub struct AudienceGuard {
+    approvals: Arc<Approvals>,
+    audience: Audience,
+}
+
+impl Approvals {
+    pub(crate) fn new(owners: Arc<Owners>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            store: Mutex::default(),
+            changed: watch::Sender::new(0),
+            owners,
+            clock,
+        })
+    }
+
+    /// Whether every question would be refused at once, for any client.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().is_idle(Instant::now())
+    }
+
+    /// Whether a request of a session to this host may be permitted: by a grant, or by an answer.
+    pub(crate) fn may_permit(
+        &self,
+        client: &Client,
+        host: &Host,
+        limits: &config::Approvals,
+    ) -> bool {
+        let Some(asker) = client.session().map(Asker::of_session) else {
+            return false;
+        };
+        self.lock().may_permit(self.now(), limits, &asker, host)
+    }
+
+    /// The grant that covers requests of this session to this host and port, if there is one.
+    pub(crate) fn granted(
+        &self,
+        session: SessionNumber,
+        authority: &Authority,
+    ) -> Option<Arc<Grant>> {
+        let asker = AskerId::Session(session);
+        self.lock().granted(Instant::now(), asker, authority)
+    }
+
+    /// Finds an answer, or asks and waits for one, at most [`hold`](config::Approvals::hold). If the caller no
+    /// longer waits, the question stays open.
+    pub(crate) async fn ask(
+        &self,
+        limits: &config::Approvals,
+        client: &Client,
+        authority: &Authority,
+        protocol: Protocol,
+    ) -> QuestionOutcome {
+        if self.is_idle() {
+            return QuestionOutcome::NotAsked;
+        }
+        let Some(asker) = self.asker(client).await else {
+            return QuestionOutcome::NotAsked;
+        };
+        let ask = Ask {
+            asker: &asker,
+            authority,
+            protocol,
+            connection: &client.connection,
+        };
+        let now = self.now();
+        let deadline = now.at + limits.hold;
+        let considered = self.change(|store| store.consider(now, limits, &ask, random_id));
+        let waiter = match considered {
+            Considered::Granted(grant) => return QuestionOutcome::Granted(grant),
+            Considered::Denied(denial) => return QuestionOutcome::Denied(denial),
+            Considered::Unanswered(id) => return QuestionOutcome::Unanswered(id),
+            Considered::NotAsked => return QuestionOutcome::NotAsked,
+            Considered::Open(waiter) => waiter,
+        };
+        let _ = timeout_at(deadline, waiter.settled.cancelled()).await;
+        match self.lock().answer(Instant::now(), &ask) {
+            Some(Considered::Granted(grant)) => QuestionOutcome::Granted(grant),
+            Some(Considered::Denied(denial)) => QuestionOutcome::Denied(denial),
+            _ => QuestionOutcome::Unanswered(waiter.id),
+        }
+    }
+
+    /// The session of a client, or its user. `None` if neither is known.
+    async fn asker(&self, client: &Client) -> Option<Asker> {
+        if let Some(session) = client.session() {
+            return Some(Asker::of_session(session));
+        }
+        let connection = std::slice::from_ref(&client.connection);
+        self.owners.look_up(connection).await;
+        client.connection.user().map(Asker::of_user)
+    }
+
+    /// Listens for questions.
+    pub fn listen(self: &Arc<Self>, audience: Audience) -> AudienceGuard {
+        self.lock().enter(audience);
+        AudienceGuard {
+            approvals: Arc::clone(self),
+            audience,
+        }
+    }
+
+    /// Resolves at every change after the call, with the number of the change.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The open questions and the last closed ones, those that changed longest ago first.
+    pub fn questions(&self) -> Vec<QuestionInfo> {
+        let now = self.now();
+        self.change(|store| store.questions(now))
+    }
+
+    /// The grants in force, the oldest first.
+    pub fn grants(&self) -> Vec<GrantInfo> {
+        let now = self.now();
+        self.change(|store| store.grants(now))
+    }
+
+    /// Grants what a question asks for. `expire` bounds the first use of a grant for one connection.
+    pub(crate) fn approve(
+        &self,
+        id: &str,
+        request: GrantRequest,
+        by: &Approver,
+        limits: &config::Approvals,
+    ) -> Result<GrantInfo, ApprovalError> {
+        let now = self.now();
+        self.change(|store| store.approve(now, limits, id, request, by))
+    }
+
+    /// Denies what a question asks for. A grant that the question had ends.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the question is neither open nor granted.
+    pub fn deny(
+        &self,
+        id: &str,
+        by: &Approver,
+        limits: &config::Approvals,
+    ) -> Result<QuestionInfo, ApprovalError> {
+        let now = self.now();
+        self.change(|store| store.deny(now, limits, id, by))
+    }
+
+    /// Ends a grant, and the connections that it permitted.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no grant in force has this id.
+    pub fn revoke(&self, id: &str) -> Result<GrantInfo, ApprovalError> {
+        let now = self.now();
+        self.change(|store| store.revoke(now, id))
+    }
+
+    /// Ends the grants of a session, and closes its questions.
+    pub(crate) fn end_session(&self, session: SessionNumber) {
+        self.change(|store| store.end_asker(AskerId::Session(session)));
+    }
+
+    /// The id, client and destination of each open question and each grant.
+    pub(crate) fn subjects(&self) -> Vec<(Arc<str>, Asker, Authority)> {
+        self.lock().subjects()
+    }
+
+    /// Closes an open question, or ends a grant, since the policy does not leave it to people any more.
+    pub(crate) fn abandon(&self, id: &str) {
+        self.change(|store| store.abandon(id));
+    }
+
+    fn now(&self) -> Moment {
+        Moment {
+            at: Instant::now(),
+            wall: self.clock.now().unix_timestamp(),
+        }
+    }
+
+    /// Changes the store, and notifies those that wait if there was a change.
+    fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = self.lock();
+        let result = change(&mut store);
+        let last = store.last_change();
+        self.changed.send_if_modified(|seen| {
+            let is_new = *seen != last;
+            *seen = last;
+            is_new
+        });
+        drop(store);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock()
+    }
+}
+
+impl Drop for AudienceGuard {
+    fn drop(&mut self) {
+        self.approvals.lock().leave(self.audience, Instant::now());
+    }
+}
+
+impl std::fmt::Debug for Approvals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Approvals").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for AudienceGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AudienceGuard")
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An id for a question. It is no secret. It is random, so that an id of an earlier worker does not stand for
+/// another question of the next one.
+fn random_id() -> Option<Arc<str>> {
+    let mut bytes = [0; 4];
+    SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(format!("{:08x}", u32::from_be_bytes(bytes)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::owner::ConnectionHandle;
+    use crate::session::{Session, SessionInfo};
+
+    const LIMITS: config::Approvals = config::Approvals {
+        enabled: true,
+        own: false,
+        hold: Duration::from_secs(5),
+        expire: Duration::from_secs(600),
+        max_pending: 64,
+    };
+
+    fn approvals() -> Arc<Approvals> {
+        Approvals::new(Arc::new(Owners::new(None)), Arc::new(SystemClock))
+    }
+
+    fn client(in_session: bool) -> Client {
+        let info = SessionInfo {
+            id: "s".into(),
+            uid: 7,
+            user: None,
+            command: "curl".into(),
+            pid: 1,
+            isolation: "env",
+            profile: None,
+            since: 0,
+        };
+        let session = Arc::new(Session::new(SessionNumber(1), info));
+        let session = in_session.then_some(&session);
+        let address = SocketAddr::from(([127, 0, 0, 1], 5));
+        Client {
+            address,
+            attempt: None,
+            connection: ConnectionHandle::at_door(address, address, session),
+        }
+    }
+
+    async fn ask(approvals: &Approvals, client: &Client) -> QuestionOutcome {
+        let authority = Authority {
+            host: Host::parse("a.test").expect("a host"),
+            port: 443,
+        };
+        let protocol = Protocol::HttpConnect;
+        approvals.ask(&LIMITS, client, &authority, protocol).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn q2_a_request_waits_for_hold_and_the_question_outlives_it() {
+        let (approvals, client) = (approvals(), client(true));
+        assert!(matches!(
+            ask(&approvals, &client).await,
+            QuestionOutcome::NotAsked
+        ));
+        let _listening = approvals.listen(Audience::All);
+        let begun = Instant::now();
+        assert!(matches!(
+            ask(&approvals, &client).await,
+            QuestionOutcome::Unanswered(_)
+        ));
+        assert_eq!(begun.elapsed(), LIMITS.hold);
+        let [question] = &approvals.questions()[..] else {
+            panic!("one question");
+        };
+        assert_eq!(question.state, QuestionState::Pending);
+        // A request that is given up leaves it open too.
+        let gives_up = tokio::time::timeout(Duration::from_secs(1), ask(&approvals, &client));
+        assert!(gives_up.await.is_err());
+        assert_eq!(approvals.questions().len(), 1);
+        assert_eq!(approvals.questions()[0].waiting, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn q2_a_request_that_waits_gets_the_answer_when_it_is_given() {
+        let (approvals, client) = (approvals(), client(true));
+        let _listening = approvals.listen(Audience::All);
+        let mut changes = approvals.watch();
+        let answers = async {
+            changes.changed().await.expect("a question");
+            let id = approvals.questions()[0].id.clone();
+            let by = Approver { uid: 0, name: None };
+            let request = GrantRequest {
+                scope: None,
+                ports: GrantPorts::Asked,
+            };
+            approvals
+                .approve(&id, request, &by, &LIMITS)
+                .expect("a grant")
+        };
+        let begun = Instant::now();
+        let (asked, given) = tokio::join!(ask(&approvals, &client), answers);
+        let QuestionOutcome::Granted(grant) = asked else {
+            panic!("{asked:?}");
+        };
+        assert!(begun.elapsed() < LIMITS.hold);
+        assert!(
+            grant
+                .rule()
+                .starts_with(&format!("grant {} by 0 ", given.id))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn q1_a_client_without_a_session_and_without_a_known_user_is_not_asked_about() {
+        let approvals = approvals();
+        let _listening = approvals.listen(Audience::All);
+        let asked = ask(&approvals, &client(false)).await;
+        assert!(matches!(asked, QuestionOutcome::NotAsked), "{asked:?}");
+        assert!(approvals.questions().is_empty());
+    }
+}

@@ -1,0 +1,405 @@
+//! Tables of events. The time is a number of seconds.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::session::SessionNumber;
+
+const LIMITS: config::Approvals = config::Approvals {
+    enabled: true,
+    own: false,
+    hold: Duration::from_secs(5),
+    expire: Duration::from_secs(600),
+    max_pending: 8,
+};
+
+const DEFAULT: GrantRequest = GrantRequest {
+    scope: None,
+    ports: GrantPorts::Asked,
+};
+
+/// A store, a clock and the clients.
+struct Table {
+    store: Store,
+    start: Instant,
+    limits: config::Approvals,
+    ids: u32,
+    connection: ConnectionHandle,
+}
+
+impl Table {
+    /// An administrator listens.
+    fn new() -> Self {
+        let mut store = Store::default();
+        store.enter(Audience::All);
+        Self {
+            store,
+            start: Instant::now(),
+            limits: LIMITS,
+            ids: 0,
+            connection: connection(1),
+        }
+    }
+
+    fn at(&self, second: u64) -> Moment {
+        Moment {
+            at: self.start + Duration::from_secs(second),
+            wall: 1000,
+        }
+    }
+
+    /// A request of an asker: the id of the open question, or a word.
+    fn ask(&mut self, second: u64, asker: &Asker, to: &str) -> String {
+        self.ask_as(second, asker, to, Protocol::HttpConnect)
+    }
+
+    fn ask_as(&mut self, second: u64, asker: &Asker, to: &str, protocol: Protocol) -> String {
+        let (now, authority) = (self.at(second), authority(to));
+        self.ids += 1;
+        let id = format!("q{}", self.ids);
+        let ask = Ask {
+            asker,
+            authority: &authority,
+            protocol,
+            connection: &self.connection,
+        };
+        let new_id = || Some(Arc::from(id.as_str()));
+        match self.store.consider(now, &self.limits, &ask, new_id) {
+            Considered::Granted(_) => "granted".to_owned(),
+            Considered::Denied(_) => "denied".to_owned(),
+            Considered::NotAsked => "not asked".to_owned(),
+            Considered::Open(waiter) => waiter.id.to_string(),
+            Considered::Unanswered(id) => format!("{id} at once"),
+        }
+    }
+
+    fn approve(
+        &mut self,
+        second: u64,
+        id: &str,
+        request: GrantRequest,
+    ) -> Result<GrantInfo, ApprovalError> {
+        let now = self.at(second);
+        self.store.approve(now, &self.limits, id, request, &alice())
+    }
+
+    fn deny(&mut self, second: u64, id: &str) -> Result<QuestionInfo, ApprovalError> {
+        let now = self.at(second);
+        self.store.deny(now, &self.limits, id, &alice())
+    }
+
+    fn state(&mut self, second: u64, id: &str) -> QuestionState {
+        let now = self.at(second);
+        let mut questions = self.store.questions(now).into_iter();
+        let found = questions.find(|question| *question.id == *id);
+        found.expect("a question").state
+    }
+}
+
+fn alice() -> Approver {
+    Approver {
+        uid: 7,
+        name: Some("alice".to_owned()),
+    }
+}
+
+fn session(number: u64) -> Asker {
+    Asker {
+        id: AskerId::Session(SessionNumber(number)),
+        uid: 1000,
+        user: None,
+        session: Some(format!("s{number}").into()),
+        command: Some("curl".into()),
+    }
+}
+
+fn authority(text: &str) -> Authority {
+    let (host, port) = text.rsplit_once(':').expect("a port");
+    Authority {
+        host: Host::parse(host).expect("a host"),
+        port: port.parse().expect("a port"),
+    }
+}
+
+fn connection(port: u16) -> ConnectionHandle {
+    let end = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    ConnectionHandle::new(end(port), end(3128))
+}
+
+fn scope(scope: GrantScope) -> GrantRequest {
+    GrantRequest {
+        scope: Some(scope),
+        ..DEFAULT
+    }
+}
+
+#[test]
+fn q2_requests_for_the_same_destination_share_a_question_and_others_do_not() {
+    let mut table = Table::new();
+    table.limits.max_pending = 100;
+    let one = session(1);
+    let first = table.ask(0, &one, "a.test:443");
+    assert_eq!(table.ask(0, &one, "a.test:443"), first);
+    for (second, asker, to) in [
+        (1, &one, "a.test:80"),
+        (1, &one, "b.test:443"),
+        (1, &session(2), "a.test:443"),
+        (1, &Asker::of_user(1000), "a.test:443"),
+    ] {
+        let other = table.ask(second, asker, to);
+        assert_ne!(other, first, "{to}");
+        assert!(other.starts_with('q'), "{other}");
+    }
+    let other = table.ask_as(2, &one, "a.test:443", Protocol::Socks5Tcp);
+    assert_ne!(other, first);
+}
+
+#[test]
+fn q3_a_grant_covers_its_session_host_and_port_and_nothing_else() {
+    let mut table = Table::new();
+    table.limits.max_pending = 100;
+    let one = session(1);
+    let id = table.ask(0, &one, "a.test:443");
+    let grant = table.approve(1, &id, DEFAULT).expect("a grant");
+    assert_eq!((grant.scope, grant.until), (GrantScope::Session, None));
+    assert_eq!(table.state(1, &id), QuestionState::Granted);
+    assert_eq!(table.ask(2, &one, "a.test:443"), "granted");
+    assert_eq!(
+        table.ask_as(2, &one, "a.test:443", Protocol::Socks5Tcp),
+        "granted"
+    );
+    for (asker, to) in [
+        (&one, "a.test:80"),
+        (&one, "b.a.test:443"),
+        (&session(2), "a.test:443"),
+        (&Asker::of_user(1000), "a.test:443"),
+    ] {
+        assert_ne!(table.ask(3, asker, to), "granted", "{to}");
+    }
+    let any = table.ask(4, &one, "b.test:443");
+    let widened = GrantRequest {
+        ports: GrantPorts::Any,
+        ..DEFAULT
+    };
+    table.approve(4, &any, widened).expect("a grant");
+    assert_eq!(table.ask(5, &one, "b.test:1"), "granted");
+}
+
+#[test]
+fn q3_scopes_end_by_the_monotonic_clock_and_with_their_connection() {
+    let mut table = Table::new();
+    let user = Asker::of_user(1000);
+    let id = table.ask(0, &user, "a.test:443");
+    let refused = table.approve(0, &id, scope(GrantScope::Session));
+    assert_eq!(refused.unwrap_err(), ApprovalError::NoSession);
+    for time in [Duration::ZERO, MAX_GRANT + Duration::from_secs(1)] {
+        let refused = table.approve(0, &id, scope(GrantScope::For(time)));
+        assert_eq!(refused.unwrap_err(), ApprovalError::Duration);
+    }
+    let grant = table.approve(0, &id, DEFAULT).expect("a grant");
+    assert_eq!(grant.scope, GrantScope::For(DEFAULT_GRANT));
+    assert_eq!(table.ask(899, &user, "a.test:443"), "granted");
+    let again = table.ask(900, &user, "a.test:443");
+    assert!(again.starts_with('q'), "{again}");
+
+    table
+        .approve(901, &again, scope(GrantScope::Once))
+        .expect("a grant");
+    // The requests of one connection are one use, for as long as it lasts.
+    assert_eq!(table.ask(902, &user, "a.test:443"), "granted");
+    assert_eq!(table.ask(5000, &user, "a.test:443"), "granted");
+    let first = std::mem::replace(&mut table.connection, connection(2));
+    let other = table.ask(5001, &user, "a.test:443");
+    assert!(other.starts_with('q'), "{other}");
+    drop(first);
+    let now = table.at(5002);
+    assert!(table.store.grants(now).is_empty());
+    // Unused, it is over with the time of a question.
+    table
+        .approve(5003, &other, scope(GrantScope::Once))
+        .expect("a grant");
+    assert_ne!(table.ask(5603, &user, "a.test:443"), "granted");
+}
+
+#[test]
+fn q3_a_denial_wins_in_any_order_and_is_remembered() {
+    let mut table = Table::new();
+    let (one, user) = (session(1), Asker::of_user(1000));
+    // Denied, then approved.
+    let id = table.ask(0, &one, "a.test:443");
+    let other = table.ask_as(0, &one, "a.test:443", Protocol::Socks5Tcp);
+    table.deny(1, &id).expect("denied");
+    assert_eq!(table.state(1, &other), QuestionState::Denied);
+    let late = table.approve(1, &id, DEFAULT).unwrap_err();
+    assert!(matches!(late, ApprovalError::Closed { .. }), "{late}");
+    assert_eq!(table.ask(99_999, &one, "a.test:443"), "denied");
+    // Approved, then denied at once: what the grant permitted ends.
+    let id = table.ask(100_000, &one, "b.test:443");
+    table.approve(100_000, &id, DEFAULT).expect("a grant");
+    let grant = table
+        .store
+        .granted(table.at(100_000).at, one.id, &authority("b.test:443"))
+        .expect("in force");
+    table.deny(100_000, &id).expect("denied");
+    assert!(!grant.is_live(table.at(100_000).at));
+    assert_eq!(table.state(100_000, &id), QuestionState::Denied);
+    assert_eq!(table.ask(100_001, &one, "b.test:443"), "denied");
+    // A wider grant does not lift it.
+    let id = table.ask(100_002, &one, "b.test:80");
+    let widened = GrantRequest {
+        ports: GrantPorts::Any,
+        ..DEFAULT
+    };
+    table.approve(100_002, &id, widened).expect("a grant");
+    assert_eq!(table.ask(100_003, &one, "b.test:443"), "denied");
+    assert_eq!(table.ask(100_003, &one, "b.test:81"), "granted");
+    // A client without a session is asked again when a question would have expired.
+    let id = table.ask(200_000, &user, "a.test:443");
+    table.deny(200_000, &id).expect("denied");
+    assert_eq!(table.ask(200_599, &user, "a.test:443"), "denied");
+    assert!(table.ask(200_600, &user, "a.test:443").starts_with('q'));
+}
+
+#[test]
+fn q2_a_question_expires_and_its_session_abandons_it() {
+    let mut table = Table::new();
+    let one = session(1);
+    let id = table.ask(0, &one, "a.test:443");
+    assert_eq!(table.state(599, &id), QuestionState::Pending);
+    assert_eq!(table.state(600, &id), QuestionState::Expired);
+    assert!(table.approve(600, &id, DEFAULT).is_err());
+    let id = table.ask(601, &one, "a.test:443");
+    let granted = table.ask(601, &one, "b.test:443");
+    table.approve(601, &granted, DEFAULT).expect("a grant");
+    table.store.end_asker(one.id);
+    assert_eq!(table.state(602, &id), QuestionState::Abandoned);
+    assert!(table.approve(602, &id, DEFAULT).is_err());
+    assert!(table.deny(602, &id).is_err());
+    let now = table.at(602);
+    assert!(table.store.grants(now).is_empty());
+    let unknown = table.approve(602, "q0", DEFAULT).unwrap_err();
+    assert_eq!(unknown, ApprovalError::NoQuestion("q0".to_owned()));
+}
+
+#[test]
+fn q7_questions_have_a_rate_and_a_bound_for_each_asker_and_in_all() {
+    let mut table = Table::new();
+    table.limits.max_pending = 100;
+    // 3 of one session in a second, and 10 in all.
+    let mut asked = 0;
+    for asker in 1..=5 {
+        for host in 0..5 {
+            let to = format!("h{host}.test:443");
+            let is_asked = table.ask(0, &session(asker), &to) != "not asked";
+            assert!(!is_asked || host < 3);
+            asked += usize::from(is_asked);
+        }
+    }
+    assert_eq!(asked, 10);
+    // A quarter of `max_pending` is open for one session, and `max_pending` in all.
+    let mut table = Table::new();
+    let mut open = Vec::new();
+    for asker in 1..=5 {
+        for host in 0..3 {
+            let to = format!("h{host}.test:443");
+            let answer = table.ask(10 * asker, &session(asker), &to);
+            open.extend((answer != "not asked").then_some((asker, host)));
+        }
+    }
+    let wanted: Vec<_> = (1..=4).flat_map(|asker| [(asker, 0), (asker, 1)]).collect();
+    assert_eq!(open, wanted);
+    // Ten thousand hosts change nothing.
+    for host in 0..10_000 {
+        let to = format!("x{host}.test:443");
+        assert_eq!(table.ask(60, &session(9), &to), "not asked");
+    }
+    assert_eq!(table.store.questions.len(), 8);
+}
+
+#[test]
+fn q2_at_most_64_requests_wait_for_one_answer() {
+    let mut table = Table::new();
+    let to = authority("a.test:443");
+    let one = session(1);
+    let mut waiting = Vec::new();
+    for _ in 0..70 {
+        let ask = Ask {
+            asker: &one,
+            authority: &to,
+            protocol: Protocol::HttpConnect,
+            connection: &table.connection,
+        };
+        let id = || Some(Arc::from("q"));
+        waiting.push(table.store.consider(table.at(0), &LIMITS, &ask, id));
+    }
+    let is_open = |considered: &&Considered| matches!(considered, Considered::Open(_));
+    assert_eq!(waiting.iter().filter(is_open).count(), 64);
+    assert_eq!(table.store.questions(table.at(0))[0].waiting, 64);
+    drop(waiting);
+    assert_eq!(table.store.questions(table.at(0))[0].waiting, 0);
+}
+
+#[test]
+fn q1_nothing_is_asked_without_a_listener_who_may_answer() {
+    let mut table = Table::new();
+    let (one, user) = (session(1), Asker::of_user(1000));
+    let now = table.at(10).at;
+    table.store.leave(Audience::All, now);
+    // The next call of a listener follows in a moment.
+    assert!(table.ask(12, &one, "a.test:443").starts_with('q'));
+    assert_eq!(table.ask(13, &one, "a.test:443"), "not asked");
+    assert!(table.store.is_idle(table.at(13).at));
+    table.store.enter(Audience::SessionsOf(1000));
+    assert_eq!(table.ask(14, &one, "b.test:443"), "not asked");
+    table.limits.own = true;
+    assert!(table.ask(14, &one, "b.test:443").starts_with('q'));
+    assert_eq!(table.ask(15, &user, "b.test:443"), "not asked");
+    let other = Asker {
+        uid: 1001,
+        ..session(2)
+    };
+    assert_eq!(table.ask(15, &other, "b.test:443"), "not asked");
+}
+
+#[test]
+fn q3_a_revoked_grant_permits_nothing_and_the_number_of_grants_is_bounded() {
+    let mut table = Table::new();
+    let one = session(1);
+    let id = table.ask(0, &one, "a.test:443");
+    table.approve(0, &id, DEFAULT).expect("a grant");
+    let now = table.at(1);
+    table.store.revoke(now, &id).expect("revoked");
+    let again = table.store.revoke(now, &id).unwrap_err();
+    assert_eq!(again, ApprovalError::NoGrant(id));
+    assert!(table.ask(2, &one, "a.test:443").starts_with('q'));
+    let mut refused = None;
+    for second in 10.. {
+        let id = table.ask(second, &one, &format!("h{second}.test:443"));
+        if let Err(error) = table.approve(second, &id, DEFAULT) {
+            refused = Some((second, error));
+            break;
+        }
+    }
+    let wanted = (10 + MAX_ANSWERS as u64, ApprovalError::Full(MAX_ANSWERS));
+    assert_eq!(refused, Some(wanted));
+    assert!(table.store.questions.len() <= MAX_CLOSED + 2);
+}
+
+#[test]
+fn q2_a_name_is_looked_up_if_it_may_be_asked_about_or_a_grant_covers_it() {
+    let mut table = Table::new();
+    let one = session(1);
+    let id = table.ask(0, &one, "a.test:443");
+    table.approve(0, &id, DEFAULT).expect("a grant");
+    let may = |table: &Table, second, asker: &Asker, host| {
+        let host = Host::parse(host).expect("a host");
+        let now = table.at(second);
+        table.store.may_permit(now, &table.limits, asker, &host)
+    };
+    assert!(may(&table, 0, &one, "b.test"));
+    let now = table.at(10).at;
+    table.store.leave(Audience::All, now);
+    assert!(may(&table, 20, &one, "a.test"));
+    assert!(!may(&table, 20, &one, "b.test"));
+    assert!(!may(&table, 20, &session(2), "a.test"));
+}

@@ -1,0 +1,59 @@
+//! The engine's side of questions and grants (SPEC Q): people answer within the policy in force.
+
+use std::sync::Arc;
+
+use codex_network_policy::Authority;
+
+use super::Engine;
+use crate::approvals::{ApprovalError, Approvals, Approver, Asker, GrantInfo, GrantRequest};
+
+impl Engine {
+    /// The questions, and the answers to them.
+    pub fn approvals(&self) -> &Arc<Approvals> {
+        self.shared.enforcer.approvals()
+    }
+
+    /// Grants what a question asks for.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the question is not open, if the policy in force does not leave its destination to
+    /// people, or if the request does not fit the client. Then nothing has changed.
+    pub fn approve(
+        &self,
+        id: &str,
+        request: GrantRequest,
+        by: &Approver,
+    ) -> Result<GrantInfo, ApprovalError> {
+        let approvals = self.approvals();
+        let no_longer = |authority: &Authority| ApprovalError::NotAskable(authority.to_string());
+        let mut open = approvals.subjects().into_iter();
+        if let Some((id, asker, authority)) = open.find(|(open, ..)| **open == *id)
+            && !self.is_askable(&asker, &authority)
+        {
+            approvals.abandon(&id);
+            return Err(no_longer(&authority));
+        }
+        let limits = self.current().settings().daemon.approvals;
+        let grant = approvals.approve(id, request, by, &limits)?;
+        // The session may have ended, or the settings changed, in between.
+        self.rejudge_approvals();
+        Ok(grant)
+    }
+
+    /// Closes the questions, and ends the grants, that the settings in force do not leave to people (SPEC P11).
+    pub(super) fn rejudge_approvals(&self) {
+        let approvals = self.approvals();
+        for (id, asker, authority) in approvals.subjects() {
+            if !self.is_askable(&asker, &authority) {
+                approvals.abandon(&id);
+            }
+        }
+    }
+
+    fn is_askable(&self, asker: &Asker, authority: &Authority) -> bool {
+        // There is no view of a session that has ended.
+        let view = self.view(asker.session());
+        view.is_some_and(|view| view.0.shared.enforcer.is_askable(authority))
+    }
+}

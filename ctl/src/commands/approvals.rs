@@ -1,0 +1,277 @@
+//! `proxyctl approvals`, `approve`, `reject`, `grants` and `revoke` (SPEC Q6).
+//!
+//! Hosts and commands come from clients. Every one is shown without characters that could change what surrounds it,
+//! and a host with U-labels also in its canonical form.
+
+use codex_network_control::Client;
+use codex_network_control::client::CallError;
+use codex_network_control::message::{
+    Approval, Approvals, ApprovalsQuery, Grant, MAX_WAIT, Question, QuestionId, Scope,
+};
+use codex_network_policy::Host;
+
+use crate::args::ApproveArgs;
+use crate::failure::Failure;
+use crate::find;
+use crate::listener::user_or_uid;
+use crate::output::{Column, Output, OutputFormat, Wrap, bracketed, grouped, printable_line, utc};
+
+const QUESTIONS: [Column; 8] = [
+    column("ID", 8, Wrap::Never, 0),
+    column("STATE", 9, Wrap::Never, 0),
+    column("DESTINATION", 28, Wrap::ToWidth(22), 0),
+    column("PROTOCOL", 12, Wrap::Never, 4),
+    column("COMMAND", 10, Wrap::ToWidth(10), 1),
+    column("USER", 8, Wrap::ToWidth(8), 2),
+    column("SESSION", 16, Wrap::Never, 5),
+    column("EXPIRES", 20, Wrap::Never, 3),
+];
+
+const GRANTS: [Column; 7] = [
+    column("ID", 0, Wrap::Never, 0),
+    column("DESTINATION", 0, Wrap::ToWidth(22), 0),
+    column("BY", 0, Wrap::ToWidth(8), 0),
+    column("SINCE", 0, Wrap::Never, 3),
+    column("UNTIL", 0, Wrap::ToWidth(20), 0),
+    column("USES", 0, Wrap::Never, 2),
+    column("FOR", 0, Wrap::ToWidth(16), 1),
+];
+
+const fn column(heading: &'static str, usual: usize, wrap: Wrap, dispensable: u8) -> Column {
+    Column {
+        heading,
+        usual,
+        wrap,
+        dispensable,
+    }
+}
+
+/// Lists the open questions.
+pub(super) async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
+    let found = client.approvals(ApprovalsQuery::default()).await?;
+    if output.format() == OutputFormat::Json {
+        return Ok(output.json(&found.approvals)?);
+    }
+    if found.approvals.is_empty() {
+        let none = if found.enabled {
+            "there is no open question; `proxyctl approvals --follow` listens for questions"
+        } else {
+            DISABLED
+        };
+        return Ok(output.sentence(none)?);
+    }
+    let rows: Vec<_> = found.approvals.iter().map(question_row).collect();
+    Ok(output.table(&QUESTIONS, &rows)?)
+}
+
+const DISABLED: &str = "the proxy asks no questions; `[daemon.approvals] enabled = true` in its configuration lets it ask";
+
+/// Listens for questions, and lists each change, until the proxy stops or the reader ends.
+pub(super) async fn follow(mut client: Client, output: &Output) -> Result<(), Failure> {
+    let mut query = waiting(0);
+    let mut is_first = true;
+    if output.format() == OutputFormat::Text {
+        output.open_table(&QUESTIONS)?;
+    }
+    loop {
+        // Without a wait, so that the remarks come first.
+        let asked = if is_first {
+            ApprovalsQuery::default()
+        } else {
+            query
+        };
+        let found = match client.approvals(asked).await {
+            Err(CallError::Disconnected) => {
+                client = find::connect_again(&client).await?;
+                // The questions of the earlier worker ended with it.
+                query = waiting(0);
+                output
+                    .remark("(the proxy's worker was replaced; its questions and grants are gone)");
+                continue;
+            }
+            found => found?,
+        };
+        if is_first {
+            remark(output, &found);
+        }
+        is_first = false;
+        match output.format() {
+            OutputFormat::Json => {
+                for question in &found.approvals {
+                    output.json_line(question)?;
+                }
+            }
+            OutputFormat::Text => {
+                let rows: Vec<_> = found.approvals.iter().map(question_row).collect();
+                output.further_rows(&QUESTIONS, &rows)?;
+            }
+        }
+        if found.ending {
+            return Err(Failure::Unreachable("the proxy is stopping".to_owned()));
+        }
+        query = waiting(found.next);
+    }
+}
+
+fn waiting(since: u64) -> ApprovalsQuery {
+    ApprovalsQuery {
+        since,
+        wait: MAX_WAIT.as_secs(),
+    }
+}
+
+fn remark(output: &Output, found: &Approvals) {
+    if !found.enabled {
+        output.remark(&format!("({DISABLED})"));
+    } else if !found.may_answer {
+        output.remark("(this user may not answer questions, so this does not count as listening)");
+    }
+}
+
+/// Approves a question.
+pub(super) async fn approve(
+    client: &Client,
+    output: &Output,
+    args: ApproveArgs,
+) -> Result<(), Failure> {
+    let scope = match args.scope.time {
+        Some(time) => Scope::Seconds(time.as_secs()),
+        None if args.scope.once => Scope::Once,
+        None if args.scope.session => Scope::Session,
+        None => Scope::Default,
+    };
+    let granted = client.approve(Approval {
+        id: args.id,
+        scope,
+        any_port: args.any_port,
+    });
+    let grant = granted.await?.grant;
+    if output.format() == OutputFormat::Json {
+        return Ok(output.json(&grant)?);
+    }
+    Ok(output.sentence(&format!(
+        "approved {} {} {}",
+        grant_destination(&grant),
+        until(&grant),
+        beneficiary(&grant)
+    ))?)
+}
+
+/// Denies a question.
+pub(super) async fn reject(client: &Client, output: &Output, id: String) -> Result<(), Failure> {
+    let question = client.deny(QuestionId { id }).await?.question;
+    if output.format() == OutputFormat::Json {
+        return Ok(output.json(&question)?);
+    }
+    let destination = destination(&question.host, Some(question.port));
+    Ok(output.sentence(&format!("denied {destination}"))?)
+}
+
+/// Lists the grants in force.
+pub(super) async fn grants(client: &Client, output: &Output) -> Result<(), Failure> {
+    let answer = client.grants().await?;
+    if output.format() == OutputFormat::Json {
+        return Ok(output.json(&answer.grants)?);
+    }
+    if answer.grants.is_empty() {
+        return Ok(output.sentence("there is no grant")?);
+    }
+    let rows: Vec<_> = answer.grants.iter().map(grant_row).collect();
+    Ok(output.table(&GRANTS, &rows)?)
+}
+
+/// Ends a grant.
+pub(super) async fn revoke(client: &Client, output: &Output, id: String) -> Result<(), Failure> {
+    let grant = client.revoke(QuestionId { id }).await?.grant;
+    if output.format() == OutputFormat::Json {
+        return Ok(output.json(&grant)?);
+    }
+    let destination = grant_destination(&grant);
+    Ok(output.sentence(&format!("revoked the grant for {destination}"))?)
+}
+
+fn question_row(question: &Question) -> [String; 8] {
+    let shown = |text: &Option<String>| {
+        let text = text.as_deref().map(printable_line);
+        text.unwrap_or_else(|| "-".to_owned())
+    };
+    let user = question.user.clone();
+    [
+        printable_line(&question.id),
+        printable_line(&question.state),
+        destination(&question.host, Some(question.port)),
+        printable_line(&question.protocol),
+        shown(&question.command),
+        printable_line(&user.unwrap_or_else(|| user_or_uid(question.uid))),
+        shown(&question.session),
+        utc(question.expires),
+    ]
+}
+
+fn grant_row(grant: &Grant) -> [String; 7] {
+    [
+        printable_line(&grant.id),
+        grant_destination(grant),
+        printable_line(&grant.by),
+        utc(grant.since),
+        until(grant),
+        grouped(grant.uses),
+        beneficiary(grant),
+    ]
+}
+
+fn grant_destination(grant: &Grant) -> String {
+    destination(&grant.host, grant.port)
+}
+
+/// A host and port, and the name as it would be written, where that differs.
+fn destination(host: &str, port: Option<u16>) -> String {
+    let bracketed = printable_line(&bracketed(host));
+    let port = port.map_or_else(|| "*".to_owned(), |port| port.to_string());
+    let written = Host::parse(host).ok().and_then(|host| host.with_u_labels());
+    match written {
+        Some(written) => format!("{bracketed}:{port} (\"{}\")", printable_line(&written)),
+        None => format!("{bracketed}:{port}"),
+    }
+}
+
+fn until(grant: &Grant) -> String {
+    match (grant.scope.as_str(), grant.until) {
+        ("once", _) => "for one connection".to_owned(),
+        (_, Some(until)) => format!("until {}", utc(until)),
+        (_, None) => "until the session ends".to_owned(),
+    }
+}
+
+fn beneficiary(grant: &Grant) -> String {
+    if let Some(session) = &grant.session {
+        return format!("for session {}", printable_line(session));
+    }
+    let user = grant.user.clone();
+    let user = user.unwrap_or_else(|| user_or_uid(grant.uid));
+    format!("for the programs of {}", printable_line(&user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn q6_a_host_is_shown_in_canonical_form_and_as_it_is_written() {
+        for (host, port, wanted) in [
+            ("a.test", Some(443), "a.test:443"),
+            ("::1", Some(80), "[::1]:80"),
+            ("a.test", None, "a.test:*"),
+            // A Cyrillic letter that looks like a Latin one.
+            (
+                "xn--pple-43d.test",
+                Some(443),
+                "xn--pple-43d.test:443 (\"\u{430}pple.test\")",
+            ),
+        ] {
+            assert_eq!(destination(host, port), wanted);
+        }
+        let hostile = destination("a.test\u{202e}\u{1b}[31m", Some(1));
+        assert_eq!(hostile, "a.test\\u{202e}\\u{1b}[31m:1");
+    }
+}

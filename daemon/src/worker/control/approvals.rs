@@ -1,0 +1,255 @@
+//! Questions and grants over the control socket: who may see and answer which (SPEC Q5).
+//!
+//! Administrators may answer all questions. Users may answer those of their own sessions, if the settings permit
+//! it. The kernel says who calls. The rights are those of the settings in force, not those of the time when the
+//! caller connected.
+
+use std::time::{Duration, Instant};
+
+use codex_network_control::message::{
+    Approval, Approvals, ApprovalsQuery, Denied, Grant, Granted, Grants, MAX_WAIT, Question, Scope,
+};
+use codex_network_control::{Access, ControlError};
+use codex_network_engine::{
+    ApprovalError, Approver, Audience, Engine, GrantInfo, GrantPorts, GrantRequest, GrantScope,
+    QuestionInfo, QuestionState,
+};
+
+use super::peer::Peer;
+
+/// Interval of checks for questions that have expired.
+const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A caller who sees questions, and may answer some.
+pub(super) struct Caller<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) peer: Peer,
+    /// By the settings in force.
+    pub(super) access: Option<Access>,
+    /// The name of the caller's user.
+    pub(super) name: Option<String>,
+}
+
+impl Caller<'_> {
+    /// The questions that the caller may see. A call that may wait listens for questions.
+    pub(super) async fn list(&self, query: ApprovalsQuery) -> Approvals {
+        let approvals = self.engine.approvals();
+        let drain = self.engine.drain();
+        let audience = self.audience().filter(|_| query.wait > 0);
+        let _listening = audience.map(|audience| approvals.listen(audience));
+        let mut changes = approvals.watch();
+        let until = Instant::now() + Duration::from_secs(query.wait).min(MAX_WAIT);
+        loop {
+            changes.mark_unchanged();
+            let found = self.listed(query.since);
+            let left = until.saturating_duration_since(Instant::now());
+            if !found.approvals.is_empty() || found.ending || left.is_zero() {
+                return found;
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = drain.begun() => {}
+                () = tokio::time::sleep(left.min(EXPIRY_CHECK_INTERVAL)) => {}
+            }
+        }
+    }
+
+    fn listed(&self, since: u64) -> Approvals {
+        let questions = self.engine.approvals().questions();
+        let last = questions.last().map_or(0, |question| question.sequence);
+        let is_new = |question: &QuestionInfo| match since {
+            0 => question.state == QuestionState::Pending,
+            since => question.sequence > since,
+        };
+        let questions = questions.into_iter();
+        let seen = questions.filter(|question| {
+            is_new(question) && self.may_see(question.uid, question.session.is_some())
+        });
+        Approvals {
+            approvals: seen.map(shown).collect(),
+            next: last.max(since),
+            enabled: self.settings().enabled,
+            may_answer: self.audience().is_some(),
+            ending: self.engine.drain().has_begun(),
+        }
+    }
+
+    pub(super) fn approve(&self, approval: &Approval) -> Result<Granted, ControlError> {
+        self.may_answer_question("approve", &approval.id)?;
+        let request = GrantRequest {
+            scope: match approval.scope {
+                Scope::Default => None,
+                Scope::Once => Some(GrantScope::Once),
+                Scope::Session => Some(GrantScope::Session),
+                Scope::Seconds(seconds) => Some(GrantScope::For(Duration::from_secs(seconds))),
+            },
+            ports: if approval.any_port {
+                GrantPorts::Any
+            } else {
+                GrantPorts::Asked
+            },
+        };
+        let given = self.engine.approve(&approval.id, request, &self.approver());
+        let grant = granted(given.map_err(invalid)?);
+        tracing::info!(
+            parent: None,
+            approval_id = grant.id,
+            host = grant.host,
+            port = grant.port,
+            scope = grant.scope,
+            until = grant.until,
+            session = grant.session,
+            uid = self.peer.user.as_raw(),
+            pid = self.peer.pid,
+            "a question was approved through the control socket"
+        );
+        Ok(Granted { grant })
+    }
+
+    pub(super) fn deny(&self, id: &str) -> Result<Denied, ControlError> {
+        self.may_answer_question("deny", id)?;
+        let limits = self.settings();
+        let denied = self.engine.approvals().deny(id, &self.approver(), &limits);
+        let question = shown(denied.map_err(invalid)?);
+        tracing::info!(
+            parent: None,
+            approval_id = question.id,
+            host = question.host,
+            port = question.port,
+            session = question.session,
+            uid = self.peer.user.as_raw(),
+            pid = self.peer.pid,
+            "a question was denied through the control socket"
+        );
+        Ok(Denied { question })
+    }
+
+    pub(super) fn grants(&self) -> Grants {
+        let grants = self.engine.approvals().grants().into_iter();
+        let seen = grants.filter(|grant| self.may_see(grant.uid, grant.session.is_some()));
+        Grants {
+            grants: seen.map(granted).collect(),
+        }
+    }
+
+    pub(super) fn revoke(&self, id: &str) -> Result<Granted, ControlError> {
+        let mut grants = self.engine.approvals().grants().into_iter();
+        let seen = grants
+            .find(|grant| *grant.id == *id && self.may_see(grant.uid, grant.session.is_some()));
+        let Some(grant) = seen else {
+            return Err(invalid(ApprovalError::NoGrant(id.to_owned())));
+        };
+        self.may_answer("revoke", grant.uid, grant.session.is_some())?;
+        let revoked = self.engine.approvals().revoke(id);
+        let grant = granted(revoked.map_err(invalid)?);
+        tracing::info!(
+            parent: None,
+            approval_id = grant.id,
+            host = grant.host,
+            session = grant.session,
+            uid = self.peer.user.as_raw(),
+            pid = self.peer.pid,
+            "a grant was revoked through the control socket"
+        );
+        Ok(Granted { grant })
+    }
+
+    /// Fails if the caller may not answer this question. A question that the caller may not see does not exist for
+    /// it.
+    fn may_answer_question(&self, call: &str, id: &str) -> Result<(), ControlError> {
+        let mut questions = self.engine.approvals().questions().into_iter();
+        let seen = questions.find(|question| {
+            *question.id == *id && self.may_see(question.uid, question.session.is_some())
+        });
+        let Some(question) = seen else {
+            return Err(invalid(ApprovalError::NoQuestion(id.to_owned())));
+        };
+        self.may_answer(call, question.uid, question.session.is_some())
+    }
+
+    fn may_answer(&self, call: &str, uid: u32, of_session: bool) -> Result<(), ControlError> {
+        let may = match self.audience() {
+            Some(Audience::All) => true,
+            Some(Audience::SessionsOf(user)) => of_session && uid == user,
+            None => false,
+        };
+        if may {
+            return Ok(());
+        }
+        Err(ControlError::NotPermitted {
+            call: call.to_owned(),
+            needed: Access::Administer,
+            has: self.access.unwrap_or_default(),
+        })
+    }
+
+    fn may_see(&self, uid: u32, of_session: bool) -> bool {
+        let Some(access) = self.access else {
+            return false;
+        };
+        access.covers(Access::Observe) || of_session && uid == self.peer.user.as_raw()
+    }
+
+    /// The questions that the caller may answer.
+    fn audience(&self) -> Option<Audience> {
+        let access = self.access?;
+        if access == Access::Administer {
+            return Some(Audience::All);
+        }
+        let own = Audience::SessionsOf(self.peer.user.as_raw());
+        (self.settings().own && access.covers(Access::UseSessions)).then_some(own)
+    }
+
+    fn approver(&self) -> Approver {
+        Approver {
+            uid: self.peer.user.as_raw(),
+            name: self.name.clone(),
+        }
+    }
+
+    fn settings(&self) -> codex_network_config::Approvals {
+        self.engine.current().settings().daemon.approvals
+    }
+}
+
+fn shown(question: QuestionInfo) -> Question {
+    let text = |text: Option<std::sync::Arc<str>>| text.map(|text| text.to_string());
+    Question {
+        id: question.id.to_string(),
+        state: question.state.as_str().to_owned(),
+        session: text(question.session),
+        user: text(question.user),
+        uid: question.uid,
+        command: text(question.command),
+        host: question.host.to_string(),
+        port: question.port,
+        protocol: question.protocol.to_owned(),
+        asked: question.asked,
+        expires: question.expires,
+        waiting: question.waiting,
+        by: text(question.by),
+    }
+}
+
+fn granted(grant: GrantInfo) -> Grant {
+    Grant {
+        id: grant.id.to_string(),
+        host: grant.host.to_string(),
+        port: grant.port,
+        scope: grant.scope.as_str().to_owned(),
+        by: grant.by.to_string(),
+        since: grant.since,
+        until: grant.until,
+        uses: grant.uses,
+        session: grant.session.map(|session| session.to_string()),
+        user: grant.user.map(|user| user.to_string()),
+        uid: grant.uid,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn invalid(error: ApprovalError) -> ControlError {
+    ControlError::Invalid {
+        message: error.to_string(),
+    }
+}
