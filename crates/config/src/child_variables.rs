@@ -29,8 +29,10 @@ const HTTP: &[&str] = &[
     "DOCKER_HTTP_PROXY",
     "DOCKER_HTTPS_PROXY",
 ];
+/// Variables for the URL that programs use for every scheme without a variable of its own.
+const ALL: &[&str] = &["ALL_PROXY", "all_proxy"];
 /// Variables for the URL of the SOCKS5 door, or of the HTTP door if there is no other.
-const ALL: &[&str] = &["ALL_PROXY", "all_proxy", "FTP_PROXY", "ftp_proxy"];
+const FTP: &[&str] = &["FTP_PROXY", "ftp_proxy"];
 /// Variables that list the hosts to reach without the proxy.
 const NONE: &[&str] = &[
     "NO_PROXY",
@@ -55,8 +57,10 @@ const OWN_LOOPBACK: &str = "localhost,127.0.0.1,::1";
 pub struct ChildVariables<'a> {
     /// The URL of the HTTP door.
     pub http: &'a str,
-    /// The URL of the SOCKS5 door, or of the HTTP door if there is no other.
+    /// The URL for every scheme without a variable of its own: that of the HTTP or the SOCKS5 door.
     pub all: &'a str,
+    /// The URL of the SOCKS5 door, or of the HTTP door if there is no other.
+    pub ftp: &'a str,
     /// Whether the program may reach local and private addresses without the proxy.
     pub allow_local_binding: bool,
     /// Whether the program has a loopback interface of its own, whose addresses it reaches directly. The
@@ -82,6 +86,7 @@ impl<'a> ChildVariables<'a> {
         };
         set(HTTP, self.http);
         set(ALL, self.all);
+        set(FTP, self.ftp);
         set(NONE, bypassing);
         set(&[NODE, ACTIVE], "1");
         set(&[ELECTRON], "true");
@@ -95,7 +100,7 @@ impl<'a> ChildVariables<'a> {
     /// The names that are always set: all but [`CERTIFICATE_VARIABLES`].
     pub fn names() -> impl Iterator<Item = &'static str> {
         let marks = [NODE, ACTIVE, ELECTRON, LOCAL];
-        let named = [HTTP, ALL, NONE].into_iter().flatten().copied();
+        let named = [HTTP, ALL, FTP, NONE].into_iter().flatten().copied();
         named.chain(marks)
     }
 }
@@ -111,6 +116,7 @@ mod tests {
         let variables = ChildVariables {
             http: "http://127.0.0.1:3128",
             all: "socks5h://127.0.0.1:8081",
+            ftp: "socks5h://127.0.0.1:8081",
             allow_local_binding: false,
             has_own_loopback: false,
             bundle: None,

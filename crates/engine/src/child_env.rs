@@ -93,14 +93,22 @@ impl ChildEnvironment {
             Some(id) => format!("http://{}:@{}", id.user_name(), self.http),
             None => format!("http://{}", self.http),
         };
-        let all = match self.socks5 {
+        let socks5 = match self.socks5 {
             // Few programs send a user name to a SOCKS5 proxy.
             Some(socks5) if self.attempt.is_none() => format!("socks5h://{socks5}"),
             Some(_) | None => http.clone(),
         };
+        // The HTTP libraries of some languages need one more package for SOCKS5, and fail without it. A jail leads
+        // the other protocols through the transparent door.
+        let all = if self.has_own_loopback {
+            &http
+        } else {
+            &socks5
+        };
         let variables = ChildVariables {
             http: &http,
-            all: &all,
+            all,
+            ftp: &socks5,
             allow_local_binding: self.allow_local_binding,
             has_own_loopback: self.has_own_loopback,
             bundle: self.bundle.as_deref().and_then(|bundle| bundle.to_str()),
@@ -216,6 +224,10 @@ mod tests {
         assert_eq!(set["ELECTRON_GET_USE_PROXY"], "true");
         assert_eq!(set["PATH"], "/bin");
         assert!(!set.contains_key("SSL_CERT_FILE"));
+        child.has_own_loopback = true;
+        let in_jail = applied(&child);
+        assert_eq!(in_jail["ALL_PROXY"], "http://127.0.0.1:3128");
+        assert_eq!(in_jail["FTP_PROXY"], "socks5h://127.0.0.1:8081");
     }
 
     #[test]

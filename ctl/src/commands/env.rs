@@ -43,6 +43,7 @@ pub(super) async fn set(
     let variables = ChildVariables {
         http: &http,
         all: &all,
+        ftp: &all,
         allow_local_binding,
         has_own_loopback: false,
         bundle: ca.bundle_file.as_deref(),

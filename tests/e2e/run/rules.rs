@@ -134,7 +134,7 @@ fn t1_an_address_of_the_session_stands_for_its_name_at_each_door() {
     let script = |host: &str| {
         format!(
             "address=$(getent hosts {host} | cut -d' ' -f1); echo $address; \
-             for proxy in socks5://${{ALL_PROXY##*/}} ${{http_proxy}}; do for tunnel in '' -p; do \
+             for proxy in socks5://${{FTP_PROXY##*/}} ${{http_proxy}}; do for tunnel in '' -p; do \
              curl -sS --max-time 20 -o /dev/null -w '%{{http_code}} ' --noproxy '' -x $proxy $tunnel \
              http://${{address:-198.18.0.9}}:{}/; done; done",
             setup.origin.addr().port()

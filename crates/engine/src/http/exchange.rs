@@ -399,13 +399,23 @@ async fn exchange(
     if let Some(length) = length {
         answer = answer.ending_after(length);
     }
+    let answer = scrubbed(answer, decoding, outgoing);
+    Ok(ExchangeResult::Answer(Response::from_parts(parts, answer)))
+}
+
+/// Content without its coding and without real values.
+fn scrubbed(
+    mut answer: AnswerBody,
+    decoding: Option<(Decoder, UpstreamError)>,
+    outgoing: &OutgoingRequest,
+) -> AnswerBody {
     if let Some((decoder, failure)) = decoding {
         answer = answer.decoded(decoder, failure);
     }
-    if let Some(scrubber) = &outgoing.brokering.scrubber() {
-        answer = answer.scrubbed(scrubber);
+    match &outgoing.brokering.scrubber() {
+        Some(scrubber) => answer.scrubbed(scrubber),
+        None => answer,
     }
-    Ok(ExchangeResult::Answer(Response::from_parts(parts, answer)))
 }
 
 /// An error if the value of a credential that the origin refused is another one by now (SPEC B13).

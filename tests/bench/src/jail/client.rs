@@ -86,7 +86,7 @@ impl ClientLoad {
 
     fn run(self, ports: &Ports, length: Length) -> anyhow::Result<Done> {
         let connect = || anyhow::Ok(Route::Connect(proxy("http_proxy")?));
-        let socks5 = || anyhow::Ok(Route::Socks5(proxy("all_proxy")?));
+        let socks5 = || anyhow::Ok(Route::Socks5(proxy("ftp_proxy")?));
         let down = |route| {
             load::run(4, length, |_, tally| {
                 bytes::download(route, ports.source, 0, tally)
