@@ -200,7 +200,7 @@ async fn try_send(
             outgoing,
             lease,
             message,
-            (&spare, &continue_signal),
+            (spare.is_idempotent(), &continue_signal),
         )
         .await
         {
@@ -298,7 +298,7 @@ async fn exchange(
     outgoing: &OutgoingRequest,
     mut lease: Lease<RequestBody>,
     request: Request<RequestBody>,
-    (spare, continue_signal): (&Spare, &ContinueSignal),
+    (may_repeat, continue_signal): (bool, &ContinueSignal),
 ) -> Result<ExchangeResult, FailedExchange> {
     let count = Arc::new(InterimCount::new(lease.cut()));
     let (counted, target, signal) = (
@@ -350,7 +350,7 @@ async fn exchange(
         }
     };
     let response = answer?;
-    if response.status() == StatusCode::UNAUTHORIZED && spare.is_idempotent() {
+    if response.status() == StatusCode::UNAUTHORIZED && may_repeat {
         // Boxed, since it is rare.
         Box::pin(unless_outdated(session, outgoing, &lease)).await?;
     }
