@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, setrlimit};
 /// Whether freed memory is overwritten.
 static WIPES: AtomicBool = AtomicBool::new(false);
 
-/// The allocator of the program: that of the system. After [`wipe_freed`] it overwrites memory that is freed. The
+/// The allocator of the program: that of the system. From the first credential on, it overwrites memory that is freed. The
 /// libraries for HTTP and TLS copy the values of credentials into buffers of theirs, and do not overwrite them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProgramAllocator;

@@ -1,7 +1,7 @@
 //! Questions about hosts that the policy merely does not allow, and the answers (SPEC Q).
 //!
 //! A request whose host is on neither list becomes a question that people answer while the request waits for a
-//! moment. A permission is a [`Grant`](grant::Grant). `enforce` decides what may be asked, and applies an answer
+//! moment. A permission is a [`grant::Grant`]. `enforce` decides what may be asked, and applies an answer
 //! within the policy. This module keeps questions and answers, and decides nothing.
 //!
 //! - `store`, with its entries in `kept`: the questions and answers. It has no clock of its own.

@@ -104,9 +104,10 @@ impl EmbedderCredentials {
             });
         let brokered: Vec<BrokeredVariable> = brokered.collect();
         let current = engine.current();
-        let mut variables: Vec<String> = LauncherCredentials::variables(current.settings())
-            .map(str::to_owned)
-            .collect();
+        // Also those that a service would read from other sources: the child gets none of its own for them.
+        let providers = current.settings().credential_providers.iter();
+        let names = providers.flat_map(|provider| &provider.variables);
+        let mut variables: Vec<String> = names.map(|name| name.as_str().to_owned()).collect();
         // A provider may have gone with a reload; its value does not come back.
         let own = brokered.iter().map(|one| one.name.as_str().to_owned());
         variables.extend(own);

@@ -75,6 +75,8 @@ fn b13_a_private_proxy_reads_a_source_with_the_rights_of_its_user() {
     let origin = origin(&ca);
     let token = TokenFile::new(REAL);
     let source = format!("source = {{ file = \"{}\" }}\n", token.path.display());
+    let failing = "source = { file = \"/nonexistent/token\" }\n";
+    let failing = config(origin.addr().port()).append(failing);
     let config = config(origin.addr().port()).append(&source);
     let url = format!("https://allowed.test:{}/v1", origin.addr().port());
     let script = format!(
@@ -108,6 +110,16 @@ fn b13_a_private_proxy_reads_a_source_with_the_rights_of_its_user() {
         .run();
     without.succeeded();
     assert!(!without.stdout.contains(VARIABLE), "{without:#?}");
+    // A source that fails gives the command neither a dummy nor the caller's own value.
+    let lacking = installed
+        .private(&failing)
+        .args(["--", "env"])
+        .env(VARIABLE, GITHUB)
+        .env("REMOTE", format!("https://{GITHUB}@allowed.test/"))
+        .run();
+    lacking.succeeded();
+    assert!(!contains(lacking.stdout.as_bytes(), GITHUB), "{lacking:#?}");
+    assert!(!contains(lacking.stderr.as_bytes(), GITHUB), "{lacking:#?}");
 }
 
 #[test]

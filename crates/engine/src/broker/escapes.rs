@@ -1,6 +1,6 @@
 //! The forms in which programs write a character inside of URLs, JSON and JavaScript strings, and HTML (SPEC
-//! B12): as it is, `%XX` (RFC 3986 section 2.1), `+` for a space, `\/`, `\u00XX` (RFC 8259 section 7), `\xXX`,
-//! `&amp;`, `&#NN;` and `&#xXX;`.
+//! B12): as it is, `%XX` (RFC 3986 section 2.1), `+` for a space, `\` before punctuation, `\u00XX` (RFC 8259
+//! section 7), `\xXX`, `&amp;`, `&#NN;` and `&#xXX;`.
 //!
 //! Encoders differ in the characters that they encode, so each character of a text is read in each form. A
 //! reading needs the character that is expected: then it is unambiguous but for `%`, `&` and `\` themselves,
@@ -57,9 +57,10 @@ pub(super) enum Reading {
     Differs,
 }
 
-/// Whether encoders leave a character as it is, unless they encode every character.
+/// Whether encoders leave a character as it is, unless they encode every character. Some encode `-`, `_` and `.`,
+/// which URLs permit.
 pub(super) fn is_unreserved(character: char) -> bool {
-    character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.')
+    character.is_ascii_alphanumeric()
 }
 
 /// Looks for a character at the beginning of a text.
@@ -110,7 +111,7 @@ pub(super) fn write(character: char, form: Written, text: &mut Vec<u8>) {
     match form {
         Written::Plainly | Written::Named => text.extend_from_slice(plain),
         Written::Backslash => {
-            if matches!(character, '"' | '\\' | '/' | '\'') {
+            if character.is_ascii_punctuation() {
                 text.push(b'\\');
             }
             text.extend_from_slice(plain);
@@ -234,7 +235,7 @@ fn backslash(text: &[u8], expected: char) -> Reading {
             Escape::Incomplete => Reading::Incomplete,
             Escape::None => Reading::Differs,
         },
-        Some(&byte @ (b'"' | b'\\' | b'/' | b'\'')) => is(byte.into(), 2, Written::Backslash),
+        Some(&byte) if byte.is_ascii_punctuation() => is(byte.into(), 2, Written::Backslash),
         Some(_) => Reading::Differs,
     }
 }
@@ -325,6 +326,9 @@ mod tests {
             ("%2", 'a', Reading::Incomplete),
             (r"\/", '/', Reading::Is(2, Written::Backslash)),
             (r"\\", '\\', Reading::Is(2, Written::Backslash)),
+            (r"\_", '_', Reading::Is(2, Written::Backslash)),
+            (r"\-", '-', Reading::Is(2, Written::Backslash)),
+            (r"\-", '_', Reading::Differs),
             (r"\n", 'n', Reading::Differs),
             (r"\u002f", '/', Reading::Is(6, Written::Unicode(lower))),
             (r"\u00", '/', Reading::Incomplete),

@@ -344,7 +344,7 @@ pub(super) mod tests {
     #[test]
     fn b12_a_value_has_few_beginnings() {
         for (value, most) in [
-            ("sk-proj-abcdefgh", 16),
+            ("sk-proj-abcdefgh", 17),
             ("a/b+c=d&e", 40),
             ("/+=&/+=&abcdefgh", 200),
         ] {

@@ -33,6 +33,9 @@ use crate::presets;
 #[derive(Debug, Default)]
 pub(super) struct LauncherCredentials {
     variables: Vec<CredentialVariable>,
+    /// The caller's own values of credentials that the proxy reads. They stay here: neither the proxy nor the
+    /// command gets them.
+    unsent: Vec<CredentialVariable>,
     destinations: Vec<(String, String)>,
     tools: Vec<(String, Vec<String>)>,
     /// The command gets no dummies (`--no-credentials`).
@@ -75,6 +78,14 @@ pub(super) fn given(
         })?;
     }
     let tokens = keeper::tokens(tokens).map_err(Failure::NoSession)?;
+    let unsent = read
+        .into_iter()
+        .filter(|name| !names.contains(name))
+        .filter_map(|name| {
+            let value = env::var_os(&name)?;
+            CredentialVariable::new(name, &value)
+        })
+        .collect();
     let variables = names.into_iter().filter_map(|name| {
         if let Some(token) = tokens.iter().find(|token| token.name == name) {
             return Some(token.clone());
@@ -84,6 +95,7 @@ pub(super) fn given(
     });
     let mut given = LauncherCredentials {
         variables: variables.collect(),
+        unsent,
         without_dummies: args.no_credentials,
         ..LauncherCredentials::default()
     };
@@ -133,14 +145,9 @@ impl LauncherCredentials {
             .dummies
             .iter()
             .filter_map(|dummy| {
-                let mut variables = self.variables.iter();
+                let mut variables = self.all();
                 let variable = variables.find(|variable| variable.name == dummy.name);
-                // The caller may have a value of his own for a credential that the proxy reads.
-                let own = || {
-                    let value = env::var_os(&dummy.name)?;
-                    CredentialVariable::new(dummy.name.clone(), &value)
-                };
-                let value = variable.cloned().or_else(own).map(|own| own.value);
+                let value = variable.map(|own| own.value.clone());
                 Some(BrokeredVariable {
                     name: VariableName::parse(&dummy.name).ok()?,
                     value: value.unwrap_or_else(|| Secret::new(Vec::new())),
@@ -150,12 +157,8 @@ impl LauncherCredentials {
             .collect();
         let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
         // Before those of the session are there: without them, the command would go past the proxy.
-        let remarks = removal::remove(
-            &mut environment,
-            &self.variables,
-            &brokered,
-            self.without_dummies,
-        );
+        let all: Vec<CredentialVariable> = self.all().cloned().collect();
+        let remarks = removal::remove(&mut environment, &all, &brokered, self.without_dummies);
         let of_session = session.environment.iter();
         environment.extend(of_session.map(|(name, value)| (name.into(), value.into())));
         let texts = environment.iter();
@@ -164,5 +167,10 @@ impl LauncherCredentials {
         let variables = variables.into_iter();
         environment.extend(variables.map(|(name, value)| (name.into(), value.into())));
         (environment, remarks)
+    }
+
+    /// All credentials that the caller has.
+    fn all(&self) -> impl Iterator<Item = &CredentialVariable> {
+        self.variables.iter().chain(&self.unsent)
     }
 }

@@ -95,6 +95,27 @@ fn encoded(text: &str) -> Vec<(&'static str, String)> {
             each(&|c| html(["&quot;", "&#x27;"], c).replace('+', "&#x2B;")),
         ),
     ];
+    let kept = |c: char| c.is_ascii_alphanumeric();
+    let others = |write: &dyn Fn(u32) -> String| {
+        each(&|c| {
+            if kept(c) { c.into() } else { write(c.into()) }
+        })
+    };
+    forms.push(("ESAPI, URL", others(&|code| format!("%{code:02X}"))));
+    forms.push(("ESAPI, HTML", others(&|code| format!("&#x{code:x};"))));
+    forms.push(("HTML, numbers", others(&|code| format!("&#{code};"))));
+    forms.push(("JavaScript", others(&|code| format!("\\x{code:02x}"))));
+    forms.push(("ESAPI, JSON", others(&|code| format!("\\u{code:04x}"))));
+    forms.push((
+        "Markdown",
+        each(&|c| {
+            if kept(c) || c == ' ' {
+                c.into()
+            } else {
+                format!("\\{c}")
+            }
+        }),
+    ));
     for place in 0..3 {
         let base64 = base64_at(text.as_bytes(), place);
         let escaped = base64.replace('+', "%2B").replace('/', "%2F");
@@ -181,8 +202,18 @@ fn b12_base64_decodes_to_the_dummy_at_every_place_in_a_group() {
 
 #[test]
 fn b12_escaped_forms_become_the_same_form_of_the_dummy() {
-    let value = "p/ss w&w=rd'+<q>\"x\\?~";
-    let dummy = "m/sk d&d=ab'+<c>\"y\\?~";
+    for (value, dummy) in [
+        ("p/ss w&w=rd'+<q>\"x\\?~", "m/sk d&d=ab'+<c>\"y\\?~"),
+        (VALUE, DUMMY),
+        ("ghp_0123456789abcd.efgh", "ghp_masked01234567.uvwx"),
+        ("hf_0123456789-abcd", "hf_masked0123-uvwx"),
+    ] {
+        escaped_forms_become_those_of_the_dummy(value, dummy);
+    }
+}
+
+#[track_caller]
+fn escaped_forms_become_those_of_the_dummy(value: &str, dummy: &str) {
     let scrubber = scrubber(&[(value, dummy)]);
     for ((name, form), (_, expected)) in encoded(value).into_iter().zip(encoded(dummy)) {
         let content = format!("[{form}]");
