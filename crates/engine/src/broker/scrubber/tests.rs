@@ -95,27 +95,7 @@ fn encoded(text: &str) -> Vec<(&'static str, String)> {
             each(&|c| html(["&quot;", "&#x27;"], c).replace('+', "&#x2B;")),
         ),
     ];
-    let kept = |c: char| c.is_ascii_alphanumeric();
-    let others = |write: &dyn Fn(u32) -> String| {
-        each(&|c| {
-            if kept(c) { c.into() } else { write(c.into()) }
-        })
-    };
-    forms.push(("ESAPI, URL", others(&|code| format!("%{code:02X}"))));
-    forms.push(("ESAPI, HTML", others(&|code| format!("&#x{code:x};"))));
-    forms.push(("HTML, numbers", others(&|code| format!("&#{code};"))));
-    forms.push(("JavaScript", others(&|code| format!("\\x{code:02x}"))));
-    forms.push(("ESAPI, JSON", others(&|code| format!("\\u{code:04x}"))));
-    forms.push((
-        "Markdown",
-        each(&|c| {
-            if kept(c) || c == ' ' {
-                c.into()
-            } else {
-                format!("\\{c}")
-            }
-        }),
-    ));
+    forms.extend(escaped(text));
     for place in 0..3 {
         let base64 = base64_at(text.as_bytes(), place);
         let escaped = base64.replace('+', "%2B").replace('/', "%2F");
@@ -125,6 +105,32 @@ fn encoded(text: &str) -> Vec<(&'static str, String)> {
         forms.push(("base64 in JSON", base64.replace('/', r"\/")));
     }
     forms
+}
+
+/// The forms of encoders that escape everything but letters and digits.
+fn escaped(text: &str) -> Vec<(&'static str, String)> {
+    let each = |write: &dyn Fn(char) -> String| {
+        let one = |c: char| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' => c.into(),
+            other => write(other),
+        };
+        text.chars().map(one).collect::<String>()
+    };
+    let code = |c: char| u32::from(c);
+    vec![
+        ("ESAPI, URL", each(&|c| format!("%{:02X}", code(c)))),
+        ("ESAPI, HTML", each(&|c| format!("&#x{:x};", code(c)))),
+        ("HTML, numbers", each(&|c| format!("&#{};", code(c)))),
+        ("JavaScript", each(&|c| format!("\\x{:02x}", code(c)))),
+        ("ESAPI, JSON", each(&|c| format!("\\u{:04x}", code(c)))),
+        (
+            "Markdown",
+            each(&|c| match c {
+                ' ' => " ".into(),
+                other => format!("\\{other}"),
+            }),
+        ),
+    ]
 }
 
 /// Scrubs content that arrives in these pieces.
