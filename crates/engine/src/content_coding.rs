@@ -3,11 +3,14 @@
 //!
 //! The content comes in pieces and goes in pieces of a bounded size, which are decoded when they are wanted. The
 //! memory is bounded too: by the windows of the codings, and by the number of answers whose coding has a large one.
-//! Content that grows without measure ends the answer.
+//! Content that grows without measure ends the answer, also if it grows only between two codings. Other tasks run
+//! after each [`MAX_TURN`].
 
 mod brotli;
 mod deflate;
 mod zstd;
+
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -16,12 +19,23 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use self::brotli::Brotli;
 use self::deflate::{Deflate, Gzip};
 use self::zstd::Zstd;
+use crate::poll_later::poll_later;
 
 /// Most codings of one answer.
 const MAX_CODINGS: usize = 3;
-/// Content may grow to this size by any factor, and beyond it by [`MAX_FACTOR`].
+/// The output of each coding may grow to this size by any factor, and beyond it by [`MAX_FACTOR`]. Both bound the
+/// work of the next coding too.
 const MAX_FREE_BYTES: u64 = 4 << 20;
 const MAX_FACTOR: u64 = 100;
+/// The elements of a coding grow like content of this size each, since even empty ones cost time. The smallest has
+/// three bytes, so content of one coding never has too many.
+const ELEMENT_BYTES: u64 = 256;
+/// Most bytes that are decoded before other tasks run, but for the last step. The output of each coding counts.
+const MAX_TURN: u64 = 256 << 10;
+/// Most bytes that a step takes.
+const MAX_STEP_BYTES: usize = 16 << 10;
+/// A step counts as so many bytes of a turn, beside the bytes that it takes and gives.
+const STEP_COST: u64 = 256;
 /// The largest window of a coding, in bytes (RFC 8878 section 3.1.1.1.2, RFC 9659).
 const MAX_WINDOW_BYTES: u64 = 8 << 20;
 /// Most answers at the same time whose coding may have a window of more than 32 KiB.
@@ -59,14 +73,30 @@ pub(crate) enum CodingError {
 pub(crate) struct Decoder {
     /// The coding that was applied last comes first.
     stages: Vec<Stage>,
+    /// The bytes that arrived.
     taken: u64,
-    given: u64,
+    /// The bytes of this turn.
+    turn: u64,
+}
+
+/// The result of some decoding.
+#[derive(Debug, PartialEq, Eq)]
+enum Pulled {
+    Piece(Bytes),
+    /// All content that arrived is decoded.
+    NeedsMore,
+    /// The turn has ended.
+    Paused,
 }
 
 struct Stage {
     decoder: StageDecoder,
     /// Content that was not decoded yet.
     pending: Bytes,
+    /// The bytes that it gave.
+    given: u64,
+    /// The elements that it decoded.
+    elements: u64,
     has_begun: bool,
     _window: Option<SemaphorePermit<'static>>,
 }
@@ -76,6 +106,16 @@ enum StageDecoder {
     Deflate(Deflate),
     Brotli(Brotli),
     Zstd(Box<Zstd>),
+}
+
+/// The result of one step of a coding.
+#[derive(Default)]
+struct Step {
+    piece: Bytes,
+    /// The members, frames and blocks that the step began or ended, where the coding has such elements.
+    elements: u64,
+    /// Most bytes that were decoded and are kept for a later piece.
+    kept: usize,
 }
 
 impl ContentCodings {
@@ -115,7 +155,7 @@ impl Decoder {
         Ok(Self {
             stages: stages.collect::<Result<_, _>>()?,
             taken: 0,
-            given: 0,
+            turn: 0,
         })
     }
 
@@ -128,20 +168,52 @@ impl Decoder {
         }
     }
 
-    /// The next decoded piece; `None` if more content is needed.
+    /// The next decoded piece; `None` if more content is needed. Lets other tasks run after each [`MAX_TURN`].
     ///
     /// # Errors
     ///
     /// A [`CodingError`] for content that cannot be used.
-    pub(crate) fn pull(&mut self) -> Result<Option<Bytes>, CodingError> {
-        let piece = pull(&mut self.stages)?;
-        if let Some(piece) = &piece {
-            self.given += piece.len() as u64;
-            if self.given > MAX_FREE_BYTES && self.given / MAX_FACTOR > self.taken {
-                return Err(CodingError::Unbounded);
+    pub(crate) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, CodingError>> {
+        match self.pull() {
+            Ok(Pulled::Piece(piece)) => Poll::Ready(Ok(Some(piece))),
+            Ok(Pulled::NeedsMore) => Poll::Ready(Ok(None)),
+            Ok(Pulled::Paused) => poll_later(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Decodes until the last coding gives a piece, content is missing, or the turn ends. A turn goes on after a
+    /// piece, since a client that takes small pieces at once makes no pause.
+    fn pull(&mut self) -> Result<Pulled, CodingError> {
+        let Some(last) = self.stages.len().checked_sub(1) else {
+            return Ok(Pulled::NeedsMore);
+        };
+        // From the last coding back to one with content, and forward with each piece.
+        let mut at = last;
+        loop {
+            if self.turn >= MAX_TURN {
+                self.turn = 0;
+                return Ok(Pulled::Paused);
+            }
+            let stage = &mut self.stages[at];
+            let (piece, cost) = stage.step(self.taken)?;
+            self.turn += cost;
+            if !piece.is_empty() {
+                if at == last {
+                    return Ok(Pulled::Piece(piece));
+                }
+                at += 1;
+                self.stages[at].pending = piece;
+            } else if stage.pending.is_empty() {
+                let Some(earlier) = at.checked_sub(1) else {
+                    return Ok(Pulled::NeedsMore);
+                };
+                at = earlier;
             }
         }
-        Ok(piece)
     }
 
     /// Checks that the content is complete. Content of no bytes is.
@@ -157,25 +229,6 @@ impl Decoder {
             StageDecoder::Brotli(brotli) => brotli.finish(),
             StageDecoder::Zstd(zstd) => zstd.finish(),
         })
-    }
-}
-
-/// The next piece that the last of these stages gives.
-fn pull(stages: &mut [Stage]) -> Result<Option<Bytes>, CodingError> {
-    let Some((last, earlier)) = stages.split_last_mut() else {
-        return Ok(None);
-    };
-    loop {
-        let piece = last.step()?;
-        if !piece.is_empty() {
-            return Ok(Some(piece));
-        }
-        if last.pending.is_empty() {
-            let Some(piece) = pull(earlier)? else {
-                return Ok(None);
-            };
-            last.pending = piece;
-        }
     }
 }
 
@@ -196,28 +249,50 @@ impl Stage {
                 Coding::Zstd => StageDecoder::Zstd(Box::new(Zstd::new())),
             },
             pending: Bytes::new(),
+            given: 0,
+            elements: 0,
             has_begun: false,
             _window: window,
         })
     }
 
-    /// Decodes some of the pending content. Gives nothing only if all of it is taken.
-    fn step(&mut self) -> Result<Bytes, CodingError> {
-        loop {
-            let before = self.pending.len();
-            self.has_begun |= before > 0;
-            let piece = match &mut self.decoder {
-                StageDecoder::Gzip(gzip) => gzip.step(&mut self.pending),
-                StageDecoder::Deflate(deflate) => deflate.step(&mut self.pending),
-                StageDecoder::Brotli(brotli) => brotli.step(&mut self.pending),
-                StageDecoder::Zstd(zstd) => zstd.step(&mut self.pending),
-            }?;
-            if !piece.is_empty() || self.pending.is_empty() {
-                return Ok(piece);
+    /// Decodes some of the pending content. Gives the piece, which may be empty, and the bytes that the step counts
+    /// as. So many bytes arrived for the first coding.
+    fn step(&mut self, arrived: u64) -> Result<(Bytes, u64), CodingError> {
+        let before = self.pending.len();
+        self.has_begun |= before > 0;
+        let step = match &mut self.decoder {
+            StageDecoder::Gzip(gzip) => gzip.step(&mut self.pending),
+            StageDecoder::Deflate(deflate) => deflate.step(&mut self.pending).map(Step::from),
+            StageDecoder::Brotli(brotli) => brotli.step(&mut self.pending).map(Step::from),
+            StageDecoder::Zstd(zstd) => zstd.step(&mut self.pending),
+        }?;
+        let is_stuck = step.piece.is_empty() && before > 0 && self.pending.len() == before;
+        if is_stuck {
+            return Err(CodingError::Malformed);
+        }
+        self.given += step.piece.len() as u64;
+        self.elements += step.elements;
+        let elements = self.elements.saturating_mul(ELEMENT_BYTES);
+        for grown in [self.given, elements] {
+            if grown > MAX_FREE_BYTES && grown / MAX_FACTOR > arrived {
+                return Err(CodingError::Unbounded);
             }
-            if self.pending.len() == before {
-                return Err(CodingError::Malformed);
-            }
+        }
+        let taken = before.saturating_sub(self.pending.len());
+        let bytes = (taken + step.piece.len() + step.kept) as u64;
+        Ok((
+            step.piece,
+            STEP_COST + bytes + step.elements * ELEMENT_BYTES,
+        ))
+    }
+}
+
+impl From<Bytes> for Step {
+    fn from(piece: Bytes) -> Self {
+        Self {
+            piece,
+            ..Self::default()
         }
     }
 }

@@ -103,6 +103,7 @@ mod outcome;
 mod own;
 mod owner;
 mod pipes;
+mod poll_later;
 mod prefixed;
 mod rare;
 mod resolve;

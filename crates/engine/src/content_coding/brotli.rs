@@ -3,7 +3,7 @@
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use bytes::{Buf as _, Bytes};
 
-use super::CodingError;
+use super::{CodingError, MAX_STEP_BYTES};
 
 /// Most bytes that a step gives.
 const PIECE_BYTES: usize = 16 << 10;
@@ -41,7 +41,7 @@ impl Brotli {
             return Ok(Bytes::new());
         }
         let mut piece = vec![0; PIECE_BYTES];
-        let (mut available, mut taken) = (pending.len(), 0);
+        let (mut available, mut taken) = (pending.len().min(MAX_STEP_BYTES), 0);
         let (mut room, mut given, mut total) = (piece.len(), 0, 0);
         let result = BrotliDecompressStream(
             &mut available,

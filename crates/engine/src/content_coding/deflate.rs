@@ -6,10 +6,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use flate2::write::MultiGzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::CodingError;
+use super::{CodingError, MAX_STEP_BYTES, Step};
 
 /// The bytes that are taken at once. They become at most a thousand times as many.
-const STEP_BYTES: usize = 256;
+const PART_BYTES: usize = 256;
 /// Most bytes that a step gives.
 const PIECE_BYTES: usize = 16 << 10;
 
@@ -21,13 +21,26 @@ impl Gzip {
         Self(MultiGzDecoder::new(Vec::new()))
     }
 
-    pub(super) fn step(&mut self, pending: &mut Bytes) -> Result<Bytes, CodingError> {
-        while !pending.is_empty() && self.0.get_ref().len() < PIECE_BYTES {
-            let part = pending.split_to(pending.len().min(STEP_BYTES));
-            let written = self.0.write_all(&part).and_then(|()| self.0.flush());
-            written.map_err(|_| CodingError::Malformed)?;
+    pub(super) fn step(&mut self, pending: &mut Bytes) -> Result<Step, CodingError> {
+        let (mut taken, mut elements) = (0, 0);
+        while !pending.is_empty() && taken < MAX_STEP_BYTES && self.0.get_ref().len() < PIECE_BYTES
+        {
+            let part = &pending[..pending.len().min(PART_BYTES)];
+            let written = self.0.write(part).map_err(|_| CodingError::Malformed)?;
+            self.0.flush().map_err(|_| CodingError::Malformed)?;
+            if written == 0 {
+                return Err(CodingError::Malformed);
+            }
+            // The decoder stops behind the header and behind the end of a member.
+            elements += u64::from(written < part.len());
+            pending.advance(written);
+            taken += written;
         }
-        Ok(std::mem::take(self.0.get_mut()).into())
+        Ok(Step {
+            piece: std::mem::take(self.0.get_mut()).into(),
+            elements,
+            kept: 0,
+        })
     }
 
     pub(super) fn finish(&mut self) -> Result<(), CodingError> {
@@ -74,8 +87,9 @@ impl Deflate {
         };
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         let before = decoder.total_in();
+        let part = &pending[..pending.len().min(MAX_STEP_BYTES)];
         let status = decoder
-            .decompress_vec(pending, &mut piece, FlushDecompress::None)
+            .decompress_vec(part, &mut piece, FlushDecompress::None)
             .map_err(|_| CodingError::Malformed)?;
         self.has_ended = status == Status::StreamEnd;
         let taken = usize::try_from(decoder.total_in() - before).unwrap_or(pending.len());

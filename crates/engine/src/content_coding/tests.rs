@@ -68,15 +68,50 @@ fn decode(names: &str, coded: &[u8], size: usize) -> Result<Vec<u8>, CodingError
     let mut content = Vec::new();
     for piece in coded.chunks(size) {
         decoder.push(Bytes::copy_from_slice(piece));
-        while let Some(piece) = decoder.pull()? {
-            assert!(!piece.is_empty());
-            assert!(piece.len() <= 512 << 10, "{}", piece.len());
-            content.extend_from_slice(&piece);
+        let mut before = given(&decoder);
+        loop {
+            let pulled = decoder.pull()?;
+            assert!(given(&decoder) - before <= MAX_GIVEN_IN_A_TURN, "{names}");
+            match pulled {
+                Pulled::Piece(piece) => {
+                    assert!(!piece.is_empty());
+                    assert!(piece.len() <= 512 << 10, "{}", piece.len());
+                    content.extend_from_slice(&piece);
+                }
+                Pulled::Paused => before = given(&decoder),
+                Pulled::NeedsMore => break,
+            }
         }
     }
     decoder.finish()?;
     Ok(content)
 }
+
+/// The bytes that all codings gave.
+fn given(decoder: &Decoder) -> u64 {
+    decoder.stages.iter().map(|stage| stage.given).sum()
+}
+
+/// The elements that all codings decoded.
+fn elements(decoder: &Decoder) -> u64 {
+    decoder.stages.iter().map(|stage| stage.elements).sum()
+}
+
+/// A frame to skip (RFC 8878 section 3.1.2).
+fn skipped(length: u32) -> Vec<u8> {
+    let head = [[0x50, 0x2a, 0x4d, 0x18], length.to_le_bytes()].concat();
+    let content = vec![0; usize::try_from(length).expect("a length")];
+    [head, content].concat()
+}
+
+/// A frame with so many empty blocks (RFC 8878 section 3.1.1).
+fn empty_blocks(number: usize) -> Vec<u8> {
+    let head = [0x28, 0xb5, 0x2f, 0xfd, 0, 0];
+    [&head[..], &[0, 0, 0].repeat(number - 1), &[1, 0, 0]].concat()
+}
+
+/// A turn and its last step, which may grow by much, give at most so many bytes in all codings.
+const MAX_GIVEN_IN_A_TURN: u64 = 3 * MAX_TURN;
 
 /// Text that compresses somewhat.
 fn text(length: usize) -> Vec<u8> {
@@ -182,6 +217,106 @@ fn b12_content_that_grows_without_measure_is_an_error() {
 }
 
 #[test]
+fn b12_content_that_grows_only_between_two_codings_is_an_error() {
+    for (what, name, inner) in [
+        ("members", "gzip, gzip, gzip", gzip(b"").repeat(60_000)),
+        ("few members", "gzip, gzip", gzip(b"").repeat(60_000)),
+        (
+            "frames to skip",
+            "zstd, gzip, gzip",
+            skipped(0).repeat(60_000),
+        ),
+        ("empty frames", "zstd, gzip", empty_blocks(1).repeat(60_000)),
+        ("empty blocks", "zstd, gzip", empty_blocks(60_000)),
+        ("bytes to skip", "zstd, gzip, gzip", skipped(6 << 20)),
+    ] {
+        let coded = (1..name.split(',').count()).fold(inner, |content, _| gzip(&content));
+        let mut decoder = Decoder::new(&codings(name).expect("known")).expect("a decoder");
+        decoder.push(coded.into());
+        let error = loop {
+            match decoder.pull() {
+                Ok(Pulled::Paused) => {}
+                Ok(other) => panic!("{what}: {other:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, CodingError::Unbounded, "{what}");
+        // One step beyond the bound.
+        let free = MAX_FREE_BYTES + 512 * 1024;
+        assert!(given(&decoder) <= 2 * free, "{what}: {}", given(&decoder));
+        let free = MAX_FREE_BYTES / ELEMENT_BYTES + 16 * 1024 / 8;
+        assert!(elements(&decoder) <= free, "{what}");
+    }
+}
+
+#[test]
+fn b12_content_of_one_coding_may_have_any_number_of_empty_elements() {
+    for (name, coded) in [
+        ("gzip", gzip(b"").repeat(60_000)),
+        ("zstd", skipped(0).repeat(60_000)),
+        ("zstd", empty_blocks(1).repeat(60_000)),
+        ("zstd", empty_blocks(60_000)),
+    ] {
+        assert_eq!(decode(name, &coded, 100_000), Ok(Vec::new()), "{name}");
+    }
+    // As do pieces of one byte.
+    let content = text(100_000);
+    for (name, coded) in [("gzip", gzip(&content)), ("zstd", zstd(&content))] {
+        assert!(decode(name, &coded, 1).as_ref() == Ok(&content), "{name}");
+    }
+}
+
+#[test]
+fn b12_a_turn_of_decoding_is_short() {
+    let text = text(3 << 20);
+    let zeros = vec![0; 3 << 20];
+    for (name, coded) in [
+        ("gzip", gzip(&text)),
+        ("gzip, gzip", gzip(&gzip(&zeros))),
+        ("zstd, gzip, gzip", gzip(&gzip(&skipped(3 << 20)))),
+        ("zstd, br, deflate", zlib(&brotli(&zstd(&text)))),
+        ("gzip", gzip(b"").repeat(20_000)),
+        ("zstd", empty_blocks(20_000)),
+    ] {
+        let mut decoder = Decoder::new(&codings(name).expect("known")).expect("a decoder");
+        decoder.push(coded.into());
+        let (mut bytes, mut parts, mut turns) = (0, 0, 0);
+        loop {
+            let pulled = decoder.pull().expect("content");
+            assert!(given(&decoder) - bytes <= MAX_GIVEN_IN_A_TURN, "{name}");
+            assert!(elements(&decoder) - parts <= 4096, "{name}");
+            match pulled {
+                Pulled::Piece(_) => {}
+                Pulled::Paused => {
+                    (bytes, parts) = (given(&decoder), elements(&decoder));
+                    turns += 1;
+                }
+                Pulled::NeedsMore => break,
+            }
+        }
+        assert!(turns > 4, "{name}: {turns}");
+    }
+}
+
+#[tokio::test]
+async fn b12_other_tasks_run_while_much_is_decoded() {
+    let mut decoder = Decoder::new(&codings("zstd, gzip").expect("known")).expect("a decoder");
+    decoder.push(gzip(&skipped(3 << 20)).into());
+    let other = tokio::spawn(std::future::ready(()));
+    let mut polls = 0;
+    let piece = std::future::poll_fn(|cx| {
+        polls += 1;
+        let before = given(&decoder);
+        let polled = decoder.poll_piece(cx);
+        assert!(given(&decoder) - before <= MAX_GIVEN_IN_A_TURN);
+        assert!(polls == 1 || other.is_finished());
+        polled
+    });
+    assert_eq!(piece.await, Ok(None));
+    assert!(polls > 4, "{polls}");
+}
+
+#[test]
 fn b12_a_coding_with_a_large_window_is_an_error() {
     // WBITS 23 and 24.
     for first in [0x0d, 0x0f] {
@@ -239,8 +374,8 @@ fn b12_content_that_was_flushed_passes_at_once() {
         encoder.write_all(event.as_bytes()).expect("memory");
         encoder.flush().expect("memory");
         decoder.push(std::mem::take(encoder.get_mut()).into());
-        assert_eq!(decoder.pull(), Ok(Some(Bytes::from(event))));
-        assert_eq!(decoder.pull(), Ok(None));
+        assert_eq!(decoder.pull(), Ok(Pulled::Piece(Bytes::from(event))));
+        assert_eq!(decoder.pull(), Ok(Pulled::NeedsMore));
     }
 }
 

@@ -6,7 +6,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::{CodingError, MAX_WINDOW_BYTES};
+use super::{CodingError, MAX_WINDOW_BYTES, Step};
 
 const MAGIC: u32 = 0xfd2f_b528;
 /// The first of sixteen.
@@ -51,29 +51,43 @@ impl Zstd {
         }
     }
 
-    pub(super) fn step(&mut self, pending: &mut Bytes) -> Result<Bytes, CodingError> {
+    /// Decodes one element at most: the header of a frame, a block, or a frame to skip.
+    pub(super) fn step(&mut self, pending: &mut Bytes) -> Result<Step, CodingError> {
         // Only as many as an element needs.
         loop {
             let wanted = match self.place {
-                Place::BetweenFrames => self.begin_frame()?,
+                Place::BetweenFrames => {
+                    let wanted = self.begin_frame()?;
+                    if self.place == Place::Frame {
+                        return Ok(element());
+                    }
+                    wanted
+                }
                 Place::Skipped(left) => {
                     let skipped = left.min(self.buffer.len());
                     self.buffer.advance(skipped);
                     let more = (left - skipped).min(pending.len());
                     pending.advance(more);
-                    match left - skipped - more {
-                        0 => self.place = Place::BetweenFrames,
+                    return match left - skipped - more {
+                        0 => {
+                            self.place = Place::BetweenFrames;
+                            Ok(element())
+                        }
                         left => {
                             self.place = Place::Skipped(left);
-                            return Ok(Bytes::new());
+                            Ok(Step::default())
                         }
-                    }
-                    continue;
+                    };
                 }
                 Place::Frame => {
                     let wanted = self.block_bytes()?;
                     if self.buffer.len() >= wanted {
-                        return self.block(wanted);
+                        let piece = self.block(wanted)?;
+                        return Ok(Step {
+                            piece,
+                            elements: 1,
+                            kept: MAX_BLOCK_BYTES,
+                        });
                     }
                     wanted
                 }
@@ -83,7 +97,7 @@ impl Zstd {
                 continue;
             }
             if pending.is_empty() {
-                return Ok(Bytes::new());
+                return Ok(Step::default());
             }
             let more = pending.split_to(missing.min(pending.len()));
             self.buffer.extend_from_slice(&more);
@@ -176,6 +190,14 @@ impl Zstd {
             self.decoder = FrameDecoder::new();
         }
         Ok(content.into())
+    }
+}
+
+/// A step over an element without content.
+fn element() -> Step {
+    Step {
+        elements: 1,
+        ..Step::default()
     }
 }
 

@@ -54,7 +54,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Decoded<B> {
                 let trailers = self.trailers.take();
                 return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
             }
-            match self.decoder.pull() {
+            match ready!(self.decoder.poll_piece(cx)) {
                 Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
                 Ok(None) => {}
                 Err(error) => return self.fail(error),

@@ -8,19 +8,19 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
 use tokio::io::{AsyncWrite as _, Interest};
 use tokio::net::TcpStream;
-use tokio::task::yield_now;
 
 use super::{RelayDirection, RelayError};
 use crate::activity::Activity;
 use crate::enforce::Flow;
 use crate::pipes::{Pipe, PipePool};
+use crate::poll_later::poll_later;
 
 /// Most bytes that are copied at once.
 const BUFFER: usize = 32 * 1024;
@@ -306,13 +306,6 @@ impl Turn<'_> {
             rest => Held::Bytes(Bytes::copy_from_slice(rest)),
         })
     }
-}
-
-/// Continues after the other tasks of the thread, and after those whose sockets have become ready. A task that
-/// wakes itself goes into the runtime's queue at once, and the runtime looks at the sockets only after 61 tasks.
-fn poll_later<T>(cx: &mut Context<'_>) -> Poll<T> {
-    let _first_poll = pin!(yield_now()).poll(cx);
-    Poll::Pending
 }
 
 fn read(from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
