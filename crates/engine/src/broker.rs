@@ -35,7 +35,7 @@ pub use predicted::{CredentialFitness, PredictedCredential};
 pub(crate) use registry::{DummyOwner, DummyRegistry, RegisteredDummies, RequestPart, Sender};
 pub use renewal::CredentialReader;
 pub(crate) use renewal::{RenewableValues, Renewals};
-pub(crate) use scrubber::{ScrubbedStream, Scrubber};
+pub(crate) use scrubber::{CurrentScrubber, ScrubbedStream, Scrubber};
 pub(crate) use selection::InjectionError;
 pub use store::CredentialInfo;
 pub(crate) use store::{Credential, CredentialError, RequestPlace, SessionCredentials};

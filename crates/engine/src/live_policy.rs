@@ -156,10 +156,12 @@ impl Generation {
         credentials.filter(|_| scheme == DestinationScheme::Https || plainly)
     }
 
-    /// Whether requests of this scheme to this host and port may carry a credential of the session.
+    /// Whether requests of this scheme to this host and port may carry a credential of the session, or could before
+    /// a reload.
     pub(crate) fn is_reached(&self, scheme: DestinationScheme, authority: &Authority) -> bool {
-        let credentials = self.usable_credentials(scheme);
-        credentials.is_some_and(|all| all.reach(scheme, &authority.host, authority.port))
+        let plainly = self.settings.plaintext_credential_injection;
+        let credentials = self.credentials.as_ref();
+        credentials.is_some_and(|all| all.reach(scheme, &authority.host, authority.port, plainly))
     }
 
     /// The part of a request of this scheme that is judged: the whole head where a credential may go, since

@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use zeroize::Zeroizing;
 
@@ -33,6 +34,10 @@ pub(crate) struct Scrubber {
     in_lower_case: Vec<Zeroizing<String>>,
     preserves_length: bool,
 }
+
+/// The scrubber of one session in force. Each refresh of a value brings another one, which the answers that have
+/// begun use too.
+pub(crate) struct CurrentScrubber(ArcSwap<Scrubber>);
 
 /// The content of one answer.
 pub(crate) struct ScrubbedStream {
@@ -133,6 +138,22 @@ impl Scrubber {
     }
 }
 
+impl CurrentScrubber {
+    pub(crate) fn new(scrubber: Scrubber) -> Self {
+        Self(ArcSwap::from_pointee(scrubber))
+    }
+
+    /// Puts another scrubber in force.
+    pub(crate) fn replace(&self, scrubber: Scrubber) {
+        self.0.store(Arc::new(scrubber));
+    }
+
+    /// The scrubber in force. It knows each value that a request may have carried before the call.
+    pub(crate) fn load(&self) -> Arc<Scrubber> {
+        self.0.load_full()
+    }
+}
+
 impl ScrubbedStream {
     /// An answer that has not begun.
     pub(crate) fn new(scrubber: Arc<Scrubber>) -> Self {
@@ -141,6 +162,21 @@ impl ScrubbedStream {
             held: BytesMut::new(),
             searched: 0,
             remainder: None,
+        }
+    }
+
+    /// The scrubber in use.
+    pub(crate) fn scrubber(&self) -> &Arc<Scrubber> {
+        &self.scrubber
+    }
+
+    /// Uses the scrubber in force from here on. If it is another one, the bytes that are held back are searched
+    /// again from their beginning.
+    pub(crate) fn follow(&mut self, current: &CurrentScrubber) {
+        let current = current.0.load();
+        if !Arc::ptr_eq(&self.scrubber, &current) {
+            self.scrubber = Arc::clone(&current);
+            self.searched = 0;
         }
     }
 

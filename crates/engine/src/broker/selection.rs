@@ -54,6 +54,7 @@ impl SessionCredentials {
                     .map_err(|_| InjectionError::Unwritable(credential.id().clone()))?;
                 replaced.set_sensitive(true);
                 *value = replaced;
+                credential.note_sent(place);
                 if !used.iter().any(|one| std::ptr::eq(*one, *credential)) {
                     used.push(credential);
                 }

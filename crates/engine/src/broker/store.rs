@@ -5,7 +5,7 @@
 //! field of a request (`selection`) and as strings to search for (`scrubber`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use codex_network_config::{
@@ -13,12 +13,17 @@ use codex_network_config::{
     Settings, VariableName,
 };
 use codex_network_policy::Host;
+use parking_lot::Mutex;
 
 use super::dummy::{Dummy, DummyError, MAX_CREDENTIALS, MAX_SESSION_BYTES};
-use super::scrubber::Scrubber;
+use super::scrubber::{CurrentScrubber, Scrubber};
 
 /// The method whose answer contains the request's fields (RFC 9110 section 9.3.8).
 const TRACE: &str = "TRACE";
+
+/// Values before the one in force that are still scrubbed. During a refresh, the value in force is the first of them,
+/// and the one before it the second.
+const MAX_EARLIER_VALUES: usize = 2;
 
 /// A real value, as its source gave it.
 #[derive(Clone, Debug)]
@@ -39,7 +44,9 @@ pub(crate) struct SessionCredentials {
     /// Those that the session began with.
     all: Arc<[Arc<Credential>]>,
     /// Finds the values in force, and those before them.
-    scrubber: Arc<ArcSwap<Scrubber>>,
+    scrubber: Arc<CurrentScrubber>,
+    /// Locked during a refresh: two of them at a time could each miss the other's value.
+    refreshing: Arc<Mutex<()>>,
 }
 
 /// One value and its dummy.
@@ -49,6 +56,8 @@ pub(crate) struct Credential {
     variables: Vec<VariableName>,
     dummy: Dummy,
     values: ArcSwap<Values>,
+    /// Whether a request in plain HTTP has carried a value.
+    is_sent_plainly: AtomicBool,
     uses: AtomicU64,
     /// Seconds since 1970; 0 for never.
     last_used: AtomicI64,
@@ -79,10 +88,11 @@ pub struct CredentialInfo {
     pub failure: Option<Arc<str>>,
 }
 
-/// The value in force, and the one before: an origin may still answer with it.
+/// The value in force, and those before: an origin may still answer with them.
 struct Values {
     current: Secret,
-    previous: Option<Secret>,
+    /// The latest first, at most [`MAX_EARLIER_VALUES`].
+    earlier: Vec<Secret>,
 }
 
 /// The place where a request goes.
@@ -137,11 +147,12 @@ impl SessionCredentials {
             }
         }
         let credentials: Vec<_> = credentials.into_iter().map(Arc::new).collect();
-        let scrubber = Arc::new(ArcSwap::from_pointee(scrubber_for(&credentials)));
+        let scrubber = CurrentScrubber::new(scrubber_for(&credentials, &[]));
         let session = Self {
             all: credentials.clone().into(),
             credentials,
-            scrubber,
+            scrubber: Arc::new(scrubber),
+            refreshing: Arc::default(),
         };
         (session, errors)
     }
@@ -165,6 +176,7 @@ impl SessionCredentials {
             credentials: self.all.iter().filter(is_kept).cloned().collect(),
             all: Arc::clone(&self.all),
             scrubber: Arc::clone(&self.scrubber),
+            refreshing: Arc::clone(&self.refreshing),
         }
     }
 
@@ -199,13 +211,16 @@ impl SessionCredentials {
         self.credentials.iter().map(|credential| &**credential)
     }
 
-    /// Finds the real values in answers.
-    pub(crate) fn scrubber(&self) -> Arc<Scrubber> {
-        self.scrubber.load_full()
+    /// Finds the real values in answers. It follows each refresh, so an answer that goes on after one has to load
+    /// the scrubber again.
+    pub(crate) fn scrubber(&self) -> &Arc<CurrentScrubber> {
+        &self.scrubber
     }
 
     /// Takes a new value of a credential. The dummy stays the same (SPEC B9). `false` if the session has no
     /// credential with this name.
+    ///
+    /// The scrubber finds the new value before any request can carry it.
     ///
     /// # Errors
     ///
@@ -215,11 +230,13 @@ impl SessionCredentials {
         id: &CredentialId,
         value: &Secret,
     ) -> Result<bool, CredentialError> {
+        let _refreshing = self.refreshing.lock();
         let mut is_known = false;
+        let mut refreshed = Vec::new();
         for credential in self.credentials.iter().filter(|one| one.id() == id) {
             is_known = true;
-            let current = credential.value();
-            if current == *value {
+            let values = credential.values.load();
+            if values.current == *value {
                 continue;
             }
             // Only its checks count here.
@@ -229,13 +246,13 @@ impl SessionCredentials {
                     error,
                 }
             })?;
-            credential.values.store(Arc::new(Values {
-                current: value.clone(),
-                previous: Some(current),
-            }));
+            refreshed.push((credential, Arc::new(values.followed_by(value))));
         }
-        if is_known {
-            self.scrubber.store(Arc::new(scrubber_for(&self.all)));
+        if !refreshed.is_empty() {
+            self.scrubber.replace(scrubber_for(&self.all, &refreshed));
+        }
+        for (credential, values) in refreshed {
+            credential.values.store(values);
         }
         Ok(is_known)
     }
@@ -247,12 +264,27 @@ impl SessionCredentials {
     }
 
     /// Whether requests to this server may carry a credential, by whatever path, or could before a reload: its
-    /// TLS is intercepted (SPEC M1), and its answers are scrubbed.
-    pub(crate) fn reach(&self, scheme: DestinationScheme, host: &Host, port: u16) -> bool {
+    /// TLS is intercepted (SPEC M1), and its answers are scrubbed. `plainly`: whether plain HTTP may carry one.
+    pub(crate) fn reach(
+        &self,
+        scheme: DestinationScheme,
+        host: &Host,
+        port: u16,
+        plainly: bool,
+    ) -> bool {
+        let is_https = scheme == DestinationScheme::Https;
         self.all.iter().any(|credential| {
             let mut destinations = credential.provider.destinations.iter();
-            destinations.any(|destination| destination.reaches(scheme, host, port))
+            (is_https || plainly || credential.is_sent_plainly.load(Ordering::Relaxed))
+                && destinations.any(|destination| destination.reaches(scheme, host, port))
         })
+    }
+
+    /// Whether these still have each credential that was bound to the place. A reload may have removed its provider
+    /// since.
+    pub(crate) fn keep_bound(&self, earlier: &Self, place: &RequestPlace<'_>) -> bool {
+        let mut bound = earlier.iter().filter(|one| one.is_bound(place));
+        bound.all(|bound| self.iter().any(|one| std::ptr::eq(one, bound)))
     }
 }
 
@@ -275,8 +307,9 @@ impl Credential {
             dummy,
             values: ArcSwap::from_pointee(Values {
                 current: value,
-                previous: None,
+                earlier: Vec::new(),
             }),
+            is_sent_plainly: AtomicBool::new(false),
             uses: AtomicU64::new(0),
             last_used: AtomicI64::new(0),
         })
@@ -323,6 +356,13 @@ impl Credential {
         destinations.any(|one| one.covers(place.scheme, place.host, place.port, place.target))
     }
 
+    /// Notes that a request to this place carries the value.
+    pub(super) fn note_sent(&self, place: &RequestPlace<'_>) {
+        if place.scheme == DestinationScheme::Http {
+            self.is_sent_plainly.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Counts a request that carries the value.
     pub(crate) fn count_use(&self, now: i64) {
         self.uses.fetch_add(1, Ordering::Relaxed);
@@ -337,245 +377,39 @@ impl Credential {
     }
 }
 
-fn scrubber_for(credentials: &[Arc<Credential>]) -> Scrubber {
+impl Values {
+    /// Those after a refresh.
+    fn followed_by(&self, value: &Secret) -> Self {
+        let others = self.earlier.iter().filter(|&one| one != value);
+        let earlier = [&self.current].into_iter().chain(others);
+        Self {
+            current: value.clone(),
+            earlier: earlier.take(MAX_EARLIER_VALUES).cloned().collect(),
+        }
+    }
+}
+
+/// Finds the values of credentials. Those that are refreshed just now will have the values beside them.
+fn scrubber_for(
+    credentials: &[Arc<Credential>],
+    refreshed: &[(&Arc<Credential>, Arc<Values>)],
+) -> Scrubber {
     let values: Vec<_> = credentials
         .iter()
-        .map(|credential| (credential.values.load_full(), credential.dummy.as_str()))
+        .map(|credential| {
+            let mut refreshed = refreshed.iter();
+            let next = refreshed.find(|(one, _)| Arc::ptr_eq(one, credential));
+            let values = next.map(|(_, values)| Arc::clone(values));
+            let values = values.unwrap_or_else(|| credential.values.load_full());
+            (values, credential.dummy.as_str())
+        })
         .collect();
     Scrubber::new(values.iter().flat_map(|(values, dummy)| {
-        let all = [Some(&values.current), values.previous.as_ref()];
         // Each value is text: it has a dummy.
-        let texts = all.into_iter().flatten();
+        let texts = [&values.current].into_iter().chain(&values.earlier);
         texts.filter_map(|value| Some((std::str::from_utf8(value.expose()).ok()?, *dummy)))
     }))
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use codex_network_config::{CredentialPattern, built_in_providers};
-
-    use super::*;
-
-    pub(in crate::broker) const GITHUB: &str = "ghp_0123456789abcdefABCDEF0123456789abcd";
-    pub(in crate::broker) const OPENAI: &str = "sk-proj-abcDEF123-_456ghiJKLmnoPQRstuVWX";
-
-    pub(in crate::broker) fn provider(name: &str) -> CredentialProvider {
-        let mut providers = built_in_providers().into_iter();
-        providers
-            .find(|provider| provider.id.as_str() == name)
-            .expect("a built-in provider")
-    }
-
-    pub(in crate::broker) fn supplied(
-        provider: CredentialProvider,
-        variables: &[&str],
-        value: &str,
-    ) -> SuppliedCredential {
-        let variables = variables.iter().map(|name| VariableName::parse(name));
-        let provider = Arc::new(provider);
-        SuppliedCredential {
-            configured: Arc::clone(&provider),
-            provider,
-            variables: variables.collect::<Result<_, _>>().expect("names"),
-            value: Secret::new(value.as_bytes().to_vec()),
-        }
-    }
-
-    /// A session with the built-in credentials.
-    pub(in crate::broker) fn session() -> SessionCredentials {
-        SessionCredentials::new([
-            supplied(provider("github"), &["GH_TOKEN", "GITHUB_TOKEN"], GITHUB),
-            supplied(provider("openai"), &["OPENAI_API_KEY"], OPENAI),
-        ])
-        .expect("credentials")
-    }
-
-    pub(in crate::broker) fn dummy<'s>(session: &'s SessionCredentials, id: &str) -> &'s str {
-        let mut all = session.iter();
-        let credential = all.find(|credential| credential.id().as_str() == id);
-        credential.expect("a credential").dummy().as_str()
-    }
-
-    /// A GET over TLS at port 443.
-    pub(in crate::broker) fn place<'a>(host: &'a Host, target: &'a str) -> RequestPlace<'a> {
-        RequestPlace {
-            scheme: DestinationScheme::Https,
-            host,
-            port: 443,
-            target,
-            method: "GET",
-        }
-    }
-
-    pub(in crate::broker) fn host(text: &str) -> Host {
-        Host::parse(text).expect("a host")
-    }
-
-    fn scrubbed(session: &SessionCredentials, text: &str) -> Option<String> {
-        let clean = session.scrubber().scrub(text.as_bytes())?;
-        Some(String::from_utf8(clean).expect("text"))
-    }
-
-    #[test]
-    fn b9_a_refreshed_value_keeps_its_dummy_and_both_values_are_scrubbed() {
-        let session = session();
-        let dummy = dummy(&session, "github").to_owned();
-        let id = CredentialId::parse("github").expect("a name");
-        let renewed = "ghp_zyxwvutsrqponmlkjihgfedcbazyxwvutsrq";
-        let value = Secret::new(renewed.as_bytes().to_vec());
-        assert_eq!(session.refresh(&id, &value), Ok(true));
-        assert_eq!(session.refresh(&id, &value), Ok(true), "the same again");
-        assert_eq!(self::dummy(&session, "github"), dummy);
-        let current = session.iter().next().expect("a credential").value();
-        assert_eq!(current.expose(), renewed.as_bytes());
-        for value in [GITHUB, renewed] {
-            assert_eq!(scrubbed(&session, value).as_ref(), Some(&dummy));
-        }
-        let other = CredentialId::parse("other").expect("a name");
-        assert_eq!(session.refresh(&other, &value), Ok(false));
-        let short = Secret::new(b"short".to_vec());
-        let error = session.refresh(&id, &short).expect_err("too short");
-        assert_eq!(
-            error.to_string(),
-            "the value of the credential github is shorter than 8 bytes"
-        );
-        let current = session.iter().next().expect("a credential").value();
-        assert_eq!(current.expose(), renewed.as_bytes());
-    }
-
-    #[test]
-    fn b9_equal_values_of_a_provider_have_one_dummy_and_others_have_their_own() {
-        let session = SessionCredentials::new([
-            supplied(provider("github"), &["GH_TOKEN"], GITHUB),
-            supplied(provider("github"), &["GITHUB_TOKEN"], GITHUB),
-            supplied(provider("github"), &["GITHUB_PAT"], &GITHUB.to_uppercase()),
-        ])
-        .expect("credentials");
-        let variables: Vec<usize> = session.iter().map(|one| one.variables().len()).collect();
-        assert_eq!(variables, [2, 1]);
-        let dummies: Vec<&str> = session.iter().map(|one| one.dummy().as_str()).collect();
-        assert_ne!(dummies[0], dummies[1]);
-    }
-
-    #[test]
-    fn b9_dummies_of_two_sessions_differ() {
-        assert_ne!(dummy(&session(), "github"), dummy(&session(), "github"));
-    }
-
-    #[test]
-    fn b5_a_value_of_another_form_than_the_patterns_is_not_a_credential() {
-        let mut provider = provider("openai");
-        provider.patterns = vec![CredentialPattern::parse("sk-[a-z]{40}").expect("a pattern")];
-        let supplied = supplied(provider, &["OPENAI_API_KEY"], OPENAI);
-        let error = SessionCredentials::new([supplied]).err().expect("an error");
-        let text = error.to_string();
-        assert!(
-            text.ends_with("matches none of the provider's patterns"),
-            "{text}"
-        );
-        assert!(!text.contains("abcDEF"));
-    }
-
-    #[test]
-    fn b4_no_debug_text_has_a_value() {
-        let supplied = supplied(provider("openai"), &["OPENAI_API_KEY"], OPENAI);
-        assert!(!format!("{supplied:?}").contains("abcDEF"));
-    }
-
-    #[test]
-    fn b7_a_credential_is_bound_to_its_destinations_and_methods() {
-        let mut limited = provider("openai");
-        limited.destinations = ["api.test/v1", "http://127.0.0.1:8080"]
-            .map(|text| Destination::parse(text).expect("a destination"))
-            .to_vec();
-        let credentials = |provider| {
-            SessionCredentials::new([supplied(provider, &["KEY"], OPENAI)]).expect("credentials")
-        };
-        let session = credentials(limited.clone());
-        let credential = session.iter().next().expect("a credential");
-        let [api, other, loopback] = ["api.test", "other.test", "127.0.0.1"].map(host);
-        for (place, expected) in [
-            (place(&api, "/v1/models?x"), true),
-            (place(&api, "/v1"), true),
-            (place(&api, "/v2"), false),
-            (place(&api, "/v1/../v2"), false),
-            (place(&api, "/v1/%2e%2e/v2"), false),
-            (place(&other, "/v1"), false),
-            (
-                RequestPlace {
-                    port: 444,
-                    ..place(&api, "/v1")
-                },
-                false,
-            ),
-            (
-                RequestPlace {
-                    scheme: DestinationScheme::Http,
-                    ..place(&api, "/v1")
-                },
-                false,
-            ),
-            (
-                RequestPlace {
-                    scheme: DestinationScheme::Http,
-                    port: 80,
-                    ..place(&api, "/v1")
-                },
-                false,
-            ),
-            (
-                RequestPlace {
-                    method: "TRACE",
-                    ..place(&api, "/v1")
-                },
-                false,
-            ),
-            (
-                RequestPlace {
-                    method: "DELETE",
-                    ..place(&api, "/v1")
-                },
-                true,
-            ),
-            (
-                RequestPlace {
-                    scheme: DestinationScheme::Http,
-                    port: 8080,
-                    ..place(&loopback, "/")
-                },
-                true,
-            ),
-        ] {
-            assert_eq!(credential.is_bound(&place), expected, "{place:?}");
-            assert_eq!(
-                session.is_bound(credential.id(), &place),
-                expected,
-                "{place:?}"
-            );
-        }
-        assert!(session.reach(DestinationScheme::Https, &api, 443));
-        assert!(!session.reach(DestinationScheme::Https, &other, 443));
-        assert!(!session.reach(DestinationScheme::Https, &loopback, 8080));
-        limited.methods = Some(vec![
-            codex_network_policy::HookMethod::parse("post").expect("a method"),
-        ]);
-        let session = credentials(limited);
-        let credential = session.iter().next().expect("a credential");
-        assert!(!credential.is_bound(&place(&api, "/v1")));
-        let post = RequestPlace {
-            method: "POST",
-            ..place(&api, "/v1")
-        };
-        assert!(credential.is_bound(&post));
-    }
-
-    #[test]
-    fn b3_uses_are_counted() {
-        let session = session();
-        let credential = session.iter().next().expect("a credential");
-        assert_eq!(credential.usage(), (0, None));
-        credential.count_use(1_800_000_000);
-        credential.count_use(1_800_000_007);
-        assert_eq!(credential.usage(), (2, Some(1_800_000_007)));
-    }
-}
+pub(super) mod tests;

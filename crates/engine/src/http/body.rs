@@ -21,7 +21,7 @@ use super::request_body::RequestBody;
 use super::request_state::ActiveRequest;
 use super::scrubbed::Scrubbed;
 use super::watched_requests::WatchGuard;
-use crate::broker::Scrubber;
+use crate::broker::CurrentScrubber;
 use crate::content_coding::Decoder;
 use crate::enforce::Flow;
 use crate::incoming::{BodyError, Incoming};
@@ -142,7 +142,7 @@ impl AnswerBody {
     }
 
     /// Removes real values of credentials from the content.
-    pub(super) fn scrubbed(self, scrubber: &Arc<Scrubber>) -> Self {
+    pub(super) fn scrubbed(self, scrubber: &Arc<CurrentScrubber>) -> Self {
         if self.is_end_stream() {
             return self;
         }

@@ -4,7 +4,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use codex_network_config::DestinationScheme;
 use codex_network_policy::{is_same_field, query_overrides_method};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -13,8 +12,9 @@ use hyper::ext::ReasonPhrase;
 use super::Session;
 use crate::attempt::Refusal;
 use crate::broker::{
-    Credential, DummyOwner, DummyRegistry, InjectionError, NO_SESSION, RenewableValues,
-    RequestPart, RequestPlace, Scrubber, SearchedContent, Sender, SessionCredentials,
+    Credential, CurrentScrubber, DummyOwner, DummyRegistry, InjectionError, NO_SESSION,
+    RenewableValues, RequestPart, RequestPlace, Scrubber, SearchedContent, Sender,
+    SessionCredentials,
 };
 use crate::content_coding::ContentCodings;
 use crate::enforce::{CredentialRefuser, Permit};
@@ -53,7 +53,7 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 #[derive(Default)]
 pub(super) struct Brokering {
     /// Finds real values in the answer. Present at each host that a credential of the session may go to.
-    scrubber: Option<ArcSwap<Scrubber>>,
+    scrubber: Option<Arc<CurrentScrubber>>,
     search: Option<ContentSearch>,
     /// Present if the request has values that can be read again.
     renewable: Option<Box<RenewableRequest>>,
@@ -171,7 +171,7 @@ impl Brokering {
                 }))
             });
         }
-        let reached = usable.filter(|_| permit.generation().is_reached(scheme, authority));
+        let reached = credentials.filter(|_| permit.generation().is_reached(scheme, authority));
         if reached.is_some() {
             // Values in other codings are not found.
             let identity = HeaderValue::from_static("identity");
@@ -206,7 +206,7 @@ impl Brokering {
             return Err(permit.refuse_credential(&owner.credential, IN_FIELD));
         }
         Ok(Self {
-            scrubber: reached.map(|all| ArcSwap::new(all.scrubber())),
+            scrubber: reached.map(|all| Arc::clone(all.scrubber())),
             search: Some(ContentSearch {
                 place,
                 refusal: Arc::default(),
@@ -216,18 +216,25 @@ impl Brokering {
     }
 
     /// After an origin has refused the values: has them read again, once for each request. Whether there are
-    /// other values now.
+    /// other values now, and the settings in force still have the credentials.
     pub(super) async fn gets_other_values(&self, session: &Session) -> bool {
-        let Some(renewable) = &self.renewable else {
+        let (Some(renewable), Some(search)) = (&self.renewable, &self.search) else {
             return false;
         };
         if renewable.is_renewed.swap(true, Ordering::Relaxed) {
             return false;
         }
         let shared = &session.shared;
+        let values = &renewable.values;
         let current = shared.live().current();
         let readings = &current.supplied().credentials;
-        shared.renewals.renew(&renewable.values, readings).await
+        if !shared.renewals.renew(values, readings).await {
+            return false;
+        }
+        let current = shared.live().current();
+        let place = search.place.request_place();
+        let usable = current.usable_credentials(place.scheme);
+        usable.is_some_and(|usable| usable.keep_bound(values.credentials(), &place))
     }
 
     /// Puts the values in force into the fields of the same request.
@@ -243,10 +250,6 @@ impl Brokering {
         };
         for credential in used {
             credential.count_use(session.shared.recorder().now());
-        }
-        if let Some(scrubber) = &self.scrubber {
-            // The answer may have a value that the one before does not know.
-            scrubber.store(renewable.values.credentials().scrubber());
         }
         for name in renewed.keys() {
             fields.remove(name);
@@ -269,23 +272,24 @@ impl Brokering {
     }
 
     /// Finds real values in the content of the answer.
-    pub(super) fn scrubber(&self) -> Option<Arc<Scrubber>> {
-        self.scrubber.as_ref().map(ArcSwap::load_full)
+    pub(super) fn scrubber(&self) -> Option<&Arc<CurrentScrubber>> {
+        self.scrubber.as_ref()
     }
 
     /// Removes real values from the fields of an answer, interim or final, or of its trailer section.
     pub(super) fn scrub_fields(&self, fields: &mut HeaderMap) {
-        if let Some(scrubber) = &self.scrubber() {
-            scrub_fields(scrubber, fields);
+        if let Some(scrubber) = &self.scrubber {
+            scrub_fields(&scrubber.load(), fields);
         }
     }
 
     /// Prepares the head of an answer for content that is scrubbed. Gives the content codings to undo before;
     /// `None` if real values may be in the content and could not be found in its coding.
     pub(super) fn prepare(&self, parts: &mut http::response::Parts) -> Option<ContentCodings> {
-        let Some(scrubber) = &self.scrubber() else {
+        let Some(scrubber) = &self.scrubber else {
             return Some(ContentCodings::default());
         };
+        let scrubber = &scrubber.load();
         // It is text of the origin's choice.
         parts.extensions.remove::<ReasonPhrase>();
         let codings = ContentCodings::of(&parts.headers);

@@ -412,7 +412,7 @@ fn scrubbed(
     if let Some((decoder, failure)) = decoding {
         answer = answer.decoded(decoder, failure);
     }
-    match &outgoing.brokering.scrubber() {
+    match outgoing.brokering.scrubber() {
         Some(scrubber) => answer.scrubbed(scrubber),
         None => answer,
     }

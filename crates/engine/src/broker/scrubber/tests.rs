@@ -364,6 +364,30 @@ fn b12_a_value_that_begins_with_another_is_replaced_as_a_whole_at_every_split() 
 }
 
 #[test]
+fn b12_a_value_that_is_refreshed_in_the_middle_of_an_answer_is_found_at_every_split() {
+    let renewed = "sk-proj-UmVuZXdlZC1iYXotcXV4";
+    let other = DUMMY.replace("masked", "marked");
+    let earlier = scrubber(&[(VALUE, DUMMY)]);
+    let content = format!("data: {VALUE} {renewed}");
+    let expected = content.replace(VALUE, DUMMY).replace(renewed, &other);
+    for at in 0..=content.len() {
+        let current = CurrentScrubber::new(Scrubber::new([(VALUE, DUMMY)]));
+        let mut stream = ScrubbedStream::new(Arc::clone(&earlier));
+        let mut clean = Vec::new();
+        let mut send = |piece: Bytes| clean.extend_from_slice(&piece);
+        let (one, next) = content.as_bytes().split_at(at);
+        stream.push(Bytes::copy_from_slice(one), &mut send);
+        current.replace(Scrubber::new([(renewed, &*other), (VALUE, DUMMY)]));
+        stream.follow(&current);
+        if !next.is_empty() {
+            stream.push(Bytes::copy_from_slice(next), &mut send);
+        }
+        stream.finish(&mut send);
+        assert_eq!(text(&clean), expected, "{at}");
+    }
+}
+
+#[test]
 fn b12_nothing_is_replaced_without_credentials() {
     let scrubber = scrubber(&[]);
     assert_eq!(scrub(&scrubber, &[b"ab", b"cd"]), b"abcd");
