@@ -502,6 +502,9 @@ fn denied(text: &str) -> Result<String, String> {
 }
 
 fn pattern(text: &str, list: ListKind) -> Result<String, String> {
+    if text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err("`approve ID` and `reject ID` answer the question with this ID".to_owned());
+    }
     let parsed = Pattern::parse(text, list).map_err(|error| error.to_string())?;
     Ok(parsed.to_string())
 }
@@ -509,11 +512,8 @@ fn pattern(text: &str, list: ListKind) -> Result<String, String> {
 /// Checks the text of a comment in a file.
 fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if text.is_empty() {
-        return Err("the reason is empty".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return Err("the reason has a control character; write it in one line".to_owned());
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("a reason is one line of text without control characters".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -176,6 +176,12 @@ impl Accept {
         if self.session.is_some() {
             // Inherited from the opener's socket, it would make a close wait on this thread.
             let _ = SockRef::from(&stream).set_linger(None);
+            // The opener may have bound the listener anew. The proxy knows its own sockets by the old address
+            // (SPEC P6).
+            if stream.local_addr().ok() != Some(self.doors[door].address) {
+                let _ = stream.set_zero_linger();
+                return Ok(());
+            }
         }
         // A connection beyond the limit has no place: no runtime would begin to serve it.
         let Ok(counted) = self.count() else {

@@ -197,18 +197,28 @@ pub(crate) async fn serve(
     serve_requests(session, stream, framing, first_head_until).await
 }
 
-/// Serves a client of HTTP at another door, which has read its first bytes.
+/// A client of HTTP at another door, which has read its first bytes.
+pub(crate) struct BegunClient {
+    pub(crate) stream: TcpStream,
+    pub(crate) begun: Bytes,
+    pub(crate) address: SocketAddr,
+    pub(crate) connection: ConnectionHandle,
+}
+
+/// Serves a client of HTTP at another door, where its first head must be complete at this moment.
 pub(crate) async fn serve_begun(
     shared: &Arc<Shared>,
-    stream: TcpStream,
-    begun: Bytes,
-    address: SocketAddr,
-    connection: ConnectionHandle,
+    client: BegunClient,
+    first_head_until: Instant,
 ) -> Option<ConnectedClient<Reached>> {
+    let BegunClient {
+        stream,
+        begun,
+        address,
+        connection,
+    } = client;
     let session = Session::new(shared, address, connection, Role::Proxy);
-    let limits = session.limits();
-    let framing = Framing::new(limits.max_header_bytes);
-    let first_head_until = Instant::now() + limits.header_timeout;
+    let framing = Framing::new(session.limits().max_header_bytes);
     let stream = Prefixed::new(begun, stream);
     serve_requests(session, stream, framing, first_head_until).await
 }

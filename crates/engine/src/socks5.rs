@@ -14,7 +14,7 @@ use bytes::{Buf as _, BytesMut};
 use codex_network_policy::{Authority, RequestKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use self::handshake::{AuthMethod, Command, HandshakeError, ParsedMessage};
 use crate::arrived;
@@ -66,16 +66,20 @@ pub(crate) async fn serve(
     let mut buffer = BytesMut::zeroed(BUFFER);
     let greeting = arrived::read(&stream, &mut buffer);
     buffer.truncate(greeting.unwrap_or(0));
-    let outcome = timeout(limit, negotiate(&mut stream, &mut buffer)).await;
+    let until = Instant::now() + limit;
+    let outcome = timeout_at(until, negotiate(&mut stream, &mut buffer)).await;
     let (request, attempt) = match outcome {
         Ok(Ok(negotiated)) => negotiated,
         // Some programs take the variable of every scheme for an HTTP proxy.
         Ok(Err(NegotiationError::Malformed(HandshakeError::Http))) => {
             let begun = buffer.freeze();
-            return Box::pin(http::serve_begun(
-                shared, stream, begun, address, connection,
-            ))
-            .await;
+            let client = http::BegunClient {
+                stream,
+                begun,
+                address,
+                connection,
+            };
+            return Box::pin(http::serve_begun(shared, client, until)).await;
         }
         Ok(Err(error)) => {
             if let NegotiationError::Malformed(error) = &error {

@@ -90,6 +90,15 @@ async fn make(
         Some(file) => proxy.has_read(file),
         None => true,
     });
+    if let (Some(file), Some(proxy)) = (&options.config, &proxy)
+        && proxy.read()?.files.len() > 1
+    {
+        return Err(Failure::Failed(format!(
+            "the running proxy reads {} together with other files, whose lists it would replace or meet; leave --config \
+             out, so that the change is judged with all of them",
+            file.display()
+        )));
+    }
     for _ in 0..MAX_ATTEMPTS {
         let planned = match plan(&configuration, change)? {
             Planned::Done(why) => return done(output, why),
