@@ -3,15 +3,26 @@
 //! `packaging/man` compiles this file too, and generates man pages and completions from it. So it
 //! uses no other module of this crate.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use codex_network_config::parse_duration;
 use codex_network_control::message::HeaderField;
-use codex_network_policy::{Authority, HeaderNameText, ListKind, Mode, Pattern};
+use codex_network_policy::{HeaderNameText, Mode};
 use serde::Serialize;
+
+use self::approvals::ApproveArgs;
+use self::change::{CHANGE_RULES, ChangeArgs, EntryArgs};
+use self::run::{RUN_EXAMPLES, RunArgs};
+
+// The paths are written out since `packaging/man` compiles this file from its own folder.
+#[path = "args/approvals.rs"]
+pub(crate) mod approvals;
+#[path = "args/change.rs"]
+pub(crate) mod change;
+#[path = "args/pattern.rs"]
+mod pattern;
+#[path = "args/run.rs"]
+pub(crate) mod run;
 
 /// Inspect and control a running codex-network-proxy.
 #[derive(Debug, Parser)]
@@ -128,7 +139,7 @@ pub(crate) enum Command {
     #[command(after_help = CHANGE_RULES)]
     Allow {
         /// The host: example.com, *.example.com (everything below), **.example.com (both) or an address.
-        #[arg(value_name = "PATTERN", value_parser = allowed)]
+        #[arg(value_name = "PATTERN", value_parser = pattern::allowed)]
         pattern: String,
         #[command(flatten)]
         entry: EntryArgs,
@@ -140,7 +151,7 @@ pub(crate) enum Command {
     #[command(after_help = CHANGE_RULES)]
     Deny {
         /// The host: example.com, *.example.com (everything below), **.example.com (both) or an address.
-        #[arg(value_name = "PATTERN", value_parser = denied)]
+        #[arg(value_name = "PATTERN", value_parser = pattern::denied)]
         pattern: String,
         #[command(flatten)]
         entry: EntryArgs,
@@ -151,7 +162,7 @@ pub(crate) enum Command {
     #[command(after_help = CHANGE_RULES)]
     Unset {
         /// The pattern of the entry.
-        #[arg(value_name = "PATTERN", value_parser = allowed)]
+        #[arg(value_name = "PATTERN", value_parser = pattern::allowed)]
         pattern: String,
         #[command(flatten)]
         change: ChangeArgs,
@@ -186,186 +197,6 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
-}
-
-const CHANGE_RULES: &str = "The file that changes is the strongest one that has the list and that this user may \
-    change, else the main file: the one that the running proxy was started with (--config), \
-    /etc/codex-network-proxy/config.toml of the service, or the user's ~/.codex/config.toml. Without a running \
-    proxy, the files that a proxy of this user would read count. If the proxy refuses the reload, the file gets \
-    its old content back.";
-
-/// The options of a new entry.
-#[derive(Debug, clap::Args)]
-pub(crate) struct EntryArgs {
-    /// Why; becomes a comment beside the entry, with the date and the user.
-    #[arg(long, value_name = "TEXT", value_parser = reason)]
-    pub(crate) reason: Option<String>,
-}
-
-/// The options of a change of the configuration.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ChangeArgs {
-    /// Show the change, and make none.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// The configuration file to change, instead of those of the running proxy.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-}
-
-const RUN_EXAMPLES: &str = "Examples:\n  \
-    proxyctl run -- curl -sS https://example.com/\n  \
-    proxyctl run --preset npm,github -- npm ci\n  \
-    proxyctl run --only '**.example.com' --mode limited -- ./agent\n  \
-    proxyctl run --forward 5432=db.example.com:5432 -- psql -h 127.0.0.1";
-
-/// The options of `run`.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "switches of a command line, each on its own"
-)]
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunArgs {
-    /// The permission profile of this machine's configuration to use, instead of the policy in force.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) profile: Option<String>,
-
-    /// `limited` lets only requests that read through, for this program.
-    #[arg(long, value_name = "MODE")]
-    pub(crate) mode: Option<SessionMode>,
-
-    /// Refuse these hosts too; can be repeated.
-    #[arg(long, value_name = "PATTERN", value_parser = denied)]
-    pub(crate) deny: Vec<String>,
-
-    /// Refuse all hosts but these; can be repeated. The policy must allow them as well.
-    #[arg(long, value_name = "PATTERN", value_parser = allowed)]
-    pub(crate) only: Vec<String>,
-
-    /// Allow these hosts too; can be repeated. Only with a private proxy, or for an administrator of the
-    /// service. Deny rules, the protection of local addresses and requirements stay above it.
-    #[arg(long, value_name = "PATTERN", value_parser = allowed)]
-    pub(crate) allow: Vec<String>,
-
-    /// Allow the hosts of these presets too, as --allow does. `proxyctl presets` lists them.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub(crate) preset: Vec<String>,
-
-    /// Make a port of the program's loopback lead to a host and port, through the policy; can be repeated.
-    #[arg(long, value_name = "PORT=HOST:PORT", value_parser = forward)]
-    pub(crate) forward: Vec<Forward>,
-
-    /// How the program is kept from going past the proxy.
-    #[arg(long, value_name = "LEVEL", default_value = "jail")]
-    pub(crate) isolation: IsolationLevel,
-
-    /// Let unix sockets lead to processes outside the jail, such as an ssh agent, D-Bus or Docker, which
-    /// may use the network for the program. Without it, they lead only to sockets made in the jail.
-    #[arg(long)]
-    pub(crate) allow_unix_sockets: bool,
-
-    /// Give the program a dummy of this credential, and take the real one where this machine has it: for
-    /// `github` from `gh auth token`, else from the keyring; can be repeated.
-    #[arg(long, value_name = "NAME", conflicts_with = "no_credentials")]
-    pub(crate) credential: Vec<String>,
-
-    /// Give the program no credentials: the variables of known ones are removed from its environment.
-    #[arg(long)]
-    pub(crate) no_credentials: bool,
-
-    /// Use the service, and fail if none answers.
-    #[arg(long)]
-    pub(crate) service: bool,
-
-    /// Start a private proxy even if a service answers.
-    #[arg(long, conflicts_with_all = ["service", "socket"])]
-    pub(crate) private: bool,
-
-    /// The configuration file of a private proxy, instead of all others. Implies --private.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "socket"])]
-    pub(crate) config: Option<PathBuf>,
-
-    /// Set one value on top of the files of a private proxy; can be repeated. Implies --private.
-    #[arg(short = 'c', value_name = "KEY=VALUE", conflicts_with_all = ["service", "socket"])]
-    pub(crate) overrides: Vec<String>,
-
-    /// When to write at the end, to standard error, what was allowed and refused. `auto` is always on a
-    /// terminal.
-    #[arg(
-        long,
-        value_name = "WHEN",
-        default_value = "auto",
-        default_missing_value = "always",
-        num_args = 0..=1,
-        require_equals = true
-    )]
-    pub(crate) summary: SummaryWhen,
-
-    /// The program and its arguments.
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
-    pub(crate) command: Vec<OsString>,
-}
-
-/// The options of `approve`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ApproveArgs {
-    /// The question's id, as `approvals` shows it.
-    pub(crate) id: String,
-    #[command(flatten)]
-    pub(crate) scope: ApproveScope,
-    /// Approve all ports of the host.
-    #[arg(long)]
-    pub(crate) any_port: bool,
-}
-
-/// How long a grant lasts. The default is the session, or 15 minutes without one.
-#[derive(Debug, clap::Args)]
-#[group(multiple = false)]
-pub(crate) struct ApproveScope {
-    /// Approve one connection: the one that waits, or the next one.
-    #[arg(long)]
-    pub(crate) once: bool,
-
-    /// Approve until the session ends.
-    #[arg(long)]
-    pub(crate) session: bool,
-
-    /// Approve for this long, at most 24 hours.
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
-    pub(crate) time: Option<Duration>,
-}
-
-/// The mode of a session. It can only be narrower than the mode in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SessionMode {
-    /// Only requests that read are permitted: GET, HEAD and OPTIONS.
-    Limited,
-}
-
-/// A level of isolation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum IsolationLevel {
-    /// A network of its own, in which there is only the proxy.
-    Jail,
-    /// Only the variables that most programs read. Nothing stops a program that ignores them.
-    Env,
-}
-
-/// When a summary is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SummaryWhen {
-    Auto,
-    Always,
-    Never,
-}
-
-/// A port of the program's loopback, and the host and port that it leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Forward {
-    pub(crate) port: u16,
-    pub(crate) host: String,
-    pub(crate) to: u16,
 }
 
 /// The command for sessions.
@@ -491,47 +322,6 @@ fn header(text: &str) -> Result<HeaderField, String> {
     })
 }
 
-/// Checks a pattern of an allow list.
-fn allowed(text: &str) -> Result<String, String> {
-    pattern(text, ListKind::Allow)
-}
-
-/// Checks a pattern of a deny list.
-fn denied(text: &str) -> Result<String, String> {
-    pattern(text, ListKind::Deny)
-}
-
-fn pattern(text: &str, list: ListKind) -> Result<String, String> {
-    if text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err("`approve ID` and `reject ID` answer the question with this ID".to_owned());
-    }
-    let parsed = Pattern::parse(text, list).map_err(|error| error.to_string())?;
-    Ok(parsed.to_string())
-}
-
-/// Checks the text of a comment in a file.
-fn reason(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err("a reason is one line of text without control characters".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-/// Reads `PORT=HOST:PORT`.
-fn forward(text: &str) -> Result<Forward, String> {
-    let form = "a forwarded port is written PORT=HOST:PORT, as in 5432=db.example.com:5432";
-    let (port, destination) = text.split_once('=').ok_or(form)?;
-    let port = port.parse().ok().filter(|port| *port != 0).ok_or(form)?;
-    let authority =
-        Authority::parse(destination, None).map_err(|error| format!("{error}; {form}"))?;
-    Ok(Forward {
-        port,
-        host: authority.host.to_string(),
-        to: authority.port,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -550,51 +340,5 @@ mod tests {
         let args = args.expect("a command line");
         assert!(args.json);
         assert!(args.socket.is_some());
-    }
-
-    fn run(words: &[&str]) -> Result<RunArgs, clap::Error> {
-        let args = Args::try_parse_from([&["proxyctl", "run"], words].concat())?;
-        match args.command {
-            Command::Run(run) => Ok(run),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn j1_everything_from_the_command_on_is_the_commands() {
-        for words in [
-            &["curl", "--json", "{}", "--socket", "x", "--", "-v"][..],
-            &["--", "curl", "--json", "{}", "--socket", "x", "--", "-v"],
-        ] {
-            let run = run(words).expect("a command line");
-            assert_eq!(run.command[0], "curl");
-            assert_eq!(run.command.len(), 7, "{:?}", run.command);
-        }
-        run(&[]).expect_err("no command");
-        run(&["--no-such-option", "true"]).expect_err("no such option");
-    }
-
-    #[test]
-    fn j4_options_that_contradict_each_other_or_are_malformed_are_refused() {
-        for words in [
-            &["--service", "--private"][..],
-            &["--service", "-c", "a=b"],
-            &["--service", "--config", "f"],
-            &["--mode", "full"],
-            &["--deny", "*"],
-            &["--only", "https://x"],
-            &["--allow", "a/b"],
-            &["--isolation", "none"],
-            &["--forward", "5432"],
-            &["--forward", "0=db.test:1"],
-            &["--forward", "5432=db.test"],
-            &["--forward", "5432=d b:1"],
-        ] {
-            run(&[words, &["--", "true"]].concat()).expect_err(&words.join(" "));
-        }
-        let forward = run(&["--forward", "5432=[::1]:1", "true"])
-            .expect("a port")
-            .forward;
-        assert_eq!(forward[0].to, 1);
     }
 }

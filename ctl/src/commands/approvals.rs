@@ -10,7 +10,7 @@ use codex_network_control::message::{
 };
 use codex_network_policy::Host;
 
-use crate::args::ApproveArgs;
+use crate::args::approvals::ApproveArgs;
 use crate::failure::Failure;
 use crate::find;
 use crate::listener::user_or_uid;

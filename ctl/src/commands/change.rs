@@ -10,7 +10,8 @@ use nix::unistd::{Uid, User};
 use serde::Serialize;
 
 use self::in_force::{NotInForce, RunningProxy};
-use crate::args::{ChangeArgs, Command};
+use crate::args::Command;
+use crate::args::change::ChangeArgs;
 use crate::edit::{Configuration, ListChange, Plan, Planned, Refused, Replacement, Verb, plan};
 use crate::failure::Failure;
 use crate::output::{Output, OutputFormat, Tone, counted, printable, printable_line};

@@ -34,7 +34,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use self::credentials::LauncherCredentials;
-use crate::args::{IsolationLevel, RunArgs, SummaryWhen};
+use crate::args::run::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
 use crate::jail::{self, Door, Ended, JailEnd, PreparedJail};
 use crate::output::{Output, printable};

@@ -25,7 +25,7 @@ use codex_network_control::message::{
 use nix::sys::prctl;
 use tokio::runtime::Runtime;
 
-use crate::args::RunArgs;
+use crate::args::run::RunArgs;
 use crate::failure::Failure;
 use crate::presets;
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use codex_network_control::message::MAX_DOORS;
 
-use crate::args::{IsolationLevel, RunArgs};
+use crate::args::run::{IsolationLevel, RunArgs};
 use crate::failure::{EndedSession, Failure};
 use crate::jail::{
     Confinement, DNS_PORT, HTTP_PORT, JailError, JailPlan, SOCKS5_PORT, TRANSPARENT_PORT,

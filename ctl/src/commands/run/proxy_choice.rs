@@ -10,7 +10,7 @@ use nix::unistd::Uid;
 use tokio::runtime::Runtime;
 
 use super::interruption::interruption;
-use crate::args::{RunArgs, SessionMode};
+use crate::args::run::{RunArgs, SessionMode};
 use crate::failure::{EndedSession, Failure};
 use crate::find::{self, ProxyTrust};
 use crate::listener::{AnsweringProxy, user_or_uid};

@@ -2,7 +2,7 @@
 
 use codex_network_control::message::Narrowing;
 
-use crate::args::{RunArgs, SessionMode};
+use crate::args::run::{RunArgs, SessionMode};
 use crate::failure::Failure;
 use crate::output::{Output, printable};
 use crate::presets;

@@ -6,7 +6,7 @@ use codex_network_policy::{Host, ListKind, Pattern};
 use serde_json::json;
 
 use super::proxy_choice::ProxyKind;
-use crate::args::{IsolationLevel, RunArgs};
+use crate::args::run::{IsolationLevel, RunArgs};
 use crate::output::{Output, OutputFormat, bracketed, grouped, printable_line, size};
 
 /// How many destinations of a kind are listed.

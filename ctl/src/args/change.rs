@@ -1,0 +1,38 @@
+//! The options of `allow`, `deny` and `unset` (SPEC W3).
+
+use std::path::PathBuf;
+
+pub(super) const CHANGE_RULES: &str = "The file that changes is the strongest one that has the list and that this user may \
+    change, else the main file: the one that the running proxy was started with (--config), \
+    /etc/codex-network-proxy/config.toml of the service, or the user's ~/.codex/config.toml. Without a running \
+    proxy, the files that a proxy of this user would read count. If the proxy refuses the reload, the file gets \
+    its old content back.";
+
+/// The options of a new entry.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EntryArgs {
+    /// Why; becomes a comment beside the entry, with the date and the user.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+}
+
+/// The options of a change of the configuration.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChangeArgs {
+    /// Show the change, and make none.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The configuration file to change, instead of those of the running proxy.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Checks the text of a comment in a file.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("a reason is one line of text without control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}
