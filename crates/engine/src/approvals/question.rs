@@ -164,9 +164,14 @@ pub enum ApprovalError {
         duration_text(MAX_GRANT)
     )]
     Duration,
-    /// As many grants as there may be.
-    #[error("there are {0} grants, and there may be no more")]
-    Full(usize),
+    /// There are as many grants as there may be.
+    #[error(
+        "there is no room for another grant ({of_user} are this user's); end one with `proxyctl revoke ID`"
+    )]
+    Full {
+        /// The grants of the question's user.
+        of_user: usize,
+    },
 }
 
 impl QuestionState {
