@@ -73,7 +73,8 @@ pub(crate) enum Command {
         #[arg(long, short)]
         follow: bool,
     },
-    /// Approve a question: the host and port that it names, for its session. A rejection wins over an approval.
+    /// Approve a question: the host and port that it names, until its session ends, or for 15 minutes without a
+    /// session. A rejection wins over an approval.
     Approve(ApproveArgs),
     /// Reject a question, for the rest of the session. If it was approved, the grant ends.
     Reject {

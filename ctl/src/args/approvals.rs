@@ -24,11 +24,11 @@ pub(crate) struct ApproveScope {
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// Approve until the session ends.
+    /// Approve until the session ends: the default for a client in a session.
     #[arg(long)]
     pub(crate) session: bool,
 
-    /// Approve for this long, at most 24 hours.
+    /// Approve for this long, at most 24 hours; the default for a client without a session is 15m.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     pub(crate) time: Option<Duration>,
 }

@@ -1,7 +1,7 @@
 //! `proxyctl approvals`, `approve`, `reject`, `grants` and `revoke` (SPEC Q6).
 //!
-//! Hosts and commands come from clients. Every one is shown without characters that could change what surrounds it,
-//! and a host with U-labels also in its canonical form.
+//! Hosts and commands come from clients. A host is shown in canonical form, which no client can change what surrounds
+//! it with. Everything else that a client chose is in quotes: the command, and the U-labels of a host.
 
 use codex_network_control::Client;
 use codex_network_control::client::CallError;
@@ -14,7 +14,9 @@ use crate::args::approvals::ApproveArgs;
 use crate::failure::Failure;
 use crate::find;
 use crate::listener::user_or_uid;
-use crate::output::{Column, Output, OutputFormat, Wrap, bracketed, grouped, printable_line, utc};
+use crate::output::{
+    Column, Output, OutputFormat, Wrap, bracketed, grouped, printable_line, quoted, utc,
+};
 
 const QUESTIONS: [Column; 8] = [
     column("ID", 8, Wrap::Never, 0),
@@ -191,8 +193,8 @@ pub(super) async fn revoke(client: &Client, output: &Output, id: String) -> Resu
 }
 
 fn question_row(question: &Question) -> [String; 8] {
-    let shown = |text: &Option<String>| {
-        let text = text.as_deref().map(printable_line);
+    let shown = |text: &Option<String>, how: fn(&str) -> String| {
+        let text = text.as_deref().map(how);
         text.unwrap_or_else(|| "-".to_owned())
     };
     let user = question.user.clone();
@@ -201,9 +203,9 @@ fn question_row(question: &Question) -> [String; 8] {
         printable_line(&question.state),
         destination(&question.host, Some(question.port)),
         printable_line(&question.protocol),
-        shown(&question.command),
+        shown(&question.command, quoted),
         printable_line(&user.unwrap_or_else(|| user_or_uid(question.uid))),
-        shown(&question.session),
+        shown(&question.session, printable_line),
         utc(question.expires),
     ]
 }
@@ -230,7 +232,7 @@ fn destination(host: &str, port: Option<u16>) -> String {
     let port = port.map_or_else(|| "*".to_owned(), |port| port.to_string());
     let written = Host::parse(host).ok().and_then(|host| host.with_u_labels());
     match written {
-        Some(written) => format!("{bracketed}:{port} (\"{}\")", printable_line(&written)),
+        Some(written) => format!("{bracketed}:{port} ({})", quoted(&written)),
         None => format!("{bracketed}:{port}"),
     }
 }
@@ -257,6 +259,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn q6_the_command_of_a_question_cannot_look_like_another_cell() {
+        let question = Question {
+            command: Some("curl\"  alice  \u{202e}".to_owned()),
+            ..Question::default()
+        };
+        assert_eq!(question_row(&question)[4], r#""curl\"  alice  \u{202e}""#);
+    }
+
+    #[test]
     fn q6_a_host_is_shown_in_canonical_form_and_as_it_is_written() {
         for (host, port, wanted) in [
             ("a.test", Some(443), "a.test:443"),
@@ -271,6 +282,12 @@ mod tests {
         ] {
             assert_eq!(destination(host, port), wanted);
         }
+        // Letters that would move the port.
+        let hebrew = destination("xn--4dbrk0ce.test", Some(443));
+        assert!(
+            hebrew.starts_with("xn--4dbrk0ce.test:443 (\"\\u{5d9}"),
+            "{hebrew}"
+        );
         let hostile = destination("a.test\u{202e}\u{1b}[31m", Some(1));
         assert_eq!(hostile, "a.test\\u{202e}\\u{1b}[31m:1");
     }

@@ -7,13 +7,16 @@
 use std::time::{Duration, Instant};
 
 use codex_network_control::message::{
-    Approval, Approvals, ApprovalsQuery, Denied, Grant, Granted, Grants, MAX_WAIT, Question, Scope,
+    Approval, Approvals, ApprovalsQuery, Denied, Explained, Grant, Granted, Grants, MAX_WAIT,
+    OpenQuestions, Question, Scope,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
     ApprovalError, Approver, Audience, Engine, GrantInfo, GrantPorts, GrantRequest, GrantScope,
     QuestionInfo, QuestionState,
 };
+
+use codex_network_policy::Reason;
 
 use super::peer::Peer;
 
@@ -30,8 +33,20 @@ pub(super) struct Caller<'a> {
     pub(super) name: Option<String>,
 }
 
+/// The number of open questions, if questions are asked.
+pub(super) fn open(engine: &Engine) -> Option<OpenQuestions> {
+    let is_enabled = engine.current().settings().daemon.approvals.enabled;
+    let approvals = engine.approvals();
+    let is_open = |question: &QuestionInfo| question.state == QuestionState::Pending;
+    is_enabled.then(|| OpenQuestions {
+        open: approvals.questions().into_iter().filter(is_open).count(),
+        is_heard: approvals.has_listener(),
+    })
+}
+
 impl Caller<'_> {
-    /// The questions that the caller may see. A call that may wait listens for questions.
+    /// The questions that the caller may see. A call that may wait listens for questions. It ends with a question,
+    /// so a listener that does not call again, since it does not read, counts for three seconds more.
     pub(super) async fn list(&self, query: ApprovalsQuery) -> Approvals {
         let approvals = self.engine.approvals();
         let drain = self.engine.drain();
@@ -39,9 +54,12 @@ impl Caller<'_> {
         let _listening = audience.map(|audience| approvals.listen(audience));
         let mut changes = approvals.watch();
         let until = Instant::now() + Duration::from_secs(query.wait).min(MAX_WAIT);
+        // A number that was never used means: from now on. Otherwise such a call would listen and miss questions.
+        let last = approvals.questions().last().map(|last| last.sequence);
+        let since = query.since.min(last.unwrap_or(0));
         loop {
             changes.mark_unchanged();
-            let found = self.listed(query.since);
+            let found = self.listed(since);
             let left = until.saturating_duration_since(Instant::now());
             if !found.approvals.is_empty() || found.ending || left.is_zero() {
                 return found;
@@ -71,6 +89,32 @@ impl Caller<'_> {
             enabled: self.settings().enabled,
             may_answer: self.audience().is_some(),
             ending: self.engine.drain().has_begun(),
+        }
+    }
+
+    /// The answer, or the command that gives one, for a request that was judged for `explain`.
+    pub(super) fn note(&self, session: Option<&str>, explained: &Explained) -> Option<String> {
+        if explained.reason != Reason::NotAllowed.as_str() {
+            return None;
+        }
+        let is_it = |question: &QuestionInfo| {
+            question.host.to_string() == explained.host
+                && question.port == explained.port
+                && question.session.as_deref() == session
+                && self.may_see(question.uid, question.session.is_some())
+        };
+        let questions = self.engine.approvals().questions();
+        let last = questions.into_iter().rfind(is_it)?;
+        let id = last.id;
+        match last.state {
+            QuestionState::Pending => Some(format!(
+                "a request waits for an answer: `proxyctl approve {id}` allows it, `proxyctl reject {id}` denies it"
+            )),
+            QuestionState::Denied => {
+                let by = last.by.unwrap_or_default();
+                Some(format!("{by} has denied it (question {id})"))
+            }
+            QuestionState::Granted | QuestionState::Expired | QuestionState::Abandoned => None,
         }
     }
 
