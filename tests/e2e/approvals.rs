@@ -5,6 +5,7 @@ mod access;
 mod doors;
 mod ends;
 mod limits;
+mod listeners;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
