@@ -302,22 +302,22 @@ fn q2_a_question_expires_and_its_session_abandons_it() {
 #[test]
 fn q7_questions_have_a_rate_and_a_bound_for_each_session_each_user_and_in_all() {
     // In a second: 3 of one session, 6 of one user, and 10 in all.
-    let flood = |uid: &dyn Fn(u64) -> u32| {
+    let flood = |uid: &dyn Fn(u8) -> u32| {
         let mut table = Table::new();
         table.limits.max_pending = 100;
-        let mut asked = Vec::new();
-        for number in 1..=5 {
-            let asker = session_of(number, uid(number));
+        let mut counts = Vec::new();
+        for number in 1..=5_u8 {
+            let asker = session_of(number.into(), uid(number));
             let of_asker = (0..5).filter(|host| {
                 let to = format!("h{host}.test:443");
                 table.ask(0, &asker, &to) != "not asked"
             });
-            asked.push(of_asker.count());
+            counts.push(of_asker.count());
         }
-        asked
+        counts
     };
     assert_eq!(flood(&|_| 1000), [3, 3, 0, 0, 0]);
-    assert_eq!(flood(&|number| 1000 + number as u32), [3, 3, 3, 1, 0]);
+    assert_eq!(flood(&|number| 1000 + u32::from(number)), [3, 3, 3, 1, 0]);
     // Open: a quarter of `max_pending` for one session, half of it for one user, and `max_pending` in all.
     let mut table = Table::new();
     let mut open = Vec::new();
@@ -429,9 +429,9 @@ fn q3_a_revoked_grant_permits_nothing_and_the_number_of_grants_is_bounded() {
         unreachable!("the table has a bound");
     };
     let of_user = MAX_ANSWERS_OF_USER;
-    let full = (of_user as u64, ApprovalError::Full { of_user });
+    let most = (of_user as u64, ApprovalError::Full { of_user });
     for uid in 11..15 {
-        assert_eq!(fill(uid), full);
+        assert_eq!(fill(uid), most);
     }
     assert_eq!(fill(15), (0, ApprovalError::Full { of_user: 0 }));
     assert!(table.store.questions.len() <= MAX_CLOSED + 2);
