@@ -157,7 +157,7 @@ impl Approvals {
 
     /// Listens for questions.
     pub fn listen(self: &Arc<Self>, audience: Audience) -> AudienceGuard {
-        self.lock().enter(audience);
+        self.lock().enter(audience.clone());
         AudienceGuard {
             approvals: Arc::clone(self),
             audience,
@@ -228,9 +228,10 @@ impl Approvals {
         self.lock().subjects()
     }
 
-    /// Closes an open question, or ends a grant, since the policy does not leave it to people any more.
-    pub(crate) fn abandon(&self, id: &str) {
-        self.change(|store| store.abandon(id));
+    /// Closes an open question with this state, or ends a grant, since the policy does not leave it to people any
+    /// more.
+    pub(crate) fn close(&self, id: &str, state: QuestionState) {
+        self.change(|store| store.close(id, state));
     }
 
     fn now(&self) -> Moment {
@@ -261,7 +262,7 @@ impl Approvals {
 
 impl Drop for AudienceGuard {
     fn drop(&mut self) {
-        self.approvals.lock().leave(self.audience, Instant::now());
+        self.approvals.lock().leave(&self.audience, Instant::now());
     }
 }
 

@@ -123,10 +123,12 @@ pub struct Approver {
 }
 
 /// The questions that a listener may answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// All of them.
     All,
+    /// Those of the session with this id.
+    Session(Arc<str>),
     /// Those of the sessions of this user, while `own` is set.
     SessionsOf(u32),
 }

@@ -126,8 +126,8 @@ impl Store {
         self.listeners.entry(audience).or_default().count += 1;
     }
 
-    pub(super) fn leave(&mut self, audience: Audience, now: Instant) {
-        if let Some(these) = self.listeners.get_mut(&audience) {
+    pub(super) fn leave(&mut self, audience: &Audience, now: Instant) {
+        if let Some(these) = self.listeners.get_mut(audience) {
             these.count = these.count.saturating_sub(1);
             these.until = Some(now + LISTENER_TIMEOUT);
         }
@@ -136,12 +136,18 @@ impl Store {
 
     /// Whether a listener may answer questions of this asker.
     fn is_heard(&self, now: Instant, limits: &config::Approvals, asker: &Asker) -> bool {
-        let hears = |audience| {
-            let these = self.listeners.get(&audience);
+        let hears = |audience: &Audience| {
+            let these = self.listeners.get(audience);
             these.is_some_and(|these| these.counts_at(now))
         };
-        let is_own = limits.own && asker.session.is_some();
-        hears(Audience::All) || is_own && hears(Audience::SessionsOf(asker.uid))
+        if hears(&Audience::All) {
+            return true;
+        }
+        let Some(session) = &asker.session else {
+            return false;
+        };
+        limits.own && hears(&Audience::SessionsOf(asker.uid))
+            || hears(&Audience::Session(Arc::clone(session)))
     }
 
     pub(super) fn may_permit(
@@ -433,10 +439,10 @@ impl Store {
         self.settle(QuestionState::Abandoned, None, is_its);
     }
 
-    pub(super) fn abandon(&mut self, id: &str) {
+    pub(super) fn close(&mut self, id: &str, state: QuestionState) {
         self.end_grants(|grant| *grant.id == *id);
         let is_it = |question: &Question| *question.id == *id;
-        self.settle(QuestionState::Abandoned, None, is_it);
+        self.settle(state, None, is_it);
     }
 
     fn denial(&self, now: Instant, asker: AskerId, authority: &Authority) -> Option<&Arc<Denial>> {

@@ -59,6 +59,12 @@ impl PendingDecision {
             answered(&permit, &current, answer),
         );
         let may_be_outdated = decision.is_allow() || evaluation.approval.is_some();
+        if answer == DeciderAnswer::Ask && evaluation.approval.is_some() && now.is_allow() {
+            // Meanwhile it came onto the allow list, as a permanent answer does (SPEC Q4).
+            permit.generation = current;
+            permit.decision = now;
+            return Ok(permit);
+        }
         if may_be_outdated && !now.is_allow() && now.source() != Source::Decider {
             // A rule of the settings that are in force now has refused it.
             permit.generation = current;

@@ -4,6 +4,7 @@
 //! it. The kernel says who calls. The rights are those of the settings in force, not those of the time when the
 //! caller connected.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use codex_network_control::message::{
@@ -51,6 +52,11 @@ impl Caller<'_> {
         let approvals = self.engine.approvals();
         let drain = self.engine.drain();
         let audience = self.audience().filter(|_| query.wait > 0);
+        let session = query.session.as_deref();
+        let audience = match (audience, session) {
+            (Some(_), Some(session)) => self.audience_of(session),
+            (audience, _) => audience,
+        };
         let _listening = audience.map(|audience| approvals.listen(audience));
         let mut changes = approvals.watch();
         let until = Instant::now() + Duration::from_secs(query.wait).min(MAX_WAIT);
@@ -59,7 +65,7 @@ impl Caller<'_> {
         let since = query.since.min(last.unwrap_or(0));
         loop {
             changes.mark_unchanged();
-            let found = self.listed(since);
+            let found = self.listed(since, session);
             let left = until.saturating_duration_since(Instant::now());
             if !found.approvals.is_empty() || found.ending || left.is_zero() {
                 return found;
@@ -72,7 +78,7 @@ impl Caller<'_> {
         }
     }
 
-    fn listed(&self, since: u64) -> Approvals {
+    fn listed(&self, since: u64, session: Option<&str>) -> Approvals {
         let questions = self.engine.approvals().questions();
         let last = questions.last().map_or(0, |question| question.sequence);
         let is_new = |question: &QuestionInfo| match since {
@@ -81,7 +87,9 @@ impl Caller<'_> {
         };
         let questions = questions.into_iter();
         let seen = questions.filter(|question| {
-            is_new(question) && self.may_see(question.uid, question.session.is_some())
+            let is_meant = session.is_none() || question.session.as_deref() == session;
+            let may_see = self.may_see(question.uid, question.session.is_some());
+            is_new(question) && is_meant && may_see
         });
         Approvals {
             approvals: seen.map(shown).collect(),
@@ -215,7 +223,7 @@ impl Caller<'_> {
         let may = match self.audience() {
             Some(Audience::All) => true,
             Some(Audience::SessionsOf(user)) => of_session && uid == user,
-            None => false,
+            Some(Audience::Session(_)) | None => false,
         };
         if may {
             return Ok(());
@@ -244,6 +252,15 @@ impl Caller<'_> {
         (self.settings().own && access.covers(Access::UseSessions)).then_some(own)
     }
 
+    /// The questions of one session, if the caller may answer them.
+    fn audience_of(&self, session: &str) -> Option<Audience> {
+        let open = self.engine.sessions();
+        let mut open = open.iter().map(|(info, _)| info);
+        let session = open.find(|open| *open.id == *session)?;
+        let may = self.may_answer("approve", session.uid, true).is_ok();
+        may.then(|| Audience::Session(Arc::clone(&session.id)))
+    }
+
     fn approver(&self) -> Approver {
         Approver {
             uid: self.peer.user.as_raw(),
@@ -257,7 +274,7 @@ impl Caller<'_> {
 }
 
 fn shown(question: QuestionInfo) -> Question {
-    let text = |text: Option<std::sync::Arc<str>>| text.map(|text| text.to_string());
+    let text = |text: Option<Arc<str>>| text.map(|text| text.to_string());
     Question {
         id: question.id.to_string(),
         state: question.state.as_str().to_owned(),

@@ -387,7 +387,7 @@ fn q1_nothing_is_asked_without_a_listener_who_may_answer() {
     let mut table = Table::new();
     let (one, user) = (session(1), Asker::of_user(1000));
     let now = table.at(10).at;
-    table.store.leave(Audience::All, now);
+    table.store.leave(&Audience::All, now);
     // The next call of a listener follows in a moment.
     assert!(table.ask(12, &one, "a.test:443").starts_with('q'));
     assert_eq!(table.ask(13, &one, "a.test:443"), "not asked");
@@ -402,6 +402,11 @@ fn q1_nothing_is_asked_without_a_listener_who_may_answer() {
         ..session(2)
     };
     assert_eq!(table.ask(15, &other, "b.test:443"), "not asked");
+    // A listener for one session hears no other.
+    table.limits.own = false;
+    table.store.enter(Audience::Session("s2".into()));
+    assert!(table.ask(16, &session(2), "b.test:443").starts_with('q'));
+    assert_eq!(table.ask(16, &session(3), "b.test:443"), "not asked");
 }
 
 #[test]
@@ -450,7 +455,7 @@ fn q2_a_name_is_looked_up_if_it_may_be_asked_about_or_a_grant_covers_it() {
     };
     assert!(may(&table, 0, &one, "b.test"));
     let now = table.at(10).at;
-    table.store.leave(Audience::All, now);
+    table.store.leave(&Audience::All, now);
     assert!(may(&table, 20, &one, "a.test"));
     assert!(!may(&table, 20, &one, "b.test"));
     assert!(!may(&table, 20, &session(2), "a.test"));
