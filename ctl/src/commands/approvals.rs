@@ -1,22 +1,30 @@
 //! `proxyctl approvals`, `approve`, `reject`, `grants` and `revoke` (SPEC Q6).
 //!
-//! Hosts and commands come from clients. A host is shown in canonical form, which no client can change what surrounds
-//! it with. Everything else that a client chose is in quotes: the command, and the U-labels of a host.
+//! Hosts and commands come from clients. A host is shown in canonical form, which is ASCII. Everything else that a
+//! client chose is in quotes: the command, and the U-labels of a host.
+//!
+//! - `follow`: listens. `exec`: commands that answer.
+//! - `permanent`: answers that become entries of the configuration.
+
+mod exec;
+mod follow;
+mod permanent;
 
 use codex_network_control::Client;
-use codex_network_control::client::CallError;
 use codex_network_control::message::{
-    Approval, Approvals, ApprovalsQuery, Grant, MAX_WAIT, Question, QuestionId, Scope,
+    Approval, ApprovalsQuery, Grant, Question, QuestionId, Scope,
 };
 use codex_network_policy::Host;
 
 use crate::args::approvals::ApproveArgs;
 use crate::failure::Failure;
-use crate::find;
 use crate::listener::user_or_uid;
 use crate::output::{
     Column, Output, OutputFormat, Wrap, bracketed, grouped, printable_line, quoted, utc,
 };
+
+pub(super) use self::follow::follow;
+pub(super) use self::permanent::{approve as approve_permanently, reject as reject_permanently};
 
 const QUESTIONS: [Column; 8] = [
     column("ID", 8, Wrap::Never, 0),
@@ -68,68 +76,6 @@ pub(super) async fn list(client: &Client, output: &Output) -> Result<(), Failure
 
 const DISABLED: &str = "the proxy asks no questions; `[daemon.approvals] enabled = true` in its configuration lets it ask";
 
-/// Listens for questions, and lists each change, until the proxy stops or the reader ends.
-pub(super) async fn follow(mut client: Client, output: &Output) -> Result<(), Failure> {
-    let mut query = waiting(0);
-    let mut is_first = true;
-    if output.format() == OutputFormat::Text {
-        output.open_table(&QUESTIONS)?;
-    }
-    loop {
-        // Without a wait, so that the remarks come first.
-        let asked = if is_first {
-            ApprovalsQuery::default()
-        } else {
-            query
-        };
-        let found = match client.approvals(asked).await {
-            Err(CallError::Disconnected) => {
-                client = find::connect_again(&client).await?;
-                // The questions of the earlier worker ended with it.
-                query = waiting(0);
-                output
-                    .remark("(the proxy's worker was replaced; its questions and grants are gone)");
-                continue;
-            }
-            found => found?,
-        };
-        if is_first {
-            remark(output, &found);
-        }
-        is_first = false;
-        match output.format() {
-            OutputFormat::Json => {
-                for question in &found.approvals {
-                    output.json_line(question)?;
-                }
-            }
-            OutputFormat::Text => {
-                let rows: Vec<_> = found.approvals.iter().map(question_row).collect();
-                output.further_rows(&QUESTIONS, &rows)?;
-            }
-        }
-        if found.ending {
-            return Err(Failure::Unreachable("the proxy is stopping".to_owned()));
-        }
-        query = waiting(found.next);
-    }
-}
-
-fn waiting(since: u64) -> ApprovalsQuery {
-    ApprovalsQuery {
-        since,
-        wait: MAX_WAIT.as_secs(),
-    }
-}
-
-fn remark(output: &Output, found: &Approvals) {
-    if !found.enabled {
-        output.remark(&format!("({DISABLED})"));
-    } else if !found.may_answer {
-        output.remark("(this user may not answer questions, so this does not count as listening)");
-    }
-}
-
 /// Approves a question.
 pub(super) async fn approve(
     client: &Client,
@@ -151,12 +97,13 @@ pub(super) async fn approve(
     if output.format() == OutputFormat::Json {
         return Ok(output.json(&grant)?);
     }
-    Ok(output.sentence(&format!(
-        "approved {} {} {}",
-        grant_destination(&grant),
-        until(&grant),
-        beneficiary(&grant)
-    ))?)
+    Ok(output.sentence(&granted_sentence(&grant))?)
+}
+
+/// What a grant permits.
+pub(super) fn granted_sentence(grant: &Grant) -> String {
+    let to = grant_destination(grant);
+    format!("approved {to} {} {}", until(grant), beneficiary(grant))
 }
 
 /// Denies a question.
@@ -227,7 +174,7 @@ fn grant_destination(grant: &Grant) -> String {
 }
 
 /// A host and port, and the name as it would be written, where that differs.
-fn destination(host: &str, port: Option<u16>) -> String {
+pub(super) fn destination(host: &str, port: Option<u16>) -> String {
     let bracketed = printable_line(&bracketed(host));
     let port = port.map_or_else(|| "*".to_owned(), |port| port.to_string());
     let written = Host::parse(host).ok().and_then(|host| host.with_u_labels());
