@@ -38,6 +38,7 @@ fn q1_a_caller_that_waits_for_changes_of_the_future_gets_the_next_question() {
         caller.approvals(ApprovalsQuery {
             since: u64::MAX,
             wait: 30,
+            ..ApprovalsQuery::default()
         })
     });
     let id = ask(&session, "blocked.test", 1);
