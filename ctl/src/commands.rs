@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             return change::run(args.socket, output, command);
         }
         Command::Approve(approve) if approve.scope.permanent => {
-            return approvals::approve_permanently(args.socket, output, approve);
+            return approvals::approve_permanently(args.socket, output, &approve);
         }
         Command::Reject(reject) if reject.permanent => {
             return approvals::reject_permanently(args.socket, output, reject);

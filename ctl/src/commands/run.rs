@@ -235,7 +235,7 @@ impl Watch {
                         ask::answer(&client, &session, terminal).await;
                     }
                     // The end of the questions is not that of the session.
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 };
                 tokio::select! {
                     () = asks => SessionResults::Unknown,

@@ -9,7 +9,7 @@ use super::{Permit, facts, is_granting};
 use crate::approvals::{Approvals, QuestionOutcome};
 use crate::attempt::{Approval, ApprovalState, Refusal};
 use crate::client::AttemptId;
-use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
+use crate::decider::{self, Decider, Disconnect, NetworkDecision, NetworkPolicyRequest};
 use crate::live_policy::{Generation, LivePolicy};
 
 /// An attempt whose host is on neither list. Nothing has been recorded. If this is dropped, nothing
@@ -177,6 +177,7 @@ fn request(permit: &Permit) -> NetworkPolicyRequest {
             .session()
             .map(|session| session.info().command.to_string()),
         exec_policy_hint: None,
+        disconnect: Disconnect::default(),
     }
 }
 

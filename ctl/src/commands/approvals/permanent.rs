@@ -29,7 +29,7 @@ struct Entry {
 pub(in crate::commands) fn approve(
     socket: Option<PathBuf>,
     output: &Output,
-    args: ApproveArgs,
+    args: &ApproveArgs,
 ) -> Result<(), Failure> {
     change::runtime()?.block_on(async {
         let client = find::connect(socket.clone(), ProxyTrust::ByFlag).await?;
