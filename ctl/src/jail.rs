@@ -84,6 +84,6 @@ pub(crate) struct JailPlan {
 pub(crate) enum StandardInput {
     /// The caller's.
     Callers,
-    /// There is none to read.
+    /// An empty one.
     Nothing,
 }

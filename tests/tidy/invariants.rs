@@ -247,6 +247,9 @@ fn files_are_read_in_one_place() {
     let openers = [
         // Directories that are synced.
         "ctl/src/edit/replacement.rs",
+        // Devices: random numbers, and an empty input.
+        "ctl/src/commands/run/ask.rs",
+        "ctl/src/jail/process.rs",
         "daemon/src/ca/files/make.rs",
         "daemon/src/ca/publish.rs",
         // A file that this process wrote before.
@@ -257,8 +260,12 @@ fn files_are_read_in_one_place() {
     only_in("File::open(", &openers, shipped);
     only_in(
         ".read(true)",
-        // A socket that is inspected, not read.
-        &["crates/engine/src/socket_file.rs"],
+        &[
+            // A socket that is inspected, not read.
+            "crates/engine/src/socket_file.rs",
+            // The terminal, whose lines have a limit.
+            "ctl/src/commands/run/ask.rs",
+        ],
         shipped,
     );
     let streams = [
@@ -268,6 +275,7 @@ fn files_are_read_in_one_place() {
         "daemon/src/loader.rs",
         // The output of a program.
         "daemon/src/loader/credentials.rs",
+        "ctl/src/commands/approvals/exec.rs",
         "ctl/src/doctor/tool.rs",
         "ctl/src/presets/ask.rs",
     ];

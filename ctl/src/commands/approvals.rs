@@ -100,7 +100,7 @@ pub(super) async fn approve(
     Ok(output.sentence(&granted_sentence(&grant))?)
 }
 
-/// What a grant permits.
+/// The sentence for a grant that was given.
 pub(super) fn granted_sentence(grant: &Grant) -> String {
     let to = grant_destination(grant);
     format!("approved {to} {} {}", until(grant), beneficiary(grant))

@@ -100,7 +100,7 @@ fn q6_run_asks_on_its_terminal_and_takes_no_answer_of_the_program() {
     terminal.wait_for(0, &format!("\"sh\" asks for blocked.test:{port}"));
     let (first, shown) = terminal.word(0);
     terminal.type_line("allow");
-    let shown = terminal.wait_for(shown, "that is no answer");
+    let shown = terminal.wait_for(shown, "not an answer");
     let (word, shown) = terminal.word(shown);
     assert_ne!(word, first);
     terminal.type_line(&format!("{word} allow"));

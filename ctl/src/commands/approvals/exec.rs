@@ -2,7 +2,7 @@
 //!
 //! The shell runs it once for each question, with the question as JSON on its standard input, several at the same
 //! time. Exit status 0 approves, with the scope on its standard output; 1 rejects; every other end leaves the question
-//! open. It runs as whoever follows, never in the proxy.
+//! open. It runs as the user who follows, never in the proxy.
 
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};

@@ -183,7 +183,7 @@ async fn reply(
     let Some(choice) = choice(line, &shown.word) else {
         let word = word().ok()?;
         terminal.say(&format!(
-            "that is no answer. {}",
+            "not an answer. {}",
             prompt(&shown.question, &word)
         ));
         return Some(Shown { word, ..shown });
