@@ -428,7 +428,7 @@ impl Permit {
     /// Admits the attempt to a connection that was vetted earlier for the same authority under the
     /// same generation. That is recorded once.
     pub(crate) fn admit_pooled(&self) {
-        self.flow.allow(self.decision);
+        self.flow.allow(self.generation.policy(), self.decision);
     }
 
     /// Judges the addresses that the host resolved to, and records the outcome. Only now is the
@@ -440,7 +440,7 @@ impl Permit {
         if !decision.is_allow() {
             return Err(self.refuse(decision));
         }
-        self.flow.allow(decision);
+        self.flow.allow(policy, decision);
         let allowed = AllowedBy::of(decision, self.grant());
         Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
@@ -473,7 +473,7 @@ impl Permit {
 
     /// The permitted name does not resolve. The attempt was allowed and has failed; it is not refused.
     pub(crate) fn unresolved(&self) {
-        self.flow.allow(self.decision);
+        self.flow.allow(self.generation.policy(), self.decision);
     }
 
     fn facts(&self) -> Facts<'_> {

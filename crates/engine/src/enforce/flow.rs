@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use codex_network_config::LogFlows;
-use codex_network_policy::Decision;
+use codex_network_policy::{Decision, Policy};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::approvals::Grant;
@@ -106,8 +106,8 @@ impl Flow {
         let _ = self.0.credential.set(credentials);
     }
 
-    /// The attempt is allowed. This is recorded once, even if the request is sent again.
-    pub(super) fn allow(&self, decision: Decision) {
+    /// The attempt is allowed by this policy. This is recorded once, even if the request is sent again.
+    pub(super) fn allow(&self, policy: &Policy, decision: Decision) {
         if self.0.decision.set(decision).is_err() {
             return;
         }
@@ -124,9 +124,9 @@ impl Flow {
         match &self.0.destination {
             Destination::Host(authority) => {
                 let credential = self.0.credential.get();
-                recorder.allowed(attempt, authority, decision, (rule, credential));
+                recorder.allowed(policy, attempt, authority, decision, (rule, credential));
             }
-            Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
+            Destination::UnixSocket => recorder.allowed_unix_socket(policy, attempt, decision),
         }
     }
 
