@@ -90,6 +90,10 @@ pub(crate) enum Command {
     /// List the credentials that programs of `run` hold dummies of: where they may go, and how often they went
     /// there. Administrators and observers see all, others those of their own sessions. Nobody sees a value.
     Credentials,
+    /// Watch the proxy on a full screen: rates, sessions, open questions and the newest decisions. Keys answer
+    /// questions, filter and explain; `?` lists them. Administrators and observers see all, others their own
+    /// sessions. While it runs, questions are asked as with `approvals --follow`.
+    Watch,
     /// Show the state of the proxy: version, listeners, policy, last reload, counts.
     Status,
     /// Show or change the mode. Full mode lasts until the next reload, limited mode until it is changed
