@@ -79,7 +79,7 @@ pub(super) struct ContentSearch {
 /// The content of one request that is searched while it passes.
 pub(super) struct SearchInHand {
     search: ContentSearch,
-    content: SearchedContent<Arc<DummyOwner>>,
+    content: SearchedContent,
 }
 
 /// The sender and the place of a request, for the time after its head was sent.
@@ -262,7 +262,7 @@ impl Brokering {
     /// Looks for dummies in the content; `None` if there are none to find.
     pub(super) fn search(&self) -> Option<Box<SearchInHand>> {
         let search = self.search.clone()?;
-        let content = SearchedContent::new(search.place.dummies.tripwire());
+        let content = SearchedContent::new();
         Some(Box::new(SearchInHand { search, content }))
     }
 
@@ -403,9 +403,11 @@ impl SearchInHand {
             return false;
         }
         let place = &self.search.place;
-        let found = self
-            .content
-            .push(piece, |owner| place.refuses(owner, RequestPart::Content));
+        // The dummies of this moment: a session may have begun since the last piece.
+        let tripwire = place.dummies.tripwire();
+        let found = self.content.push(&tripwire, piece, |owner| {
+            place.refuses(owner, RequestPart::Content)
+        });
         self.note(found)
     }
 
