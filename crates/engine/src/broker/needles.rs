@@ -33,15 +33,15 @@ pub(super) struct Needles<T> {
     max_bytes: usize,
 }
 
-/// The first bytes of needles.
-enum Fragments {
+/// The first bytes of needles: strings of [`FRAGMENT_BYTES`] bytes each.
+pub(super) enum Fragments {
     None,
     Few(AhoCorasick),
     Many(Filter),
 }
 
 /// A set of fragments, which tells most others without a look at it.
-struct Filter {
+pub(super) struct Filter {
     bits: Box<[u64]>,
     fragments: HashSet<[u8; FRAGMENT_BYTES]>,
 }
@@ -112,7 +112,7 @@ impl<T> Needles<T> {
     /// The needle in `content[from..]` that begins first; of those that begin there, the longest.
     pub(super) fn find(&self, content: &[u8], from: usize) -> Option<Found<'_, T>> {
         let mut from = from;
-        while let Some(begin) = self.fragment(content, from) {
+        while let Some(begin) = self.fragments.find(content, from) {
             if let Some(needle) = self.longest_at(&content[begin..]) {
                 return Some(Found {
                     range: begin..begin + needle.range.len(),
@@ -130,7 +130,7 @@ impl<T> Needles<T> {
         let end = content.len();
         let from = from.max(end.saturating_sub(self.max_bytes.saturating_sub(1)));
         let mut next = from;
-        while let Some(begin) = self.fragment(content, next) {
+        while let Some(begin) = self.fragments.find(content, next) {
             if self.may_become(&content[begin..]) {
                 return begin;
             }
@@ -142,23 +142,6 @@ impl<T> Needles<T> {
                 self.first_bytes[usize::from(content[begin])] && self.may_become(&content[begin..])
             })
             .unwrap_or(end)
-    }
-
-    /// Where a needle may begin in `content[from..]`.
-    fn fragment(&self, content: &[u8], from: usize) -> Option<usize> {
-        match &self.fragments {
-            Fragments::None => None,
-            Fragments::Few(search) => {
-                let found = search.find(Input::new(content).range(from..))?;
-                Some(found.start())
-            }
-            Fragments::Many(filter) => {
-                let mut places = content.get(from..)?.windows(FRAGMENT_BYTES);
-                let has =
-                    |bytes: &[u8]| bytes.first_chunk().is_some_and(|bytes| filter.has(*bytes));
-                Some(from + places.position(has)?)
-            }
-        }
     }
 
     /// The length of the longest needle.
@@ -194,7 +177,8 @@ impl<T> Needles<T> {
 }
 
 impl Fragments {
-    fn new(fragments: &[&[u8]]) -> Self {
+    /// Takes different fragments.
+    pub(super) fn new(fragments: &[&[u8]]) -> Self {
         match fragments.len() {
             0 => Self::None,
             1..=MAX_FEW => {
@@ -206,6 +190,23 @@ impl Fragments {
                 Self::Few(search)
             }
             _ => Self::Many(Filter::new(fragments)),
+        }
+    }
+
+    /// Where the first of them is in `content[from..]`.
+    pub(super) fn find(&self, content: &[u8], from: usize) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::Few(search) => {
+                let found = search.find(Input::new(content).range(from..))?;
+                Some(found.start())
+            }
+            Self::Many(filter) => {
+                let mut places = content.get(from..)?.windows(FRAGMENT_BYTES);
+                let has =
+                    |bytes: &[u8]| bytes.first_chunk().is_some_and(|bytes| filter.has(*bytes));
+                Some(from + places.position(has)?)
+            }
         }
     }
 }
