@@ -16,7 +16,7 @@ use crate::broker::{
     RenewableValues, RequestPart, RequestPlace, Scrubber, SearchedContent, Sender,
     SessionCredentials,
 };
-use crate::content_coding::ContentCodings;
+use crate::content_coding::{ContentCodings, SessionWindows};
 use crate::enforce::{CredentialRefuser, Permit};
 use crate::tls::Wire;
 use crate::upstream::UpstreamError;
@@ -54,6 +54,8 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 pub(super) struct Brokering {
     /// Finds real values in the answer. Present at each host that a credential of the session may go to.
     scrubber: Option<Arc<CurrentScrubber>>,
+    /// Present with the scrubber.
+    windows: Option<SessionWindows>,
     search: Option<ContentSearch>,
     /// Present if the request has values that can be read again.
     renewable: Option<Box<RenewableRequest>>,
@@ -207,6 +209,7 @@ impl Brokering {
         }
         Ok(Self {
             scrubber: reached.map(|all| Arc::clone(all.scrubber())),
+            windows: reached.map(|all| all.windows().clone()),
             search: Some(ContentSearch {
                 place,
                 refusal: Arc::default(),
@@ -274,6 +277,11 @@ impl Brokering {
     /// Finds real values in the content of the answer.
     pub(super) fn scrubber(&self) -> Option<&Arc<CurrentScrubber>> {
         self.scrubber.as_ref()
+    }
+
+    /// Counts the content codings that are undone for the session.
+    pub(super) fn windows(&self) -> SessionWindows {
+        self.windows.clone().unwrap_or_default()
     }
 
     /// Removes real values from the fields of an answer, interim or final, or of its trailer section.
