@@ -342,6 +342,26 @@ fn b12_events_lines_and_json_texts_pass_at_once() {
 }
 
 #[test]
+fn b12_the_end_of_an_escaped_character_is_held_back() {
+    let scrubber = scrubber(&[(VALUE, DUMMY)]);
+    for (piece, at_once) in [
+        (r#"x \""#, 2),
+        (r"x \'", 2),
+        ("x &amp;", 2),
+        ("x &#x2b;", 2),
+        (r#"x ""#, 3),
+        ("x amp;", 6),
+    ] {
+        let sent = sent(&scrubber, &[piece.as_bytes()]);
+        assert_eq!(
+            sent[0].iter().map(Bytes::len).sum::<usize>(),
+            at_once,
+            "{piece}"
+        );
+    }
+}
+
+#[test]
 fn b12_a_value_with_other_bytes_than_tokens_is_found_at_every_split() {
     let (value, dummy) = ("pass word, \"it's\"", "mask word, \"it's\"");
     let scrubber = scrubber(&[(value, dummy)]);
