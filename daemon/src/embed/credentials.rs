@@ -110,9 +110,17 @@ impl EmbedderCredentials {
         }
     }
 
-    /// The credentials of a child; `None` without a broker.
+    /// The credentials of a child, and the secrets of hooks, which it does not get; `None` without any.
     pub(super) fn of_child(&self, engine: &Engine) -> Option<ChildCredentials> {
-        let environment = self.environment.as_ref()?;
+        let current = engine.current();
+        let hooks = current.settings().mitm.actions.variables();
+        let of_hooks: Vec<String> = hooks.map(str::to_owned).collect();
+        let Some(environment) = self.environment.as_ref() else {
+            return (!of_hooks.is_empty()).then(|| ChildCredentials {
+                brokered: Vec::new(),
+                variables: of_hooks,
+            });
+        };
         let brokered = engine
             .own_dummies()
             .into_iter()
@@ -124,7 +132,6 @@ impl EmbedderCredentials {
                 })
             });
         let brokered: Vec<BrokeredVariable> = brokered.collect();
-        let current = engine.current();
         // Also those that a service would read from other sources: the child gets none of its own for them.
         let providers = current.settings().credential_providers.iter();
         let names = providers.flat_map(|provider| &provider.variables);
@@ -132,6 +139,7 @@ impl EmbedderCredentials {
         // A provider may have gone with a reload; its value does not come back.
         let own = brokered.iter().map(|one| one.name.as_str().to_owned());
         variables.extend(own);
+        variables.extend(of_hooks);
         variables.sort();
         variables.dedup();
         Some(ChildCredentials {
