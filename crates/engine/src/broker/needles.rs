@@ -221,7 +221,8 @@ impl Filter {
             let (word, bit) = Self::place(*fragment);
             bits[word] |= bit;
         }
-        let mut pairs = Box::new([0; 1 << u16::BITS]);
+        let pairs = vec![0; 1 << u16::BITS].into_boxed_slice();
+        let mut pairs: Box<[u8; 1 << u16::BITS]> = pairs.try_into().expect("it has this length");
         for [one, two, three, four] in &fragments {
             pairs[pair_at(*one, *two)] |= FIRST_PAIR;
             pairs[pair_at(*three, *four)] |= LAST_PAIR;
