@@ -52,6 +52,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         command @ (Command::Allow { .. } | Command::Deny { .. } | Command::Unset { .. }) => {
             return change::run(args.socket, output, command);
         }
+        Command::Approve(approve) if approve.scope.permanent => {
+            return approvals::approve_permanently(args.socket, output, &approve);
+        }
+        Command::Reject(reject) if reject.permanent => {
+            return approvals::reject_permanently(args.socket, output, reject);
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,10 +99,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Env { shell, .. } => env::set(&client, output, shell).await,
-            Command::Approvals { follow: true } => approvals::follow(client, output).await,
-            Command::Approvals { follow: false } => approvals::list(&client, output).await,
+            Command::Approvals { follow: true, exec } => {
+                approvals::follow(client, output, exec).await
+            }
+            Command::Approvals { follow: false, .. } => approvals::list(&client, output).await,
             Command::Approve(approve) => approvals::approve(&client, output, approve).await,
-            Command::Reject { id } => approvals::reject(&client, output, id).await,
+            Command::Reject(reject) => approvals::reject(&client, output, reject.id).await,
             Command::Grants => approvals::grants(&client, output).await,
             Command::Revoke { id } => approvals::revoke(&client, output, id).await,
             Command::Credentials => credentials::list(&client, output).await,

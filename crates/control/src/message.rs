@@ -36,7 +36,9 @@ pub use session::{
     SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
     SessionReport, SessionRequest, Sessions, Sockets,
 };
-pub use status::{Counters, GenerationInForce, LastReload, Listener, ReloadOutcome, Role, Status};
+pub use status::{
+    Counters, GenerationInForce, LastReload, Listener, OpenQuestions, ReloadOutcome, Role, Status,
+};
 
 /// The argument of calls that take none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -135,7 +135,7 @@ pub use child_env::{ChildCredentials, ChildEnvironment};
 pub use clock::{Clock, SystemClock};
 pub use closing::DescriptorCloser;
 pub use connect_error::ConnectError;
-pub use decider::{NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
+pub use decider::{Disconnect, NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
 pub use decisions::{DecisionCounts, DecisionFeed, DecisionFollower, FollowedDecision};
 pub use drain::Drain;
 pub use enforce::{AddressKind, EvaluatedAddress};

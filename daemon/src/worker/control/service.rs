@@ -156,6 +156,7 @@ impl Service {
             upstream_http_proxy: shown(generation.supplied().upstream_proxies.http()),
             upstream_tunnel_proxy: shown(generation.supplied().upstream_proxies.tunnel()),
             names: generation.name_servers().map(names),
+            questions: approvals::open(&self.engine),
         }
     }
 
@@ -353,10 +354,13 @@ impl Control for CallerService {
             .map(|(name, address, _)| (name, address))
             .collect();
         let (engine, access) = (&self.service.engine, self.access);
-        let view = sessions::view(engine, self.peer.user, access, query.session.as_deref())?;
-        explain::explain(&view, &listeners, query)
-            .await
-            .map_err(|message| ControlError::Invalid { message })
+        let session = query.session.clone();
+        let view = sessions::view(engine, self.peer.user, access, session.as_deref())?;
+        let explained = explain::explain(&view, &listeners, query).await;
+        let mut explained = explained.map_err(|message| ControlError::Invalid { message })?;
+        let note = self.answerer().note(session.as_deref(), &explained);
+        explained.notes.extend(note);
+        Ok(explained)
     }
 
     async fn ca(self, _: Context, query: CaQuery) -> Result<Ca, ControlError> {
