@@ -3,6 +3,7 @@
 //! Only `enforce.rs` and its folder call it, so there is one record per decision.
 
 mod refused;
+mod reported;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -118,6 +119,7 @@ impl Recorder {
     /// The grant that permits it as text, and the names of the credentials that the request carries.
     pub(crate) fn allowed(
         &self,
+        generation: &Generation,
         attempt: &Attempt,
         authority: &Authority,
         decision: Decision,
@@ -136,6 +138,9 @@ impl Recorder {
                 port: authority.port,
             };
             self.write_allowed(attempt, server, decision, (rule, credential));
+        }
+        if decision.would_deny() {
+            self.reported(generation, attempt, authority, decision);
         }
     }
 

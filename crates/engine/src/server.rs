@@ -127,6 +127,8 @@ pub struct Counters {
     pub allowed: u64,
     /// Attempts that were refused since the start.
     pub blocked: u64,
+    /// Attempts among the allowed ones that would be refused if hosts on neither list were not only reported.
+    pub reported: u64,
 }
 
 impl Door {
@@ -534,6 +536,7 @@ impl Engine {
             upstream_tunnel_proxy: opened.tunnel_proxy,
             allowed: self.shared.recorder().allowed_total(),
             blocked: self.shared.recorder().blocked.total(),
+            reported: self.shared.recorder().blocked.reported(),
         }
     }
 

@@ -150,6 +150,7 @@ mod tests {
             port: 443,
             reason: reason.to_owned(),
             count,
+            local: false,
         }
     }
 

@@ -22,7 +22,7 @@ use codex_network_engine::{
     ChildEnvironment, DestinationCount, Engine, Generation, OpenSession, SessionDoor, SessionInfo,
     SessionParts, SessionTotals, SettingsView,
 };
-use codex_network_policy::{Authority, Host, ListKind, Pattern};
+use codex_network_policy::{Authority, Enforcement, Host, ListKind, Pattern};
 use nix::unistd::{Gid, Uid};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
@@ -234,6 +234,7 @@ fn destination(count: DestinationCount) -> SessionDestination {
         port: count.port,
         reason: count.reason,
         count: count.count,
+        local: count.is_local,
     }
 }
 
@@ -264,11 +265,18 @@ pub(super) fn open(
         return invalid("this user may no longer open sessions");
     };
     let narrowing = narrowing(&request.narrowing, access)?;
+    let is_managed = engine.current().settings().managed.allowed_domains_only;
+    if request.narrowing.report && is_managed {
+        return invalid(
+            "a session cannot learn here: the requirements refuse every host that they do not allow themselves \
+             (managed_allowed_domains_only)",
+        );
+    }
     let claim = Claim {
         user: caller.peer.user,
         groups: caller.groups.to_vec(),
         profile: request.profile.clone(),
-        is_widened: !request.narrowing.allow.is_empty(),
+        is_widened: !request.narrowing.allow.is_empty() || request.narrowing.report,
     };
     let credentials = credentials::taken(std::mem::take(&mut request.credentials))?;
     let doors: Result<_, _> = request.doors.drain(..).map(door).collect();
@@ -330,7 +338,9 @@ impl Claim {
             return Some("its user may no longer open sessions");
         };
         if self.is_widened && access != Access::Administer {
-            return Some("it was widened (--allow), and its user is no longer an administrator");
+            return Some(
+                "it was widened (--allow or --learn), and its user is no longer an administrator",
+            );
         }
         let profile = self.profile.as_deref()?;
         if !is_profile(profile) {
@@ -372,6 +382,11 @@ fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
     }
     if !policy.is_enabled() {
         warnings.push("the proxy is switched off and refuses everything".to_owned());
+    } else if policy.enforcement() == Enforcement::Report {
+        warnings.push(
+            "hosts that are merely not allowed are let through, and recorded as hosts that would be refused"
+                .to_owned(),
+        );
     } else if policy.allowed().is_empty() {
         warnings.push("the allow list is empty, so everything is refused".to_owned());
     }
@@ -458,11 +473,19 @@ fn narrowing(
     if !request.allow.is_empty() && access != Access::Administer {
         return invalid("only administrators may widen a session (--allow)");
     }
+    if request.report && access != Access::Administer {
+        return invalid("only administrators may let a session learn (--learn)");
+    }
     Ok(codex_network_policy::Narrowing {
         limited: request.limited,
         denied: patterns(&request.deny, ListKind::Deny)?,
         only: patterns(&request.only, ListKind::Allow)?,
         allowed: patterns(&request.allow, ListKind::Allow)?,
+        enforcement: if request.report {
+            Enforcement::Report
+        } else {
+            Enforcement::Enforce
+        },
     })
 }
 
