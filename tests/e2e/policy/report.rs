@@ -106,7 +106,7 @@ fn p12_the_end_of_report_only_ends_its_connections() {
     let mut tunnel = setup.tunnel("blocked.test");
     let enforced = Config::example();
     setup.daemon.reload_with(&enforced);
-    assert!(tunnel.read_to_end().is_empty());
+    tunnel.expect_closed();
     let refused = setup.ask("GET", "blocked.test", "/", &[]);
     assert_eq!(refused.json()["reason"], "not_allowed");
 }
@@ -135,8 +135,6 @@ fn p12_status_doctor_explain_the_log_and_check_say_so() {
         .succeeded()
         .says("is let through, and would be refused")
         .says("enforcement = \"report\" lets it through");
-    let shown = proxyctl_json(&daemon, &["config"]);
-    assert_eq!(shown["settings"]["enforcement"], "report");
     assert_eq!(
         daemon.admin("GET", "/config", None).json()["enforcement"],
         "report"

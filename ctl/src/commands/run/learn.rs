@@ -47,19 +47,15 @@ pub(super) fn write(output: &Output, args: &RunArgs, mode: &str, report: &Sessio
         let learned = json!({ "proposal": proposal, "policy": policy, "file": file });
         return output.remark(&json!({ "learned": learned }).to_string());
     }
-    match file {
-        Some(file) => output.remark(&format!(
+    if let Some(file) = file {
+        return output.remark(&format!(
             "proxyctl: wrote the policy that this program needed to {}; read it before you use it",
             printable(&file)
-        )),
-        None => {
-            output.remark(
-                "proxyctl: the policy that this program needed; read it before you use it:",
-            );
-            for line in policy.lines() {
-                output.remark(line);
-            }
-        }
+        ));
+    }
+    output.remark("proxyctl: the policy that this program needed; read it before you use it:");
+    for line in policy.lines() {
+        output.remark(line);
     }
 }
 
