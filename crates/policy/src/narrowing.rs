@@ -111,6 +111,29 @@ impl Policy {
         Some(RuleRef::AllowedBySession(listed.rule))
     }
 
+    /// The treatment of hosts on neither list, with the rules of the session. A policy that reserves such hosts to
+    /// its lists (SPEC C6) always enforces.
+    pub fn enforcement(&self) -> Enforcement {
+        match self.reported_by() {
+            Some(_) => Enforcement::Report,
+            None => Enforcement::Enforce,
+        }
+    }
+
+    /// The part of the policy because of which hosts on neither list are only reported.
+    pub(crate) fn reported_by(&self) -> Option<Source> {
+        if self.unlisted == Unlisted::Refused {
+            return None;
+        }
+        let session = self.session.as_ref();
+        let session = session.map_or(Enforcement::Enforce, |rules| rules.enforcement);
+        match (self.enforcement, session) {
+            (Enforcement::Report, _) => Some(Source::BaselinePolicy),
+            (Enforcement::Enforce, Enforcement::Report) => Some(Source::Session),
+            (Enforcement::Enforce, Enforcement::Enforce) => None,
+        }
+    }
+
     /// Whether the policy is in limited mode because of its session.
     pub(crate) fn is_limited_by_session(&self) -> bool {
         self.session.as_ref().is_some_and(|rules| rules.limited)

@@ -24,6 +24,8 @@ use super::standard_input;
 
 /// The longest text of records.
 const MAX_RECORDS: u64 = 1 << 30;
+/// The user named the file, so it may be a pipe.
+const READING: Reading = Reading::up_to(MAX_RECORDS).from_sources(Sources::Any);
 
 /// What a configuration decides otherwise than the records say.
 #[derive(Debug, Default, Serialize)]
@@ -59,6 +61,9 @@ struct UnusedRule {
     rule: String,
 }
 
+/// Host, port, protocol and reason.
+type Key = (String, u16, &'static str, &'static str);
+
 /// How a record is decided now.
 enum Judged {
     Decided(Decision),
@@ -71,11 +76,10 @@ pub(super) fn replay(settings: &Settings, path: &Path) -> Result<Replay, ReloadP
     let text = if standard_input::is(path) {
         standard_input::read()?
     } else {
-        const RECORDS: Reading = Reading::up_to(MAX_RECORDS).from_sources(Sources::Any);
         let about = |why: &dyn std::fmt::Display| {
             ReloadProblem::placeless(&format!("--against {}: {why}", path.display()))
         };
-        let bytes = RECORDS.read(path).map_err(|error| about(&error))?;
+        let bytes = READING.read(path).map_err(|error| about(&error))?;
         String::from_utf8_lossy(&bytes).into_owned()
     };
     let (records, other_lines) = records::read(&text);
@@ -95,7 +99,6 @@ fn judge(settings: &Settings, records: &[Record]) -> Replay {
     let policy = &settings.policy;
     let mut replay = Replay::default();
     let mut used: HashSet<Rule> = HashSet::new();
-    type Key = (String, u16, &'static str, &'static str);
     let (mut blocked, mut allowed) = (BTreeMap::new(), BTreeMap::new());
     for record in records {
         replay.records += record.count;
