@@ -1,3 +1,5 @@
+//! Proposals, and what the proxy makes of them.
+
 use codex_network_config::{Sources, load};
 use codex_network_policy::{
     Facts, InterceptionSupport, NoLocalAddresses, NoProxyListeners, Policy, Request, RequestKind,

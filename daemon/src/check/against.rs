@@ -27,7 +27,7 @@ const MAX_RECORDS: u64 = 1 << 30;
 /// The user named the file, so it may be a pipe.
 const READING: Reading = Reading::up_to(MAX_RECORDS).from_sources(Sources::Any);
 
-/// What a configuration decides otherwise than the records say.
+/// The differences between a configuration's decisions and the recorded ones.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Replay {
     /// Attempts that the records have.

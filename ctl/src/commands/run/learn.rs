@@ -70,7 +70,7 @@ fn proposal(report: &SessionReport) -> Proposal {
     }))
 }
 
-/// What the policy does not allow, though the program tried it.
+/// Comments: the attempts that the policy does not allow, and its gaps.
 fn remarks(report: &SessionReport) -> Vec<String> {
     let mut remarks =
         vec!["The hosts that one run of a program reached, by `proxyctl run --learn`.".to_owned()];

@@ -4,6 +4,7 @@
 //! words are parsed, its rights are checked, and the session is tied to the caller's connection.
 
 mod credentials;
+mod rules;
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -13,16 +14,16 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use codex_network_control::message::{
-    DoorKind, DummyVariable, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing,
-    SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions,
+    DoorKind, DummyVariable, Isolation, MAX_COMMAND, MAX_DOORS, MAX_WAIT, SessionDestination,
+    SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
     ChildEnvironment, DestinationCount, Engine, Generation, OpenSession, SessionDoor, SessionInfo,
     SessionParts, SessionTotals, SettingsView,
 };
-use codex_network_policy::{Authority, Enforcement, Host, ListKind, Pattern};
+use codex_network_policy::{Authority, Enforcement, Host};
 use nix::unistd::{Gid, Uid};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
@@ -264,14 +265,7 @@ pub(super) fn open(
     let Some(access) = access.filter(|access| access.covers(Access::UseSessions)) else {
         return invalid("this user may no longer open sessions");
     };
-    let narrowing = narrowing(&request.narrowing, access)?;
-    let is_managed = engine.current().settings().managed.allowed_domains_only;
-    if request.narrowing.report && is_managed {
-        return invalid(
-            "a session cannot learn here: the requirements refuse every host that they do not allow themselves \
-             (managed_allowed_domains_only)",
-        );
-    }
+    let narrowing = rules::narrowing(engine, &request.narrowing, access)?;
     let claim = Claim {
         user: caller.peer.user,
         groups: caller.groups.to_vec(),
@@ -464,43 +458,6 @@ fn check_profile(engine: &Engine, caller: &Caller<'_>, profile: &str) -> Result<
     invalid(format!(
         "there is no permission profile {profile:?} for this user; {names}"
     ))
-}
-
-fn narrowing(
-    request: &Narrowing,
-    access: Access,
-) -> Result<codex_network_policy::Narrowing, ControlError> {
-    if !request.allow.is_empty() && access != Access::Administer {
-        return invalid("only administrators may widen a session (--allow)");
-    }
-    if request.report && access != Access::Administer {
-        return invalid("only administrators may let a session learn (--learn)");
-    }
-    Ok(codex_network_policy::Narrowing {
-        limited: request.limited,
-        denied: patterns(&request.deny, ListKind::Deny)?,
-        only: patterns(&request.only, ListKind::Allow)?,
-        allowed: patterns(&request.allow, ListKind::Allow)?,
-        enforcement: if request.report {
-            Enforcement::Report
-        } else {
-            Enforcement::Enforce
-        },
-    })
-}
-
-fn patterns(texts: &[String], list: ListKind) -> Result<Vec<Pattern>, ControlError> {
-    if texts.len() > MAX_PATTERNS {
-        return invalid(format!(
-            "a session has at most {MAX_PATTERNS} patterns of each kind"
-        ));
-    }
-    let one = |text: &String| {
-        Pattern::parse(text, list).map_err(|error| ControlError::Invalid {
-            message: format!("bad pattern {text:?}: {error}"),
-        })
-    };
-    texts.iter().map(one).collect()
 }
 
 fn door(kind: DoorKind) -> Result<SessionDoor, ControlError> {
