@@ -16,6 +16,7 @@ mod reload;
 mod run;
 mod sessions;
 mod status;
+mod suggest;
 
 use codex_network_control::message::ExplainQuery;
 
@@ -72,12 +73,22 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             Command::Mode { mode } => mode::run(&client, output, mode.map(Into::into)).await,
             Command::Reload => reload::run(&client, output).await,
             Command::Blocked {
+                summary: true,
+                since,
+                ..
+            } => blocked::summary::run(&client, output, since).await,
+            Command::Suggest { since, session } => {
+                suggest::run(&client, output, since, session.as_deref()).await
+            }
+            Command::Blocked {
                 follow: true,
                 since,
+                ..
             } => blocked::follow(client, output, since).await,
             Command::Blocked {
                 follow: false,
                 since,
+                ..
             } => blocked::list(&client, output, since).await,
             Command::Patterns => patterns::run(&client, output).await,
             Command::Config => config::run(&client, output).await,

@@ -35,6 +35,7 @@ mod output;
 mod presets;
 #[cfg(target_os = "linux")]
 mod private_proxy;
+mod proposal;
 #[cfg_attr(
     not(test),
     expect(

@@ -100,6 +100,8 @@ impl DecisionFeed {
         let may_see = |queue: &&Arc<Queue>| match queue.audience {
             Audience::All => true,
             Audience::SessionsOf(user) => owner == Some(user),
+            // Only questions are followed for one session.
+            Audience::Session(_) => false,
         };
         let mut followers = queues.iter().filter(may_see).peekable();
         if followers.peek().is_none() {
@@ -114,8 +116,8 @@ impl DecisionFeed {
 
 impl DecisionFollower {
     /// The audience whose decisions it gets.
-    pub fn audience(&self) -> Audience {
-        self.queue.audience
+    pub fn audience(&self) -> &Audience {
+        &self.queue.audience
     }
 
     /// The decisions that wait, the oldest first, and the counts so far.

@@ -3,6 +3,7 @@
 //! Only `enforce.rs` and its folder call it, so there is one record per decision.
 
 mod refused;
+mod reported;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -122,7 +123,7 @@ impl Recorder {
     /// The grant that permits it as text, and the names of the credentials that the request carries.
     pub(crate) fn allowed(
         &self,
-        policy: &Policy,
+        generation: &Generation,
         attempt: &Attempt,
         authority: &Authority,
         decision: Decision,
@@ -140,7 +141,11 @@ impl Recorder {
                 address: ServerAddress::Host(authority.host.clone()),
                 port: authority.port,
             };
+            let policy = generation.policy();
             self.write_allowed(policy, attempt, &server, decision, (rule, credential));
+        }
+        if decision.would_deny() {
+            self.reported(generation, attempt, authority, decision);
         }
     }
 

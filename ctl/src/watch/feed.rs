@@ -118,6 +118,7 @@ async fn questions(client: &Client, updates: &Sender<Update>) -> Result<Never, E
         query = ApprovalsQuery {
             since: found.next,
             wait: MAX_WAIT.as_secs(),
+            session: None,
         };
         let ending = found.ending;
         send(updates, Update::Questions(found)).await?;

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use codex_network_config::LogFlows;
-use codex_network_policy::{Decision, Policy};
+use codex_network_policy::Decision;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::approvals::Grant;
@@ -106,8 +106,8 @@ impl Flow {
         let _ = self.0.credential.set(credentials);
     }
 
-    /// The attempt is allowed by this policy. This is recorded once, even if the request is sent again.
-    pub(super) fn allow(&self, policy: &Policy, decision: Decision) {
+    /// The attempt is allowed. This is recorded once, even if the request is sent again.
+    pub(super) fn allow(&self, generation: &Generation, decision: Decision) {
         if self.0.decision.set(decision).is_err() {
             return;
         }
@@ -124,9 +124,12 @@ impl Flow {
         match &self.0.destination {
             Destination::Host(authority) => {
                 let credential = self.0.credential.get();
-                recorder.allowed(policy, attempt, authority, decision, (rule, credential));
+                let carried = (rule, credential);
+                recorder.allowed(generation, attempt, authority, decision, carried);
             }
-            Destination::UnixSocket => recorder.allowed_unix_socket(policy, attempt, decision),
+            Destination::UnixSocket => {
+                recorder.allowed_unix_socket(generation.policy(), attempt, decision);
+            }
         }
     }
 

@@ -44,6 +44,7 @@ impl Refused<'_> {
             approval_id: self.approval_id().map(ToString::to_string),
             detail: refusal.detail,
             credential: refusal.credential.as_ref().map(ToString::to_string),
+            would_deny: refusal.decision.would_deny(),
             count: 1,
             sequence: 0,
         }
@@ -59,6 +60,7 @@ impl Refused<'_> {
             && (self.method(), self.attempt_id())
                 == (entry.method.as_deref(), entry.attempt_id.as_deref())
             && self.session_id() == entry.session.as_deref()
+            && decision.would_deny() == entry.would_deny
             && self.refusal.protocol.record_name() == entry.protocol
             && self.refusal.credential.as_ref().map(CredentialId::as_str)
                 == entry.credential.as_deref()

@@ -58,7 +58,7 @@ impl Following {
     fn follower(&self, engine: &Engine, audience: Audience) -> Arc<DecisionFollower> {
         let mut following = self.0.lock();
         match &*following {
-            Some(follower) if follower.audience() == audience => Arc::clone(follower),
+            Some(follower) if *follower.audience() == audience => Arc::clone(follower),
             _ => {
                 let follower = Arc::new(engine.decisions().follow(audience));
                 *following = Some(Arc::clone(&follower));
