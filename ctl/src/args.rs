@@ -93,6 +93,10 @@ pub(crate) enum Command {
     /// List the credentials that programs of `run` hold dummies of: where they may go, and how often they went
     /// there. Administrators and observers see all, others those of their own sessions. Nobody sees a value.
     Credentials,
+    /// Watch the proxy on a full screen: rates, sessions, open questions and the newest decisions. Keys answer
+    /// questions, filter and explain; `?` lists them. Administrators and observers see all, others their own
+    /// sessions. While it runs, questions are asked as with `approvals --follow`.
+    Watch,
     /// Show the state of the proxy: version, listeners, policy, last reload, counts.
     Status,
     /// Show or change the mode. Full mode lasts until the next reload, limited mode until it is changed
@@ -112,6 +116,19 @@ pub(crate) enum Command {
         /// them, are enough.
         #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
         since: u64,
+        /// Count the refusals by host instead, with the command that would allow each host.
+        #[arg(long, conflicts_with = "follow")]
+        summary: bool,
+    },
+    /// Propose allow entries for what was refused because no list has it, and for what `enforcement = "report"` let
+    /// through. Nothing is changed.
+    Suggest {
+        /// Use only entries of `blocked` after this sequence number. Its last six digits are enough.
+        #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+        since: u64,
+        /// Use only the refusals of this session.
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
     },
     /// List the patterns of the allow list and the deny list, with the file and line of each.
     Patterns,

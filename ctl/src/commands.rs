@@ -16,6 +16,7 @@ mod reload;
 mod run;
 mod sessions;
 mod status;
+mod suggest;
 
 use codex_network_control::message::ExplainQuery;
 
@@ -24,6 +25,7 @@ use crate::doctor;
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
 use crate::output::Output;
+use crate::watch;
 
 /// Runs the command line.
 pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
@@ -36,6 +38,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::Ca {
             command: CaCommand::Install,
         } => ca::need_root("install")?,
+        Command::Watch => watch::check(output)?,
         Command::Doctor { checks } => return doctor::run(args.socket, output, checks),
         Command::Env { shell, unset: true } => return env::unset(output, shell),
         #[cfg(target_os = "linux")]
@@ -65,16 +68,27 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
     runtime.block_on(async {
         let client = find::connect(args.socket, trust(&args.command)).await?;
         match args.command {
+            Command::Watch => watch::run(client).await,
             Command::Status => status::run(&client, output).await,
             Command::Mode { mode } => mode::run(&client, output, mode.map(Into::into)).await,
             Command::Reload => reload::run(&client, output).await,
             Command::Blocked {
+                summary: true,
+                since,
+                ..
+            } => blocked::summary::run(&client, output, since).await,
+            Command::Suggest { since, session } => {
+                suggest::run(&client, output, since, session.as_deref()).await
+            }
+            Command::Blocked {
                 follow: true,
                 since,
+                ..
             } => blocked::follow(client, output, since).await,
             Command::Blocked {
                 follow: false,
                 since,
+                ..
             } => blocked::list(&client, output, since).await,
             Command::Patterns => patterns::run(&client, output).await,
             Command::Config => config::run(&client, output).await,

@@ -16,6 +16,7 @@
 //! - `trust_store`: the system's list of trusted certificates, for `ca` and `doctor`.
 //! - `system_tool`: runs tools of the system.
 //! - `seatbelt`: the profile that confines a program on macOS, as text.
+//! - `watch`: the full screen of `watch`.
 //! - `output`: writes for people and for programs.
 //! - `failure`: why a command failed, and its exit code.
 
@@ -34,6 +35,7 @@ mod output;
 mod presets;
 #[cfg(target_os = "linux")]
 mod private_proxy;
+mod proposal;
 #[cfg_attr(
     not(test),
     expect(
@@ -44,6 +46,7 @@ mod private_proxy;
 mod seatbelt;
 mod system_tool;
 mod trust_store;
+mod watch;
 
 use std::process::ExitCode;
 

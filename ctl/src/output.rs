@@ -11,8 +11,8 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-pub(crate) use self::layout::{Column, Wrap, padded};
-use self::layout::{fitted, row, width, wrapped};
+pub(crate) use self::layout::{Column, Wrap, padded, wrapped};
+use self::layout::{fitted, row, width};
 pub(crate) use self::quantity::{
     SHORT_SEQUENCE, ago, counted, grouped, short_sequence, size, span, utc,
 };

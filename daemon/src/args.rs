@@ -67,6 +67,12 @@ pub(crate) struct CheckArgs {
     #[arg(long, action = ArgAction::Set, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["file", "root"])]
     pub(crate) diff: Vec<PathBuf>,
 
+    /// Judge recorded decisions by the configuration, and print what it would newly block, newly allow, and which
+    /// of its rules decide about no record: a log in JSON, or the output of `proxyctl blocked --json`. `-` is standard
+    /// input.
+    #[arg(long, value_name = "RECORDS", conflicts_with = "diff")]
+    pub(crate) against: Option<PathBuf>,
+
     /// Exit with 1 if there is a warning, too.
     #[arg(long)]
     pub(crate) strict: bool,
@@ -182,7 +188,8 @@ impl Args {
 
 impl CheckArgs {
     fn names_standard_input(&self) -> usize {
-        let paths = self.file.iter().chain(&self.requirements).chain(&self.diff);
+        let paths = self.file.iter().chain(&self.requirements);
+        let paths = paths.chain(&self.diff).chain(&self.against);
         paths.filter(|path| path.as_os_str() == "-").count()
     }
 }

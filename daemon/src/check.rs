@@ -1,6 +1,7 @@
-//! `codex-network-proxy check`: every problem of a configuration or of requirements, and a summary
-//! or what changes.
+//! `codex-network-proxy check`: every problem of a configuration or of requirements, and a summary,
+//! what changes, or which recorded decisions would be others.
 
+mod against;
 mod changes;
 mod report;
 mod standard_input;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use codex_network_control::ReloadProblem;
 
+use self::against::Replay;
 use self::changes::Changes;
 use self::report::Verdict;
 use self::subject::{CheckResult, Subject};
@@ -37,10 +39,22 @@ pub(crate) fn run(
     }
     let subject = match Subject::of(args, options, options.file.as_deref(), environment) {
         Ok(subject) => subject,
-        Err(problem) => return finish(options, &[problem], None),
+        Err(problem) => return finish(options, &[problem], None, None),
     };
-    let CheckResult { loaded, problems } = subject.judge();
-    let code = finish(options, &problems, None);
+    let CheckResult {
+        loaded,
+        mut problems,
+    } = subject.judge();
+    let replay = options.against.as_deref().zip(loaded.as_ref());
+    let replay = replay.map(|(records, loaded)| against::replay(&loaded.settings, records));
+    let replay = replay.and_then(|replay| replay.map_err(|problem| problems.push(problem)).ok());
+    let code = finish(options, &problems, None, replay.as_ref());
+    if let Some(replay) = replay {
+        if code == ExitCode::SUCCESS && !options.json {
+            let _ = replay.write(&mut io::stdout());
+        }
+        return code;
+    }
     if let Some(loaded) = loaded
         && code == ExitCode::SUCCESS
         && !options.json
@@ -81,7 +95,7 @@ fn compare(
     }
     let changes = old.loaded.zip(new.loaded);
     let changes = changes.map(|(old, new)| Changes::between(&old.settings, &new.settings));
-    let code = finish(options, &problems, changes.as_ref());
+    let code = finish(options, &problems, changes.as_ref(), None);
     if let Some(changes) = changes
         && code == ExitCode::SUCCESS
         && !options.json
@@ -91,8 +105,13 @@ fn compare(
     code
 }
 
-/// Reports the problems, and in JSON the changes.
-fn finish(options: &CheckArgs, problems: &[ReloadProblem], changes: Option<&Changes>) -> ExitCode {
+/// Reports the problems, and in JSON the changes or the replay.
+fn finish(
+    options: &CheckArgs,
+    problems: &[ReloadProblem],
+    changes: Option<&Changes>,
+    replay: Option<&Replay>,
+) -> ExitCode {
     let strictness = if options.strict {
         Strictness::ErrorsAndWarnings
     } else {
@@ -101,7 +120,7 @@ fn finish(options: &CheckArgs, problems: &[ReloadProblem], changes: Option<&Chan
     let verdict = Verdict::of(problems, strictness);
     // The reader of our output may have closed it early; the exit code still has the result.
     let _ = if options.json {
-        report::json(&mut io::stdout(), problems, changes, verdict)
+        report::json(&mut io::stdout(), problems, (changes, replay), verdict)
     } else {
         report::text(&mut io::stderr(), problems, verdict)
     };

@@ -13,6 +13,7 @@ mod link;
 mod owner;
 mod reload;
 mod reload_waiters;
+mod report_only;
 mod role_status;
 mod sandbox;
 mod system_files;
@@ -173,6 +174,7 @@ async fn serve(
     link.send(ToMonitor::Applied { ticket });
     doors.announce(&engine.current());
     reloader.keep(doors);
+    tokio::spawn(report_only::remind(engine.clone()));
 
     // Without a monitor there is no reason to go on.
     let mut limit = Duration::ZERO;

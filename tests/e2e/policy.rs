@@ -4,3 +4,4 @@
 pub(crate) mod doors;
 mod jail_doors;
 mod lookups;
+mod report;

@@ -1,6 +1,7 @@
 //! `proxyctl run`, `sessions`, `env` and `presets`, as a user meets them (SPEC section 2 of the jail).
 
 mod env;
+mod learn;
 mod life;
 mod presets;
 mod private;

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 
 use codex_network_control::client::CallError;
 use codex_network_control::message::{
-    Approvals, ApprovalsQuery, DoorKind, ExplainQuery, Explained, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions,
+    Approvals, ApprovalsQuery, Decisions, DecisionsQuery, DoorKind, ExplainQuery, Explained,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
 };
 use codex_network_control::{Client, ControlError, TrustedListeners};
 use tokio::runtime::Runtime;
@@ -64,6 +64,12 @@ impl Caller {
     pub fn sessions(&self) -> Sessions {
         let sessions = self.client.sessions();
         self.runtime.block_on(sessions).expect("an answer")
+    }
+
+    /// The decisions that this caller sees, since its last call. Does not wait for one.
+    pub fn decisions(&self) -> Decisions {
+        let decisions = self.client.decisions(DecisionsQuery::default());
+        self.runtime.block_on(decisions).expect("an answer")
     }
 
     /// Ends a session.

@@ -33,6 +33,7 @@ pub(crate) const SELECTOR: &str = "default_permissions";
 impl Key {
     pub(crate) const ENABLED: Self = Self("enabled");
     pub(crate) const MODE: Self = Self("mode");
+    pub(crate) const ENFORCEMENT: Self = Self("enforcement");
     pub(crate) const PROXY_URL: Self = Self("proxy_url");
     pub(crate) const SOCKS_URL: Self = Self("socks_url");
     pub(crate) const ADMIN_URL: Self = Self("admin_url");

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use codex_network_policy::{ListKind, Mode, Pattern, Unlisted};
+use codex_network_policy::{Enforcement, ListKind, Mode, Pattern, Unlisted};
 use daemon::DaemonRequirements;
 use requirement::Requirement;
 
@@ -28,7 +28,7 @@ use crate::catalogue::{self, Bound, Key, TopTable};
 use crate::diagnostic::{Problems, quoted, shown};
 use crate::dialect::{self, RawSettings};
 use crate::entries::{Rules, pattern, patterns, socket_path};
-use crate::read::{self, MODES};
+use crate::read::{self, ENFORCEMENTS, MODES};
 use crate::settings::Sandbox;
 use crate::text::TextSpan;
 use crate::toml_tree::{TomlTable, TomlValue};
@@ -51,6 +51,8 @@ pub(crate) struct Requirements {
     texts: BTreeMap<Key, Requirement<String>>,
     /// The loosest permitted mode, if not all modes are permitted.
     mode: Option<Requirement<Mode>>,
+    /// That hosts on neither list are refused, and not only reported.
+    enforcement: Option<Requirement<Enforcement>>,
     /// The sockets that may be listed, for each file that restricts them.
     unix_sockets: Vec<Requirement<BTreeSet<PathBuf>>>,
     /// The only port of a listener, by the key of the listener's address.
@@ -129,6 +131,13 @@ impl Requirements {
             let written = "mode = \"limited\"";
             self.mode
                 .get_or_insert_with(|| Requirement::new(Mode::Limited, written, setting.at));
+        }
+        if let Some(setting) = raw.get(Key::ENFORCEMENT)
+            && let Some(Enforcement::Enforce) = read::word(setting, ENFORCEMENTS, problems)
+        {
+            let written = "enforcement = \"enforce\"";
+            self.enforcement
+                .get_or_insert_with(|| Requirement::new(Enforcement::Enforce, written, setting.at));
         }
         for (key, kind, rules) in [
             (
@@ -342,6 +351,38 @@ impl Requirements {
             required.refuse(Key::MODE, &mode, &required.permitted, at, problems);
         }
         written.unwrap_or_default().min(required.permitted)
+    }
+
+    /// Whether hosts on neither list are refused. A managed list that is the only one cannot be set aside either.
+    pub(crate) fn enforcement(
+        &self,
+        raw: &RawSettings<'_>,
+        problems: &mut Problems<'_>,
+    ) -> Enforcement {
+        let setting = raw.get(Key::ENFORCEMENT);
+        let written = setting.and_then(|setting| read::word(setting, ENFORCEMENTS, problems));
+        let reserved = self.allowed_domains_only.map(|at| {
+            Requirement::new(
+                Enforcement::Enforce,
+                "managed_allowed_domains_only = true",
+                at,
+            )
+        });
+        let Some(required) = self.enforcement.as_ref().or(reserved.as_ref()) else {
+            return written.unwrap_or_default();
+        };
+        if let (Some(setting), Some(Enforcement::Report)) = (setting, written) {
+            let at = setting.node.at;
+            let requested = Enforcement::Report;
+            required.refuse(
+                Key::ENFORCEMENT,
+                &requested,
+                &required.permitted,
+                at,
+                problems,
+            );
+        }
+        required.permitted
     }
 
     /// How the worker is confined.

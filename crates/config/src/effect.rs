@@ -1,7 +1,9 @@
-//! Settings that do nothing on this system, though the same file may be right
-//! elsewhere. A warning says what happens instead (SPEC H10).
+//! Warnings about the effect of settings: those that do nothing on this system, though the same file may be right
+//! elsewhere (SPEC H10), and the one that leaves the allow list without effect.
 
-use crate::catalogue::{self, Effect};
+use codex_network_policy::{Enforcement, Policy};
+
+use crate::catalogue::{self, Effect, Key};
 use crate::diagnostic::Problems;
 use crate::dialect::RawSettings;
 use crate::toml_tree::{TomlNode, TomlValue};
@@ -21,6 +23,24 @@ pub(crate) fn warn(raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
         if let Some(setting) = setting.filter(|setting| switches_on(setting.node)) {
             problems.warning(setting.at, message, help);
         }
+    }
+}
+
+/// A warning while hosts that are merely not allowed are let through (SPEC P12), for the log, `status`, `doctor` and
+/// `check`.
+pub(crate) fn warn_of_report_only(
+    raw: &RawSettings<'_>,
+    policy: &Policy,
+    problems: &mut Problems<'_>,
+) {
+    if let Some(setting) = raw.get(Key::ENFORCEMENT)
+        && policy.enforcement() == Enforcement::Report
+    {
+        problems.warning(
+            setting.at,
+            "hosts that are merely not allowed are let through, and recorded as hosts that would be refused",
+            "when `proxyctl suggest` has nothing more to propose, take `enforcement = \"report\"` out",
+        );
     }
 }
 

@@ -72,6 +72,7 @@ pub(crate) fn interpret(
     settings.managed = requirements.into_managed(problems);
     settings.lines = Arc::new(lines);
     effect::warn(&raw, problems);
+    effect::warn_of_report_only(&raw, &settings.policy, problems);
     settings
 }
 
@@ -108,6 +109,7 @@ fn judge(
         denied,
         intercepted: hooked.map(|(_, hook)| hook.host.clone()).collect(),
         unlisted: requirements.unlisted(),
+        enforcement: requirements.enforcement(raw, problems),
         ..std::mem::take(&mut draft.policy)
     };
     settings.policy = compile(&spec, problems);

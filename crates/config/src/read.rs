@@ -7,13 +7,19 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use codex_network_policy::Mode;
+use codex_network_policy::{Enforcement, Mode};
 
 use crate::catalogue::ZeroDuration;
 use crate::diagnostic::{Problems, quoted};
 use crate::dialect::{RawSetting, nearest};
 use crate::duration;
 use crate::toml_tree::{TomlEntry, TomlNode, TomlTable, TomlValue};
+
+/// The words of `enforcement`.
+pub(crate) const ENFORCEMENTS: &[(&str, Enforcement)] = &[
+    ("enforce", Enforcement::Enforce),
+    ("report", Enforcement::Report),
+];
 
 /// The words of `mode`.
 pub(crate) const MODES: &[(&str, Mode)] = &[("full", Mode::Full), ("limited", Mode::Limited)];

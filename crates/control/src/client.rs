@@ -1,6 +1,7 @@
 //! The caller's side: connects, sends `hello`, makes calls.
 
 mod approvals;
+mod decisions;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -350,8 +351,10 @@ impl Client {
     /// a request or descriptors that are not acceptable, [`ControlError::Failed`] at a limit;
     /// [`CallError::TooOld`] when the daemon has no sessions; otherwise as every call.
     pub async fn open_session(&self, request: SessionRequest) -> Result<SessionOpened, CallError> {
-        // An older daemon would open one without them.
-        self.require_protocol(if request.credentials.is_empty() {
+        // An older daemon would open one without what it does not know.
+        self.require_protocol(if request.narrowing.report {
+            version::LEARNING
+        } else if request.credentials.is_empty() {
             version::SESSIONS
         } else {
             version::CREDENTIALS

@@ -11,6 +11,7 @@ mod approvals;
 mod blocked;
 mod ca;
 mod credentials;
+mod decisions;
 mod explain;
 mod names;
 mod session;
@@ -27,6 +28,7 @@ pub use credentials::{
     GivenCredentials, MAX_CREDENTIALS, MAX_SOURCE_BYTES, MAX_TOOL_URLS, WantedCredential,
     WantedCredentials,
 };
+pub use decisions::{DecisionEntry, Decisions, DecisionsQuery};
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};
 pub use session::{

@@ -59,6 +59,7 @@ macro_rules! decided {
             credential = decided.credential.as_deref(),
             network.policy.rule = approval.and_then(|approval| approval.rule.as_deref()),
             approval_id = approval.and_then(|approval| approval.id.as_deref()),
+            network.policy.would_deny = decided.decision.would_deny().then_some(true),
             $($rest)+
         );
     }};

@@ -30,7 +30,7 @@ pub struct BlockedEntry {
     pub mode: Option<&'static str>,
     /// `http`, `http-connect`, `https`, `socks5` or `socks5-udp`.
     pub protocol: &'static str,
-    /// `deny` or `ask`.
+    /// `deny` or `ask`; `allow` with `would_deny`.
     pub decision: &'static str,
     /// The source of the decision.
     pub source: &'static str,
@@ -59,6 +59,9 @@ pub struct BlockedEntry {
     /// The question that has no answer yet, or was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval_id: Option<String>,
+    /// Whether it was let through, since hosts on neither list are only reported (SPEC P12).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub would_deny: bool,
     /// The number of refusals that the entry stands for. Beyond a rate, similar refusals of one client
     /// share an entry.
     #[serde(skip_serializing_if = "is_one")]
@@ -80,6 +83,8 @@ pub struct BlockedLog {
 struct Ring {
     entries: VecDeque<BlockedEntry>,
     total: u64,
+    /// Those of them that were let through.
+    reported: u64,
 }
 
 /// The target of the log lines.
@@ -145,16 +150,19 @@ impl BlockedLog {
             return;
         };
         same.count += 1;
+        let reported = u64::from(same.would_deny);
         if self.observer.is_some() {
             self.number(&mut ring, entry());
         } else {
             ring.total += 1;
+            ring.reported += reported;
         }
     }
 
     /// Numbers an entry and shows it to the observer.
     fn number(&self, ring: &mut Ring, mut entry: BlockedEntry) -> BlockedEntry {
         ring.total += 1;
+        ring.reported += u64::from(entry.would_deny);
         entry.sequence = self.base + ring.total;
         if let Some(observer) = &self.observer {
             // Send while the lock is held, so that entries arrive in order.
@@ -200,7 +208,7 @@ impl BlockedLog {
 
     /// The number that was given last, or the base.
     pub fn last(&self) -> u64 {
-        self.base + self.total()
+        self.base + self.lock().total
     }
 
     /// The sequence number before the first entry of this log.
@@ -210,7 +218,13 @@ impl BlockedLog {
 
     /// How many requests this engine has refused.
     pub fn total(&self) -> u64 {
-        self.lock().total
+        let ring = self.lock();
+        ring.total - ring.reported
+    }
+
+    /// How many requests this engine has let through and would refuse otherwise (SPEC P12).
+    pub fn reported(&self) -> u64 {
+        self.lock().reported
     }
 }
 
@@ -237,6 +251,7 @@ mod tests {
             detail: None,
             credential: None,
             approval_id: None,
+            would_deny: false,
             count: 1,
             sequence: 0,
         }
@@ -288,6 +303,19 @@ mod tests {
         }
         log.push(entry("e"), 2);
         assert_eq!(hosts(&log.entries(0)), ["d", "e"]);
+    }
+
+    #[test]
+    fn p12_entries_that_were_let_through_are_numbered_and_are_no_refusals() {
+        let reported = || BlockedEntry {
+            would_deny: true,
+            ..entry("a")
+        };
+        let log = BlockedLog::default();
+        log.push(entry("b"), 10);
+        log.push(reported(), 10);
+        log.push_counted(|other| other.would_deny, reported, 10);
+        assert_eq!((log.last(), log.total(), log.reported()), (3, 1, 2));
     }
 
     #[test]

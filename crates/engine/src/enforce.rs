@@ -26,7 +26,8 @@ use asking::is_granting;
 use codex_network_config::CredentialId;
 use codex_network_policy::{
     Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, Host, InterceptionSupport,
-    NoProxyListeners, ProxyListeners, Request, RequestKind, TunnelContent, UnixSocketSupport,
+    NoProxyListeners, ProxyListeners, Reach, Request, RequestKind, TunnelContent,
+    UnixSocketSupport, is_local_address,
 };
 pub(crate) use credential::CredentialRefuser;
 pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
@@ -428,7 +429,7 @@ impl Permit {
     /// Admits the attempt to a connection that was vetted earlier for the same authority under the
     /// same generation. That is recorded once.
     pub(crate) fn admit_pooled(&self) {
-        self.flow.allow(self.decision);
+        self.flow.allow(&self.generation, self.decision);
     }
 
     /// Judges the addresses that the host resolved to, and records the outcome. Only now is the
@@ -440,7 +441,8 @@ impl Permit {
         if !decision.is_allow() {
             return Err(self.refuse(decision));
         }
-        self.flow.allow(decision);
+        self.flow.allow(&self.generation, decision);
+        self.note_local(decision, addresses);
         let allowed = AllowedBy::of(decision, self.grant());
         Ok(VettedAddrs::of(&self.authority, addresses, allowed))
     }
@@ -473,7 +475,22 @@ impl Permit {
 
     /// The permitted name does not resolve. The attempt was allowed and has failed; it is not refused.
     pub(crate) fn unresolved(&self) {
-        self.flow.allow(self.decision);
+        self.flow.allow(&self.generation, self.decision);
+    }
+
+    /// Notes for the report of a session that a name needs local binding, so that a proposed policy has it too (SPEC
+    /// W1).
+    fn note_local(&self, decision: Decision, addresses: &[IpAddr]) {
+        let is_name = self.authority.host.ip().is_none();
+        if !is_name || decision.reach() != Reach::Any {
+            return;
+        }
+        let machine = self.generation.machine();
+        if let Some(session) = self.attempt().client.session()
+            && addresses.iter().any(|one| is_local_address(*one, machine))
+        {
+            session.note_local(&self.authority.host.to_string(), self.authority.port);
+        }
     }
 
     fn facts(&self) -> Facts<'_> {

@@ -1,8 +1,10 @@
 //! [`Engine`]: the interface for the program that owns an engine.
 
 mod approvals;
+mod counters;
 mod credential_renewal;
 mod parts;
+mod records;
 mod session_broker;
 mod session_doors;
 mod session_network;
@@ -25,6 +27,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::counters::Counters;
 pub use self::parts::EngineParts;
 use self::session_broker::SessionBroker;
 pub use self::session_parts::{SessionDoor, SessionError, SessionParts};
@@ -102,31 +105,6 @@ pub struct Listening {
     address: SocketAddr,
     stop: CancellationToken,
     _own: Arc<OwnListener>,
-}
-
-/// A snapshot of the engine's counters, for the status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counters {
-    /// Client connections that are open now.
-    pub connections: usize,
-    /// The connections among them that have a UDP association.
-    pub udp_associations: usize,
-    /// Connections since the start that ended to make room for others.
-    pub ended_for_others: u64,
-    /// Clients since the start that were turned away because too many waited for a slot.
-    pub turned_away: u64,
-    /// Upstream HTTP connections kept for the next request.
-    pub idle_upstream: usize,
-    /// Connections to origins that were opened since the start.
-    pub upstream_direct: u64,
-    /// Connections since the start to an upstream proxy that forwards plain HTTP.
-    pub upstream_http_proxy: u64,
-    /// Connections since the start that an upstream proxy made by CONNECT.
-    pub upstream_tunnel_proxy: u64,
-    /// Attempts that were allowed since the start.
-    pub allowed: u64,
-    /// Attempts that were refused since the start.
-    pub blocked: u64,
 }
 
 impl Door {
@@ -482,11 +460,6 @@ impl Engine {
         &self.closer
     }
 
-    /// The last refusals.
-    pub fn blocked(&self) -> &BlockedLog {
-        &self.shared.recorder().blocked
-    }
-
     /// The addresses that no request may reach because they are our own. Add every other listener
     /// of this process here before it opens: clients may be in the queue of each of them before the
     /// first one accepts.
@@ -534,6 +507,7 @@ impl Engine {
             upstream_tunnel_proxy: opened.tunnel_proxy,
             allowed: self.shared.recorder().allowed_total(),
             blocked: self.shared.recorder().blocked.total(),
+            reported: self.shared.recorder().blocked.reported(),
         }
     }
 

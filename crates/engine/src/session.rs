@@ -79,6 +79,8 @@ pub struct DestinationCount {
     pub reason: String,
     /// The number of attempts.
     pub count: u64,
+    /// Whether it is a name that was found to have a local address, which the settings permit for all hosts.
+    pub is_local: bool,
 }
 
 /// An open session.
@@ -113,9 +115,17 @@ struct Destinations {
     others: u64,
 }
 
-/// The attempts at each host and port, with the last reason.
+/// The attempts at each host and port.
 #[derive(Debug, Default)]
-struct Counts(HashMap<(Box<str>, u16), (u64, Box<str>)>);
+struct Counts(HashMap<(Box<str>, u16), Attempts>);
+
+#[derive(Debug)]
+struct Attempts {
+    count: u64,
+    /// The last reason.
+    reason: Box<str>,
+    is_local: bool,
+}
 
 /// One connection of a session, until it is dropped.
 #[derive(Debug)]
@@ -225,6 +235,16 @@ impl Session {
         }
     }
 
+    /// A name that was counted as allowed has a local address.
+    pub(crate) fn note_local(&self, host: &str, port: u16) {
+        let mut destinations = self.destinations.lock();
+        let allowed = destinations.as_mut().map(|all| &mut all.allowed);
+        let key = (Box::from(host), port);
+        if let Some(attempts) = allowed.and_then(|allowed| allowed.0.get_mut(&key)) {
+            attempts.is_local = true;
+        }
+    }
+
     /// Counts the bytes of an attempt from now on, until it ends and [`moved`](Self::moved) is called.
     pub(crate) fn watch_bytes(&self, attempt: Weak<dyn MovesBytes>) {
         let mut open = self.open.lock();
@@ -281,28 +301,34 @@ impl Counts {
     /// Counts an attempt. False if the list is full.
     fn add(&mut self, host: &str, port: u16, reason: &str) -> bool {
         let key = (Box::from(host), port);
-        if let Some((count, last)) = self.0.get_mut(&key) {
-            *count += 1;
-            if **last != *reason {
-                *last = reason.into();
+        if let Some(attempts) = self.0.get_mut(&key) {
+            attempts.count += 1;
+            if *attempts.reason != *reason {
+                attempts.reason = reason.into();
             }
             return true;
         }
         if self.0.len() >= MAX_DESTINATIONS {
             return false;
         }
-        self.0.insert(key, (1, reason.into()));
+        let first = Attempts {
+            count: 1,
+            reason: reason.into(),
+            is_local: false,
+        };
+        self.0.insert(key, first);
         true
     }
 
     fn sorted(&self) -> Vec<DestinationCount> {
         let mut all = Vec::with_capacity(self.0.len());
-        for ((host, port), (count, reason)) in &self.0 {
+        for ((host, port), attempts) in &self.0 {
             all.push(DestinationCount {
                 host: host.to_string(),
                 port: *port,
-                reason: reason.to_string(),
-                count: *count,
+                reason: attempts.reason.to_string(),
+                count: attempts.count,
+                is_local: attempts.is_local,
             });
         }
         all.sort_by(|a: &DestinationCount, b| {

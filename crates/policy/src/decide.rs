@@ -45,13 +45,11 @@ impl Policy {
     /// The order is that of SPEC P3: a proxy that is off refuses; the proxy's own listeners are
     /// never reached; the deny list wins over everything after it; a local host needs local binding
     /// or an entry that spells it out; then the allow list decides. A session's rules stand beside
-    /// the lists (SPEC J4). Hooks and the mode judge the requests to an allowed host.
+    /// the lists (SPEC J4). A host on neither list is let through where it is only reported (SPEC
+    /// P12). Hooks and the mode judge the requests to a host that is let through.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         match self.look_up(request) {
-            Ok((rule, reach)) => {
-                let allow = Decision::allow(rule.source(), Some(rule), reach);
-                self.apply_conditions(request, allow)
-            }
+            Ok(allow) => self.apply_conditions(request, allow),
             Err(refused) => refused,
         }
     }
@@ -133,8 +131,8 @@ impl Policy {
         }
     }
 
-    /// The entry that allows the host and the addresses that it permits, or the refusal.
-    fn look_up(&self, request: &Request<'_>) -> Result<(RuleRef, Reach), Decision> {
+    /// The decision that lets the host through, before hooks and the mode, or the refusal.
+    fn look_up(&self, request: &Request<'_>) -> Result<Decision, Decision> {
         if let Some(refused) = self.refuses_everything() {
             return Err(refused);
         }
@@ -160,9 +158,11 @@ impl Policy {
             Some(listed) => Some(RuleRef::Allowed(listed.rule)),
             None => self.find_allowed_by_session(host),
         };
-        match rule {
-            Some(rule) => Ok((rule, self.reach(host, allowed))),
-            None => refuse(Reason::NotAllowed),
+        let reach = self.reach(host, allowed);
+        match (rule, self.reported_by()) {
+            (Some(rule), _) => Ok(Decision::allow(rule.source(), Some(rule), reach)),
+            (None, Some(source)) => Ok(Decision::report(source, reach)),
+            (None, None) => refuse(Reason::NotAllowed),
         }
     }
 

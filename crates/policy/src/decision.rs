@@ -122,6 +122,15 @@ impl Decision {
         }
     }
 
+    /// Permits a request that is on neither list, since such requests are only reported (SPEC P12).
+    /// The reason stays that of the list.
+    pub(crate) fn report(source: Source, reach: Reach) -> Self {
+        Self {
+            reason: Reason::NotAllowed,
+            ..Self::allow(source, None, reach)
+        }
+    }
+
     /// The decider wants the user to confirm the request first.
     pub(crate) fn ask() -> Self {
         Self {
@@ -194,6 +203,12 @@ impl Decision {
     /// Whether a decider permitted what the lists did not.
     pub fn is_overruled(&self) -> bool {
         self.is_allow() && self.source == Source::Decider
+    }
+
+    /// Whether the request is let through only because hosts on neither list are not refused at
+    /// present (SPEC P12).
+    pub fn would_deny(&self) -> bool {
+        self.is_allow() && self.reason == Reason::NotAllowed && !self.is_overruled()
     }
 
     /// Whether the verdict is [`Verdict::Allow`].

@@ -80,18 +80,17 @@ impl Policy {
             (Reason::NotAllowedLocal, _) => format!(
                 "{host} resolves to an address that is local or private, or of this machine"
             ),
+            (Reason::NotAllowed, _) if decision.would_deny() => {
+                let by = match decision.source() {
+                    Source::Session => "hosts like it are only reported in this session",
+                    _ => "enforcement = \"report\" lets it through",
+                };
+                format!("{}, but {by}", self.not_listed(host))
+            }
             (Reason::NotAllowed, _) if decision.source() == Source::Session => {
                 format!("the session is limited to hosts that do not include {host}")
             }
-            (Reason::NotAllowed, _) if self.allowed().is_empty() => {
-                "the allow list is empty".to_string()
-            }
-            (Reason::NotAllowed, _) => match self.near_miss(host) {
-                Some(rule) => {
-                    format!("the allow list has only {rule}, which does not cover {host} itself")
-                }
-                None => format!("no entry of the allow list covers {host}"),
-            },
+            (Reason::NotAllowed, _) => self.not_listed(host),
             (Reason::MethodNotAllowed, _) => method_not_allowed(request),
             (Reason::MitmRequired, _) => self.mitm_required(request),
             (Reason::MitmHookDenied, _) => match request.kind.hooks() {
@@ -108,6 +107,19 @@ impl Policy {
                 Some((because, _)) => because.to_string(),
                 None => format!("the reason is {reason}"),
             },
+        }
+    }
+
+    /// Why the allow list does not cover the host.
+    fn not_listed(&self, host: &Host) -> String {
+        if self.allowed().is_empty() {
+            return "the allow list is empty".to_string();
+        }
+        match self.near_miss(host) {
+            Some(rule) => {
+                format!("the allow list has only {rule}, which does not cover {host} itself")
+            }
+            None => format!("no entry of the allow list covers {host}"),
         }
     }
 
@@ -144,6 +156,9 @@ impl Policy {
             Reason::Denied if by_session => {
                 "To allow it, start the session without that entry".to_string()
             }
+            Reason::NotAllowed if decision.would_deny() => format!(
+                "To allow it for good, add \"{host}\" to allowed_domains and reload"
+            ),
             Reason::NotAllowed if by_session => {
                 "To allow it, start the session with an `only` entry that covers it".to_string()
             }

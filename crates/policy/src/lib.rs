@@ -27,6 +27,7 @@ mod authority;
 mod decide;
 mod decision;
 mod domain_set;
+mod enforcement;
 mod explain;
 mod field;
 mod hook;
@@ -48,6 +49,7 @@ pub use authority::{Authority, AuthorityError};
 pub use decide::{DeciderAnswer, DeciderReason};
 pub use decision::{Decision, Handling, Reach, Reason, Source, Verdict};
 pub use domain_set::{DomainSet, Listed};
+pub use enforcement::Enforcement;
 pub use explain::Explanation;
 pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_field};
 pub use hook::{

@@ -1,11 +1,12 @@
 //! The rules of one session: they narrow a policy, and may allow hosts that it merely does not
-//! list (SPEC J4).
+//! list (SPEC J4), or only report them (SPEC W1).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::decision::{Decision, Reason, Source};
 use crate::domain_set::TooLarge;
+use crate::enforcement::Enforcement;
 use crate::host::Host;
 use crate::method::Mode;
 use crate::pattern::Pattern;
@@ -24,6 +25,8 @@ pub struct Narrowing {
     pub only: Vec<Pattern>,
     /// Hosts that are allowed although they are on neither list of the policy.
     pub allowed: Vec<Pattern>,
+    /// Whether hosts that are on neither list are only reported, for this session.
+    pub enforcement: Enforcement,
 }
 
 /// Why a policy cannot be narrowed.
@@ -58,6 +61,7 @@ impl Policy {
             denied: compile(&narrowing.denied)?,
             only: only.transpose()?,
             allowed: compile(&narrowing.allowed)?,
+            enforcement: narrowing.enforcement,
         };
         Ok(Self {
             mode: if narrowing.limited {
@@ -105,6 +109,29 @@ impl Policy {
         }
         let listed = allowed.find(host)?;
         Some(RuleRef::AllowedBySession(listed.rule))
+    }
+
+    /// The treatment of hosts on neither list, with the rules of the session. A policy that reserves such hosts to
+    /// its lists (SPEC C6) always enforces.
+    pub fn enforcement(&self) -> Enforcement {
+        match self.reported_by() {
+            Some(_) => Enforcement::Report,
+            None => Enforcement::Enforce,
+        }
+    }
+
+    /// The part of the policy because of which hosts on neither list are only reported.
+    pub(crate) fn reported_by(&self) -> Option<Source> {
+        if self.unlisted == Unlisted::Refused {
+            return None;
+        }
+        let session = self.session.as_ref();
+        let session = session.map_or(Enforcement::Enforce, |rules| rules.enforcement);
+        match (self.enforcement, session) {
+            (Enforcement::Report, _) => Some(Source::BaselinePolicy),
+            (Enforcement::Enforce, Enforcement::Report) => Some(Source::Session),
+            (Enforcement::Enforce, Enforcement::Enforce) => None,
+        }
     }
 
     /// Whether the policy is in limited mode because of its session.

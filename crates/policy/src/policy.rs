@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use hashbrown::HashSet;
 
 use crate::domain_set::{DomainSet, TooLarge};
+use crate::enforcement::Enforcement;
 use crate::host::Host;
 use crate::method::Mode;
 use crate::pattern::Pattern;
@@ -34,6 +35,8 @@ pub struct PolicySpec {
     pub interception: Interception,
     /// Whether a decider may allow hosts that are on neither list.
     pub unlisted: Unlisted,
+    /// Whether such hosts are refused, or only reported.
+    pub enforcement: Enforcement,
 }
 
 /// Hosts that are on neither list (SPEC P8).
@@ -74,6 +77,7 @@ pub struct Policy {
     pub(crate) allow_local_binding: bool,
     pub(crate) interception: Interception,
     pub(crate) unlisted: Unlisted,
+    pub(crate) enforcement: Enforcement,
     pub(crate) lists: Arc<Lists>,
     /// The rules of the session that the policy is for.
     pub(crate) session: Option<Arc<SessionRules>>,
@@ -104,6 +108,7 @@ impl Default for PolicySpec {
             intercepted: Vec::new(),
             interception: Interception::Automatic,
             unlisted: Unlisted::LeftToDecider,
+            enforcement: Enforcement::Enforce,
         }
     }
 }
@@ -132,6 +137,7 @@ impl Policy {
             allow_local_binding: spec.allow_local_binding,
             interception: spec.interception,
             unlisted: spec.unlisted,
+            enforcement: spec.enforcement,
             lists: Arc::new(lists),
             session: None,
         })

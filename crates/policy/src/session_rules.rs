@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::domain_set::{DomainSet, TooLarge};
+use crate::enforcement::Enforcement;
 use crate::pattern::Pattern;
 use crate::rule::ConfigLine;
 
@@ -18,6 +19,7 @@ pub(crate) struct SessionRules {
     /// `None` when every host may be allowed.
     pub(crate) only: Option<DomainSet>,
     pub(crate) allowed: DomainSet,
+    pub(crate) enforcement: Enforcement,
 }
 
 /// Compiles a list of a session.

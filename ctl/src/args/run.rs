@@ -46,6 +46,16 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) preset: Vec<String>,
 
+    /// Let hosts through that the policy merely does not allow, and write at the end the policy that the program
+    /// needs. Only with a private proxy, or for an administrator of the service. Deny rules, the protection of local
+    /// addresses, mode, hooks and requirements stay above it.
+    #[arg(long, conflicts_with = "mode")]
+    pub(crate) learn: bool,
+
+    /// Write the policy of --learn to this new file instead of to standard error.
+    #[arg(long, value_name = "FILE", requires = "learn")]
+    pub(crate) output: Option<PathBuf>,
+
     /// Make a port of the program's loopback lead to a host and port, through the policy; can be repeated.
     #[arg(long, value_name = "PORT=HOST:PORT", value_parser = forward)]
     pub(crate) forward: Vec<Forward>,

@@ -1,4 +1,6 @@
-//! `proxyctl blocked [--follow] [--since SEQUENCE]`.
+//! `proxyctl blocked [--follow | --summary] [--since SEQUENCE]`.
+
+pub(super) mod summary;
 
 use codex_network_control::Client;
 use codex_network_control::client::CallError;
@@ -47,7 +49,7 @@ pub(super) async fn list(client: &Client, output: &Output, since: u64) -> Result
 
 /// The whole sequence number. A short one stands for the newest that ends with these digits, as the
 /// list shows them.
-async fn whole(client: &Client, since: u64) -> Result<u64, Failure> {
+pub(super) async fn whole(client: &Client, since: u64) -> Result<u64, Failure> {
     if since == 0 || since >= SHORT_SEQUENCE {
         return Ok(since);
     }
@@ -106,7 +108,7 @@ pub(super) async fn follow(mut client: Client, output: &Output, since: u64) -> R
     }
 }
 
-fn remark_dropped(output: &Output, found: &Blocked) {
+pub(super) fn remark_dropped(output: &Output, found: &Blocked) {
     if found.dropped > 0 {
         let dropped = usize::try_from(found.dropped).unwrap_or(usize::MAX);
         let entries = counted(dropped, "older entry is", "older entries are");
@@ -123,6 +125,11 @@ fn row(entry: &BlockedEntry) -> [String; 6] {
     let reason = match &entry.rule {
         Some(rule) => format!("{}: {rule}", entry.reason),
         None => entry.reason.clone(),
+    };
+    let reason = if entry.would_deny {
+        format!("{reason}, let through")
+    } else {
+        reason
     };
     let reason = match entry.count {
         0 | 1 => reason,

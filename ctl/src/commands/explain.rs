@@ -16,6 +16,9 @@ pub(super) async fn run(
         return Ok(output.json(&explained)?);
     }
     let verdict = match explained.decision.as_str() {
+        "allow" if explained.would_deny => {
+            output.paint(Tone::Doubtful, "let through, and would be refused")
+        }
         "allow" => output.paint(Tone::Good, "allowed"),
         // The policy permits it.
         "deny" if explained.reason == "dns_failure" => output.paint(Tone::Bad, "not resolved"),

@@ -3,6 +3,7 @@
 //! - `ask`: questions on the terminal.
 //! - `credentials`: those of the caller, and their dummies.
 //! - `plan`: the jail that the options ask for.
+//! - `learn`: the policy that the program needed.
 //! - `interruption`: signals before the command starts.
 //! - `not_started`: why a command did not start.
 //! - `proxy_choice`: the service, or a private proxy.
@@ -16,6 +17,7 @@
 mod ask;
 mod credentials;
 mod interruption;
+mod learn;
 mod not_started;
 mod plan;
 mod proxy_choice;
@@ -51,6 +53,7 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
         .enable_all()
         .build()
         .map_err(|error| Failure::NoSession(format!("cannot start: {error}")))?;
+    learn::check_output(args)?;
     let plan = plan::read(args)?;
     let rules = rules::read(args, output)?;
     let mut proxy = proxy_choice::choose(&runtime, socket, args)?;
@@ -85,10 +88,14 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     // Before the exit code is known to the caller, nothing of the jail is left.
     drop(running);
     if let (SessionResults::Report(report), Ok(ended)) = (&results, &ended)
-        && wants_summary(args)
         && !matches!(ended, Ended::NotStarted(_))
     {
-        summary::write(output, args, proxy.kind(), report);
+        if wants_summary(args) {
+            summary::write(output, args, proxy.kind(), report);
+        }
+        if args.learn {
+            learn::write(output, args, &session.mode, report);
+        }
     }
     drop(proxy);
     if matches!(results, SessionResults::Ended) {

@@ -63,8 +63,9 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     rows.push((
         "decisions",
         format!(
-            "{} allowed, {} refused",
+            "{} allowed{}, {} refused",
             grouped(counters.allowed),
+            reported(counters.reported),
             grouped(counters.blocked)
         ),
     ));
@@ -83,6 +84,14 @@ fn questions(status: &Status) -> Option<String> {
     } else {
         format!("{open}; nothing is asked without a listener (`proxyctl approvals --follow`)")
     })
+}
+
+/// How many of the allowed attempts would have been refused.
+fn reported(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" ({} would have been refused)", grouped(count)),
+    }
 }
 
 /// How many connections ended or were refused because there were too many.
@@ -162,7 +171,14 @@ fn policy(output: &Output, status: &Status) -> String {
         counted(status.deny_rules, "deny rule", "deny rules")
     );
     if status.enabled {
-        format!("{} mode, {rules}", printable(&status.mode))
+        let mode = printable(&status.mode);
+        let reports = if status.enforcement == "report" {
+            let only = output.paint(Tone::Doubtful, "report only (enforcement = \"report\")");
+            format!("{only}, ")
+        } else {
+            String::new()
+        };
+        format!("{mode} mode, {reports}{rules}")
     } else {
         let off = output.paint(Tone::Bad, "switched off (enabled = false)");
         format!("{off}; {rules}")

@@ -7,6 +7,7 @@ use codex_network_control::ReloadProblem;
 use serde::Serialize;
 
 use super::Strictness;
+use super::against::Replay;
 use super::changes::Changes;
 
 /// The output of `--json`. Its shape is public: see codex-network-proxy(7), CHECKING FILES.
@@ -16,6 +17,8 @@ struct CheckReport<'a> {
     problems: &'a [ReloadProblem],
     #[serde(flatten)]
     changes: Option<&'a Changes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<&'a Replay>,
 }
 
 /// The exit status for the problems.
@@ -46,13 +49,14 @@ impl Verdict {
 pub(super) fn json(
     out: &mut impl Write,
     problems: &[ReloadProblem],
-    changes: Option<&Changes>,
+    (changes, against): (Option<&Changes>, Option<&Replay>),
     verdict: Verdict,
 ) -> io::Result<()> {
     let report = CheckReport {
         ok: verdict == Verdict::Good,
         problems,
         changes,
+        against,
     };
     writeln!(out, "{}", serde_json::to_string(&report)?)
 }
@@ -151,7 +155,7 @@ fn files(out: &mut impl Write, settings: &Settings, unnamed: Option<&str>) -> io
     Ok(())
 }
 
-fn counted(count: usize, what: &str) -> String {
+pub(super) fn counted(count: usize, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),

@@ -12,6 +12,8 @@ use codex_network_config::{
 };
 use codex_network_engine::{ChildCredentials, Engine, LauncherCredentials};
 
+use super::error::NetworkProxyError;
+
 /// The embedder's part of the credentials. The default has no broker.
 #[derive(Clone, Default)]
 pub(super) struct EmbedderCredentials {
@@ -46,7 +48,26 @@ impl EmbedderCredentials {
     }
 
     /// Adds the embedder's providers to the settings. Without an environment, no program has a credential.
-    pub(super) fn add_to(&self, settings: &mut Settings) {
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkProxyError::ServiceOnly`] if programs have credentials, and one of them has a source that is not read
+    /// here.
+    pub(super) fn add_to(&self, settings: &mut Settings) -> Result<(), NetworkProxyError> {
+        self.add_providers(settings);
+        let mut all = settings.credential_providers.iter();
+        if self.environment.is_some()
+            && all.any(|provider| provider.source.is_read_with_the_configuration())
+        {
+            return Err(NetworkProxyError::ServiceOnly(
+                "a credential has a source that only the service reads (file, command or systemd_credential); set \
+                 source = \"env\", and pass the variable with NetworkProxyBuilder::credentials",
+            ));
+        }
+        Ok(())
+    }
+
+    fn add_providers(&self, settings: &mut Settings) {
         if self.providers.is_empty() {
             return;
         }

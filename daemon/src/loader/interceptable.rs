@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use codex_network_config::Settings;
-use codex_network_policy::{Host, Interception};
+use codex_network_policy::{Enforcement, Host, Interception};
 
 use crate::privsep::interceptable::Interceptable;
 
@@ -19,7 +19,15 @@ pub(super) fn of(settings: &Settings) -> Interceptable {
     let profiles = profiles.filter(|(policy, _)| !Arc::ptr_eq(policy, selected.0));
     let all = std::iter::once(selected).chain(profiles);
     let may = all.filter(|(policy, _)| policy.interception() == Interception::Automatic);
-    gather(may.flat_map(|(policy, hooks)| {
+    let may: Vec<_> = may.collect();
+    // Every host is let through, or is denied.
+    if may
+        .iter()
+        .any(|(policy, _)| policy.enforcement() == Enforcement::Report)
+    {
+        return Interceptable::Everything;
+    }
+    gather(may.into_iter().flat_map(|(policy, hooks)| {
         let allowed = policy.allowed().rules().map(|rule| rule.pattern);
         allowed.chain(hooks.iter().map(|(_, hook)| hook.host.to_string()))
     }))
@@ -87,6 +95,22 @@ path_prefixes = [\"/\"]
             let hosts = of(&loaded.settings);
             let covered = ["a.test", "b.test", "c.test", "d.test"].map(|host| hosts.covers(host));
             assert_eq!(covered, expected);
+        }
+    }
+
+    #[test]
+    fn p12_m4_every_host_may_be_intercepted_where_unlisted_ones_are_let_through() {
+        let text = "[network]\nallowed_domains = [\"a.test\"]\n";
+        for (more, expected) in [
+            ("", false),
+            ("enforcement = \"enforce\"\n", false),
+            ("enforcement = \"report\"\n", true),
+            ("enforcement = \"report\"\nmitm = false\n", false),
+        ] {
+            let text = format!("{text}{more}");
+            let sources = codex_network_config::Sources::none().with_text("config.toml", &text);
+            let loaded = codex_network_config::load(&sources).expect("no error");
+            assert_eq!(of(&loaded.settings).covers("b.test"), expected, "{more}");
         }
     }
 

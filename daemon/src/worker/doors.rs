@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use codex_network_config::Listen;
 use codex_network_engine::{Door, Engine, Generation, Listening, OwnListener};
-use codex_network_policy::Reason;
+use codex_network_policy::{Enforcement, Reason};
 
 use super::link::{ListenerChange, SocketSource};
 use crate::admin::{self, Owner};
@@ -133,13 +133,16 @@ impl Doors {
             tracing::info!("ready");
             return;
         }
-        if policy.allowed().is_empty() {
+        let enforcement = policy.enforcement();
+        let reports = enforcement == Enforcement::Report;
+        if policy.allowed().is_empty() && !reports {
             tracing::warn!(
                 "the allow list is empty, so everything is refused; add hosts to allowed_domains and reload"
             );
         }
         tracing::info!(
             mode = policy.mode().as_str(),
+            enforcement = reports.then_some(enforcement.as_str()),
             allow_rules = policy.allowed().len(),
             deny_rules = policy.denied().len(),
             try_it = http

@@ -1,5 +1,6 @@
 //! `check`: good and bad configurations, exit codes, and the positions in messages.
 
+mod against;
 mod diff;
 mod report;
 mod requirements;

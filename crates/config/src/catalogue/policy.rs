@@ -59,6 +59,19 @@ pub(super) static ROWS: &[KeyRow] = &[
     .about(
         "Limited permits only requests that read: GET, HEAD and OPTIONS without content, in plain HTTP and inside TLS, which is intercepted for that.",
     ),
+    KeyRow::policy(
+        Key::ENFORCEMENT,
+        special!("\"enforce\" | \"report\"", |now| {
+            json!(now.policy.enforcement().as_str())
+        }),
+    )
+    .bound(Bound::Special(
+        "\"enforce\"",
+        "No configuration may set report.",
+    ))
+    .about(
+        "With report, hosts that are merely not allowed are let through, and recorded as hosts that would be refused (`would_deny`). Deny entries, local addresses, mode and hooks stay enforced. It is for bringing an allow list to a machine that has none.",
+    ),
     KeyRow::feature(
         Key::PROXY_URL,
         special!("address", |now| json!(format!("http://{}", now.listen.http))),

@@ -24,7 +24,9 @@ impl Requirements {
     pub(crate) fn add_lines(&self, lines: &mut ConfigLines, problems: &Problems<'_>) {
         let mode = self.mode.as_ref();
         let mode = mode.map(|required| (Key::MODE, String::new(), required.at));
+        let enforcement = self.enforcement_bound();
         let policy = self.flag_bounds(InDaemon::No).chain(mode);
+        let policy = policy.chain(enforcement);
         let policy = policy.chain(self.port_bounds());
         for (key, permitted, at) in policy.chain(self.daemon_bounds()) {
             // A default was not set by any line.
@@ -51,6 +53,7 @@ impl Requirements {
         if let Some(required) = &self.mode {
             bounds.push((Key::MODE, required.permitted.to_string(), required.at));
         }
+        bounds.extend(self.enforcement_bound());
         bounds.extend(self.port_bounds());
         if let Some(at) = self.allowed_domains_only {
             bounds.push((Key::ALLOWED_DOMAINS, "the managed ones".to_owned(), at));
@@ -74,6 +77,13 @@ impl Requirements {
             mode: self.mode.map_or(Mode::Full, |required| required.permitted),
             allowed_domains_only: self.allowed_domains_only.is_some(),
         }
+    }
+
+    /// The bound on `enforcement`.
+    fn enforcement_bound(&self) -> Option<(Key, String, TextSpan)> {
+        let required = self.enforcement.as_ref()?;
+        let permitted = required.permitted.to_string();
+        Some((Key::ENFORCEMENT, permitted, required.at))
     }
 
     /// The bounds on ports, by the keys of the addresses.

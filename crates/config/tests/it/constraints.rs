@@ -2,6 +2,7 @@
 //! it, in any layer.
 
 mod bypass;
+mod report;
 
 use std::fs;
 use std::path::Path;

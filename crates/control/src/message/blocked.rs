@@ -49,7 +49,7 @@ pub struct BlockedEntry {
     pub mode: Option<String>,
     /// `http`, `http-connect`, `https`, `socks5` or `socks5-udp`.
     pub protocol: String,
-    /// `deny` or `ask`.
+    /// `deny` or `ask`; `allow` with `would_deny`.
     pub decision: String,
     /// The part of the policy that decided.
     pub source: String,
@@ -60,6 +60,12 @@ pub struct BlockedEntry {
     /// The id of the attempt that the client belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_id: Option<String>,
+    /// The session of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The user who opened the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -69,6 +75,9 @@ pub struct BlockedEntry {
     /// The question that has no answer yet, or was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval_id: Option<String>,
+    /// Whether it was let through, since hosts that are merely not allowed are only reported.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub would_deny: bool,
     /// How many refusals the entry counts, if more than one; 0 or absent otherwise.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,

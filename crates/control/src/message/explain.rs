@@ -47,6 +47,9 @@ pub struct Explained {
     pub method: Option<String>,
     /// `allow`, `deny` or `ask`.
     pub decision: String,
+    /// Whether it is allowed only since hosts that are merely not allowed are let through and recorded.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub would_deny: bool,
     /// The part of the policy that decides.
     pub source: String,
     /// Why.
@@ -132,6 +135,7 @@ impl Explained {
         });
         Self {
             decision: decision.verdict().as_str().to_owned(),
+            would_deny: decision.would_deny(),
             source: decision.source().as_str().to_owned(),
             reason: decision.reason().as_str().to_owned(),
             rule: explanation.rule.as_ref().map(|rule| Rule {

@@ -88,6 +88,10 @@ pub struct Narrowing {
     /// have any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
+    /// Whether hosts that the policy merely does not allow are let through and recorded. Only administrators may
+    /// have it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub report: bool,
 }
 
 /// The kind of a door.
@@ -167,6 +171,9 @@ pub struct SessionDestination {
     pub reason: String,
     /// The number of attempts.
     pub count: u64,
+    /// Whether it is a name that was found to have a local address, which only `allow_local_binding` permits.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
 }
 
 /// The sessions that the caller may see.

@@ -20,6 +20,8 @@ pub struct Status {
     pub enabled: bool,
     /// `full` or `limited`.
     pub mode: String,
+    /// `enforce` or `report`: whether hosts that are merely not allowed are refused. Empty from an older proxy.
+    pub enforcement: String,
     /// Patterns of the allow list.
     pub allow_rules: usize,
     /// Patterns of the deny list.
@@ -164,4 +166,7 @@ pub struct Counters {
     pub allowed: u64,
     /// Attempts that were refused since the start.
     pub blocked: u64,
+    /// Attempts among the allowed ones that would be refused if hosts that are merely not allowed were not let
+    /// through.
+    pub reported: u64,
 }

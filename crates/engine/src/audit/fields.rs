@@ -59,6 +59,7 @@ impl AuditEvent {
         "credential",
         "network.policy.rule",
         "approval_id",
+        "network.policy.would_deny",
     ];
 
     /// The message.
@@ -122,6 +123,9 @@ impl AuditEvent {
             if let Some(id) = &approval.id {
                 take(29, Text(id));
             }
+        }
+        if self.decision.would_deny() {
+            take(30, Flag(true));
         }
     }
 }

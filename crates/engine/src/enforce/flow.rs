@@ -107,7 +107,7 @@ impl Flow {
     }
 
     /// The attempt is allowed. This is recorded once, even if the request is sent again.
-    pub(super) fn allow(&self, decision: Decision) {
+    pub(super) fn allow(&self, generation: &Generation, decision: Decision) {
         if self.0.decision.set(decision).is_err() {
             return;
         }
@@ -124,9 +124,12 @@ impl Flow {
         match &self.0.destination {
             Destination::Host(authority) => {
                 let credential = self.0.credential.get();
-                recorder.allowed(attempt, authority, decision, (rule, credential));
+                let carried = (rule, credential);
+                recorder.allowed(generation, attempt, authority, decision, carried);
             }
-            Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
+            Destination::UnixSocket => {
+                recorder.allowed_unix_socket(generation.policy(), attempt, decision);
+            }
         }
     }
 

@@ -180,7 +180,7 @@ impl Claim {
             return Err(ClaimError::Refused(refuse(decision)));
         }
         let flow = Flow::new(&recorder, &generation, attempt, Destination::UnixSocket);
-        flow.allow(decision);
+        flow.allow(&generation, decision);
         let socket = match lookup.found {
             Ok(socket) => socket,
             Err(error) => return Err(ClaimError::Unusable(error, flow)),

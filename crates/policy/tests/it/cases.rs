@@ -13,10 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use codex_network_policy::{
-    AddressClass, Authority, ConfigLine, Content, Decision, Facts, Handling, HookMatch, Host,
-    HttpHead, Interception, InterceptionSupport, ListKind, LocalAddresses, Mode, Narrowing,
-    Pattern, Policy, PolicySpec, Protocol, ProxyListeners, Request, RequestKind, Transport,
-    UnixSocketPath, Unlisted, listener_receives,
+    AddressClass, Authority, ConfigLine, Content, Decision, Enforcement, Facts, Handling,
+    HookMatch, Host, HttpHead, Interception, InterceptionSupport, ListKind, LocalAddresses, Mode,
+    Narrowing, Pattern, Policy, PolicySpec, Protocol, ProxyListeners, Request, RequestKind,
+    Transport, UnixSocketPath, Unlisted, listener_receives,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -86,6 +86,9 @@ struct Asked {
     deny: Option<Vec<String>>,
     /// `refused`: a decider and a session may not allow hosts on neither list.
     unlisted: Option<String>,
+    /// Whether enforcement = "report".
+    #[serde(default)]
+    report: bool,
     /// The rules of the client's session.
     session: Option<Session>,
     #[serde(default)]
@@ -130,6 +133,7 @@ pub(crate) struct Session {
     deny: Vec<String>,
     only: Vec<String>,
     allow: Vec<String>,
+    report: bool,
 }
 
 impl Session {
@@ -145,6 +149,7 @@ impl Session {
             denied: list(&self.deny, ListKind::Deny),
             only: list(&self.only, ListKind::Allow),
             allowed: list(&self.allow, ListKind::Allow),
+            enforcement: enforcement(self.report),
         };
         policy.narrowed(&narrowing).expect("the lists are short")
     }
@@ -207,6 +212,14 @@ fn content(present: bool) -> Content {
         Content::Present
     } else {
         Content::Absent
+    }
+}
+
+fn enforcement(report: bool) -> Enforcement {
+    if report {
+        Enforcement::Report
+    } else {
+        Enforcement::Enforce
     }
 }
 
@@ -289,6 +302,11 @@ fn p7_the_mode_decides() {
 #[test]
 fn j4_the_session_narrows() {
     run("sessions", Asked::check);
+}
+
+#[test]
+fn p12_unlisted_hosts_are_reported_and_everything_else_is_enforced() {
+    run("report", Asked::check);
 }
 
 #[test]
@@ -510,6 +528,7 @@ impl Asked {
                 Some("refused") => Unlisted::Refused,
                 Some(other) => panic!("unlisted = {other:?}"),
             },
+            enforcement: enforcement(self.report),
         })
         .expect("the lists are short");
         match &self.session {

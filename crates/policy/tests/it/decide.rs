@@ -5,8 +5,9 @@
 use std::net::Ipv4Addr;
 
 use codex_network_policy::{
-    Facts, Host, InterceptionSupport, ListKind, Narrowing, NarrowingError, NoLocalAddresses,
-    NoProxyListeners, Pattern, Reason, Request, RequestKind, RuleRef, Source, Verdict,
+    Enforcement, Facts, Host, InterceptionSupport, ListKind, Narrowing, NarrowingError,
+    NoLocalAddresses, NoProxyListeners, Pattern, Reason, Request, RequestKind, RuleRef, Source,
+    Verdict,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -184,6 +185,7 @@ proptest! {
             denied: session_denied,
             only,
             allowed: session_allowed,
+            ..Narrowing::default()
         };
         let narrowed = policy.narrowed(&narrowing).expect("the lists are short");
         let texts = |list: &[Pattern]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -210,6 +212,50 @@ proptest! {
                 }
             } else if decision.is_allow() {
                 prop_assert!(policy.decide(&connect(&host)).is_allow());
+            }
+        }
+    }
+
+    /// A policy that only reports differs from the same policy in one answer, before and after the name is resolved.
+    #[test]
+    fn p12_report_only_lifts_not_allowed_and_nothing_else(
+        allowed in vec(pattern(ListKind::Allow), 0..6),
+        denied in vec(pattern(ListKind::Deny), 0..3),
+        local_binding in any::<bool>(),
+        by_session in any::<bool>(),
+        hosts in vec(host(), 1..12),
+        addresses in vec(select(&ADDRESSES[..]), 0..3),
+    ) {
+        let policy = compile(&allowed, &denied, local_binding);
+        let reporting = if by_session {
+            let rules = Narrowing { enforcement: Enforcement::Report, ..Narrowing::default() };
+            policy.narrowed(&rules).expect("no list")
+        } else {
+            interpreter::compile_reporting(&allowed, &denied, local_binding)
+        };
+        let addresses: Vec<_> = addresses.iter().filter_map(|text| Host::parse(text).ok()?.ip()).collect();
+        for host in hosts {
+            let request = connect(&host);
+            let (enforced, reported) = (policy.decide(&request), reporting.decide(&request));
+            if enforced.reason() != Reason::NotAllowed {
+                prop_assert_eq!(enforced, reported, "{}", &host);
+                prop_assert!(!reported.would_deny());
+                continue;
+            }
+            prop_assert!(reported.is_allow() && reported.would_deny(), "{}", &host);
+            prop_assert_eq!(reported.reason(), Reason::NotAllowed);
+            prop_assert!(!reporting.leaves_to_decider(reported));
+            // The host reaches what an allowed one reaches whose entry does not spell it out.
+            let everything = [Pattern::parse("*", ListKind::Allow).expect("a pattern")];
+            let lax = compile(&everything, &denied, local_binding);
+            let (by_star, after) = (
+                lax.decide_addresses(&request, lax.decide(&request), &addresses),
+                reporting.decide_addresses(&request, reported, &addresses),
+            );
+            prop_assert_eq!(by_star.is_allow(), after.is_allow());
+            prop_assert_eq!(after.is_allow(), after.would_deny());
+            if !after.is_allow() {
+                prop_assert_eq!(by_star.reason(), after.reason());
             }
         }
     }

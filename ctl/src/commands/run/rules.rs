@@ -30,5 +30,6 @@ pub(super) fn read(args: &RunArgs, output: &Output) -> Result<Narrowing, Failure
         deny: args.deny.clone(),
         only: args.only.clone(),
         allow,
+        report: args.learn,
     })
 }

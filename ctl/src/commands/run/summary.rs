@@ -2,12 +2,12 @@
 //! the latter.
 
 use codex_network_control::message::{SessionDestination, SessionReport};
-use codex_network_policy::{Host, ListKind, Pattern};
 use serde_json::json;
 
 use super::proxy_choice::ProxyKind;
 use crate::args::run::{IsolationLevel, RunArgs};
 use crate::output::{Output, OutputFormat, bracketed, grouped, printable_line, size};
+use crate::proposal::is_suggested;
 
 /// How many destinations of a kind are listed.
 const MAX_LISTED: usize = 8;
@@ -36,7 +36,12 @@ fn lines(args: &RunArgs, proxy: ProxyKind, report: &SessionReport) -> Vec<String
         size(report.bytes_down)
     )];
     lines.extend(listed("allowed", &report.allowed, |destination| {
-        times(destination.count)
+        let times = times(destination.count);
+        match destination.reason.as_str() {
+            // A decider, a grant, or report-only.
+            "not_allowed" => format!("{times}, on no allow list"),
+            _ => times,
+        }
     }));
     lines.extend(listed("refused", &report.refused, |destination| {
         format!("{}, {}", times(destination.count), destination.reason)
@@ -88,16 +93,19 @@ fn remedies(args: &RunArgs, proxy: ProxyKind, refused: &[SessionDestination]) ->
     for destination in refused {
         let host = destination.host.as_str();
         let is_new = !hosts.contains(&host);
-        if destination.reason == "not_allowed" && is_new && is_suggested(destination) {
+        if destination.reason == "not_allowed" && is_new && is_suggested(host, destination.port) {
             hosts.push(host);
         }
     }
     let Some(first) = hosts.first() else {
         return Vec::new();
     };
-    let option = match proxy {
-        ProxyKind::Private => "use --allow HOST, or ",
-        ProxyKind::Service => "",
+    let option = match (proxy, &args.config) {
+        (ProxyKind::Private, Some(_)) => {
+            "use --allow HOST, or `proxyctl allow HOST --config FILE`, or "
+        }
+        (ProxyKind::Private, None) => "use --allow HOST, or `proxyctl allow HOST`, or ",
+        (ProxyKind::Service, _) => "use `proxyctl allow HOST`, or ",
     };
     let narrowed = if args.only.is_empty() {
         ""
@@ -114,19 +122,6 @@ fn remedies(args: &RunArgs, proxy: ProxyKind, refused: &[SessionDestination]) ->
         lines.push(format!("  and {} more", hosts.len() - MAX_LISTED));
     }
     lines
-}
-
-/// Whether an entry for the host makes sense. Programs look up more names than they connect to: addresses in reverse,
-/// names of services, and words without a dot.
-fn is_suggested(destination: &SessionDestination) -> bool {
-    let host = destination.host.as_str();
-    if Pattern::parse(host, ListKind::Allow).is_err() || Host::parse(host).is_err() {
-        return false;
-    }
-    let is_reverse = host.rsplit('.').next() == Some("arpa");
-    let is_lookup_only = destination.port == 0;
-    let is_odd = !host.contains('.') || host.starts_with('_');
-    !(is_reverse || is_lookup_only && is_odd)
 }
 
 #[cfg(test)]
@@ -150,6 +145,7 @@ mod tests {
             port: 443,
             reason: reason.to_owned(),
             count,
+            local: false,
         }
     }
 
@@ -173,12 +169,12 @@ mod tests {
             "proxyctl: 1 allowed, 112 refused, 10 bytes sent, 2 KiB received\n  \
              allowed a.test:443 (once)\n  refused b.test:443 (101 times, not_allowed)\n  \
              refused c.test:443 (11 times, denied)\n\
-             To allow what was not allowed, if you trust these hosts, add them to allowed_domains of the policy \
-             (\"b.test\") or to its table of domains (\"b.test\" = \"allow\"):\n  b.test"
+             To allow what was not allowed, if you trust these hosts, use `proxyctl allow HOST`, or add them to \
+             allowed_domains of the policy (\"b.test\") or to its table of domains (\"b.test\" = \"allow\"):\n  b.test"
         );
         let private = lines(&args(&["--only", "a.test"]), ProxyKind::Private, &report).join("\n");
         assert!(
-            private.contains(" hosts, use --allow HOST, or add "),
+            private.contains(" hosts, use --allow HOST, or `proxyctl allow HOST`, or add "),
             "{private}"
         );
         assert!(private.contains("), and to --only:"), "{private}");

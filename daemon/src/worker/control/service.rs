@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
     Approval, Approvals, ApprovalsQuery, Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config,
-    Counters, Credentials, CredentialsQuery, Denied, ExplainQuery, Explained, GenerationInForce,
-    Granted, Grants, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
-    Patterns, QuestionId, Reloaded, Rule, SessionEnd, SessionEnded, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    Counters, Credentials, CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery,
+    Explained, GenerationInForce, Granted, Grants, Listener, MAX_WAIT, ModeChange, ModeInForce,
+    NameServer, Names, NoArguments, Patterns, QuestionId, Reloaded, Rule, SessionEnd, SessionEnded,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -18,6 +18,7 @@ use codex_network_engine::{Engine, Generation, NameServerHealth, NameServers, Na
 use codex_network_policy::{DomainSet, Mode};
 use nix::unistd::Gid;
 
+use super::decisions::Following;
 use super::peer::Peer;
 use super::sessions::{self, HeldSession};
 use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain};
@@ -53,6 +54,7 @@ pub(super) struct CallerService {
     access: Access,
     room: Admission,
     held: Arc<HeldSession>,
+    following: Arc<Following>,
 }
 
 impl Service {
@@ -100,6 +102,7 @@ impl Service {
             access,
             room,
             held,
+            following: Arc::default(),
         }
     }
 
@@ -128,6 +131,7 @@ impl Service {
             roles: self.role_status.roles(),
             enabled: policy.is_enabled(),
             mode: policy.mode().as_str().to_owned(),
+            enforcement: policy.enforcement().as_str().to_owned(),
             allow_rules: policy.allowed().len(),
             deny_rules: policy.denied().len(),
             listeners,
@@ -148,6 +152,7 @@ impl Service {
                 upstream_tunnel_proxy: counters.upstream_tunnel_proxy,
                 allowed: counters.allowed,
                 blocked: counters.blocked,
+                reported: counters.reported,
             },
             warnings: [self.reloader.missing(), self.reloader.warnings()].concat(),
             upstream_http_proxy: shown(generation.supplied().upstream_proxies.http()),
@@ -459,6 +464,14 @@ impl Control for CallerService {
         Ok(ended)
     }
 
+    async fn decisions(self, _: Context, query: DecisionsQuery) -> Result<Decisions, ControlError> {
+        let (engine, user) = (&self.service.engine, self.peer.user);
+        let access = || self.service.reloader.admitted().access(user, &self.groups);
+        self.following
+            .next(engine, user.as_raw(), access, query)
+            .await
+    }
+
     async fn approvals(self, _: Context, query: ApprovalsQuery) -> Result<Approvals, ControlError> {
         Ok(self.answerer().list(query).await)
     }
@@ -549,9 +562,12 @@ fn entry(entry: codex_network_engine::BlockedEntry) -> BlockedEntry {
         port: entry.port,
         timestamp: entry.timestamp,
         attempt_id: entry.attempt_id,
+        session: entry.session,
+        user: entry.user,
         rule: entry.rule,
         credential: entry.credential,
         approval_id: entry.approval_id,
+        would_deny: entry.would_deny,
         count: if entry.count > 1 { entry.count } else { 0 },
         sequence: entry.sequence,
     }

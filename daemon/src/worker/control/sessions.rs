@@ -4,6 +4,7 @@
 //! words are parsed, its rights are checked, and the session is tied to the caller's connection.
 
 mod credentials;
+mod rules;
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -13,16 +14,16 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use codex_network_control::message::{
-    DoorKind, DummyVariable, Isolation, MAX_COMMAND, MAX_DOORS, MAX_PATTERNS, MAX_WAIT, Narrowing,
-    SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions,
+    DoorKind, DummyVariable, Isolation, MAX_COMMAND, MAX_DOORS, MAX_WAIT, SessionDestination,
+    SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
     ChildEnvironment, DestinationCount, Engine, Generation, OpenSession, SessionDoor, SessionInfo,
     SessionParts, SessionTotals, SettingsView,
 };
-use codex_network_policy::{Authority, Host, ListKind, Pattern};
+use codex_network_policy::{Authority, Enforcement, Host};
 use nix::unistd::{Gid, Uid};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
@@ -234,6 +235,7 @@ fn destination(count: DestinationCount) -> SessionDestination {
         port: count.port,
         reason: count.reason,
         count: count.count,
+        local: count.is_local,
     }
 }
 
@@ -263,12 +265,12 @@ pub(super) fn open(
     let Some(access) = access.filter(|access| access.covers(Access::UseSessions)) else {
         return invalid("this user may no longer open sessions");
     };
-    let narrowing = narrowing(&request.narrowing, access)?;
+    let narrowing = rules::narrowing(engine, &request.narrowing, access)?;
     let claim = Claim {
         user: caller.peer.user,
         groups: caller.groups.to_vec(),
         profile: request.profile.clone(),
-        is_widened: !request.narrowing.allow.is_empty(),
+        is_widened: !request.narrowing.allow.is_empty() || request.narrowing.report,
     };
     let credentials = credentials::taken(std::mem::take(&mut request.credentials))?;
     let doors: Result<_, _> = request.doors.drain(..).map(door).collect();
@@ -330,7 +332,9 @@ impl Claim {
             return Some("its user may no longer open sessions");
         };
         if self.is_widened && access != Access::Administer {
-            return Some("it was widened (--allow), and its user is no longer an administrator");
+            return Some(
+                "it was widened (--allow or --learn), and its user is no longer an administrator",
+            );
         }
         let profile = self.profile.as_deref()?;
         if !is_profile(profile) {
@@ -372,6 +376,11 @@ fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
     }
     if !policy.is_enabled() {
         warnings.push("the proxy is switched off and refuses everything".to_owned());
+    } else if policy.enforcement() == Enforcement::Report {
+        warnings.push(
+            "hosts that are merely not allowed are let through, and recorded as hosts that would be refused"
+                .to_owned(),
+        );
     } else if policy.allowed().is_empty() {
         warnings.push("the allow list is empty, so everything is refused".to_owned());
     }
@@ -449,35 +458,6 @@ fn check_profile(engine: &Engine, caller: &Caller<'_>, profile: &str) -> Result<
     invalid(format!(
         "there is no permission profile {profile:?} for this user; {names}"
     ))
-}
-
-fn narrowing(
-    request: &Narrowing,
-    access: Access,
-) -> Result<codex_network_policy::Narrowing, ControlError> {
-    if !request.allow.is_empty() && access != Access::Administer {
-        return invalid("only administrators may widen a session (--allow)");
-    }
-    Ok(codex_network_policy::Narrowing {
-        limited: request.limited,
-        denied: patterns(&request.deny, ListKind::Deny)?,
-        only: patterns(&request.only, ListKind::Allow)?,
-        allowed: patterns(&request.allow, ListKind::Allow)?,
-    })
-}
-
-fn patterns(texts: &[String], list: ListKind) -> Result<Vec<Pattern>, ControlError> {
-    if texts.len() > MAX_PATTERNS {
-        return invalid(format!(
-            "a session has at most {MAX_PATTERNS} patterns of each kind"
-        ));
-    }
-    let one = |text: &String| {
-        Pattern::parse(text, list).map_err(|error| ControlError::Invalid {
-            message: format!("bad pattern {text:?}: {error}"),
-        })
-    };
-    texts.iter().map(one).collect()
 }
 
 fn door(kind: DoorKind) -> Result<SessionDoor, ControlError> {
