@@ -10,7 +10,7 @@ use codex_network_control::message::HeaderField;
 use codex_network_policy::{HeaderNameText, Mode};
 use serde::Serialize;
 
-use self::approvals::ApproveArgs;
+use self::approvals::{ApproveArgs, RejectArgs};
 use self::change::{CHANGE_RULES, ChangeArgs, EntryArgs};
 use self::run::{RUN_EXAMPLES, RunArgs};
 
@@ -72,14 +72,17 @@ pub(crate) enum Command {
         /// Listen for questions, and list each change of one, until interrupted.
         #[arg(long, short)]
         follow: bool,
+        /// Run this command with the shell for each question, which is JSON on its standard input. Exit status 0
+        /// approves, with the scope that it prints (`once`, `session`, a time such as `15m`; `any-port`), 1 rejects,
+        /// and others leave the question open.
+        #[arg(long, value_name = "COMMAND", requires = "follow")]
+        exec: Option<String>,
     },
-    /// Approve a question: the host and port that it names, for its session. A rejection wins over an approval.
+    /// Approve a question: the host and port that it names, until its session ends, or for 15 minutes without a
+    /// session. A rejection wins over an approval.
     Approve(ApproveArgs),
     /// Reject a question, for the rest of the session. If it was approved, the grant ends.
-    Reject {
-        /// The question's id, as `approvals` shows it.
-        id: String,
-    },
+    Reject(RejectArgs),
     /// List the grants in force.
     Grants,
     /// End a grant, and the connections that it permitted.
@@ -90,6 +93,10 @@ pub(crate) enum Command {
     /// List the credentials that programs of `run` hold dummies of: where they may go, and how often they went
     /// there. Administrators and observers see all, others those of their own sessions. Nobody sees a value.
     Credentials,
+    /// Watch the proxy on a full screen: rates, sessions, open questions and the newest decisions. Keys answer
+    /// questions, filter and explain; `?` lists them. Administrators and observers see all, others their own
+    /// sessions. While it runs, questions are asked as with `approvals --follow`.
+    Watch,
     /// Show the state of the proxy: version, listeners, policy, last reload, counts.
     Status,
     /// Show or change the mode. Full mode lasts until the next reload, limited mode until it is changed

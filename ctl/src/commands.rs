@@ -25,6 +25,7 @@ use crate::doctor;
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
 use crate::output::Output;
+use crate::watch;
 
 /// Runs the command line.
 pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
@@ -37,6 +38,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         Command::Ca {
             command: CaCommand::Install,
         } => ca::need_root("install")?,
+        Command::Watch => watch::check(output)?,
         Command::Doctor { checks } => return doctor::run(args.socket, output, checks),
         Command::Env { shell, unset: true } => return env::unset(output, shell),
         #[cfg(target_os = "linux")]
@@ -51,6 +53,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         command @ (Command::Allow { .. } | Command::Deny { .. } | Command::Unset { .. }) => {
             return change::run(args.socket, output, command);
         }
+        Command::Approve(approve) if approve.scope.permanent => {
+            return approvals::approve_permanently(args.socket, output, &approve);
+        }
+        Command::Reject(reject) if reject.permanent => {
+            return approvals::reject_permanently(args.socket, output, reject);
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,6 +68,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
     runtime.block_on(async {
         let client = find::connect(args.socket, trust(&args.command)).await?;
         match args.command {
+            Command::Watch => watch::run(client).await,
             Command::Status => status::run(&client, output).await,
             Command::Mode { mode } => mode::run(&client, output, mode.map(Into::into)).await,
             Command::Reload => reload::run(&client, output).await,
@@ -101,10 +110,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Env { shell, .. } => env::set(&client, output, shell).await,
-            Command::Approvals { follow: true } => approvals::follow(client, output).await,
-            Command::Approvals { follow: false } => approvals::list(&client, output).await,
+            Command::Approvals { follow: true, exec } => {
+                approvals::follow(client, output, exec).await
+            }
+            Command::Approvals { follow: false, .. } => approvals::list(&client, output).await,
             Command::Approve(approve) => approvals::approve(&client, output, approve).await,
-            Command::Reject { id } => approvals::reject(&client, output, id).await,
+            Command::Reject(reject) => approvals::reject(&client, output, reject.id).await,
             Command::Grants => approvals::grants(&client, output).await,
             Command::Revoke { id } => approvals::revoke(&client, output, id).await,
             Command::Credentials => credentials::list(&client, output).await,

@@ -78,6 +78,17 @@ impl Failure {
         )
     }
 
+    /// The same failure, with a further line.
+    pub(crate) fn followed_by(self, line: &str) -> Self {
+        let with = |message: String| format!("{message}\n{line}");
+        match self {
+            Self::Failed(message) => Self::Failed(with(message)),
+            Self::Unreachable(message) => Self::Unreachable(with(message)),
+            Self::NotPermitted(message) => Self::NotPermitted(with(message)),
+            other => other,
+        }
+    }
+
     /// Prints the error unless it has already been printed, and returns the program's exit code.
     pub(crate) fn report(self, output: &Output) -> ExitCode {
         let (message, code) = match self {

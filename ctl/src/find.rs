@@ -89,10 +89,15 @@ pub(crate) async fn started(path: &Path, proxy: u32) -> Result<Client, ConnectEr
     Client::connect(path, trusted, PROGRAM).await
 }
 
+/// Connects again to the same socket.
+pub(crate) async fn reconnect(lost: &Client) -> Result<Client, ConnectError> {
+    lost.reconnect(PROGRAM).await
+}
+
 /// Connects again after the proxy's worker has closed the connection: the next worker takes over
 /// its socket.
 pub(crate) async fn connect_again(lost: &Client) -> Result<Client, Failure> {
-    let again = lost.reconnect(PROGRAM).await;
+    let again = reconnect(lost).await;
     again.map_err(|error| {
         Failure::Unreachable(format!(
             "the proxy closed the connection, and connecting again failed: {error}"

@@ -16,6 +16,7 @@
 //! - `trust_store`: the system's list of trusted certificates, for `ca` and `doctor`.
 //! - `system_tool`: runs tools of the system.
 //! - `seatbelt`: the profile that confines a program on macOS, as text.
+//! - `watch`: the full screen of `watch`.
 //! - `output`: writes for people and for programs.
 //! - `failure`: why a command failed, and its exit code.
 
@@ -45,6 +46,7 @@ mod proposal;
 mod seatbelt;
 mod system_tool;
 mod trust_store;
+mod watch;
 
 use std::process::ExitCode;
 

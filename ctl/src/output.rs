@@ -11,8 +11,8 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-pub(crate) use self::layout::{Column, Wrap, padded};
-use self::layout::{fitted, row, width, wrapped};
+pub(crate) use self::layout::{Column, Wrap, padded, wrapped};
+use self::layout::{fitted, row, width};
 pub(crate) use self::quantity::{
     SHORT_SEQUENCE, ago, counted, grouped, short_sequence, size, span, utc,
 };
@@ -301,6 +301,15 @@ pub(crate) fn printable_line(text: &str) -> String {
     escaped(text, is_hidden)
 }
 
+/// Text that a client chose, in a table or a sentence: one line in quotes, which it can neither leave nor reorder.
+/// Letters that are written from right to left would move what stands beside them, so they are escaped.
+pub(crate) fn quoted(text: &str) -> String {
+    let is_escaped = |character| {
+        matches!(character, '"' | '\\') || is_hidden(character) || is_right_to_left(character)
+    };
+    format!("\"{}\"", escaped(text, is_escaped))
+}
+
 fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
@@ -325,6 +334,19 @@ fn is_hidden(character: char) -> bool {
     let length = 1 + character.encode_utf8(&mut bytes[1..]).len();
     let shown = std::str::from_utf8(&bytes[..length]).unwrap_or_default();
     shown.escape_debug().nth(1) != Some(character)
+}
+
+/// Whether a character is in a block whose letters are written from right to left (the default of Unicode's
+/// `Bidi_Class` there is R or AL).
+fn is_right_to_left(character: char) -> bool {
+    matches!(
+        character,
+        '\u{590}'..='\u{8ff}'
+            | '\u{fb1d}'..='\u{fdff}'
+            | '\u{fe70}'..='\u{feff}'
+            | '\u{10800}'..='\u{10fff}'
+            | '\u{1e800}'..='\u{1efff}'
+    )
 }
 
 /// A host before a port: IPv6 addresses are in brackets.
@@ -376,5 +398,23 @@ mod tests {
             assert_eq!(printable(text), text);
         }
         assert_eq!(printable_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn q6_text_of_a_client_stays_within_its_quotes() {
+        for (text, wanted) in [
+            ("curl", r#""curl""#),
+            (
+                "x\"  0a1b  granted  ok.test:1",
+                r#""x\"  0a1b  granted  ok.test:1""#,
+            ),
+            ("a\\", r#""a\\""#),
+            ("\u{1b}[2J\n", r#""\u{1b}[2J\n""#),
+            ("\u{202e}lru\u{a0}", r#""\u{202e}lru\u{a0}""#),
+            ("\u{5d0}b\u{627}", r#""\u{5d0}b\u{627}""#),
+            ("日本語 äé", "\"日本語 äé\""),
+        ] {
+            assert_eq!(quoted(text), wanted);
+        }
     }
 }

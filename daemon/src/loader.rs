@@ -9,6 +9,8 @@
 
 mod authority;
 mod credentials;
+#[cfg(target_os = "linux")]
+mod end_with_loader;
 mod interceptable;
 mod last_good;
 mod system_files;

@@ -59,7 +59,7 @@ use crate::privsep::channel;
 use crate::privsep::message::{FirstSettings, ListenerUpdate, Mode, ToMonitor, ToWorker};
 use crate::privsep::settled::{Loaded, Settled};
 use crate::privsep::ticket::Ticket;
-use crate::{logging, notify};
+use crate::{logging, memory, notify};
 
 /// Asks the monitor to leave its worker to the next one and end: the first half of a restart. By
 /// default it has no effect, so an older version ignores it.
@@ -165,6 +165,8 @@ pub(crate) struct UnusableConfiguration(String);
 /// Why the service cannot start, as one message for a person; [`UnusableConfiguration`] if the
 /// configuration is the cause.
 pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<()> {
+    // Outputs of loaders have the values of credentials. The monitor frees little, so this costs nothing.
+    memory::wipe_freed();
     // Including inherited sockets: other roles get them over the channel.
     channel::keep_descriptors_to_ourselves()
         .context("cannot keep inherited descriptors from the other roles")?;

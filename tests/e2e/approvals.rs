@@ -4,7 +4,12 @@
 mod access;
 mod doors;
 mod ends;
+mod exec;
 mod limits;
+mod listeners;
+mod permanent;
+#[cfg(target_os = "linux")]
+mod terminal;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -39,10 +44,16 @@ struct Follower {
 impl Follower {
     /// Starts it. It has printed nothing yet.
     fn start(daemon: &Daemon) -> Self {
+        Self::start_with(daemon, &[])
+    }
+
+    /// The same with these options.
+    fn start_with(daemon: &Daemon, options: &[&str]) -> Self {
         let mut child = Command::new(shipped::proxyctl())
             .arg("--socket")
             .arg(daemon.control_socket())
             .args(["approvals", "--follow", "--json"])
+            .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -88,6 +99,21 @@ fn get(session: &Session, host: &str, port: u16) -> Response {
     let mut client = Connection::open(session.doors[0]);
     let authority = format!("{host}:{port}");
     client.exchange(&proxy_request("GET", &authority, "/", &[]))
+}
+
+/// A request on a thread of its own. Refused at once until a follower listens, and then it waits. Gives the status.
+fn waiting_request(session: &Session, host: &'static str, port: u16) -> thread::JoinHandle<u16> {
+    let door = session.doors[0];
+    thread::spawn(move || {
+        let request = || {
+            let mut client = Connection::open(door);
+            let authority = format!("{host}:{port}");
+            let response = client.exchange(&proxy_request("GET", &authority, "/", &[]));
+            let is_heard = response.status != 403 || !response.text().contains("reload the proxy");
+            is_heard.then_some(response.status)
+        };
+        poll(TIMEOUT, request).expect("an answer")
+    })
 }
 
 /// Repeats a request until it becomes a question: until then no follower listens. Returns the question's id.
@@ -196,21 +222,7 @@ fn q2_requests_that_wait_share_the_question_and_get_the_answer() {
     let daemon = Daemon::start(&asking("60s"));
     let session = Session::open(&daemon);
     let follower = Follower::start(&daemon);
-    // Refused at once without a listener; then it waits.
-    let waits = |host: &'static str| {
-        let door = session.doors[0];
-        thread::spawn(move || {
-            let request = || {
-                let mut client = Connection::open(door);
-                let authority = format!("{host}:{port}");
-                let response = client.exchange(&proxy_request("GET", &authority, "/", &[]));
-                let is_heard =
-                    response.status != 403 || !response.text().contains("reload the proxy");
-                is_heard.then_some(response.status)
-            };
-            poll(TIMEOUT, request).expect("an answer")
-        })
-    };
+    let waits = |host| waiting_request(&session, host, port);
     let waiting = [waits("blocked.test"), waits("blocked.test")];
     let id = follower.wait_for("blocked.test", "pending")["id"].clone();
     let id = id.as_str().expect("an id");

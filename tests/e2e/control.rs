@@ -12,6 +12,8 @@ mod machine;
 mod secrets;
 mod socket;
 mod tables;
+#[cfg(target_os = "linux")]
+mod watch;
 
 use e2e::daemon::Daemon;
 

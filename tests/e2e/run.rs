@@ -65,7 +65,7 @@ impl Installed {
     }
 
     /// A configuration file.
-    fn write(&self, config: &Config) -> PathBuf {
+    pub(crate) fn write(&self, config: &Config) -> PathBuf {
         let path = self.path().join("config.toml");
         std::fs::write(&path, config.write(self.path())).expect("our own directory");
         path

@@ -216,6 +216,13 @@ static int clone3_flags(void) {
   return child > 0;
 }
 
+/* A call by its number, with numbers as arguments. */
+static int call_number(void) {
+  long values[6] = {0};
+  for (int at = 0; at < 6 && arguments[at + 1]; at++) values[at] = strtol(arguments[at + 1], NULL, 0);
+  return syscall(number(0), values[0], values[1], values[2], values[3], values[4], values[5]) >= 0;
+}
+
 static int set_namespace(void) {
   int ns = open(argument(0), O_RDONLY);
   return ns >= 0 && setns(ns, 0) == 0;
@@ -448,6 +455,7 @@ static const struct {
     {"unshare", unshare_flags},
     {"clone", clone_flags},
     {"clone3", clone3_flags},
+    {"call", call_number},
     {"setns", set_namespace},
     {"newer-call", newer_call},
 #ifdef __x86_64__

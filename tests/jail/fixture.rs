@@ -97,6 +97,19 @@ impl User {
         self.jailed(&[], &[&[program.as_str()], attempt].concat())
     }
 
+    /// Makes attempts of one name in one jail, one for each list of arguments. Returns the line that each writes.
+    pub(crate) fn attempts_in_one_jail(self, name: &str, attempts: &[Vec<String>]) -> Vec<String> {
+        let script =
+            "name=$1; while read -r arguments; do \"$0\" $name $arguments; done <<END\n$2\nEND";
+        let lists: Vec<String> = attempts.iter().map(|list| list.join(" ")).collect();
+        let program = self::attempts();
+        let ran = self.jailed(
+            &[],
+            &["bash", "-c", script, &program, name, &lists.join("\n")],
+        );
+        ran.stdout().lines().map(str::to_owned).collect()
+    }
+
     /// Makes an attempt outside any jail.
     pub(crate) fn attempt_outside(self, attempt: &[&str]) -> Ran {
         let output = self.command(attempts()).args(attempt).output();

@@ -184,6 +184,7 @@ fn j6_the_jails_network_cannot_be_changed() {
     }
 }
 
+/// The kernel's limit for each process stops it, as it would outside.
 #[test]
 fn j6_the_machine_goes_on_when_a_jail_exhausts_its_descriptors() {
     for user in users() {

@@ -64,6 +64,9 @@ fn j6_a_program_sets_limits_of_itself_alone() {
     }
 }
 
+/// Four protections refuse a trace: the inner user namespace, the lack of capabilities, a process 1 that cannot be
+/// dumped, and the domain of Landlock. The test fails when all of them are taken out. The filter refuses
+/// `pidfd_getfd` as well.
 #[test]
 fn j6_process_1_of_the_jail_can_be_neither_traced_nor_ended() {
     for user in users() {

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 
 use codex_network_control::client::CallError;
 use codex_network_control::message::{
-    DoorKind, ExplainQuery, Explained, SessionId, SessionOpened, SessionReport, SessionRequest,
-    Sessions,
+    Approvals, ApprovalsQuery, Decisions, DecisionsQuery, DoorKind, ExplainQuery, Explained,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
 };
 use codex_network_control::{Client, ControlError, TrustedListeners};
 use tokio::runtime::Runtime;
@@ -66,6 +66,12 @@ impl Caller {
         self.runtime.block_on(sessions).expect("an answer")
     }
 
+    /// The decisions that this caller sees, since its last call. Does not wait for one.
+    pub fn decisions(&self) -> Decisions {
+        let decisions = self.client.decisions(DecisionsQuery::default());
+        self.runtime.block_on(decisions).expect("an answer")
+    }
+
     /// Ends a session.
     ///
     /// # Errors
@@ -100,6 +106,12 @@ impl Caller {
             ..ExplainQuery::default()
         });
         refusal(self.runtime.block_on(explained))
+    }
+
+    /// Asks for questions.
+    pub fn approvals(&self, query: ApprovalsQuery) -> Approvals {
+        let approvals = self.client.approvals(query);
+        self.runtime.block_on(approvals).expect("an answer")
     }
 
     /// Waits for the end of the connection.

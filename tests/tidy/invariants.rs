@@ -197,6 +197,7 @@ fn invariant_3_only_respond_writes_status_codes() {
 fn invariant_4_unsafe_code_has_its_places() {
     let places = [
         "ctl/src/jail/stage/calls.rs",
+        "daemon/src/loader/end_with_loader.rs",
         "daemon/src/memory.rs",
         "daemon/src/privsep/channel.rs",
         "daemon/src/worker/control/peer/groups.rs",

@@ -56,6 +56,15 @@ impl Actions {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Action)> {
         self.named.iter().map(named)
     }
+
+    /// The variables that hold secrets of actions (`secret_env_var`). No program needs them.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        let injections = self.named.iter().flat_map(|(_, action)| &action.inject);
+        injections.filter_map(|injection| match &injection.source {
+            SecretSource::Environment(variable) => Some(variable.as_str()),
+            SecretSource::File(_) => None,
+        })
+    }
 }
 
 fn named((name, action): &(String, Action)) -> (&str, &Action) {

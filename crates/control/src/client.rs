@@ -1,6 +1,7 @@
 //! The caller's side: connects, sends `hello`, makes calls.
 
 mod approvals;
+mod decisions;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ mod approvals;
 mod blocked;
 mod ca;
 mod credentials;
+mod decisions;
 mod explain;
 mod names;
 mod session;
@@ -27,6 +28,7 @@ pub use credentials::{
     GivenCredentials, MAX_CREDENTIALS, MAX_SOURCE_BYTES, MAX_TOOL_URLS, WantedCredential,
     WantedCredentials,
 };
+pub use decisions::{DecisionEntry, Decisions, DecisionsQuery};
 pub use explain::{ExplainQuery, Explained, ExplainedAddress, HeaderField, MissedHook, Rule};
 pub use names::{NameServer, Names};
 pub use session::{
@@ -34,7 +36,9 @@ pub use session::{
     SessionDestination, SessionEnd, SessionEnded, SessionEntry, SessionId, SessionOpened,
     SessionReport, SessionRequest, Sessions, Sockets,
 };
-pub use status::{Counters, GenerationInForce, LastReload, Listener, ReloadOutcome, Role, Status};
+pub use status::{
+    Counters, GenerationInForce, LastReload, Listener, OpenQuestions, ReloadOutcome, Role, Status,
+};
 
 /// The argument of calls that take none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ use crate::access::Access;
 use crate::error::ControlError;
 use crate::message::{
     Approval, Approvals, ApprovalsQuery, Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials,
-    CredentialsQuery, Denied, ExplainQuery, Explained, Granted, Grants, ModeChange, ModeInForce,
-    NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded, SessionId,
-    SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery, Explained, Granted, Grants,
+    ModeChange, ModeInForce, NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use crate::version::{Hello, Welcome};
 
@@ -63,6 +63,8 @@ pub trait Control {
     async fn grants(request: NoArguments) -> Result<Grants, ControlError>;
     /// Ends a grant.
     async fn revoke(request: QuestionId) -> Result<Granted, ControlError>;
+    /// The decisions that the caller may see, since its last call.
+    async fn decisions(request: DecisionsQuery) -> Result<Decisions, ControlError>;
 }
 
 /// The name of a call and the access that it needs, or `None` if every caller may make it (SPEC K3). A new
@@ -95,6 +97,7 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Acc
         ControlRequest::Deny { .. } => ("deny", None),
         ControlRequest::Grants { .. } => ("grants", None),
         ControlRequest::Revoke { .. } => ("revoke", None),
+        ControlRequest::Decisions { .. } => ("decisions", None),
     }
 }
 
@@ -123,5 +126,6 @@ pub(crate) fn refusal(request: &ControlRequest, error: ControlError) -> ControlR
         ControlRequest::Deny { .. } => ControlResponse::Deny(Err(error)),
         ControlRequest::Grants { .. } => ControlResponse::Grants(Err(error)),
         ControlRequest::Revoke { .. } => ControlResponse::Revoke(Err(error)),
+        ControlRequest::Decisions { .. } => ControlResponse::Decisions(Err(error)),
     }
 }

@@ -9,7 +9,7 @@ use crate::access::Access;
 
 /// The newest version of the protocol that this crate supports. It goes up by one when calls are
 /// added, or arguments that an older daemon must not ignore.
-pub const NEWEST: u32 = 7;
+pub const NEWEST: u32 = 8;
 
 /// The first version with sessions.
 pub const SESSIONS: u32 = 4;
@@ -20,8 +20,11 @@ pub const CREDENTIALS: u32 = 5;
 /// The first version with questions and grants.
 pub const APPROVALS: u32 = 6;
 
+/// The first version that shows decisions as they are made.
+pub const DECISIONS: u32 = 7;
+
 /// The first version with sessions that learn.
-pub const LEARNING: u32 = 7;
+pub const LEARNING: u32 = 8;
 
 /// The oldest version that this crate supports.
 pub const OLDEST: u32 = 1;

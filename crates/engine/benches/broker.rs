@@ -142,12 +142,12 @@ fn tripwire(c: &mut Criterion) {
     for sessions in [1, 1000] {
         let values = values(3 * sessions);
         let dummies = values.iter().map(|(_, dummy)| (dummy.as_bytes(), ()));
-        let tripwire = Arc::new(Tripwire::new(dummies));
+        let tripwire = Tripwire::new(dummies);
         group.bench_function(format!("{sessions} sessions"), |b| {
             b.iter(|| {
-                let mut searched = SearchedContent::new(Arc::clone(&tripwire));
+                let mut searched = SearchedContent::new();
                 for piece in content.chunks(16 << 10) {
-                    assert_eq!(searched.push(piece, |()| true), None);
+                    assert_eq!(searched.push(&tripwire, piece, |()| true), None);
                 }
             });
         });

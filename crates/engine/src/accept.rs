@@ -15,6 +15,7 @@ mod turn;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -100,7 +101,7 @@ pub(crate) enum NoDelay {
 
 impl NoDelay {
     /// Sets the option of a listener where connections inherit it.
-    pub(crate) fn of(listener: &std::net::TcpListener) -> Self {
+    pub(crate) fn of(listener: &impl AsFd) -> Self {
         // Linux copies the options of the listener (`sk_clone_lock`).
         let inherits =
             cfg!(target_os = "linux") && SockRef::from(listener).set_tcp_nodelay(true).is_ok();

@@ -73,6 +73,11 @@ impl Approvals {
         })
     }
 
+    /// Whether there is a listener who may answer a question of some client.
+    pub fn has_listener(&self) -> bool {
+        self.lock().has_listener(Instant::now())
+    }
+
     /// Whether every question would be refused at once, for any client.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().is_idle(Instant::now())
@@ -101,8 +106,8 @@ impl Approvals {
         self.lock().granted(Instant::now(), asker, authority)
     }
 
-    /// Finds an answer, or asks and waits for one, at most [`hold`](config::Approvals::hold). If the caller no
-    /// longer waits, the question stays open.
+    /// Finds an answer, or asks and waits for one. That takes at most [`hold`](config::Approvals::hold), the search
+    /// for the client's user included. If the caller no longer waits, the question stays open.
     pub(crate) async fn ask(
         &self,
         limits: &config::Approvals,
@@ -113,7 +118,8 @@ impl Approvals {
         if self.is_idle() {
             return QuestionOutcome::NotAsked;
         }
-        let Some(asker) = self.asker(client).await else {
+        let deadline = Instant::now() + limits.hold;
+        let Ok(Some(asker)) = timeout_at(deadline, self.asker(client)).await else {
             return QuestionOutcome::NotAsked;
         };
         let ask = Ask {
@@ -123,7 +129,6 @@ impl Approvals {
             connection: &client.connection,
         };
         let now = self.now();
-        let deadline = now.at + limits.hold;
         let considered = self.change(|store| store.consider(now, limits, &ask, random_id));
         let waiter = match considered {
             Considered::Granted(grant) => return QuestionOutcome::Granted(grant),
@@ -152,7 +157,7 @@ impl Approvals {
 
     /// Listens for questions.
     pub fn listen(self: &Arc<Self>, audience: Audience) -> AudienceGuard {
-        self.lock().enter(audience);
+        self.lock().enter(audience.clone());
         AudienceGuard {
             approvals: Arc::clone(self),
             audience,
@@ -223,9 +228,10 @@ impl Approvals {
         self.lock().subjects()
     }
 
-    /// Closes an open question, or ends a grant, since the policy does not leave it to people any more.
-    pub(crate) fn abandon(&self, id: &str) {
-        self.change(|store| store.abandon(id));
+    /// Closes an open question with this state, or ends a grant, since the policy does not leave it to people any
+    /// more.
+    pub(crate) fn close(&self, id: &str, state: QuestionState) {
+        self.change(|store| store.close(id, state));
     }
 
     fn now(&self) -> Moment {
@@ -256,7 +262,7 @@ impl Approvals {
 
 impl Drop for AudienceGuard {
     fn drop(&mut self) {
-        self.approvals.lock().leave(self.audience, Instant::now());
+        self.approvals.lock().leave(&self.audience, Instant::now());
     }
 }
 
@@ -287,9 +293,11 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use futures_util::future::BoxFuture;
+
     use super::*;
     use crate::clock::SystemClock;
-    use crate::owner::ConnectionHandle;
+    use crate::owner::{ClientOwner, ConnectionHandle, SocketPair};
     use crate::session::{Session, SessionInfo};
 
     const LIMITS: config::Approvals = config::Approvals {
@@ -326,12 +334,20 @@ mod tests {
     }
 
     async fn ask(approvals: &Approvals, client: &Client) -> QuestionOutcome {
+        ask_within(approvals, client, &LIMITS).await
+    }
+
+    async fn ask_within(
+        approvals: &Approvals,
+        client: &Client,
+        limits: &config::Approvals,
+    ) -> QuestionOutcome {
         let authority = Authority {
             host: Host::parse("a.test").expect("a host"),
             port: 443,
         };
         let protocol = Protocol::HttpConnect;
-        approvals.ask(&LIMITS, client, &authority, protocol).await
+        approvals.ask(limits, client, &authority, protocol).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -396,5 +412,36 @@ mod tests {
         let asked = ask(&approvals, &client(false)).await;
         assert!(matches!(asked, QuestionOutcome::NotAsked), "{asked:?}");
         assert!(approvals.questions().is_empty());
+    }
+
+    /// Finds every user, after a while.
+    struct SlowOwner(Duration);
+
+    impl ClientOwner for SlowOwner {
+        fn owners<'a>(&'a self, ends: &'a [SocketPair]) -> BoxFuture<'a, Vec<Option<u32>>> {
+            Box::pin(async {
+                tokio::time::sleep(self.0).await;
+                vec![Some(7); ends.len()]
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn q2_the_search_for_the_user_is_part_of_the_wait() {
+        for (search, is_asked) in [(1, true), (4, false)] {
+            let owner = Arc::new(SlowOwner(Duration::from_millis(500 * search)));
+            let owners = Arc::new(Owners::new(Some(owner)));
+            let approvals = Approvals::new(owners, Arc::new(SystemClock));
+            let _listening = approvals.listen(Audience::All);
+            let limits = config::Approvals {
+                hold: Duration::from_secs(1),
+                ..LIMITS
+            };
+            let begun = Instant::now();
+            let asked = ask_within(&approvals, &client(false), &limits).await;
+            assert_eq!(begun.elapsed().as_millis() / 10, 100, "{asked:?}");
+            let is_unanswered = matches!(asked, QuestionOutcome::Unanswered(_));
+            assert_eq!(is_unanswered, is_asked, "{asked:?}");
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! a close would wait: the giver can change that at any time.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -25,6 +26,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// gives another handle to the same one.
 #[derive(Clone, Debug, Default)]
 pub struct DescriptorCloser(Arc<Closing>);
+
+/// A descriptor that a user gave. Wherever it is dropped, its user's thread closes it.
+#[derive(Debug)]
+pub(crate) struct GivenDescriptor {
+    /// Set until it is dropped or taken over.
+    descriptor: Option<OwnedFd>,
+    user: u32,
+    closer: DescriptorCloser,
+}
 
 #[derive(Debug, Default)]
 struct Closing {
@@ -74,6 +84,54 @@ impl DescriptorCloser {
                 return;
             }
             freed.await;
+        }
+    }
+}
+
+impl GivenDescriptor {
+    pub(crate) fn new(user: u32, descriptor: OwnedFd, closer: &DescriptorCloser) -> Self {
+        Self {
+            descriptor: Some(descriptor),
+            user,
+            closer: closer.clone(),
+        }
+    }
+
+    /// The user who gave it, and what closes descriptors of users.
+    pub(crate) fn giver(&self) -> (u32, DescriptorCloser) {
+        (self.user, self.closer.clone())
+    }
+
+    /// Makes an owner of the descriptor, which closes it from then on.
+    ///
+    /// # Errors
+    ///
+    /// That of `make`, which may close the descriptor that it got: another copy is then closed last. The
+    /// system's error if there can be no copy.
+    pub(crate) fn into_owner<T>(
+        mut self,
+        make: impl FnOnce(OwnedFd) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let owner = make(self.as_fd().try_clone_to_owned()?)?;
+        // Not the last one, so its close does not wait.
+        drop(self.descriptor.take());
+        Ok(owner)
+    }
+}
+
+impl AsFd for GivenDescriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let descriptor = self.descriptor.as_ref();
+        descriptor
+            .expect("set until it is dropped or taken over")
+            .as_fd()
+    }
+}
+
+impl Drop for GivenDescriptor {
+    fn drop(&mut self) {
+        if let Some(descriptor) = self.descriptor.take() {
+            self.closer.close(self.user, descriptor);
         }
     }
 }

@@ -8,16 +8,18 @@
 
 mod brotli;
 mod deflate;
+mod windows;
 mod zstd;
 
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::brotli::Brotli;
 use self::deflate::{Deflate, Gzip};
+pub(crate) use self::windows::SessionWindows;
+use self::windows::Window;
 use self::zstd::Zstd;
 use crate::poll_later::poll_later;
 
@@ -38,10 +40,9 @@ const MAX_STEP_BYTES: usize = 16 << 10;
 const STEP_COST: u64 = 256;
 /// The largest window of a coding, in bytes (RFC 8878 section 3.1.1.1.2, RFC 9659).
 const MAX_WINDOW_BYTES: u64 = 8 << 20;
-/// Most answers at the same time whose coding may have a window of more than 32 KiB.
-const MAX_LARGE_WINDOWS: usize = 16;
-
-static LARGE_WINDOWS: Semaphore = Semaphore::const_new(MAX_LARGE_WINDOWS);
+/// Content that a coding took and that became nothing grows like so many bytes for each: blocks without content have
+/// tables that cost time. No encoder writes many of them.
+const FRUITLESS_FACTOR: u64 = 64;
 
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +96,13 @@ struct Stage {
     pending: Bytes,
     /// The bytes that it gave.
     given: u64,
+    /// The bytes that it took.
+    taken: u64,
+    /// The most bytes that it took and had not given.
+    fruitless: u64,
     /// The elements that it decoded.
     elements: u64,
-    has_begun: bool,
-    _window: Option<SemaphorePermit<'static>>,
+    _window: Option<Window>,
 }
 
 enum StageDecoder {
@@ -149,9 +153,13 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`CodingError::Window`] if too many answers have such a coding now.
-    pub(crate) fn new(codings: &ContentCodings) -> Result<Self, CodingError> {
-        let stages = codings.0.iter().rev().map(|coding| Stage::new(*coding));
+    /// [`CodingError::Window`] if too many answers have such a coding now, of all sessions or of this one.
+    pub(crate) fn new(
+        codings: &ContentCodings,
+        windows: &SessionWindows,
+    ) -> Result<Self, CodingError> {
+        let stages = codings.0.iter().rev();
+        let stages = stages.map(|coding| Stage::new(*coding, windows));
         Ok(Self {
             stages: stages.collect::<Result<_, _>>()?,
             taken: 0,
@@ -222,7 +230,7 @@ impl Decoder {
     ///
     /// [`CodingError::Incomplete`] if it is not.
     pub(crate) fn finish(&mut self) -> Result<(), CodingError> {
-        let mut begun = self.stages.iter_mut().filter(|stage| stage.has_begun);
+        let mut begun = self.stages.iter_mut().filter(|stage| stage.taken > 0);
         begun.try_for_each(|stage| match &mut stage.decoder {
             StageDecoder::Gzip(gzip) => gzip.finish(),
             StageDecoder::Deflate(deflate) => deflate.finish(),
@@ -233,13 +241,10 @@ impl Decoder {
 }
 
 impl Stage {
-    fn new(coding: Coding) -> Result<Self, CodingError> {
+    fn new(coding: Coding, windows: &SessionWindows) -> Result<Self, CodingError> {
         let window = match coding {
             Coding::Gzip | Coding::Deflate => None,
-            Coding::Brotli | Coding::Zstd => {
-                let permit = LARGE_WINDOWS.try_acquire();
-                Some(permit.map_err(|_| CodingError::Window)?)
-            }
+            Coding::Brotli | Coding::Zstd => Some(windows.acquire().ok_or(CodingError::Window)?),
         };
         Ok(Self {
             decoder: match coding {
@@ -250,8 +255,9 @@ impl Stage {
             },
             pending: Bytes::new(),
             given: 0,
+            taken: 0,
+            fruitless: 0,
             elements: 0,
-            has_begun: false,
             _window: window,
         })
     }
@@ -260,31 +266,40 @@ impl Stage {
     /// as. So many bytes arrived for the first coding.
     fn step(&mut self, arrived: u64) -> Result<(Bytes, u64), CodingError> {
         let before = self.pending.len();
-        self.has_begun |= before > 0;
+        let mut may_be_fruitless = true;
         let step = match &mut self.decoder {
             StageDecoder::Gzip(gzip) => gzip.step(&mut self.pending),
             StageDecoder::Deflate(deflate) => deflate.step(&mut self.pending).map(Step::from),
             StageDecoder::Brotli(brotli) => brotli.step(&mut self.pending).map(Step::from),
-            StageDecoder::Zstd(zstd) => zstd.step(&mut self.pending),
+            StageDecoder::Zstd(zstd) => {
+                // It keeps content back, and its blocks are elements.
+                may_be_fruitless = false;
+                zstd.step(&mut self.pending)
+            }
         }?;
         let is_stuck = step.piece.is_empty() && before > 0 && self.pending.len() == before;
         if is_stuck {
             return Err(CodingError::Malformed);
         }
+        let taken = before.saturating_sub(self.pending.len()) as u64;
+        self.taken += taken;
         self.given += step.piece.len() as u64;
         self.elements += step.elements;
+        let before = self.fruitless;
+        if may_be_fruitless {
+            self.fruitless = before.max(self.taken.saturating_sub(self.given));
+        }
         let elements = self.elements.saturating_mul(ELEMENT_BYTES);
-        for grown in [self.given, elements] {
+        let fruitless = self.fruitless.saturating_mul(FRUITLESS_FACTOR);
+        for grown in [self.given, elements, fruitless] {
             if grown > MAX_FREE_BYTES && grown / MAX_FACTOR > arrived {
                 return Err(CodingError::Unbounded);
             }
         }
-        let taken = before.saturating_sub(self.pending.len());
-        let bytes = (taken + step.piece.len() + step.kept) as u64;
-        Ok((
-            step.piece,
-            STEP_COST + bytes + step.elements * ELEMENT_BYTES,
-        ))
+        let bytes = taken + (step.piece.len() + step.kept) as u64;
+        let fruitless = (self.fruitless - before) * FRUITLESS_FACTOR;
+        let cost = STEP_COST + bytes + step.elements * ELEMENT_BYTES + fruitless;
+        Ok((step.piece, cost))
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use codex_network_config::duration_text;
 use codex_network_policy::Protocol;
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long a decider may take by default.
@@ -40,7 +41,16 @@ pub struct NetworkPolicyRequest {
     pub command: Option<String>,
     /// The execution policy's hint about that command, if it is known.
     pub exec_policy_hint: Option<String>,
+    /// Tells when the request no longer waits for the decider.
+    pub disconnect: Disconnect,
 }
+
+/// Tells when a request no longer waits for the decider: its client has gone, the time limit is over, or the decider
+/// has answered. The decider's own future is dropped then; this is for what it started beside, such as a dialog.
+///
+/// Requests are compared without it.
+#[derive(Clone, Debug, Default)]
+pub struct Disconnect(CancellationToken);
 
 /// The answer of a decider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +86,21 @@ where
     }
 }
 
+impl Disconnect {
+    /// Resolves when the request no longer waits.
+    pub async fn happened(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+impl PartialEq for Disconnect {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Disconnect {}
+
 impl NetworkDecision {
     /// Refuses for a reason.
     pub fn deny(reason: impl Into<String>) -> Self {
@@ -100,6 +125,8 @@ impl Decider {
     /// Runs the decider. Dropping the future ends its task.
     pub(crate) async fn decide(&self, request: NetworkPolicyRequest) -> NetworkDecision {
         let decider = Arc::clone(&self.decider);
+        // However this ends: it is dropped when the client has gone.
+        let _disconnects = request.disconnect.0.clone().drop_guard();
         let (host, port) = (request.host.clone(), request.port);
         let task = tokio::spawn(async move { decider.decide(request).await });
         let task = AbortOnDropHandle::new(task);
@@ -152,6 +179,7 @@ mod tests {
             attempt_id: None,
             command: None,
             exec_policy_hint: None,
+            disconnect: Disconnect::default(),
         }
     }
 
@@ -176,6 +204,28 @@ mod tests {
             panics_at_once.decide(request()).await,
             NetworkDecision::deny("")
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn q8_a_task_of_a_decider_learns_that_the_request_no_longer_waits() {
+        let (sender, mut gone) = tokio::sync::mpsc::channel(1);
+        let asks = decider(move |request: NetworkPolicyRequest| {
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                request.disconnect.happened().await;
+                sender.send(()).await
+            });
+            std::future::pending()
+        });
+        tokio::select! {
+            biased;
+            decision = asks.decide(request()) => panic!("{decision:?}"),
+            _ = gone.recv() => panic!("the request waits"),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        // The client has gone: the decision is dropped.
+        let told = tokio::time::timeout(Duration::from_secs(1), gone.recv()).await;
+        assert_eq!(told, Ok(Some(())));
     }
 
     #[test]

@@ -89,7 +89,7 @@ use crate::upstream::Reached;
 /// The listener's name in records and messages.
 pub(crate) const DOOR: &str = "http";
 /// How long a connection may still begin requests after a drain has begun.
-const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
+pub(crate) const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The parts of the engine that all doors share.
 pub(crate) type Shared = SharedParts<RequestBody>;

@@ -12,9 +12,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use codex_network_config::CredentialId;
-use codex_network_policy::{Authority, Decision, Source, Verdict};
+use codex_network_policy::{Authority, Decision, Policy, Source, Verdict};
 
-use self::refused::{Refused, short};
+use self::refused::{Refused, rule_text, short};
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{
@@ -24,6 +24,7 @@ use crate::audit::{
 use crate::blocked::{self, BlockedEntry, BlockedLog};
 use crate::client::AttemptId;
 use crate::clock::Clock;
+use crate::decisions::{DecisionFeed, FollowedDecision};
 use crate::drain::Drain;
 use crate::lines::{About, COUNT_INTERVAL, Count, CountKey, Decided, LineChoice, Lines};
 use crate::live_policy::Generation;
@@ -33,6 +34,7 @@ use crate::session::Counted;
 use crate::shares::Holder;
 
 /// The destination of an attempt, as records show it.
+#[derive(Clone)]
 struct Server {
     destination: DestinationKind,
     address: ServerAddress,
@@ -62,6 +64,7 @@ pub(crate) struct EndedFlow<'a> {
 /// Writes decisions to the audit sink, the log of refusals and the counters.
 pub(crate) struct Recorder {
     pub(crate) blocked: BlockedLog,
+    pub(crate) followed: Arc<DecisionFeed>,
     audit: Arc<dyn AuditSink>,
     metadata: Arc<AuditMetadata>,
     clock: Arc<dyn Clock>,
@@ -83,6 +86,7 @@ impl Recorder {
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             blocked,
+            followed: Arc::default(),
             audit,
             metadata: Arc::new(metadata),
             clock,
@@ -131,49 +135,68 @@ impl Recorder {
             let reason = decision.reason().as_str();
             session.count(Counted::Allowed, &host, authority.port, reason);
         }
-        if self.audit.is_enabled() {
+        if self.is_recorded() {
             let server = Server {
                 destination: DestinationKind::Host,
                 address: ServerAddress::Host(authority.host.clone()),
                 port: authority.port,
             };
-            self.write_allowed(attempt, server, decision, (rule, credential));
+            let policy = generation.policy();
+            self.write_allowed(policy, attempt, &server, decision, (rule, credential));
         }
         if decision.would_deny() {
             self.reported(generation, attempt, authority, decision);
         }
     }
 
-    pub(crate) fn allowed_unix_socket(&self, attempt: &Attempt, decision: Decision) {
+    pub(crate) fn allowed_unix_socket(
+        &self,
+        policy: &Policy,
+        attempt: &Attempt,
+        decision: Decision,
+    ) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
         if let Some(session) = attempt.client.session() {
             let reason = decision.reason().as_str();
             session.count(Counted::Allowed, ServerAddress::UNIX_SOCKET, 0, reason);
         }
-        if self.audit.is_enabled() {
+        if self.is_recorded() {
             let server = Server {
                 destination: DestinationKind::UnixSocket,
                 address: ServerAddress::UnixSocket,
                 port: 0,
             };
-            self.write_allowed(attempt, server, decision, (None, None));
+            self.write_allowed(policy, attempt, &server, decision, (None, None));
         }
+    }
+
+    /// Whether an allowed decision is seen by anyone.
+    fn is_recorded(&self) -> bool {
+        self.audit.is_enabled() || self.followed.is_followed()
     }
 
     /// Each allowed decision is recorded by itself: it shows what left the machine.
     fn write_allowed(
         &self,
+        policy: &Policy,
         attempt: &Attempt,
-        server: Server,
+        server: &Server,
         decision: Decision,
         (rule, credential): (Option<&Arc<str>>, Option<&Arc<str>>),
     ) {
         let reason = Cow::Borrowed(decision.reason().as_str());
-        self.audit.record(AuditEvent {
+        let event = || AuditEvent {
             credential: credential.cloned(),
             approval: granted(rule),
-            ..self.event(attempt, server, decision, reason)
+            ..self.event(attempt, server.clone(), decision, reason.clone())
+        };
+        self.followed.push(owner(attempt), || FollowedDecision {
+            event: event(),
+            rule: rule_text(policy, decision, rule),
         });
+        if self.audit.is_enabled() {
+            self.audit.record(event());
+        }
     }
 
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
@@ -195,16 +218,23 @@ impl Recorder {
             };
             session.count(kind, &refusal.host, refusal.port, &refused.reason);
         }
+        let event = || {
+            let (server, reason) = (Server::of(refusal), refused.reason.clone());
+            AuditEvent {
+                credential: refusal.credential.as_ref().map(CredentialId::shared),
+                approval: refused.audit_approval(),
+                ..self.event(attempt, server, decision, reason)
+            }
+        };
+        self.followed.push(owner(attempt), || FollowedDecision {
+            event: event(),
+            rule: rule_text(refused.policy, decision, refused.approval_rule()),
+        });
         let capacity = generation.settings().daemon.limits.blocked_buffer;
         let line = self.lines.take(&attempt.client.connection);
         let is_sent = line == LineChoice::Written || self.audit.volume() == Volume::Every;
         if is_sent && self.audit.is_enabled() {
-            let (server, reason) = (Server::of(refusal), refused.reason.clone());
-            self.audit.record(AuditEvent {
-                credential: refusal.credential.as_ref().map(CredentialId::shared),
-                approval: refused.audit_approval(),
-                ..self.event(attempt, server, decision, reason)
-            });
+            self.audit.record(event());
         }
         let LineChoice::Counted(holder) = line else {
             self.blocked.push(refused.entry(), capacity);
@@ -421,6 +451,11 @@ fn granted(rule: Option<&Arc<str>>) -> Option<Box<AuditApproval>> {
         id: None,
     };
     rule.map(approval).map(Box::new)
+}
+
+/// The user of the client's session.
+fn owner(attempt: &Attempt) -> Option<u32> {
+    attempt.client.session().map(|session| session.uid())
 }
 
 fn overridden(decision: Decision) -> Override {

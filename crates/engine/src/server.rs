@@ -4,6 +4,7 @@ mod approvals;
 mod counters;
 mod credential_renewal;
 mod parts;
+mod records;
 mod session_broker;
 mod session_doors;
 mod session_network;
@@ -457,11 +458,6 @@ impl Engine {
     /// Closes descriptors that others gave. Their close may wait.
     pub fn descriptor_closer(&self) -> &DescriptorCloser {
         &self.closer
-    }
-
-    /// The last refusals.
-    pub fn blocked(&self) -> &BlockedLog {
-        &self.shared.recorder().blocked
     }
 
     /// The addresses that no request may reach because they are our own. Add every other listener

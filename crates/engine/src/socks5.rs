@@ -14,7 +14,7 @@ use bytes::{Buf as _, BytesMut};
 use codex_network_policy::{Authority, RequestKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::handshake::{AuthMethod, Command, HandshakeError, ParsedMessage};
 use crate::arrived;
@@ -45,6 +45,8 @@ enum NegotiationError {
     Malformed(#[from] HandshakeError),
     #[error("the client accepts neither no authentication nor a user name")]
     NoMethod,
+    #[error("the proxy stops, and the client has sent nothing")]
+    Drained,
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -67,7 +69,13 @@ pub(crate) async fn serve(
     let greeting = arrived::read(&stream, &mut buffer);
     buffer.truncate(greeting.unwrap_or(0));
     let until = Instant::now() + limit;
-    let outcome = timeout_at(until, negotiate(&mut stream, &mut buffer)).await;
+    let negotiation = async {
+        if buffer.is_empty() {
+            first_bytes(shared, &mut stream, &mut buffer).await?;
+        }
+        negotiate(&mut stream, &mut buffer).await
+    };
+    let outcome = timeout_at(until, negotiation).await;
     let (request, attempt) = match outcome {
         Ok(Ok(negotiated)) => negotiated,
         // Some programs take the variable of every scheme for an HTTP proxy.
@@ -81,6 +89,7 @@ pub(crate) async fn serve(
             };
             return Box::pin(http::serve_begun(shared, client, until)).await;
         }
+        Ok(Err(NegotiationError::Drained)) => return None,
         Ok(Err(error)) => {
             if let NegotiationError::Malformed(error) = &error {
                 answer_malformed(&mut stream, *error).await;
@@ -129,6 +138,27 @@ pub(crate) async fn serve(
             linger(stream).await;
             None
         }
+    }
+}
+
+/// Reads the first bytes of a client. A client that has sent nothing does not hold a drain up, as at the HTTP door.
+async fn first_bytes(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+) -> Result<(), NegotiationError> {
+    let drained = async {
+        shared.drain.begun().await;
+        // A client that has just connected may have sent its greeting.
+        sleep(http::LAST_REQUEST_TIMEOUT).await;
+    };
+    tokio::select! {
+        biased;
+        read = stream.read_buf(buffer) => match read? {
+            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            _ => Ok(()),
+        },
+        () = drained => Err(NegotiationError::Drained),
     }
 }
 

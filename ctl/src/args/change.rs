@@ -17,7 +17,7 @@ pub(crate) struct EntryArgs {
 }
 
 /// The options of a change of the configuration.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct ChangeArgs {
     /// Show the change, and make none.
     #[arg(long)]
@@ -29,7 +29,7 @@ pub(crate) struct ChangeArgs {
 }
 
 /// Checks the text of a comment in a file.
-fn reason(text: &str) -> Result<String, String> {
+pub(super) fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err("a reason is one line of text without control characters".to_owned());

@@ -1,20 +1,30 @@
 //! `proxyctl approvals`, `approve`, `reject`, `grants` and `revoke` (SPEC Q6).
 //!
-//! Hosts and commands come from clients. Every one is shown without characters that could change what surrounds it,
-//! and a host with U-labels also in its canonical form.
+//! Hosts and commands come from clients. A host is shown in canonical form, which is ASCII. Everything else that a
+//! client chose is in quotes: the command, and the U-labels of a host.
+//!
+//! - `follow`: listens. `exec`: commands that answer.
+//! - `permanent`: answers that become entries of the configuration.
+
+mod exec;
+mod follow;
+mod permanent;
 
 use codex_network_control::Client;
-use codex_network_control::client::CallError;
 use codex_network_control::message::{
-    Approval, Approvals, ApprovalsQuery, Grant, MAX_WAIT, Question, QuestionId, Scope,
+    Approval, ApprovalsQuery, Grant, Question, QuestionId, Scope,
 };
 use codex_network_policy::Host;
 
 use crate::args::approvals::ApproveArgs;
 use crate::failure::Failure;
-use crate::find;
 use crate::listener::user_or_uid;
-use crate::output::{Column, Output, OutputFormat, Wrap, bracketed, grouped, printable_line, utc};
+use crate::output::{
+    Column, Output, OutputFormat, Wrap, bracketed, grouped, printable_line, quoted, utc,
+};
+
+pub(super) use self::follow::follow;
+pub(super) use self::permanent::{approve as approve_permanently, reject as reject_permanently};
 
 const QUESTIONS: [Column; 8] = [
     column("ID", 8, Wrap::Never, 0),
@@ -66,68 +76,6 @@ pub(super) async fn list(client: &Client, output: &Output) -> Result<(), Failure
 
 const DISABLED: &str = "the proxy asks no questions; `[daemon.approvals] enabled = true` in its configuration lets it ask";
 
-/// Listens for questions, and lists each change, until the proxy stops or the reader ends.
-pub(super) async fn follow(mut client: Client, output: &Output) -> Result<(), Failure> {
-    let mut query = waiting(0);
-    let mut is_first = true;
-    if output.format() == OutputFormat::Text {
-        output.open_table(&QUESTIONS)?;
-    }
-    loop {
-        // Without a wait, so that the remarks come first.
-        let asked = if is_first {
-            ApprovalsQuery::default()
-        } else {
-            query
-        };
-        let found = match client.approvals(asked).await {
-            Err(CallError::Disconnected) => {
-                client = find::connect_again(&client).await?;
-                // The questions of the earlier worker ended with it.
-                query = waiting(0);
-                output
-                    .remark("(the proxy's worker was replaced; its questions and grants are gone)");
-                continue;
-            }
-            found => found?,
-        };
-        if is_first {
-            remark(output, &found);
-        }
-        is_first = false;
-        match output.format() {
-            OutputFormat::Json => {
-                for question in &found.approvals {
-                    output.json_line(question)?;
-                }
-            }
-            OutputFormat::Text => {
-                let rows: Vec<_> = found.approvals.iter().map(question_row).collect();
-                output.further_rows(&QUESTIONS, &rows)?;
-            }
-        }
-        if found.ending {
-            return Err(Failure::Unreachable("the proxy is stopping".to_owned()));
-        }
-        query = waiting(found.next);
-    }
-}
-
-fn waiting(since: u64) -> ApprovalsQuery {
-    ApprovalsQuery {
-        since,
-        wait: MAX_WAIT.as_secs(),
-    }
-}
-
-fn remark(output: &Output, found: &Approvals) {
-    if !found.enabled {
-        output.remark(&format!("({DISABLED})"));
-    } else if !found.may_answer {
-        output.remark("(this user may not answer questions, so this does not count as listening)");
-    }
-}
-
 /// Approves a question.
 pub(super) async fn approve(
     client: &Client,
@@ -149,12 +97,13 @@ pub(super) async fn approve(
     if output.format() == OutputFormat::Json {
         return Ok(output.json(&grant)?);
     }
-    Ok(output.sentence(&format!(
-        "approved {} {} {}",
-        grant_destination(&grant),
-        until(&grant),
-        beneficiary(&grant)
-    ))?)
+    Ok(output.sentence(&granted_sentence(&grant))?)
+}
+
+/// What a grant permits.
+pub(super) fn granted_sentence(grant: &Grant) -> String {
+    let to = grant_destination(grant);
+    format!("approved {to} {} {}", until(grant), beneficiary(grant))
 }
 
 /// Denies a question.
@@ -191,8 +140,8 @@ pub(super) async fn revoke(client: &Client, output: &Output, id: String) -> Resu
 }
 
 fn question_row(question: &Question) -> [String; 8] {
-    let shown = |text: &Option<String>| {
-        let text = text.as_deref().map(printable_line);
+    let shown = |text: &Option<String>, how: fn(&str) -> String| {
+        let text = text.as_deref().map(how);
         text.unwrap_or_else(|| "-".to_owned())
     };
     let user = question.user.clone();
@@ -201,9 +150,9 @@ fn question_row(question: &Question) -> [String; 8] {
         printable_line(&question.state),
         destination(&question.host, Some(question.port)),
         printable_line(&question.protocol),
-        shown(&question.command),
+        shown(&question.command, quoted),
         printable_line(&user.unwrap_or_else(|| user_or_uid(question.uid))),
-        shown(&question.session),
+        shown(&question.session, printable_line),
         utc(question.expires),
     ]
 }
@@ -225,12 +174,12 @@ fn grant_destination(grant: &Grant) -> String {
 }
 
 /// A host and port, and the name as it would be written, where that differs.
-fn destination(host: &str, port: Option<u16>) -> String {
+pub(super) fn destination(host: &str, port: Option<u16>) -> String {
     let bracketed = printable_line(&bracketed(host));
     let port = port.map_or_else(|| "*".to_owned(), |port| port.to_string());
     let written = Host::parse(host).ok().and_then(|host| host.with_u_labels());
     match written {
-        Some(written) => format!("{bracketed}:{port} (\"{}\")", printable_line(&written)),
+        Some(written) => format!("{bracketed}:{port} ({})", quoted(&written)),
         None => format!("{bracketed}:{port}"),
     }
 }
@@ -257,6 +206,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn q6_the_command_of_a_question_cannot_look_like_another_cell() {
+        let question = Question {
+            command: Some("curl\"  alice  \u{202e}".to_owned()),
+            ..Question::default()
+        };
+        assert_eq!(question_row(&question)[4], r#""curl\"  alice  \u{202e}""#);
+    }
+
+    #[test]
     fn q6_a_host_is_shown_in_canonical_form_and_as_it_is_written() {
         for (host, port, wanted) in [
             ("a.test", Some(443), "a.test:443"),
@@ -271,6 +229,12 @@ mod tests {
         ] {
             assert_eq!(destination(host, port), wanted);
         }
+        // Letters that would move the port.
+        let hebrew = destination("xn--4dbrk0ce.test", Some(443));
+        assert!(
+            hebrew.starts_with("xn--4dbrk0ce.test:443 (\"\\u{5d9}"),
+            "{hebrew}"
+        );
         let hostile = destination("a.test\u{202e}\u{1b}[31m", Some(1));
         assert_eq!(hostile, "a.test\\u{202e}\\u{1b}[31m:1");
     }

@@ -64,14 +64,19 @@ pub(super) fn run(
         pattern,
         comment: reason.map(|reason| comment(&reason)),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
-    runtime.block_on(make(socket, output, &change, &options))
+    runtime()?.block_on(make(socket, output, &change, &options))
 }
 
-async fn make(
+/// A runtime for one change.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|error| Failure::Failed(format!("cannot start: {error}")))
+}
+
+/// Plans a change, writes it, and has the proxy reload.
+pub(super) async fn make(
     socket: Option<PathBuf>,
     output: &Output,
     change: &ListChange,
@@ -267,7 +272,7 @@ fn show(output: &Output, diff: &str) -> Result<(), Failure> {
 }
 
 /// The comment of an entry: the date, the user and the reason.
-fn comment(reason: &str) -> String {
+pub(super) fn comment(reason: &str) -> String {
     let today = time::OffsetDateTime::now_utc().date();
     // Characters that change how a line looks are escaped.
     printable_line(&format!("{today} {}: {reason}", user()))

@@ -69,9 +69,21 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
             grouped(counters.blocked)
         ),
     ));
+    rows.extend(continued("questions", questions(&status).into_iter()));
     let warnings = status.warnings.iter().map(|warning| printable(warning));
     rows.extend(continued("warnings", warnings));
     Ok(output.labelled(&rows)?)
+}
+
+/// The open questions, and whether a listener answers them.
+fn questions(status: &Status) -> Option<String> {
+    let questions = status.questions?;
+    let open = format!("{} open", grouped(questions.open as u64));
+    Some(if questions.is_heard {
+        open
+    } else {
+        format!("{open}; nothing is asked without a listener (`proxyctl approvals --follow`)")
+    })
 }
 
 /// How many of the allowed attempts would have been refused.

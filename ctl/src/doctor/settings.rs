@@ -17,6 +17,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         Proxy::Running(answers) => {
             let mut found = judge(&answers.status);
             found.extend(admin(answers));
+            found.extend(questions(&answers.status));
             found.extend(descriptors(answers));
             found.extend(next_start(facts, answers));
             found
@@ -68,6 +69,18 @@ fn admin(answers: &RunningProxy) -> Option<Finding> {
         Finding::note("every program on this machine may change the mode, reload, and empty the list of refused requests through the admin API")
             .advise("[daemon.admin] read_only = true, then proxyctl reload; proxyctl still makes such changes")
     })
+}
+
+/// Without a listener, questions are enabled to no effect.
+fn questions(status: &Status) -> Option<Finding> {
+    let questions = status.questions.filter(|questions| !questions.is_heard)?;
+    let open = counted(questions.open, "question is", "questions are");
+    Some(
+        Finding::note(format!(
+            "{open} open, and nothing is asked, since no listener answers questions"
+        ))
+        .advise("proxyctl approvals --follow, or [daemon.approvals] enabled = false"),
+    )
 }
 
 /// A client and its server take a descriptor each. Kept connections take some, and on Linux the pipes of tunnels.
@@ -149,7 +162,7 @@ fn unusable(why: &str, is_root: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use codex_network_control::message::{Config, LastReload, Role};
+    use codex_network_control::message::{Config, LastReload, OpenQuestions, Role};
     use serde_json::{Value, json};
 
     use super::super::finding::Verdict::{Note, Ok, Problem};
@@ -204,6 +217,20 @@ mod tests {
             assert_eq!(found.is_some(), is_noted, "{found:?}");
             assert!(found.is_none_or(|found| found.verdict == Note));
         }
+    }
+
+    #[test]
+    fn q1_questions_without_a_listener_are_noted() {
+        let with = |questions| Status {
+            questions,
+            ..Status::default()
+        };
+        let asked = |is_heard| Some(OpenQuestions { open: 2, is_heard });
+        assert!(questions(&with(None)).is_none());
+        assert!(questions(&with(asked(true))).is_none());
+        let found = questions(&with(asked(false))).expect("a note");
+        assert_eq!(found.verdict, Note);
+        assert!(found.found.starts_with("2 questions are open"), "{found:?}");
     }
 
     fn answers(settings: Value, descriptor_limit: Option<u64>) -> RunningProxy {

@@ -492,6 +492,7 @@ mod tests {
         for help in [
             "  -i, --index-url <url>  Base URL of the Index (default\n   https://mirror.example/simple). This",
             "  -i, --index-url <url>  Base URL of the Index (default https://mirror.example/simple). This",
+            "  -i, --index-url <url>  Base URL of the Index (default https://mirror.\n   example/simple). This",
         ] {
             let found = pip_index(help).expect("an index");
             assert_eq!(found.host, "mirror.example");
@@ -505,10 +506,10 @@ mod tests {
     #[test]
     fn j16_git_has_remotes_by_url_and_by_short_form() {
         let answer = "origin\thttps://code.example/a (fetch)\norigin\tgit@push.example:a.git (push)\n\
-             near\t/srv/a.git (fetch)\n";
+             near\t/srv/a.git (fetch)\nbare\thttps://bare.example (fetch)\n";
         assert_eq!(
             hosts(&git_remotes(answer)),
-            ["code.example", "push.example"]
+            ["bare.example", "code.example", "push.example"]
         );
     }
 

@@ -85,6 +85,7 @@ mod tests {
                 Some("host.example"),
             ),
             ("file:///srv/mirror", None),
+            ("file://share.example/srv/mirror", None),
             ("cdrom:[Debian]/", None),
             ("../sibling.git", None),
             ("/srv/git/a.git", None),

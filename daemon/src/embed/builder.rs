@@ -221,8 +221,10 @@ impl NetworkProxyBuilder {
     ///
     /// The values are read once. They and the dummies stay the same for the life of the proxy, and end with it. All
     /// programs of one proxy share its dummies: run a proxy for each program that must not use the credentials of
-    /// another. Credentials with another source than `"env"` have no dummy, and those of package managers (`use =
-    /// "npm"`) no destination: no program is started for an embedder.
+    /// another. Sources other than `"env"` (`file`, `command`, `systemd_credential`) are not read, so
+    /// [`build`](Self::build) and reloads refuse a credential with one:
+    /// [`ServiceOnly`](NetworkProxyError::ServiceOnly). Credentials of package managers (`use = "npm"`) have no
+    /// destination: no program is started for an embedder.
     pub fn credentials(mut self, environment: impl IntoIterator<Item = (String, String)>) -> Self {
         self.credentials.environment = Some(EmbedderCredentials::of(environment));
         self
@@ -270,7 +272,7 @@ impl NetworkProxyBuilder {
         let issuer = Arc::new(issuer);
         let proxies = self.upstream_proxies.as_ref();
         let (mut settings, supplied) = self.configuration.settle(&issuer, proxies)?;
-        self.credentials.add_to(&mut settings);
+        self.credentials.add_to(&mut settings)?;
         let credentials = self.credentials.given(&settings);
         let mut handed = [self.http_listener, self.socks_listener, self.admin_listener];
         let mut bound = [None, None, None];

@@ -12,6 +12,8 @@ use codex_network_config::{
 };
 use codex_network_engine::{ChildCredentials, Engine, LauncherCredentials};
 
+use super::error::NetworkProxyError;
+
 /// The embedder's part of the credentials. The default has no broker.
 #[derive(Clone, Default)]
 pub(super) struct EmbedderCredentials {
@@ -46,7 +48,26 @@ impl EmbedderCredentials {
     }
 
     /// Adds the embedder's providers to the settings. Without an environment, no program has a credential.
-    pub(super) fn add_to(&self, settings: &mut Settings) {
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkProxyError::ServiceOnly`] if programs have credentials, and one of them has a source that is not read
+    /// here.
+    pub(super) fn add_to(&self, settings: &mut Settings) -> Result<(), NetworkProxyError> {
+        self.add_providers(settings);
+        let mut all = settings.credential_providers.iter();
+        if self.environment.is_some()
+            && all.any(|provider| provider.source.is_read_with_the_configuration())
+        {
+            return Err(NetworkProxyError::ServiceOnly(
+                "a credential has a source that only the service reads (file, command or systemd_credential); set \
+                 source = \"env\", and pass the variable with NetworkProxyBuilder::credentials",
+            ));
+        }
+        Ok(())
+    }
+
+    fn add_providers(&self, settings: &mut Settings) {
         if self.providers.is_empty() {
             return;
         }
@@ -89,9 +110,17 @@ impl EmbedderCredentials {
         }
     }
 
-    /// The credentials of a child; `None` without a broker.
+    /// The credentials of a child, and the secrets of hooks, which it does not get; `None` without any.
     pub(super) fn of_child(&self, engine: &Engine) -> Option<ChildCredentials> {
-        let environment = self.environment.as_ref()?;
+        let current = engine.current();
+        let hooks = current.settings().mitm.actions.variables();
+        let of_hooks: Vec<String> = hooks.map(str::to_owned).collect();
+        let Some(environment) = self.environment.as_ref() else {
+            return (!of_hooks.is_empty()).then(|| ChildCredentials {
+                brokered: Vec::new(),
+                variables: of_hooks,
+            });
+        };
         let brokered = engine
             .own_dummies()
             .into_iter()
@@ -103,7 +132,6 @@ impl EmbedderCredentials {
                 })
             });
         let brokered: Vec<BrokeredVariable> = brokered.collect();
-        let current = engine.current();
         // Also those that a service would read from other sources: the child gets none of its own for them.
         let providers = current.settings().credential_providers.iter();
         let names = providers.flat_map(|provider| &provider.variables);
@@ -111,6 +139,7 @@ impl EmbedderCredentials {
         // A provider may have gone with a reload; its value does not come back.
         let own = brokered.iter().map(|one| one.name.as_str().to_owned());
         variables.extend(own);
+        variables.extend(of_hooks);
         variables.sort();
         variables.dedup();
         Some(ChildCredentials {

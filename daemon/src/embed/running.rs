@@ -158,7 +158,7 @@ impl Running {
         });
         let (settled, by, _turn) = settled.await.map_err(|_| NetworkProxyError::Runtime)?;
         let (mut settings, supplied) = settled?;
-        self.credentials.add_to(&mut settings);
+        self.credentials.add_to(&mut settings)?;
         self.apply(&Arc::new(settings), &supplied, by)
     }
 

@@ -155,6 +155,8 @@ fn program(
     for variable in PASSED_ON {
         command.envs(environment.get(variable).map(|value| (variable, value)));
     }
+    #[cfg(target_os = "linux")]
+    super::end_with_loader::end_with_loader(&mut command);
     let started = command
         .current_dir("/")
         .stdin(Stdio::null())

@@ -5,6 +5,7 @@
 //! monitor makes the socket.
 
 mod approvals;
+mod decisions;
 mod explain;
 mod peer;
 mod refusals;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use codex_network_proxy::config::{
     CredentialId, CredentialPattern, CredentialProvider, Destination, VariableName,
 };
-use codex_network_proxy::{NetworkProxyHandle, built_in_providers, still_brokered};
+use codex_network_proxy::{
+    NetworkProxyError, NetworkProxyHandle, built_in_providers, still_brokered,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -269,4 +271,37 @@ async fn b3_e2_a_credential_without_a_dummy_does_not_reach_a_child() {
     // The providers of the settings count too.
     assert_eq!(still_brokered(&environment), [VARIABLE]);
     handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn b13_e1_a_source_that_only_the_service_reads_is_an_error_for_an_embedder() {
+    let text = |source: &str| {
+        format!(
+            "[network]\ncredential_broker = true\n[network.credentials.keyed]\nenv = \"KEYED\"\n\
+             url_prefixes = [\"https://allowed.test\"]\nsource = {source}\n"
+        )
+    };
+    let build = |source: &str, has_broker: bool| {
+        let builder = codex_network_proxy::NetworkProxy::builder()
+            .managed_by_codex(true)
+            .config_toml(text(source));
+        if has_broker {
+            builder.credentials(launcher(&[(VARIABLE, REAL)])).build()
+        } else {
+            builder.build()
+        }
+    };
+    for source in [
+        "{ file = \"/run/token\" }",
+        "{ command = [\"/bin/true\"] }",
+        "{ systemd_credential = \"token\" }",
+    ] {
+        let error = build(source, true).await.expect_err(source);
+        assert!(
+            matches!(error, NetworkProxyError::ServiceOnly(_)),
+            "{error}"
+        );
+        assert!(build(source, false).await.is_ok(), "nothing has a dummy");
+    }
+    assert!(build("\"env\"", true).await.is_ok());
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,12 +75,19 @@ struct Peers {
     /// Only these peers, with commas between them
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
+    /// Another build of codex-network-proxy, measured beside the first one
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
     /// How often each program is measured; the table shows medians
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// How long a load lasts, besides a warm-up of a fifth
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
+    /// Units a second of all clients together, instead of as many as the program takes. Latencies count from
+    /// the time at which a unit was due
+    #[arg(long, value_name = "UNITS")]
+    rate: Option<NonZeroU32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -145,6 +153,7 @@ pub fn run() -> anyhow::Result<()> {
             let length = Length {
                 warm_up: Duration::from_millis(warm_up),
                 measured: Duration::from_millis(measured),
+                interval: None,
             };
             jail::serve(load, &ports, length)
         }
@@ -170,13 +179,14 @@ fn ports(text: &str) -> Result<Ports, String> {
 }
 
 /// The plan of these rounds, each with a warm-up of a fifth.
-fn plan(rounds: usize, seconds: f64) -> anyhow::Result<Plan> {
+fn plan(rounds: usize, seconds: f64, interval: Option<Duration>) -> anyhow::Result<Plan> {
     let measured = Duration::try_from_secs_f64(seconds).context("--seconds")?;
     Ok(Plan {
         rounds,
         length: Length {
             warm_up: measured / 5,
             measured,
+            interval,
         },
     })
 }
@@ -204,7 +214,7 @@ impl JailArguments {
                 Some(path) => Some(std::fs::canonicalize(path).context("--codex")?),
                 None => machine::path_of("codex"),
             },
-            plan: plan(self.rounds, self.seconds)?,
+            plan: plan(self.rounds, self.seconds, None)?,
             starts: self.starts,
         };
         let loads = or_all(self.loads, &ClientLoad::ALL);
@@ -217,9 +227,14 @@ impl Peers {
         raise_limit();
         let proxy = Proxy::new(self.proxy.clone())?;
         let (mut programs, missing) = programs::all(&proxy)?;
+        if let Some(path) = &self.beside {
+            let other = Proxy::new(Some(path.clone()))?;
+            programs.extend(other.programs_beside()?);
+        }
         if !self.only.is_empty() {
             programs.retain(|program| {
                 program.side != programs::Side::Peer
+                    || program.name == programs::BESIDE
                     || self.only.iter().any(|name| name == program.name)
             });
         }
@@ -231,7 +246,8 @@ impl Peers {
         if !self.scenarios.is_empty() {
             scenarios.retain(|scenario| self.scenarios.iter().any(|name| name == scenario.name));
         }
-        let plan = plan(self.rounds, self.seconds)?;
+        let interval = self.rate.map(|rate| Duration::from_secs(1) / rate.get());
+        let plan = plan(self.rounds, self.seconds, interval)?;
         let lab = Lab::new()?;
         let rows: Vec<_> = scenarios
             .iter()

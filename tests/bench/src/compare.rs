@@ -180,17 +180,17 @@ fn memory(started: &Started) -> anyhow::Result<f64> {
 }
 
 /// Repeats a load until other programs leave the machine alone, and then keeps the last result.
-fn undisturbed(
+pub(crate) fn undisturbed(
     lab: &Lab,
     started: &Started,
     unit: Unit,
     length: Length,
-    load: fn(&Lab, Doors, Length) -> anyhow::Result<Done>,
+    load: impl Fn(&Lab, Doors, Length) -> anyhow::Result<Done>,
 ) -> anyhow::Result<Figures> {
     let mut figures = Figures::default();
     for _ in 0..MAX_TRIES {
         let units = figures.units;
-        figures = under_load(lab, started, unit, length, load)?;
+        figures = under_load(lab, started, unit, length, &load)?;
         figures.units += units;
         if !figures.disturbed {
             break;

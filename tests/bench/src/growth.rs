@@ -3,21 +3,20 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use crate::compare::{self, Figures};
 use crate::dial::{HOST, Route};
 use crate::lab::Lab;
 use crate::load::requests::{self, Request};
-use crate::load::{self, Done, Length, bytes};
+use crate::load::{self, Length};
 use crate::machine;
-use crate::programs::{Doors, Proxy, Setup};
+use crate::programs::{Proxy, Setup};
 use crate::report::{Table, print};
 use crate::scenario::{self, Unit};
 
 const LENGTH: Length = Length {
     warm_up: Duration::from_millis(300),
     measured: Duration::from_millis(1500),
+    interval: None,
 };
 const CONNECTIONS: [usize; 3] = [100, 1_000, 10_000];
 const PATTERNS: [usize; 6] = [10, 100, 1_000, 10_000, 100_000, 1_000_000];
@@ -26,8 +25,6 @@ const CLIENTS: [usize; 4] = [1, 4, 16, 64];
 const SPARE: usize = 250;
 /// Connections that carry requests where connections are not what grows.
 const ACTIVE: usize = 64;
-/// Beside a download, requests come one after the other on this many connections.
-const SMALL: usize = 16;
 
 /// A table of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -123,6 +120,7 @@ fn active(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
         let length = Length {
             warm_up: LENGTH.warm_up + Duration::from_millis(u64::try_from(count)? / 4),
             measured: LENGTH.measured + Duration::from_millis(u64::try_from(count)? / 10),
+            interval: None,
         };
         let figures =
             compare::under_load(lab, &started, Unit::One, length, |lab, doors, length| {
@@ -238,7 +236,8 @@ fn skew(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
             let mut download = 0.0;
             let figures =
                 compare::under_load(lab, &started, Unit::One, LENGTH, |lab, doors, length| {
-                    let (done, bytes) = beside_downloads(downloads, lab, doors, length)?;
+                    let (done, bytes) =
+                        scenario::get_beside_downloads(downloads, None, doors, lab, length)?;
                     download = bytes / length.measured.as_secs_f64();
                     Ok(done)
                 })?;
@@ -253,31 +252,6 @@ fn skew(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
         }
     }
     Ok(table)
-}
-
-/// Small requests, and downloads through tunnels on a thread of their own: the GiB that they moved.
-fn beside_downloads(
-    downloads: usize,
-    lab: &Lab,
-    doors: Doors,
-    length: Length,
-) -> anyhow::Result<(Done, f64)> {
-    let route = Route::Connect(doors.http()?);
-    let source = lab.ports().source;
-    let longer = Length {
-        measured: length.warm_up + length.measured,
-        warm_up: Duration::ZERO,
-    };
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            load::run(downloads, longer, |_, tally| {
-                bytes::download(route, source, 7, tally)
-            })
-        });
-        let done = scenario::get(SMALL, 2, doors, lab, length)?;
-        let moved = thread.join().ok().context("the download panicked")??;
-        Ok((done, machine::float(moved.units) / float(1 << 30)))
-    })
 }
 
 /// The address of a client: as many as there are numbers.

@@ -8,6 +8,7 @@
 //!
 //! A load runs in each place in turn, round after round. Each time a new session is opened for it.
 
+mod broker;
 mod client;
 mod places;
 mod sessions;
@@ -36,6 +37,8 @@ use crate::scenario::Unit;
 
 /// How long the control socket may take to accept after the doors do.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most sessions that are open at once.
+const MAX_SESSIONS: u32 = 1024;
 
 /// The programs, and how they are measured.
 pub(crate) struct Jail {
@@ -58,6 +61,8 @@ pub(crate) enum Part {
     Starts,
     /// The memory of a session
     Memory,
+    /// Intercepted requests with a credential and without one
+    Broker,
 }
 
 /// One load in one place, or the median of several.
@@ -69,7 +74,7 @@ struct Measured {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 3] = [Self::Loads, Self::Starts, Self::Memory];
+    pub(crate) const ALL: [Self; 4] = [Self::Loads, Self::Starts, Self::Memory, Self::Broker];
 }
 
 impl Jail {
@@ -87,12 +92,17 @@ impl Jail {
         }
         let lab = Lab::new()?;
         for part in parts {
-            let started = self.proxy.start(&lab, Setup::default())?;
+            let setup = Setup {
+                sessions: Some(MAX_SESSIONS),
+                ..Setup::default()
+            };
+            let started = self.proxy.start(&lab, setup)?;
             wait_for_control_socket(&started)?;
             let text = match part {
                 Part::Loads => self.loads(&lab, &started, loads)?,
                 Part::Starts => self.starts(&lab, &started)?,
                 Part::Memory => sessions::table(&started)?,
+                Part::Broker => broker::table(&self.proxy, &lab, self.plan)?,
             };
             print(&text)?;
         }

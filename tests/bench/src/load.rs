@@ -24,6 +24,9 @@ pub(crate) struct Length {
     /// Units of this time do not count.
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
+    /// The time between the units of all clients together. Without it, each client begins its next unit after
+    /// its last.
+    pub(crate) interval: Option<Duration>,
 }
 
 /// The result of a load.
@@ -51,6 +54,8 @@ impl Done {
 pub(crate) struct Tally {
     begun: Instant,
     length: Length,
+    /// Units that have a turn, of a load with an interval.
+    turns: Cell<u32>,
     units: Cell<u64>,
     failures: Cell<u64>,
     failure: RefCell<Option<String>>,
@@ -61,6 +66,27 @@ impl Tally {
     /// Whether clients begin another unit.
     pub(crate) fn goes_on(&self) -> bool {
         self.begun.elapsed() < self.length.warm_up + self.length.measured
+    }
+
+    /// Waits for the turn of another unit, and gives the time from which its latency counts; `None` after the end.
+    ///
+    /// A unit whose clients were all busy at its time counts from that time, so that a slow program cannot hide
+    /// its delays by slowing the load.
+    pub(crate) async fn turn(&self) -> Option<Instant> {
+        let mut since = Instant::now();
+        if let Some(interval) = self.length.interval {
+            let turn = self.turns.get();
+            self.turns.set(turn + 1);
+            let due = self.begun + interval * turn;
+            if due > since {
+                tokio::time::sleep_until(due.into()).await;
+                // The timer may be late by a millisecond, which is no delay of the program.
+                since = Instant::now();
+            } else {
+                since = due;
+            }
+        }
+        self.goes_on().then_some(since)
     }
 
     /// Counts a unit that began at `since`, good or failed.
@@ -110,6 +136,7 @@ where
     let tally = Rc::new(Tally {
         begun: Instant::now(),
         length,
+        turns: Cell::default(),
         units: Cell::default(),
         failures: Cell::default(),
         failure: RefCell::default(),
@@ -154,6 +181,7 @@ mod tests {
     const SHORT: Length = Length {
         warm_up: Duration::ZERO,
         measured: Duration::from_millis(20),
+        interval: None,
     };
 
     #[test]
@@ -165,6 +193,29 @@ mod tests {
         let done = done.expect("a runtime");
         assert_eq!((done.units, done.failures, done.latencies.len()), (2, 1, 2));
         assert_eq!(done.failure.as_deref(), Some("broken"));
+    }
+
+    #[test]
+    fn units_with_an_interval_are_as_many_as_fit_and_count_from_their_turns() {
+        let paced = Length {
+            interval: Some(Duration::from_millis(5)),
+            ..SHORT
+        };
+        // The first unit takes the whole time of its only client, so the others are late.
+        let done = run(1, paced, |_, tally| async move {
+            while let Some(since) = tally.turn().await {
+                // The client's work.
+                std::thread::sleep(Duration::from_millis(12));
+                tally.count(since, Ok(()));
+            }
+        });
+        let done = done.expect("a runtime");
+        assert!((1..=4).contains(&done.units), "{}", done.units);
+        assert!(
+            done.latencies.last() > Some(&12_000),
+            "{:?}",
+            done.latencies
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::lab::Lab;
 use crate::process::{Log, Running};
 
-pub(crate) use ours::{AUDITED, OURS, Proxy, Setup};
+pub(crate) use ours::{AUDITED, BESIDE, CREDENTIAL, OURS, Proxy, Setup, Tls};
 
 /// The kinds of work. A program takes part in the scenarios of those that it can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,11 @@
 
 mod loads;
 
+use std::time::Duration;
+
 use Unit::{Byte, One};
 use Work::{Http, Interception, Refusal, Socks5, Tunnel};
-pub(crate) use loads::{Held, get, hold_tunnels};
+pub(crate) use loads::{Held, get, get_beside_downloads, hold_tunnels, repeat_with_field};
 
 use crate::dial::DENIED;
 use crate::lab::{Lab, Resumes};
@@ -83,7 +85,7 @@ const fn audited(scenario: Scenario) -> Scenario {
 }
 
 /// All scenarios, in the order of the report.
-pub(crate) const ALL: [Scenario; 21] = [
+pub(crate) const ALL: [Scenario; 22] = [
     cpu(
         "tunnel-down",
         "GiB down through 4 tunnels",
@@ -153,6 +155,16 @@ pub(crate) const ALL: [Scenario; 21] = [
         Http,
         One,
         |lab, doors, length| get(16, 65536, doors, lab, length),
+    ),
+    cpu(
+        "http-beside",
+        "HTTP request, 16 connections, beside a download of 0.5 GiB/s",
+        Http,
+        One,
+        |lab, doors, length| {
+            let every = Duration::from_micros(7_812);
+            Ok(get_beside_downloads(1, Some(every), doors, lab, length)?.0)
+        },
     ),
     audited(cpu(
         "refused-connect",

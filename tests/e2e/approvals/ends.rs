@@ -60,6 +60,28 @@ fn q3_a_denial_after_the_approval_ends_them_too() {
 }
 
 #[test]
+fn q3_a_denial_ends_what_the_grant_of_another_question_permitted() {
+    let (origin, other) = (Origin::echoing_bytes().start(), text_origin());
+    let (port, other) = (origin.addr().port(), other.addr().port());
+    let daemon = Daemon::start(&asking("100ms"));
+    let session = Session::open(&daemon);
+    let _follower = Follower::start(&daemon);
+    let id = ask(&session, "blocked.test", port);
+    let wide = ask(&session, "blocked.test", other);
+    proxyctl(&daemon, &["approve", &wide, "--any-port"]).succeeded();
+    let mut tunnel = Connection::open(session.doors[0]);
+    assert_eq!(tunnel.connect(&format!("blocked.test:{port}")).status, 200);
+    tunnel.send("ping");
+    assert_eq!(tunnel.read_exact(4), b"ping");
+    proxyctl(&daemon, &["reject", &id]).succeeded();
+    tunnel.expect_closed();
+    assert_eq!(
+        get(&session, "blocked.test", port).json()["decision"],
+        "deny"
+    );
+}
+
+#[test]
 fn q3_a_grant_for_a_time_ends_its_tunnels_with_the_time() {
     let origin = Origin::echoing_bytes().start();
     let daemon = Daemon::start(&asking("100ms"));

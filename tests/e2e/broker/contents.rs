@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::forms::{assert_recorded, percent, scene};
-use super::{BOTH, REAL, Way};
+use super::{BOTH, REAL, Way, dummy, session_of};
 
 /// The bytes of content that are searched (SPEC B11).
 const SEARCHED: usize = 64 << 10;
@@ -162,4 +162,21 @@ fn b11_content_that_waits_for_100_is_searched() {
     for request in scene.origin.requests() {
         assert!(request.body.is_empty(), "{request:?}");
     }
+}
+
+#[test]
+fn b11_the_dummy_of_a_session_that_begins_during_an_upload_is_found() {
+    let scene = scene();
+    let host = scene.authority("blocked.test");
+    let mut client = scene.secured("blocked.test");
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    ));
+    // The request is on its way.
+    assert_eq!(client.read_response().status, 100);
+    let later = session_of(&scene.daemon, REAL);
+    let dummy = dummy(&later);
+    let _ = client.try_send(format!("{:x}\r\n{dummy}\r\n0\r\n\r\n", dummy.len()));
+    assert_eq!(client.read_final_response().status, 403);
+    assert_recorded(&scene, "dummy_in_body", 1);
 }

@@ -10,10 +10,12 @@ use e2e::leaks::Leak;
 use e2e::machine::{Need, has};
 use e2e::origin::{Answer, Origin};
 use e2e::process::command_line;
+use e2e::proxyctl::proxyctl;
 use e2e::tls::{Server, TestCa};
 use e2e::wait::{TIMEOUT, poll};
 use parking_lot::Mutex;
 
+use super::sources::{self, TokenFile};
 use super::{BOTH, REAL, Scene, VARIABLE, Way, config};
 use crate::run::Installed;
 
@@ -155,6 +157,28 @@ fn b9_the_worker_forgets_the_value_with_the_session() {
     };
     assert!(poll(TIMEOUT, is_forgotten).is_some(), "{left:#?}");
     assert_monitor_has_no(&leak, &daemon);
+}
+
+#[test]
+fn b4_the_monitor_forgets_a_value_that_was_read_again() {
+    if !has(Need::Ptrace) {
+        return;
+    }
+    let token = TokenFile::new(REAL);
+    let daemon = Daemon::start(&sources::config(443, &sources::of_file(&token.path), ""));
+    let leak = Leak::of(REAL);
+    assert!(
+        !leak.in_memory(daemon.pid()).is_empty(),
+        "it has the settings for the next worker"
+    );
+    token.write("sk-proj-RENEWEDrenewed6789abcdefABCDEF-_y");
+    proxyctl(&daemon, &["reload"]).succeeded();
+    let mut left = Vec::new();
+    let is_forgotten = || {
+        left = leak.in_memory(daemon.pid());
+        left.is_empty().then_some(())
+    };
+    assert!(poll(TIMEOUT, is_forgotten).is_some(), "{left:#?}");
 }
 
 #[track_caller]

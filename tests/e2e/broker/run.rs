@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
+use e2e::daemon::Config;
 use e2e::machine::{Need, has};
 use e2e::origin::{Answer, Origin};
 use e2e::tls::{Server, TestCa};
@@ -195,6 +196,50 @@ fn b3_without_credentials_a_command_has_no_variable_of_a_known_one() {
         !run.stdout.contains(VARIABLE) && !run.stdout.contains("GH_TOKEN"),
         "{run:#?}"
     );
+}
+
+#[test]
+fn b4_a_command_does_not_get_the_secrets_of_hooks() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let (ca, installed) = (TestCa::new(), Installed::new());
+    let origin = origin(&ca);
+    let port = origin.addr().port();
+    let config = Config::example().append(
+        r#"
+[network.mitm.hooks.api]
+host = "allowed.test"
+methods = ["GET"]
+path_prefixes = ["/"]
+action = ["authorise"]
+
+[network.mitm.actions.authorise]
+inject_request_headers = [{ name = "authorization", secret_env_var = "HOOK_TOKEN", prefix = "Bearer " }]
+"#,
+    );
+    for options in [&[][..], &["--no-credentials"]] {
+        let script =
+            format!("env; curl -sS --max-time 20 -o /dev/null https://allowed.test:{port}/v1");
+        let run = installed
+            .private(&config)
+            .args(options)
+            .args(["--", "sh", "-c", &script])
+            .env("SSL_CERT_FILE", ca.file())
+            .env("SSL_CERT_DIR", "/nonexistent")
+            .env("HOOK_TOKEN", REAL)
+            .env("COPY", format!("https://me:{REAL}@allowed.test/"))
+            .env("MINE", "kept")
+            .run();
+        run.succeeded().says("MINE=kept");
+        assert!(!run.stdout.contains(REAL), "{run:#?}");
+        assert!(!run.stdout.contains("HOOK_TOKEN"), "{run:#?}");
+        let request = origin.requests().pop().expect("a request");
+        assert_eq!(
+            request.header("authorization"),
+            Some(&*format!("Bearer {REAL}"))
+        );
+    }
 }
 
 #[test]

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use codex_network_control::message::{DoorKind, GivenCredentials, SessionRequest};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin, Request};
+#[cfg(target_os = "linux")]
+use e2e::process::{has_ended, kill_process, status_field};
 use e2e::proxyctl::{exported_ca, proxyctl, proxyctl_json};
 use e2e::session::{Caller, Session};
 use e2e::tls::{Server, TestCa};
+use e2e::wait::{TIMEOUT, poll};
 use tempfile::TempDir;
 
 use super::{BOTH, REAL, Scene, VARIABLE, Way, contains, dummy};
@@ -34,18 +37,18 @@ impl TokenFile {
         file
     }
 
-    fn write(&self, value: &str) {
+    pub(super) fn write(&self, value: &str) {
         fs::write(&self.path, format!("{value}\n")).expect("our own file");
         fs::set_permissions(&self.path, Permissions::from_mode(0o600)).expect("our own file");
     }
 }
 
 /// The credential of `allowed.test` at this port, from this source.
-fn config(port: u16, source: &str, more: &str) -> Config {
+pub(super) fn config(port: u16, source: &str, more: &str) -> Config {
     super::config(port).append(&format!("source = {source}\n{more}"))
 }
 
-fn of_file(path: &Path) -> String {
+pub(super) fn of_file(path: &Path) -> String {
     format!("{{ file = \"{}\" }}", path.display())
 }
 
@@ -156,6 +159,83 @@ fn b13_a_value_that_the_origin_refuses_is_read_again_and_the_request_repeated_on
             .is_some_and(|field| field.ends_with(REAL))
     });
     assert_eq!(refused.count(), 2, "one of each daemon");
+}
+
+#[test]
+fn b13_a_program_is_run_again_ahead_of_ttl_under_the_same_dummy() {
+    let token = TokenFile::new(REAL);
+    let source = format!(
+        "{{ command = [\"/bin/cat\", \"{}\"], ttl = \"15s\" }}",
+        token.path.display()
+    );
+    let scene = scene(&source, |_| Answer::Echo);
+    let read_at = || proxyctl_json(&scene.daemon, &["credentials"])[0]["read_at"].clone();
+    let first = read_at();
+    token.write(RENEWED);
+    let is_read_again = || (read_at() != first).then_some(());
+    assert!(poll(TIMEOUT, is_read_again).is_some(), "{first}");
+    let bearer = format!("Bearer {}", scene.dummy());
+    let answer = scene.get("allowed.test", "/", &[("authorization", &bearer)]);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let got = scene.received("authorization");
+    assert_eq!(got, Some(format!("Bearer {RENEWED}")));
+    assert_eq!(
+        scene.origin.requests().len(),
+        1,
+        "the first was not refused"
+    );
+}
+
+#[test]
+fn b13_a_credential_of_systemd_reaches_its_host() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("token");
+    fs::write(&path, format!("{REAL}\n")).expect("our own file");
+    // As systemd makes it for a service of a user, who has access by a list.
+    fs::set_permissions(&path, Permissions::from_mode(0o440)).expect("our own file");
+    let ca = TestCa::new();
+    let server = Server::of(&ca, &["allowed.test"]).alpn(&["h2", "http/1.1"]);
+    let origin = Origin::answering(|_| Answer::Echo).tls_as(&server).start();
+    let source = "{ systemd_credential = \"token\" }";
+    let daemon = Daemon::launch()
+        .config(&config(origin.addr().port(), source, ""))
+        .trusting(&ca)
+        .env("CREDENTIALS_DIRECTORY", directory.path())
+        .start();
+    let scene = Scene {
+        proxy_ca: exported_ca(&daemon),
+        session: Session::open(&daemon),
+        origin,
+        daemon,
+        ca,
+    };
+    let bearer = format!("Bearer {}", scene.dummy());
+    let answer = scene.get("allowed.test", "/", &[("authorization", &bearer)]);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let got = scene.received("authorization");
+    assert_eq!(got, Some(format!("Bearer {REAL}")));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn b13_a_program_ends_with_a_loader_that_is_killed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let started = directory.path().join("started");
+    // The first load has the value.
+    let script = format!(
+        "test -e {0}.wanted || exec echo {REAL}; echo $$ > {0}.new; mv {0}.new {0}; exec tail -f /dev/null",
+        started.display()
+    );
+    let source = format!("{{ command = [\"/bin/sh\", \"-c\", \"{script}\"], timeout = \"20s\" }}");
+    let daemon = Daemon::start(&config(443, &source, ""));
+    fs::write(directory.path().join("started.wanted"), "").expect("our own directory");
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    let pid = poll(TIMEOUT, || fs::read_to_string(&started).ok()).expect("the program runs");
+    let pid: u32 = pid.trim().parse().expect("a number");
+    let loader: u32 = status_field(pid, "PPid").parse().expect("a number");
+    assert_ne!(loader, daemon.pid());
+    kill_process(loader);
+    assert!(poll(TIMEOUT, || has_ended(pid).then_some(())).is_some());
 }
 
 #[test]

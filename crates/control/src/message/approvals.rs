@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Which questions to return.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApprovalsQuery {
     /// Only questions that changed after this number, in any state. 0: the open ones.
@@ -11,6 +11,10 @@ pub struct ApprovalsQuery {
     /// If there are none, how many seconds to wait for the next one; at most [`MAX_WAIT`](super::MAX_WAIT). A call
     /// that may wait listens for questions: without a listener who may answer, nothing is asked.
     pub wait: u64,
+    /// Only questions of the session with this id. A call that waits listens for no others. An older daemon returns
+    /// all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// The questions that the caller may see.

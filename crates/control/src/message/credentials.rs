@@ -36,6 +36,9 @@ pub struct WantedCredentials {
     /// The credentials that the session may have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<WantedCredential>,
+    /// The variables whose values hooks put into requests. The proxy has the values, and the program gets none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hook_secrets: Vec<String>,
 }
 
 /// A credential that a session may have.

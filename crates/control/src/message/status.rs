@@ -48,6 +48,19 @@ pub struct Status {
     /// The name servers; `None` from an older proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Names>,
+    /// The questions; `None` if none are asked, and from an older proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub questions: Option<OpenQuestions>,
+}
+
+/// The questions that people may answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OpenQuestions {
+    /// How many are open.
+    pub open: usize,
+    /// Whether a caller who may answer listens. Without one, nothing is asked.
+    pub is_heard: bool,
 }
 
 /// One process of the proxy. A field that the system does not report is `None`.

@@ -2,9 +2,9 @@
 
 use codex_network_control::message::{
     Approval, Approvals, ApprovalsQuery, Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials,
-    CredentialsQuery, Denied, ExplainQuery, Explained, Granted, Grants, ModeChange, ModeInForce,
-    NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded, SessionId,
-    SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery, Explained, Granted, Grants,
+    ModeChange, ModeInForce, NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, ConnectionEnd, Context, Control, ControlError, serve};
@@ -222,6 +222,10 @@ impl Control for TestService {
 
     async fn grants(self, _: Context, _: NoArguments) -> Result<Grants, ControlError> {
         Ok(Grants::default())
+    }
+
+    async fn decisions(self, _: Context, _: DecisionsQuery) -> Result<Decisions, ControlError> {
+        Ok(Decisions::default())
     }
 
     async fn revoke(self, _: Context, _: QuestionId) -> Result<Granted, ControlError> {

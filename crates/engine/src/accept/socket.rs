@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::closing::DescriptorCloser;
+use crate::closing::{DescriptorCloser, GivenDescriptor};
 
 /// A listening socket: one of the proxy's own, or one that the opener of a session gave.
 #[derive(Debug)]
@@ -30,15 +30,13 @@ impl AcceptSocket {
         })
     }
 
-    /// A listener that this user gave. Call it inside the runtime of its loop.
-    pub(crate) fn given_by(
-        user: u32,
-        listener: std::net::TcpListener,
-        closer: &DescriptorCloser,
-    ) -> io::Result<Self> {
+    /// A listener that a user gave. Call it inside the runtime of its loop.
+    pub(crate) fn given(listener: GivenDescriptor) -> io::Result<Self> {
+        let giver = listener.giver();
+        let listener = listener.into_owner(|listener| TcpListener::from_std(listener.into()))?;
         Ok(Self {
-            listener: Some(TcpListener::from_std(listener)?),
-            giver: Some((user, closer.clone())),
+            listener: Some(listener),
+            giver: Some(giver),
         })
     }
 

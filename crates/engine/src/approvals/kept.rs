@@ -29,6 +29,8 @@ pub(crate) struct Denial {
     /// The text for records.
     pub(crate) rule: Arc<str>,
     pub(super) asker: AskerId,
+    /// The user of the asker.
+    pub(super) uid: u32,
     pub(super) authority: Authority,
     /// `None`: until the session ends.
     pub(super) until: Option<Instant>,

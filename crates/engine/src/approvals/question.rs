@@ -123,10 +123,12 @@ pub struct Approver {
 }
 
 /// The questions that a listener may answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// All of them.
     All,
+    /// Those of the session with this id.
+    Session(Arc<str>),
     /// Those of the sessions of this user, while `own` is set.
     SessionsOf(u32),
 }
@@ -164,9 +166,14 @@ pub enum ApprovalError {
         duration_text(MAX_GRANT)
     )]
     Duration,
-    /// As many grants as there may be.
-    #[error("there are {0} grants, and there may be no more")]
-    Full(usize),
+    /// There are as many grants as there may be.
+    #[error(
+        "there is no room for another grant ({of_user} are this user's); end one with `proxyctl revoke ID`"
+    )]
+    Full {
+        /// The grants of the question's user.
+        of_user: usize,
+    },
 }
 
 impl QuestionState {

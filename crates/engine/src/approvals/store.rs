@@ -25,15 +25,22 @@ use crate::owner::ConnectionHandle;
 
 /// Most new questions within [`NEW_INTERVAL`] (SPEC Q7).
 const MAX_NEW: usize = 10;
+/// Most new questions of one user within [`NEW_INTERVAL`], in all of its sessions.
+const MAX_NEW_OF_USER: usize = 6;
 /// Most new questions of one asker within [`NEW_INTERVAL`].
 const MAX_NEW_OF_ASKER: usize = 3;
 const NEW_INTERVAL: Duration = Duration::from_secs(1);
+/// One user has at most this part of the open questions, in all of its sessions.
+const USER_SHARE: usize = 2;
 /// One asker has at most this part of the open questions.
 const ASKER_SHARE: usize = 4;
 /// Closed questions that are kept for lists.
 const MAX_CLOSED: usize = 256;
-/// Most grants, and most denials.
+/// Most grants, and the number of denials after which nothing is asked. A denial is never forgotten for another
+/// one: a grant for all ports could cover its destination.
 const MAX_ANSWERS: usize = 1024;
+/// The same for one user, in all of its sessions.
+const MAX_ANSWERS_OF_USER: usize = 256;
 /// Interval of the search for entries whose time is over, while requests come.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a listener counts after its last call.
@@ -79,6 +86,14 @@ struct Listeners {
     until: Option<Instant>,
 }
 
+/// A question of the last moment.
+#[derive(Clone, Copy, Debug)]
+struct NewQuestion {
+    asked: Instant,
+    asker: AskerId,
+    uid: u32,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Store {
     sequence: u64,
@@ -88,7 +103,7 @@ pub(super) struct Store {
     denials: Vec<Arc<Denial>>,
     listeners: HashMap<Audience, Listeners>,
     /// The questions of the last [`NEW_INTERVAL`].
-    new: VecDeque<(Instant, AskerId)>,
+    new: VecDeque<NewQuestion>,
     swept: Option<Instant>,
 }
 
@@ -100,16 +115,19 @@ impl Store {
 
     /// Whether no request can be permitted or become a question.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        let is_heard = self.listeners.values().any(|these| these.counts_at(now));
-        !is_heard && self.grants.is_empty() && self.denials.is_empty()
+        !self.has_listener(now) && self.grants.is_empty() && self.denials.is_empty()
+    }
+
+    pub(super) fn has_listener(&self, now: Instant) -> bool {
+        self.listeners.values().any(|these| these.counts_at(now))
     }
 
     pub(super) fn enter(&mut self, audience: Audience) {
         self.listeners.entry(audience).or_default().count += 1;
     }
 
-    pub(super) fn leave(&mut self, audience: Audience, now: Instant) {
-        if let Some(these) = self.listeners.get_mut(&audience) {
+    pub(super) fn leave(&mut self, audience: &Audience, now: Instant) {
+        if let Some(these) = self.listeners.get_mut(audience) {
             these.count = these.count.saturating_sub(1);
             these.until = Some(now + LISTENER_TIMEOUT);
         }
@@ -118,12 +136,18 @@ impl Store {
 
     /// Whether a listener may answer questions of this asker.
     fn is_heard(&self, now: Instant, limits: &config::Approvals, asker: &Asker) -> bool {
-        let hears = |audience| {
-            let these = self.listeners.get(&audience);
+        let hears = |audience: &Audience| {
+            let these = self.listeners.get(audience);
             these.is_some_and(|these| these.counts_at(now))
         };
-        let is_own = limits.own && asker.session.is_some();
-        hears(Audience::All) || is_own && hears(Audience::SessionsOf(asker.uid))
+        if hears(&Audience::All) {
+            return true;
+        }
+        let Some(session) = &asker.session else {
+            return false;
+        };
+        limits.own && hears(&Audience::SessionsOf(asker.uid))
+            || hears(&Audience::Session(Arc::clone(session)))
     }
 
     pub(super) fn may_permit(
@@ -178,14 +202,18 @@ impl Store {
         if let Some(open) = self.questions.iter().find(same) {
             return Considered::waiting(open);
         }
-        if !self.has_room(now.at, limits, ask.asker.id) {
+        if !self.has_room(now.at, limits, ask.asker) {
             return Considered::NotAsked;
         }
         let is_known = |id: &Arc<str>| self.questions.iter().any(|question| question.id == *id);
         let Some(id) = new_id().filter(|id| !is_known(id)) else {
             return Considered::NotAsked;
         };
-        self.new.push_back((now.at, ask.asker.id));
+        self.new.push_back(NewQuestion {
+            asked: now.at,
+            asker: ask.asker.id,
+            uid: ask.asker.uid,
+        });
         self.sequence += 1;
         let question = Question {
             id,
@@ -219,21 +247,34 @@ impl Store {
         grant.map(|grant| Considered::Granted(Arc::clone(grant)))
     }
 
-    /// Whether there may be another question of this asker now.
-    fn has_room(&mut self, now: Instant, limits: &config::Approvals, asker: AskerId) -> bool {
-        while let Some((asked, _)) = self.new.front()
-            && *asked + NEW_INTERVAL <= now
+    /// Whether there may be another question of this asker now (SPEC Q7).
+    fn has_room(&mut self, now: Instant, limits: &config::Approvals, asker: &Asker) -> bool {
+        while let Some(question) = self.new.front()
+            && question.asked + NEW_INTERVAL <= now
         {
             self.new.pop_front();
         }
-        let new_of_asker = self.new.iter().filter(|(_, other)| *other == asker);
+        let new = self.new.iter();
+        let new_of_user = new.clone().filter(|question| question.uid == asker.uid);
+        let new_of_asker = new.filter(|question| question.asker == asker.id);
         let pending = |question: &&Question| question.state == QuestionState::Pending;
         let open = self.questions.iter().filter(pending);
-        let open_of_asker = open.clone().filter(|question| question.asker.id == asker);
+        let open_of_user = open
+            .clone()
+            .filter(|question| question.asker.uid == asker.uid);
+        let open_of_asker = open
+            .clone()
+            .filter(|question| question.asker.id == asker.id);
+        let denials_of_user = self.denials.iter().filter(|denial| denial.uid == asker.uid);
+        let share = |part: usize| (limits.max_pending / part).max(1);
         self.new.len() < MAX_NEW
+            && new_of_user.count() < MAX_NEW_OF_USER
             && new_of_asker.count() < MAX_NEW_OF_ASKER
             && open.count() < limits.max_pending
-            && open_of_asker.count() < (limits.max_pending / ASKER_SHARE).max(1)
+            && open_of_user.count() < share(USER_SHARE)
+            && open_of_asker.count() < share(ASKER_SHARE)
+            && self.denials.len() < MAX_ANSWERS
+            && denials_of_user.count() < MAX_ANSWERS_OF_USER
     }
 
     pub(super) fn questions(&mut self, now: Moment) -> Vec<QuestionInfo> {
@@ -290,8 +331,13 @@ impl Store {
             }
             GrantScope::For(time) => Some(time),
         };
-        if self.grants.len() >= MAX_ANSWERS {
-            return Err(ApprovalError::Full(MAX_ANSWERS));
+        let of_user = self
+            .grants
+            .iter()
+            .filter(|grant| grant.asker.uid == asker.uid);
+        let of_user = of_user.count();
+        if of_user >= MAX_ANSWERS_OF_USER || self.grants.len() >= MAX_ANSWERS {
+            return Err(ApprovalError::Full { of_user });
         }
         let by = by.shown();
         let until_wall = time.map(|time| later(now.wall, time));
@@ -341,7 +387,7 @@ impl Store {
             return Err(question.closed());
         }
         let (id, asker) = (Arc::clone(&question.id), question.asker.id);
-        let authority = question.authority.clone();
+        let (uid, authority) = (question.asker.uid, question.authority.clone());
         let by = by.shown();
         let (until, lasts) = match asker {
             AskerId::Session(_) => (None, "until the session ends".to_owned()),
@@ -350,21 +396,16 @@ impl Store {
                 (Some(now.at + limits.expire), format!("until {until}"))
             }
         };
-        if self.denials.len() >= MAX_ANSWERS {
-            // It is asked again then, and not permitted.
-            self.denials.remove(0);
-        }
         self.denials.push(Arc::new(Denial {
             rule: format!("denial {id} by {by} {lasts}").into(),
             id: Arc::clone(&id),
             asker,
+            uid,
             authority: authority.clone(),
             until,
         }));
-        self.end_grants(|grant| {
-            let is_same = !grant.any_port && grant.covers(asker, &authority);
-            grant.id == id || is_same
-        });
+        // A grant for all ports that another question got ends as a whole.
+        self.end_grants(|grant| grant.id == id || grant.covers(asker, &authority));
         let is_answered = |question: &Question| {
             question.id == id || question.asker.id == asker && question.authority == authority
         };
@@ -398,10 +439,10 @@ impl Store {
         self.settle(QuestionState::Abandoned, None, is_its);
     }
 
-    pub(super) fn abandon(&mut self, id: &str) {
+    pub(super) fn close(&mut self, id: &str, state: QuestionState) {
         self.end_grants(|grant| *grant.id == *id);
         let is_it = |question: &Question| *question.id == *id;
-        self.settle(QuestionState::Abandoned, None, is_it);
+        self.settle(state, None, is_it);
     }
 
     fn denial(&self, now: Instant, asker: AskerId, authority: &Authority) -> Option<&Arc<Denial>> {

@@ -19,6 +19,10 @@ pub(super) const FRAGMENT_BYTES: usize = 4;
 const MAX_FEW: usize = 64;
 /// The logarithm of the bits of a filter. With so many, the dummies of a busy machine set few of them.
 const FILTER_BITS: u32 = 20;
+/// The places that a filter looks at together. The processor then waits for none of them.
+const BLOCK_PLACES: usize = 8;
+const FIRST_PAIR: u8 = 1;
+const LAST_PAIR: u8 = 2;
 
 /// Byte strings to find, each with its meaning.
 pub(super) struct Needles<T> {
@@ -33,15 +37,17 @@ pub(super) struct Needles<T> {
     max_bytes: usize,
 }
 
-/// The first bytes of needles.
-enum Fragments {
+/// The first bytes of needles: strings of [`FRAGMENT_BYTES`] bytes each.
+pub(super) enum Fragments {
     None,
     Few(AhoCorasick),
     Many(Filter),
 }
 
 /// A set of fragments, which tells most others without a look at it.
-struct Filter {
+pub(super) struct Filter {
+    /// For each pair of bytes, whether a fragment has it first ([`FIRST_PAIR`]), and last ([`LAST_PAIR`]).
+    pairs: Box<[u8; 1 << u16::BITS]>,
     bits: Box<[u64]>,
     fragments: HashSet<[u8; FRAGMENT_BYTES]>,
 }
@@ -112,7 +118,7 @@ impl<T> Needles<T> {
     /// The needle in `content[from..]` that begins first; of those that begin there, the longest.
     pub(super) fn find(&self, content: &[u8], from: usize) -> Option<Found<'_, T>> {
         let mut from = from;
-        while let Some(begin) = self.fragment(content, from) {
+        while let Some(begin) = self.fragments.find(content, from) {
             if let Some(needle) = self.longest_at(&content[begin..]) {
                 return Some(Found {
                     range: begin..begin + needle.range.len(),
@@ -130,7 +136,7 @@ impl<T> Needles<T> {
         let end = content.len();
         let from = from.max(end.saturating_sub(self.max_bytes.saturating_sub(1)));
         let mut next = from;
-        while let Some(begin) = self.fragment(content, next) {
+        while let Some(begin) = self.fragments.find(content, next) {
             if self.may_become(&content[begin..]) {
                 return begin;
             }
@@ -142,23 +148,6 @@ impl<T> Needles<T> {
                 self.first_bytes[usize::from(content[begin])] && self.may_become(&content[begin..])
             })
             .unwrap_or(end)
-    }
-
-    /// Where a needle may begin in `content[from..]`.
-    fn fragment(&self, content: &[u8], from: usize) -> Option<usize> {
-        match &self.fragments {
-            Fragments::None => None,
-            Fragments::Few(search) => {
-                let found = search.find(Input::new(content).range(from..))?;
-                Some(found.start())
-            }
-            Fragments::Many(filter) => {
-                let mut places = content.get(from..)?.windows(FRAGMENT_BYTES);
-                let has =
-                    |bytes: &[u8]| bytes.first_chunk().is_some_and(|bytes| filter.has(*bytes));
-                Some(from + places.position(has)?)
-            }
-        }
     }
 
     /// The length of the longest needle.
@@ -194,7 +183,8 @@ impl<T> Needles<T> {
 }
 
 impl Fragments {
-    fn new(fragments: &[&[u8]]) -> Self {
+    /// Takes different fragments.
+    pub(super) fn new(fragments: &[&[u8]]) -> Self {
         match fragments.len() {
             0 => Self::None,
             1..=MAX_FEW => {
@@ -208,6 +198,18 @@ impl Fragments {
             _ => Self::Many(Filter::new(fragments)),
         }
     }
+
+    /// Where the first of them is in `content[from..]`.
+    pub(super) fn find(&self, content: &[u8], from: usize) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::Few(search) => {
+                let found = search.find(Input::new(content).range(from..))?;
+                Some(found.start())
+            }
+            Self::Many(filter) => filter.find(content, from),
+        }
+    }
 }
 
 impl Filter {
@@ -219,10 +221,46 @@ impl Filter {
             let (word, bit) = Self::place(*fragment);
             bits[word] |= bit;
         }
+        let pairs = vec![0; 1 << u16::BITS].into_boxed_slice();
+        let mut pairs: Box<[u8; 1 << u16::BITS]> = pairs.try_into().expect("it has this length");
+        for [one, two, three, four] in &fragments {
+            pairs[pair_at(*one, *two)] |= FIRST_PAIR;
+            pairs[pair_at(*three, *four)] |= LAST_PAIR;
+        }
         Self {
+            pairs,
             bits: bits.into(),
             fragments,
         }
+    }
+
+    /// Where the first fragment is in `content[from..]`.
+    fn find(&self, content: &[u8], from: usize) -> Option<usize> {
+        let mut place = from;
+        loop {
+            let rest = content.get(place..)?;
+            let Some(block) = rest.first_chunk::<{ BLOCK_PLACES + FRAGMENT_BYTES - 1 }>() else {
+                let mut last = rest.windows(FRAGMENT_BYTES);
+                let has = |bytes: &[u8]| bytes.first_chunk().is_some_and(|b| self.has(*b));
+                return Some(place + last.position(has)?);
+            };
+            if self.may_have(block) {
+                let mut places = block.windows(FRAGMENT_BYTES);
+                let has = |bytes: &[u8]| bytes.first_chunk().is_some_and(|b| self.has(*b));
+                if let Some(at) = places.position(has) {
+                    return Some(place + at);
+                }
+            }
+            place += BLOCK_PLACES;
+        }
+    }
+
+    /// Whether both pairs of bytes at a place of the block are those of fragments.
+    fn may_have(&self, block: &[u8; BLOCK_PLACES + FRAGMENT_BYTES - 1]) -> bool {
+        let kinds: [u8; BLOCK_PLACES + 2] =
+            std::array::from_fn(|at| self.pairs[pair_at(block[at], block[at + 1])]);
+        let both = (0..BLOCK_PLACES).map(|at| kinds[at] & (kinds[at + 2] / LAST_PAIR));
+        both.fold(0, |all, one| all | one) & FIRST_PAIR != 0
     }
 
     fn has(&self, fragment: [u8; FRAGMENT_BYTES]) -> bool {
@@ -238,6 +276,10 @@ impl Filter {
         let word = usize::try_from(hash >> 6).unwrap_or_default();
         (word, 1 << (hash & 63))
     }
+}
+
+fn pair_at(one: u8, other: u8) -> usize {
+    usize::from(u16::from_le_bytes([one, other]))
 }
 
 #[cfg(test)]
@@ -331,6 +373,20 @@ pub(super) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn b12_a_filter_finds_the_first_of_many_fragments(
+            fragments in prop::collection::vec("[abc]{4}", 1..6),
+            content in "[abcd]{0,30}",
+            from in 0usize..30,
+        ) {
+            let refs: Vec<&[u8]> = fragments.iter().map(String::as_bytes).collect();
+            let from = from.min(content.len());
+            let naive = (from..content.len()).find(|&at| {
+                fragments.iter().any(|fragment| content[at..].starts_with(fragment))
+            });
+            prop_assert_eq!(Filter::new(&refs).find(content.as_bytes(), from), naive);
+        }
+
         #[test]
         fn b12_the_search_finds_what_a_naive_one_finds(
             strings in prop::collection::vec("[ab]{4,7}", 0..6),

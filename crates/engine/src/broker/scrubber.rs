@@ -4,26 +4,29 @@
 //! It sees decoded content: a content coding is undone before. Content without a value passes as it is,
 //! without a copy. The bytes that are held back at the end of a piece depend on the content, not on the
 //! value, so the sizes and times of the pieces that are sent do not show how much of a guess is right: the
-//! last bytes that may be a part of a token (`STANDS_IN_TOKEN`), at most those of one value in its
+//! last bytes that may be a part of a token (`last_token`), at most those of one value in its
 //! longest form but one, until later content or the end. A value with other bytes, such as a
 //! space or a quote, is held back only while its first bytes match, so a program could guess such a value
 //! byte by byte.
 //!
+//! Each byte of content is looked at a bounded number of times, in pieces of any size.
+//!
 //! It does not find values in forms that `value_search` does not have, such as a hash or an encoding of an
 //! encoding.
 
+mod last_token;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use zeroize::Zeroizing;
 
+use self::last_token::LastToken;
 use super::encodings::{base64_at, bits_of, character_of};
 use super::escapes::{self, Reading, Written};
-use super::value_search::{SearchResult, SearchedText, TextEncoding, ValueSearch};
-
-/// Most bytes of a reference of HTML before its `;`.
-const MAX_ENTITY_BYTES: usize = 10;
+use super::value_search::{SearchProgress, SearchResult, SearchedText, TextEncoding, ValueSearch};
 
 /// The real values of one session, and what replaces them. It is shared by all answers of the session.
 pub(crate) struct Scrubber {
@@ -44,8 +47,9 @@ pub(crate) struct ScrubbedStream {
     scrubber: Arc<Scrubber>,
     /// The last bytes of the content, which may become a value.
     held: BytesMut,
-    /// No value begins before this place of them.
-    searched: usize,
+    /// How far they are searched.
+    progress: SearchProgress,
+    token: LastToken,
     /// Bits of a value in the next character.
     remainder: Option<Remainder>,
 }
@@ -79,6 +83,15 @@ enum PieceEnd {
     Overlap(usize),
 }
 
+/// Content in one piece of memory.
+#[derive(Clone, Copy)]
+enum Content<'c> {
+    /// A piece, whose parts are sent on without a copy.
+    Shared(&'c Bytes),
+    /// Bytes that were held back, and what follows them.
+    Held(&'c [u8]),
+}
+
 impl Scrubber {
     /// Takes pairs of a real value and its dummy. Of equal values, the first one counts.
     pub(crate) fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
@@ -104,13 +117,6 @@ impl Scrubber {
         }
     }
 
-    /// Where the bytes of `content[from..]` begin that are held back until more content comes.
-    fn held_from(&self, content: &[u8], from: usize) -> usize {
-        let longest = self.search.max_bytes().saturating_sub(1);
-        let first = from.max(content.len().saturating_sub(longest));
-        first + token_begins(&content[first..])
-    }
-
     /// Whether content keeps its length. Otherwise an announced length is not valid any more.
     pub(crate) fn preserves_length(&self) -> bool {
         self.preserves_length
@@ -125,15 +131,14 @@ impl Scrubber {
 
     /// The same text without real values, such as the value of a header field; `None` if it has none.
     pub(crate) fn scrub(self: &Arc<Self>, text: &[u8]) -> Option<Vec<u8>> {
-        let SearchResult::Found(..) = self.search.search(text, 0, true) else {
+        let mut progress = SearchProgress::default();
+        let SearchResult::Found(..) = self.search.search(text, &mut progress, true) else {
             return None;
         };
         let mut stream = ScrubbedStream::new(Arc::clone(self));
         let mut clean = Vec::with_capacity(text.len());
-        let content = Bytes::copy_from_slice(text);
-        stream.scrub(&content, 0, PieceEnd::Last, &mut |piece: Bytes| {
-            clean.extend_from_slice(&piece);
-        });
+        let mut send = |piece: Bytes| clean.extend_from_slice(&piece);
+        stream.scrub(Content::Held(text), PieceEnd::Last, &mut send);
         Some(clean)
     }
 }
@@ -160,7 +165,8 @@ impl ScrubbedStream {
         Self {
             scrubber,
             held: BytesMut::new(),
-            searched: 0,
+            progress: SearchProgress::default(),
+            token: LastToken::default(),
             remainder: None,
         }
     }
@@ -176,7 +182,7 @@ impl ScrubbedStream {
         let current = current.0.load();
         if !Arc::ptr_eq(&self.scrubber, &current) {
             self.scrubber = Arc::clone(&current);
-            self.searched = 0;
+            self.progress.go_to(0);
         }
     }
 
@@ -188,152 +194,118 @@ impl ScrubbedStream {
     /// Takes the next piece of content, and gives the pieces that may be sent on, none of which is empty.
     pub(crate) fn push(&mut self, mut piece: Bytes, mut send: impl FnMut(Bytes)) {
         let send = &mut send;
-        if self.held.is_empty() {
-            self.scrub(&piece, 0, PieceEnd::Open, send);
-            return;
-        }
-        let searched = self.searched;
-        let (held, longest) = (self.held.len(), self.scrubber.search.max_bytes());
-        if piece.len() <= 2 * longest {
+        let longest = self.scrubber.search.max_bytes();
+        if !self.held.is_empty() && piece.len() <= 2 * longest {
+            // The bytes that stay are not copied: a piece may be one byte.
             self.held.extend_from_slice(&piece);
-            let content = self.held.split().freeze();
-            self.scrub(&content, searched, PieceEnd::Open, send);
+            let mut content = std::mem::take(&mut self.held);
+            let passed = self.scrub(Content::Held(&content), PieceEnd::Open, send);
+            content.advance(passed);
+            self.held = content;
+            self.forget(passed);
             return;
         }
-        // A value that begins in the held bytes ends here. The rest of the piece is not copied.
-        self.held.extend_from_slice(&piece[..longest]);
-        let content = self.held.split().freeze();
-        let done = self.scrub(&content, searched, PieceEnd::Overlap(held), send);
-        let rest = piece.split_off(done - held);
-        self.scrub(&rest, 0, PieceEnd::Open, send);
+        if !self.held.is_empty() {
+            // A value that begins in the held bytes ends here. The rest of the piece is not copied.
+            let held = self.held.len();
+            self.held.extend_from_slice(&piece[..longest]);
+            let content = self.held.split().freeze();
+            let passed = self.scrub(Content::Shared(&content), PieceEnd::Overlap(held), send);
+            piece = piece.split_off(passed - held);
+        }
+        self.progress.go_to(0);
+        self.token = LastToken::default();
+        let passed = self.scrub(Content::Shared(&piece), PieceEnd::Open, send);
+        self.held.extend_from_slice(&piece[passed..]);
+        self.forget(passed);
     }
 
     /// Gives the bytes that are still held back. The content has ended.
     pub(crate) fn finish(&mut self, mut send: impl FnMut(Bytes)) {
         let content = self.held.split().freeze();
-        self.scrub(&content, self.searched, PieceEnd::Last, &mut send);
+        self.scrub(Content::Shared(&content), PieceEnd::Last, &mut send);
     }
 
-    /// Sends content on, and holds the end of an open piece back. No value begins before `searched`. Gives the
-    /// place up to which the content was sent.
+    /// The first bytes are not held back any more.
+    fn forget(&mut self, bytes: usize) {
+        self.progress.forget(bytes);
+        self.token.forget(bytes);
+    }
+
+    /// Sends content on, but for the end of an open piece. Gives the place up to which the content was sent.
     fn scrub(
         &mut self,
-        content: &Bytes,
-        mut searched: usize,
+        content: Content<'_>,
         end: PieceEnd,
         send: &mut impl FnMut(Bytes),
     ) -> usize {
         let scrubber = Arc::clone(&self.scrubber);
-        let held_from = |from: usize| match end {
-            PieceEnd::Open => scrubber.held_from(content, from),
-            PieceEnd::Last => content.len(),
-            PieceEnd::Overlap(place) => place.max(from),
+        let bytes = content.bytes();
+        let is_last = end != PieceEnd::Open;
+        let longest = scrubber.search.max_bytes().saturating_sub(1);
+        let mut held = match end {
+            PieceEnd::Open => self.token.begin(bytes, longest),
+            PieceEnd::Last => bytes.len(),
+            PieceEnd::Overlap(place) => place,
         };
         let mut from = 0;
-        let mut held = held_from(0);
         loop {
-            let is_last = end != PieceEnd::Open;
-            match scrubber.search.search(content, searched.max(from), is_last) {
-                // A longer value may begin there, or an earlier one.
-                SearchResult::Found(range, _) if held <= range.start => {
-                    searched = range.start;
-                    break;
-                }
+            match scrubber.search.search(bytes, &mut self.progress, is_last) {
+                // It is replaced when it is sent.
+                SearchResult::Found(range, _) if held <= range.start => break,
                 SearchResult::Found(range, text) => {
-                    self.pass(content.slice(from..range.start), send);
-                    let raw = &content[range.clone()];
-                    let (clean, remainder) = scrubber.replacement(text, raw);
+                    self.pass(content, from..range.start, send);
+                    let (clean, remainder) = scrubber.replacement(text, &bytes[range.clone()]);
                     send(clean);
                     self.remainder = remainder;
                     from = range.end;
-                    if held < from {
-                        held = held_from(from);
-                    }
+                    held = held.max(from);
+                    self.progress.go_to(from);
                 }
                 SearchResult::Incomplete(place) => {
                     held = held.min(place);
-                    searched = place;
                     break;
                 }
-                SearchResult::Nothing => {
-                    searched = content.len();
-                    break;
-                }
+                SearchResult::Nothing => break,
             }
         }
-        self.pass(content.slice(from..held), send);
-        if end == PieceEnd::Open {
-            self.held.extend_from_slice(&content[held..]);
-            self.searched = searched.saturating_sub(held);
-        }
+        self.pass(content, from..held, send);
         held
     }
 
     /// Sends bytes without a value on.
-    fn pass(&mut self, mut bytes: Bytes, send: &mut impl FnMut(Bytes)) {
-        if bytes.is_empty() {
+    fn pass(&mut self, content: Content<'_>, range: Range<usize>, send: &mut impl FnMut(Bytes)) {
+        let Range { mut start, end } = range;
+        if start == end {
             return;
         }
         if let Some(remainder) = self.remainder.take()
-            && let Some(character) = remainder.replace(bytes[0])
+            && let Some(character) = remainder.replace(content.bytes()[start])
         {
             send(Bytes::copy_from_slice(&[character]));
-            bytes = bytes.slice(1..);
+            start += 1;
         }
-        if !bytes.is_empty() {
-            send(bytes);
+        if start < end {
+            send(content.part(start..end));
         }
     }
 }
 
-/// Where the token begins that the content may end with.
-fn token_begins(content: &[u8]) -> usize {
-    let is_part = |at: usize| match content[at] {
-        // The end of an escaped character.
-        b';' => ends_entity(&content[..at]),
-        b'"' | b'\'' => at > 0 && content[at - 1] == b'\\',
-        byte => STANDS_IN_TOKEN[usize::from(byte)],
-    };
-    (0..content.len())
-        .rev()
-        .find(|&at| !is_part(at))
-        .map_or(0, |at| at + 1)
-}
-
-/// Whether a reference of HTML ends here, before its `;`.
-fn ends_entity(content: &[u8]) -> bool {
-    let last = &content[content.len().saturating_sub(MAX_ENTITY_BYTES)..];
-    let begin = last
-        .iter()
-        .rposition(|&byte| !byte.is_ascii_alphanumeric() && byte != b'#');
-    begin.is_some_and(|begin| last[begin] == b'&' && begin + 1 < last.len())
-}
-
-/// Whether a byte is one of tokens, or of their encodings. White space, quotes, brackets, `,` and `;` are
-/// not: events, lines and JSON texts end with them, and pass at once.
-const STANDS_IN_TOKEN: [bool; 256] = {
-    let mut stands = [false; 256];
-    let mut byte = b'!';
-    while byte <= b'~' {
-        stands[byte as usize] = !matches!(
-            byte,
-            b'"' | b'\''
-                | b'`'
-                | b'('
-                | b')'
-                | b'<'
-                | b'>'
-                | b'['
-                | b']'
-                | b'{'
-                | b'}'
-                | b','
-                | b';'
-        );
-        byte += 1;
+impl<'c> Content<'c> {
+    fn bytes(self) -> &'c [u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Held(bytes) => bytes,
+        }
     }
-    stands
-};
+
+    fn part(self, range: Range<usize>) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes.slice(range),
+            Self::Held(bytes) => Bytes::copy_from_slice(&bytes[range]),
+        }
+    }
+}
 
 /// Whether each character of a value takes as many bytes as that of its dummy, in each form.
 fn keeps_length(value: &str, dummy: &str) -> bool {
@@ -429,6 +401,12 @@ impl Remainder {
         })
     }
 }
+
+#[cfg(not(test))]
+const fn count_byte() {}
+
+#[cfg(test)]
+use super::value_search::tests::count_step as count_byte;
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::dummy::{Dummy, DummyError, MAX_CREDENTIALS, MAX_SESSION_BYTES};
 use super::scrubber::{CurrentScrubber, Scrubber};
+use crate::content_coding::SessionWindows;
 
 /// The method whose answer contains the request's fields (RFC 9110 section 9.3.8).
 const TRACE: &str = "TRACE";
@@ -45,6 +46,8 @@ pub(crate) struct SessionCredentials {
     all: Arc<[Arc<Credential>]>,
     /// Finds the values in force, and those before them.
     scrubber: Arc<CurrentScrubber>,
+    /// The codings of answers that are undone for it.
+    windows: SessionWindows,
     /// Locked during a refresh: two of them at a time could each miss the other's value.
     refreshing: Arc<Mutex<()>>,
 }
@@ -152,6 +155,7 @@ impl SessionCredentials {
             all: credentials.clone().into(),
             credentials,
             scrubber: Arc::new(scrubber),
+            windows: SessionWindows::default(),
             refreshing: Arc::default(),
         };
         (session, errors)
@@ -176,6 +180,7 @@ impl SessionCredentials {
             credentials: self.all.iter().filter(is_kept).cloned().collect(),
             all: Arc::clone(&self.all),
             scrubber: Arc::clone(&self.scrubber),
+            windows: self.windows.clone(),
             refreshing: Arc::clone(&self.refreshing),
         }
     }
@@ -215,6 +220,11 @@ impl SessionCredentials {
     /// the scrubber again.
     pub(crate) fn scrubber(&self) -> &Arc<CurrentScrubber> {
         &self.scrubber
+    }
+
+    /// Counts the codings of its answers.
+    pub(crate) fn windows(&self) -> &SessionWindows {
+        &self.windows
     }
 
     /// Takes a new value of a credential. The dummy stays the same (SPEC B9). `false` if the session has no

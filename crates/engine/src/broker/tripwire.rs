@@ -4,8 +4,6 @@
 //! A dummy is found as it is, percent-encoded, and in base64. A change of case makes another string, which
 //! stands for no credential.
 
-use std::sync::Arc;
-
 use zeroize::Zeroizing;
 
 use super::encodings::{BASE64_PLACES, base64_at, url_safe};
@@ -21,9 +19,9 @@ pub(crate) struct Tripwire<T> {
     needles: Needles<T>,
 }
 
-/// The content of one request, which arrives in pieces.
-pub(crate) struct SearchedContent<T> {
-    tripwire: Arc<Tripwire<T>>,
+/// The content of one request, which arrives in pieces. Each piece is searched with the tripwire of its time, so
+/// that an upload keeps no earlier one alive.
+pub(crate) struct SearchedContent {
     /// The bytes that are still searched.
     remaining: usize,
     plain: Window,
@@ -106,11 +104,10 @@ impl<T: Clone> Default for Tripwire<T> {
     }
 }
 
-impl<T: Clone> SearchedContent<T> {
+impl SearchedContent {
     /// Content that has not begun.
-    pub(crate) fn new(tripwire: Arc<Tripwire<T>>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            tripwire,
             remaining: MAX_SEARCHED_BYTES,
             plain: Window::default(),
             decoded: Window::default(),
@@ -119,12 +116,20 @@ impl<T: Clone> SearchedContent<T> {
     }
 
     /// Takes the next piece. The owner of a dummy that ends in it, of those whose owner fits.
-    pub(crate) fn push(&mut self, piece: &[u8], fits: impl Fn(&T) -> bool) -> Option<T> {
+    ///
+    /// A dummy that the tripwire of an earlier piece did not have is found if it begins in this one, or in bytes that
+    /// may have been another dummy.
+    pub(crate) fn push<T: Clone>(
+        &mut self,
+        tripwire: &Tripwire<T>,
+        piece: &[u8],
+        fits: impl Fn(&T) -> bool,
+    ) -> Option<T> {
         let piece = &piece[..piece.len().min(self.remaining)];
         self.remaining -= piece.len();
         let is_plain =
             self.plain == self.decoded && self.decoder.pending.is_empty() && !piece.contains(&b'%');
-        if let Some(owner) = self.plain.search(&self.tripwire, piece, &fits) {
+        if let Some(owner) = self.plain.search(tripwire, piece, &fits) {
             return Some(owner);
         }
         if is_plain {
@@ -133,7 +138,7 @@ impl<T: Clone> SearchedContent<T> {
         }
         let mut decoded = Vec::with_capacity(piece.len() + 2);
         self.decoder.decode(piece, &mut decoded);
-        self.decoded.search(&self.tripwire, &decoded, &fits)
+        self.decoded.search(tripwire, &decoded, &fits)
     }
 
     /// Whether later bytes are not searched.
@@ -207,9 +212,9 @@ mod tests {
     const GITHUB: &str = "ghp_maskedT3q8Zx0fLw2nUe7RbVyKs5Hd1c9A";
     const OPENAI: &str = "sk-proj-maskedQ0b7Wn/2x+Lf9Zt4Rk8Yv1Ms";
 
-    fn tripwire() -> Arc<Tripwire<&'static str>> {
+    fn tripwire() -> Tripwire<&'static str> {
         let dummies = [GITHUB, OPENAI].map(|dummy| (dummy.as_bytes(), dummy));
-        Arc::new(Tripwire::new(dummies))
+        Tripwire::new(dummies)
     }
 
     /// Every byte as `%XX`, in alternating case.
@@ -225,9 +230,10 @@ mod tests {
 
     /// Whether the content has a dummy that is found, for each of these splits.
     fn search(content: &[u8], pieces: usize) -> Option<&'static str> {
-        let mut searched = SearchedContent::new(tripwire());
+        let tripwire = tripwire();
+        let mut searched = SearchedContent::new();
         let mut pieces = content.chunks(pieces);
-        pieces.find_map(|piece| searched.push(piece, |_| true))
+        pieces.find_map(|piece| searched.push(&tripwire, piece, |_| true))
     }
 
     fn forms(dummy: &str) -> Vec<String> {
@@ -249,6 +255,7 @@ mod tests {
 
     #[test]
     fn b11_a_dummy_is_found_in_each_form_at_every_split() {
+        let tripwire = tripwire();
         for dummy in [GITHUB, OPENAI] {
             for form in forms(dummy) {
                 // `%4` before the second half makes another text in both ways of reading.
@@ -256,7 +263,7 @@ mod tests {
                 let content = format!("{{\"a\": \"{form}\"}}");
                 let content = content.as_bytes();
                 assert_eq!(
-                    tripwire().find(content, |_| true).copied(),
+                    tripwire.find(content, |_| true).copied(),
                     expected,
                     "{form}"
                 );
@@ -264,10 +271,10 @@ mod tests {
                     assert_eq!(search(content, size), expected, "{form} {size}");
                 }
                 for at in 0..content.len() {
-                    let mut searched = SearchedContent::new(tripwire());
+                    let mut searched = SearchedContent::new();
                     let (one, other) = content.split_at(at);
-                    let found = searched.push(one, |_| true);
-                    let found = found.or_else(|| searched.push(other, |_| true));
+                    let found = searched.push(&tripwire, one, |_| true);
+                    let found = found.or_else(|| searched.push(&tripwire, other, |_| true));
                     assert_eq!(found, expected, "{form} {at}");
                 }
             }
@@ -305,8 +312,8 @@ mod tests {
             .find(text.as_bytes(), |owner| *owner == OPENAI)
             .copied();
         assert_eq!(found, Some(OPENAI));
-        let mut searched = SearchedContent::new(tripwire());
-        let found = searched.push(text.as_bytes(), |owner| *owner == OPENAI);
+        let mut searched = SearchedContent::new();
+        let found = searched.push(&tripwire(), text.as_bytes(), |owner| *owner == OPENAI);
         assert_eq!(found, Some(OPENAI));
     }
 
@@ -322,13 +329,25 @@ mod tests {
                 assert_eq!(search(content.as_bytes(), size), expected, "{before}");
             }
         }
-        let mut searched = SearchedContent::new(tripwire());
+        let mut searched = SearchedContent::new();
         assert!(!searched.is_complete());
-        assert_eq!(
-            searched.push(&vec![b'-'; MAX_SEARCHED_BYTES], |_| true),
-            None
-        );
+        let found = searched.push(&tripwire(), &vec![b'-'; MAX_SEARCHED_BYTES], |_| true);
+        assert_eq!(found, None);
         assert!(searched.is_complete());
+    }
+
+    #[test]
+    fn b11_a_dummy_that_becomes_known_during_an_upload_is_found() {
+        let of = |dummy: &'static str| Tripwire::new([(dummy.as_bytes(), dummy)]);
+        let (earlier, later) = (of(GITHUB), of(OPENAI));
+        for before in ["", "key=", "%", &GITHUB[..12], &percent(&GITHUB[..12])] {
+            for form in [OPENAI.to_owned(), percent(OPENAI)] {
+                let mut searched = SearchedContent::new();
+                assert_eq!(searched.push(&earlier, before.as_bytes(), |_| true), None);
+                let found = searched.push(&later, form.as_bytes(), |_| true);
+                assert_eq!(found, Some(OPENAI), "{before} {form}");
+            }
+        }
     }
 
     proptest! {
@@ -337,18 +356,18 @@ mod tests {
             dummy in "[ab]{8,12}",
             pieces in prop::collection::vec("(a|b|%61|%62|%6|%){0,8}", 0..8),
         ) {
-            let tripwire = Arc::new(Tripwire::new([(dummy.as_bytes(), ())]));
+            let tripwire = Tripwire::new([(dummy.as_bytes(), ())]);
             let whole = pieces.concat();
             let decoded = PercentDecoder::whole(whole.as_bytes());
             let has = |text: &[u8]| text.windows(dummy.len()).any(|w| w == dummy.as_bytes());
             let expected = has(whole.as_bytes()) || has(&decoded);
-            let mut searched = SearchedContent::new(Arc::clone(&tripwire));
+            let mut searched = SearchedContent::new();
             let found = pieces
                 .iter()
-                .any(|piece| searched.push(piece.as_bytes(), |()| true).is_some());
+                .any(|piece| searched.push(&tripwire, piece.as_bytes(), |()| true).is_some());
             prop_assert_eq!(found, expected);
-            let mut searched = SearchedContent::new(tripwire);
-            let found = searched.push(whole.as_bytes(), |()| true).is_some();
+            let mut searched = SearchedContent::new();
+            let found = searched.push(&tripwire, whole.as_bytes(), |()| true).is_some();
             prop_assert_eq!(found, expected);
         }
     }

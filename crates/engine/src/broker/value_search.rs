@@ -10,20 +10,20 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, Input, MatchKind};
 use zeroize::Zeroizing;
 
 use super::encodings::{BASE64_PLACES, base64_at};
 use super::escapes::{self, MAX_WRITTEN_BYTES, Reading};
+use super::needles::{FRAGMENT_BYTES, Fragments};
 
-/// The bytes of each beginning that the search crate gets. A text is at least as long.
-const BEGINNING_BYTES: usize = 4;
+/// The bytes of each beginning that is looked for. A text is at least as long.
+const BEGINNING_BYTES: usize = FRAGMENT_BYTES;
 
 /// Values to find.
 pub(super) struct ValueSearch {
     texts: Vec<SearchedText>,
-    /// Finds where a text may begin; `None` without texts.
-    beginnings: Option<AhoCorasick>,
+    /// Finds where a text may begin.
+    beginnings: Fragments,
     /// Each beginning in the order of their bytes, and the texts that have it.
     begun: Vec<(Vec<u8>, Vec<usize>)>,
     /// Whether a beginning has this byte first.
@@ -45,6 +45,30 @@ pub(super) enum TextEncoding {
     Plain,
     /// In base64. The value begins at this byte of a group of three.
     Base64(usize),
+}
+
+/// How far content is searched, so that nothing is searched again when more of it comes.
+#[derive(Default)]
+pub(super) struct SearchProgress {
+    /// No text begins before this place.
+    from: usize,
+    /// Whether a beginning was found there.
+    has_begun: bool,
+    /// The texts that may begin there and are not decided.
+    ongoing: Vec<TextProgress>,
+    /// The length and number of the longest text that begins there, of those that are decided.
+    longest: Option<(usize, usize)>,
+}
+
+/// How far a text is compared with content.
+struct TextProgress {
+    text: usize,
+    /// The bytes that are equal without escapes, as long as all are.
+    plain: Option<usize>,
+    /// Bytes of the text that were read in any form.
+    read: usize,
+    /// The bytes of the content in which they are written.
+    place: usize,
 }
 
 /// The result of a search.
@@ -88,13 +112,8 @@ impl ValueSearch {
         for beginning in begun.keys() {
             first_bytes[usize::from(beginning[0])] = true;
         }
-        let beginnings = (!begun.is_empty()).then(|| {
-            // All are of one length, so the kind matters for speed only: vector instructions need it.
-            AhoCorasickBuilder::new()
-                .match_kind(MatchKind::LeftmostFirst)
-                .build(begun.keys())
-                .expect("the beginnings are few and short")
-        });
+        let keys: Vec<&[u8]> = begun.keys().map(Vec::as_slice).collect();
+        let beginnings = Fragments::new(&keys);
         let longest = texts.iter().map(|text| text.text.len()).max().unwrap_or(0);
         Self {
             texts,
@@ -105,66 +124,96 @@ impl ValueSearch {
         }
     }
 
-    /// Searches `content[from..]`. If it is the last content, nothing is incomplete.
-    pub(super) fn search(&self, content: &[u8], from: usize, is_last: bool) -> SearchResult<'_> {
-        let Some(beginnings) = &self.beginnings else {
+    /// Searches content, and goes on where an earlier search of its beginning has stopped. If no more content comes,
+    /// nothing is incomplete.
+    pub(super) fn search(
+        &self,
+        content: &[u8],
+        progress: &mut SearchProgress,
+        is_last: bool,
+    ) -> SearchResult<'_> {
+        loop {
+            if let Some(result) = self.compare(content, progress, is_last) {
+                return result;
+            }
+            let Some(begin) = self.beginnings.find(content, progress.from) else {
+                break;
+            };
+            progress.from = begin;
+            let beginning = &content[begin..begin + BEGINNING_BYTES];
+            let found = self
+                .begun
+                .binary_search_by(|(text, _)| text[..].cmp(beginning));
+            let texts = found.map_or(&[][..], |at| &self.begun[at].1);
+            let texts = texts.iter().map(|text| TextProgress::new(*text));
+            progress.ongoing.extend(texts);
+            progress.has_begun = true;
+        }
+        if is_last {
+            progress.from = content.len();
             return SearchResult::Nothing;
-        };
-        let mut next = from;
-        while let Some(found) = beginnings.find(Input::new(content).range(next..)) {
-            let begin = found.start();
-            let (_, texts) = &self.begun[found.pattern().as_usize()];
-            if let Some(result) = self.compare(content, begin, is_last, texts.iter().copied()) {
-                return result;
-            }
-            next = begin + 1;
         }
+        // The last bytes are no whole beginning. They are looked at again when it has come.
         let last = content.len().saturating_sub(BEGINNING_BYTES - 1);
-        let last = if is_last {
-            content.len()
-        } else {
-            last.max(from)
-        };
-        for begin in last..content.len() {
-            let tail = &content[begin..];
-            if !self.first_bytes[usize::from(tail[0])] {
-                continue;
-            }
-            let first = self.begun.partition_point(|(text, _)| &text[..] < tail);
-            let begun = self.begun[first..].iter();
-            let begun = begun.take_while(|(text, _)| text.starts_with(tail));
-            let texts = begun.flat_map(|(_, texts)| texts.iter().copied());
-            if let Some(result) = self.compare(content, begin, is_last, texts) {
-                return result;
+        for begin in last.max(progress.from)..content.len() {
+            if self.may_begin(&content[begin..]) {
+                progress.from = begin;
+                return SearchResult::Incomplete(begin);
             }
         }
+        progress.from = content.len();
         SearchResult::Nothing
     }
 
+    /// Goes on with the comparisons at the place of the search, if they have begun. Without a result, the place is
+    /// passed.
     fn compare(
         &self,
         content: &[u8],
-        begin: usize,
+        progress: &mut SearchProgress,
         is_last: bool,
-        texts: impl Iterator<Item = usize>,
     ) -> Option<SearchResult<'_>> {
-        let mut longest: Option<(usize, &SearchedText)> = None;
-        for text in texts {
-            let text = &self.texts[text];
-            match text.compare(&content[begin..]) {
+        if !progress.has_begun {
+            return None;
+        }
+        let from = progress.from;
+        let longest = &mut progress.longest;
+        progress.ongoing.retain_mut(|ongoing| {
+            match self.texts[ongoing.text].compare(&content[from..], ongoing) {
                 Comparison::Begins(length) => {
                     if longest.is_none_or(|(longest, _)| length > longest) {
-                        longest = Some((length, text));
+                        *longest = Some((length, ongoing.text));
                     }
+                    false
                 }
-                Comparison::Incomplete if !is_last => {
-                    return Some(SearchResult::Incomplete(begin));
-                }
-                Comparison::Incomplete | Comparison::Differs => {}
+                Comparison::Incomplete => true,
+                Comparison::Differs => false,
             }
+        });
+        if !progress.ongoing.is_empty() && !is_last {
+            return Some(SearchResult::Incomplete(from));
         }
-        let (length, text) = longest?;
-        Some(SearchResult::Found(begin..begin + length, text))
+        if let Some((length, text)) = progress.longest {
+            return Some(SearchResult::Found(from..from + length, &self.texts[text]));
+        }
+        progress.go_to(from + 1);
+        None
+    }
+
+    /// Whether a text may begin with the last bytes of content, which are fewer than a beginning has.
+    fn may_begin(&self, tail: &[u8]) -> bool {
+        if !self.first_bytes[usize::from(tail[0])] {
+            return false;
+        }
+        let first = self.begun.partition_point(|(text, _)| &text[..] < tail);
+        let begun = self.begun[first..].iter();
+        let begun = begun.take_while(|(text, _)| text.starts_with(tail));
+        let mut texts = begun.flat_map(|(_, texts)| texts);
+        texts.any(|text| {
+            let mut ongoing = TextProgress::new(*text);
+            let comparison = self.texts[*text].compare(tail, &mut ongoing);
+            matches!(comparison, Comparison::Incomplete)
+        })
     }
 
     /// The most bytes in which a text is written.
@@ -182,25 +231,60 @@ enum Comparison {
     Differs,
 }
 
-impl SearchedText {
-    fn compare(&self, content: &[u8]) -> Comparison {
-        if content.starts_with(self.text.as_bytes()) {
-            return Comparison::Begins(self.text.len());
+impl SearchProgress {
+    /// Searches on from a place.
+    pub(super) fn go_to(&mut self, place: usize) {
+        self.from = place;
+        self.ongoing.clear();
+        self.longest = None;
+        self.has_begun = false;
+    }
+
+    /// The first bytes of the content, in which no text begins, are away.
+    pub(super) fn forget(&mut self, bytes: usize) {
+        self.from = self.from.saturating_sub(bytes);
+    }
+}
+
+impl TextProgress {
+    fn new(text: usize) -> Self {
+        Self {
+            text,
+            plain: Some(0),
+            read: 0,
+            place: 0,
         }
-        let mut at = 0;
-        for character in self.text.chars() {
+    }
+}
+
+impl SearchedText {
+    /// Compares content with the text, and goes on where a comparison of its beginning has stopped.
+    fn compare(&self, content: &[u8], ongoing: &mut TextProgress) -> Comparison {
+        count_step();
+        if let Some(plain) = ongoing.plain {
+            let end = content.len().min(self.text.len());
+            if content[plain..end] == self.text.as_bytes()[plain..end] {
+                ongoing.plain = Some(end);
+                return if end == self.text.len() {
+                    Comparison::Begins(end)
+                } else {
+                    Comparison::Incomplete
+                };
+            }
+            ongoing.plain = None;
+        }
+        for character in self.text[ongoing.read..].chars() {
             count_step();
-            match self.read(&content[at..], character) {
-                Reading::Is(length, _) => at += length,
-                // The character itself may begin another form of it, such as `%`.
-                Reading::Differs if self.text.as_bytes().starts_with(content) => {
-                    return Comparison::Incomplete;
+            match self.read(&content[ongoing.place..], character) {
+                Reading::Is(length, _) => {
+                    ongoing.place += length;
+                    ongoing.read += character.len_utf8();
                 }
                 Reading::Differs => return Comparison::Differs,
                 Reading::Incomplete => return Comparison::Incomplete,
             }
         }
-        Comparison::Begins(at)
+        Comparison::Begins(ongoing.place)
     }
 
     /// Looks for a character of the text at the beginning of content. Base64 has two alphabets.
@@ -280,13 +364,13 @@ pub(super) mod tests {
         static STEPS: Cell<usize> = const { Cell::new(0) };
     }
 
-    pub(super) fn count_step() {
+    pub(in crate::broker) fn count_step() {
         STEPS.set(STEPS.get() + 1);
     }
 
     fn found(values: &[&str], content: &str) -> Option<(Range<usize>, usize)> {
         let search = ValueSearch::new(values.iter().copied());
-        match search.search(content.as_bytes(), 0, true) {
+        match search.search(content.as_bytes(), &mut SearchProgress::default(), true) {
             SearchResult::Found(range, text) => Some((range, text.value)),
             _ => None,
         }
@@ -333,10 +417,11 @@ pub(super) mod tests {
             ("%2525xyz", Some(0)),
             ("%252x", None),
         ] {
-            let place = match search.search(content.as_bytes(), 0, false) {
-                SearchResult::Incomplete(place) => Some(place),
-                _ => None,
-            };
+            let place =
+                match search.search(content.as_bytes(), &mut SearchProgress::default(), false) {
+                    SearchResult::Incomplete(place) => Some(place),
+                    _ => None,
+                };
             assert_eq!(place, expected, "{content}");
         }
     }
@@ -353,6 +438,13 @@ pub(super) mod tests {
         }
     }
 
+    /// The steps that some work takes.
+    pub(in crate::broker) fn steps_of(work: impl FnOnce()) -> usize {
+        STEPS.set(0);
+        work();
+        STEPS.get()
+    }
+
     #[test]
     fn b12_content_like_a_repetitive_value_costs_bounded_steps_for_each_byte() {
         // As repetitive as a value may be.
@@ -365,7 +457,8 @@ pub(super) mod tests {
         let search = ValueSearch::new([&*value]);
         for content in [content.clone(), content.replace('e', "%65")] {
             STEPS.set(0);
-            let result = search.search(content.as_bytes(), 0, true);
+            let mut progress = SearchProgress::default();
+            let result = search.search(content.as_bytes(), &mut progress, true);
             assert!(matches!(result, SearchResult::Nothing));
             let steps = STEPS.get();
             assert!(steps > content.len() / 5, "{steps} steps");

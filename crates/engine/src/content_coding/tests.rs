@@ -64,7 +64,10 @@ fn codings(text: &str) -> Option<ContentCodings> {
 
 /// Decodes content that arrives in pieces of this size.
 fn decode(names: &str, coded: &[u8], size: usize) -> Result<Vec<u8>, CodingError> {
-    let mut decoder = Decoder::new(&codings(names).expect("known codings"))?;
+    let mut decoder = Decoder::new(
+        &codings(names).expect("known codings"),
+        &SessionWindows::default(),
+    )?;
     let mut content = Vec::new();
     for piece in coded.chunks(size) {
         decoder.push(Bytes::copy_from_slice(piece));
@@ -108,6 +111,19 @@ fn skipped(length: u32) -> Vec<u8> {
 fn empty_blocks(number: usize) -> Vec<u8> {
     let head = [0x28, 0xb5, 0x2f, 0xfd, 0, 0];
     [&head[..], &[0, 0, 0].repeat(number - 1), &[1, 0, 0]].concat()
+}
+
+/// A frame of blocks without compression, whose window has all content of up to 8 MiB.
+fn zstd_in_raw_blocks(content: &[u8]) -> Vec<u8> {
+    let mut coded = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3];
+    for part in content.chunks(100_000) {
+        let header = u32::try_from(part.len()).expect("a length") << 3;
+        coded.extend_from_slice(&header.to_le_bytes()[..3]);
+        coded.extend_from_slice(part);
+    }
+    // An empty last block.
+    coded.extend_from_slice(&[1, 0, 0]);
+    coded
 }
 
 /// A turn and its last step, which may grow by much, give at most so many bytes in all codings.
@@ -229,9 +245,20 @@ fn b12_content_that_grows_only_between_two_codings_is_an_error() {
         ("empty frames", "zstd, gzip", empty_blocks(1).repeat(60_000)),
         ("empty blocks", "zstd, gzip", empty_blocks(60_000)),
         ("bytes to skip", "zstd, gzip, gzip", skipped(6 << 20)),
+        (
+            "empty blocks of deflate",
+            "deflate, gzip",
+            [0, 0, 0, 0xff, 0xff].repeat(60_000),
+        ),
+        (
+            "empty meta-blocks",
+            "br, gzip",
+            [&[0x0c][..], &[0x06].repeat(300_000)].concat(),
+        ),
     ] {
         let coded = (1..name.split(',').count()).fold(inner, |content, _| gzip(&content));
-        let mut decoder = Decoder::new(&codings(name).expect("known")).expect("a decoder");
+        let mut decoder = Decoder::new(&codings(name).expect("known"), &SessionWindows::default())
+            .expect("a decoder");
         decoder.push(coded.into());
         let error = loop {
             match decoder.pull() {
@@ -256,6 +283,18 @@ fn b12_content_of_one_coding_may_have_any_number_of_empty_elements() {
         ("zstd", skipped(0).repeat(60_000)),
         ("zstd", empty_blocks(1).repeat(60_000)),
         ("zstd", empty_blocks(60_000)),
+        (
+            "deflate",
+            [
+                &[0, 0, 0, 0xff, 0xff].repeat(60_000)[..],
+                &[1, 0, 0, 0xff, 0xff],
+            ]
+            .concat(),
+        ),
+        (
+            "br",
+            [&[0x0c][..], &[0x06].repeat(300_000), &[0x03]].concat(),
+        ),
     ] {
         assert_eq!(decode(name, &coded, 100_000), Ok(Vec::new()), "{name}");
     }
@@ -277,8 +316,14 @@ fn b12_a_turn_of_decoding_is_short() {
         ("zstd, br, deflate", zlib(&brotli(&zstd(&text)))),
         ("gzip", gzip(b"").repeat(20_000)),
         ("zstd", empty_blocks(20_000)),
+        ("deflate", [0, 0, 0, 0xff, 0xff].repeat(20_000)),
+        ("br", [&[0x0c][..], &[0x06].repeat(100_000)].concat()),
+        // One frame with a window that has all of it.
+        ("zstd", zstd(&text)),
+        ("zstd", zstd_in_raw_blocks(&text)),
     ] {
-        let mut decoder = Decoder::new(&codings(name).expect("known")).expect("a decoder");
+        let mut decoder = Decoder::new(&codings(name).expect("known"), &SessionWindows::default())
+            .expect("a decoder");
         decoder.push(coded.into());
         let (mut bytes, mut parts, mut turns) = (0, 0, 0);
         loop {
@@ -300,7 +345,11 @@ fn b12_a_turn_of_decoding_is_short() {
 
 #[tokio::test]
 async fn b12_other_tasks_run_while_much_is_decoded() {
-    let mut decoder = Decoder::new(&codings("zstd, gzip").expect("known")).expect("a decoder");
+    let mut decoder = Decoder::new(
+        &codings("zstd, gzip").expect("known"),
+        &SessionWindows::default(),
+    )
+    .expect("a decoder");
     decoder.push(gzip(&skipped(3 << 20)).into());
     let other = tokio::spawn(std::future::ready(()));
     let mut polls = 0;
@@ -354,22 +403,23 @@ fn b12_few_answers_have_a_coding_with_a_large_window_at_a_time() {
     let br = codings("br").expect("known");
     let mut decoders = Vec::new();
     let error = loop {
-        match Decoder::new(&br) {
+        match Decoder::new(&br, &SessionWindows::default()) {
             Ok(decoder) => decoders.push(decoder),
             Err(error) => break error,
         }
     };
     assert_eq!(error, CodingError::Window);
-    assert!(decoders.len() <= MAX_LARGE_WINDOWS);
-    assert!(Decoder::new(&codings("gzip").expect("known")).is_ok());
+    assert!(decoders.len() <= 16);
+    assert!(Decoder::new(&codings("gzip").expect("known"), &SessionWindows::default()).is_ok());
     drop(decoders);
-    assert!(Decoder::new(&br).is_ok());
+    assert!(Decoder::new(&br, &SessionWindows::default()).is_ok());
 }
 
 #[test]
 fn b12_content_that_was_flushed_passes_at_once() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let mut decoder = Decoder::new(&codings("gzip").expect("known")).expect("a decoder");
+    let mut decoder = Decoder::new(&codings("gzip").expect("known"), &SessionWindows::default())
+        .expect("a decoder");
     for event in ["data: one\n\n", "data: two\n\n"] {
         encoder.write_all(event.as_bytes()).expect("memory");
         encoder.flush().expect("memory");

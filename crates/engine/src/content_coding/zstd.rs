@@ -1,7 +1,9 @@
 //! `zstd` (RFC 8878).
 //!
 //! The decoder gets whole blocks. It keeps the last bytes of a frame, as many as its window has, until the frame
-//! ends, so content of long frames is late.
+//! ends, so content of long frames is late. They leave it in pieces of a bounded size too.
+
+use std::io::Read as _;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
@@ -15,6 +17,8 @@ const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 const MAX_BLOCK_BYTES: usize = 128 << 10;
 const BLOCK_HEADER_BYTES: usize = 3;
 const CHECKSUM_BYTES: usize = 4;
+/// Most bytes that a step gives.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// Decodes `zstd`, also several frames.
 pub(super) struct Zstd {
@@ -32,6 +36,8 @@ enum Place {
     /// In a frame to skip, of which so many bytes remain.
     Skipped(usize),
     Frame,
+    /// Behind the last block of a frame, whose last bytes are still in the decoder.
+    EndOfFrame,
 }
 
 /// The header of a frame (RFC 8878 section 3.1.1.1).
@@ -51,8 +57,12 @@ impl Zstd {
         }
     }
 
-    /// Decodes one element at most: the header of a frame, a block, or a frame to skip.
+    /// Decodes one element at most: the header of a frame, a block, or a frame to skip. Or it gives a piece of what is
+    /// decoded.
     pub(super) fn step(&mut self, pending: &mut Bytes) -> Result<Step, CodingError> {
+        if self.decoder.can_collect() > 0 {
+            return self.piece().map(Step::from);
+        }
         // Only as many as an element needs.
         loop {
             let wanted = match self.place {
@@ -82,15 +92,16 @@ impl Zstd {
                 Place::Frame => {
                     let wanted = self.block_bytes()?;
                     if self.buffer.len() >= wanted {
-                        let piece = self.block(wanted)?;
+                        self.block(wanted)?;
                         return Ok(Step {
-                            piece,
+                            piece: self.piece()?,
                             elements: 1,
                             kept: MAX_BLOCK_BYTES,
                         });
                     }
                     wanted
                 }
+                Place::EndOfFrame => return Ok(Step::default()),
             };
             let missing = wanted.saturating_sub(self.buffer.len());
             if missing == 0 {
@@ -173,23 +184,39 @@ impl Zstd {
     }
 
     /// Decodes a whole block.
-    fn block(&mut self, length: usize) -> Result<Bytes, CodingError> {
+    fn block(&mut self, length: usize) -> Result<(), CodingError> {
         let block = self.buffer.split_to(length);
         let strategy = BlockDecodingStrategy::UptoBlocks(1);
         let has_ended = self
             .decoder
             .decode_blocks(&block[..], strategy)
             .map_err(|_| CodingError::Malformed)?;
-        let content = self.decoder.collect().unwrap_or_default();
         if has_ended {
-            let stated = self.decoder.get_checksum_from_data();
-            if stated.is_some() && stated != self.decoder.get_calculated_checksum() {
-                return Err(CodingError::Malformed);
-            }
-            self.place = Place::BetweenFrames;
-            self.decoder = FrameDecoder::new();
+            self.place = Place::EndOfFrame;
         }
-        Ok(content.into())
+        Ok(())
+    }
+
+    /// Takes decoded bytes out of the decoder. The last ones end the frame.
+    fn piece(&mut self) -> Result<Bytes, CodingError> {
+        let mut piece = vec![0; self.decoder.can_collect().min(PIECE_BYTES)];
+        let given = self.decoder.read(&mut piece);
+        piece.truncate(given.map_err(|_| CodingError::Malformed)?);
+        if self.place == Place::EndOfFrame && self.decoder.can_collect() == 0 {
+            self.end_frame()?;
+        }
+        Ok(piece.into())
+    }
+
+    /// Checks a frame whose bytes have all left the decoder, since it computes the checksum of these.
+    fn end_frame(&mut self) -> Result<(), CodingError> {
+        let stated = self.decoder.get_checksum_from_data();
+        if stated.is_some() && stated != self.decoder.get_calculated_checksum() {
+            return Err(CodingError::Malformed);
+        }
+        self.place = Place::BetweenFrames;
+        self.decoder = FrameDecoder::new();
+        Ok(())
     }
 }
 

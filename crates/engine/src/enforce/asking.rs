@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use codex_network_policy::{Authority, Request, RequestKind};
+use codex_network_policy::{Authority, Decision, Request, RequestKind};
 
 use super::{Enforcer, Permit, facts};
 use crate::approvals::Approvals;
@@ -23,14 +23,20 @@ impl Enforcer {
     /// the policy merely does not allow it (SPEC Q1).
     pub(crate) fn is_askable(&self, authority: &Authority) -> bool {
         let generation = self.live.current();
-        let policy = generation.policy();
-        let decision = policy.decide(&Request {
+        let decision = self.by_lists(authority);
+        generation.settings().daemon.approvals.enabled
+            && generation.policy().leaves_to_decider(decision)
+    }
+
+    /// The decision of the policy in force about this authority, without people.
+    pub(crate) fn by_lists(&self, authority: &Authority) -> Decision {
+        let generation = self.live.current();
+        generation.policy().decide(&Request {
             host: &authority.host,
             port: authority.port,
             kind: &RequestKind::HttpConnect,
             facts: facts(&generation, &*self.own, None),
-        });
-        generation.settings().daemon.approvals.enabled && policy.leaves_to_decider(decision)
+        })
     }
 
     /// The questions, if this attempt may become one.

@@ -127,7 +127,9 @@ impl Flow {
                 let carried = (rule, credential);
                 recorder.allowed(generation, attempt, authority, decision, carried);
             }
-            Destination::UnixSocket => recorder.allowed_unix_socket(attempt, decision),
+            Destination::UnixSocket => {
+                recorder.allowed_unix_socket(generation.policy(), attempt, decision);
+            }
         }
     }
 

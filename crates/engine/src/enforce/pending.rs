@@ -9,7 +9,7 @@ use super::{Permit, facts, is_granting};
 use crate::approvals::{Approvals, QuestionOutcome};
 use crate::attempt::{Approval, ApprovalState, Refusal};
 use crate::client::AttemptId;
-use crate::decider::{self, Decider, NetworkDecision, NetworkPolicyRequest};
+use crate::decider::{self, Decider, Disconnect, NetworkDecision, NetworkPolicyRequest};
 use crate::live_policy::{Generation, LivePolicy};
 
 /// An attempt whose host is on neither list. Nothing has been recorded. If this is dropped, nothing
@@ -59,6 +59,12 @@ impl PendingDecision {
             answered(&permit, &current, answer),
         );
         let may_be_outdated = decision.is_allow() || evaluation.approval.is_some();
+        if answer == DeciderAnswer::Ask && evaluation.approval.is_some() && now.is_allow() {
+            // Meanwhile it came onto the allow list, as a permanent answer does (SPEC Q4).
+            permit.generation = current;
+            permit.decision = now;
+            return Ok(permit);
+        }
         if may_be_outdated && !now.is_allow() && now.source() != Source::Decider {
             // A rule of the settings that are in force now has refused it.
             permit.generation = current;
@@ -171,6 +177,7 @@ fn request(permit: &Permit) -> NetworkPolicyRequest {
             .session()
             .map(|session| session.info().command.to_string()),
         exec_policy_hint: None,
+        disconnect: Disconnect::default(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::broker::{
     RenewableValues, RequestPart, RequestPlace, Scrubber, SearchedContent, Sender,
     SessionCredentials,
 };
-use crate::content_coding::ContentCodings;
+use crate::content_coding::{ContentCodings, SessionWindows};
 use crate::enforce::{CredentialRefuser, Permit};
 use crate::tls::Wire;
 use crate::upstream::UpstreamError;
@@ -54,6 +54,8 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 pub(super) struct Brokering {
     /// Finds real values in the answer. Present at each host that a credential of the session may go to.
     scrubber: Option<Arc<CurrentScrubber>>,
+    /// Present with the scrubber.
+    windows: Option<SessionWindows>,
     search: Option<ContentSearch>,
     /// Present if the request has values that can be read again.
     renewable: Option<Box<RenewableRequest>>,
@@ -79,7 +81,7 @@ pub(super) struct ContentSearch {
 /// The content of one request that is searched while it passes.
 pub(super) struct SearchInHand {
     search: ContentSearch,
-    content: SearchedContent<Arc<DummyOwner>>,
+    content: SearchedContent,
 }
 
 /// The sender and the place of a request, for the time after its head was sent.
@@ -207,6 +209,7 @@ impl Brokering {
         }
         Ok(Self {
             scrubber: reached.map(|all| Arc::clone(all.scrubber())),
+            windows: reached.map(|all| all.windows().clone()),
             search: Some(ContentSearch {
                 place,
                 refusal: Arc::default(),
@@ -262,7 +265,7 @@ impl Brokering {
     /// Looks for dummies in the content; `None` if there are none to find.
     pub(super) fn search(&self) -> Option<Box<SearchInHand>> {
         let search = self.search.clone()?;
-        let content = SearchedContent::new(search.place.dummies.tripwire());
+        let content = SearchedContent::new();
         Some(Box::new(SearchInHand { search, content }))
     }
 
@@ -274,6 +277,11 @@ impl Brokering {
     /// Finds real values in the content of the answer.
     pub(super) fn scrubber(&self) -> Option<&Arc<CurrentScrubber>> {
         self.scrubber.as_ref()
+    }
+
+    /// Counts the content codings that are undone for the session.
+    pub(super) fn windows(&self) -> SessionWindows {
+        self.windows.clone().unwrap_or_default()
     }
 
     /// Removes real values from the fields of an answer, interim or final, or of its trailer section.
@@ -403,9 +411,11 @@ impl SearchInHand {
             return false;
         }
         let place = &self.search.place;
-        let found = self
-            .content
-            .push(piece, |owner| place.refuses(owner, RequestPart::Content));
+        // The dummies of this moment: a session may have begun since the last piece.
+        let tripwire = place.dummies.tripwire();
+        let found = self.content.push(&tripwire, piece, |owner| {
+            place.refuses(owner, RequestPart::Content)
+        });
         self.note(found)
     }
 

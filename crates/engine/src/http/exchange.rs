@@ -470,7 +470,7 @@ fn decoding(
         return Ok(None);
     }
     let undecodable = lease.unusable(AnswerError::Undecodable);
-    match Decoder::new(&codings) {
+    match Decoder::new(&codings, &outgoing.brokering.windows()) {
         Ok(decoder) => Ok(Some((decoder, undecodable.into()))),
         Err(_) => Err(undecodable),
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use codex_network_config::CredentialId;
-use codex_network_policy::Policy;
+use codex_network_policy::{Decision, Policy};
 
 use crate::attempt::{ApprovalState, Attempt, Refusal};
 use crate::audit::AuditApproval;
@@ -26,8 +26,6 @@ impl Refused<'_> {
     pub(super) fn entry(&self) -> BlockedEntry {
         let (attempt, refusal) = (self.attempt, self.refusal);
         let session = attempt.client.session();
-        let rule = refusal.decision.rule();
-        let rule = rule.and_then(|rule| self.policy.rule(rule));
         BlockedEntry {
             host: refusal.host.clone(),
             reason: self.reason.clone(),
@@ -42,10 +40,7 @@ impl Refused<'_> {
             attempt_id: self.attempt_id().map(str::to_owned),
             session: self.session_id().map(str::to_owned),
             user: session.map(|session| session.audit().user.to_string()),
-            rule: match self.approval_rule() {
-                Some(rule) => Some(rule.to_string()),
-                None => rule.map(|rule| rule.to_string()),
-            },
+            rule: rule_text(self.policy, refusal.decision, self.approval_rule()),
             approval_id: self.approval_id().map(ToString::to_string),
             detail: refusal.detail,
             credential: refusal.credential.as_ref().map(ToString::to_string),
@@ -113,6 +108,16 @@ impl Refused<'_> {
     fn attempt_id(&self) -> Option<&str> {
         self.attempt.client.attempt.as_ref().map(AttemptId::as_str)
     }
+}
+
+/// The rule that decided, as text: the grant or denial of a person, or the rule of a list.
+pub(super) fn rule_text(
+    policy: &Policy,
+    decision: Decision,
+    approval: Option<&Arc<str>>,
+) -> Option<String> {
+    let listed = || Some(policy.rule(decision.rule()?)?.to_string());
+    approval.map(ToString::to_string).or_else(listed)
 }
 
 /// Shortens a method for a record. A client may send one that fills a whole request head.

@@ -19,8 +19,8 @@ pub(super) fn sentence(host: &str, approval: &Approval) -> String {
     let id = &approval.id;
     match approval.state {
         ApprovalState::Unanswered { .. } => format!(
-            "{host} is not on the allow list of the network policy, and a user must approve it first (question {id}); \
-             try again once it is approved."
+            "{host} is not on the allow list of the network policy, and a user must approve it first, with \
+             `proxyctl approve {id}`; try again once it is approved."
         ),
         ApprovalState::Denied { .. } => format!(
             "{host} is not on the allow list of the network policy, and a user has denied it (question {id})."

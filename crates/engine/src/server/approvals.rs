@@ -5,7 +5,9 @@ use std::sync::Arc;
 use codex_network_policy::Authority;
 
 use super::Engine;
-use crate::approvals::{ApprovalError, Approvals, Approver, Asker, GrantInfo, GrantRequest};
+use crate::approvals::{
+    ApprovalError, Approvals, Approver, Asker, GrantInfo, GrantRequest, QuestionState,
+};
 
 impl Engine {
     /// The questions, and the answers to them.
@@ -29,9 +31,9 @@ impl Engine {
         let no_longer = |authority: &Authority| ApprovalError::NotAskable(authority.to_string());
         let mut open = approvals.subjects().into_iter();
         if let Some((id, asker, authority)) = open.find(|(open, ..)| **open == *id)
-            && !self.is_askable(&asker, &authority)
+            && let Some(state) = self.closing(&asker, &authority)
         {
-            approvals.abandon(&id);
+            approvals.close(&id, state);
             return Err(no_longer(&authority));
         }
         let limits = self.current().settings().daemon.approvals;
@@ -45,15 +47,27 @@ impl Engine {
     pub(super) fn rejudge_approvals(&self) {
         let approvals = self.approvals();
         for (id, asker, authority) in approvals.subjects() {
-            if !self.is_askable(&asker, &authority) {
-                approvals.abandon(&id);
+            if let Some(state) = self.closing(&asker, &authority) {
+                approvals.close(&id, state);
             }
         }
     }
 
-    fn is_askable(&self, asker: &Asker, authority: &Authority) -> bool {
+    /// The state in which a question ends now; `None` if the settings in force leave it to people.
+    fn closing(&self, asker: &Asker, authority: &Authority) -> Option<QuestionState> {
         // There is no view of a session that has ended.
-        let view = self.view(asker.session());
-        view.is_some_and(|view| view.0.shared.enforcer.is_askable(authority))
+        let Some(view) = self.view(asker.session()) else {
+            return Some(QuestionState::Abandoned);
+        };
+        let enforcer = &view.0.shared.enforcer;
+        if enforcer.is_askable(authority) {
+            return None;
+        }
+        let is_allowed = enforcer.by_lists(authority).is_allow();
+        Some(if is_allowed {
+            QuestionState::Granted
+        } else {
+            QuestionState::Abandoned
+        })
     }
 }

@@ -1,7 +1,8 @@
 //! The doors of one session: opened together, before the first one accepts.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::net::UdpSocket;
@@ -59,29 +60,25 @@ impl Opening<'_> {
         let (mut tcp, mut services) = (Vec::new(), Vec::new());
         let mut result = Ok(());
         let entered = self.here.handle().enter();
-        for door in checked {
-            match door {
-                CheckedDoor::DnsUdp(socket, address) => udp = Some((socket, address)),
-                CheckedDoor::Tcp(door, listener, address) if result.is_ok() => {
-                    match self.tcp_door(&door, listener, address) {
-                        Ok(open) => tcp.push(open),
-                        Err(error) => result = Err(error),
-                    }
-                    services.push(self.service(door));
+        for checked in checked {
+            if matches!(checked.door, SessionDoor::DnsUdp) {
+                udp = Some(checked);
+            } else if result.is_ok() {
+                let door = checked.door.clone();
+                match tcp_door(checked) {
+                    Ok(open) => tcp.push(open),
+                    Err(error) => result = Err(error),
                 }
-                CheckedDoor::Tcp(_, listener, _) => {
-                    let user = self.session.uid();
-                    self.engine.closer.close(user, listener.into());
-                }
+                services.push(self.service(door));
             }
         }
         drop(entered);
         let doors = SessionDoors {
             tcp: tcp.into(),
-            dns_udp: udp.as_ref().map(|(_, address)| *address),
+            dns_udp: udp.as_ref().map(|door| door.address),
         };
         let result = result.and_then(|()| match udp {
-            Some((socket, address)) => self.serve_dns_udp(socket, address, own.clone()),
+            Some(door) => self.serve_dns_udp(door, own.clone()),
             None => Ok(()),
         });
         if let Err(error) = result {
@@ -92,22 +89,6 @@ impl Opening<'_> {
             self.accept(Arc::clone(&doors.tcp), services.into(), own);
         }
         Ok(doors)
-    }
-
-    fn tcp_door(
-        &self,
-        door: &SessionDoor,
-        listener: TcpListener,
-        address: SocketAddr,
-    ) -> io::Result<AcceptDoor> {
-        let (user, closer) = (self.session.uid(), &self.engine.closer);
-        let no_delay = NoDelay::of(&listener);
-        Ok(AcceptDoor {
-            listener: AcceptSocket::given_by(user, listener, closer)?,
-            name: door.as_str(),
-            address,
-            no_delay,
-        })
     }
 
     fn service(&self, door: SessionDoor) -> Service {
@@ -124,17 +105,14 @@ impl Opening<'_> {
         }
     }
 
-    fn serve_dns_udp(
-        &self,
-        socket: std::net::UdpSocket,
-        address: SocketAddr,
-        own: Option<Arc<OwnListener>>,
-    ) -> io::Result<()> {
+    fn serve_dns_udp(&self, door: CheckedDoor, own: Option<Arc<OwnListener>>) -> io::Result<()> {
         // No call on the socket can wait, so the door needs no thread that may be blocked.
         let number = usize::try_from(self.session.number().0).unwrap_or(0);
         let runtime = &self.runtimes[number % self.runtimes.len()];
         let _entered = runtime.handle().enter();
-        let socket = UdpSocket::from_std(socket)?;
+        let address = door.address;
+        let made = |socket: OwnedFd| UdpSocket::from_std(socket.into());
+        let socket = door.socket.into_owner(made)?;
         let (shared, names) = (Arc::clone(self.shared), Arc::clone(&self.names));
         let session = Arc::clone(self.session);
         let client = move |client| Client {
@@ -185,6 +163,16 @@ impl Opening<'_> {
     }
 }
 
+fn tcp_door(checked: CheckedDoor) -> io::Result<AcceptDoor> {
+    let no_delay = NoDelay::of(&checked.socket);
+    Ok(AcceptDoor {
+        listener: AcceptSocket::given(checked.socket)?,
+        name: checked.door.as_str(),
+        address: checked.address,
+        no_delay,
+    })
+}
+
 /// Marks the doors in this machine's network as the proxy's own: others could use them. `None`: there are none.
 fn owned(
     doors: &[CheckedDoor],
@@ -194,7 +182,7 @@ fn owned(
     let mut here = Vec::with_capacity(doors.len());
     for door in doors {
         if session_network::is_here(door)?.unwrap_or(!says_jail) {
-            here.push(door.address());
+            here.push(door.address);
         }
     }
     let first = here.pop();

@@ -1,73 +1,53 @@
 //! The sockets that the opener of a session gives for its doors: which of them are accepted (SPEC J2).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Protocol, SockRef, Type};
 
 use super::session_parts::{SessionDoor, SessionError};
-use crate::closing::DescriptorCloser;
+use crate::closing::GivenDescriptor;
 
 /// Most doors of a session (SPEC J13).
 const MAX_DOORS: usize = 16;
 
-/// A door with its socket.
+/// A door with its socket: a bound UDP socket for [`SessionDoor::DnsUdp`], else a listening TCP socket. A thread of
+/// its giver closes it.
 #[derive(Debug)]
-pub(super) enum CheckedDoor {
-    Tcp(SessionDoor, TcpListener, SocketAddr),
-    DnsUdp(UdpSocket, SocketAddr),
-}
-
-impl CheckedDoor {
+pub(super) struct CheckedDoor {
+    pub(super) door: SessionDoor,
+    pub(super) socket: GivenDescriptor,
     /// The address of its socket.
-    pub(super) fn address(&self) -> SocketAddr {
-        let (Self::Tcp(_, _, address) | Self::DnsUdp(_, address)) = self;
-        *address
-    }
+    pub(super) address: SocketAddr,
 }
 
 impl AsFd for CheckedDoor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(_, listener, _) => listener.as_fd(),
-            Self::DnsUdp(socket, _) => socket.as_fd(),
-        }
-    }
-}
-
-/// The descriptors that a user gave, until they are checked.
-pub(super) struct GivenSockets {
-    pub(super) user: u32,
-    pub(super) sockets: Vec<OwnedFd>,
-    pub(super) closer: DescriptorCloser,
-}
-
-impl Drop for GivenSockets {
-    fn drop(&mut self) {
-        for socket in self.sockets.drain(..) {
-            self.closer.close(self.user, socket);
-        }
+        self.socket.as_fd()
     }
 }
 
 /// Pairs doors and sockets, and makes the sockets non-blocking.
 pub(super) fn checked(
     doors: Vec<SessionDoor>,
-    mut given: GivenSockets,
+    sockets: Vec<GivenDescriptor>,
 ) -> Result<Vec<CheckedDoor>, SessionError> {
-    let addresses = check(&doors, &given.sockets)?;
-    let doors = doors.into_iter().zip(addresses);
-    let doors = doors.zip(given.sockets.drain(..));
-    let checked = doors.map(|((door, address), socket)| match door {
-        SessionDoor::DnsUdp => CheckedDoor::DnsUdp(socket.into(), address),
-        door => CheckedDoor::Tcp(door, socket.into(), address),
+    let addresses = check(&doors, &sockets)?;
+    let doors = doors.into_iter().zip(sockets).zip(addresses);
+    let checked = doors.map(|((door, socket), address)| CheckedDoor {
+        door,
+        socket,
+        address,
     });
     Ok(checked.collect())
 }
 
 /// Checks each socket, and makes it non-blocking. Returns the addresses.
-fn check(doors: &[SessionDoor], sockets: &[OwnedFd]) -> Result<Vec<SocketAddr>, SessionError> {
+fn check(
+    doors: &[SessionDoor],
+    sockets: &[GivenDescriptor],
+) -> Result<Vec<SocketAddr>, SessionError> {
     if doors.len() > MAX_DOORS || sockets.len() > MAX_DOORS {
         return Err(SessionError::TooManyDoors(MAX_DOORS));
     }
@@ -107,7 +87,7 @@ fn check(doors: &[SessionDoor], sockets: &[OwnedFd]) -> Result<Vec<SocketAddr>, 
     Ok(addresses)
 }
 
-fn check_one(door: &SessionDoor, socket: &OwnedFd) -> Result<SocketAddr, String> {
+fn check_one(door: &SessionDoor, socket: &impl AsFd) -> Result<SocketAddr, String> {
     let is_udp = matches!(door, SessionDoor::DnsUdp);
     let given = SockRef::from(socket);
     let failed = |error: io::Error| unusable(&error);
@@ -173,26 +153,26 @@ fn is_listener(_: &SockRef<'_>) -> io::Result<bool> {
 
 /// Tells sockets apart, also in different networks.
 #[cfg(target_os = "linux")]
-fn identity(socket: &OwnedFd) -> io::Result<u64> {
+fn identity(socket: &impl AsFd) -> io::Result<u64> {
     SockRef::from(socket).cookie()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn identity(socket: &OwnedFd) -> io::Result<(file_status::Device, file_status::Inode)> {
-    file_status::of(socket)
+fn identity(socket: &impl AsFd) -> io::Result<(file_status::Device, file_status::Inode)> {
+    file_status::of(socket.as_fd())
 }
 
 #[cfg(not(target_os = "linux"))]
 mod file_status {
     use std::io;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::BorrowedFd;
 
     pub(super) type Device = u64;
     pub(super) type Inode = u64;
 
-    pub(super) fn of(socket: &OwnedFd) -> io::Result<(Device, Inode)> {
+    pub(super) fn of(socket: BorrowedFd<'_>) -> io::Result<(Device, Inode)> {
         use std::os::unix::fs::MetadataExt as _;
-        let file = std::fs::File::from(socket.try_clone()?);
+        let file = std::fs::File::from(socket.try_clone_to_owned()?);
         let metadata = file.metadata()?;
         Ok((metadata.dev(), metadata.ino()))
     }
@@ -203,4 +183,58 @@ fn unusable(error: &io::Error) -> String {
         return "is not a socket".to_owned();
     }
     format!("cannot be used: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::closing::DescriptorCloser;
+
+    /// How long a drop may take on a slow machine.
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// Turns a listener, through a copy of it, into a connection whose close waits until the other end, which it
+    /// returns, is dropped.
+    fn turn_into_lingering(copy: TcpListener) -> TcpStream {
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        let address = other.local_addr().expect("bound");
+        let socket = socket2::Socket::from(copy);
+        socket.shutdown(Shutdown::Both).expect("it listens");
+        socket.set_nonblocking(false).expect("a mode");
+        socket.connect(&address.into()).expect("it listens");
+        let (end, _) = other.accept().expect("a client");
+        socket.set_nonblocking(true).expect("a mode");
+        while (&socket).write(&[0; 1 << 14]).is_ok() {}
+        let linger = socket.set_linger(Some(Duration::from_secs(3600)));
+        linger.expect("an option");
+        end
+    }
+
+    #[test]
+    fn j13_a_checked_door_whose_socket_lingers_is_dropped_without_waiting() {
+        let closer = DescriptorCloser::default();
+        let [first, second] = [(); 2].map(|()| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+            listener.expect("a listener")
+        });
+        let copy = first.try_clone().expect("a copy");
+        let given = [first, second].map(|one| GivenDescriptor::new(1, one.into(), &closer));
+        let doors = vec![SessionDoor::Http, SessionDoor::Socks5];
+        let doors = checked(doors, given.into()).expect("two listeners");
+        let end = turn_into_lingering(copy);
+        let (dropped, is_dropped) = mpsc::channel();
+        thread::spawn(move || {
+            drop(doors);
+            dropped.send(())
+        });
+        let returned = is_dropped.recv_timeout(TIMEOUT);
+        returned.expect("the drop waits for the other end of the connection");
+        drop(end);
+    }
 }

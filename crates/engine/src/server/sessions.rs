@@ -19,9 +19,10 @@ use super::Engine;
 use super::session_broker::SessionBroker;
 use super::session_doors::{Opening, SessionDoors};
 use super::session_parts::{SessionDoor, SessionError, SessionParts};
-use super::session_sockets::{CheckedDoor, GivenSockets, checked};
+use super::session_sockets::checked;
 use super::settings_view::SettingsView;
 use crate::accept::{AcceptTurn, ServingRuntime};
+use crate::closing::GivenDescriptor;
 use crate::drain::DrainPart;
 use crate::http::Shared;
 use crate::live_policy::{Generation, SessionRules, SessionRulesError};
@@ -84,11 +85,9 @@ impl Engine {
     ///
     /// Returns an error in words for the opener, and closes the sockets.
     pub fn open_session(&self, parts: SessionParts) -> Result<OpenSession, SessionError> {
-        let given = GivenSockets {
-            user: parts.uid,
-            sockets: parts.sockets,
-            closer: self.closer.clone(),
-        };
+        let sockets = parts.sockets.into_iter();
+        let given = sockets.map(|socket| GivenDescriptor::new(parts.uid, socket, &self.closer));
+        let given = given.collect();
         if self.shared.drain.has_begun() {
             return Err(SessionError::Stopping);
         }
@@ -115,7 +114,7 @@ impl Engine {
         };
         let session = Arc::new(Session::new(number, info));
         let part = self.shared.drain.part();
-        let addresses = checked.iter().map(CheckedDoor::address).collect();
+        let addresses = checked.iter().map(|door| door.address).collect();
         let rules = SessionRules {
             profile: parts.profile,
             narrowing: parts.narrowing,

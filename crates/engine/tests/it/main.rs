@@ -5,11 +5,14 @@
 
 mod kit;
 
+mod drain;
 mod interception;
 #[cfg(target_os = "linux")]
 mod machine;
 mod own;
 mod runtimes;
+#[cfg(target_os = "linux")]
+mod session_listeners;
 mod shares;
 mod unix_socket_flows;
 mod unix_sockets;

@@ -36,6 +36,8 @@ pub(super) struct LauncherCredentials {
     /// The caller's own values of credentials that the proxy reads. They stay here: neither the proxy nor the
     /// command gets them.
     unsent: Vec<CredentialVariable>,
+    /// The variables among these whose values hooks put into requests.
+    hook_secrets: Vec<String>,
     destinations: Vec<(String, String)>,
     tools: Vec<(String, Vec<String>)>,
     /// The command gets no dummies (`--no-credentials`).
@@ -63,7 +65,8 @@ pub(super) fn given(
     };
     let tokens = keeper::of(&args.credential, &wanted.credentials).map_err(Failure::NoSession)?;
     let read = wanted.credentials.iter().filter(|one| one.is_read);
-    let read: Vec<String> = read.flat_map(|one| one.env.clone()).collect();
+    let mut read: Vec<String> = read.flat_map(|one| one.env.clone()).collect();
+    read.extend(wanted.hook_secrets.iter().cloned());
     let mut names = wanted.variables;
     if args.no_credentials {
         names.extend(read.iter().cloned());
@@ -96,6 +99,7 @@ pub(super) fn given(
     let mut given = LauncherCredentials {
         variables: variables.collect(),
         unsent,
+        hook_secrets: wanted.hook_secrets,
         without_dummies: args.no_credentials,
         ..LauncherCredentials::default()
     };
@@ -158,7 +162,9 @@ impl LauncherCredentials {
         let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
         // Before those of the session are there: without them, the command would go past the proxy.
         let all: Vec<CredentialVariable> = self.all().cloned().collect();
-        let remarks = removal::remove(&mut environment, &all, &brokered, self.without_dummies);
+        let remarks = removal::remove(&mut environment, &all, &brokered, |name| {
+            self.without_dummies || self.hook_secrets.iter().any(|known| known == name)
+        });
         let of_session = session.environment.iter();
         environment.extend(of_session.map(|(name, value)| (name.into(), value.into())));
         let texts = environment.iter();

@@ -4,16 +4,20 @@
 //! it. The kernel says who calls. The rights are those of the settings in force, not those of the time when the
 //! caller connected.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use codex_network_control::message::{
-    Approval, Approvals, ApprovalsQuery, Denied, Grant, Granted, Grants, MAX_WAIT, Question, Scope,
+    Approval, Approvals, ApprovalsQuery, Denied, Explained, Grant, Granted, Grants, MAX_WAIT,
+    OpenQuestions, Question, Scope,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
     ApprovalError, Approver, Audience, Engine, GrantInfo, GrantPorts, GrantRequest, GrantScope,
     QuestionInfo, QuestionState,
 };
+
+use codex_network_policy::Reason;
 
 use super::peer::Peer;
 
@@ -30,18 +34,38 @@ pub(super) struct Caller<'a> {
     pub(super) name: Option<String>,
 }
 
+/// The number of open questions, if questions are asked.
+pub(super) fn open(engine: &Engine) -> Option<OpenQuestions> {
+    let is_enabled = engine.current().settings().daemon.approvals.enabled;
+    let approvals = engine.approvals();
+    let is_open = |question: &QuestionInfo| question.state == QuestionState::Pending;
+    is_enabled.then(|| OpenQuestions {
+        open: approvals.questions().into_iter().filter(is_open).count(),
+        is_heard: approvals.has_listener(),
+    })
+}
+
 impl Caller<'_> {
-    /// The questions that the caller may see. A call that may wait listens for questions.
+    /// The questions that the caller may see. A call that may wait listens for questions. It ends with a question,
+    /// so a listener that does not call again, since it does not read, counts for three seconds more.
     pub(super) async fn list(&self, query: ApprovalsQuery) -> Approvals {
         let approvals = self.engine.approvals();
         let drain = self.engine.drain();
         let audience = self.audience().filter(|_| query.wait > 0);
+        let session = query.session.as_deref();
+        let audience = match (audience, session) {
+            (Some(_), Some(session)) => self.audience_of(session),
+            (audience, _) => audience,
+        };
         let _listening = audience.map(|audience| approvals.listen(audience));
         let mut changes = approvals.watch();
         let until = Instant::now() + Duration::from_secs(query.wait).min(MAX_WAIT);
+        // A number that was never used means: from now on. Otherwise such a call would listen and miss questions.
+        let last = approvals.questions().last().map(|last| last.sequence);
+        let since = query.since.min(last.unwrap_or(0));
         loop {
             changes.mark_unchanged();
-            let found = self.listed(query.since);
+            let found = self.listed(since, session);
             let left = until.saturating_duration_since(Instant::now());
             if !found.approvals.is_empty() || found.ending || left.is_zero() {
                 return found;
@@ -54,7 +78,7 @@ impl Caller<'_> {
         }
     }
 
-    fn listed(&self, since: u64) -> Approvals {
+    fn listed(&self, since: u64, session: Option<&str>) -> Approvals {
         let questions = self.engine.approvals().questions();
         let last = questions.last().map_or(0, |question| question.sequence);
         let is_new = |question: &QuestionInfo| match since {
@@ -63,7 +87,9 @@ impl Caller<'_> {
         };
         let questions = questions.into_iter();
         let seen = questions.filter(|question| {
-            is_new(question) && self.may_see(question.uid, question.session.is_some())
+            let is_meant = session.is_none() || question.session.as_deref() == session;
+            let may_see = self.may_see(question.uid, question.session.is_some());
+            is_new(question) && is_meant && may_see
         });
         Approvals {
             approvals: seen.map(shown).collect(),
@@ -71,6 +97,32 @@ impl Caller<'_> {
             enabled: self.settings().enabled,
             may_answer: self.audience().is_some(),
             ending: self.engine.drain().has_begun(),
+        }
+    }
+
+    /// The answer, or the command that gives one, for a request that was judged for `explain`.
+    pub(super) fn note(&self, session: Option<&str>, explained: &Explained) -> Option<String> {
+        if explained.reason != Reason::NotAllowed.as_str() {
+            return None;
+        }
+        let is_it = |question: &QuestionInfo| {
+            question.host.to_string() == explained.host
+                && question.port == explained.port
+                && question.session.as_deref() == session
+                && self.may_see(question.uid, question.session.is_some())
+        };
+        let questions = self.engine.approvals().questions();
+        let last = questions.into_iter().rfind(is_it)?;
+        let id = last.id;
+        match last.state {
+            QuestionState::Pending => Some(format!(
+                "a request waits for an answer: `proxyctl approve {id}` allows it, `proxyctl reject {id}` denies it"
+            )),
+            QuestionState::Denied => {
+                let by = last.by.unwrap_or_default();
+                Some(format!("{by} has denied it (question {id})"))
+            }
+            QuestionState::Granted | QuestionState::Expired | QuestionState::Abandoned => None,
         }
     }
 
@@ -171,7 +223,7 @@ impl Caller<'_> {
         let may = match self.audience() {
             Some(Audience::All) => true,
             Some(Audience::SessionsOf(user)) => of_session && uid == user,
-            None => false,
+            Some(Audience::Session(_)) | None => false,
         };
         if may {
             return Ok(());
@@ -200,6 +252,15 @@ impl Caller<'_> {
         (self.settings().own && access.covers(Access::UseSessions)).then_some(own)
     }
 
+    /// The questions of one session, if the caller may answer them.
+    fn audience_of(&self, session: &str) -> Option<Audience> {
+        let open = self.engine.sessions();
+        let mut open = open.iter().map(|(info, _)| info);
+        let session = open.find(|open| *open.id == *session)?;
+        let may = self.may_answer("approve", session.uid, true).is_ok();
+        may.then(|| Audience::Session(Arc::clone(&session.id)))
+    }
+
     fn approver(&self) -> Approver {
         Approver {
             uid: self.peer.user.as_raw(),
@@ -213,7 +274,7 @@ impl Caller<'_> {
 }
 
 fn shown(question: QuestionInfo) -> Question {
-    let text = |text: Option<std::sync::Arc<str>>| text.map(|text| text.to_string());
+    let text = |text: Option<Arc<str>>| text.map(|text| text.to_string());
     Question {
         id: question.id.to_string(),
         state: question.state.as_str().to_owned(),

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
     Approval, Approvals, ApprovalsQuery, Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config,
-    Counters, Credentials, CredentialsQuery, Denied, ExplainQuery, Explained, GenerationInForce,
-    Granted, Grants, Listener, MAX_WAIT, ModeChange, ModeInForce, NameServer, Names, NoArguments,
-    Patterns, QuestionId, Reloaded, Rule, SessionEnd, SessionEnded, SessionId, SessionOpened,
-    SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    Counters, Credentials, CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery,
+    Explained, GenerationInForce, Granted, Grants, Listener, MAX_WAIT, ModeChange, ModeInForce,
+    NameServer, Names, NoArguments, Patterns, QuestionId, Reloaded, Rule, SessionEnd, SessionEnded,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -18,6 +18,7 @@ use codex_network_engine::{Engine, Generation, NameServerHealth, NameServers, Na
 use codex_network_policy::{DomainSet, Mode};
 use nix::unistd::Gid;
 
+use super::decisions::Following;
 use super::peer::Peer;
 use super::sessions::{self, HeldSession};
 use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain};
@@ -53,6 +54,7 @@ pub(super) struct CallerService {
     access: Access,
     room: Admission,
     held: Arc<HeldSession>,
+    following: Arc<Following>,
 }
 
 impl Service {
@@ -100,6 +102,7 @@ impl Service {
             access,
             room,
             held,
+            following: Arc::default(),
         }
     }
 
@@ -155,6 +158,7 @@ impl Service {
             upstream_http_proxy: shown(generation.supplied().upstream_proxies.http()),
             upstream_tunnel_proxy: shown(generation.supplied().upstream_proxies.tunnel()),
             names: generation.name_servers().map(names),
+            questions: approvals::open(&self.engine),
         }
     }
 
@@ -352,10 +356,13 @@ impl Control for CallerService {
             .map(|(name, address, _)| (name, address))
             .collect();
         let (engine, access) = (&self.service.engine, self.access);
-        let view = sessions::view(engine, self.peer.user, access, query.session.as_deref())?;
-        explain::explain(&view, &listeners, query)
-            .await
-            .map_err(|message| ControlError::Invalid { message })
+        let session = query.session.clone();
+        let view = sessions::view(engine, self.peer.user, access, session.as_deref())?;
+        let explained = explain::explain(&view, &listeners, query).await;
+        let mut explained = explained.map_err(|message| ControlError::Invalid { message })?;
+        let note = self.answerer().note(session.as_deref(), &explained);
+        explained.notes.extend(note);
+        Ok(explained)
     }
 
     async fn ca(self, _: Context, query: CaQuery) -> Result<Ca, ControlError> {
@@ -455,6 +462,14 @@ impl Control for CallerService {
             );
         }
         Ok(ended)
+    }
+
+    async fn decisions(self, _: Context, query: DecisionsQuery) -> Result<Decisions, ControlError> {
+        let (engine, user) = (&self.service.engine, self.peer.user);
+        let access = || self.service.reloader.admitted().access(user, &self.groups);
+        self.following
+            .next(engine, user.as_raw(), access, query)
+            .await
     }
 
     async fn approvals(self, _: Context, query: ApprovalsQuery) -> Result<Approvals, ControlError> {

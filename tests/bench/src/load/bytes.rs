@@ -9,17 +9,25 @@ use tokio::io::AsyncWriteExt as _;
 use super::Tally;
 use crate::dial::{self, Route};
 
+/// The bytes of one turn of a download.
+pub(crate) const DOWNLOAD_PART_BYTES: usize = 4 << 20;
 /// The most that one call sends.
 const PART_BYTES: usize = 256 << 10;
 
-/// Downloads until the load ends, and counts the bytes.
+/// Downloads until the load ends, a part at each turn, and counts the bytes.
 pub(crate) async fn download(route: Route, source: u16, client: u8, tally: Rc<Tally>) {
     let result = async {
         let stream = dial::tunnel(route, source, client).await?;
-        while tally.goes_on() {
-            match dial::discard(&stream, usize::MAX).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                taken => tally.add(u64::try_from(taken).unwrap_or(0)),
+        while tally.turn().await.is_some() {
+            let mut left = DOWNLOAD_PART_BYTES;
+            while left > 0 && tally.goes_on() {
+                match dial::discard(&stream, left).await? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    taken => {
+                        left -= taken;
+                        tally.add(u64::try_from(taken).unwrap_or(0));
+                    }
+                }
             }
         }
         Ok(())

@@ -28,14 +28,15 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// The length of the body.
     pub(crate) body: usize,
+    /// Further lines of the head of a request over HTTP/1.1.
+    pub(crate) fields: String,
     pub(crate) tls: Arc<ClientConfig>,
 }
 
 /// A client that repeats a request over HTTP/1.1 on a kept connection.
 pub(crate) async fn repeat(target: Target, client: u8, tally: Rc<Tally>) {
     let mut kept = None;
-    while tally.goes_on() {
-        let since = Instant::now();
+    while let Some(since) = tally.turn().await {
         let result = async {
             let mut stream = match kept.take() {
                 Some(stream) => stream,
@@ -51,8 +52,7 @@ pub(crate) async fn repeat(target: Target, client: u8, tally: Rc<Tally>) {
 
 /// A client that makes a new connection for each request.
 pub(crate) async fn reconnect(target: Target, client: u8, tally: Rc<Tally>) {
-    while tally.goes_on() {
-        let since = Instant::now();
+    while let Some(since) = tally.turn().await {
         let result = async {
             let mut stream = connect(&target, client).await?;
             get(&mut stream, &target).await
@@ -101,8 +101,7 @@ pub(crate) async fn multiplex(target: Target, streams: usize, client: u8, tally:
 }
 
 async fn one_stream(port: u16, body: usize, mut sender: SendRequest<Bytes>, tally: Rc<Tally>) {
-    while tally.goes_on() {
-        let since = Instant::now();
+    while let Some(since) = tally.turn().await {
         let result = get_over_http2(port, body, &mut sender).await;
         let failed = result.is_err();
         tally.count(since, result);
@@ -156,8 +155,8 @@ pub(crate) async fn connect(target: &Target, client: u8) -> io::Result<TlsStream
 /// A request over HTTP/1.1, and its whole response.
 pub(crate) async fn get(stream: &mut TlsStream<TcpStream>, target: &Target) -> io::Result<()> {
     let request = format!(
-        "GET /{} HTTP/1.1\r\nHost: {HOST}:{}\r\n\r\n",
-        target.body, target.port
+        "GET /{} HTTP/1.1\r\nHost: {HOST}:{}\r\n{}\r\n",
+        target.body, target.port, target.fields
     );
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;

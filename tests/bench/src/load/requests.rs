@@ -2,7 +2,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -37,8 +36,7 @@ type Connection = (TcpStream, Vec<u8>);
 /// A client that repeats a request. It connects anew where the program closed the connection, as clients do.
 pub(crate) async fn repeat(door: u16, request: Request, client: u8, tally: Rc<Tally>) {
     let mut kept = None;
-    while tally.goes_on() {
-        let since = Instant::now();
+    while let Some(since) = tally.turn().await {
         let was_kept = kept.is_some();
         let mut result = once(door, &request, client, &mut kept).await;
         // A kept connection may close at any time (RFC 9112, section 9.3.1).

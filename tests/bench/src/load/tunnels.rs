@@ -2,7 +2,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -14,10 +13,9 @@ use crate::dial::{self, Route};
 /// ports that a closed connection keeps for a while (`TIME_WAIT`).
 pub(crate) async fn repeat(route: Route, echoes: Rc<[u16]>, client: u8, tally: Rc<Tally>) {
     for port in echoes.iter().cycle() {
-        if !tally.goes_on() {
+        let Some(since) = tally.turn().await else {
             break;
-        }
-        let since = Instant::now();
+        };
         tally.count(since, open(route, *port, client).await.map(drop));
     }
 }

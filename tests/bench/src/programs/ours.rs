@@ -16,6 +16,10 @@ use crate::process::{Log, free_port};
 pub(crate) const OURS: &str = "this proxy";
 /// The same with the audit on.
 pub(crate) const AUDITED: &str = "audit on";
+/// The variable of the credential that [`Tls::Brokered`] has.
+pub(crate) const CREDENTIAL: &str = "BENCH_TOKEN";
+/// Another build of it.
+pub(crate) const BESIDE: &str = "other build";
 
 /// The program `codex-network-proxy`.
 #[derive(Clone)]
@@ -35,6 +39,8 @@ pub(crate) enum Audit {
 pub(crate) enum Tls {
     Tunnelled,
     Intercepted,
+    /// For the sessions that hold a credential for the origin.
+    Brokered,
 }
 
 /// The settings of one start.
@@ -44,6 +50,8 @@ pub(crate) struct Setup {
     pub(crate) tls: Tls,
     /// Further patterns on the allow list, none of which matches the origin.
     pub(crate) patterns: usize,
+    /// The most sessions of a user, instead of the default.
+    pub(crate) sessions: Option<u32>,
 }
 
 impl Default for Setup {
@@ -52,6 +60,7 @@ impl Default for Setup {
             audit: Audit::Off,
             tls: Tls::Tunnelled,
             patterns: 0,
+            sessions: None,
         }
     }
 }
@@ -116,6 +125,16 @@ impl Proxy {
         ])
     }
 
+    /// The same as peers, for another build than the one that is compared.
+    pub(crate) fn programs_beside(&self) -> anyhow::Result<Vec<Program>> {
+        let mut programs = self.programs()?;
+        programs.retain(|program| program.side == Side::Ours);
+        for program in &mut programs {
+            (program.name, program.side) = (BESIDE, Side::Peer);
+        }
+        Ok(programs)
+    }
+
     fn prepare(&self, lab: &Lab, folder: &Path, setup: Setup) -> anyhow::Result<Launch> {
         let (http, socks5) = (free_port()?, free_port()?);
         let hosts = format!("127.0.0.1 {HOST} {NAME}\n");
@@ -154,12 +173,26 @@ fn configuration(
     };
     let mode = match setup.tls {
         Tls::Intercepted => "limited",
-        Tls::Tunnelled => "full",
+        Tls::Tunnelled | Tls::Brokered => "full",
     };
     let mut patterns = format!("\"{HOST}\", \"{NAME}\"");
     for number in 0..setup.patterns {
         write!(patterns, ", \"*.host-{number}.example\"")?;
     }
+    let sessions = setup.sessions.map_or_else(String::new, |most| {
+        format!("\n[daemon.sessions]\nmax_per_user = {most}\n")
+    });
+    let credential = match setup.tls {
+        Tls::Brokered => format!(
+            "\n[network.credentials.bench]\nenv = \"{CREDENTIAL}\"\nurl_prefixes = [\"https://{HOST}:{}\"]\n",
+            lab.ports().https
+        ),
+        Tls::Tunnelled | Tls::Intercepted => String::new(),
+    };
+    let broker = match setup.tls {
+        Tls::Brokered => "credential_broker = true\n",
+        Tls::Tunnelled | Tls::Intercepted => "",
+    };
     Ok(format!(
         r#"[network]
 proxy_url = "http://127.0.0.1:{http}"
@@ -167,7 +200,7 @@ socks_url = "socks5h://127.0.0.1:{socks5}"
 mode = "{mode}"
 allow_local_binding = true
 allowed_domains = [{patterns}]
-
+{broker}
 [network.mitm]
 ca_cert_path = "{ca}"
 ca_key_path = "{key}"
@@ -188,10 +221,7 @@ max_connections = 20000
 
 [daemon.resolver]
 hosts_file = "{folder}/hosts"
-
-[daemon.sessions]
-max_per_user = 1024
-"#,
+{sessions}{credential}"#,
         ca = lab.ca().display(),
         key = lab.ca_key().display(),
     ))

@@ -1,6 +1,7 @@
 //! The loads of the scenarios: the clients of each, and where they go.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -9,6 +10,7 @@ use crate::lab::{Lab, Resumes};
 use crate::load::intercepted::{self, Target};
 use crate::load::requests::{self, Request};
 use crate::load::{self, Done, Length, bytes, idle, tunnels};
+use crate::machine;
 use crate::programs::{Doors, Fixed};
 
 /// Connections that stay open while the value lives.
@@ -84,6 +86,35 @@ pub(crate) fn get(
     )
 }
 
+/// Small requests on 16 connections, and downloads through tunnels on a thread of their own: the GiB that they moved.
+///
+/// With an interval, the downloads together take [`bytes::DOWNLOAD_PART_BYTES`] in that time.
+pub(crate) fn get_beside_downloads(
+    downloads: usize,
+    interval: Option<Duration>,
+    doors: Doors,
+    lab: &Lab,
+    length: Length,
+) -> anyhow::Result<(Done, f64)> {
+    let route = Route::Connect(doors.http()?);
+    let source = lab.ports().source;
+    let longer = Length {
+        measured: length.warm_up + length.measured,
+        warm_up: Duration::ZERO,
+        interval,
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            load::run(downloads, longer, |_, tally| {
+                bytes::download(route, source, 7, tally)
+            })
+        });
+        let done = get(16, 2, doors, lab, length)?;
+        let moved = thread.join().ok().context("the download panicked")??;
+        Ok((done, machine::float(moved.units) / machine::float(1 << 30)))
+    })
+}
+
 pub(super) fn repeat(
     clients: usize,
     request: &Request,
@@ -107,6 +138,7 @@ fn target(
         route: Route::Connect(doors.http()?),
         port: lab.ports().https,
         body,
+        fields: String::new(),
         tls: lab.client(protocol, resumes)?,
     })
 }
@@ -132,6 +164,24 @@ pub(super) fn repeat_intercepted(
     length: Length,
 ) -> anyhow::Result<Done> {
     let target = target(lab, doors, "http/1.1", body, Resumes::Never)?;
+    Ok(load::run(clients, length, |client, tally| {
+        intercepted::repeat(target.clone(), address(client), tally)
+    })?)
+}
+
+/// The same with a further line in the head of each request.
+pub(crate) fn repeat_with_field(
+    clients: usize,
+    body: usize,
+    field: &str,
+    doors: Doors,
+    lab: &Lab,
+    length: Length,
+) -> anyhow::Result<Done> {
+    let target = Target {
+        fields: field.to_owned(),
+        ..target(lab, doors, "http/1.1", body, Resumes::Never)?
+    };
     Ok(load::run(clients, length, |client, tally| {
         intercepted::repeat(target.clone(), address(client), tally)
     })?)

@@ -113,6 +113,18 @@ fn session(number: u64) -> Asker {
     }
 }
 
+fn session_of(number: u64, uid: u32) -> Asker {
+    Asker {
+        uid,
+        ..session(number)
+    }
+}
+
+const ANY_PORT: GrantRequest = GrantRequest {
+    scope: None,
+    ports: GrantPorts::Any,
+};
+
 fn authority(text: &str) -> Authority {
     let (host, port) = text.rsplit_once(':').expect("a port");
     Authority {
@@ -177,11 +189,7 @@ fn q3_a_grant_covers_its_session_host_and_port_and_nothing_else() {
         assert_ne!(table.ask(3, asker, to), "granted", "{to}");
     }
     let any = table.ask(4, &one, "b.test:443");
-    let widened = GrantRequest {
-        ports: GrantPorts::Any,
-        ..DEFAULT
-    };
-    table.approve(4, &any, widened).expect("a grant");
+    table.approve(4, &any, ANY_PORT).expect("a grant");
     assert_eq!(table.ask(5, &one, "b.test:1"), "granted");
 }
 
@@ -246,13 +254,23 @@ fn q3_a_denial_wins_in_any_order_and_is_remembered() {
     assert_eq!(table.ask(100_001, &one, "b.test:443"), "denied");
     // A wider grant does not lift it.
     let id = table.ask(100_002, &one, "b.test:80");
-    let widened = GrantRequest {
-        ports: GrantPorts::Any,
-        ..DEFAULT
-    };
-    table.approve(100_002, &id, widened).expect("a grant");
+    table.approve(100_002, &id, ANY_PORT).expect("a grant");
     assert_eq!(table.ask(100_003, &one, "b.test:443"), "denied");
     assert_eq!(table.ask(100_003, &one, "b.test:81"), "granted");
+    // A denial ends the grant for all ports that another question got.
+    let (id, other) = (
+        table.ask(150_000, &one, "c.test:80"),
+        table.ask(150_000, &one, "c.test:443"),
+    );
+    table.approve(150_000, &id, ANY_PORT).expect("a grant");
+    assert_eq!(table.state(150_000, &other), QuestionState::Granted);
+    let grant = table
+        .store
+        .granted(table.at(150_000).at, one.id, &authority("c.test:443"))
+        .expect("in force");
+    table.deny(150_001, &other).expect("denied");
+    assert!(!grant.is_live(table.at(150_001).at));
+    assert_eq!(table.ask(150_002, &one, "c.test:443"), "denied");
     // A client without a session is asked again when a question would have expired.
     let id = table.ask(200_000, &user, "a.test:443");
     table.deny(200_000, &id).expect("denied");
@@ -282,38 +300,63 @@ fn q2_a_question_expires_and_its_session_abandons_it() {
 }
 
 #[test]
-fn q7_questions_have_a_rate_and_a_bound_for_each_asker_and_in_all() {
-    let mut table = Table::new();
-    table.limits.max_pending = 100;
-    // 3 of one session in a second, and 10 in all.
-    let mut asked = 0;
-    for asker in 1..=5 {
-        for host in 0..5 {
-            let to = format!("h{host}.test:443");
-            let is_asked = table.ask(0, &session(asker), &to) != "not asked";
-            assert!(!is_asked || host < 3);
-            asked += usize::from(is_asked);
+fn q7_questions_have_a_rate_and_a_bound_for_each_session_each_user_and_in_all() {
+    // In a second: 3 of one session, 6 of one user, and 10 in all.
+    let flood = |uid: &dyn Fn(u8) -> u32| {
+        let mut table = Table::new();
+        table.limits.max_pending = 100;
+        let mut counts = Vec::new();
+        for number in 1..=5_u8 {
+            let asker = session_of(number.into(), uid(number));
+            let of_asker = (0..5).filter(|host| {
+                let to = format!("h{host}.test:443");
+                table.ask(0, &asker, &to) != "not asked"
+            });
+            counts.push(of_asker.count());
         }
-    }
-    assert_eq!(asked, 10);
-    // A quarter of `max_pending` is open for one session, and `max_pending` in all.
+        counts
+    };
+    assert_eq!(flood(&|_| 1000), [3, 3, 0, 0, 0]);
+    assert_eq!(flood(&|number| 1000 + u32::from(number)), [3, 3, 3, 1, 0]);
+    // Open: a quarter of `max_pending` for one session, half of it for one user, and `max_pending` in all.
     let mut table = Table::new();
     let mut open = Vec::new();
-    for asker in 1..=5 {
+    for number in 1..=6 {
+        let asker = session_of(number, if number <= 3 { 1000 } else { 1001 });
         for host in 0..3 {
             let to = format!("h{host}.test:443");
-            let answer = table.ask(10 * asker, &session(asker), &to);
-            open.extend((answer != "not asked").then_some((asker, host)));
+            let answer = table.ask(10 * number, &asker, &to);
+            open.extend((answer != "not asked").then_some((number, host)));
         }
     }
-    let wanted: Vec<_> = (1..=4).flat_map(|asker| [(asker, 0), (asker, 1)]).collect();
+    let wanted: Vec<_> = [1, 2, 4, 5]
+        .map(|number| [(number, 0), (number, 1)])
+        .concat();
     assert_eq!(open, wanted);
     // Ten thousand hosts change nothing.
     for host in 0..10_000 {
         let to = format!("x{host}.test:443");
-        assert_eq!(table.ask(60, &session(9), &to), "not asked");
+        assert_eq!(table.ask(80, &session_of(9, 1002), &to), "not asked");
     }
     assert_eq!(table.store.questions.len(), 8);
+}
+
+#[test]
+fn q7_a_user_with_many_answers_leaves_room_for_others_and_no_denial_is_forgotten() {
+    let mut table = Table::new();
+    let (mine, other) = (session_of(1, 1000), session_of(2, 1001));
+    let id = table.ask(0, &mine, "first.test:443");
+    table.deny(0, &id).expect("denied");
+    let mut denied = 1;
+    for second in 1..2 * MAX_ANSWERS as u64 {
+        let id = table.ask(second, &mine, &format!("h{second}.test:443"));
+        denied += usize::from(id != "not asked" && table.deny(second, &id).is_ok());
+    }
+    assert_eq!(denied, MAX_ANSWERS_OF_USER);
+    assert_eq!(table.ask(9_000, &mine, "first.test:443"), "denied");
+    let id = table.ask(9_001, &other, "a.test:443");
+    table.deny(9_001, &id).expect("denied");
+    assert_eq!(table.ask(9_002, &other, "a.test:443"), "denied");
 }
 
 #[test]
@@ -344,7 +387,7 @@ fn q1_nothing_is_asked_without_a_listener_who_may_answer() {
     let mut table = Table::new();
     let (one, user) = (session(1), Asker::of_user(1000));
     let now = table.at(10).at;
-    table.store.leave(Audience::All, now);
+    table.store.leave(&Audience::All, now);
     // The next call of a listener follows in a moment.
     assert!(table.ask(12, &one, "a.test:443").starts_with('q'));
     assert_eq!(table.ask(13, &one, "a.test:443"), "not asked");
@@ -359,6 +402,11 @@ fn q1_nothing_is_asked_without_a_listener_who_may_answer() {
         ..session(2)
     };
     assert_eq!(table.ask(15, &other, "b.test:443"), "not asked");
+    // A listener for one session hears no other.
+    table.limits.own = false;
+    table.store.enter(Audience::Session("s2".into()));
+    assert!(table.ask(16, &session(2), "b.test:443").starts_with('q'));
+    assert_eq!(table.ask(16, &session(3), "b.test:443"), "not asked");
 }
 
 #[test]
@@ -372,16 +420,25 @@ fn q3_a_revoked_grant_permits_nothing_and_the_number_of_grants_is_bounded() {
     let again = table.store.revoke(now, &id).unwrap_err();
     assert_eq!(again, ApprovalError::NoGrant(id));
     assert!(table.ask(2, &one, "a.test:443").starts_with('q'));
-    let mut refused = None;
-    for second in 10.. {
-        let id = table.ask(second, &one, &format!("h{second}.test:443"));
-        if let Err(error) = table.approve(second, &id, DEFAULT) {
-            refused = Some((second, error));
-            break;
+    let mut fill = |uid: u32| {
+        for given in 0.. {
+            let (second, asker) = (
+                10 + u64::from(uid) * 1000 + given,
+                session_of(uid.into(), uid),
+            );
+            let id = table.ask(second, &asker, &format!("h{given}.test:443"));
+            if let Err(error) = table.approve(second, &id, DEFAULT) {
+                return (given, error);
+            }
         }
+        unreachable!("the table has a bound");
+    };
+    let of_user = MAX_ANSWERS_OF_USER;
+    let most = (of_user as u64, ApprovalError::Full { of_user });
+    for uid in 11..15 {
+        assert_eq!(fill(uid), most);
     }
-    let wanted = (10 + MAX_ANSWERS as u64, ApprovalError::Full(MAX_ANSWERS));
-    assert_eq!(refused, Some(wanted));
+    assert_eq!(fill(15), (0, ApprovalError::Full { of_user: 0 }));
     assert!(table.store.questions.len() <= MAX_CLOSED + 2);
 }
 
@@ -398,7 +455,7 @@ fn q2_a_name_is_looked_up_if_it_may_be_asked_about_or_a_grant_covers_it() {
     };
     assert!(may(&table, 0, &one, "b.test"));
     let now = table.at(10).at;
-    table.store.leave(Audience::All, now);
+    table.store.leave(&Audience::All, now);
     assert!(may(&table, 20, &one, "a.test"));
     assert!(!may(&table, 20, &one, "b.test"));
     assert!(!may(&table, 20, &session(2), "a.test"));
