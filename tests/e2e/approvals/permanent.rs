@@ -31,7 +31,7 @@ fn q4_a_permanent_approval_is_an_entry_for_every_client_and_outlives_the_worker(
     let comment = format!(": question {id} from \"curl\": the build needs it");
     run.succeeded()
         .says("this allows blocked.test on every port, to every client of this proxy")
-        .says(&format!("+    \"blocked.test\", # 20"))
+        .says("+    \"blocked.test\", # 20")
         .says(&comment);
     // The request that waits is served, and so is every other client.
     assert_eq!(waits.join().expect("no panic"), 200);
