@@ -19,7 +19,6 @@ use codex_network_policy::{
 use serde::Serialize;
 
 use self::records::Record;
-use super::report::counted;
 use super::standard_input;
 
 /// The longest text of records.
@@ -240,8 +239,15 @@ impl Replay {
             sum(&self.newly_blocked),
             sum(&self.newly_allowed),
             self.not_judged,
-            counted(self.never_used.len(), "rule")
+            rules(self.never_used.len())
         )
+    }
+}
+
+fn rules(count: usize) -> String {
+    match count {
+        1 => "1 rule".to_owned(),
+        count => format!("{count} rules"),
     }
 }
 

@@ -155,7 +155,7 @@ fn files(out: &mut impl Write, settings: &Settings, unnamed: Option<&str>) -> io
     Ok(())
 }
 
-pub(super) fn counted(count: usize, what: &str) -> String {
+fn counted(count: usize, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),

@@ -70,6 +70,7 @@ struct Classified {
     class: String,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a column of its own")]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 
 use codex_network_policy::{
     Enforcement, Facts, Host, InterceptionSupport, ListKind, Narrowing, NarrowingError,
-    NoLocalAddresses, NoProxyListeners, Pattern, Reason, Request, RequestKind, RuleRef, Source,
-    Verdict,
+    NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Reason, Request, RequestKind,
+    RuleRef, Source, Verdict,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -231,7 +231,9 @@ proptest! {
             let rules = Narrowing { enforcement: Enforcement::Report, ..Narrowing::default() };
             policy.narrowed(&rules).expect("no list")
         } else {
-            interpreter::compile_reporting(&allowed, &denied, local_binding)
+            let spec = interpreter::spec(&allowed, &denied, local_binding);
+            let enforcement = Enforcement::Report;
+            Policy::compile(&PolicySpec { enforcement, ..spec }).expect("the lists are short")
         };
         let addresses: Vec<_> = addresses.iter().filter_map(|text| Host::parse(text).ok()?.ip()).collect();
         for host in hosts {

@@ -2,9 +2,7 @@
 //! of a list with the host, label by label, as texts. `Policy::decide` is compared with it, here
 //! and in `tests/fuzz`.
 
-use codex_network_policy::{
-    AddressClass, Enforcement, Host, Mode, Pattern, Policy, PolicySpec, Reason,
-};
+use codex_network_policy::{AddressClass, Host, Mode, Pattern, Policy, PolicySpec, Reason};
 
 /// The reason for a CONNECT to a host in full mode, by lists of canonical texts.
 pub(crate) fn reason(
@@ -115,36 +113,17 @@ fn carried_v4(host: &str) -> Option<String> {
 
 /// Compiles lists for the comparison.
 pub(crate) fn compile(allowed: &[Pattern], denied: &[Pattern], local_binding: bool) -> Policy {
-    of_spec(allowed, denied, local_binding, Enforcement::Enforce)
+    Policy::compile(&spec(allowed, denied, local_binding)).expect("the lists are short")
 }
 
-/// The same with enforcement = "report".
-#[allow(
-    dead_code,
-    reason = "the fuzz target includes this file and does not need it"
-)]
-pub(crate) fn compile_reporting(
-    allowed: &[Pattern],
-    denied: &[Pattern],
-    local_binding: bool,
-) -> Policy {
-    of_spec(allowed, denied, local_binding, Enforcement::Report)
-}
-
-fn of_spec(
-    allowed: &[Pattern],
-    denied: &[Pattern],
-    local_binding: bool,
-    enforcement: Enforcement,
-) -> Policy {
+/// The policy of these lists.
+pub(crate) fn spec(allowed: &[Pattern], denied: &[Pattern], local_binding: bool) -> PolicySpec {
     let list = |patterns: &[Pattern]| patterns.iter().map(|one| (one.clone(), None)).collect();
-    Policy::compile(&PolicySpec {
+    PolicySpec {
         mode: Mode::Full,
         allow_local_binding: local_binding,
         allowed: list(allowed),
         denied: list(denied),
-        enforcement,
         ..PolicySpec::default()
-    })
-    .expect("the lists are short")
+    }
 }
