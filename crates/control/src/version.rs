@@ -9,7 +9,7 @@ use crate::access::Access;
 
 /// The newest version of the protocol that this crate supports. It goes up by one when calls are
 /// added, or arguments that an older daemon must not ignore.
-pub const NEWEST: u32 = 8;
+pub const NEWEST: u32 = 7;
 
 /// The first version with sessions.
 pub const SESSIONS: u32 = 4;
@@ -24,7 +24,7 @@ pub const APPROVALS: u32 = 6;
 pub const DECISIONS: u32 = 7;
 
 /// The first version with sessions that learn.
-pub const LEARNING: u32 = 8;
+pub const LEARNING: u32 = 7;
 
 /// The oldest version that this crate supports.
 pub const OLDEST: u32 = 1;

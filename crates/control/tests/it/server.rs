@@ -23,11 +23,13 @@ async fn k4_the_first_call_is_hello() {
 
 #[tokio::test]
 async fn k4_without_a_common_version_no_call_is_answered() {
-    let hello = r#"{"Hello":{"request":{"oldest":7,"newest":9,"program":"later"}}}"#;
-    let (answers, _) = serve_all(Access::Administer, &[hello, STATUS]).await;
+    let oldest = NEWEST + 1;
+    let request = json!({ "oldest": oldest, "newest": oldest + 2, "program": "later" });
+    let hello = json!({ "Hello": { "request": request } }).to_string();
+    let (answers, _) = serve_all(Access::Administer, &[&hello, STATUS]).await;
     let error = &answers[0]["Ok"]["Hello"]["Err"];
     assert_eq!(error["kind"], "version_mismatch");
-    assert_eq!(error["caller_oldest"], 7);
+    assert_eq!(error["caller_oldest"], oldest);
     assert_eq!(error["daemon_newest"], NEWEST);
     assert_eq!(answers[1]["Ok"]["Status"]["Err"]["kind"], "hello_first");
 }

@@ -66,7 +66,7 @@ fn j2_a_session_needs_the_rights_that_it_was_opened_with() {
         (
             &user,
             claim(None, true),
-            Some("it was widened (--allow), and its user is no longer an administrator"),
+            Some("it was widened (--allow or --learn), and its user is no longer an administrator"),
         ),
         (
             &user,
