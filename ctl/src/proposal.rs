@@ -52,8 +52,12 @@ struct Uses {
 }
 
 impl Proposal {
-    /// The smallest policy for these destinations. Those that no entry can allow are left out.
-    pub(crate) fn of(needed: impl IntoIterator<Item = NeededDestination>) -> Self {
+    /// The smallest policy for these destinations. Those that no entry can allow are left out. No wildcard covers a
+    /// host that was refused.
+    pub(crate) fn of(
+        needed: impl IntoIterator<Item = NeededDestination>,
+        refused: &BTreeSet<String>,
+    ) -> Self {
         let mut hosts: BTreeMap<String, Uses> = BTreeMap::new();
         let mut local = BTreeSet::new();
         for destination in needed {
@@ -75,7 +79,7 @@ impl Proposal {
                 uses.ports.insert(destination.port);
             }
         }
-        let wildcards = joined::wildcards(hosts.keys().map(String::as_str));
+        let wildcards = joined::wildcards(hosts.keys().map(String::as_str), refused);
         let mut entries: BTreeMap<String, (Vec<String>, Uses)> = BTreeMap::new();
         for (host, uses) in &hosts {
             let above = joined::covering(&wildcards, host);

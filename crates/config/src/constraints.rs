@@ -385,6 +385,12 @@ impl Requirements {
         required.permitted
     }
 
+    /// Whether `enforcement = "report"` is forbidden, to sessions too.
+    pub(crate) fn must_enforce(&self) -> bool {
+        let required = self.enforcement.as_ref();
+        required.is_some_and(|required| required.permitted == Enforcement::Enforce)
+    }
+
     /// How the worker is confined.
     pub(crate) fn sandbox(&self, raw: &RawSettings<'_>, problems: &mut Problems<'_>) -> Sandbox {
         self.daemon.sandbox(raw, problems)

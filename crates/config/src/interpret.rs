@@ -110,6 +110,7 @@ fn judge(
         intercepted: hooked.map(|(_, hook)| hook.host.clone()).collect(),
         unlisted: requirements.unlisted(),
         enforcement: requirements.enforcement(raw, problems),
+        must_enforce: requirements.must_enforce(),
         ..std::mem::take(&mut draft.policy)
     };
     settings.policy = compile(&spec, problems);

@@ -198,6 +198,20 @@ impl Settings {
         read
     }
 
+    /// The variables that hold secrets of hooks (`secret_env_var`), in these settings and in the profiles of sessions.
+    /// No program needs them (SPEC B4).
+    pub fn hook_secrets(&self) -> Vec<String> {
+        let profiles = self.profiles.values().map(|profile| &profile.actions);
+        let actions = std::iter::once(&self.mitm.actions).chain(profiles);
+        let mut variables: Vec<String> = actions
+            .flat_map(|actions| actions.variables())
+            .map(str::to_owned)
+            .collect();
+        variables.sort();
+        variables.dedup();
+        variables
+    }
+
     /// These settings with another permission profile, for the sessions that chose it; `None` if there is no
     /// such profile. Everything but the [`Profile`] stays as it is. A proxy that is switched off stays off.
     pub fn with_profile(&self, name: &str) -> Option<Self> {

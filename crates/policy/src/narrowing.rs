@@ -112,7 +112,7 @@ impl Policy {
     }
 
     /// The treatment of hosts on neither list, with the rules of the session. A policy that reserves such hosts to
-    /// its lists (SPEC C6) always enforces.
+    /// its lists (SPEC C6) always enforces, and so does one whose requirements forbid to report.
     pub fn enforcement(&self) -> Enforcement {
         match self.reported_by() {
             Some(_) => Enforcement::Report,
@@ -122,7 +122,7 @@ impl Policy {
 
     /// The part of the policy because of which hosts on neither list are only reported.
     pub(crate) fn reported_by(&self) -> Option<Source> {
-        if self.unlisted == Unlisted::Refused {
+        if self.unlisted == Unlisted::Refused || self.must_enforce {
             return None;
         }
         let session = self.session.as_ref();

@@ -37,6 +37,8 @@ pub struct PolicySpec {
     pub unlisted: Unlisted,
     /// Whether such hosts are refused, or only reported.
     pub enforcement: Enforcement,
+    /// Whether sessions must enforce too, whatever their rules say: requirements forbid `"report"`.
+    pub must_enforce: bool,
 }
 
 /// Hosts that are on neither list (SPEC P8).
@@ -78,6 +80,7 @@ pub struct Policy {
     pub(crate) interception: Interception,
     pub(crate) unlisted: Unlisted,
     pub(crate) enforcement: Enforcement,
+    pub(crate) must_enforce: bool,
     pub(crate) lists: Arc<Lists>,
     /// The rules of the session that the policy is for.
     pub(crate) session: Option<Arc<SessionRules>>,
@@ -109,6 +112,7 @@ impl Default for PolicySpec {
             interception: Interception::Automatic,
             unlisted: Unlisted::LeftToDecider,
             enforcement: Enforcement::Enforce,
+            must_enforce: false,
         }
     }
 }
@@ -138,6 +142,7 @@ impl Policy {
             interception: spec.interception,
             unlisted: spec.unlisted,
             enforcement: spec.enforcement,
+            must_enforce: spec.must_enforce,
             lists: Arc::new(lists),
             session: None,
         })

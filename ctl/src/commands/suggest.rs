@@ -49,14 +49,16 @@ fn remarks(session: Option<&str>) -> Vec<String> {
 }
 
 fn proposal<'a>(entries: impl Iterator<Item = &'a BlockedEntry>) -> Proposal {
-    let allowable = entries.filter(|entry| is_allowable(entry));
-    Proposal::of(allowable.map(|entry| NeededDestination {
+    let (allowable, others): (Vec<_>, Vec<_>) = entries.partition(|entry| is_allowable(entry));
+    let needed = allowable.into_iter().map(|entry| NeededDestination {
         host: entry.host.clone(),
         port: entry.port.unwrap_or(0),
         count: entry.count.max(1),
         // It was not looked up.
         is_local: false,
-    }))
+    });
+    let denied = others.into_iter().filter(|entry| entry.reason == "denied");
+    Proposal::of(needed, &denied.map(|entry| entry.host.clone()).collect())
 }
 
 /// Whether an allow entry is all that the request lacked. What a session is limited to is no part of the policy.

@@ -9,13 +9,22 @@ use codex_network_policy::Host;
 /// A wildcard takes the place of this many hosts or more.
 const MIN_SIBLINGS: usize = 3;
 
-/// The names below which a wildcard takes the place of the hosts.
-pub(super) fn wildcards<'a>(hosts: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+/// The names below which a wildcard takes the place of the hosts. None of them is above a host that was refused.
+pub(super) fn wildcards<'a>(
+    hosts: impl Iterator<Item = &'a str>,
+    refused: &BTreeSet<String>,
+) -> BTreeSet<&'a str> {
     let mut siblings: BTreeMap<&str, usize> = BTreeMap::new();
     for parent in hosts.filter_map(parent) {
         *siblings.entry(parent).or_default() += 1;
     }
-    siblings.retain(|_, count| *count >= MIN_SIBLINGS);
+    let covers = |parent: &str, host: &String| {
+        let above = host.strip_suffix(parent);
+        above.is_some_and(|labels| labels.ends_with('.'))
+    };
+    siblings.retain(|parent, count| {
+        *count >= MIN_SIBLINGS && !refused.iter().any(|host| covers(parent, host))
+    });
     siblings.into_keys().collect()
 }
 

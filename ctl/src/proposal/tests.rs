@@ -16,8 +16,23 @@ fn needed(host: &str) -> NeededDestination {
     }
 }
 
+#[test]
+fn w1_no_wildcard_covers_a_host_that_was_refused() {
+    let reached = ["a.example.com", "b.example.com", "c.example.com"];
+    for (refused, wanted) in [
+        ("bad.example.com", 3),
+        ("deep.bad.example.com", 3),
+        ("example.com", 1),
+        ("badexample.com", 1),
+    ] {
+        let refused = BTreeSet::from([refused.to_owned()]);
+        let proposal = Proposal::of(reached.iter().map(|host| needed(host)), &refused);
+        assert_eq!(proposal.entries.len(), wanted, "{refused:?}");
+    }
+}
+
 fn patterns(hosts: &[&str]) -> Vec<String> {
-    let proposal = Proposal::of(hosts.iter().map(|host| needed(host)));
+    let proposal = Proposal::of(hosts.iter().map(|host| needed(host)), &BTreeSet::new());
     let entries = proposal.entries.into_iter();
     entries.map(|entry| entry.pattern).collect()
 }
@@ -137,7 +152,7 @@ fn w1_the_policy_is_in_toml_with_ports_and_counts() {
             ..needed("localhost")
         },
     ];
-    let proposal = Proposal::of(destinations);
+    let proposal = Proposal::of(destinations, &BTreeSet::new());
     assert_eq!(
         proposal.to_toml(true, &["From\na test.".to_owned()]),
         "# From\\na test.\n\
@@ -198,7 +213,7 @@ fn generated(seed: u64) -> Vec<String> {
 fn w1_a_proposal_allows_the_recorded_hosts_and_what_its_wildcards_say() {
     for seed in 0..400 {
         let recorded = generated(seed);
-        let proposal = Proposal::of(recorded.iter().map(|host| needed(host)));
+        let proposal = Proposal::of(recorded.iter().map(|host| needed(host)), &BTreeSet::new());
         let policy = policy(&proposal);
         for host in &recorded {
             assert!(allows(&policy, host), "{host} of {recorded:?}");

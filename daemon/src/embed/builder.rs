@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::credentials::EmbedderCredentials;
 use super::issuer::{self, EmbeddedIssuer};
-use super::listener::Listener;
+use super::listener::{Listener, opt_in};
 use super::observer::{BlockedRequestObserver, MAX_WAITING_REFUSALS};
 use super::{NetworkProxy, NetworkProxyError};
 
@@ -439,15 +439,6 @@ fn reach(which: Listener, listen: &Listen) -> Reach {
     match which {
         Listener::Http | Listener::Socks5 => listen.proxy_reach,
         Listener::Admin => listen.admin_reach,
-    }
-}
-
-/// The key that lets a listener leave loopback.
-pub(super) fn opt_in(door: &str) -> &'static str {
-    if door == Listener::Admin.as_str() {
-        "dangerously_allow_non_loopback_admin"
-    } else {
-        "dangerously_allow_non_loopback_proxy"
     }
 }
 

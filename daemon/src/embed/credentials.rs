@@ -113,8 +113,7 @@ impl EmbedderCredentials {
     /// The credentials of a child, and the secrets of hooks, which it does not get; `None` without any.
     pub(super) fn of_child(&self, engine: &Engine) -> Option<ChildCredentials> {
         let current = engine.current();
-        let hooks = current.settings().mitm.actions.variables();
-        let of_hooks: Vec<String> = hooks.map(str::to_owned).collect();
+        let of_hooks = current.settings().hook_secrets();
         let Some(environment) = self.environment.as_ref() else {
             return (!of_hooks.is_empty()).then(|| ChildCredentials {
                 brokered: Vec::new(),

@@ -40,7 +40,7 @@ pub enum NetworkProxyError {
     /// A listener that the embedder passed can be reached from other machines (SPEC L8).
     #[error(
         "the {door} listener on {address} is not on loopback; bind it there, or set \
-         {} = true", super::builder::opt_in(.door)
+         {} = true", super::listener::opt_in(.door)
     )]
     NotLoopback {
         /// `http`, `socks5` or `admin`.

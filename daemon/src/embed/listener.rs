@@ -25,3 +25,12 @@ impl Listener {
         }
     }
 }
+
+/// The key that lets a listener leave loopback.
+pub(super) fn opt_in(door: &str) -> &'static str {
+    if door == Listener::Admin.as_str() {
+        "dangerously_allow_non_loopback_admin"
+    } else {
+        "dangerously_allow_non_loopback_proxy"
+    }
+}

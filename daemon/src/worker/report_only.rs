@@ -49,9 +49,9 @@ mod tests {
 
     use super::*;
 
-    fn engine(spec: PolicySpec) -> Engine {
+    fn engine(spec: &PolicySpec) -> Engine {
         let settings = Settings {
-            policy: Arc::new(Policy::compile(&spec).expect("short lists")),
+            policy: Arc::new(Policy::compile(spec).expect("short lists")),
             ..Settings::default()
         };
         Engine::new(Arc::new(settings), EngineParts::default()).expect("an engine")
@@ -64,13 +64,13 @@ mod tests {
             enabled,
             ..PolicySpec::default()
         };
-        let reporting = engine(with(Enforcement::Report, true));
+        let reporting = engine(&with(Enforcement::Report, true));
         assert_eq!(reported(&reporting), Some(0));
         for silent in [
             with(Enforcement::Enforce, true),
             with(Enforcement::Report, false),
         ] {
-            assert_eq!(reported(&engine(silent)), None);
+            assert_eq!(reported(&engine(&silent)), None);
         }
     }
 

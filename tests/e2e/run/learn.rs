@@ -114,7 +114,7 @@ fn w1_denied_and_local_hosts_are_refused_and_named_and_no_file_is_overwritten() 
     assert_eq!(learned.stdout, "403 200 ");
     learned
         .succeeded()
-        .says("# Refused, and not allowed here: denied.test:")
+        .says("# Refused: denied.test:")
         .says("\"blocked.test\" = \"allow\"");
     assert!(!learned.stderr.contains("\"denied.test\""), "{learned:?}");
 

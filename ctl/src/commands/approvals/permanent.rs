@@ -34,6 +34,7 @@ pub(in crate::commands) fn approve(
     change::runtime()?.block_on(async {
         let client = find::connect(socket.clone(), ProxyTrust::ByFlag).await?;
         let question = pending(&client, &args.id).await?;
+        check_profile(&client, &question).await?;
         let entry = Entry::of(
             &question,
             args.entry.pattern.as_deref(),
@@ -43,7 +44,7 @@ pub(in crate::commands) fn approve(
         output.remark(&format!("this allows {} {everywhere}", entry.pattern));
         let id = entry.id.clone();
         let Err(failure) = entry.write(socket, output, Verb::Allow).await else {
-            return Ok(());
+            return closed(&client, &question).await;
         };
         Err(match client.deny(QuestionId { id }).await {
             Ok(_) => {
@@ -88,6 +89,12 @@ impl Entry {
             None => parsed(&question.host)?,
             Some(text) => {
                 let pattern = parsed(text)?;
+                if pattern.is_everything() {
+                    return Err(Failure::Failed(
+                        "one question does not allow or deny every host; `proxyctl allow '*'` does; nothing was changed"
+                            .to_owned(),
+                    ));
+                }
                 if !covers(&pattern, &question.host) {
                     return Err(Failure::Failed(format!(
                         "the pattern {pattern} does not cover {}, which the question is about; nothing was changed",
@@ -121,6 +128,36 @@ impl Entry {
         };
         change::make(socket, output, &change, &ChangeArgs::default()).await
     }
+}
+
+/// The entry changes the profile in force, and no other one.
+async fn check_profile(client: &Client, question: &Question) -> Result<(), Failure> {
+    let Some(id) = &question.session else {
+        return Ok(());
+    };
+    let sessions = client.sessions().await?.sessions;
+    let session = sessions.into_iter().find(|session| session.id == *id);
+    match session.and_then(|session| session.profile) {
+        Some(profile) => Err(Failure::Failed(format!(
+            "the session {id} uses the permission profile {profile:?}, which --permanent does not change: allow {} in \
+             that profile, or approve the question for the session",
+            question.host
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the reload has answered the question.
+async fn closed(client: &Client, question: &Question) -> Result<(), Failure> {
+    let open = client.approvals(ApprovalsQuery::default()).await?.approvals;
+    if open.iter().any(|other| other.id == question.id) {
+        return Err(Failure::Failed(format!(
+            "the question {} is still open: the entry is in the file, and not in force; run `proxyctl reload`, and \
+             `proxyctl explain {}` shows what counts",
+            question.id, question.host
+        )));
+    }
+    Ok(())
 }
 
 /// The open question with this id.

@@ -162,9 +162,13 @@ impl LauncherCredentials {
         let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
         // Before those of the session are there: without them, the command would go past the proxy.
         let all: Vec<CredentialVariable> = self.all().cloned().collect();
-        let remarks = removal::remove(&mut environment, &all, &brokered, |name| {
-            self.without_dummies || self.hook_secrets.iter().any(|known| known == name)
-        });
+        let remarks = removal::remove(
+            &mut environment,
+            &all,
+            &brokered,
+            &self.hook_secrets,
+            self.without_dummies,
+        );
         let of_session = session.environment.iter();
         environment.extend(of_session.map(|(name, value)| (name.into(), value.into())));
         let texts = environment.iter();

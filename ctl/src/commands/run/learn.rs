@@ -62,12 +62,14 @@ pub(super) fn write(output: &Output, args: &RunArgs, mode: &str, report: &Sessio
 fn proposal(report: &SessionReport) -> Proposal {
     // A unix socket has no port.
     let allowed = report.allowed.iter().filter(|allowed| allowed.port != 0);
-    Proposal::of(allowed.map(|allowed| NeededDestination {
+    let needed = allowed.map(|allowed| NeededDestination {
         host: allowed.host.clone(),
         port: allowed.port,
         count: allowed.count,
         is_local: allowed.local,
-    }))
+    });
+    let refused = report.refused.iter().map(|refused| refused.host.clone());
+    Proposal::of(needed, &refused.collect())
 }
 
 /// Comments: the attempts that the policy does not allow, and its gaps.
@@ -80,10 +82,7 @@ fn remarks(report: &SessionReport) -> Vec<String> {
             0 => String::new(),
             port => format!(":{port}"),
         };
-        format!(
-            "Refused, and not allowed here: {host}{port} ({}).",
-            refused.reason
-        )
+        format!("Refused: {host}{port} ({}).", refused.reason)
     };
     remarks.extend(report.refused.iter().take(MAX_REFUSED).map(refused));
     let more = report.refused.len().saturating_sub(MAX_REFUSED);
@@ -139,10 +138,7 @@ mod tests {
         assert_eq!(patterns, ["a.test", "b.test"]);
         let remarks = remarks(&report);
         assert_eq!(remarks.len(), 1 + MAX_REFUSED + 2, "{remarks:#?}");
-        assert_eq!(
-            remarks[1],
-            "Refused, and not allowed here: r0.test:22 (denied)."
-        );
+        assert_eq!(remarks[1], "Refused: r0.test:22 (denied).");
         assert_eq!(remarks[9], "2 more destinations were refused.");
         assert!(remarks[10].starts_with("Incomplete: 3 attempts"));
     }

@@ -1,6 +1,6 @@
 //! Report-only (SPEC P12) under requirements, and its warning.
 
-use codex_network_policy::Enforcement;
+use codex_network_policy::{Enforcement, Narrowing};
 
 use super::Root;
 
@@ -9,6 +9,15 @@ fn p12_c6_report_only_is_refused_where_requirements_enforce_or_reserve_the_allow
     let report = "enforcement = \"report\"";
     let enforcement = |root: &Root, network: &str| root.settings(network).policy.enforcement();
     assert_eq!(enforcement(&Root::new(), report), Enforcement::Report);
+    let learning = |root: &Root| {
+        let rules = Narrowing {
+            enforcement: Enforcement::Report,
+            ..Narrowing::default()
+        };
+        let session = root.settings("").policy.narrowed(&rules);
+        session.expect("short lists").enforcement()
+    };
+    assert_eq!(learning(&Root::new()), Enforcement::Report);
     for (required, reason) in [
         (
             "enforcement = \"enforce\"",
@@ -23,6 +32,8 @@ fn p12_c6_report_only_is_refused_where_requirements_enforce_or_reserve_the_allow
         assert_eq!(enforcement(&root, ""), Enforcement::Enforce);
         let silent = enforcement(&root, "enforcement = \"enforce\"");
         assert_eq!(silent, Enforcement::Enforce);
+        // A session that was opened before the requirement was there learns no more.
+        assert_eq!(learning(&root), Enforcement::Enforce);
         let refused = root.messages(&root.sources(&format!("[network]\n{report}\n")));
         let message = "invalid value for network.enforcement: report (allowed enforce)";
         assert!(refused.contains(message), "{refused}");

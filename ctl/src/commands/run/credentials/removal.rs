@@ -9,13 +9,14 @@ use codex_network_config::{
 
 /// Removes every variable that the command must not get.
 ///
-/// Returns a remark for each variable that it removes. The removal of a credential itself has none
-/// where `is_wished` is true of the variable.
+/// Returns a remark for each variable that it removes. With `is_wished`, the removal of the credentials
+/// themselves has none.
 pub(super) fn remove(
     environment: &mut BTreeMap<OsString, OsString>,
     credentials: &[CredentialVariable],
     brokered: &[BrokeredVariable],
-    is_wished: impl Fn(&str) -> bool,
+    hook_secrets: &[String],
+    is_wished: bool,
 ) -> Vec<String> {
     let all = environment.iter();
     let all = all.map(|(name, text)| (name.as_os_str(), text.as_os_str()));
@@ -31,7 +32,14 @@ pub(super) fn remove(
                 ));
                 continue;
             }
-            _ if variable.name.to_str().is_some_and(&is_wished) => continue,
+            _ if is_wished => continue,
+            _ if hook_secrets.iter().any(|hook| variable.name == **hook) => {
+                remarks.push(format!(
+                    "{name} is removed from the environment of the command: a hook of the policy puts the secret of \
+                     this variable into requests"
+                ));
+                continue;
+            }
             RemovalReason::NoDummy => "the proxy gives no dummy for its value",
             RemovalReason::NotText => "its value is not text",
         };
@@ -95,7 +103,7 @@ mod tests {
         let given = [credential("GH_TOKEN", VALUE)];
         for brokered in [vec![brokered("GH_TOKEN", VALUE)], Vec::new()] {
             let mut environment = environment(all);
-            let remarks = remove(&mut environment, &given, &brokered, |_| true);
+            let remarks = remove(&mut environment, &given, &brokered, &[], true);
             let kept = names(&environment);
             let kept: Vec<_> = kept
                 .into_iter()
@@ -138,7 +146,7 @@ mod tests {
             credential("ODD", &odd),
             credential("SHORT", "seven77"),
         ];
-        let remarks = remove(&mut all, &credentials, &[], |_| false);
+        let remarks = remove(&mut all, &credentials, &[], &[], false);
         assert_eq!(names(&all), ["KEPT"]);
         assert_eq!(remarks.len(), 5, "{remarks:?}");
         assert!(remarks[1].starts_with("ODD ") && remarks[1].contains("not text"));
@@ -159,7 +167,7 @@ mod tests {
         ]);
         let credentials = [credential("GH_TOKEN", VALUE)];
         let dummies = [brokered("GH_TOKEN", VALUE)];
-        let remarks = remove(&mut all, &credentials, &dummies, |_| false);
+        let remarks = remove(&mut all, &credentials, &dummies, &[], false);
         assert_eq!(names(&all), ["GH_TOKEN", "REMOTE"]);
         assert_eq!(remarks.len(), 1, "{remarks:?}");
     }
@@ -172,7 +180,7 @@ mod tests {
             ("REMOTE", OsStr::new(&url)),
             ("KEPT", OsStr::new("text")),
         ]);
-        let remarks = remove(&mut all, &[credential("GH_TOKEN", VALUE)], &[], |_| true);
+        let remarks = remove(&mut all, &[credential("GH_TOKEN", VALUE)], &[], &[], true);
         assert_eq!(names(&all), ["KEPT"]);
         assert_eq!(
             remarks,

@@ -35,12 +35,7 @@ pub(in super::super) fn wanted(
         variables: LauncherCredentials::variables(settings)
             .map(str::to_owned)
             .collect(),
-        hook_secrets: settings
-            .mitm
-            .actions
-            .variables()
-            .map(str::to_owned)
-            .collect(),
+        hook_secrets: generation.settings().hook_secrets(),
         ..WantedCredentials::default()
     };
     for provider in settings.credential_providers.iter() {

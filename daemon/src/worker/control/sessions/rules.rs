@@ -26,6 +26,16 @@ pub(super) fn narrowing(
              (managed_allowed_domains_only)",
         );
     }
+    let settings = engine.current();
+    let pins = settings.settings().managed.pins();
+    if request.report
+        && let Some(pin) = pins.iter().find(|pin| pin.key == "enforcement")
+    {
+        return invalid(format!(
+            "a session cannot learn here: {} forbids enforcement = \"report\"",
+            pin.line
+        ));
+    }
     Ok(codex_network_policy::Narrowing {
         limited: request.limited,
         denied: patterns(&request.deny, ListKind::Deny)?,
