@@ -156,13 +156,12 @@ fn gzip(text: &str) -> Vec<u8> {
 
 #[test]
 fn b12_content_in_a_coding_that_was_not_asked_for_does_not_bring_the_value() {
-    const CODINGS: [&str; 10] = [
+    const CODINGS: [&str; 9] = [
         "gzip",
         "GZip",
         "x-gzip",
         "deflate",
         "br",
-        "zstd",
         "gzip, identity",
         "identity, gzip",
         "gzip, gzip",

@@ -128,6 +128,10 @@ fn b12_an_answer_in_an_unknown_coding_does_not_pass() {
         let reply = Reply::new(200, Body::Sized(b"not really compressed".to_vec()));
         Answer::Reply(reply.header("content-encoding", "gzip, compress"))
     };
+    let zstd = || {
+        let reply = Reply::new(200, Body::Sized(b"not really compressed".to_vec()));
+        Answer::Reply(reply.header("content-encoding", "zstd"))
+    };
     let part = || {
         let reply = Reply::new(206, Body::Sized(b"a part".to_vec()));
         let reply = reply.header("content-range", "bytes 0-5/10");
@@ -137,8 +141,9 @@ fn b12_an_answer_in_an_unknown_coding_does_not_pass() {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
         Answer::Raw(format!("{head}f\r\nnot really gzip\r\n0\r\n\r\n").into_bytes())
     };
-    let answers: [fn() -> Answer; 3] = [content_coding, part, transfer_coding];
+    let answers: [fn() -> Answer; 4] = [content_coding, zstd, part, transfer_coding];
     let reasons = [
+        "encoded its answer",
         "encoded its answer",
         "encoded its answer",
         "used transfer codings",

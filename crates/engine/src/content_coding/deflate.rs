@@ -39,7 +39,6 @@ impl Gzip {
         Ok(Step {
             piece: std::mem::take(self.0.get_mut()).into(),
             elements,
-            kept: 0,
         })
     }
 
