@@ -75,15 +75,4 @@ pub(crate) struct JailPlan {
     pub(crate) transparent: bool,
     /// Whether unix sockets may lead to processes outside the jail.
     pub(crate) allow_unix_sockets: bool,
-    /// Where standard input comes from.
-    pub(crate) input: StandardInput,
-}
-
-/// The standard input of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum StandardInput {
-    /// The caller's.
-    Callers,
-    /// An empty one.
-    Nothing,
 }

@@ -8,8 +8,6 @@ mod exec;
 mod limits;
 mod listeners;
 mod permanent;
-#[cfg(target_os = "linux")]
-mod terminal;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

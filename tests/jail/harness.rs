@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use ctl::{jail, system_tool};
-use jail::{Confinement, Door, JailError, JailPlan, StandardInput};
+use jail::{Confinement, Door, JailError, JailPlan};
 use socket2::SockRef;
 
 fn main() -> ExitCode {
@@ -48,7 +48,6 @@ fn run() -> Result<u8, JailError> {
         forwards: Vec::new(),
         transparent: true,
         allow_unix_sockets: false,
-        input: StandardInput::Callers,
     };
     let mut arguments = std::env::args_os().skip(1);
     while let Some(argument) = arguments.next() {

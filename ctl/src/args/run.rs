@@ -78,11 +78,6 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) no_credentials: bool,
 
-    /// Ask on this terminal about hosts that are merely not allowed, instead of refusing them. The program gets no
-    /// input from the terminal. A private proxy asks without further settings, the service with `[daemon.approvals]`.
-    #[arg(long)]
-    pub(crate) ask: bool,
-
     /// Use the service, and fail if none answers.
     #[arg(long)]
     pub(crate) service: bool,

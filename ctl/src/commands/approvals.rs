@@ -101,7 +101,7 @@ pub(super) async fn approve(
 }
 
 /// The sentence for a grant that was given.
-pub(super) fn granted_sentence(grant: &Grant) -> String {
+fn granted_sentence(grant: &Grant) -> String {
     let to = grant_destination(grant);
     format!("approved {to} {} {}", until(grant), beneficiary(grant))
 }
@@ -174,7 +174,7 @@ fn grant_destination(grant: &Grant) -> String {
 }
 
 /// A host and port, and the name as it would be written, where that differs.
-pub(super) fn destination(host: &str, port: Option<u16>) -> String {
+fn destination(host: &str, port: Option<u16>) -> String {
     let bracketed = printable_line(&bracketed(host));
     let port = port.map_or_else(|| "*".to_owned(), |port| port.to_string());
     let written = Host::parse(host).ok().and_then(|host| host.with_u_labels());

@@ -1,6 +1,5 @@
 //! `proxyctl run`: a program, a session of its own, and the jail around it (SPEC J1 to J11).
 //!
-//! - `ask`: questions on the terminal.
 //! - `credentials`: those of the caller, and their dummies.
 //! - `plan`: the jail that the options ask for.
 //! - `learn`: the policy that the program needed.
@@ -14,7 +13,6 @@
 //! this process has threads. The session opens when the listeners in the jail exist, and the command
 //! starts when the session is open.
 
-mod ask;
 mod credentials;
 mod interruption;
 mod learn;
@@ -37,7 +35,6 @@ use codex_network_control::message::{
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use self::ask::Terminal;
 use self::credentials::LauncherCredentials;
 use crate::args::run::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
@@ -62,10 +59,6 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
     remark_on_jail(output, args, &prepared);
     proxy.limit(&runtime, &client, args)?;
-    let terminal = args.ask.then(Terminal::open).transpose()?;
-    if terminal.is_some() {
-        runtime.block_on(ask::check(&client))?;
-    }
     let credentials = credentials::given(&runtime, &client, args)?;
     let (session, prepared) = open(&runtime, &client, args, rules, &credentials, prepared)?;
     for warning in &session.warnings {
@@ -81,8 +74,7 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     let end = running
         .end_handle()
         .map_err(|error| Failure::NoSession(error.to_string()))?;
-    let asking = terminal.map(|terminal| (session.id, terminal));
-    let watch = Watch::start(runtime, client, output, end, asking);
+    let watch = Watch::start(runtime, client, output, end);
     let ended = running.wait();
     let results = watch.end();
     // Before the exit code is known to the caller, nothing of the jail is left.
@@ -226,26 +218,12 @@ enum SessionResults {
 }
 
 impl Watch {
-    fn start(
-        runtime: Runtime,
-        client: Client,
-        output: &Output,
-        jail: JailEnd,
-        asking: Option<(String, Terminal)>,
-    ) -> Self {
+    fn start(runtime: Runtime, client: Client, output: &Output, jail: JailEnd) -> Self {
         let (end, mut ended) = oneshot::channel();
         let output = Output::new(output.format());
         let thread = thread::spawn(move || {
             runtime.block_on(async {
-                let asks = async {
-                    if let Some((session, terminal)) = asking {
-                        ask::answer(&client, &session, terminal).await;
-                    }
-                    // The end of the questions is not that of the session.
-                    std::future::pending::<()>().await;
-                };
                 tokio::select! {
-                    () = asks => SessionResults::Unknown,
                     _ = &mut ended => match client.session_report().await {
                         Ok(report) => SessionResults::Report(report),
                         Err(_) => SessionResults::Unknown,

@@ -10,14 +10,13 @@ const NEWER_KERNEL: &str = "use Linux 6.12 or newer with Landlock, or start jail
 /// Makes a jail, runs `true` in it, and reports what is missing.
 #[cfg(target_os = "linux")]
 pub(super) fn check() -> Vec<Finding> {
-    use crate::jail::{Confinement, JailPlan, StandardInput, prepare};
+    use crate::jail::{Confinement, JailPlan, prepare};
 
     let plan = JailPlan {
         confinement: Confinement::Jail,
         forwards: Vec::new(),
         transparent: true,
         allow_unix_sockets: false,
-        input: StandardInput::Callers,
     };
     let made = prepare(&plan).and_then(|prepared| {
         let gaps = Gaps {

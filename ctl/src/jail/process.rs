@@ -7,7 +7,6 @@
 //! the shell takes the terminal back at the right time.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -23,8 +22,7 @@ use super::frames::{self, Frame, Kind};
 use super::stage::identity;
 use super::stage::{STAGE_ARGUMENT, can_keep_signals_inside};
 use super::{
-    Confinement, Door, JailError, JailPlan, StandardInput, listeners, reaches_one_process,
-    standard_streams,
+    Confinement, Door, JailError, JailPlan, listeners, reaches_one_process, standard_streams,
 };
 
 /// Signals that go on to the command.
@@ -122,12 +120,7 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
     let encoded = serde_json::to_vec(&(std::process::id(), plan));
     let encoded = encoded.map_err(|error| cannot_start(error.into()))?;
     let stdin = io::stdin();
-    let nothing = match plan.input {
-        StandardInput::Callers => None,
-        StandardInput::Nothing => Some(File::open("/dev/null").map_err(cannot_start)?),
-    };
-    let input = nothing.as_ref().map_or(stdin.as_fd(), |file| file.as_fd());
-    frames::send(&stage.stream, Kind::Plan, &encoded, &[input]).map_err(cannot_start)?;
+    frames::send(&stage.stream, Kind::Plan, &encoded, &[stdin.as_fd()]).map_err(cannot_start)?;
     if plan.confinement == Confinement::Environment {
         let doors = listeners::outside(plan)
             .map_err(|error| JailError::step("cannot bind a listener", &error))?;

@@ -1,15 +1,13 @@
 //! The jail that the options ask for, and the ports that they forward (SPEC J6, J10).
 
 use std::collections::HashSet;
-use std::io::IsTerminal as _;
 
 use codex_network_control::message::MAX_DOORS;
 
 use crate::args::run::{IsolationLevel, RunArgs};
 use crate::failure::{EndedSession, Failure};
 use crate::jail::{
-    Confinement, DNS_PORT, HTTP_PORT, JailError, JailPlan, SOCKS5_PORT, StandardInput,
-    TRANSPARENT_PORT,
+    Confinement, DNS_PORT, HTTP_PORT, JailError, JailPlan, SOCKS5_PORT, TRANSPARENT_PORT,
 };
 
 /// The exit code of an invalid command line.
@@ -47,11 +45,6 @@ pub(super) fn read(args: &RunArgs) -> Result<JailPlan, Failure> {
         forwards: args.forward.iter().map(|forward| forward.port).collect(),
         transparent: true,
         allow_unix_sockets: args.allow_unix_sockets,
-        input: if args.ask && std::io::stdin().is_terminal() {
-            StandardInput::Nothing
-        } else {
-            StandardInput::Callers
-        },
     })
 }
 

@@ -32,12 +32,6 @@ pub(super) enum ProxyKind {
     Private,
 }
 
-/// The settings of a private proxy whose user is asked. A person needs longer than the default.
-const ASKING: [&str; 2] = [
-    "daemon.approvals.enabled=true",
-    "daemon.approvals.hold=\"30s\"",
-];
-
 /// Finds the service, or starts a private proxy. Does not wait for the latter.
 pub(super) fn choose(
     runtime: &Runtime,
@@ -55,10 +49,9 @@ pub(super) fn choose(
             Err(_) => {}
         }
     }
-    let asking = ASKING.into_iter().filter(|_| args.ask).map(str::to_owned);
     let options = PrivateOptions {
         config: args.config.clone(),
-        overrides: asking.chain(args.overrides.iter().cloned()).collect(),
+        overrides: args.overrides.clone(),
     };
     let proxy = PrivateProxy::start(&options).map_err(Failure::NoSession)?;
     Ok(ChosenProxy::Private(proxy))
