@@ -530,6 +530,7 @@ impl Asked {
                 Some(other) => panic!("unlisted = {other:?}"),
             },
             enforcement: enforcement(self.report),
+            must_enforce: false,
         })
         .expect("the lists are short");
         match &self.session {
