@@ -12,6 +12,7 @@ use crate::output::{
     Column, Output, OutputFormat, SHORT_SEQUENCE, Wrap, bracketed, counted, grouped,
     printable_line, short_sequence, utc,
 };
+use crate::proposal::is_suggested;
 
 /// The columns. A narrow terminal leaves out the method first.
 const COLUMNS: [Column; 6] = [
@@ -144,6 +145,14 @@ fn row(entry: &BlockedEntry) -> [String; 6] {
         reason,
     ];
     cells.map(|cell| printable_line(&cell))
+}
+
+/// Whether an allow entry is all that the request lacked. What a session is limited to is no part of the policy.
+pub(super) fn is_allowable(entry: &BlockedEntry) -> bool {
+    let by_session = entry.source == "session" && !entry.would_deny;
+    entry.reason == "not_allowed"
+        && !by_session
+        && is_suggested(&entry.host, entry.port.unwrap_or(0))
 }
 
 #[cfg(test)]

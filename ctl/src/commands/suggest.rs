@@ -4,10 +4,10 @@ use codex_network_control::Client;
 use codex_network_control::message::{BlockedEntry, BlockedQuery};
 use serde_json::json;
 
-use super::blocked::{remark_dropped, whole};
+use super::blocked::{is_allowable, remark_dropped, whole};
 use crate::failure::Failure;
 use crate::output::{Output, OutputFormat, printable};
-use crate::proposal::{NeededDestination, Proposal, is_suggested};
+use crate::proposal::{NeededDestination, Proposal};
 
 pub(super) async fn run(
     client: &Client,
@@ -59,14 +59,6 @@ fn proposal<'a>(entries: impl Iterator<Item = &'a BlockedEntry>) -> Proposal {
     });
     let denied = others.into_iter().filter(|entry| entry.reason == "denied");
     Proposal::of(needed, &denied.map(|entry| entry.host.clone()).collect())
-}
-
-/// Whether an allow entry is all that the request lacked. What a session is limited to is no part of the policy.
-pub(super) fn is_allowable(entry: &BlockedEntry) -> bool {
-    let by_session = entry.source == "session" && !entry.would_deny;
-    entry.reason == "not_allowed"
-        && !by_session
-        && is_suggested(&entry.host, entry.port.unwrap_or(0))
 }
 
 #[cfg(test)]

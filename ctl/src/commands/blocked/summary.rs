@@ -6,8 +6,7 @@ use codex_network_control::Client;
 use codex_network_control::message::{BlockedEntry, BlockedQuery};
 use serde::Serialize;
 
-use super::{column, remark_dropped, whole};
-use crate::commands::suggest::is_allowable;
+use super::{column, is_allowable, remark_dropped, whole};
 use crate::failure::Failure;
 use crate::output::{Column, Output, OutputFormat, Wrap, grouped, printable_line};
 
