@@ -10,8 +10,6 @@ use nix::unistd::Pid;
 pub struct Memory {
     /// Now.
     pub resident: u64,
-    /// The highest value so far.
-    pub peak: u64,
     /// Now, without files.
     pub anonymous: u64,
 }
@@ -82,7 +80,6 @@ pub fn memory(pid: u32) -> Memory {
     };
     Memory {
         resident: value("VmRSS"),
-        peak: value("VmHWM"),
         anonymous: value("RssAnon"),
     }
 }

@@ -96,7 +96,7 @@ fn h1_an_origin_that_does_not_read_stops_the_client() {
         None
     });
     let setup = PlainSetup::new(origin.start());
-    let before = memory(setup.daemon.pid()).resident;
+    let before = memory(setup.daemon.worker()).resident;
     let progress = Arc::new(AtomicUsize::new(0));
     let mut client = setup.client();
     let length = format!("Content-Length: {}", PART * PARTS);
@@ -122,8 +122,9 @@ fn h1_an_origin_that_does_not_read_stops_the_client() {
         (now > 0 && since.elapsed() > Duration::from_millis(300)).then_some(())
     })
     .expect("the sender stalls or has finished");
-    let most = memory(setup.daemon.pid()).peak;
-    let grown = most.saturating_sub(before);
+    let grown = memory(setup.daemon.worker())
+        .resident
+        .saturating_sub(before);
     assert!(grown < 16 * 1024, "the daemon took {grown} KiB more");
     drop(go);
     let mut client = sender.join().expect("the sender");
