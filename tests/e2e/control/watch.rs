@@ -38,7 +38,7 @@ impl Watch {
         Self::run(daemon, program)
     }
 
-    /// As `nobody`, who has called this daemon before. Needs root.
+    /// Runs it as the user `nobody`, which may call this daemon. Needs root.
     fn start_as_nobody(daemon: &Daemon) -> Self {
         let nobody = nix::unistd::User::from_name("nobody").expect("a user database");
         let nobody = nobody.expect("every system has nobody");
