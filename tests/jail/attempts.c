@@ -266,11 +266,12 @@ static int take_descriptor(void) {
     if (syscall(CALL_PIDFD_GETFD, process, at, 0) >= 0) return 1;
   return 0;
 }
-/* Process 1 lives on. */
+/* The parent is process 1 of the jail. */
 static int kill_init(void) {
-  for (int signal = 1; signal < 65; signal++) kill(1, signal);
+  pid_t init = getppid();
+  for (int signal = 1; signal < 65; signal++) kill(init, signal);
   errno = 0;
-  kill(1, 0);
+  kill(init, 0);
   int is_gone = errno == ESRCH;
   errno = EALREADY;
   return is_gone;

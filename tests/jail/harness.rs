@@ -49,10 +49,12 @@ fn run() -> Result<u8, JailError> {
         transparent: true,
         allow_unix_sockets: false,
     };
+    let mut pauses = false;
     let mut arguments = std::env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--env") => plan.confinement = Confinement::Environment,
+            Some("--pause") => pauses = true,
             Some("--not-transparent") => plan.transparent = false,
             Some("--unix-sockets") => plan.allow_unix_sockets = true,
             Some("--forward") => {
@@ -89,6 +91,11 @@ fn run() -> Result<u8, JailError> {
             }
         }
     }
+    if pauses {
+        let _ = writeln!(std::io::stdout(), "ready");
+        let _ = std::io::stdin().read_line(&mut String::new());
+    }
+    prepared.stop_if_asked();
     let mut running = prepared.start(&command, environment)?;
     let ended = running.wait()?;
     if let jail::Ended::NotStarted(error) = &ended {

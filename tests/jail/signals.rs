@@ -1,7 +1,7 @@
 //! Signals of hostile programs, of debuggers, and of a terminal that closes.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -63,6 +63,13 @@ fn j9_a_signal_arrives_while_the_command_sends_the_same_to_process_1() {
 }
 
 /// A command in a jail whose `proxyctl` leads the session of a terminal.
+fn jailed_in_terminal(user: User, command: &[&str]) -> (Ending, BufReader<ChildStdout>, PtyMaster) {
+    let harness = harness();
+    let harness = harness.to_str().expect("a plain path");
+    in_terminal(user, &[&[harness, "--"], command].concat())
+}
+
+/// A command that leads the session of a terminal, after its first line "ready".
 fn in_terminal(user: User, command: &[&str]) -> (Ending, BufReader<ChildStdout>, PtyMaster) {
     // The jail must not inherit the other end.
     let options = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -80,8 +87,6 @@ fn in_terminal(user: User, command: &[&str]) -> (Ending, BufReader<ChildStdout>,
     let child = user
         .command("setsid")
         .arg("--ctty")
-        .arg(harness())
-        .arg("--")
         .args(command)
         .stdin(stdio())
         .stdout(Stdio::piped())
@@ -104,7 +109,7 @@ fn j9_when_the_terminal_closes_nothing_of_the_jail_is_left() {
             // The kernel hangs up the leader of the session and the group in the foreground alone.
             &[&programs, "own-group"],
         ] {
-            let (mut child, mut stdout, terminal) = in_terminal(user, command);
+            let (mut child, mut stdout, terminal) = jailed_in_terminal(user, command);
             drop(terminal);
             let mut rest = String::new();
             stdout.read_to_string(&mut rest).expect("text");
@@ -119,11 +124,31 @@ fn j9_a_terminal_that_closes_hangs_up_the_command_once() {
     let script = "trap 'count=$((count+1))' HUP; echo ready; for wait in 1 2 3 4 5; do sleep 0.2; done; \
                   echo $count";
     for user in users() {
-        let (_child, mut stdout, terminal) = in_terminal(user, &["sh", "-c", script]);
+        let (_child, mut stdout, terminal) = jailed_in_terminal(user, &["sh", "-c", script]);
         drop(terminal);
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).expect("text");
         assert_eq!(rest, "1\n");
+    }
+}
+
+/// Its process group then has no process that the kernel could stop.
+#[test]
+fn j9_a_terminal_stops_proxyctl_before_the_command_has_begun() {
+    for user in users() {
+        let harness = harness();
+        let run = format!(
+            "{} --pause -- sh -c 'echo begun; exit 7'",
+            harness.display()
+        );
+        let script = format!("set -m; {run}; echo stopped $?; fg >/dev/null; echo ended $?");
+        let (mut shell, mut stdout, mut terminal) = in_terminal(user, &["bash", "-c", &script]);
+        // Ctrl-Z, and the end of the pause.
+        terminal.write_all(b"\x1a\n").expect("our own terminal");
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).expect("text");
+        assert_eq!(rest, "stopped 148\nbegun\nended 7\n");
+        shell.0.wait().expect("our own child");
     }
 }
 

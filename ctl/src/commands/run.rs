@@ -68,6 +68,7 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     for remark in &remarks {
         output.remark(&format!("proxyctl: {remark}"));
     }
+    interruption::act_on_pending(&prepared)?;
     let mut running = prepared
         .start(&args.command, environment)
         .map_err(|error| Failure::NoSession(error.to_string()))?;

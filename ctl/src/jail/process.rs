@@ -164,6 +164,16 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
 }
 
 impl PreparedJail {
+    /// Stops this process if a signal of the terminal asked it to while the jail was prepared. The command
+    /// did not exist, so the kernel did not stop it. Returns when this process goes on.
+    pub(crate) fn stop_if_asked(&self) {
+        let stopping = STOPPING.into_iter().filter(|it| *it != Signal::SIGSTOP);
+        let stopping: SigSet = stopping.collect();
+        if let Ok(mask) = stopping.thread_swap_mask(SigmaskHow::SIG_UNBLOCK) {
+            let _ = mask.thread_set_mask();
+        }
+    }
+
     /// Starts the command (its name and arguments) with exactly this environment. The name is looked up in
     /// the `PATH` of that environment.
     ///

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::interruption::interruption;
 use crate::args::run::{RunArgs, SessionMode};
-use crate::failure::{EndedSession, Failure};
+use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
 use crate::listener::{AnsweringProxy, user_or_uid};
 use crate::private_proxy::{PrivateOptions, PrivateProxy};
@@ -102,13 +102,10 @@ impl ChosenProxy {
                 let connected = runtime.block_on(async {
                     tokio::select! {
                         connected = find::started(&socket, proxy.pid()) => Ok(connected),
-                        Ok(signal) = interruption() => Err(signal),
+                        interrupted = interruption() => interrupted.map(|never| match never {}),
                     }
                 });
-                let connected = connected.map_err(|signal| {
-                    let code = u8::try_from(128 + signal).unwrap_or(u8::MAX);
-                    Failure::Session(EndedSession::silent(code))
-                })?;
+                let connected = connected?;
                 let client = connected.map_err(|error| {
                     let words = proxy.last_words();
                     let why = if words.is_empty() {
