@@ -90,8 +90,10 @@ fn j6_broadcasts_stay_in_the_jail() {
             .is_through();
         assert!(socket.recv(&mut [0; 16]).is_ok());
         for address in ["127.255.255.255", "255.255.255.255", "192.0.2.255"] {
-            user.attempt(&["broadcast", address, &port]);
-            assert!(socket.recv(&mut [0; 16]).is_err(), "{address}");
+            for options in [&[] as &[&str], &["--unix-sockets"]] {
+                user.jailed(options, &[&attempts(), "broadcast", address, &port]);
+                assert!(socket.recv(&mut [0; 16]).is_err(), "{address} {options:?}");
+            }
         }
     }
 }
