@@ -8,6 +8,7 @@
 //!
 //! - `frames`: the messages between `proxyctl` and its stages.
 //! - `process`: the side of `proxyctl`: prepares, starts, forwards signals, waits.
+//! - `early_signals`: signals that come before the command.
 //! - `stage`: the side in the jail.
 //! - `listeners`: binds the doors' listeners, in a jail or outside.
 //! - `standard_streams`: refuses those that lead out of a jail.
@@ -15,6 +16,7 @@
 //!
 //! The jail confines the network and the other ways to processes outside. It does not hide files.
 
+mod early_signals;
 mod error;
 mod frames;
 mod listeners;

@@ -29,6 +29,8 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
+use self::cleanup::Cleanup;
+
 /// How long the proxy may take to end before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval between checks whether a process has ended.
@@ -56,7 +58,8 @@ pub(crate) struct PrivateProxy {
     stderr: Option<ChildStderr>,
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
-    cleanup: Option<Child>,
+    /// Removes the directory when it is dropped, after the proxy has ended.
+    _cleanup: Cleanup,
 }
 
 /// Runs a stage of this module if the command line names one.
@@ -79,15 +82,13 @@ impl PrivateProxy {
     /// A sentence: there is no program, or no directory for it.
     pub(crate) fn start(options: &PrivateOptions) -> Result<Self, String> {
         let program = find_program::find()?;
-        let directory = make_directory()?;
-        Self::start_in(&directory, &program, options).inspect_err(|_| {
-            // Nothing else is in it.
-            let _ = std::fs::remove_dir_all(&directory);
-        })
+        let (directory, cleanup) = make_directory()?;
+        Self::start_in(&directory, cleanup, &program, options)
     }
 
     fn start_in(
         directory: &Path,
+        mut cleanup: Cleanup,
         program: &Path,
         options: &PrivateOptions,
     ) -> Result<Self, String> {
@@ -105,17 +106,16 @@ impl PrivateProxy {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(cannot)?;
-        let stderr = child.stderr.take();
-        let mut proxy = Self {
+        let known = cleanup.wait_for(child.id()).map_err(cannot);
+        let proxy = Self {
+            stderr: child.stderr.take(),
             child,
             directory: directory.to_owned(),
-            stderr,
             lines: Arc::default(),
             reader: None,
-            cleanup: None,
+            _cleanup: cleanup,
         };
-        proxy.cleanup = Some(cleanup::start(directory, proxy.pid()).map_err(cannot)?);
-        Ok(proxy)
+        known.map(|()| proxy)
     }
 
     /// Reads the log of the proxy from now on, on a thread of its own.
@@ -188,10 +188,6 @@ impl Drop for PrivateProxy {
             }
             thread::sleep(END_INTERVAL);
         }
-        if let Some(mut cleanup) = self.cleanup.take() {
-            drop(cleanup.stdin.take());
-            let _ = cleanup.wait();
-        }
     }
 }
 
@@ -220,8 +216,9 @@ fn arguments(directory: &Path, options: &PrivateOptions) -> Vec<OsString> {
 }
 
 /// Makes a directory that only this user may enter, below the user's runtime directory, else below the
-/// directory for temporary files.
-fn make_directory() -> Result<PathBuf, String> {
+/// directory for temporary files. The process that removes it begins before: a signal may end this one at any time. The
+/// name has the number of this process, so what has it already was left by an earlier one.
+fn make_directory() -> Result<(PathBuf, Cleanup), String> {
     let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let runtime = runtime.filter(|path| path.is_absolute() && is_of_this_user(path));
     let parent = runtime.unwrap_or_else(env::temp_dir);
@@ -234,8 +231,10 @@ fn make_directory() -> Result<PathBuf, String> {
             std::process::id()
         );
         let directory = parent.join(name);
+        let cleanup = Cleanup::start(&directory)
+            .map_err(|error| format!("cannot start a private proxy: {error}"))?;
         match DirBuilder::new().mode(0o700).create(&directory) {
-            Ok(()) => return Ok(directory),
+            Ok(()) => return Ok((directory, cleanup)),
             Err(failed) if failed.kind() == io::ErrorKind::AlreadyExists => {}
             Err(failed) => {
                 error = failed;
@@ -302,7 +301,7 @@ mod tests {
 
     #[test]
     fn j3_only_the_user_may_enter_the_directory() {
-        let directory = make_directory().expect("a directory");
+        let (directory, _cleanup) = make_directory().expect("a directory");
         let mode = std::fs::metadata(&directory).expect("it exists").mode();
         assert_eq!(mode & 0o777, 0o700);
         std::fs::remove_dir(&directory).expect("it is empty");

@@ -95,8 +95,10 @@ fn run() -> Result<u8, JailError> {
         let _ = writeln!(std::io::stdout(), "ready");
         let _ = std::io::stdin().read_line(&mut String::new());
     }
-    prepared.stop_if_asked();
     let mut running = prepared.start(&command, environment)?;
+    if pauses {
+        let _ = writeln!(std::io::stdout(), "started");
+    }
     let ended = running.wait()?;
     if let jail::Ended::NotStarted(error) = &ended {
         let _ = writeln!(std::io::stderr(), "cannot start the command: {error}");

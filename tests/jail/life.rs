@@ -154,7 +154,7 @@ fn j9_proxyctl_stops_and_goes_on_with_the_command() {
 }
 
 /// Whether a set of signals in `/proc/PID/status` has this one.
-fn has_signal(process: &str, set: &str, signal: Signal) -> bool {
+pub(crate) fn has_signal(process: &str, set: &str, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix(set));
     let bits = line.expect("the set").trim_start_matches(':').trim();

@@ -33,7 +33,7 @@ fn j6_no_connection_reaches_the_machine_or_another_one() {
         }
         let without = user.jailed(
             &["--not-transparent"],
-            &[&crate::fixture::attempts(), "tcp", "203.0.113.7", "443"],
+            &[&attempts(), "tcp", "203.0.113.7", "443"],
         );
         without.is_refused("Connection refused");
     }
@@ -159,7 +159,7 @@ fn j6_unix_sockets_lead_to_no_process_outside() {
             .is_refused("Permission denied");
         assert!(!outside.has_datagram());
         // The option lifts it for paths.
-        let attempts = crate::fixture::attempts();
+        let attempts = attempts();
         let lifted =
             |path: &str| user.jailed(&["--unix-sockets"], &[&attempts, "unix-stream", path]);
         lifted(&stream).is_through();

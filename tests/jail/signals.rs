@@ -5,13 +5,16 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, ChildStdout, Stdio};
 
+use e2e::process::children;
+use e2e::wait::{TIMEOUT, poll};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::fixture::{Ending, Ran, User, harness, users};
+use crate::life::has_signal;
 use crate::programs::programs;
 
 fn send(child: &Child, signal: Signal) {
@@ -147,8 +150,47 @@ fn j9_a_terminal_stops_proxyctl_before_the_command_has_begun() {
         terminal.write_all(b"\x1a\n").expect("our own terminal");
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).expect("text");
-        assert_eq!(rest, "stopped 148\nbegun\nended 7\n");
+        // The line of the harness comes before or after that of the command.
+        assert_eq!(
+            rest.replace("started\n", ""),
+            "stopped 148\nbegun\nended 7\n"
+        );
         shell.0.wait().expect("our own child");
+    }
+}
+
+/// Process 1 is held up after `proxyctl` has asked it to begin the command.
+#[test]
+fn j9_a_signal_that_comes_just_before_the_command_begins_reaches_it() {
+    let harness = harness();
+    let harness = harness.to_str().expect("a plain path");
+    for user in users() {
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let command = [harness, "--pause", "--", "sleep", "600"];
+            let (mut child, mut stdout, mut terminal) = in_terminal(user, &command);
+            let pid = |number: u32| Pid::from_raw(i32::try_from(number).expect("a process number"));
+            let init = poll(TIMEOUT, || {
+                let stage = *children(child.0.id()).first()?;
+                children(stage).first().copied()
+            });
+            let init = init.expect("process 1 of the jail");
+            kill(pid(init), Signal::SIGSTOP).expect("our own process");
+            terminal.write_all(b"\n").expect("our own terminal");
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("text");
+            assert_eq!(line, "started\n");
+            if signal == Signal::SIGINT {
+                terminal.write_all(b"\x03").expect("our own terminal");
+            } else {
+                killpg(pid(child.0.id()), signal).expect("our own processes");
+            }
+            let arrived = || has_signal(&init.to_string(), "ShdPnd", signal).then_some(());
+            poll(TIMEOUT, arrived).expect("a pending signal");
+            kill(pid(init), Signal::SIGCONT).expect("our own process");
+            let status = poll(TIMEOUT, || child.0.try_wait().expect("our own child"));
+            let code = status.and_then(|status| status.code());
+            assert_eq!(code, Some(128 + signal as i32), "{signal}");
+        }
     }
 }
 

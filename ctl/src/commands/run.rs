@@ -3,7 +3,6 @@
 //! - `credentials`: those of the caller, and their dummies.
 //! - `plan`: the jail that the options ask for.
 //! - `learn`: the policy that the program needed.
-//! - `interruption`: signals before the command starts.
 //! - `not_started`: why a command did not start.
 //! - `proxy_choice`: the service, or a private proxy.
 //! - `rules`: the rules of the session, from options and presets.
@@ -14,7 +13,6 @@
 //! starts when the session is open.
 
 mod credentials;
-mod interruption;
 mod learn;
 mod not_started;
 mod plan;
@@ -68,7 +66,6 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     for remark in &remarks {
         output.remark(&format!("proxyctl: {remark}"));
     }
-    interruption::act_on_pending(&prepared)?;
     let mut running = prepared
         .start(&args.command, environment)
         .map_err(|error| Failure::NoSession(error.to_string()))?;

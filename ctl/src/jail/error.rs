@@ -109,7 +109,7 @@ fn remedy(error: &io::Error, setting: impl Fn(&str) -> Option<String>) -> String
     } else if error.raw_os_error() == Some(nix::libc::ENOSPC) {
         "there are too many namespaces, or they are nested too deeply: /proc/sys/user has the limits".to_owned()
     } else {
-        "a container or a chroot forbids user namespaces: permit them there, or use --isolation env, which confines nothing".to_owned()
+        "a container or a chroot forbids user namespaces, or this already runs in a jail: permit them, or start the command directly; --isolation env confines nothing".to_owned()
     }
 }
 

@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::early_signals::EarlySignals;
 use super::frames::{self, Frame, Kind};
 use super::stage::identity;
 use super::stage::{STAGE_ARGUMENT, can_keep_signals_inside};
@@ -80,6 +81,7 @@ impl Ended {
 #[derive(Debug)]
 pub(crate) struct PreparedJail {
     stage: Stage,
+    early: EarlySignals,
     /// The listeners of the doors.
     pub(crate) doors: Vec<(Door, OwnedFd)>,
     /// Why there is no transparent door, if one was wanted: a sentence for the user.
@@ -105,8 +107,8 @@ struct Stage {
 }
 
 /// Makes a jail up to the point where its command could start. Call this on the main thread, which must
-/// outlive the jail, before other threads exist: from here on the process receives no signals but those
-/// that [`RunningJail::wait`] reads, until the jail is dropped.
+/// outlive the jail, before other threads exist: from here on signals are blocked, until the jail is dropped. Until
+/// the command starts they act as usual; then [`RunningJail::wait`] passes them on.
 ///
 /// # Errors
 ///
@@ -117,6 +119,7 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
     }
     let cannot_start = |error: io::Error| JailError::step("cannot start the first stage", &error);
     let stage = Stage::start().map_err(cannot_start)?;
+    let early = EarlySignals::obey(&watched_signals()).map_err(cannot_start)?;
     let encoded = serde_json::to_vec(&(std::process::id(), plan));
     let encoded = encoded.map_err(|error| cannot_start(error.into()))?;
     let stdin = io::stdin();
@@ -126,6 +129,7 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
             .map_err(|error| JailError::step("cannot bind a listener", &error))?;
         return Ok(PreparedJail {
             stage,
+            early,
             doors,
             not_transparent: None,
             signals_leave: None,
@@ -153,6 +157,7 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
                 }
                 return Ok(PreparedJail {
                     stage,
+                    early,
                     doors: kinds.into_iter().zip(frame.descriptors).collect(),
                     not_transparent,
                     signals_leave: (!can_keep_signals_inside()).then_some(SIGNALS_LEAVE),
@@ -164,16 +169,6 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
 }
 
 impl PreparedJail {
-    /// Stops this process if a signal of the terminal asked it to while the jail was prepared. The command
-    /// did not exist, so the kernel did not stop it. Returns when this process goes on.
-    pub(crate) fn stop_if_asked(&self) {
-        let stopping = STOPPING.into_iter().filter(|it| *it != Signal::SIGSTOP);
-        let stopping: SigSet = stopping.collect();
-        if let Ok(mask) = stopping.thread_swap_mask(SigmaskHow::SIG_UNBLOCK) {
-            let _ = mask.thread_set_mask();
-        }
-    }
-
     /// Starts the command (its name and arguments) with exactly this environment. The name is looked up in
     /// the `PATH` of that environment.
     ///
@@ -192,6 +187,7 @@ impl PreparedJail {
             texts.extend([name, value]);
         }
         let texts = frames::write_texts(&texts).map_err(failed)?;
+        drop(self.early);
         frames::send(&self.stage.stream, Kind::Start, &texts, &[]).map_err(failed)?;
         Ok(RunningJail(self.stage))
     }
@@ -232,8 +228,7 @@ impl JailEnd {
 
 impl Stage {
     fn start() -> io::Result<Self> {
-        let mut forwarded: SigSet = FORWARDED.into_iter().collect();
-        forwarded.add(Signal::SIGTTOU);
+        let forwarded = watched_signals();
         let (stream, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg(STAGE_ARGUMENT)
@@ -299,7 +294,7 @@ impl Stage {
                 let failed = |error: io::Error| JailError::step("its stage failed", &error);
                 let number = frame.number().map_err(failed)?;
                 match frame.kind {
-                    Kind::Stopped => Self::stop_too(number),
+                    Kind::Stopped => stop_too(number),
                     Kind::Exited => return Ok(Ended::Exited(number)),
                     Kind::Killed => return Ok(Ended::Killed(number)),
                     Kind::NotStarted => {
@@ -322,19 +317,26 @@ impl Stage {
             }
         }
     }
+}
 
-    /// Stops this process with the signal that stopped the command. The SIGCONT that continues it is passed on
-    /// as other signals are. A traced command stops at every signal (`PTRACE_TRACEME`); the others would end
-    /// this process.
-    fn stop_too(number: i32) {
-        let signal = STOPPING.into_iter().find(|signal| *signal as i32 == number);
-        let Some(signal) = signal else { return };
-        let alone: SigSet = [signal].into_iter().collect();
-        let _ = raise(signal);
-        // A blocked signal waits. It stops the process here.
-        if let Ok(mask) = alone.thread_swap_mask(SigmaskHow::SIG_UNBLOCK) {
-            let _ = mask.thread_set_mask();
-        }
+/// The signals that this process blocks and reads.
+fn watched_signals() -> SigSet {
+    let mut signals: SigSet = FORWARDED.into_iter().collect();
+    signals.add(Signal::SIGTTOU);
+    signals
+}
+
+/// Stops this process with the signal that stopped the command. The SIGCONT that continues it is passed on
+/// as other signals are. A traced command stops at every signal (`PTRACE_TRACEME`); the others would end
+/// this process.
+pub(super) fn stop_too(number: i32) {
+    let signal = STOPPING.into_iter().find(|signal| *signal as i32 == number);
+    let Some(signal) = signal else { return };
+    let alone: SigSet = [signal].into_iter().collect();
+    let _ = raise(signal);
+    // A blocked signal waits. It stops the process here.
+    if let Ok(mask) = alone.thread_swap_mask(SigmaskHow::SIG_UNBLOCK) {
+        let _ = mask.thread_set_mask();
     }
 }
 

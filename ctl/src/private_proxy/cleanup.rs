@@ -1,8 +1,8 @@
 //! The process that removes the directory of a private proxy when `proxyctl` and the proxy have ended,
-//! even if both were killed.
+//! even if both were killed. It begins before the directory exists.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
@@ -17,32 +17,64 @@ pub(super) const ARGUMENT: &str = "__private-cleanup";
 const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between checks whether the proxy has ended.
 const PROXY_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a proxy may take to end of which this process does not know yet: `proxyctl` ended just after it had
+/// started it.
+const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// More than the digits of a process number.
+const MAX_NUMBER_BYTES: u64 = 20;
 
-/// Starts it. It waits for the end of its standard input, whose other end only `proxyctl` holds.
-pub(super) fn start(directory: &Path, proxy: u32) -> io::Result<Child> {
-    super::apart(&mut Command::new("/proc/self/exe"))
-        .arg(ARGUMENT)
-        .arg(proxy.to_string())
-        .arg(directory)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
+/// The process. Dropping it lets it remove the directory, and waits for that.
+#[derive(Debug)]
+pub(super) struct Cleanup(Child);
+
+impl Cleanup {
+    /// Starts it for a directory that need not exist yet. It waits for the end of its standard input, whose other
+    /// end only `proxyctl` holds.
+    pub(super) fn start(directory: &Path) -> io::Result<Self> {
+        super::apart(&mut Command::new("/proc/self/exe"))
+            .arg(ARGUMENT)
+            .arg(directory)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map(Self)
+    }
+
+    /// Lets it wait for the end of the proxy too.
+    pub(super) fn wait_for(&mut self, proxy: u32) -> io::Result<()> {
+        let stdin = self.0.stdin.as_mut();
+        let stdin = stdin.ok_or(io::ErrorKind::BrokenPipe)?;
+        stdin.write_all(proxy.to_string().as_bytes())
+    }
 }
 
-/// Waits and removes: `PROXY DIRECTORY`.
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits and removes: `DIRECTORY`.
 pub(super) fn run(arguments: &[OsString]) -> ExitCode {
-    let [proxy, directory] = arguments else {
+    let [directory] = arguments else {
         return ExitCode::FAILURE;
     };
-    // Nothing is sent. An error ends the wait too.
-    let _ = io::stdin().read(&mut [0]);
+    let mut number = String::new();
+    // An error ends the wait too.
+    let _ = io::stdin()
+        .take(MAX_NUMBER_BYTES)
+        .read_to_string(&mut number);
     let start = Instant::now();
-    let proxy = proxy.to_str().and_then(|pid| pid.parse().ok());
-    let lives = |pid: i32| kill(Pid::from_raw(pid), None).is_ok();
-    while proxy.is_some_and(lives) && start.elapsed() < PROXY_TIMEOUT {
-        thread::sleep(PROXY_INTERVAL);
+    if let Ok(proxy) = number.parse() {
+        let lives = || kill(Pid::from_raw(proxy), None).is_ok();
+        while lives() && start.elapsed() < PROXY_TIMEOUT {
+            thread::sleep(PROXY_INTERVAL);
+        }
+    } else if Path::new(directory).exists() {
+        thread::sleep(UNKNOWN_TIMEOUT);
     }
     match std::fs::remove_dir_all(directory) {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use e2e::daemon::Config;
 use e2e::machine::{Need, has};
 use e2e::program::Program;
 use e2e::wait::{TIMEOUT, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::Installed;
 
@@ -161,6 +164,30 @@ fn j9_a_signal_ends_run_while_a_private_proxy_starts() {
     assert_eq!((run.code, run.stdout.as_str()), (Some(143), ""), "{run:#?}");
     // A process of its own may remove the directory, after the end of `run`.
     poll(TIMEOUT, || installed.left_over().is_empty().then_some(())).expect("its directory");
+}
+
+/// The signal comes as soon as the directory exists.
+#[test]
+fn j3_however_early_run_ends_the_directory_goes() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    for signal in [Signal::SIGKILL, Signal::SIGTERM].repeat(4) {
+        let mut child = Command::new(installed.path().join("proxyctl"))
+            .args(["run", "--private", "--", "sleep", "600"])
+            .env("XDG_RUNTIME_DIR", installed.path())
+            .spawn()
+            .expect("proxyctl");
+        while installed.left_over().is_empty() {
+            let ended = child.try_wait().expect("our own child");
+            assert_eq!(ended, None);
+        }
+        let pid = i32::try_from(child.id()).expect("a process number");
+        kill(Pid::from_raw(pid), signal).expect("our own child");
+        child.wait().expect("our own child");
+        poll(TIMEOUT, || installed.left_over().is_empty().then_some(())).expect("no directory");
+    }
 }
 
 #[test]

@@ -9,7 +9,6 @@ use codex_network_policy::Mode;
 use nix::unistd::Uid;
 use tokio::runtime::Runtime;
 
-use super::interruption::interruption;
 use crate::args::run::{RunArgs, SessionMode};
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
@@ -90,7 +89,7 @@ impl ChosenProxy {
         }
     }
 
-    /// The connection that the session lives on. Waits until a private proxy is ready, or a signal ends `run`.
+    /// The connection that the session lives on. Waits until a private proxy is ready.
     pub(super) fn connected(&mut self, runtime: &Runtime) -> Result<Client, Failure> {
         match self {
             Self::Service(client) => client.take().map(|client| *client).ok_or_else(|| {
@@ -99,13 +98,7 @@ impl ChosenProxy {
             Self::Private(proxy) => {
                 proxy.follow();
                 let socket = proxy.socket();
-                let connected = runtime.block_on(async {
-                    tokio::select! {
-                        connected = find::started(&socket, proxy.pid()) => Ok(connected),
-                        interrupted = interruption() => interrupted.map(|never| match never {}),
-                    }
-                });
-                let connected = connected?;
+                let connected = runtime.block_on(find::started(&socket, proxy.pid()));
                 let client = connected.map_err(|error| {
                     let words = proxy.last_words();
                     let why = if words.is_empty() {

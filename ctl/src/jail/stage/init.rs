@@ -67,25 +67,28 @@ fn serve(stream: &UnixStream, jail: &JailPlan, given: &Start) -> Result<(), Jail
         SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
     )
     .map_err(|error| broken(error.into()))?;
-    let command = start_command(stream, jail, given, line).map_err(broken)?;
+    let (command, from_the_group) =
+        start_command(stream, jail, given, line, &own).map_err(broken)?;
     Supervisor {
         stream,
         confinement: jail.confinement,
         own,
         command,
-        from_the_group: [None; 65],
+        from_the_group,
     }
     .until_the_end()
     .map_err(|error| JailError::step("its process 1 cannot go on", &error).of_running())
 }
 
-/// Starts the command's process. It waits until its inner user namespace has its maps.
+/// Starts the command's process. It waits until its inner user namespace has its maps. It gets the signals that came
+/// before it existed.
 fn start_command(
     stream: &UnixStream,
     jail: &JailPlan,
     given: &Start,
     line: CommandLine,
-) -> io::Result<Pid> {
+    own: &SignalFd,
+) -> io::Result<(Pid, GroupSignals)> {
     let (to_init, from_command) = pipe2(OFlag::O_CLOEXEC)?;
     let (to_command, from_init) = pipe2(OFlag::O_CLOEXEC)?;
     let Some(child) = calls::fork()? else {
@@ -103,6 +106,15 @@ fn start_command(
         };
         std::process::exit(i32::from(CANNOT));
     };
+    // All signals are blocked in it until it begins the command, so one that reached it too counts once.
+    let mut from_the_group = GroupSignals::new();
+    from_the_group.note(own, jail.confinement, |number| {
+        if let Ok(signal) = Signal::try_from(number)
+            && signal != Signal::SIGCHLD
+        {
+            let _ = kill(child, signal);
+        }
+    });
     let probed = to_command.as_raw_fd();
     drop((from_command, to_command));
     if jail.confinement == Confinement::Jail {
@@ -120,7 +132,7 @@ fn start_command(
             }
         }
     }
-    Ok(child)
+    Ok((child, from_the_group))
 }
 
 /// Confines this process. `init` writes the maps of the inner namespace in between, and then starts to
@@ -174,8 +186,45 @@ struct Supervisor<'a> {
     confinement: Confinement,
     own: SignalFd,
     command: Pid,
-    /// When this process last received each signal from another process.
-    from_the_group: [Option<Instant>; 65],
+    from_the_group: GroupSignals,
+}
+
+/// When this process last received each signal from another process.
+struct GroupSignals([Option<Instant>; 65]);
+
+impl GroupSignals {
+    fn new() -> Self {
+        Self([None; 65])
+    }
+
+    /// Reads this process's own signals, and shows each to `see`. Those of the terminal, and SIGCHLD, need no note.
+    fn note(&mut self, own: &SignalFd, confinement: Confinement, mut see: impl FnMut(i32)) {
+        while let Ok(Some(signal)) = own.read_signal() {
+            if is_from_outside(confinement, &signal)
+                && let Some(noted) = self.0.get_mut(signal.ssi_signo as usize)
+            {
+                *noted = Some(Instant::now());
+            }
+            see(signal.ssi_signo.cast_signed());
+        }
+    }
+
+    /// Whether this process has just received the signal. It counts once.
+    fn take_recent(&mut self, number: i32) -> bool {
+        let place = usize::try_from(number).ok();
+        let noted = place.and_then(|place| self.0.get_mut(place)?.take());
+        noted.is_some_and(|at| at.elapsed() < SAME_SIGNAL_INTERVAL)
+    }
+}
+
+/// Whether a process outside the jail has sent a signal to this one. Those inside have a number here; it is
+/// true for `kill` alone, whose code the other calls cannot give.
+fn is_from_outside(confinement: Confinement, signal: &libc::signalfd_siginfo) -> bool {
+    if signal.ssi_code == libc::SI_KERNEL {
+        return i32::try_from(signal.ssi_signo).is_ok_and(reaches_one_process);
+    }
+    confinement == Confinement::Environment
+        || (signal.ssi_code == libc::SI_USER && signal.ssi_pid == 0)
 }
 
 impl Supervisor<'_> {
@@ -194,7 +243,8 @@ impl Supervisor<'_> {
                 Err(error) => return Err(error.into()),
             }
             let message = watched[0].any().unwrap_or(false);
-            self.note_signals();
+            self.from_the_group
+                .note(&self.own, self.confinement, |_| {});
             if message {
                 match frames::receive(self.stream)? {
                     Some(frame) if frame.kind == Kind::Signal => self.forward(frame.number()?),
@@ -229,37 +279,12 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Reads this process's own signals. Those of the terminal, and SIGCHLD, need no note.
-    fn note_signals(&mut self) {
-        while let Ok(Some(signal)) = self.own.read_signal() {
-            let number = signal.ssi_signo as usize;
-            if self.is_from_outside(&signal)
-                && let Some(noted) = self.from_the_group.get_mut(number)
-            {
-                *noted = Some(Instant::now());
-            }
-        }
-    }
-
-    /// Whether a process outside the jail has sent a signal to this one. Those inside have a number here; it is
-    /// true for `kill` alone, whose code the other calls cannot give.
-    fn is_from_outside(&self, signal: &libc::signalfd_siginfo) -> bool {
-        if signal.ssi_code == libc::SI_KERNEL {
-            return i32::try_from(signal.ssi_signo).is_ok_and(reaches_one_process);
-        }
-        self.confinement == Confinement::Environment
-            || (signal.ssi_code == libc::SI_USER && signal.ssi_pid == 0)
-    }
-
     /// Passes a signal to the command, unless the whole process group has received it.
     fn forward(&mut self, number: i32) {
         let Ok(signal) = Signal::try_from(number) else {
             return;
         };
-        let noted = usize::try_from(number)
-            .ok()
-            .and_then(|number| self.from_the_group.get_mut(number)?.take());
-        let is_recent = noted.is_some_and(|at| at.elapsed() < SAME_SIGNAL_INTERVAL);
+        let is_recent = self.from_the_group.take_recent(number);
         let same_group = getpgid(Some(self.command)) == getpgid(None);
         if !(is_recent && same_group) {
             // It may have ended just now.
