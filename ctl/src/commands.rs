@@ -15,6 +15,7 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod run;
 mod sessions;
+mod shadow;
 mod status;
 mod suggest;
 
@@ -90,6 +91,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 since,
                 ..
             } => blocked::list(&client, output, since).await,
+            Command::Shadow { file, time } => shadow::run(client, output, &file, time).await,
             Command::Patterns => patterns::run(&client, output).await,
             Command::Config => config::run(&client, output).await,
             Command::Explain {

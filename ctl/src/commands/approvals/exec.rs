@@ -17,12 +17,10 @@ use codex_network_control::Client;
 use codex_network_control::message::{Approval, Question, QuestionId, Scope};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{destination, granted_sentence};
-use crate::failure::Failure;
 use crate::output::{Output, printable_line};
 
 /// Commands that run at once. Further questions stay open.
@@ -130,35 +128,6 @@ impl NextAnswer {
         match given {
             Ok(said) => output.remark(&format!("({id}: {said})")),
             Err(error) => output.remark(&format!("({id}: the answer does not count: {error})")),
-        }
-    }
-}
-
-/// The signals that end a follower with commands.
-pub(super) struct EndingSignals([(i32, tokio::signal::unix::Signal); 4]);
-
-impl EndingSignals {
-    pub(super) fn new() -> Result<Self, Failure> {
-        let caught = |which: Signal| -> Result<_, Failure> {
-            let number = which as i32;
-            Ok((number, signal(SignalKind::from_raw(number))?))
-        };
-        Ok(Self([
-            caught(Signal::SIGINT)?,
-            caught(Signal::SIGTERM)?,
-            caught(Signal::SIGHUP)?,
-            caught(Signal::SIGQUIT)?,
-        ]))
-    }
-
-    /// The number of the next one.
-    pub(super) async fn next(&mut self) -> i32 {
-        let [interrupt, terminate, hangup, quit] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.1.recv() => interrupt.0,
-            _ = terminate.1.recv() => terminate.0,
-            _ = hangup.1.recv() => hangup.0,
-            _ = quit.1.recv() => quit.0,
         }
     }
 }

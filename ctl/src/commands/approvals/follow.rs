@@ -4,8 +4,9 @@ use codex_network_control::Client;
 use codex_network_control::client::CallError;
 use codex_network_control::message::{Approvals, ApprovalsQuery, MAX_WAIT};
 
-use super::exec::{Answerers, EndingSignals};
+use super::exec::Answerers;
 use super::{DISABLED, QUESTIONS, question_row};
+use crate::ending_signals::EndingSignals;
 use crate::failure::Failure;
 use crate::find;
 use crate::output::{Output, OutputFormat};
