@@ -40,7 +40,9 @@ fn q4_a_permanent_approval_is_an_entry_for_every_client_and_outlives_the_worker(
     let url = format!("http://blocked.test:{port}/");
     assert_eq!(daemon.get(&url).status, 200);
     assert_eq!(proxyctl_json(&daemon, &["grants"]), serde_json::json!([]));
-    proxyctl(&daemon, &["patterns"]).succeeded().says(&comment);
+    for command in ["patterns", "config"] {
+        proxyctl(&daemon, &[command]).succeeded().says(&comment);
+    }
     let worker = i32::try_from(daemon.worker()).expect("a process id");
     kill(Pid::from_raw(worker), Signal::SIGKILL).expect("our own daemon");
     let again = || (daemon.get(&url).status == 200).then_some(());
