@@ -112,10 +112,9 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Env { shell, .. } => env::set(&client, output, shell).await,
-            Command::Approvals { follow: true, exec } => {
-                approvals::follow(client, output, exec).await
+            Command::Approvals { follow, exec } => {
+                approvals::run(client, output, follow, exec).await
             }
-            Command::Approvals { follow: false, .. } => approvals::list(&client, output).await,
             Command::Approve(approve) => approvals::approve(&client, output, approve).await,
             Command::Reject(reject) => approvals::reject(&client, output, reject.id).await,
             Command::Grants => approvals::grants(&client, output).await,

@@ -115,7 +115,7 @@ impl<'s> Replay<'s> {
             .rule()
             .and_then(|rule| self.settings.policy.rule(rule));
         self.used.extend(rule.clone());
-        let (changes, difference): (_, fn(ChangedAttempts) -> NewDifference) =
+        let (list, difference): (_, fn(ChangedAttempts) -> NewDifference) =
             match (record.is_allowed, decision.is_allow()) {
                 (true, false) => (&mut self.blocked, NewDifference::Blocked),
                 (false, true) => (&mut self.allowed, NewDifference::Allowed),
@@ -127,13 +127,13 @@ impl<'s> Replay<'s> {
             record.protocol.audit_name(),
             decision.reason().as_str(),
         );
-        if let Some((_, count)) = changes.get_mut(&key) {
+        if let Some((_, count)) = list.get_mut(&key) {
             *count += record.count;
             return None;
         }
         let change = (rule, record.count);
         let changed = ChangedAttempts::of(&key, &change);
-        changes.insert(key, change);
+        list.insert(key, change);
         Some(difference(changed))
     }
 

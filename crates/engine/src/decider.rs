@@ -131,19 +131,19 @@ impl NetworkDecision {
 /// A decider and how long it may take.
 #[derive(Clone)]
 pub(crate) struct Decider {
-    decider: Arc<dyn NetworkPolicyDecider>,
+    own: Arc<dyn NetworkPolicyDecider>,
     timeout: Duration,
     context: Arc<ExecutionContext>,
 }
 
 impl Decider {
     pub(crate) fn new(
-        decider: Arc<dyn NetworkPolicyDecider>,
+        own: Arc<dyn NetworkPolicyDecider>,
         timeout: Duration,
         context: ExecutionContext,
     ) -> Self {
         Self {
-            decider,
+            own,
             timeout,
             context: Arc::new(context),
         }
@@ -156,7 +156,7 @@ impl Decider {
         request.exec_policy_hint = context.exec_policy_hint;
         request.execution_id = context.execution_id;
         request.environment_id = context.environment_id;
-        let decider = Arc::clone(&self.decider);
+        let decider = Arc::clone(&self.own);
         // However this ends: it is dropped when the client has gone.
         let _disconnects = request.disconnect.0.clone().drop_guard();
         let (host, port) = (request.host.clone(), request.port);
