@@ -294,7 +294,9 @@ mod tests {
             has_ended: false,
         };
         drop(running);
-        let mut rest = Vec::new();
-        reader.read_to_end(&mut rest).expect("the pipe ends");
+        let (sender, ended) = std::sync::mpsc::channel();
+        thread::spawn(move || sender.send(reader.read_to_end(&mut Vec::new())));
+        let ended = ended.recv_timeout(Duration::from_secs(20));
+        assert_eq!(ended.expect("the pipe ends").ok(), Some(0));
     }
 }
