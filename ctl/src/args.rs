@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use codex_network_config::parse_duration;
 use codex_network_control::message::HeaderField;
 use codex_network_policy::{HeaderNameText, Mode};
 use serde::Serialize;
@@ -129,6 +130,16 @@ pub(crate) enum Command {
         /// Use only the refusals of this session.
         #[arg(long, value_name = "ID")]
         session: Option<String>,
+    },
+    /// Judge the decisions of the running proxy by another configuration, as they are made, until interrupted: what it
+    /// would newly block and newly allow, and which of its rules are never used. Nothing is changed.
+    Shadow {
+        /// The configuration, alone in this file. The requirements of this machine bound it.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// End after this time, such as `1h`.
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+        time: Option<std::time::Duration>,
     },
     /// List the patterns of the allow list and the deny list, with the file and line of each.
     Patterns,

@@ -15,6 +15,7 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod run;
 mod sessions;
+mod shadow;
 mod status;
 mod suggest;
 
@@ -90,6 +91,7 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
                 since,
                 ..
             } => blocked::list(&client, output, since).await,
+            Command::Shadow { file, time } => shadow::run(client, output, &file, time).await,
             Command::Patterns => patterns::run(&client, output).await,
             Command::Config => config::run(&client, output).await,
             Command::Explain {
@@ -110,10 +112,9 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Env { shell, .. } => env::set(&client, output, shell).await,
-            Command::Approvals { follow: true, exec } => {
-                approvals::follow(client, output, exec).await
+            Command::Approvals { follow, exec } => {
+                approvals::run(client, output, follow, exec).await
             }
-            Command::Approvals { follow: false, .. } => approvals::list(&client, output).await,
             Command::Approve(approve) => approvals::approve(&client, output, approve).await,
             Command::Reject(reject) => approvals::reject(&client, output, reject.id).await,
             Command::Grants => approvals::grants(&client, output).await,

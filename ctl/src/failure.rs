@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     AlreadyReported,
     /// The answer could not be written.
     Output(Error),
+    /// A signal with this number ended the command, which had something to end first.
+    Signal(i32),
     /// `run` made no session, or no jail (SPEC J1).
     NoSession(String),
     /// The command of `run` has ended, or could not be started.
@@ -101,6 +103,10 @@ impl Failure {
                 None => return ExitCode::from(ended.code),
             },
             Self::AlreadyReported => return ExitCode::from(1),
+            // As a shell reports it.
+            Self::Signal(number) => {
+                return ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX));
+            }
             // The reader of the answer has closed it early.
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;

@@ -18,6 +18,7 @@
 //! - `seatbelt`: the profile that confines a program on macOS, as text.
 //! - `watch`: the full screen of `watch`.
 //! - `output`: writes for people and for programs.
+//! - `ending_signals`: signals that end a command which has something to do before.
 //! - `failure`: why a command failed, and its exit code.
 
 mod args;
@@ -25,6 +26,7 @@ mod capabilities;
 mod commands;
 mod doctor;
 mod edit;
+mod ending_signals;
 mod failure;
 mod find;
 #[cfg(target_os = "linux")]

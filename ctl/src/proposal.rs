@@ -7,6 +7,8 @@
 mod joined;
 mod text;
 
+pub(crate) use self::text::LOCAL_BINDING;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use codex_network_policy::{Host, ListKind, Pattern};

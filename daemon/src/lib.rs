@@ -248,8 +248,9 @@ pub use codex_network_config::{
 };
 pub use codex_network_engine::{
     AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildCredentials,
-    ChildEnvironment, Counters, CredentialInfo, Disconnect, InterceptionError, KeyError,
-    NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest, ResolverSetupError, SetupError,
+    ChildEnvironment, Counters, CredentialInfo, Disconnect, ExecutionContext, InterceptionError,
+    KeyError, NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest, ResolverSetupError,
+    SetupError,
 };
 /// The policy among the [`Settings`].
 pub use codex_network_policy as policy;

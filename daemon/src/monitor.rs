@@ -16,6 +16,7 @@ mod listen;
 mod load;
 mod numbering;
 mod pending;
+mod people;
 mod ping;
 mod predecessor;
 mod reload;

@@ -3,10 +3,12 @@
 //!
 //! - `programs` is the table of programs that each reach one host and are refused another.
 //! - `databases` and `shells` are `psql` and `ssh`, whose protocols are not HTTP.
+//! - `learned` is a program that runs with the policy that it taught.
 //! - `modes` is limited mode, hooks and interception for programs that ignore the proxy variables.
 //! - `terminal` is a shell with job control under `tmux`.
 
 mod databases;
+mod learned;
 mod modes;
 mod programs;
 mod shells;

@@ -5,6 +5,7 @@ mod access;
 mod doors;
 mod ends;
 mod exec;
+mod limited;
 mod limits;
 mod listeners;
 mod permanent;

@@ -10,6 +10,7 @@ mod listeners;
 mod lists;
 mod machine;
 mod secrets;
+mod shadow;
 mod socket;
 mod tables;
 #[cfg(target_os = "linux")]

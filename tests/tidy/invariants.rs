@@ -218,7 +218,7 @@ fn one_decision_function_is_asked_in_one_place() {
         "crates/policy/src/decide.rs",
         "crates/policy/src/explain.rs",
         // Recorded decisions, judged again: no request waits for them.
-        "daemon/src/check/against.rs",
+        "crates/config/src/replay.rs",
         // An event for tests and benches.
         "daemon/src/logging/sample.rs",
     ];

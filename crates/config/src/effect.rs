@@ -4,7 +4,7 @@
 use codex_network_policy::{Enforcement, Policy};
 
 use crate::catalogue::{self, Effect, Key};
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problems, quoted};
 use crate::dialect::RawSettings;
 use crate::toml_tree::{TomlNode, TomlValue};
 
@@ -27,18 +27,23 @@ pub(crate) fn warn(raw: &RawSettings<'_>, problems: &mut Problems<'_>) {
 }
 
 /// A warning while hosts that are merely not allowed are let through (SPEC P12), for the log, `status`, `doctor` and
-/// `check`.
+/// `check`. `profile` is the name of a profile that is not selected, which sessions may choose.
 pub(crate) fn warn_of_report_only(
     raw: &RawSettings<'_>,
     policy: &Policy,
+    profile: Option<&str>,
     problems: &mut Problems<'_>,
 ) {
     if let Some(setting) = raw.get(Key::ENFORCEMENT)
         && policy.enforcement() == Enforcement::Report
     {
+        let whose = profile.map(|name| format!("in sessions with the profile {}, ", quoted(name)));
+        let whose = whose.unwrap_or_default();
         problems.warning(
             setting.at,
-            "hosts that are merely not allowed are let through, and recorded as hosts that would be refused",
+            &format!(
+                "{whose}hosts that are merely not allowed are let through, and recorded as hosts that would be refused"
+            ),
             "when `proxyctl suggest` has nothing more to propose, take `enforcement = \"report\"` out",
         );
     }

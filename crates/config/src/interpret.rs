@@ -72,7 +72,7 @@ pub(crate) fn interpret(
     settings.managed = requirements.into_managed(problems);
     settings.lines = Arc::new(lines);
     effect::warn(&raw, problems);
-    effect::warn_of_report_only(&raw, &settings.policy, problems);
+    effect::warn_of_report_only(&raw, &settings.policy, None, problems);
     settings
 }
 

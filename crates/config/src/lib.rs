@@ -16,6 +16,7 @@
 //!    of settings that do nothing here.
 //! 6. [`Settings`] is the result. [`ConfigLines`] says which line set each value.
 //!
+//! `replay` judges recorded decisions by settings.
 //! `diagnostic` describes problems. `upstream_proxy` reads the environment instead of a
 //! configuration.
 //!
@@ -53,6 +54,7 @@ mod managed_preference;
 mod merge;
 mod mitm;
 mod read;
+mod replay;
 mod resolv_conf;
 mod secret;
 mod service_presets;
@@ -84,6 +86,9 @@ use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use duration::{DurationError, duration_text, parse as parse_duration};
 pub use managed::{Managed, Pin, Widening};
+pub use replay::{
+    ChangedAttempts, NewDifference, RecordedAttempt, Replay, ReplayReport, UnusedRule,
+};
 pub use resolv_conf::ResolvConf;
 use secret::SecretReader;
 pub use secret::{Secret, SecretSource, Secrets, below};

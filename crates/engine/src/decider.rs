@@ -37,12 +37,30 @@ pub struct NetworkPolicyRequest {
     pub method: Option<String>,
     /// The attempt that the client belongs to (SPEC H11).
     pub attempt_id: Option<String>,
-    /// The command that started the client, if it is known.
+    /// The command that started the client: the program of its session, else that of the [`ExecutionContext`].
     pub command: Option<String>,
-    /// The execution policy's hint about that command, if it is known.
+    /// The execution policy's hint about that command, from the [`ExecutionContext`].
     pub exec_policy_hint: Option<String>,
+    /// The execution that the client belongs to, from the [`ExecutionContext`].
+    pub execution_id: Option<String>,
+    /// The environment in which it takes place, from the [`ExecutionContext`].
+    pub environment_id: Option<String>,
     /// Tells when the request no longer waits for the decider.
     pub disconnect: Disconnect,
+}
+
+/// Facts about the programs that use an embedder's proxy. Its decider gets them with every request; nothing else
+/// depends on them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecutionContext {
+    /// The command that was executed.
+    pub command: Option<String>,
+    /// The execution policy's hint about the command.
+    pub exec_policy_hint: Option<String>,
+    /// The embedder's id of the execution.
+    pub execution_id: Option<String>,
+    /// The embedder's id of the environment.
+    pub environment_id: Option<String>,
 }
 
 /// Tells when a request no longer waits for the decider: its client has gone, the time limit is over, or the decider
@@ -113,18 +131,32 @@ impl NetworkDecision {
 /// A decider and how long it may take.
 #[derive(Clone)]
 pub(crate) struct Decider {
-    decider: Arc<dyn NetworkPolicyDecider>,
+    own: Arc<dyn NetworkPolicyDecider>,
     timeout: Duration,
+    context: Arc<ExecutionContext>,
 }
 
 impl Decider {
-    pub(crate) fn new(decider: Arc<dyn NetworkPolicyDecider>, timeout: Duration) -> Self {
-        Self { decider, timeout }
+    pub(crate) fn new(
+        own: Arc<dyn NetworkPolicyDecider>,
+        timeout: Duration,
+        context: ExecutionContext,
+    ) -> Self {
+        Self {
+            own,
+            timeout,
+            context: Arc::new(context),
+        }
     }
 
     /// Runs the decider. Dropping the future ends its task.
-    pub(crate) async fn decide(&self, request: NetworkPolicyRequest) -> NetworkDecision {
-        let decider = Arc::clone(&self.decider);
+    pub(crate) async fn decide(&self, mut request: NetworkPolicyRequest) -> NetworkDecision {
+        let context = (*self.context).clone();
+        request.command = request.command.or(context.command);
+        request.exec_policy_hint = context.exec_policy_hint;
+        request.execution_id = context.execution_id;
+        request.environment_id = context.environment_id;
+        let decider = Arc::clone(&self.own);
         // However this ends: it is dropped when the client has gone.
         let _disconnects = request.disconnect.0.clone().drop_guard();
         let (host, port) = (request.host.clone(), request.port);
@@ -179,12 +211,18 @@ mod tests {
             attempt_id: None,
             command: None,
             exec_policy_hint: None,
+            execution_id: None,
+            environment_id: None,
             disconnect: Disconnect::default(),
         }
     }
 
     fn decider(decider: impl NetworkPolicyDecider) -> Decider {
-        Decider::new(Arc::new(decider), DEFAULT_TIMEOUT)
+        Decider::new(
+            Arc::new(decider),
+            DEFAULT_TIMEOUT,
+            ExecutionContext::default(),
+        )
     }
 
     #[tokio::test(start_paused = true)]
@@ -226,6 +264,43 @@ mod tests {
         // The client has gone: the decision is dropped.
         let told = tokio::time::timeout(Duration::from_secs(1), gone.recv()).await;
         assert_eq!(told, Ok(Some(())));
+    }
+
+    #[tokio::test]
+    async fn q8_a_decider_gets_the_context_of_the_execution_and_a_session_has_its_own_command() {
+        let text = |text: &str| Some(text.to_owned());
+        let context = ExecutionContext {
+            command: text("make"),
+            exec_policy_hint: text("prompt"),
+            execution_id: text("execution"),
+            environment_id: text("environment"),
+        };
+        let says = |request: NetworkPolicyRequest| {
+            let facts = [
+                request.command,
+                request.exec_policy_hint,
+                request.execution_id,
+                request.environment_id,
+            ];
+            std::future::ready(NetworkDecision::deny(
+                facts.map(Option::unwrap_or_default).join(" "),
+            ))
+        };
+        let decider = Decider::new(Arc::new(says), DEFAULT_TIMEOUT, context);
+        let decided = decider.decide(request()).await;
+        assert_eq!(
+            decided,
+            NetworkDecision::deny("make prompt execution environment")
+        );
+        let of_session = NetworkPolicyRequest {
+            command: text("curl"),
+            ..request()
+        };
+        let decided = decider.decide(of_session).await;
+        assert_eq!(
+            decided,
+            NetworkDecision::deny("curl prompt execution environment")
+        );
     }
 
     #[test]

@@ -135,7 +135,9 @@ pub use child_env::{ChildCredentials, ChildEnvironment};
 pub use clock::{Clock, SystemClock};
 pub use closing::DescriptorCloser;
 pub use connect_error::ConnectError;
-pub use decider::{Disconnect, NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest};
+pub use decider::{
+    Disconnect, ExecutionContext, NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest,
+};
 pub use decisions::{DecisionCounts, DecisionFeed, DecisionFollower, FollowedDecision};
 pub use drain::Drain;
 pub use enforce::{AddressKind, EvaluatedAddress};

@@ -337,6 +337,9 @@ fn sentence(refusal: &Refusal) -> String {
              hosts refuses it ({}).",
             refusal.reason()
         ),
+        Reason::Denied if refusal.decision.source() == Source::Session => format!(
+            "{host} is explicitly denied for this session (`proxyctl run --deny`)."
+        ),
         Reason::Denied => format!(
             "{host} is explicitly denied by the network policy; to allow it, remove its deny rule (an allow rule \
              does not lift it)."
@@ -346,9 +349,14 @@ fn sentence(refusal: &Refusal) -> String {
              managed: the administrator of requirements.toml on this machine can add it there; allowed_domains \
              elsewhere does not count."
         ),
+        Reason::NotAllowed if refusal.decision.source() == Source::Session => format!(
+            "{host} is not among the hosts that this session is limited to (`proxyctl run --only`)."
+        ),
+        // A host has no character that a shell interprets.
         Reason::NotAllowed => format!(
-            "{host} is not on the allow list of the network policy (nothing denies it explicitly); add it to \
-             allowed_domains, or as \"allow\" to the table of domains, and reload the proxy to allow it."
+            "{host} is not on the allow list of the network policy (nothing denies it explicitly); to allow it, run \
+             `proxyctl allow {host}`, or add it to allowed_domains, or as \"allow\" to the table of domains, and \
+             reload the proxy."
         ),
         Reason::NotAllowedLocal => format!(
             "{host} is, or resolves to, a local or private address; the network policy allows those only when \
@@ -405,8 +413,8 @@ fn sentence(refusal: &Refusal) -> String {
 #[cfg(test)]
 mod tests {
     use codex_network_policy::{
-        Authority, Content, Facts, HttpHead, InterceptionSupport, ListKind, NoLocalAddresses,
-        NoProxyListeners, Pattern, Policy, PolicySpec, Request, RequestKind,
+        Authority, Content, Facts, HttpHead, InterceptionSupport, ListKind, Narrowing,
+        NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Request, RequestKind,
     };
 
     use super::*;
@@ -493,6 +501,47 @@ mod tests {
             rest.contains("explicitly denied") && rest.ends_with(".\n"),
             "{rest}"
         );
+    }
+
+    #[test]
+    fn h7_a_refusal_names_the_command_that_allows_the_host_where_one_does() {
+        let policy = Policy::compile(&PolicySpec::default()).expect("short lists");
+        let message = |narrowing: &Narrowing| {
+            let narrowed = policy.narrowed(narrowing).expect("short lists");
+            let authority = Authority::parse("blocked.example:443", None).expect("an authority");
+            let mut refusal = refused(&PolicySpec::default(), &get());
+            refusal.decision = narrowed.decide(&Request {
+                host: &authority.host,
+                port: authority.port,
+                kind: &get(),
+                facts: Facts {
+                    machine: &NoLocalAddresses,
+                    listeners: &NoProxyListeners,
+                    interception: InterceptionSupport::Unavailable,
+                    has_credential: false,
+                },
+            });
+            sentence(&refusal)
+        };
+        let plain = message(&Narrowing::default());
+        assert!(
+            plain.contains("`proxyctl allow blocked.example`"),
+            "{plain}"
+        );
+        let pattern = |text| vec![Pattern::parse(text, ListKind::Allow).expect("a pattern")];
+        let only = message(&Narrowing {
+            only: pattern("other.example"),
+            ..Narrowing::default()
+        });
+        assert!(only.contains("--only"), "{only}");
+        let denied = message(&Narrowing {
+            denied: pattern("blocked.example"),
+            ..Narrowing::default()
+        });
+        assert!(denied.contains("--deny"), "{denied}");
+        for other in [only, denied] {
+            assert!(!other.contains("proxyctl allow"), "{other}");
+        }
     }
 
     #[test]

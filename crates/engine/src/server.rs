@@ -173,7 +173,7 @@ impl Engine {
         };
         let decider = parts
             .decider
-            .map(|decider| Decider::new(decider, parts.decider_timeout));
+            .map(|decider| Decider::new(decider, parts.decider_timeout, parts.execution));
         let enforcer = Enforcer::new(live, recorder, decider, approvals, own, parts.unix_sockets);
         let shared = SharedParts {
             enforcer,

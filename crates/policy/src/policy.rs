@@ -205,6 +205,11 @@ impl Policy {
         self.interception
     }
 
+    /// Whether deciders, people and sessions may allow hosts that are on neither list.
+    pub fn unlisted(&self) -> Unlisted {
+        self.unlisted
+    }
+
     /// The allow list.
     pub fn allowed(&self) -> &DomainSet {
         &self.lists.allowed

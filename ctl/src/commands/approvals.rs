@@ -23,7 +23,6 @@ use crate::output::{
     Column, Output, OutputFormat, Wrap, bracketed, grouped, printable_line, quoted, utc,
 };
 
-pub(super) use self::follow::follow;
 pub(super) use self::permanent::{approve as approve_permanently, reject as reject_permanently};
 
 const QUESTIONS: [Column; 8] = [
@@ -56,8 +55,21 @@ const fn column(heading: &'static str, usual: usize, wrap: Wrap, dispensable: u8
     }
 }
 
-/// Lists the open questions.
-pub(super) async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
+/// Lists the open questions, or follows them with the option `--follow`.
+pub(super) async fn run(
+    client: Client,
+    output: &Output,
+    follows: bool,
+    command: Option<String>,
+) -> Result<(), Failure> {
+    if follows {
+        follow::follow(client, output, command).await
+    } else {
+        list(&client, output).await
+    }
+}
+
+async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
     let found = client.approvals(ApprovalsQuery::default()).await?;
     if output.format() == OutputFormat::Json {
         return Ok(output.json(&found.approvals)?);

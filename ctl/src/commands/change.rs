@@ -19,6 +19,18 @@ use crate::output::{Output, OutputFormat, Tone, counted, printable, printable_li
 /// Attempts to plan and lock a file whose configuration changes meanwhile.
 const MAX_ATTEMPTS: usize = 3;
 
+/// The note about a file that was written, while it is unknown whether the proxy has taken it.
+const UNKNOWN: &str = "the file is changed, but it is unknown whether the proxy has taken the change; `proxyctl reload` \
+                       puts it in force";
+
+/// Why a change was not made, or may not be in force.
+pub(super) enum ChangeFailure {
+    /// The file is as it was, or has its old content again.
+    NotMade(Failure),
+    /// The file is changed. The proxy did not say whether it has taken the change.
+    Unknown(Failure),
+}
+
 /// The answer with `--json`.
 #[derive(Debug, Default, Serialize)]
 struct ChangeReport {
@@ -64,7 +76,8 @@ pub(super) fn run(
         pattern,
         comment: reason.map(|reason| comment(&reason)),
     };
-    runtime()?.block_on(make(socket, output, &change, &options))
+    let made = runtime()?.block_on(make(socket, output, &change, &options));
+    made.map_err(ChangeFailure::into_failure)
 }
 
 /// A runtime for one change.
@@ -81,7 +94,7 @@ pub(super) async fn make(
     output: &Output,
     change: &ListChange,
     options: &ChangeArgs,
-) -> Result<(), Failure> {
+) -> Result<(), ChangeFailure> {
     let proxy = RunningProxy::find(socket).await?;
     let configuration = match (&options.config, &proxy) {
         (Some(file), _) => Configuration::of_file(file),
@@ -99,28 +112,28 @@ pub(super) async fn make(
     if let (Some(file), Some(proxy)) = (&options.config, &proxy)
         && proxy.read()?.files.len() > 1
     {
-        return Err(Failure::Failed(format!(
+        return Err(ChangeFailure::NotMade(Failure::Failed(format!(
             "the running proxy reads {} together with other files, whose lists it would replace or meet; leave --config \
              out, so that the change is judged with all of them",
             file.display()
-        )));
+        ))));
     }
     for _ in 0..MAX_ATTEMPTS {
         let planned = match plan(&configuration, change)? {
-            Planned::Done(why) => return done(output, why),
+            Planned::Done(why) => return Ok(done(output, why)?),
             Planned::Change(planned) => planned,
         };
         if let Some(obstacle) = &planned.obstacle {
-            return Err(not_ours(output, &planned, obstacle)?);
+            return Err(not_ours(output, &planned, obstacle)?.into());
         }
         if options.dry_run {
-            return shown(output, &planned);
+            return Ok(shown(output, &planned)?);
         }
         let replacement = Replacement::of(&planned.file).map_err(failed)?;
         // Another command may have changed the file before it was locked.
         let planned = match plan(&configuration, change)? {
             Planned::Change(again) if again.file == planned.file => again,
-            Planned::Done(why) => return done(output, why),
+            Planned::Done(why) => return Ok(done(output, why)?),
             Planned::Change(_) => continue,
         };
         replacement
@@ -128,9 +141,9 @@ pub(super) async fn make(
             .map_err(failed)?;
         return put_in_force(output, proxy, &replacement, &planned, change).await;
     }
-    Err(Failure::Failed(
+    Err(ChangeFailure::NotMade(Failure::Failed(
         "the configuration is being changed by others; nothing was changed".to_owned(),
-    ))
+    )))
 }
 
 /// Reloads the proxy. If it does not take the change, the file gets its old content back.
@@ -140,7 +153,7 @@ async fn put_in_force(
     replacement: &Replacement,
     plan: &Plan,
     change: &ListChange,
-) -> Result<(), Failure> {
+) -> Result<(), ChangeFailure> {
     let mut report = ChangeReport {
         file: Some(plan.file.display().to_string()),
         changed: true,
@@ -167,21 +180,22 @@ async fn put_in_force(
             Err(NotInForce::Refused(why)) => {
                 let restored = replacement.replace(Some(&plan.new), plan.old.as_deref());
                 let file = plan.file.display();
-                return Err(Failure::Failed(match restored {
+                return Err(ChangeFailure::NotMade(Failure::Failed(match restored {
                     Ok(()) => {
                         proxy.reload_again().await;
                         format!("{why}\n{file} has its old content again")
                     }
                     Err(error) => format!("{why}\n{file} stays changed: {error}"),
-                }));
+                })));
             }
             Err(NotInForce::Unknown(why)) => {
+                report.note = Some(UNKNOWN.to_owned());
                 written(output, &report, None)?;
-                return Err(why);
+                return Err(ChangeFailure::Unknown(why));
             }
         },
     }
-    written(output, &report, sentence)
+    Ok(written(output, &report, sentence)?)
 }
 
 fn written(
@@ -289,6 +303,27 @@ fn user() -> String {
 
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(format!("{error}; nothing was changed"))
+}
+
+impl ChangeFailure {
+    /// The failure of the command.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Self::NotMade(failure) | Self::Unknown(failure) => failure,
+        }
+    }
+}
+
+impl From<Failure> for ChangeFailure {
+    fn from(failure: Failure) -> Self {
+        Self::NotMade(failure)
+    }
+}
+
+impl From<Refused> for ChangeFailure {
+    fn from(refused: Refused) -> Self {
+        Self::NotMade(refused.into())
+    }
 }
 
 impl From<Refused> for Failure {

@@ -3,6 +3,7 @@
 use codex_network_control::Client;
 use serde_json::Value;
 
+use super::patterns;
 use crate::failure::Failure;
 use crate::output::{Column, Output, OutputFormat, Tone, Wrap, printable, size};
 
@@ -48,7 +49,15 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
             [key, source, value]
         })
         .collect();
-    Ok(output.table(&COLUMNS, &rows)?)
+    output.table(&COLUMNS, &rows)?;
+    // Permanent answers say there who added the entry, when and why.
+    let entries = patterns::commented(&client.patterns().await?);
+    if entries.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    output.line(&output.paint(Tone::Heading, "comments beside entries of the lists"))?;
+    Ok(output.plain_table("  ", &patterns::COLUMNS, &entries)?)
 }
 
 /// The line that set a value. A value without a line of its own has that of its table.

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use codex_network_control::Client;
-use codex_network_control::message::Rule;
+use codex_network_control::message::{Patterns, Rule};
 use codex_network_files::Reading;
 
 use crate::failure::Failure;
 use crate::output::{Column, Output, OutputFormat, Tone, Wrap, printable_line};
 
 /// A pattern, where it is written, and the comment there.
-const COLUMNS: [Column; 3] = [column(18), column(14), column(16)];
+pub(super) const COLUMNS: [Column; 3] = [column(18), column(14), column(16)];
 /// Largest file whose comments are shown.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
@@ -35,6 +35,23 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     let mut files = Files::default();
     list(output, &mut files, "allow", &patterns.allowed)?;
     list(output, &mut files, "deny", &patterns.denied)
+}
+
+/// The entries that have a comment, as rows: the list and the pattern, the place, and the comment.
+pub(super) fn commented(patterns: &Patterns) -> Vec<[String; 3]> {
+    let mut files = Files::default();
+    let allowed = patterns.allowed.iter().map(|rule| ("allow", rule));
+    let denied = patterns.denied.iter().map(|rule| ("deny", rule));
+    let row = |(list, rule): (&str, &Rule)| {
+        let comment = printable_line(files.comment(rule)?);
+        let place = printable_line(&rule.place().unwrap_or_default());
+        Some([
+            format!("{list} {}", printable_line(&rule.pattern)),
+            place,
+            comment,
+        ])
+    };
+    allowed.chain(denied).filter_map(row).collect()
 }
 
 /// The files of the configuration that this user may read, by name.

@@ -2,6 +2,7 @@
 //! code that judges every configuration, requirements included (SPEC C6).
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
 
 use codex_network_config::Settings;
@@ -104,25 +105,61 @@ pub(super) fn after(old: &Settings, new: &Settings, change: &ListChange) -> Resu
             "removing one entry for {pattern} would have no effect: there is {rule} too"
         )));
     }
-    let others = |settings: &Settings| {
-        let policy = &settings.policy;
-        [policy.allowed(), policy.denied()].map(|list| {
-            let rules = list.rules().map(|rule| rule.pattern);
-            rules
-                .filter(|rule| *rule != pattern.to_string())
-                .collect::<BTreeSet<String>>()
-        })
-    };
-    let (before, now) = (others(old), others(new));
-    if before == now {
+    let (before, now) = (others(old, pattern), others(new, pattern));
+    let changed: Vec<String> = before
+        .symmetric_difference(&now)
+        .map(ToString::to_string)
+        .collect();
+    if changed.is_empty() {
         return Ok(());
     }
-    let changed = |index: usize| before[index].symmetric_difference(&now[index]);
-    let changed: Vec<&str> = changed(0).chain(changed(1)).map(String::as_str).collect();
     Err(Refused::Failed(format!(
         "the change would change other entries too: {}",
         changed.join(", ")
     )))
+}
+
+/// An entry of another pattern, in the selected policy or in a profile that sessions may choose.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct OtherEntry {
+    pattern: String,
+    list: &'static str,
+    /// `None` for the selected policy.
+    profile: Option<String>,
+}
+
+impl fmt::Display for OtherEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.pattern)?;
+        match &self.profile {
+            Some(profile) => write!(f, " in the profile {profile:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The entries of other patterns. A profile that is left out with the change loses all of its entries.
+fn others(settings: &Settings, pattern: &Pattern) -> BTreeSet<OtherEntry> {
+    let pattern = pattern.to_string();
+    let selected = std::iter::once((None, &settings.policy));
+    let profiles = settings.profiles.iter();
+    let profiles = profiles.map(|(name, profile)| (Some(name), &profile.policy));
+    let mut entries = BTreeSet::new();
+    for (profile, policy) in selected.chain(profiles) {
+        for (list, set) in [("allow", policy.allowed()), ("deny", policy.denied())] {
+            let rules = set.rules().map(|rule| rule.pattern);
+            entries.extend(
+                rules
+                    .filter(|rule| *rule != pattern)
+                    .map(|pattern| OtherEntry {
+                        pattern,
+                        list,
+                        profile: profile.cloned(),
+                    }),
+            );
+        }
+    }
+    entries
 }
 
 /// The rule of a list that covers every host of a pattern.

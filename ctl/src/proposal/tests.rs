@@ -161,6 +161,8 @@ fn w1_the_policy_is_in_toml_with_ports_and_counts() {
          [permissions.learned.network]\n\
          mode = \"limited\"\n\
          # Local addresses: intranet.test.\n\
+         # allow_local_binding lifts the protection of local and private addresses for every entry, not only for these \
+         hosts.\n\
          allow_local_binding = true\n\n\
          [permissions.learned.network.domains]\n\
          \"*.a.test\" = \"allow\" # x.a.test, y.a.test, z.a.test; port 443; 3 times\n\

@@ -9,6 +9,10 @@ const PROFILE: &str = "learned";
 /// The most hosts that the comment of an entry names.
 const MAX_NAMED: usize = 8;
 
+/// The effect of `allow_local_binding`, which is more than the run needed.
+pub(crate) const LOCAL_BINDING: &str = "allow_local_binding lifts the protection of local and private addresses for \
+                                        every entry, not only for these hosts.";
+
 impl Proposal {
     /// A whole configuration. `remarks` are comments at its beginning.
     pub(crate) fn to_toml(&self, is_limited: bool, remarks: &[String]) -> String {
@@ -24,6 +28,7 @@ impl Proposal {
         if !self.local.is_empty() {
             let names = named(&self.local);
             lines.push(comment(&format!("Local addresses: {names}.")));
+            lines.push(comment(LOCAL_BINDING));
             lines.push("allow_local_binding = true".to_owned());
         }
         lines.push(String::new());

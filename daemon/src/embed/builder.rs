@@ -11,7 +11,8 @@ use codex_network_config::{
     load,
 };
 use codex_network_engine::{
-    AuditMetadata, BlockedEntry, Engine, EngineParts, LeafIssuer, NetworkPolicyDecider, OwnListener,
+    AuditMetadata, BlockedEntry, Engine, EngineParts, ExecutionContext, LeafIssuer,
+    NetworkPolicyDecider, OwnListener,
 };
 use codex_network_policy::Interception;
 use tokio::sync::mpsc;
@@ -37,6 +38,7 @@ pub struct NetworkProxyBuilder {
     admin_listener: Option<TcpListener>,
     decider: Option<Arc<dyn NetworkPolicyDecider>>,
     decider_timeout: Option<Duration>,
+    execution: ExecutionContext,
     observer: Option<Arc<dyn BlockedRequestObserver>>,
     metadata: AuditMetadata,
     bundle_directory: Option<PathBuf>,
@@ -190,6 +192,12 @@ impl NetworkProxyBuilder {
         self
     }
 
+    /// Facts about the programs that use this proxy. The decider gets them with every request (SPEC P8, Q8).
+    pub fn execution(mut self, context: ExecutionContext) -> Self {
+        self.execution = context;
+        self
+    }
+
     /// Called for every refused request.
     pub fn blocked_request_observer(mut self, observer: impl BlockedRequestObserver) -> Self {
         self.observer = Some(Arc::new(observer));
@@ -304,6 +312,7 @@ impl NetworkProxyBuilder {
                 issuer: Some(Arc::<EmbeddedIssuer>::clone(&issuer) as Arc<dyn LeafIssuer>),
                 decider: self.decider,
                 decider_timeout: self.decider_timeout.unwrap_or(default.decider_timeout),
+                execution: self.execution,
                 blocked_observer,
                 audit_metadata: self.metadata,
                 credentials,

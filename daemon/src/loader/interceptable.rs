@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use codex_network_config::Settings;
-use codex_network_policy::{Enforcement, Host, Interception};
+use codex_network_policy::{Enforcement, Host, Interception, Unlisted};
 
-use crate::privsep::interceptable::Interceptable;
+use crate::privsep::interceptable::{HostSet, Interceptable};
 
 /// The hosts that the policy allows, and those with hooks. The mode may be narrowed at run time,
 /// and then every allowed host is intercepted (SPEC M1). The same for each profile that a session may
-/// choose (SPEC J4).
+/// choose (SPEC J4). Where sessions or questions are possible, people may allow further hosts: all but
+/// those of the deny list.
 pub(super) fn of(settings: &Settings) -> Interceptable {
+    let has_sessions = settings.daemon.sessions.max > 0;
     let selected = (&settings.policy, &settings.mitm.hooks);
     let profiles = settings.profiles.values();
     let profiles = profiles.map(|profile| (&profile.policy, &profile.hooks));
-    let profiles = profiles.filter(|_| settings.daemon.sessions.max > 0);
+    let profiles = profiles.filter(|_| has_sessions);
     // The selected profile is among the others too.
     let profiles = profiles.filter(|(policy, _)| !Arc::ptr_eq(policy, selected.0));
     let all = std::iter::once(selected).chain(profiles);
@@ -25,26 +27,57 @@ pub(super) fn of(settings: &Settings) -> Interceptable {
         .iter()
         .any(|(policy, _)| policy.enforcement() == Enforcement::Report)
     {
-        return Interceptable::Everything;
+        return Interceptable {
+            listed: HostSet::Everything,
+            denied_to_people: Vec::new(),
+        };
     }
-    gather(may.into_iter().flat_map(|(policy, hooks)| {
-        let allowed = policy.allowed().rules().map(|rule| rule.pattern);
-        allowed.chain(hooks.iter().map(|(_, hook)| hook.host.to_string()))
-    }))
+    // A question may be about a client without a session, which the selected policy judges.
+    let people_allow = has_sessions || settings.daemon.approvals.enabled;
+    let left_to_people = may.iter().filter(|(policy, _)| {
+        people_allow && policy.is_enabled() && policy.unlisted() == Unlisted::LeftToDecider
+    });
+    let denied = left_to_people.map(|(policy, _)| {
+        let denied = policy.denied().rules().map(|rule| rule.pattern);
+        gather(denied, Wildcards::LeaveOut)
+    });
+    Interceptable {
+        denied_to_people: denied.collect(),
+        listed: gather(
+            may.iter().flat_map(|(policy, hooks)| {
+                let allowed = policy.allowed().rules().map(|rule| rule.pattern);
+                allowed.chain(hooks.iter().map(|(_, hook)| hook.host.to_string()))
+            }),
+            Wildcards::Widen,
+        ),
+    }
+}
+
+/// The treatment of patterns that a set cannot express: a `*` inside a label, and the scope of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wildcards {
+    /// The set covers more than the pattern.
+    Widen,
+    /// The set covers nothing of it.
+    LeaveOut,
 }
 
 /// The hosts that patterns cover (SPEC P2).
-fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
+fn gather(patterns: impl Iterator<Item = String>, wildcards: Wildcards) -> HostSet {
     let (mut hosts, mut domains) = (Vec::new(), Vec::new());
     for pattern in patterns {
         if pattern == "*" {
-            return Interceptable::Everything;
+            return HostSet::Everything;
         }
-        if let Some((_, rest)) = pattern.rsplit_once('*') {
+        if let Some((before, rest)) = pattern.rsplit_once('*') {
             // `*.NAME`, `**.NAME`, or a `*` inside a label: then the name after that label.
-            let Some((_, name)) = rest.split_once('.') else {
+            let Some((inside, name)) = rest.split_once('.') else {
                 continue;
             };
+            let is_whole = inside.is_empty() && matches!(before, "" | "*");
+            if !is_whole && wildcards == Wildcards::LeaveOut {
+                continue;
+            }
             if pattern.strip_prefix("**.") == Some(name) {
                 hosts.push(name.to_owned());
             }
@@ -52,6 +85,11 @@ fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
         } else {
             // A certificate has no field for a scope, and is never requested with one.
             let host = match Host::parse(&pattern) {
+                Ok(Host::V6(host))
+                    if host.scope().is_some() && wildcards == Wildcards::LeaveOut =>
+                {
+                    continue;
+                }
                 Ok(Host::V6(host)) => host.address().to_string(),
                 Ok(host) => host.to_string(),
                 Err(_) => continue,
@@ -59,7 +97,7 @@ fn gather(patterns: impl Iterator<Item = String>) -> Interceptable {
             hosts.push(host);
         }
     }
-    Interceptable::Listed {
+    HostSet::Listed {
         hosts: hosts.into_iter().collect(),
         domains: domains.into_iter().collect(),
     }
@@ -70,6 +108,7 @@ mod tests {
     use codex_network_policy::{ListKind, Pattern};
 
     use super::*;
+    use crate::privsep::interceptable::Permission;
 
     #[test]
     fn j4_m4_hosts_of_profiles_may_be_intercepted_while_there_may_be_sessions() {
@@ -93,7 +132,8 @@ path_prefixes = [\"/\"]
             let sources = codex_network_config::Sources::none().with_text("config.toml", text);
             let loaded = codex_network_config::load(&sources).expect("no error");
             let hosts = of(&loaded.settings);
-            let covered = ["a.test", "b.test", "c.test", "d.test"].map(|host| hosts.covers(host));
+            let covered = ["a.test", "b.test", "c.test", "d.test"]
+                .map(|host| hosts.permission(host) == Permission::Listed);
             assert_eq!(covered, expected);
         }
     }
@@ -110,16 +150,119 @@ path_prefixes = [\"/\"]
             let text = format!("{text}{more}");
             let sources = codex_network_config::Sources::none().with_text("config.toml", &text);
             let loaded = codex_network_config::load(&sources).expect("no error");
-            assert_eq!(of(&loaded.settings).covers("b.test"), expected, "{more}");
+            let permission = of(&loaded.settings).permission("b.test");
+            assert_eq!(permission == Permission::Listed, expected, "{more}");
+        }
+    }
+
+    #[test]
+    fn m4_people_allow_further_hosts_only_where_the_settings_let_them_and_never_denied_ones() {
+        let text = "[network]
+allowed_domains = [\"a.test\"]
+denied_domains = [\"evil.test\", \"**.worse.test\", \"x*.odd.test\"]
+[permissions.dev.network]
+denied_domains = [\"dev.test\", \"evil.test\"]
+";
+        let no_sessions = "[daemon.sessions]\nmax = 0\n";
+        let questions = "[daemon.approvals]\nenabled = true\n";
+        let (people, none) = (Permission::LeftToPeople, Permission::None);
+        for (more, [new, of_dev, evil]) in [
+            (String::new(), [people, people, none]),
+            (no_sessions.to_owned(), [none, none, none]),
+            // Only the selected policy counts.
+            (format!("{no_sessions}{questions}"), [people, people, none]),
+        ] {
+            let text = format!("{text}{more}");
+            let sources = codex_network_config::Sources::none().with_text("config.toml", &text);
+            let loaded = codex_network_config::load(&sources).expect("no error");
+            let hosts = of(&loaded.settings);
+            assert_eq!(hosts.permission("new.test"), new, "{more}");
+            assert_eq!(hosts.permission("dev.test"), of_dev, "{more}");
+            assert_eq!(hosts.permission("evil.test"), evil, "{more}");
+            assert_eq!(hosts.permission("a.test"), Permission::Listed, "{more}");
+        }
+        for (more, expected) in [
+            ("", people),
+            ("mitm = false\n", none),
+            ("enabled = false\n", none),
+        ] {
+            let text = format!("[network]\nallowed_domains = [\"a.test\"]\n{more}");
+            let sources = codex_network_config::Sources::none().with_text("config.toml", &text);
+            let loaded = codex_network_config::load(&sources).expect("no error");
+            assert_eq!(
+                of(&loaded.settings).permission("new.test"),
+                expected,
+                "{more}"
+            );
+        }
+    }
+
+    #[test]
+    fn m4_denied_hosts_are_never_more_than_those_of_the_deny_list() {
+        for (pattern, denied, others) in [
+            ("example.com", &["example.com"][..], &["a.example.com"][..]),
+            ("*.example.com", &["a.example.com"], &["example.com"]),
+            (
+                "**.example.com",
+                &["example.com", "a.example.com"],
+                &["xample.com"],
+            ),
+            (
+                "region*.v2.example.com",
+                &[],
+                &["region1.v2.example.com", "a.v2.example.com"],
+            ),
+            (
+                "**.a*.example.com",
+                &[],
+                &["ab.example.com", "x.y.example.com"],
+            ),
+            (
+                "*.a*.example.com",
+                &[],
+                &["x.ab.example.com", "x.y.example.com"],
+            ),
+            ("192.0.2.1", &["192.0.2.1"], &["192.0.2.2"]),
+            ("fe80::1%eth0", &[], &["fe80::1"]),
+            ("fe80::1", &["fe80::1"], &["fe80::2"]),
+        ] {
+            let pattern = Pattern::parse(pattern, ListKind::Deny)
+                .expect("a pattern")
+                .to_string();
+            let hosts = Interceptable {
+                listed: HostSet::default(),
+                denied_to_people: vec![gather(
+                    std::iter::once(pattern.clone()),
+                    Wildcards::LeaveOut,
+                )],
+            };
+            for host in denied {
+                assert_eq!(
+                    hosts.permission(host),
+                    Permission::None,
+                    "{pattern} and {host}"
+                );
+            }
+            for host in others {
+                assert_eq!(
+                    hosts.permission(host),
+                    Permission::LeftToPeople,
+                    "{pattern} and {host}"
+                );
+            }
         }
     }
 
     /// The canonical text, as a policy reports its rules.
     fn of_patterns(patterns: &[&str]) -> Interceptable {
-        gather(patterns.iter().map(|pattern| {
+        let patterns = patterns.iter().map(|pattern| {
             let pattern = Pattern::parse(pattern, ListKind::Allow).expect("a pattern");
             pattern.to_string()
-        }))
+        });
+        Interceptable {
+            listed: gather(patterns, Wildcards::Widen),
+            denied_to_people: Vec::new(),
+        }
     }
 
     #[test]
@@ -168,15 +311,23 @@ path_prefixes = [\"/\"]
         ] {
             let hosts = of_patterns(&[pattern]);
             for host in covered {
-                assert!(hosts.covers(host), "{pattern} and {host}");
+                assert_eq!(
+                    hosts.permission(host),
+                    Permission::Listed,
+                    "{pattern} and {host}"
+                );
             }
             for host in foreign {
-                assert!(!hosts.covers(host), "{pattern} and {host}");
+                assert_eq!(
+                    hosts.permission(host),
+                    Permission::None,
+                    "{pattern} and {host}"
+                );
             }
         }
         assert_eq!(
-            of_patterns(&["a.test", "*", "b.test"]),
-            Interceptable::Everything
+            of_patterns(&["a.test", "*", "b.test"]).listed,
+            HostSet::Everything
         );
         assert_eq!(of_patterns(&[]), Interceptable::default());
     }

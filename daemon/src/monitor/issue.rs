@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::people::PeoplesHosts;
 use crate::ca::{self, Ca, Leaf, Lifetime, NotIssued, PublicKey};
-use crate::privsep::interceptable::Interceptable;
+use crate::privsep::interceptable::{Interceptable, Permission};
 use crate::privsep::message::NoLeaf;
 use crate::privsep::settled::Authority;
 
@@ -27,6 +28,9 @@ pub(super) struct Issuing {
     key: Option<PublicKey>,
     /// Whether it was logged that this worker requested a host that it may not intercept.
     refusal_is_logged: bool,
+    /// The hosts of requests that only people can have allowed. A worker that is replaced does not
+    /// begin anew.
+    peoples_hosts: PeoplesHosts,
 }
 
 /// A worker's request.
@@ -75,6 +79,7 @@ impl Issuing {
             begun: false,
             key: None,
             refusal_is_logged: false,
+            peoples_hosts: PeoplesHosts::default(),
         })
     }
 
@@ -134,7 +139,7 @@ impl Issuing {
         let before = self.before.as_ref();
         let is_before = |ca: &&Ca| ca.fingerprint() == asked.authority;
         let ephemeral = before.filter(is_before).unwrap_or(&self.ephemeral);
-        let mut listed = false;
+        let mut permission = Permission::None;
         let mut chosen = None;
         for LeafScope {
             authority,
@@ -147,24 +152,32 @@ impl Issuing {
                 Authority::Kept(ca) => &**ca,
             };
             if ca.fingerprint() == asked.authority {
-                listed |= interceptable.covers(asked.name);
+                permission = permission.max(interceptable.permission(asked.name));
                 chosen = Some(ca);
             }
         }
         let Some(ca) = chosen else {
             return LeafAnswer::Refused(NoLeaf::OtherCa);
         };
-        if !listed {
-            // During a reload a worker may ask for a host of the previous settings, so this is not
-            // yet a reason to replace it.
-            if !std::mem::replace(&mut self.refusal_is_logged, true) {
-                tracing::warn!(
-                    host = asked.name,
-                    "the worker requested a certificate of a host that the settings do not permit intercepting; \
-                     refused; further ones are refused without logging"
-                );
+        match permission {
+            Permission::Listed => {}
+            Permission::LeftToPeople => {
+                if !self.peoples_hosts.admit(asked.name, now) {
+                    return LeafAnswer::Refused(NoLeaf::Busy);
+                }
             }
-            return LeafAnswer::Refused(NoLeaf::NotListed);
+            Permission::None => {
+                // During a reload a worker may ask for a host of the previous settings, so this is not
+                // yet a reason to replace it.
+                if !std::mem::replace(&mut self.refusal_is_logged, true) {
+                    tracing::warn!(
+                        host = asked.name,
+                        "the worker requested a certificate of a host that the settings do not permit intercepting; \
+                         refused; further ones are refused without logging"
+                    );
+                }
+                return LeafAnswer::Refused(NoLeaf::NotListed);
+            }
         }
         match ca.issue(asked.name, asked.public_key, SystemTime::now()) {
             Ok(leaf) => LeafAnswer::Leaf(leaf),
@@ -215,6 +228,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::privsep::interceptable::HostSet;
 
     fn public_key(scalar: u8) -> PublicKey {
         let mut key = [0; 65];
@@ -237,9 +251,13 @@ mod tests {
 
     /// Settings with this CA that allow every host.
     fn everything(authority: &Authority) -> LeafScope<'_> {
+        static EVERYTHING: Interceptable = Interceptable {
+            listed: HostSet::Everything,
+            denied_to_people: Vec::new(),
+        };
         LeafScope {
             authority,
-            interceptable: &Interceptable::Everything,
+            interceptable: &EVERYTHING,
         }
     }
 
@@ -399,6 +417,43 @@ mod tests {
         assert_eq!(old, LeafAnswer::Unsound(Unsound::SecondKey));
     }
 
+    fn only(host: &str) -> HostSet {
+        HostSet::Listed {
+            hosts: std::iter::once(host.to_owned()).collect(),
+            domains: std::iter::empty().collect(),
+        }
+    }
+
+    #[test]
+    fn m4_hosts_that_people_may_allow_are_bounded_and_the_next_worker_gets_no_more() {
+        let mut issuing = Issuing::new().expect("a CA");
+        let authority = *issuing.ephemeral.fingerprint();
+        let key = public_key(7);
+        let hosts = Interceptable {
+            listed: only("a.test"),
+            denied_to_people: vec![only("evil.test")],
+        };
+        let start = Instant::now();
+        let mut answer = |name: &str, second: u64| {
+            let scope = LeafScope {
+                authority: &Authority::Ephemeral,
+                interceptable: &hosts,
+            };
+            // A worker that is replaced before each request.
+            issuing.forget_worker();
+            let now = start + Duration::from_secs(second);
+            issuing.answer(asked(&authority, &key, name), [scope], now)
+        };
+        let refused = LeafAnswer::Refused(NoLeaf::NotListed);
+        assert_eq!(answer("evil.test", 0), refused);
+        for number in 0..1024 {
+            let leaf = answer(&format!("n{number}.test"), number);
+            assert!(matches!(leaf, LeafAnswer::Leaf(_)), "{number}: {leaf:?}");
+        }
+        assert_eq!(answer("more.test", 1024), LeafAnswer::Refused(NoLeaf::Busy));
+        assert!(matches!(answer("a.test", 1025), LeafAnswer::Leaf(_)));
+    }
+
     #[test]
     fn m4_a_host_is_refused_that_no_settings_with_this_ca_let_anyone_intercept() {
         let mut issuing = Issuing::new().expect("a CA");
@@ -407,9 +462,9 @@ mod tests {
         let kept_print = *kept.fingerprint();
         let kept = Authority::Kept(Arc::new(kept));
         let key = public_key(7);
-        let only = |host: &str| Interceptable::Listed {
-            hosts: std::iter::once(host.to_owned()).collect(),
-            domains: std::iter::empty().collect(),
+        let only = |host: &str| Interceptable {
+            listed: only(host),
+            denied_to_people: Vec::new(),
         };
         let (a, b) = (only("a.test"), only("b.test"));
         let scope = |authority, interceptable| LeafScope {

@@ -1,17 +1,43 @@
 //! Which hosts a worker may have certificates for, in a layout that the monitor reads without a parser.
 //!
-//! The loader makes it from the policy's lists and hooks. It may cover more hosts than the policy,
-//! and never fewer: a wildcard inside a label is widened to the name behind it, and the deny list
-//! is left out.
+//! The loader makes it from the policies' lists and hooks. The listed hosts may be more than the policy
+//! allows, and never fewer: a wildcard inside a label is widened to the name behind it, and the deny list
+//! is left out. Where people may allow further hosts, only the deny list bounds them. Its wildcards
+//! inside a label are left out here; the worker knows them.
 
 use std::cmp::Ordering;
 
 use super::layout::{Malformed, Reader, Writer};
 use super::message::MAX_NAME;
 
-/// The hosts, by the canonical text of a name or an address.
+/// The most policies under which people may allow further hosts: the selected one and 256 profiles (SPEC J4).
+const MAX_POLICIES: usize = 257;
+
+/// The hosts that may be intercepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interceptable {
+    /// Hosts of the configuration.
+    pub(crate) listed: HostSet,
+    /// For each policy under which people may allow further hosts, those that they may not allow: its
+    /// deny list. Empty where people allow nothing.
+    pub(crate) denied_to_people: Vec<HostSet>,
+}
+
+/// Why a host may be intercepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Permission {
+    /// It may not be intercepted.
+    None,
+    /// A person may allow it: an answer to a question, `run --allow` or `run --learn`. The monitor
+    /// does not see whether a person has.
+    LeftToPeople,
+    /// The configuration has it.
+    Listed,
+}
+
+/// Hosts, by the canonical text of a name or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Interceptable {
+pub(crate) enum HostSet {
     /// Every host: the allow list holds `*`.
     Everything,
     /// These and no others.
@@ -32,7 +58,45 @@ pub(crate) struct NameSet {
     ends: Vec<u32>,
 }
 
-impl Default for Interceptable {
+impl Interceptable {
+    /// Whether a host may be intercepted, and why.
+    pub(crate) fn permission(&self, host: &str) -> Permission {
+        if self.listed.covers(host) {
+            Permission::Listed
+        } else if self
+            .denied_to_people
+            .iter()
+            .any(|denied| !denied.covers(host))
+        {
+            Permission::LeftToPeople
+        } else {
+            Permission::None
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut Writer) {
+        self.listed.encode(out);
+        out.u32(u32::try_from(self.denied_to_people.len()).unwrap_or(u32::MAX));
+        for denied in &self.denied_to_people {
+            denied.encode(out);
+        }
+    }
+
+    pub(super) fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let listed = HostSet::decode(input)?;
+        let policies = input.u32()? as usize;
+        if policies > MAX_POLICIES {
+            return Err(Malformed);
+        }
+        let denied = (0..policies).map(|_| HostSet::decode(input));
+        Ok(Self {
+            listed,
+            denied_to_people: denied.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Default for HostSet {
     /// No host.
     fn default() -> Self {
         Self::Listed {
@@ -42,9 +106,9 @@ impl Default for Interceptable {
     }
 }
 
-impl Interceptable {
+impl HostSet {
     /// Whether a host is covered.
-    pub(crate) fn covers(&self, host: &str) -> bool {
+    fn covers(&self, host: &str) -> bool {
         match self {
             Self::Everything => true,
             Self::Listed { hosts, domains } => {
@@ -54,7 +118,7 @@ impl Interceptable {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Writer) {
+    fn encode(&self, out: &mut Writer) {
         match self {
             Self::Everything => out.u8(0),
             Self::Listed { hosts, domains } => {
@@ -69,7 +133,7 @@ impl Interceptable {
         }
     }
 
-    pub(super) fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
         match input.u8()? {
             0 => Ok(Self::Everything),
             1 => Ok(Self::Listed {
@@ -156,33 +220,90 @@ fn names(input: &mut Reader<'_>) -> Result<NameSet, Malformed> {
 mod tests {
     use super::*;
 
-    fn listed(hosts: &[&str], domains: &[&str]) -> Interceptable {
+    fn listed(hosts: &[&str], domains: &[&str]) -> HostSet {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Interceptable::Listed {
+        HostSet::Listed {
             hosts: set(hosts),
             domains: set(domains),
         }
     }
 
-    fn encoded(hosts: &Interceptable) -> Vec<u8> {
+    fn encoded(hosts: &HostSet) -> Vec<u8> {
         let mut out = Writer::default();
         hosts.encode(&mut out);
         out.0
     }
 
     #[test]
+    fn m4_what_people_may_allow_is_bounded_by_the_deny_list_of_one_policy() {
+        let hosts = Interceptable {
+            listed: listed(&["a.test"], &[]),
+            denied_to_people: vec![
+                listed(&["a.test", "evil.test"], &["worse.test"]),
+                listed(&["evil.test", "bad.test"], &["worse.test"]),
+            ],
+        };
+        for (host, wanted) in [
+            ("a.test", Permission::Listed),
+            ("evil.test", Permission::None),
+            ("x.worse.test", Permission::None),
+            // The other policy does not deny it.
+            ("bad.test", Permission::LeftToPeople),
+            ("new.test", Permission::LeftToPeople),
+        ] {
+            assert_eq!(hosts.permission(host), wanted, "{host}");
+        }
+        let nobody = Interceptable {
+            denied_to_people: Vec::new(),
+            ..hosts
+        };
+        assert_eq!(nobody.permission("new.test"), Permission::None);
+        assert_eq!(
+            Interceptable::default().permission("a.test"),
+            Permission::None
+        );
+    }
+
+    #[test]
+    fn m4_the_policies_of_people_are_read_back_unchanged_and_bounded() {
+        let hosts = Interceptable {
+            listed: listed(&["a.test"], &["b.test"]),
+            denied_to_people: vec![listed(&["c.test"], &[]), HostSet::default()],
+        };
+        let encoded = |hosts: &Interceptable| {
+            let mut out = Writer::default();
+            hosts.encode(&mut out);
+            out.0
+        };
+        let bytes = encoded(&hosts);
+        for end in 0..bytes.len() {
+            let cut = Interceptable::decode(&mut Reader(&bytes[..end]));
+            assert_eq!(cut, Err(Malformed), "cut to {end}");
+        }
+        assert_eq!(Interceptable::decode(&mut Reader(&bytes)), Ok(hosts));
+        for (count, is_sound) in [(MAX_POLICIES, true), (MAX_POLICIES + 1, false)] {
+            let many = Interceptable {
+                listed: HostSet::default(),
+                denied_to_people: vec![HostSet::default(); count],
+            };
+            let read = Interceptable::decode(&mut Reader(&encoded(&many)));
+            assert_eq!(read.is_ok(), is_sound, "{count}");
+        }
+    }
+
+    #[test]
     fn m4_hosts_are_read_back_unchanged_and_never_in_part() {
         for hosts in [
-            Interceptable::Everything,
-            Interceptable::default(),
+            HostSet::Everything,
+            HostSet::default(),
             listed(&["a.test", "192.0.2.1", "2001:db8::1"], &["b.test"]),
         ] {
             let bytes = encoded(&hosts);
             for end in 0..bytes.len() {
-                let cut = Interceptable::decode(&mut Reader(&bytes[..end]));
+                let cut = HostSet::decode(&mut Reader(&bytes[..end]));
                 assert_eq!(cut, Err(Malformed), "{hosts:?} cut to {end}");
             }
-            assert_eq!(Interceptable::decode(&mut Reader(&bytes)), Ok(hosts));
+            assert_eq!(HostSet::decode(&mut Reader(&bytes)), Ok(hosts));
         }
     }
 
@@ -194,12 +315,12 @@ mod tests {
             (&format!("{longest}a"), false),
             ("", false),
         ] {
-            let decoded = Interceptable::decode(&mut Reader(&encoded(&listed(&[name], &[]))));
+            let decoded = HostSet::decode(&mut Reader(&encoded(&listed(&[name], &[]))));
             assert_eq!(decoded.is_ok(), sound, "{} bytes", name.len());
         }
         // A count of names that the message cannot hold.
         let flood = [&[1][..], &u32::MAX.to_le_bytes()].concat();
-        assert_eq!(Interceptable::decode(&mut Reader(&flood)), Err(Malformed));
+        assert_eq!(HostSet::decode(&mut Reader(&flood)), Err(Malformed));
     }
 
     #[test]
@@ -210,7 +331,7 @@ mod tests {
         for (byte, is_sound) in [(b'c', true), (b'a', false), (b'A', false), (0xe9, false)] {
             let mut bytes = sound.clone();
             bytes[places[0]] = byte;
-            let decoded = Interceptable::decode(&mut Reader(&bytes));
+            let decoded = HostSet::decode(&mut Reader(&bytes));
             assert_eq!(decoded.is_ok(), is_sound, "{byte}");
         }
     }
@@ -251,7 +372,7 @@ mod tests {
         ] {
             assert!(!hosts.covers(foreign), "{foreign}");
         }
-        assert!(Interceptable::Everything.covers("a.test"));
-        assert!(!Interceptable::default().covers("a.test"));
+        assert!(HostSet::Everything.covers("a.test"));
+        assert!(!HostSet::default().covers("a.test"));
     }
 }

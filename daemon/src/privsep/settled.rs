@@ -293,6 +293,8 @@ impl Reader<'_> {
 impl Settled {
     /// An example for tests.
     pub(crate) fn example() -> Self {
+        use super::interceptable::HostSet;
+
         Self {
             listen: ["127.0.0.1:3128", "[::1]:8081", "0.0.0.0:0"].map(|text| text.parse().ok()),
             control: Some(ControlPlace {
@@ -307,7 +309,10 @@ impl Settled {
             drain_limit: Duration::from_millis(1500),
             lines: Lines::Json,
             authority: Authority::None,
-            interceptable: Arc::new(Interceptable::Everything),
+            interceptable: Arc::new(Interceptable {
+                listed: HostSet::Everything,
+                denied_to_people: vec![HostSet::default()],
+            }),
             fallback: Fallback::None,
             copy: Some("/var/lib/copy".into()),
             system_files: Box::default(),

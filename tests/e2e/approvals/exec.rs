@@ -32,3 +32,60 @@ fn q6_a_command_answers_the_questions_of_a_follower() {
     let refused = get(&session, "other.test", port).json();
     assert_eq!(refused["decision"], "deny");
 }
+
+/// Starts a follower whose command writes its process id, has a child, and does not end.
+fn slow_follower(daemon: &Daemon, session: &Session, port: u16) -> (Follower, i32) {
+    let file = daemon.directory().join("pid");
+    let command = format!(
+        "sleep 1000 & echo $$ > '{0}.new'; mv '{0}.new' '{0}'; wait",
+        file.display()
+    );
+    let follower = Follower::start_with(daemon, &["--exec", &command]);
+    ask(session, "blocked.test", port);
+    let pid = poll(TIMEOUT, || {
+        std::fs::read_to_string(&file).ok()?.trim().parse().ok()
+    });
+    (follower, pid.expect("the command runs"))
+}
+
+/// Whether no process of the command's group is left.
+fn group_has_ended(group: i32) -> Option<()> {
+    let group = nix::unistd::Pid::from_raw(group);
+    (nix::sys::signal::killpg(group, None) == Err(nix::errno::Errno::ESRCH)).then_some(())
+}
+
+#[test]
+fn q6_a_signal_ends_a_follower_and_its_commands_at_once() {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    let port = text_origin().addr().port();
+    for signal in [
+        nix::sys::signal::Signal::SIGINT,
+        nix::sys::signal::Signal::SIGTERM,
+    ] {
+        let daemon = Daemon::start(&asking("0s"));
+        let session = Session::open(&daemon);
+        let (mut follower, group) = slow_follower(&daemon, &session, port);
+        let pid = i32::try_from(follower.child.id()).expect("a process id");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("it runs");
+        let ended = poll(TIMEOUT, || follower.child.try_wait().expect("our child"));
+        let ended = ended.expect("it ends");
+        assert_eq!(
+            (ended.code(), ended.signal()),
+            (Some(128 + signal as i32), None)
+        );
+        poll(TIMEOUT, || group_has_ended(group)).expect("the command and its child end");
+    }
+}
+
+#[test]
+fn q6_a_follower_that_loses_the_proxy_ends_its_commands() {
+    let port = text_origin().addr().port();
+    let daemon = Daemon::start(&asking("0s"));
+    let session = Session::open(&daemon);
+    let (mut follower, group) = slow_follower(&daemon, &session, port);
+    drop(session);
+    drop(daemon);
+    poll(TIMEOUT, || follower.child.try_wait().expect("our child")).expect("it ends");
+    poll(TIMEOUT, || group_has_ended(group)).expect("the command and its child end");
+}

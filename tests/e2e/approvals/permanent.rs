@@ -40,7 +40,9 @@ fn q4_a_permanent_approval_is_an_entry_for_every_client_and_outlives_the_worker(
     let url = format!("http://blocked.test:{port}/");
     assert_eq!(daemon.get(&url).status, 200);
     assert_eq!(proxyctl_json(&daemon, &["grants"]), serde_json::json!([]));
-    proxyctl(&daemon, &["patterns"]).succeeded().says(&comment);
+    for command in ["patterns", "config"] {
+        proxyctl(&daemon, &[command]).succeeded().says(&comment);
+    }
     let worker = i32::try_from(daemon.worker()).expect("a process id");
     kill(Pid::from_raw(worker), Signal::SIGKILL).expect("our own daemon");
     let again = || (daemon.get(&url).status == 200).then_some(());
@@ -116,4 +118,30 @@ fn q4_a_permanent_denial_is_an_entry_of_the_deny_list() {
     for session in [&session, &other] {
         assert_eq!(get(session, "blocked.test", 1).json()["reason"], "denied");
     }
+}
+
+/// The worker ends while the reload waits for the stopped monitor, so nobody knows whether it took place.
+#[test]
+fn q4_an_approval_whose_reload_has_no_outcome_is_not_called_unwritten() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    let port = text_origin().addr().port();
+    let daemon = Daemon::start(&asking("0s"));
+    let session = Session::open(&daemon);
+    let _follower = Follower::start(&daemon);
+    let id = ask(&session, "blocked.test", port);
+    daemon.signal(Signal::SIGSTOP);
+    let run = thread::scope(|scope| {
+        let approve = scope.spawn(|| proxyctl(&daemon, &["approve", &id, "--permanent"]));
+        let written = || content(&daemon).contains("blocked.test").then_some(());
+        poll(TIMEOUT, written).expect("the entry");
+        let worker = i32::try_from(daemon.worker()).expect("a process id");
+        kill(Pid::from_raw(worker), Signal::SIGKILL).expect("our worker");
+        approve.join().expect("it ends")
+    });
+    daemon.signal(Signal::SIGCONT);
+    run.failed().says("the entry is written");
+    assert!(!run.stderr.contains("could not be written"), "{run:?}");
+    assert!(content(&daemon).contains("blocked.test"));
 }

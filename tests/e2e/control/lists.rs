@@ -1,6 +1,7 @@
 //! `allow`, `deny` and `unset`: the file, the answer, and the running proxy (SPEC W3).
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
 
@@ -229,6 +230,28 @@ fn w3_a_user_of_sessions_sees_the_change_that_an_administrator_could_make() {
         proxyctl_json(&daemon, &["status"])["generation"]["number"],
         1
     );
+}
+
+/// The proxy of another user names the files that would change.
+#[test]
+fn w3_root_does_not_change_the_files_of_another_users_proxy() {
+    if !machine::has(Need::Root) {
+        return;
+    }
+    let directory = TempDir::new().expect("a temporary directory");
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), open).expect("our own directory");
+    shipped::install(directory.path());
+    let script = StartScript::as_ordinary_user(&directory.path().join("codex-network-proxy"));
+    let daemon = Daemon::launch()
+        .program(script.path())
+        .config(&Config::example())
+        .start();
+    let before = content(&daemon);
+    let refused = proxyctl(&daemon, &["allow", "x.test"]);
+    assert_eq!(refused.failed().code, Some(4));
+    refused.says("whose files root does not change");
+    assert_eq!(content(&daemon), before);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use codex_network_control::message::DecisionEntry;
 use e2e::daemon::{Config, Daemon};
 use e2e::machine::{self, Need};
 use e2e::origin::{Answer, Origin};
-use e2e::proxyctl::proxyctl;
+use e2e::proxyctl::{proxyctl, proxyctl_json};
 use e2e::session::{Caller, Session};
 use e2e::shipped;
 use e2e::wait::{TIMEOUT, poll};
@@ -221,6 +221,9 @@ fn w4_keys_approve_a_question() {
         .set("daemon.approvals", "hold", r#""20s""#);
     let daemon = Daemon::start(&config);
     let mut watch = Watch::start(&daemon);
+    let is_heard =
+        || (proxyctl_json(&daemon, &["status"])["questions"]["is_heard"] == true).then_some(());
+    poll(TIMEOUT, is_heard).expect("it listens");
     let url = origin.url("blocked.test", "/");
     thread::scope(|scope| {
         let asked = scope.spawn(|| daemon.get(&url).status);

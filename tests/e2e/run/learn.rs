@@ -76,13 +76,17 @@ fn w1_a_program_runs_with_the_policy_that_it_taught() {
     let file = installed.path().join("learned.toml");
     let output = ["--learn", "--output", file.to_str().expect("UTF-8")];
     let learned = learn(&installed, &output, &script);
-    learned.succeeded().says("wrote the policy");
+    learned
+        .succeeded()
+        .says("wrote the policy")
+        .says("allow_local_binding lifts the protection");
     assert_eq!(learned.stdout, "200 200 200 200 200 ");
     let policy = std::fs::read_to_string(&file).expect("the policy");
     for entry in [
         "\"*.example.test\" = \"allow\" # a.example.test, b.example.test, c.example.test; port ",
         "\"allowed.test\" = \"allow\" # port ",
         "\"blocked.test\" = \"allow\" # port ",
+        "# allow_local_binding lifts the protection of local and private addresses for every entry",
         "allow_local_binding = true",
     ] {
         assert!(policy.contains(entry), "{entry} in {policy}");

@@ -9,6 +9,7 @@ use super::judge;
 use crate::constraints::{ManagedLists, Requirements};
 use crate::diagnostic::{Problems, quoted};
 use crate::dialect::{self, RawSetting};
+use crate::effect;
 use crate::secret::SecretReader;
 use crate::settings::Profile;
 use crate::toml_tree::{TomlTable, TomlValue};
@@ -56,6 +57,7 @@ pub(super) fn unselected(
             continue;
         }
         let policy = &draft.settings.policy;
+        effect::warn_of_report_only(&raw, policy, Some(name), problems);
         entries += policy.allowed().len() + policy.denied().len();
         profiles.insert(name.to_owned(), Profile::of(&draft.settings));
     }

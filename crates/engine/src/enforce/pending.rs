@@ -176,7 +176,10 @@ fn request(permit: &Permit) -> NetworkPolicyRequest {
             .client
             .session()
             .map(|session| session.info().command.to_string()),
+        // The decider's wrapper knows these.
         exec_policy_hint: None,
+        execution_id: None,
+        environment_id: None,
         disconnect: Disconnect::default(),
     }
 }

@@ -12,7 +12,7 @@ use crate::audit::{AuditMetadata, AuditSink, TracingAudit};
 use crate::blocked::BlockedEntry;
 use crate::broker::{CredentialReader, LauncherCredentials};
 use crate::clock::{Clock, SystemClock};
-use crate::decider::{self, NetworkPolicyDecider};
+use crate::decider::{self, ExecutionContext, NetworkPolicyDecider};
 use crate::interceptor::LeafIssuer;
 use crate::local_addresses::KernelAddresses;
 use crate::owner::ClientOwner;
@@ -61,6 +61,8 @@ pub struct EngineParts {
     pub decider: Option<Arc<dyn NetworkPolicyDecider>>,
     /// How long the decider may take.
     pub decider_timeout: Duration,
+    /// Facts about the programs that use the doors, for the decider.
+    pub execution: ExecutionContext,
     /// The credentials of the clients of the doors, as a launcher gives those of a session (SPEC B3). The settings
     /// that the engine begins with must have their providers. The dummies are the same for the life of the engine.
     pub credentials: LauncherCredentials,
@@ -95,6 +97,7 @@ impl Default for EngineParts {
             session_runtime: None,
             decider: None,
             decider_timeout: decider::DEFAULT_TIMEOUT,
+            execution: ExecutionContext::default(),
             credentials: LauncherCredentials::default(),
             blocked_observer: None,
             audit_metadata: AuditMetadata::default(),

@@ -2,18 +2,22 @@
 //!
 //! The shell runs it once for each question, with the question as JSON on its standard input, several at the same
 //! time. Exit status 0 approves, with the scope on its standard output; 1 rejects; every other end leaves the question
-//! open. It runs as the user who follows, never in the proxy.
+//! open. It runs as the user who follows, never in the proxy, and in a process group of its own, which ends with the
+//! follower. So it cannot read the follower's terminal.
 
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use codex_network_config::parse_duration;
 use codex_network_control::Client;
 use codex_network_control::message::{Approval, Question, QuestionId, Scope};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{destination, granted_sentence};
@@ -72,8 +76,8 @@ impl Answerers {
         }
         self.asked.insert(question.id.clone());
         let (command, question) = (self.command.clone(), question.clone());
-        self.running.spawn_blocking(move || {
-            let answer = run(&command, &question);
+        self.running.spawn(async move {
+            let answer = run(&command, &question).await;
             (question, answer)
         });
     }
@@ -128,60 +132,82 @@ impl NextAnswer {
     }
 }
 
+/// A command that runs. Dropping it ends its process group.
+struct Running {
+    child: Child,
+    /// Whether its status was taken. Its number may stand for another process then.
+    has_ended: bool,
+}
+
+impl Running {
+    /// The exit status of the command; `None` if the question expired before. -1 stands for a signal.
+    async fn status(&mut self, expires: i64) -> std::io::Result<Option<i32>> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                self.has_ended = true;
+                return Ok(Some(status.code().unwrap_or(-1)));
+            }
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.map_or(0, |now| now.as_secs());
+            if i64::try_from(now).is_ok_and(|now| now >= expires) {
+                return Ok(None);
+            }
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            // An error means that no process is left.
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
 /// Runs the command until it ends, or until the question expires.
-fn run(command: &str, question: &Question) -> Result<Answer, String> {
+async fn run(command: &str, question: &Question) -> Result<Answer, String> {
     let json = serde_json::to_string(question).map_err(|error| error.to_string())?;
     let failed = |error: std::io::Error| format!("the command cannot be run: {error}");
-    let mut child = Command::new("/bin/sh")
+    let child = Command::new("/bin/sh")
         .arg("-c")
         .arg(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .process_group(0)
         .spawn()
         .map_err(failed)?;
-    let (sender, answer) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
+    let mut running = Running {
+        child,
+        has_ended: false,
+    };
+    let (sender, answer) = oneshot::channel();
+    if let Some(stdout) = running.child.stdout.take() {
         thread::spawn(move || {
             let mut text = Vec::new();
             let _ = stdout.take(MAX_ANSWER).read_to_end(&mut text);
             let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
         });
     }
-    if let Some(mut stdin) = child.stdin.take() {
+    if let Some(mut stdin) = running.child.stdin.take() {
         // A question is shorter than a pipe. A command need not read it.
         let _ = writeln!(stdin, "{json}");
     }
-    let Some(code) = until(&mut child, question.expires).map_err(failed)? else {
+    let Some(code) = running.status(question.expires).await.map_err(failed)? else {
         return Err("the command did not end before the question expired".to_owned());
     };
     match code {
-        0 => {
-            let printed = answer.recv_timeout(OUTPUT_TIMEOUT);
-            parsed(&printed.map_err(|_| "the command's output does not end".to_owned())?)
-        }
+        0 => match tokio::time::timeout(OUTPUT_TIMEOUT, answer).await {
+            Ok(Ok(printed)) => parsed(&printed),
+            _ => Err("the command's output does not end".to_owned()),
+        },
         1 => Ok(Answer::Reject),
         _ => Ok(Answer::LeaveOpen),
-    }
-}
-
-/// The exit status of the command; `None` if it had to be killed when the question expired. -1 stands for a signal.
-fn until(child: &mut Child, expires: i64) -> std::io::Result<Option<i32>> {
-    let now = || {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.map_or(i64::MAX, |now| {
-            i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-        })
-    };
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status.code().unwrap_or(-1)));
-        }
-        if now() >= expires {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(CHECK_INTERVAL);
     }
 }
 
@@ -230,8 +256,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn q6_the_exit_status_of_a_command_is_its_answer() {
+    #[tokio::test]
+    async fn q6_the_exit_status_of_a_command_is_its_answer() {
         let question = |expires| Question {
             id: "0a1b2c3d".to_owned(),
             host: "a.test".to_owned(),
@@ -246,9 +272,31 @@ mod tests {
             ("echo once; exit 2", Ok(Answer::LeaveOpen)),
             ("kill -9 $$", Ok(Answer::LeaveOpen)),
         ] {
-            assert_eq!(run(command, &question(i64::MAX)), wanted, "{command}");
+            let answer = run(command, &question(i64::MAX)).await;
+            assert_eq!(answer, wanted, "{command}");
         }
-        let late = run("exec cat /dev/zero > /dev/null", &question(0)).unwrap_err();
+        let late = run("exec cat /dev/zero > /dev/null", &question(0)).await;
+        let late = late.unwrap_err();
         assert!(late.contains("did not end"), "{late}");
+    }
+
+    #[tokio::test]
+    async fn q6_a_command_that_is_given_up_ends_with_its_children() {
+        // Both processes hold the pipe open until they end.
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 1000 & wait"]);
+        let child = command.stdout(writer).process_group(0).spawn();
+        // It holds the writing end too.
+        drop(command);
+        let running = Running {
+            child: child.expect("a shell"),
+            has_ended: false,
+        };
+        drop(running);
+        let (sender, ended) = std::sync::mpsc::channel();
+        thread::spawn(move || sender.send(reader.read_to_end(&mut Vec::new())));
+        let ended = ended.recv_timeout(Duration::from_secs(20));
+        assert_eq!(ended.expect("the pipe ends").ok(), Some(0));
     }
 }

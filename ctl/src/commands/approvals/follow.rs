@@ -6,11 +6,13 @@ use codex_network_control::message::{Approvals, ApprovalsQuery, MAX_WAIT};
 
 use super::exec::Answerers;
 use super::{DISABLED, QUESTIONS, question_row};
+use crate::ending_signals::EndingSignals;
 use crate::failure::Failure;
 use crate::find;
 use crate::output::{Output, OutputFormat};
 
-/// Listens until the proxy stops or the reader ends. With a command, it answers.
+/// Listens until the proxy stops or the reader ends. With a command, it answers, and a signal that ends it ends the
+/// commands that run.
 pub(in crate::commands) async fn follow(
     mut client: Client,
     output: &Output,
@@ -19,6 +21,10 @@ pub(in crate::commands) async fn follow(
     let mut query = waiting(0);
     let mut is_first = true;
     let mut answerers = command.clone().map(Answerers::new);
+    let mut signals = match &command {
+        Some(_) => Some(EndingSignals::new()?),
+        None => None,
+    };
     if output.format() == OutputFormat::Text {
         output.open_table(&QUESTIONS)?;
     }
@@ -35,8 +41,15 @@ pub(in crate::commands) async fn follow(
                 None => std::future::pending().await,
             }
         };
+        let signal = async {
+            match &mut signals {
+                Some(signals) => signals.next().await,
+                None => std::future::pending().await,
+            }
+        };
         let found = tokio::select! {
             biased;
+            number = signal => return Err(Failure::Signal(number)),
             answer = answer => {
                 answer.give(&client, output).await;
                 continue;

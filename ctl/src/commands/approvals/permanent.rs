@@ -12,7 +12,7 @@ use codex_network_policy::{Host, ListKind, Pattern, Policy, PolicySpec};
 use super::destination;
 use crate::args::approvals::{ApproveArgs, RejectArgs};
 use crate::args::change::ChangeArgs;
-use crate::commands::change;
+use crate::commands::change::{self, ChangeFailure};
 use crate::edit::{ListChange, Verb};
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
@@ -43,8 +43,15 @@ pub(in crate::commands) fn approve(
         let everywhere = "on every port, to every client of this proxy, until the entry is removed";
         output.remark(&format!("this allows {} {everywhere}", entry.pattern));
         let id = entry.id.clone();
-        let Err(failure) = entry.write(socket, output, Verb::Allow).await else {
-            return closed(&client, &question).await;
+        let failure = match entry.write(socket, output, Verb::Allow).await {
+            Ok(()) => return closed(&client, &question).await,
+            Err(ChangeFailure::NotMade(failure)) => failure,
+            // A denial would contradict the entry.
+            Err(ChangeFailure::Unknown(failure)) => {
+                return Err(failure.followed_by(
+                    "the entry is written, and the question is answered when the proxy has taken it: `proxyctl reload`",
+                ));
+            }
         };
         Err(match client.deny(QuestionId { id }).await {
             Ok(_) => {
@@ -73,8 +80,13 @@ pub(in crate::commands) fn reject(
         }
         let entry = Entry::of(&denied, args.entry.pattern.as_deref(), args.entry.reason.as_deref())?;
         let written = entry.write(socket, output, Verb::Deny).await;
-        written.map_err(|failure| {
-            failure.followed_by("the entry could not be written, so the denial ends as one without --permanent does")
+        written.map_err(|failure| match failure {
+            ChangeFailure::NotMade(failure) => failure.followed_by(
+                "the entry could not be written, so the denial ends as one without --permanent does",
+            ),
+            ChangeFailure::Unknown(failure) => failure.followed_by(
+                "the entry is written, and counts when the proxy has taken it: `proxyctl reload`",
+            ),
         })
     })
 }
@@ -120,7 +132,7 @@ impl Entry {
         socket: Option<PathBuf>,
         output: &Output,
         verb: Verb,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ChangeFailure> {
         let change = ListChange {
             verb,
             pattern: self.pattern,

@@ -6,6 +6,8 @@ use codex_network_control::client::{CallError, ConnectError};
 use codex_network_control::message::{Reloaded, Status};
 use codex_network_control::{Client, ControlError};
 
+use nix::unistd::Uid;
+
 use crate::edit::{ListChange, ReadByProxy, Verb};
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
@@ -40,6 +42,13 @@ impl RunningProxy {
                 return Err(find::failure(&tried, ProxyTrust::ByFlag));
             }
         };
+        let owner = client.listener_owner().uid;
+        if Uid::effective().is_root() && owner != 0 {
+            // Its answer would choose the file that root changes.
+            return Err(Failure::NotPermitted(format!(
+                "this is a proxy of user {owner}, whose files root does not change: run the command as that user"
+            )));
+        }
         let read = match client.status().await {
             Ok(status) => read(&status),
             // The caller may still see which change an administrator could make.
@@ -138,7 +147,7 @@ fn read(status: &Status) -> Result<ReadByProxy, String> {
         Ok(directory.join(path))
     });
     Ok(ReadByProxy {
-        uid: monitor.map_or_else(|| nix::unistd::Uid::effective().as_raw(), |role| role.uid),
+        uid: monitor.map_or_else(|| Uid::effective().as_raw(), |role| role.uid),
         files: files.collect::<Result<_, String>>()?,
     })
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::run::RunArgs;
 use crate::failure::Failure;
 use crate::output::{Output, OutputFormat, bracketed, printable};
-use crate::proposal::{NeededDestination, Proposal};
+use crate::proposal::{LOCAL_BINDING, NeededDestination, Proposal};
 
 /// How many refused destinations the policy's comments name.
 const MAX_REFUSED: usize = 8;
@@ -48,10 +48,14 @@ pub(super) fn write(output: &Output, args: &RunArgs, mode: &str, report: &Sessio
         return output.remark(&json!({ "learned": learned }).to_string());
     }
     if let Some(file) = file {
-        return output.remark(&format!(
+        output.remark(&format!(
             "proxyctl: wrote the policy that this program needed to {}; read it before you use it",
             printable(&file)
         ));
+        if !proposal.local.is_empty() {
+            output.remark(&format!("proxyctl: {LOCAL_BINDING}"));
+        }
+        return;
     }
     output.remark("proxyctl: the policy that this program needed; read it before you use it:");
     for line in policy.lines() {

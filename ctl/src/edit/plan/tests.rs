@@ -390,3 +390,42 @@ fn w3_an_inherited_entry_is_not_removed() {
     let why = case.refused(Verb::Unset, "x.test");
     assert!(why.contains("an inherited profile"), "{why}");
 }
+
+#[test]
+fn w3_a_change_that_another_profile_would_feel_is_refused_and_named() {
+    let before = Case::new(PROFILES);
+    let settings = |case: &Case| {
+        let sources = Sources::directory(case.directory.path()).without_requirements();
+        load(&sources).expect("no error").settings
+    };
+    let change = ListChange {
+        verb: Verb::Allow,
+        pattern: Pattern::parse("x.test", ListKind::Allow).expect("a pattern"),
+        comment: None,
+    };
+    let allowing = Case::new(&PROFILES.replace("\"s.test\"", "\"s.test\", \"x.test\""));
+    let unchanged = judgement::after(&settings(&before), &settings(&allowing), &change);
+    assert_eq!(unchanged, Ok(()));
+    let other = Case::new(
+        &PROFILES
+            .replace("\"s.test\"", "\"s.test\", \"x.test\"")
+            .replace("a.test", "b.test"),
+    );
+    let refused = judgement::after(&settings(&before), &settings(&other), &change);
+    let Err(Refused::Failed(why)) = refused else {
+        panic!("{refused:?}");
+    };
+    for entry in [
+        "a.test in the profile \"other\"",
+        "b.test in the profile \"other\"",
+    ] {
+        assert!(why.contains(entry), "{why}");
+    }
+}
+
+const PROFILES: &str = "default_permissions = \"mine\"
+[permissions.mine.network]
+allowed_domains = [\"s.test\"]
+[permissions.other.network]
+allowed_domains = [\"a.test\"]
+";

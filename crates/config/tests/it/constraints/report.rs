@@ -66,6 +66,17 @@ fn p12_report_only_is_a_warning_at_its_line() {
         messages.contains("hosts that are merely not allowed are let through"),
         "{messages}"
     );
+    let profiles = "default_permissions = \"q\"\n[permissions.q.network]\n[permissions.p.network]\n\
+                    enforcement = \"report\"\n";
+    let messages = root.messages(&root.sources(profiles));
+    assert!(messages.contains("user.toml:4:1"), "{messages}");
+    assert!(
+        messages.contains(
+            "in sessions with the profile `p`, hosts that are merely not allowed are let through"
+        ),
+        "{messages}"
+    );
+    assert_eq!(messages.matches("warning").count(), 1, "{messages}");
     let enforced = root.messages(&root.sources("[network]\nenforcement = \"enforce\"\n"));
     assert!(!enforced.contains("warning"), "{enforced}");
     let other = root.messages(&root.sources("[network]\nenforcement = \"off\"\n"));

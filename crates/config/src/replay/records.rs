@@ -6,39 +6,62 @@ use serde_json::{Map, Value};
 
 /// A decision that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) host: Host,
-    /// 0 if it is not known.
-    pub(super) port: u16,
-    pub(super) protocol: Protocol,
-    pub(super) method: String,
-    pub(super) is_allowed: bool,
-    pub(super) source: String,
-    pub(super) reason: String,
+pub struct RecordedAttempt {
+    /// The requested host.
+    pub host: Host,
+    /// The requested port; 0 if it is not known.
+    pub port: u16,
+    /// The protocol of the request.
+    pub protocol: Protocol,
+    /// The HTTP method; `none` if it is not known.
+    pub method: String,
+    /// Whether it was allowed.
+    pub is_allowed: bool,
+    /// The part of the policy that decided.
+    pub source: String,
+    /// Why.
+    pub reason: String,
     /// The number of attempts.
-    pub(super) count: u64,
+    pub count: u64,
 }
 
-/// The records of a text, and how many lines had none.
-pub(super) fn read(text: &str) -> (Vec<Record>, u64) {
-    // `proxyctl blocked --json` is one value.
-    if let Ok(Value::Object(whole)) = serde_json::from_str(text)
-        && let Some(Value::Array(entries)) = whole.get("blocked")
-    {
-        return each(
-            entries
-                .iter()
-                .map(|entry| entry.as_object().and_then(entry_of)),
-        );
+impl RecordedAttempt {
+    /// The records of a text, and how many lines had none.
+    pub fn read(text: &str) -> (Vec<Self>, u64) {
+        // `proxyctl blocked --json` is one value.
+        if let Ok(Value::Object(whole)) = serde_json::from_str(text)
+            && let Some(Value::Array(entries)) = whole.get("blocked")
+        {
+            return each(
+                entries
+                    .iter()
+                    .map(|entry| entry.as_object().and_then(Self::of_entry)),
+            );
+        }
+        each(
+            text.lines()
+                .filter(|line| !line.trim().is_empty())
+                .map(line),
+        )
     }
-    each(
-        text.lines()
-            .filter(|line| !line.trim().is_empty())
-            .map(line),
-    )
+
+    /// An entry of refusals (SPEC R1), or of the decisions that `proxyctl watch` follows.
+    pub fn of_entry(fields: &Map<String, Value>) -> Option<Self> {
+        let text = |name: &str| fields.get(name).and_then(Value::as_str);
+        Some(Self {
+            host: Host::parse(text("host")?).ok()?,
+            port: number(fields, "port").try_into().ok()?,
+            protocol: protocol(text("protocol")?)?,
+            method: text("method").unwrap_or("none").to_owned(),
+            is_allowed: text("decision")? == "allow",
+            source: text("source")?.to_owned(),
+            reason: text("reason")?.to_owned(),
+            count: number(fields, "count").max(1),
+        })
+    }
 }
 
-fn each(found: impl Iterator<Item = Option<Record>>) -> (Vec<Record>, u64) {
+fn each(found: impl Iterator<Item = Option<RecordedAttempt>>) -> (Vec<RecordedAttempt>, u64) {
     let (mut records, mut others) = (Vec::new(), 0);
     for one in found {
         match one {
@@ -50,7 +73,7 @@ fn each(found: impl Iterator<Item = Option<Record>>) -> (Vec<Record>, u64) {
 }
 
 /// A line of a log, with its fields in `fields` or at its top; or an entry of refusals.
-fn line(text: &str) -> Option<Record> {
+fn line(text: &str) -> Option<RecordedAttempt> {
     let Ok(Value::Object(line)) = serde_json::from_str(text) else {
         return None;
     };
@@ -58,14 +81,14 @@ fn line(text: &str) -> Option<Record> {
         .get("fields")
         .and_then(Value::as_object)
         .unwrap_or(&line);
-    event_of(fields).or_else(|| entry_of(fields))
+    event_of(fields).or_else(|| RecordedAttempt::of_entry(fields))
 }
 
 /// An audit event (SPEC R3).
-fn event_of(fields: &Map<String, Value>) -> Option<Record> {
+fn event_of(fields: &Map<String, Value>) -> Option<RecordedAttempt> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
     (text("event.name") == Some("codex.network_proxy.policy_decision")).then_some(())?;
-    Some(Record {
+    Some(RecordedAttempt {
         host: Host::parse(text("server.address")?).ok()?,
         port: number(fields, "server.port").try_into().ok()?,
         protocol: protocol(text("network.transport.protocol")?)?,
@@ -74,21 +97,6 @@ fn event_of(fields: &Map<String, Value>) -> Option<Record> {
         source: text("network.policy.source")?.to_owned(),
         reason: text("network.policy.reason")?.to_owned(),
         count: number(fields, "event.count").max(1),
-    })
-}
-
-/// An entry of refusals (SPEC R1).
-fn entry_of(fields: &Map<String, Value>) -> Option<Record> {
-    let text = |name: &str| fields.get(name).and_then(Value::as_str);
-    Some(Record {
-        host: Host::parse(text("host")?).ok()?,
-        port: number(fields, "port").try_into().ok()?,
-        protocol: protocol(text("protocol")?)?,
-        method: text("method").unwrap_or("none").to_owned(),
-        is_allowed: text("decision")? == "allow",
-        source: text("source")?.to_owned(),
-        reason: text("reason")?.to_owned(),
-        count: number(fields, "count").max(1),
     })
 }
 
@@ -121,12 +129,12 @@ mod tests {
         let flow = event.replace("policy_decision", "flow");
         let entry = r#"{"host":"b.test","reason":"not_allowed","client":"127.0.0.1:5","method":"GET","mode":"full","protocol":"http","decision":"deny","source":"baseline_policy","port":80,"timestamp":1,"sequence":7}"#;
         let text = format!("{event}\n\nno JSON\n{flow}\n{entry}\n[1]\n");
-        let (records, others) = read(&text);
+        let (records, others) = RecordedAttempt::read(&text);
         assert_eq!(others, 3);
         assert_eq!(
             records,
             [
-                Record {
+                RecordedAttempt {
                     host: Host::parse("a.test").expect("a host"),
                     port: 443,
                     protocol: Protocol::HttpConnect,
@@ -136,7 +144,7 @@ mod tests {
                     reason: "allow".to_owned(),
                     count: 3,
                 },
-                Record {
+                RecordedAttempt {
                     host: Host::parse("b.test").expect("a host"),
                     port: 80,
                     protocol: Protocol::Http,
@@ -149,11 +157,11 @@ mod tests {
             ]
         );
         let whole = format!("{{\n \"blocked\": [{entry},\n {{}}],\n \"next\": 7}}");
-        let (entries, others) = read(&whole);
+        let (entries, others) = RecordedAttempt::read(&whole);
         assert_eq!((entries.as_slice(), others), (&records[1..], 1));
         for length in 0..event.len() {
             if event.is_char_boundary(length) {
-                assert_eq!(read(&event[..length]).0, [], "{length}");
+                assert_eq!(RecordedAttempt::read(&event[..length]).0, [], "{length}");
             }
         }
     }
