@@ -95,11 +95,13 @@ mod tests {
         let started = directory.path().join("started");
         // The loader's program leads a group, and starts another one.
         let script = format!(
-            "set -m; sh -c 'tail -f /dev/null & echo $! > {}; wait' & wait",
+            "setsid sh -c 'sleep 1000 & echo $! > {}; wait' & wait",
             started.display()
         );
         let mut loader = Command::new("sh")
             .args(["-c", &script])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
             .spawn()
             .expect("a shell");
         let pid = written(&started);
