@@ -6,9 +6,11 @@
 //! those of the session.
 //!
 //! - `stage`: the process that becomes the proxy. The kernel ends it with `proxyctl`.
+//! - `environment`: the variables that it gets.
 //! - `cleanup`: the process that removes the directory, however `proxyctl` ends.
 
 mod cleanup;
+mod environment;
 mod find_program;
 mod stage;
 
@@ -99,6 +101,8 @@ impl PrivateProxy {
             .arg(std::process::id().to_string())
             .arg(program)
             .args(arguments(directory, options))
+            .env_clear()
+            .envs(environment::variables(options))
             // Its default state directory, where it keeps the last good configuration.
             .env("XDG_STATE_HOME", directory)
             .stdin(Stdio::from(OwnedFd::from(socket)))

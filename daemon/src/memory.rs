@@ -9,13 +9,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use codex_network_engine::FIELD_TABLE;
 use nix::sys::resource::{Resource, setrlimit};
 
 /// Whether freed memory is overwritten.
 static WIPES: AtomicBool = AtomicBool::new(false);
 
 /// The allocator of the program: that of the system. From the first credential on, it overwrites memory that is freed. The
-/// libraries for HTTP and TLS copy the values of credentials into buffers of theirs, and do not overwrite them.
+/// libraries for HTTP and TLS copy the values of credentials into buffers of theirs, and do not overwrite them. Only
+/// the parser's tables stay as they are ([`FIELD_TABLE`]): to overwrite two for each answer would displace all that the
+/// processor has in its fastest cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProgramAllocator;
 
@@ -42,7 +45,7 @@ unsafe impl GlobalAlloc for ProgramAllocator {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if wipes() {
+        if wipes() && layout != FIELD_TABLE {
             // SAFETY: the block has this size, and nothing else uses it any more.
             unsafe { block.write_bytes(0, layout.size()) };
             // Otherwise the compiler may leave the write out: nothing reads the block.

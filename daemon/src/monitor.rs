@@ -8,6 +8,7 @@
 mod control_socket;
 mod credentials;
 mod dispatch;
+mod end_loader;
 pub(crate) mod failed_start;
 mod fallback;
 mod inherit;

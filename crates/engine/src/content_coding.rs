@@ -17,7 +17,7 @@ use http::{HeaderMap, header};
 
 use self::brotli::Brotli;
 use self::deflate::{Deflate, Gzip};
-pub(crate) use self::windows::SessionWindows;
+pub(crate) use self::windows::UserWindows;
 use self::windows::Window;
 use crate::poll_later::poll_later;
 
@@ -147,7 +147,7 @@ impl Decoder {
     /// [`CodingError::Window`] if too many answers have such a coding now, of all sessions or of this one.
     pub(crate) fn new(
         codings: &ContentCodings,
-        windows: &SessionWindows,
+        windows: &UserWindows,
     ) -> Result<Self, CodingError> {
         let stages = codings.0.iter().rev();
         let stages = stages.map(|coding| Stage::new(*coding, windows));
@@ -231,7 +231,7 @@ impl Decoder {
 }
 
 impl Stage {
-    fn new(coding: Coding, windows: &SessionWindows) -> Result<Self, CodingError> {
+    fn new(coding: Coding, windows: &UserWindows) -> Result<Self, CodingError> {
         let window = match coding {
             Coding::Gzip | Coding::Deflate => None,
             Coding::Brotli => Some(windows.acquire().ok_or(CodingError::Window)?),

@@ -158,4 +158,4 @@ pub use server::{
     SessionParts, SettingsView, SetupError,
 };
 pub use session::{DestinationCount, SessionInfo, SessionTotals, SessionUsage};
-pub use upstream::{Dial, TcpDialler};
+pub use upstream::{Dial, FIELD_TABLE, TcpDialler};

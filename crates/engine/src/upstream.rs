@@ -22,6 +22,7 @@ mod remembered_alpn;
 mod unix_socket;
 mod upgraded;
 
+use std::alloc::Layout;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -66,10 +67,18 @@ use crate::rare::rarely;
 use crate::resolve::{Resolve, ResolveError};
 use crate::tls::{ClientCertificate, Offer, Wire};
 
-/// Most fields of an HTTP/1 answer. Browsers limit only the size of the fields (hyper: 408 KiB). With a
+/// Most fields of an answer. Browsers limit only the size of the fields (hyper: 408 KiB). With a
 /// higher limit, the parser's two arrays (32 bytes a field each) would cost more to allocate than the
 /// request itself.
-const MAX_FIELDS: usize = 1024;
+pub(crate) const MAX_FIELDS: usize = 1024;
+/// The rows of these arrays: a prime number, so that no other allocation has their size by chance.
+const PARSED_FIELDS: usize = 1031;
+/// Each of these arrays. It says where the fields of an answer are and has none of their bytes, so it need not be
+/// overwritten when it is freed. No vector grows to this size, and no table has it.
+pub const FIELD_TABLE: Layout = match Layout::array::<httparse::Header<'static>>(PARSED_FIELDS) {
+    Ok(layout) => layout,
+    Err(_) => panic!("it is small"),
+};
 
 /// The content of a request on its way out. `http` chooses the type.
 pub(crate) trait Outgoing:
@@ -356,7 +365,7 @@ impl<B: Outgoing> Upstream<B> {
         let (sender, connection) = http1::Builder::new()
             // Some origins, and some clients, recognize a field in one spelling only.
             .preserve_header_case(true)
-            .max_headers(MAX_FIELDS)
+            .max_headers(PARSED_FIELDS)
             // A proxy removes this white space and unfolds lines (RFC 9112 sections 5.1 and 5.2).
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)

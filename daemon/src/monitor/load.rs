@@ -17,8 +17,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use super::Event;
 use super::reloads::Begin;
+use super::{Event, end_loader};
 use crate::ca::Scalar;
 use crate::logging;
 use crate::privsep;
@@ -188,7 +188,7 @@ impl Loading {
     /// until it is reaped here, so no other process can be killed.
     fn end(&self) -> std::io::Result<ExitStatus> {
         let mut child = self.0.lock();
-        child.kill()?;
+        end_loader::kill(&mut child)?;
         child.wait()
     }
 }
@@ -196,7 +196,7 @@ impl Loading {
 impl Drop for Loading {
     fn drop(&mut self) {
         // The thread that waits for it reaps it, or has already.
-        let _ = self.0.lock().kill();
+        let _ = end_loader::kill(&mut self.0.lock());
     }
 }
 

@@ -104,12 +104,12 @@ fn b4_no_process_of_the_command_has_the_value() {
         assert!(!one.command_line, "{one:#?}");
         let is_proxy = one.program == "codex-network-proxy";
         assert!(!is_proxy || one.max_core_size.starts_with("0 "), "{one:#?}");
-        // The monitor of a private proxy is started with the environment of its caller.
-        let may_have_it = one.program == "proxyctl" || one.name == "codex-network-p";
+        let may_have_it = one.program == "proxyctl";
         if !may_have_it {
             assert!(!one.environment, "{one:#?}");
         }
-        if !may_have_it && !is_proxy {
+        // The launcher sends the value to the worker.
+        if !may_have_it && one.name != "codex-np-worker" {
             assert!(one.memory.is_empty(), "{one:#?}");
         }
     }

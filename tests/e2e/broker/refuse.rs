@@ -155,3 +155,17 @@ fn b11_a_dummy_that_follows_an_early_answer_is_recorded_and_does_not_arrive() {
     }
     assert_eq!(mirrored, b"before ");
 }
+
+#[test]
+fn b11_h10_a_dummy_for_a_unix_socket_goes_nowhere() {
+    let scene = Scene::echoing();
+    let dummy = scene.dummy();
+    let mut client = e2e::client::Connection::open(scene.session.doors[0]);
+    let answer = client.exchange(&format!(
+        "GET http://{}/?key={dummy} HTTP/1.1\r\nx-unix-socket: /var/run/docker.sock\r\nauthorization: Bearer {dummy}\r\n\r\n",
+        scene.authority("allowed.test")
+    ));
+    // Not served on this platform. Neither the socket nor the host gets anything.
+    assert_eq!(answer.status, 501, "{}", answer.text());
+    assert!(scene.origin.requests().is_empty());
+}

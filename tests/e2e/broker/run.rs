@@ -318,3 +318,51 @@ fn b4_a_command_without_isolation_reads_no_value_in_the_processes_that_started_i
     }
     assert!(!contains(run.stdout.as_bytes(), REAL), "{run:#?}");
 }
+
+#[test]
+fn b4_the_programs_that_have_the_value_cannot_be_traced() {
+    if !has(Need::Root) {
+        return;
+    }
+    let installed = Installed::new();
+    // As `strace -p` begins: `PTRACE_ATTACH`.
+    let call = if cfg!(target_arch = "x86_64") {
+        101
+    } else {
+        117
+    };
+    let attach = format!(
+        r#"perl -e 'print(syscall({call}, 16, $ARGV[0] + 0, 0, 0) == 0 ? "attached" : $! + 0, " $ARGV[1]\n")'"#
+    );
+    // The proxy is a child of `run`, which is above the stages.
+    let script = format!(
+        "process=$PPID; \
+         while grep -q '__jai[l]' /proc/$process/cmdline; do \
+         process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status); done; \
+         proxy=$(pgrep -P $process codex-network-p); \
+         for pid in $process $proxy $(pgrep -P $proxy); do \
+         name=$(cat /proc/$pid/comm); \
+         for user in '' 'setpriv --reuid=65534 --regid=65534 --clear-groups'; do \
+         $user {attach} $pid $name; done; done; \
+         sleep 1000 & {attach} $! control; kill -KILL $!"
+    );
+    // Without these capabilities, root traces as an ordinary user does.
+    let run = installed
+        .confined(
+            "setpriv",
+            &["--bounding-set=-sys_ptrace,-perfmon,-sys_admin"],
+            &config(443),
+        )
+        .args(["--isolation", "env", "--", "sh", "-c", &script])
+        .env(VARIABLE, REAL)
+        .run();
+    run.succeeded();
+    let mut lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(lines.pop(), Some("attached control"), "{run:#?}");
+    for name in ["proxyctl", "codex-network-p", "codex-np-worker"] {
+        let of_program = lines.iter().filter(|line| line.ends_with(name));
+        assert_eq!(of_program.count(), 2, "{name} {run:#?}");
+    }
+    // EPERM
+    assert!(lines.iter().all(|line| line.starts_with("1 ")), "{run:#?}");
+}

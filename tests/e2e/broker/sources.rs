@@ -223,7 +223,7 @@ fn b13_a_program_ends_with_a_loader_that_is_killed() {
     let started = directory.path().join("started");
     // The first load has the value.
     let script = format!(
-        "test -e {0}.wanted || exec echo {REAL}; echo $$ > {0}.new; mv {0}.new {0}; exec tail -f /dev/null",
+        "test -e {0}.wanted || exec echo {REAL}; echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000",
         started.display()
     );
     let source = format!("{{ command = [\"/bin/sh\", \"-c\", \"{script}\"], timeout = \"20s\" }}");

@@ -65,6 +65,27 @@ fn assert_cause(daemon: &Daemon, origin: SocketAddr, words: &str) {
 }
 
 #[test]
+fn h4_an_answer_has_1024_fields_at_most() {
+    let daemon = Daemon::start(&Config::example());
+    let origin = |count: usize| {
+        serve_one(move |mut stream| {
+            read_head(&mut stream)?;
+            let fields = "X: y\r\n".repeat(count - 1);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+            stream.write_all(head.as_bytes())?;
+            io::copy(&mut stream, &mut io::sink()).map(|_| ())
+        })
+    };
+    let most = origin(1024);
+    let authority = format!("allowed.test:{}", most.port());
+    let mut client = Connection::open(daemon.http_addr());
+    let answer = client.exchange(&proxy_request("GET", &authority, "/", &[]));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let words = "the host answered with too many header fields";
+    assert_cause(&daemon, origin(1025), words);
+}
+
+#[test]
 fn h8_every_unusable_answer_names_its_cause_to_the_client_and_in_the_log() {
     let daemon = Daemon::start(&Config::example());
     for (bytes, words) in [

@@ -7,17 +7,60 @@
 //! where the longer form counts.
 
 /// Most bytes in which one byte of a text is written.
-pub(super) const MAX_WRITTEN_BYTES: usize = 9;
-const MAX_DECIMAL_DIGITS: usize = 6;
-const MAX_HEXADECIMAL_DIGITS: usize = 5;
-/// The named references of HTML that encoders write.
-const NAMES: [(&str, char); 5] = [
-    ("&amp;", '&'),
-    ("&lt;", '<'),
-    ("&gt;", '>'),
-    ("&quot;", '"'),
-    ("&apos;", '\''),
+pub(super) const MAX_WRITTEN_BYTES: usize = 10;
+/// Most bytes in which one character of a text is written.
+pub(super) const MAX_FORM_BYTES: usize = 12;
+const MAX_DECIMAL_DIGITS: usize = 7;
+const MAX_HEXADECIMAL_DIGITS: usize = 6;
+/// Most zeros before a number that encoders write, of those that change the first bytes of its form.
+const MAX_ZEROS: usize = 2;
+/// The named references of HTML for characters of ASCII. Two long ones, `&VerticalLine;` and `&DiacriticalGrave;`,
+/// are left out: encoders write the shorter names.
+const NAMES: [(&str, char); 41] = [
+    ("amp", '&'),
+    ("AMP", '&'),
+    ("lt", '<'),
+    ("LT", '<'),
+    ("gt", '>'),
+    ("GT", '>'),
+    ("quot", '"'),
+    ("QUOT", '"'),
+    ("apos", '\''),
+    ("excl", '!'),
+    ("num", '#'),
+    ("dollar", '$'),
+    ("percnt", '%'),
+    ("lpar", '('),
+    ("rpar", ')'),
+    ("ast", '*'),
+    ("midast", '*'),
+    ("plus", '+'),
+    ("comma", ','),
+    ("period", '.'),
+    ("sol", '/'),
+    ("colon", ':'),
+    ("semi", ';'),
+    ("equals", '='),
+    ("quest", '?'),
+    ("commat", '@'),
+    ("lsqb", '['),
+    ("lbrack", '['),
+    ("bsol", '\\'),
+    ("rsqb", ']'),
+    ("rbrack", ']'),
+    ("Hat", '^'),
+    ("lowbar", '_'),
+    ("UnderBar", '_'),
+    ("grave", '`'),
+    ("lcub", '{'),
+    ("lbrace", '{'),
+    ("verbar", '|'),
+    ("vert", '|'),
+    ("rcub", '}'),
+    ("rbrace", '}'),
 ];
+/// The first of these names, which are read without `;` too.
+const NAMES_WITHOUT_END: usize = 8;
 
 /// How a character is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +78,24 @@ pub(super) enum Written {
     /// `&NAME;`.
     Named,
     /// `&#NN;` with so many digits.
-    Decimal(usize),
+    Decimal(usize, ReferenceEnd),
     /// `&#xXX;` with so many digits.
-    Hexadecimal(usize, Digits),
+    Hexadecimal(usize, Digits, HexadecimalMark, ReferenceEnd),
+}
+
+/// The end of a numeric reference of HTML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReferenceEnd {
+    Semicolon,
+    /// Nothing: what follows is no digit.
+    Open,
+}
+
+/// The letter before hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HexadecimalMark {
+    Upper,
+    Lower,
 }
 
 /// The letters among hexadecimal digits.
@@ -133,16 +191,19 @@ pub(super) fn write(character: char, form: Written, text: &mut Vec<u8>) {
             text.extend_from_slice(b"\\x");
             text.extend_from_slice(hexadecimal(digits, 2).as_bytes());
         }
-        Written::Decimal(width) => {
+        Written::Decimal(width, end) => {
             let number = format!("{code:0width$}");
             // Another character, where its number has more digits.
             let number = if number.len() > width { "88" } else { &number };
-            text.extend_from_slice(format!("&#{number};").as_bytes());
+            text.extend_from_slice(format!("&#{number}{}", end.text()).as_bytes());
         }
-        Written::Hexadecimal(width, digits) => {
-            text.extend_from_slice(b"&#x");
+        Written::Hexadecimal(width, digits, mark, end) => {
+            text.extend_from_slice(match mark {
+                HexadecimalMark::Upper => b"&#X",
+                HexadecimalMark::Lower => b"&#x",
+            });
             text.extend_from_slice(hexadecimal(digits, width).as_bytes());
-            text.push(b';');
+            text.extend_from_slice(end.text().as_bytes());
         }
     }
 }
@@ -154,26 +215,100 @@ pub(super) fn forms(character: char, every: bool) -> Vec<Vec<u8>> {
     if is_unreserved(character) && !every {
         return forms;
     }
+    let mut add = |form| {
+        let mut text = Vec::new();
+        write(character, form, &mut text);
+        forms.push(text);
+    };
     let digits = u32::from(character).to_string().len();
+    let width = format!("{:x}", u32::from(character)).len();
+    let end = ReferenceEnd::Semicolon;
+    for zeros in 0..=MAX_ZEROS {
+        add(Written::Decimal(digits + zeros, end));
+    }
     for letters in [Digits::Upper, Digits::Lower] {
-        let width = format!("{:x}", u32::from(character)).len();
-        for form in [
-            Written::Percent(letters),
-            Written::Unicode(letters),
-            Written::Byte(letters),
-            Written::Hexadecimal(width, letters),
-            Written::Decimal(digits),
-            Written::Backslash,
-        ] {
-            let mut text = Vec::new();
-            write(character, form, &mut text);
-            forms.push(text);
+        add(Written::Percent(letters));
+        add(Written::Unicode(letters));
+        add(Written::Byte(letters));
+        for mark in [HexadecimalMark::Upper, HexadecimalMark::Lower] {
+            for zeros in 0..MAX_ZEROS {
+                add(Written::Hexadecimal(width + zeros, letters, mark, end));
+            }
         }
     }
+    add(Written::Backslash);
     let named = NAMES.iter().filter(|(_, named)| *named == character);
-    forms.extend(named.map(|(name, _)| name.as_bytes().to_vec()));
+    forms.extend(named.map(|(name, _)| format!("&{name};").into_bytes()));
     forms.extend((character == ' ').then(|| b"+".to_vec()));
     forms
+}
+
+/// The characters that a text may begin with, in any form that is complete. A reading tells whether it does.
+pub(super) fn candidates(text: &[u8]) -> impl Iterator<Item = char> {
+    let plain = match text.first() {
+        Some(b'+') => Some(' '),
+        Some(byte) if byte.is_ascii() => Some(char::from(*byte)),
+        _ => None,
+    };
+    let escaped = match text.first() {
+        Some(b'\\') => backslashed(text),
+        Some(b'&') => referred(text),
+        _ => unescaped(text),
+    };
+    plain
+        .into_iter()
+        .chain(escaped.filter(|c| Some(*c) != plain))
+}
+
+/// The character of the first bytes, each of them as it is or as `%XX`.
+fn unescaped(text: &[u8]) -> Option<char> {
+    let mut bytes = [0; 4];
+    let mut at = 0;
+    for length in 1..=bytes.len() {
+        let byte = *text.get(at)?;
+        let escape = match byte {
+            b'%' => percent(&text[at..]),
+            _ => Escape::None,
+        };
+        (bytes[length - 1], at) = match escape {
+            Escape::Is(decoded, _) => (u8::try_from(decoded).ok()?, at + 3),
+            _ => (byte, at + 1),
+        };
+        match std::str::from_utf8(&bytes[..length]) {
+            Ok(character) => return character.chars().next(),
+            Err(error) if error.error_len().is_some() => return None,
+            Err(_) => {}
+        }
+    }
+    None
+}
+
+fn backslashed(text: &[u8]) -> Option<char> {
+    let code = match (text.get(1)?, text.get(2..).unwrap_or_default()) {
+        (b'u', rest) => match number(rest, 4, 16) {
+            Escape::Is(high @ 0xd800..=0xdbff, _) => {
+                return char::from_u32(low_unit(text).map(|low| joined(high, low))?);
+            }
+            escape => escape.number()?,
+        },
+        (b'x', rest) => number(rest, 2, 16).number()?,
+        (&byte, _) => u32::from(byte),
+    };
+    char::from_u32(code)
+}
+
+fn referred(text: &[u8]) -> Option<char> {
+    if text.get(1) != Some(&b'#') {
+        let rest = &text[1..];
+        let is_it = |(at, (name, _)): &(usize, &(&str, char))| {
+            let end = rest.strip_prefix(name.as_bytes());
+            end.is_some_and(|end| *at < NAMES_WITHOUT_END || end.starts_with(b";"))
+        };
+        let (_, (_, character)) = NAMES.iter().enumerate().find(is_it)?;
+        return Some(*character);
+    }
+    let numeric = Numeric::of(text);
+    char::from_u32(number(&text[numeric.begin..], numeric.count, numeric.radix).number()?)
 }
 
 /// An escape with a number.
@@ -181,6 +316,15 @@ enum Escape {
     Is(u32, Digits),
     Incomplete,
     None,
+}
+
+impl Escape {
+    fn number(self) -> Option<u32> {
+        match self {
+            Self::Is(number, _) => Some(number),
+            Self::Incomplete | Self::None => None,
+        }
+    }
 }
 
 fn percent(text: &[u8]) -> Escape {
@@ -250,58 +394,112 @@ fn pair(text: &[u8], high: u32, digits: Digits, expected: char) -> Reading {
         return Reading::Differs;
     }
     match number(rest.get(2..).unwrap_or_default(), 4, 16) {
-        Escape::Is(low @ 0xdc00..=0xdfff, _) => {
-            let decoded = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
-            if decoded == u32::from(expected) {
-                Reading::Is(12, Written::Unicode(digits))
-            } else {
-                Reading::Differs
-            }
+        Escape::Is(low @ 0xdc00..=0xdfff, _) if joined(high, low) == u32::from(expected) => {
+            Reading::Is(12, Written::Unicode(digits))
         }
         Escape::Incomplete => Reading::Incomplete,
         _ => Reading::Differs,
     }
 }
 
-fn reference(text: &[u8], expected: char) -> Reading {
-    if text.len() == 1 {
-        return Reading::Incomplete;
-    }
-    if text[1] != b'#' {
-        for (name, character) in NAMES {
-            if character == expected && text.starts_with(name.as_bytes()) {
-                return Reading::Is(name.len(), Written::Named);
-            }
-            if character == expected && name.as_bytes().starts_with(text) {
-                return Reading::Incomplete;
-            }
+/// The second unit of a pair.
+fn low_unit(text: &[u8]) -> Option<u32> {
+    let rest = text.get(6..)?.strip_prefix(b"\\u")?;
+    let low = number(rest, 4, 16).number()?;
+    (0xdc00..=0xdfff).contains(&low).then_some(low)
+}
+
+fn joined(high: u32, low: u32) -> u32 {
+    0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)
+}
+
+/// A numeric reference: `&#`, `x` if it is hexadecimal, and digits.
+struct Numeric {
+    mark: Option<HexadecimalMark>,
+    radix: u32,
+    /// Where the digits begin.
+    begin: usize,
+    /// The digits, and one if there are more than encoders write.
+    count: usize,
+    most: usize,
+}
+
+impl Numeric {
+    fn of(text: &[u8]) -> Self {
+        let mark = match text.get(2) {
+            Some(b'x') => Some(HexadecimalMark::Lower),
+            Some(b'X') => Some(HexadecimalMark::Upper),
+            _ => None,
+        };
+        let (begin, radix, most) = match mark {
+            Some(_) => (3, 16, MAX_HEXADECIMAL_DIGITS),
+            None => (2, 10, MAX_DECIMAL_DIGITS),
+        };
+        let is_digit = |byte: &&u8| char::from(**byte).is_digit(radix);
+        let digits = text[begin..].iter().take(most + 1).take_while(is_digit);
+        Self {
+            mark,
+            radix,
+            begin,
+            count: digits.count(),
+            most,
         }
-        return Reading::Differs;
     }
-    let is_hexadecimal = text.get(2).is_some_and(|byte| matches!(byte, b'x' | b'X'));
-    let (begin, radix, most) = if is_hexadecimal {
-        (3, 16, MAX_HEXADECIMAL_DIGITS)
-    } else {
-        (2, 10, MAX_DECIMAL_DIGITS)
+}
+
+fn reference(text: &[u8], expected: char) -> Reading {
+    match text.get(1) {
+        None => return Reading::Incomplete,
+        Some(b'#') => {}
+        Some(_) => return named(&text[1..], expected),
+    }
+    let numeric = Numeric::of(text);
+    let after = numeric.begin + numeric.count;
+    let end = match text.get(after) {
+        _ if numeric.count > numeric.most => return Reading::Differs,
+        None => return Reading::Incomplete,
+        Some(b';') => ReferenceEnd::Semicolon,
+        Some(_) => ReferenceEnd::Open,
     };
-    let is_digit = |byte: &&u8| char::from(**byte).is_digit(radix);
-    let count = text[begin..].iter().take_while(is_digit).count();
-    let end = begin + count;
-    match text.get(end) {
-        _ if count > most => Reading::Differs,
-        None => Reading::Incomplete,
-        Some(b';') => match number(&text[begin..end], count, radix) {
-            Escape::Is(decoded, digits) if count > 0 && decoded == u32::from(expected) => {
-                let form = if is_hexadecimal {
-                    Written::Hexadecimal(count, digits)
-                } else {
-                    Written::Decimal(count)
-                };
-                Reading::Is(end + 1, form)
+    let count = numeric.count;
+    match number(&text[numeric.begin..], count, numeric.radix) {
+        Escape::Is(decoded, digits) if count > 0 && decoded == u32::from(expected) => {
+            let form = match numeric.mark {
+                Some(mark) => Written::Hexadecimal(count, digits, mark, end),
+                None => Written::Decimal(count, end),
+            };
+            Reading::Is(after + end.text().len(), form)
+        }
+        _ => Reading::Differs,
+    }
+}
+
+/// A named reference, without its `&`.
+fn named(text: &[u8], expected: char) -> Reading {
+    let mut reading = Reading::Differs;
+    for (at, (name, character)) in NAMES.iter().enumerate() {
+        let name = name.as_bytes();
+        if *character != expected {
+            continue;
+        }
+        match (text.strip_prefix(name), name.starts_with(text)) {
+            (Some([b';', ..]), _) => return Reading::Is(name.len() + 2, Written::Named),
+            (Some([_, ..]), _) if at < NAMES_WITHOUT_END => {
+                return Reading::Is(name.len() + 1, Written::Named);
             }
-            _ => Reading::Differs,
-        },
-        Some(_) => Reading::Differs,
+            (Some([]), _) | (None, true) => reading = Reading::Incomplete,
+            _ => {}
+        }
+    }
+    reading
+}
+
+impl ReferenceEnd {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Semicolon => ";",
+            Self::Open => "",
+        }
     }
 }
 
@@ -315,6 +513,8 @@ mod tests {
     fn b12_a_character_is_read_in_each_form() {
         let upper = Digits::Upper;
         let lower = Digits::Lower;
+        let (semicolon, open) = (ReferenceEnd::Semicolon, ReferenceEnd::Open);
+        let (large, small) = (HexadecimalMark::Upper, HexadecimalMark::Lower);
         for (text, expected, reading) in [
             ("ab", 'a', Reading::Is(1, Written::Plainly)),
             ("+b", ' ', Reading::Is(1, Written::Plainly)),
@@ -344,22 +544,55 @@ mod tests {
             (r"\x2F", '/', Reading::Is(4, Written::Byte(upper))),
             ("&amp;", '&', Reading::Is(5, Written::Named)),
             ("&am", '&', Reading::Incomplete),
+            ("&am", '/', Reading::Differs),
+            ("&amp", '&', Reading::Incomplete),
+            ("&amp,", '&', Reading::Is(4, Written::Named)),
             ("&b", '&', Reading::Is(1, Written::Plainly)),
-            ("&#47;", '/', Reading::Is(5, Written::Decimal(2))),
-            ("&#047;", '/', Reading::Is(6, Written::Decimal(3))),
+            ("&QUOT;", '"', Reading::Is(6, Written::Named)),
+            ("&lowbar;", '_', Reading::Is(8, Written::Named)),
+            ("&UnderBar;", '_', Reading::Is(10, Written::Named)),
+            ("&commat;", '@', Reading::Is(8, Written::Named)),
+            ("&commat;", ',', Reading::Differs),
+            ("&comma,", ',', Reading::Differs),
+            ("&#47;", '/', Reading::Is(5, Written::Decimal(2, semicolon))),
+            (
+                "&#047;",
+                '/',
+                Reading::Is(6, Written::Decimal(3, semicolon)),
+            ),
+            ("&#47,", '/', Reading::Is(4, Written::Decimal(2, open))),
+            ("&#47", '/', Reading::Incomplete),
+            ("&#470", '/', Reading::Incomplete),
+            ("&#470,", '/', Reading::Differs),
             (
                 "&#x2f;",
                 '/',
-                Reading::Is(6, Written::Hexadecimal(2, lower)),
+                Reading::Is(6, Written::Hexadecimal(2, lower, small, semicolon)),
             ),
             (
                 "&#X02F;",
                 '/',
-                Reading::Is(7, Written::Hexadecimal(3, upper)),
+                Reading::Is(7, Written::Hexadecimal(3, upper, large, semicolon)),
+            ),
+            (
+                "&#x2Fg",
+                '/',
+                Reading::Is(5, Written::Hexadecimal(2, upper, small, open)),
             ),
             ("&#x", '/', Reading::Incomplete),
             ("&#;", '/', Reading::Differs),
-            ("&#0000047;", '/', Reading::Differs),
+            (
+                "&#0000047;",
+                '/',
+                Reading::Is(10, Written::Decimal(7, semicolon)),
+            ),
+            ("&#00000047;", '/', Reading::Differs),
+            (
+                "&#x00002f;",
+                '/',
+                Reading::Is(10, Written::Hexadecimal(6, lower, small, semicolon)),
+            ),
+            ("&#x000002f;", '/', Reading::Differs),
             ("%D0%bf", 'п', Reading::Is(6, Written::Percent(lower))),
             ("", 'a', Reading::Incomplete),
         ] {
@@ -382,6 +615,7 @@ mod tests {
                     prop_assert!(!character.is_ascii(), "{:?} {:?}", character, form);
                     continue;
                 };
+                prop_assert!(candidates(&text).any(|one| one == character), "{:?}", form);
                 prop_assert_eq!(length, form.len());
                 prop_assert!(length <= MAX_WRITTEN_BYTES * character.len_utf8());
                 for end in 0..length {

@@ -26,7 +26,9 @@ use zeroize::Zeroizing;
 use self::last_token::LastToken;
 use super::encodings::{base64_at, bits_of, character_of};
 use super::escapes::{self, Reading, Written};
-use super::value_search::{SearchProgress, SearchResult, SearchedText, TextEncoding, ValueSearch};
+use super::value_search::{
+    ContentEnd, SearchProgress, SearchResult, SearchedText, TextEncoding, ValueSearch,
+};
 
 /// The real values of one session, and what replaces them. It is shared by all answers of the session.
 pub(crate) struct Scrubber {
@@ -132,7 +134,8 @@ impl Scrubber {
     /// The same text without real values, such as the value of a header field; `None` if it has none.
     pub(crate) fn scrub(self: &Arc<Self>, text: &[u8]) -> Option<Vec<u8>> {
         let mut progress = SearchProgress::default();
-        let SearchResult::Found(..) = self.search.search(text, &mut progress, true) else {
+        let SearchResult::Found(..) = self.search.search(text, &mut progress, ContentEnd::Last)
+        else {
             return None;
         };
         let mut stream = ScrubbedStream::new(Arc::clone(self));
@@ -241,7 +244,10 @@ impl ScrubbedStream {
     ) -> usize {
         let scrubber = Arc::clone(&self.scrubber);
         let bytes = content.bytes();
-        let is_last = end != PieceEnd::Open;
+        let content_end = match end {
+            PieceEnd::Open => ContentEnd::Open,
+            PieceEnd::Last | PieceEnd::Overlap(_) => ContentEnd::Last,
+        };
         let longest = scrubber.search.max_bytes().saturating_sub(1);
         let mut held = match end {
             PieceEnd::Open => self.token.begin(bytes, longest),
@@ -250,7 +256,10 @@ impl ScrubbedStream {
         };
         let mut from = 0;
         loop {
-            match scrubber.search.search(bytes, &mut self.progress, is_last) {
+            match scrubber
+                .search
+                .search(bytes, &mut self.progress, content_end)
+            {
                 // It is replaced when it is sent.
                 SearchResult::Found(range, _) if held <= range.start => break,
                 SearchResult::Found(range, text) => {
@@ -352,7 +361,7 @@ fn written_like(text: &SearchedText, raw: &[u8], dummy: &str, is_url_safe: bool)
             continue;
         };
         let mut range = place..place + replaced.len_utf8();
-        if !is_plain && let Reading::Is(length, written) = text.read(&raw[place..], replaced) {
+        if !is_plain && let Reading::Is(length, written) = text.read_last(&raw[place..], replaced) {
             range = place..place + length;
             form = written;
         }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::dummy::{Dummy, DummyError, MAX_CREDENTIALS, MAX_SESSION_BYTES};
 use super::scrubber::{CurrentScrubber, Scrubber};
-use crate::content_coding::SessionWindows;
+use crate::content_coding::UserWindows;
 
 /// The method whose answer contains the request's fields (RFC 9110 section 9.3.8).
 const TRACE: &str = "TRACE";
@@ -46,8 +46,8 @@ pub(crate) struct SessionCredentials {
     all: Arc<[Arc<Credential>]>,
     /// Finds the values in force, and those before them.
     scrubber: Arc<CurrentScrubber>,
-    /// The codings of answers that are undone for it.
-    windows: SessionWindows,
+    /// The codings of answers that are undone for its user.
+    windows: UserWindows,
     /// Locked during a refresh: two of them at a time could each miss the other's value.
     refreshing: Arc<Mutex<()>>,
 }
@@ -118,10 +118,11 @@ pub(crate) struct CredentialError {
 }
 
 impl SessionCredentials {
-    /// Makes a dummy for each value. Equal values of one provider have one. Values that cannot have a dummy
+    /// Makes a dummy for each value, in a session of this user. Equal values of one provider have one. Values that cannot have a dummy
     /// are left out; the errors say which ones.
     pub(crate) fn from_supplied(
         supplied: impl IntoIterator<Item = SuppliedCredential>,
+        user: u32,
     ) -> (Self, Vec<CredentialError>) {
         let mut credentials: Vec<Credential> = Vec::new();
         let mut errors = Vec::new();
@@ -155,7 +156,7 @@ impl SessionCredentials {
             all: credentials.clone().into(),
             credentials,
             scrubber: Arc::new(scrubber),
-            windows: SessionWindows::default(),
+            windows: UserWindows::of(user),
             refreshing: Arc::default(),
         };
         (session, errors)
@@ -166,7 +167,7 @@ impl SessionCredentials {
     pub(crate) fn new(
         supplied: impl IntoIterator<Item = SuppliedCredential>,
     ) -> Result<Self, CredentialError> {
-        let (all, errors) = Self::from_supplied(supplied);
+        let (all, errors) = Self::from_supplied(supplied, 0);
         errors.into_iter().next().map_or(Ok(all), Err)
     }
 
@@ -222,8 +223,8 @@ impl SessionCredentials {
         &self.scrubber
     }
 
-    /// Counts the codings of its answers.
-    pub(crate) fn windows(&self) -> &SessionWindows {
+    /// Counts the codings of the answers of its user.
+    pub(crate) fn windows(&self) -> &UserWindows {
         &self.windows
     }
 

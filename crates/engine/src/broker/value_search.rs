@@ -2,30 +2,39 @@
 //! (`escapes`), and in base64 at each of the three places in a group (SPEC B12).
 //!
 //! The search crate finds the first bytes of these forms, since it does not overwrite its memory. The texts
-//! themselves are kept in memory that is overwritten, and compared where their first bytes occur.
+//! themselves are kept in memory that is overwritten, and compared where their first bytes occur (`walk`).
 //!
-//! A comparison stops at the first character that differs, and a value has the same three bytes only a bounded
-//! number of times (`dummy::fitness`), so the steps for each byte of content are bounded too.
+//! Texts that begin alike are compared together, so the steps at a place are those of the longest one, and one for
+//! each text. A value has the same three bytes only a bounded number of times (`dummy::fitness`), so the steps for
+//! each byte of content are bounded too.
+
+mod walk;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use self::walk::Walk;
 use super::encodings::{BASE64_PLACES, base64_at};
 use super::escapes::{self, MAX_WRITTEN_BYTES, Reading};
 use super::needles::{FRAGMENT_BYTES, Fragments};
 
 /// The bytes of each beginning that is looked for. A text is at least as long.
 const BEGINNING_BYTES: usize = FRAGMENT_BYTES;
+/// No character of a value, and a part of no form: it stands for the end of content.
+const END: u8 = 0;
 
 /// Values to find.
 pub(super) struct ValueSearch {
+    /// Those in base64 last, and both in the order of their bytes. No two of one kind are equal.
     texts: Vec<SearchedText>,
+    /// The number of those that are not in base64.
+    plain_texts: usize,
     /// Finds where a text may begin.
     beginnings: Fragments,
-    /// Each beginning in the order of their bytes, and the texts that have it.
-    begun: Vec<(Vec<u8>, Vec<usize>)>,
+    /// Each beginning in the order of their bytes, and the kinds of texts that have it.
+    begun: Vec<(Vec<u8>, TextKinds)>,
     /// Whether a beginning has this byte first.
     first_bytes: [bool; 256],
     max_bytes: usize,
@@ -47,6 +56,13 @@ pub(super) enum TextEncoding {
     Base64(usize),
 }
 
+/// Whether texts in base64, and others, are among some.
+#[derive(Clone, Copy, Default)]
+struct TextKinds {
+    plain: bool,
+    base64: bool,
+}
+
 /// How far content is searched, so that nothing is searched again when more of it comes.
 #[derive(Default)]
 pub(super) struct SearchProgress {
@@ -55,20 +71,11 @@ pub(super) struct SearchProgress {
     /// Whether a beginning was found there.
     has_begun: bool,
     /// The texts that may begin there and are not decided.
-    ongoing: Vec<TextProgress>,
+    ongoing: Vec<Walk>,
+    /// Memory for those that are compared now.
+    walks: Vec<Walk>,
     /// The length and number of the longest text that begins there, of those that are decided.
     longest: Option<(usize, usize)>,
-}
-
-/// How far a text is compared with content.
-struct TextProgress {
-    text: usize,
-    /// The bytes that are equal without escapes, as long as all are.
-    plain: Option<usize>,
-    /// Bytes of the text that were read in any form.
-    read: usize,
-    /// The bytes of the content in which they are written.
-    place: usize,
 }
 
 /// The result of a search.
@@ -78,6 +85,14 @@ pub(super) enum SearchResult<'s> {
     /// A text may begin here that later bytes complete. No text begins before.
     Incomplete(usize),
     Nothing,
+}
+
+/// What follows content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ContentEnd {
+    /// More may come.
+    Open,
+    Last,
 }
 
 impl ValueSearch {
@@ -102,10 +117,14 @@ impl ValueSearch {
                 }
             }
         }
-        let mut begun: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
-        for (number, text) in texts.iter().enumerate() {
+        texts.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
+        texts.dedup_by(|later, earlier| later.sort_key() == earlier.sort_key());
+        let mut begun: BTreeMap<Vec<u8>, TextKinds> = BTreeMap::new();
+        for text in &texts {
             for beginning in text.beginnings() {
-                begun.entry(beginning).or_default().push(number);
+                let kinds = begun.entry(beginning).or_default();
+                kinds.plain |= !text.is_base64();
+                kinds.base64 |= text.is_base64();
             }
         }
         let mut first_bytes = [false; 256];
@@ -116,6 +135,7 @@ impl ValueSearch {
         let beginnings = Fragments::new(&keys);
         let longest = texts.iter().map(|text| text.text.len()).max().unwrap_or(0);
         Self {
+            plain_texts: texts.partition_point(|text| !text.is_base64()),
             texts,
             beginnings,
             begun: begun.into_iter().collect(),
@@ -130,10 +150,10 @@ impl ValueSearch {
         &self,
         content: &[u8],
         progress: &mut SearchProgress,
-        is_last: bool,
+        end: ContentEnd,
     ) -> SearchResult<'_> {
         loop {
-            if let Some(result) = self.compare(content, progress, is_last) {
+            if let Some(result) = self.compare(content, progress, end) {
                 return result;
             }
             let Some(begin) = self.beginnings.find(content, progress.from) else {
@@ -144,12 +164,10 @@ impl ValueSearch {
             let found = self
                 .begun
                 .binary_search_by(|(text, _)| text[..].cmp(beginning));
-            let texts = found.map_or(&[][..], |at| &self.begun[at].1);
-            let texts = texts.iter().map(|text| TextProgress::new(*text));
-            progress.ongoing.extend(texts);
-            progress.has_begun = true;
+            let kinds = found.map_or(TextKinds::default(), |at| self.begun[at].1);
+            progress.begin(self.walks(kinds));
         }
-        if is_last {
+        if end == ContentEnd::Last {
             progress.from = content.len();
             return SearchResult::Nothing;
         }
@@ -171,26 +189,17 @@ impl ValueSearch {
         &self,
         content: &[u8],
         progress: &mut SearchProgress,
-        is_last: bool,
+        end: ContentEnd,
     ) -> Option<SearchResult<'_>> {
         if !progress.has_begun {
             return None;
         }
         let from = progress.from;
-        let longest = &mut progress.longest;
-        progress.ongoing.retain_mut(|ongoing| {
-            match self.texts[ongoing.text].compare(&content[from..], ongoing) {
-                Comparison::Begins(length) => {
-                    if longest.is_none_or(|(longest, _)| length > longest) {
-                        *longest = Some((length, ongoing.text));
-                    }
-                    false
-                }
-                Comparison::Incomplete => true,
-                Comparison::Differs => false,
-            }
-        });
-        if !progress.ongoing.is_empty() && !is_last {
+        std::mem::swap(&mut progress.walks, &mut progress.ongoing);
+        while let Some(walk) = progress.walks.pop() {
+            self.step(&content[from..], end, walk, progress);
+        }
+        if !progress.ongoing.is_empty() && end == ContentEnd::Open {
             return Some(SearchResult::Incomplete(from));
         }
         if let Some((length, text)) = progress.longest {
@@ -208,12 +217,11 @@ impl ValueSearch {
         let first = self.begun.partition_point(|(text, _)| &text[..] < tail);
         let begun = self.begun[first..].iter();
         let begun = begun.take_while(|(text, _)| text.starts_with(tail));
-        let mut texts = begun.flat_map(|(_, texts)| texts);
-        texts.any(|text| {
-            let mut ongoing = TextProgress::new(*text);
-            let comparison = self.texts[*text].compare(tail, &mut ongoing);
-            matches!(comparison, Comparison::Incomplete)
-        })
+        let kinds = begun.fold(TextKinds::default(), |all, (_, kinds)| all.or(*kinds));
+        let mut progress = SearchProgress::default();
+        progress.begin(self.walks(kinds));
+        let result = self.compare(tail, &mut progress, ContentEnd::Open);
+        matches!(result, Some(SearchResult::Incomplete(_)))
     }
 
     /// The most bytes in which a text is written.
@@ -222,13 +230,13 @@ impl ValueSearch {
     }
 }
 
-/// A text beside the beginning of content.
-enum Comparison {
-    /// The content begins with it, in so many bytes.
-    Begins(usize),
-    /// The content ends before it.
-    Incomplete,
-    Differs,
+impl TextKinds {
+    fn or(self, other: Self) -> Self {
+        Self {
+            plain: self.plain || other.plain,
+            base64: self.base64 || other.base64,
+        }
+    }
 }
 
 impl SearchProgress {
@@ -244,47 +252,26 @@ impl SearchProgress {
     pub(super) fn forget(&mut self, bytes: usize) {
         self.from = self.from.saturating_sub(bytes);
     }
-}
 
-impl TextProgress {
-    fn new(text: usize) -> Self {
-        Self {
-            text,
-            plain: Some(0),
-            read: 0,
-            place: 0,
-        }
+    /// Compares texts at the place of the search.
+    fn begin(&mut self, walks: impl Iterator<Item = Walk>) {
+        self.ongoing.extend(walks);
+        self.has_begun = true;
     }
 }
 
 impl SearchedText {
-    /// Compares content with the text, and goes on where a comparison of its beginning has stopped.
-    fn compare(&self, content: &[u8], ongoing: &mut TextProgress) -> Comparison {
-        count_step();
-        if let Some(plain) = ongoing.plain {
-            let end = content.len().min(self.text.len());
-            if content[plain..end] == self.text.as_bytes()[plain..end] {
-                ongoing.plain = Some(end);
-                return if end == self.text.len() {
-                    Comparison::Begins(end)
-                } else {
-                    Comparison::Incomplete
-                };
-            }
-            ongoing.plain = None;
-        }
-        for character in self.text[ongoing.read..].chars() {
-            count_step();
-            match self.read(&content[ongoing.place..], character) {
-                Reading::Is(length, _) => {
-                    ongoing.place += length;
-                    ongoing.read += character.len_utf8();
-                }
-                Reading::Differs => return Comparison::Differs,
-                Reading::Incomplete => return Comparison::Incomplete,
-            }
-        }
-        Comparison::Begins(ongoing.place)
+    fn is_base64(&self) -> bool {
+        self.encoding != TextEncoding::Plain
+    }
+
+    fn sort_key(&self) -> (bool, &[u8]) {
+        (self.is_base64(), self.text.as_bytes())
+    }
+
+    /// The character behind so many bytes; `None` at the end.
+    fn char_at(&self, bytes: usize) -> Option<char> {
+        self.text[bytes..].chars().next()
     }
 
     /// Looks for a character of the text at the beginning of content. Base64 has two alphabets.
@@ -298,6 +285,12 @@ impl SearchedText {
             Reading::Differs => escapes::read(content, twin),
             reading => reading,
         }
+    }
+
+    /// The same at the end of all content.
+    pub(super) fn read_last(&self, content: &[u8], character: char) -> Reading {
+        let ended = Zeroizing::new([content, &[END]].concat());
+        self.read(&ended, character)
     }
 
     /// Whether it is written there without escapes.
@@ -370,7 +363,11 @@ pub(super) mod tests {
 
     fn found(values: &[&str], content: &str) -> Option<(Range<usize>, usize)> {
         let search = ValueSearch::new(values.iter().copied());
-        match search.search(content.as_bytes(), &mut SearchProgress::default(), true) {
+        match search.search(
+            content.as_bytes(),
+            &mut SearchProgress::default(),
+            ContentEnd::Last,
+        ) {
             SearchResult::Found(range, text) => Some((range, text.value)),
             _ => None,
         }
@@ -417,11 +414,14 @@ pub(super) mod tests {
             ("%2525xyz", Some(0)),
             ("%252x", None),
         ] {
-            let place =
-                match search.search(content.as_bytes(), &mut SearchProgress::default(), false) {
-                    SearchResult::Incomplete(place) => Some(place),
-                    _ => None,
-                };
+            let place = match search.search(
+                content.as_bytes(),
+                &mut SearchProgress::default(),
+                ContentEnd::Open,
+            ) {
+                SearchResult::Incomplete(place) => Some(place),
+                _ => None,
+            };
             assert_eq!(place, expected, "{content}");
         }
     }
@@ -429,9 +429,9 @@ pub(super) mod tests {
     #[test]
     fn b12_a_value_has_few_beginnings() {
         for (value, most) in [
-            ("sk-proj-abcdefgh", 17),
-            ("a/b+c=d&e", 40),
-            ("/+=&/+=&abcdefgh", 200),
+            ("sk-proj-abcdefgh", 22),
+            ("a/b+c=d&e", 70),
+            ("/+=&/+=&abcdefgh", 300),
         ] {
             let search = ValueSearch::new([value]);
             assert!(search.begun.len() <= most, "{value} {}", search.begun.len());
@@ -458,7 +458,7 @@ pub(super) mod tests {
         for content in [content.clone(), content.replace('e', "%65")] {
             STEPS.set(0);
             let mut progress = SearchProgress::default();
-            let result = search.search(content.as_bytes(), &mut progress, true);
+            let result = search.search(content.as_bytes(), &mut progress, ContentEnd::Last);
             assert!(matches!(result, SearchResult::Nothing));
             let steps = STEPS.get();
             assert!(steps > content.len() / 5, "{steps} steps");

@@ -61,7 +61,7 @@ fn codings(text: &str) -> Option<ContentCodings> {
 fn decode(names: &str, coded: &[u8], size: usize) -> Result<Vec<u8>, CodingError> {
     let mut decoder = Decoder::new(
         &codings(names).expect("known codings"),
-        &SessionWindows::default(),
+        &UserWindows::default(),
     )?;
     let mut content = Vec::new();
     for piece in coded.chunks(size) {
@@ -215,7 +215,7 @@ fn b12_content_that_grows_only_between_two_codings_is_an_error() {
         ),
     ] {
         let coded = (1..name.split(',').count()).fold(inner, |content, _| gzip(&content));
-        let mut decoder = Decoder::new(&codings(name).expect("known"), &SessionWindows::default())
+        let mut decoder = Decoder::new(&codings(name).expect("known"), &UserWindows::default())
             .expect("a decoder");
         decoder.push(coded.into());
         let error = loop {
@@ -270,7 +270,7 @@ fn b12_a_turn_of_decoding_is_short() {
         ("deflate", [0, 0, 0, 0xff, 0xff].repeat(20_000)),
         ("br", [&[0x0c][..], &[0x06].repeat(100_000)].concat()),
     ] {
-        let mut decoder = Decoder::new(&codings(name).expect("known"), &SessionWindows::default())
+        let mut decoder = Decoder::new(&codings(name).expect("known"), &UserWindows::default())
             .expect("a decoder");
         decoder.push(coded.into());
         let (mut bytes, mut parts, mut turns) = (0, 0, 0);
@@ -293,8 +293,8 @@ fn b12_a_turn_of_decoding_is_short() {
 
 #[tokio::test]
 async fn b12_other_tasks_run_while_much_is_decoded() {
-    let mut decoder = Decoder::new(&codings("gzip").expect("known"), &SessionWindows::default())
-        .expect("a decoder");
+    let mut decoder =
+        Decoder::new(&codings("gzip").expect("known"), &UserWindows::default()).expect("a decoder");
     decoder.push(gzip(b"").repeat(20_000).into());
     let other = tokio::spawn(std::future::ready(()));
     let mut polls = 0;
@@ -328,23 +328,23 @@ fn b12_few_answers_have_a_coding_with_a_large_window_at_a_time() {
     let br = codings("br").expect("known");
     let mut decoders = Vec::new();
     let error = loop {
-        match Decoder::new(&br, &SessionWindows::default()) {
+        match Decoder::new(&br, &UserWindows::default()) {
             Ok(decoder) => decoders.push(decoder),
             Err(error) => break error,
         }
     };
     assert_eq!(error, CodingError::Window);
     assert!(decoders.len() <= 16);
-    assert!(Decoder::new(&codings("gzip").expect("known"), &SessionWindows::default()).is_ok());
+    assert!(Decoder::new(&codings("gzip").expect("known"), &UserWindows::default()).is_ok());
     drop(decoders);
-    assert!(Decoder::new(&br, &SessionWindows::default()).is_ok());
+    assert!(Decoder::new(&br, &UserWindows::default()).is_ok());
 }
 
 #[test]
 fn b12_content_that_was_flushed_passes_at_once() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let mut decoder = Decoder::new(&codings("gzip").expect("known"), &SessionWindows::default())
-        .expect("a decoder");
+    let mut decoder =
+        Decoder::new(&codings("gzip").expect("known"), &UserWindows::default()).expect("a decoder");
     for event in ["data: one\n\n", "data: two\n\n"] {
         encoder.write_all(event.as_bytes()).expect("memory");
         encoder.flush().expect("memory");

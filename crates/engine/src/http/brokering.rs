@@ -16,7 +16,7 @@ use crate::broker::{
     RenewableValues, RequestPart, RequestPlace, Scrubber, SearchedContent, Sender,
     SessionCredentials,
 };
-use crate::content_coding::{ContentCodings, SessionWindows};
+use crate::content_coding::{ContentCodings, UserWindows};
 use crate::enforce::{CredentialRefuser, Permit};
 use crate::tls::Wire;
 use crate::upstream::UpstreamError;
@@ -55,7 +55,7 @@ pub(super) struct Brokering {
     /// Finds real values in the answer. Present at each host that a credential of the session may go to.
     scrubber: Option<Arc<CurrentScrubber>>,
     /// Present with the scrubber.
-    windows: Option<SessionWindows>,
+    windows: Option<UserWindows>,
     search: Option<ContentSearch>,
     /// Present if the request has values that can be read again.
     renewable: Option<Box<RenewableRequest>>,
@@ -279,8 +279,8 @@ impl Brokering {
         self.scrubber.as_ref()
     }
 
-    /// Counts the content codings that are undone for the session.
-    pub(super) fn windows(&self) -> SessionWindows {
+    /// Counts the content codings that are undone for the user.
+    pub(super) fn windows(&self) -> UserWindows {
         self.windows.clone().unwrap_or_default()
     }
 

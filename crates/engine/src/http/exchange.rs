@@ -33,7 +33,7 @@ use crate::enforce::{Flow, LeadsTo};
 use crate::incoming::Incoming;
 use crate::tls::Wire;
 use crate::upstream::{
-    AnswerError, BrokenAnswer, Cut, Lease, ProxyError, Unanswered, UpstreamError,
+    AnswerError, BrokenAnswer, Cut, Lease, MAX_FIELDS, ProxyError, Unanswered, UpstreamError,
 };
 
 /// Kept connections that are tried before a new one is opened: origins close theirs without notice.
@@ -350,6 +350,9 @@ async fn exchange(
         }
     };
     let response = answer?;
+    if response.headers().len() > MAX_FIELDS {
+        return Err(lease.unusable(AnswerError::TooManyFields).into());
+    }
     if response.status() == StatusCode::UNAUTHORIZED && may_repeat {
         // Boxed, since it is rare.
         Box::pin(unless_outdated(session, outgoing, &lease)).await?;

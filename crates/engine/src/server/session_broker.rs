@@ -106,7 +106,7 @@ impl SessionBroker {
             )
         });
         remarks.extend(lacks);
-        let (credentials, errors) = SessionCredentials::from_supplied(supply.supplied);
+        let (credentials, errors) = SessionCredentials::from_supplied(supply.supplied, user);
         let left = errors.iter();
         remarks.extend(left.map(|error| format!("{error}, so the session has no dummy for it")));
         let is_empty = credentials.iter().next().is_none();

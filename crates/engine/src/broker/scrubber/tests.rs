@@ -122,6 +122,8 @@ fn escaped(text: &str) -> Vec<(&'static str, String)> {
         ("ESAPI, URL", each(&|c| format!("%{:02X}", code(c)))),
         ("ESAPI, HTML", each(&|c| format!("&#x{:x};", code(c)))),
         ("HTML, numbers", each(&|c| format!("&#{};", code(c)))),
+        ("HTML, zeros", each(&|c| format!("&#{:07};", code(c)))),
+        ("HTML, large X", each(&|c| format!("&#X{:04X};", code(c)))),
         ("JavaScript", each(&|c| format!("\\x{:02x}", code(c)))),
         ("ESAPI, JSON", each(&|c| format!("\\u{:04x}", code(c)))),
         (
@@ -237,6 +239,98 @@ fn escaped_forms_become_those_of_the_dummy(value: &str, dummy: &str) {
             } else {
                 assert_eq!(clean, format!("[{expected}]"), "{name} at {at}");
             }
+        }
+    }
+}
+
+/// The references of HTML that stand for a character.
+fn references(character: char) -> Vec<String> {
+    let code = u32::from(character);
+    let names = match character {
+        '\'' => vec!["&apos;"],
+        '&' => vec!["&amp;", "&AMP;", "&amp"],
+        '<' => vec!["&lt;", "&LT;", "&lt"],
+        '/' => vec!["&sol;"],
+        '_' => vec!["&lowbar;", "&UnderBar;"],
+        '%' => vec!["&percnt;"],
+        '\\' => vec!["&bsol;"],
+        _ => Vec::new(),
+    };
+    let mut all: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    all.extend([
+        format!("&#{code};"),
+        format!("&#0{code};"),
+        format!("&#{code:07};"),
+        format!("&#{code}"),
+        format!("&#0{code}"),
+        format!("&#x{code:x};"),
+        format!("&#X{code:X};"),
+        format!("&#x{code:04x};"),
+        format!("&#X{code:06x};"),
+        format!("&#x{code:x}"),
+    ]);
+    all
+}
+
+#[test]
+fn b12_a_character_is_found_in_each_reference_of_html() {
+    for value in [
+        "'q/oted-val_ue-xyz",
+        "x'q_oted<value/xyz&",
+        "/_&zoted-value-xyz%",
+        "&'<oted-value-xyz\\",
+        "ghp_zoted-value-xyz",
+    ] {
+        let dummy = "m".repeat(value.len());
+        let scrubber = scrubber(&[(value, &dummy)]);
+        for (at, character) in value.char_indices() {
+            // Others among the first are found only behind one that is encoded too.
+            if escapes::is_unreserved(character) && (1..4).contains(&at) {
+                continue;
+            }
+            let is_digit = |next: char| next.is_ascii_hexdigit();
+            for reference in references(character) {
+                // The digit would belong to the number.
+                if !reference.ends_with(';') && value[at + 1..].starts_with(is_digit) {
+                    continue;
+                }
+                let form = format!("{}{reference}{}", &value[..at], &value[at + 1..]);
+                for (before, after) in [("", ""), ("[", ""), ("", "\""), ("(", ") end")] {
+                    let content = format!("{before}{form}{after}");
+                    for split in 0..=content.len() {
+                        let (one, other) = content.as_bytes().split_at(split);
+                        let clean = scrub(&scrubber, &[one, other]);
+                        let clean = text(&clean);
+                        let inside = &clean[before.len()..clean.len() - after.len()];
+                        assert!(
+                            inside.starts_with("mmm") || inside.ends_with("mmm"),
+                            "{content} {split} {clean}"
+                        );
+                        let left = value
+                            .char_indices()
+                            .skip(4)
+                            .map(|(at, _)| &value[at - 4..at]);
+                        for part in left.filter(|part| !part.contains('m')) {
+                            assert!(!clean.contains(part), "{content} {split} {clean}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn b12_a_value_that_ends_like_an_escape_begins_is_found_at_the_end() {
+    for end in ["&", "%", "\\", "&&", "%2", "\\x", "&a", "&#3"] {
+        let value = format!("value-with/end{end}");
+        let dummy = format!("dummy-with/end{end}");
+        let scrubber = scrubber(&[(&value, &dummy)]);
+        let content = value.replace('/', "%2F");
+        for at in 0..=content.len() {
+            let (one, other) = content.as_bytes().split_at(at);
+            let clean = scrub(&scrubber, &[one, other]);
+            assert_eq!(text(&clean), dummy.replace('/', "%2F"), "{value} {at}");
         }
     }
 }
@@ -440,6 +534,42 @@ fn b12_each_byte_costs_bounded_steps_in_pieces_of_any_size() {
                 scrub(&scrubber, &pieces);
             });
             assert!(steps < 6 * content.len(), "{steps} {}", content.len());
+        }
+    }
+}
+
+#[test]
+fn b12_values_that_begin_alike_are_compared_together() {
+    let (begin, half) = ("github_pat_11ABCDEFG0_aBcD", "aBcD");
+    for begin in [begin, half] {
+        let pairs: Vec<(String, String)> = (0..192)
+            .map(|number| {
+                let rest = format!("{:08x}", 0x9e37_79b1_u32.wrapping_mul(number));
+                (format!("{begin}{rest}{number:032}"), format!("<{number}>"))
+            })
+            .collect();
+        let borrowed: Vec<(&str, &str)> = pairs.iter().map(|(v, d)| (&**v, &**d)).collect();
+        let scrubber = scrubber(&borrowed);
+        let mut escaped = Vec::new();
+        for character in begin.chars() {
+            escapes::write(
+                character,
+                Written::Percent(escapes::Digits::Lower),
+                &mut escaped,
+            );
+        }
+        let escaped = String::from_utf8(escaped).expect("text");
+        for content in [begin.repeat(500), escaped.repeat(500)] {
+            for size in [1, 50, 16 << 10] {
+                let pieces: Vec<&[u8]> = content.as_bytes().chunks(size).collect();
+                let steps = steps_of(|| {
+                    assert_eq!(text(&scrub(&scrubber, &pieces)), content);
+                });
+                assert!(steps < 16 * content.len(), "{steps} {}", content.len());
+            }
+        }
+        for (value, dummy) in &borrowed {
+            assert_eq!(text(&scrub(&scrubber, &[value.as_bytes()])), *dummy);
         }
     }
 }
