@@ -7,8 +7,13 @@
 mod answer;
 pub(crate) mod config;
 mod error_body;
+mod events;
 mod guard;
+mod health;
+mod metrics;
+mod page;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +23,8 @@ use codex_network_engine::{BlockedEntry, ConnectionHandle, Engine, GenerationNum
 use codex_network_policy::Mode;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::BoxBody;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -28,18 +34,20 @@ use tokio::net::TcpStream;
 
 use self::answer::{failed, json, text};
 use self::error_body::WithErrorBody;
+use self::events::{MAX_WATCHERS, Reading, Watchers};
+use crate::observation::{Condition, Observation, Observer};
 
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
 pub(crate) const NAME: &str = "admin";
 
-/// Connections at once; the API serves people and scripts.
+/// Connections at once, besides those of watchers; the API serves people and scripts.
 const MAX_CONNECTIONS: usize = 64;
 /// Largest body.
 const MAX_BODY: usize = 8 * 1024;
 /// Most of a larger body that is read and thrown away.
 const MAX_DISCARDED: usize = 16 << 20;
 
-type ApiAnswer = Response<Full<Bytes>>;
+type ApiAnswer = Response<BoxBody<Bytes, Infallible>>;
 
 /// The proxy that the API shows and changes.
 pub(crate) trait Owner: Send + Sync + 'static {
@@ -50,30 +58,21 @@ pub(crate) trait Owner: Send + Sync + 'static {
     /// Reads the configuration again and puts it in force; on any error the old one stays (SPEC C7).
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>>;
 
+    /// Observes the proxy.
+    fn observer(&self) -> &Observer;
+
     /// The state that `/health` reports. A library has no other configuration than the one in force.
     fn condition(&self) -> Condition {
         Condition::Sound
     }
 
+    /// The open listeners: their names and addresses.
+    fn listening(&self) -> Vec<(&'static str, SocketAddr)>;
+
     /// The listen addresses that `/config` shows: those that the settings ask for.
     fn listen(&self, settings: &Settings) -> Listen {
         settings.listen
     }
-}
-
-/// Whether the configuration is in force (SPEC L16).
-#[cfg_attr(
-    not(feature = "service"),
-    expect(dead_code, reason = "an embedded proxy runs on its own settings")
-)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
-    /// The configuration is in force.
-    Sound,
-    /// The configuration cannot be used; the last good one is in force.
-    LastGood,
-    /// The configuration cannot be used; everything is refused.
-    Closed,
 }
 
 /// Why a reload changed nothing.
@@ -94,11 +93,16 @@ struct Admin {
     local: Option<SocketAddr>,
     client: SocketAddr,
     connection: ConnectionHandle,
+    watchers: Arc<Watchers>,
+    reading: Arc<Reading>,
 }
 
 /// The paths, each with its one method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
+    Page,
+    Events,
+    Metrics,
     Health,
     Config,
     Patterns,
@@ -134,10 +138,11 @@ pub(crate) fn open(
     listener: std::net::TcpListener,
 ) -> std::io::Result<Listening> {
     let served = engine.clone();
+    let watchers = Watchers::new();
     engine.open_beside(
         NAME,
         listener,
-        MAX_CONNECTIONS,
+        MAX_CONNECTIONS + MAX_WATCHERS,
         move |stream, client, connection| {
             let admin = Admin {
                 engine: served.clone(),
@@ -145,6 +150,8 @@ pub(crate) fn open(
                 local: stream.local_addr().ok(),
                 client,
                 connection,
+                watchers: Arc::clone(&watchers),
+                reading: Arc::default(),
             };
             serve(Arc::new(admin), stream)
         },
@@ -154,12 +161,13 @@ pub(crate) fn open(
 async fn serve(admin: Arc<Admin>, stream: TcpStream) {
     let drain = admin.engine.drain().clone();
     let read_timeout = admin.read_timeout();
+    let reading = Arc::clone(&admin.reading);
     let service = service_fn(move |request| {
         let (admin, busy) = (Arc::clone(&admin), admin.connection.busy());
         async move {
             let answer = admin.answer(request).await;
             drop(busy);
-            Ok::<_, std::convert::Infallible>(answer)
+            Ok::<_, Infallible>(answer)
         }
     });
     let connection = http1::Builder::new()
@@ -171,6 +179,7 @@ async fn serve(admin: Arc<Admin>, stream: TcpStream) {
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
+        () = reading.stops() => return,
         () = drain.begun() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -184,6 +193,9 @@ async fn serve(admin: Arc<Admin>, stream: TcpStream) {
 impl Route {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
+            "/" => Self::Page,
+            "/events" => Self::Events,
+            "/metrics" => Self::Metrics,
             "/health" => Self::Health,
             "/config" => Self::Config,
             "/patterns" => Self::Patterns,
@@ -197,23 +209,21 @@ impl Route {
     /// Whether the route has this method. HEAD is served like GET.
     fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Health | Self::Config | Self::Patterns | Self::Blocked => {
-                matches!(*method, Method::GET | Method::HEAD)
-            }
             Self::Mode | Self::Reload => *method == Method::POST,
+            _ => matches!(*method, Method::GET | Method::HEAD),
         }
     }
 
     fn allow(self) -> &'static str {
         match self {
-            Self::Health | Self::Config | Self::Patterns | Self::Blocked => "GET, HEAD",
             Self::Mode | Self::Reload => "POST",
+            _ => "GET, HEAD",
         }
     }
 }
 
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>) -> ApiAnswer {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> ApiAnswer {
         if let Err(refused) = guard::check(request.uri(), request.headers(), self.local) {
             tracing::warn!("refused an admin request: {refused}");
             return text(StatusCode::FORBIDDEN, &refused.to_string());
@@ -221,7 +231,7 @@ impl Admin {
         let Some(route) = Route::of(request.uri().path()) else {
             return text(
                 StatusCode::NOT_FOUND,
-                "there is no such path; try /health, /config, /patterns, /blocked, /mode or /reload",
+                "there is no such path; try /, /health, /metrics, /config, /patterns, /blocked, /mode or /reload",
             );
         };
         if !route.takes(request.method()) {
@@ -236,7 +246,12 @@ impl Admin {
             return answer;
         }
         match route {
-            Route::Health => self.health(),
+            Route::Page => page::answer(&self.parts()),
+            // The answer to HEAD has no content, so it would never end.
+            Route::Events if request.method() == Method::HEAD => text(StatusCode::OK, ""),
+            Route::Events => self.events(),
+            Route::Metrics => metrics::answer(self.observe()),
+            Route::Health => self.health(request.uri().query().unwrap_or_default()),
             Route::Config => self.config(),
             Route::Patterns => self.patterns(),
             Route::Blocked => {
@@ -248,17 +263,36 @@ impl Admin {
         }
     }
 
-    fn health(&self) -> ApiAnswer {
-        match self.owner.condition() {
-            Condition::Sound => text(StatusCode::OK, "ok"),
-            Condition::LastGood => text(
-                StatusCode::OK,
-                "ok: the last good configuration is in force, since the present one cannot be used",
-            ),
-            Condition::Closed => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the configuration cannot be used, and everything is refused",
-            ),
+    /// Observes the proxy now.
+    fn observe(&self) -> Observation {
+        let observer = self.owner.observer();
+        observer.observe(&self.engine, self.owner.condition())
+    }
+
+    /// The parts of the page now.
+    fn parts(&self) -> page::Parts {
+        let generation = self.engine.current();
+        let shown = page::Shown {
+            observation: &self.observe(),
+            condition: self.owner.condition(),
+            generation: &generation,
+            listening: self.owner.listening(),
+            sessions: self.engine.sessions(),
+        };
+        page::parts(&shown, &self.engine.blocked().entries(0))
+    }
+
+    fn events(self: &Arc<Self>) -> ApiAnswer {
+        let this = Arc::clone(self);
+        let (drain, reading) = (self.engine.drain().clone(), Arc::clone(&self.reading));
+        self.watchers.watch(move || this.parts(), drain, reading)
+    }
+
+    fn health(&self, query: &str) -> ApiAnswer {
+        match query {
+            "" => health::plain(self.owner.condition()),
+            "verbose" => health::verbose(&self.observe(), self.owner.condition()),
+            _ => text(StatusCode::BAD_REQUEST, "the query takes verbose"),
         }
     }
 

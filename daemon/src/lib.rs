@@ -173,6 +173,7 @@
 // - `memory`: protects the roles' memory from other processes.
 // - `monitor`: keeps the service's privilege and sockets, and starts the other two roles.
 // - `notify`: messages to the service manager.
+// - `observation`: the state of the proxy, for those who look from outside.
 // - `opaque`: bytes that the loader writes for the worker.
 // - `privsep`: the messages between monitor, loader and worker.
 // - `problems`: the problems of a configuration, for the callers of a reload.
@@ -209,6 +210,7 @@ mod memory;
 mod monitor;
 #[cfg(feature = "service")]
 mod notify;
+mod observation;
 #[cfg(feature = "service")]
 mod opaque;
 #[cfg(feature = "service")]

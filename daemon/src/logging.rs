@@ -37,6 +37,7 @@ use self::format::LineFormat;
 use self::journal::{Connected, Journal};
 use self::outlet::{Entry, OneByOne, Outlet, Sink};
 use self::stderr::Lines as StderrLines;
+use crate::observation::LogLosses;
 use crate::privsep::settled::Lines;
 
 /// How long an ending process waits for the rest of its log to be read.
@@ -44,6 +45,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Flushes the queue of this process.
 static FLUSH: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+/// Returns the losses of the queue of this process.
+static LOSSES: OnceLock<Box<dyn Fn() -> LogLosses + Send + Sync>> = OnceLock::new();
 
 /// Whether the process is confined after its logging is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +166,17 @@ pub(crate) fn init(filter: &str, format: LogFormat, confined: Confined) -> anyho
 impl Writing {
     fn new<E: Entry>(outlet: Arc<Outlet<Logged<E>>>, sink: impl Sink<Logged<E>>) -> Self {
         let flushed = Arc::clone(&outlet);
+        let losing = Arc::clone(&outlet);
         let audit = Arc::new(QueuedAudit(Arc::clone(&outlet)));
         // It cannot be set yet: logging is set up once.
         let _ = FLUSH.set(Box::new(move || flushed.flush(FLUSH_TIMEOUT)));
+        let _ = LOSSES.set(Box::new(move || {
+            let losses = losing.losses();
+            LogLosses {
+                lines: losses.entries,
+                last: losses.last,
+            }
+        }));
         Self {
             start: Box::new(move || outlet.start(sink)),
             socket: None,
@@ -194,6 +206,11 @@ pub(crate) fn flush() {
     if let Some(flush) = FLUSH.get() {
         flush();
     }
+}
+
+/// The lines of this process's log that were lost.
+pub(crate) fn losses() -> LogLosses {
+    LOSSES.get().map(|losses| losses()).unwrap_or_default()
 }
 
 /// Writes one line to standard error after the log, in any format. Gives up after a second when

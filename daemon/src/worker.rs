@@ -10,6 +10,7 @@ mod door_threads;
 mod doors;
 mod issuer;
 mod link;
+mod open_descriptors;
 mod owner;
 mod reload;
 mod reload_waiters;
@@ -31,6 +32,7 @@ use control::ControlServer;
 use doors::Doors;
 use issuer::MonitorIssuer;
 use link::{Order, StartSettings};
+use nix::sys::resource::{Resource, getrlimit};
 use owner::Owners;
 use reload::Reloader;
 use role_status::RoleStatus;
@@ -38,6 +40,7 @@ use sandbox::AppliedConfinement;
 use tokio::sync::mpsc;
 
 use crate::admin::Owner;
+use crate::observation::ProcessFacts;
 use crate::privsep::message::{Fallback, Mode, ToMonitor, WorkerReport};
 use crate::privsep::ticket::Ticket;
 use crate::{logging, memory};
@@ -268,6 +271,7 @@ fn open(
         message.fallback,
         warnings.collect(),
         new.file_warnings,
+        process_facts(message.restarts),
     );
     engine.follow_credentials();
     // Like the listeners' addresses, the control socket counts as our own before the first door
@@ -297,6 +301,19 @@ fn open(
     })
 }
 
+/// The facts about this process that an observer needs (SPEC O4).
+fn process_facts(restarts: u32) -> ProcessFacts {
+    ProcessFacts {
+        restarts: Some(restarts),
+        descriptors: Some(|| {
+            let limit = getrlimit(Resource::RLIMIT_NOFILE);
+            let limit = limit.map_or(0, |(soft, _hard)| soft);
+            (open_descriptors::count(limit), limit)
+        }),
+        log_losses: Some(logging::losses),
+    }
+}
+
 /// Without a usable configuration everything is refused (SPEC L16).
 fn close_if_unusable(settings: &mut Settings, fallback: Fallback) {
     if fallback == Fallback::Closed {
@@ -323,6 +340,7 @@ fn obey(order: Order, reloader: &Reloader, link: &link::Link, engine: &Engine) {
         Order::Ping => {
             link.send(ToMonitor::Well(report(engine)));
             reloader.give_memory_back();
+            reloader.look();
         }
         // Handled where they are received.
         Order::Leaf { .. }

@@ -27,6 +27,7 @@ mod nghttp;
 mod node;
 mod npm;
 mod openssl;
+mod page;
 mod pip;
 mod python;
 mod script;

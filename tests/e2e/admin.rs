@@ -5,6 +5,7 @@ mod blocked;
 mod busy;
 mod guard;
 mod mode;
+mod seen;
 
 use e2e::client::{Connection, Response};
 use e2e::daemon::{Config, Daemon};
@@ -108,7 +109,7 @@ fn a1_head_is_answered_like_get_without_the_body() {
 #[test]
 fn a1_an_unknown_path_is_404_with_the_valid_paths() {
     let daemon = Daemon::start(&Config::example());
-    for path in ["/", "/Health", "/health/", "/blocked/1", "/%68ealth", "*"] {
+    for path in ["//", "/Health", "/health/", "/blocked/1", "/%68ealth", "*"] {
         let method = if path == "*" { "OPTIONS" } else { "GET" };
         let answer = ask(&daemon, method, path, &["Host: localhost"]);
         assert_eq!(answer.status, 404, "{path}");

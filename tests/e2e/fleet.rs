@@ -183,10 +183,49 @@ fn c1_cloud_init_contains_the_example_files() {
     assert_eq!(carried, PLACES.len() - 1);
 }
 
+/// The messages of `systemd-analyze verify` about the units with this drop-in.
+fn verified(drop_in: &str) -> String {
+    let units = tempfile::tempdir().expect("a directory");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
+    for entry in fs::read_dir(shipped).expect("it is there").flatten() {
+        let text = fs::read_to_string(entry.path()).expect("a unit");
+        // The programs are not installed here.
+        let text = text.replace("/usr/bin/codex-network-proxy", "/bin/true");
+        let text = text.replace("/usr/bin/proxyctl", "/bin/true");
+        fs::write(units.path().join(entry.file_name()), text).expect("it is ours");
+    }
+    let folder = units.path().join("codex-network-proxy.service.d");
+    fs::create_dir(&folder).expect("it is ours");
+    fs::write(folder.join("10-journal.conf"), drop_in).expect("it is ours");
+    let run = Program::new("systemd-analyze")
+        .args(["verify", "./codex-network-proxy.service"])
+        .current_dir(units.path())
+        .run();
+    run.stderr
+}
+
+#[test]
+fn o6_the_drop_in_gives_the_audit_a_journal_whose_name_the_guide_uses() {
+    let drop_in = example("systemd/10-journal.conf");
+    let namespace = "LogNamespace=codex-network-proxy";
+    assert!(drop_in.lines().any(|line| line == namespace), "{drop_in}");
+    let journal = "systemd/journald@codex-network-proxy.conf";
+    assert!(fleet().join(journal).exists());
+    let readme = example("README.md");
+    assert!(readme.contains("journalctl --namespace=codex-network-proxy "));
+    if !Path::new("/usr/bin/systemd-analyze").exists() {
+        return;
+    }
+    assert!(!verified(&drop_in).contains("10-journal.conf"));
+    let misspelt = drop_in.replace("LogNamespace", "LogNamespaces");
+    let found = verified(&misspelt);
+    assert!(found.contains("LogNamespaces"), "{found}");
+}
+
 #[test]
 fn c1_the_fleets_readme_is_short_and_names_every_file() {
     let readme = example("README.md");
-    assert!(readme.lines().count() <= 150);
+    assert!(readme.lines().count() <= 180);
     let mut folders = vec![fleet()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("it is there").flatten() {

@@ -8,7 +8,7 @@ use crate::sources::{root, rust, texts};
 const NOT_BUILT: &str = "(not built yet)";
 
 /// The letters of the sections.
-const SECTIONS: &str = "LCPHSMRAKBEDJTQW";
+const SECTIONS: &str = "LCPHSMRAKBEDJTQWO";
 
 /// An id, and the text between it and the next id.
 struct Point {

@@ -59,6 +59,8 @@ pub(crate) struct Requirements {
     ports: BTreeMap<Key, Requirement<u16>>,
     allowed: Rules,
     denied: Rules,
+    /// The entries of both lists as text, which stay when the lists are taken.
+    entries: Vec<String>,
     allowed_domains_only: Option<TextSpan>,
     daemon: DaemonRequirements,
 }
@@ -85,6 +87,11 @@ pub(crate) fn read(files: &[TomlTable<'_>], problems: &mut Problems<'_>) -> Requ
     }
     if let Some(at) = all.allowed_domains_only {
         all.daemon.pin_resolver(at);
+    }
+    for (list, rules) in [("allow", &all.allowed), ("deny", &all.denied)] {
+        let entries = rules.iter();
+        let entries = entries.map(|(pattern, _)| format!("{list} {pattern}"));
+        all.entries.extend(entries);
     }
     all
 }

@@ -11,6 +11,8 @@ use codex_network_policy::{ConfigLine, Mode};
 pub struct Managed {
     pub(crate) pins: Arc<[Pin]>,
     pub(crate) mode: Mode,
+    /// The entries of the managed lists, each with the name of its list.
+    pub(crate) entries: Arc<[String]>,
     /// `managed_allowed_domains_only`: the policy's allow list holds managed entries only, and a
     /// host that is not on it is refused without a request to the decider (SPEC P8 does not apply).
     pub allowed_domains_only: bool,
@@ -41,6 +43,17 @@ impl Managed {
         &self.pins
     }
 
+    /// The requirements as text: a line for each bound and each entry of the managed lists, sorted. Files with the same meaning
+    /// give the same lines; there are none without requirements.
+    pub fn lines(&self) -> Vec<String> {
+        let bounds = self.pins.iter();
+        let bounds = bounds.map(|pin| format!("{}: {}", pin.key, pin.allowed));
+        let mut lines: Vec<_> = bounds.chain(self.entries.iter().cloned()).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        lines
+    }
+
     /// The mode, or the loosest permitted one if that is stricter.
     #[must_use]
     pub fn narrow(&self, mode: Mode) -> Mode {
@@ -69,6 +82,7 @@ impl Default for Managed {
         Self {
             pins: Arc::default(),
             mode: Mode::Full,
+            entries: Arc::default(),
             allowed_domains_only: false,
         }
     }

@@ -37,7 +37,8 @@ pub use session::{
     SessionReport, SessionRequest, Sessions, Sockets,
 };
 pub use status::{
-    Counters, GenerationInForce, LastReload, Listener, OpenQuestions, ReloadOutcome, Role, Status,
+    Counters, Degradation, Fingerprints, GenerationInForce, LastReload, Listener, OpenQuestions,
+    ReloadOutcome, Role, Status,
 };
 
 /// The argument of calls that take none.

@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use crate::client::Client;
 use crate::connected::ConnectedClient;
 use crate::http::Shared;
+use crate::measurements::{DoorKind, OpenConnection};
 use crate::owner::ConnectionHandle;
 use crate::policy_dns::LookedUpNames;
 use crate::transparent::TransparentDoor;
@@ -61,7 +62,8 @@ pub(crate) fn serve_http(
     address: SocketAddr,
     connection: ConnectionHandle,
 ) -> impl Future<Output = ()> + Send {
-    in_stages(http_stage(shared, stream, address, connection))
+    let open = opened(&shared, DoorKind::Http);
+    in_stages(http_stage(shared, stream, address, connection), open)
 }
 
 /// Serves a connection to the SOCKS5 door.
@@ -71,10 +73,11 @@ pub(crate) fn serve_socks5(
     address: SocketAddr,
     connection: ConnectionHandle,
 ) -> impl Future<Output = ()> + Send {
-    in_stages(socks5_stage(shared, stream, address, connection))
+    let open = opened(&shared, DoorKind::Socks5);
+    in_stages(socks5_stage(shared, stream, address, connection), open)
 }
 
-/// Serves a connection to a door with this service.
+/// Serves a connection to a door of a session with this service.
 pub(crate) fn serve(
     shared: Arc<Shared>,
     service: &Service,
@@ -87,7 +90,8 @@ pub(crate) fn serve(
         attempt: None,
         connection,
     };
-    in_stages(match service {
+    let open = opened(&shared, DoorKind::Session);
+    let stage: Stage = match service {
         Service::Http => http_stage(shared, stream, address, connection),
         Service::Socks5 => socks5_stage(shared, stream, address, connection),
         Service::Transparent(door) => {
@@ -114,7 +118,13 @@ pub(crate) fn serve(
                 None
             })
         }
-    })
+    };
+    in_stages(stage, open)
+}
+
+/// Counts a connection to the door until it ends.
+fn opened(shared: &Shared, door: DoorKind) -> OpenConnection {
+    shared.recorder().meters.opened(door)
 }
 
 fn http_stage(
@@ -145,7 +155,7 @@ fn socks5_stage(
 
 /// Each stage is a box of its own, so that the connection does not keep the memory of its door while it is a
 /// tunnel.
-async fn in_stages(door: Stage) {
+async fn in_stages(door: Stage, _open: OpenConnection) {
     if let Some(carried) = door.await {
         carried.await;
     }

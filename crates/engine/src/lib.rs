@@ -97,6 +97,7 @@ mod lines;
 mod linger;
 mod live_policy;
 mod local_addresses;
+mod measurements;
 mod new_clients;
 mod observed;
 mod original_destination;
@@ -145,6 +146,7 @@ pub use explain::{HypotheticalRequest, Lookup, NotJudged, PredictedAddresses, Pr
 pub use interceptor::{InterceptionError, IssueError, IssuedLeaf, KeyError, LeafIssuer};
 pub use live_policy::{Generation, GenerationNumber, LivePolicy};
 pub use local_addresses::KernelAddresses;
+pub use measurements::{DecisionCount, DoorKind, HistogramCounts, Measurements, OutcomeCounts};
 pub use new_clients::yield_to_new_clients;
 pub use own::{OwnListener, OwnListeners, OwnUnixSocket, OwnUnixSockets};
 pub use owner::{ClientOwner, ConnectionHandle, SocketPair};

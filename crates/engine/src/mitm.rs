@@ -482,7 +482,8 @@ async fn accept(
     let limit = generation.settings().daemon.limits.header_timeout;
     let accepted = TlsAcceptor::from(config).accept(counted(early, client, permit.flow().clone()));
     let address = permit.attempt().client.address;
-    match timeout(limit, accepted).await {
+    let measured = permit.flow().meters().client_handshake.measure(accepted);
+    match timeout(limit, measured).await {
         Ok(Ok(stream)) => Ok(watch_for_silence(
             Box::new(stream),
             interceptor,

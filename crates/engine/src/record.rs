@@ -28,6 +28,7 @@ use crate::decisions::{DecisionFeed, FollowedDecision};
 use crate::drain::Drain;
 use crate::lines::{About, COUNT_INTERVAL, Count, CountKey, Decided, LineChoice, Lines};
 use crate::live_policy::Generation;
+use crate::measurements::Meters;
 use crate::outcome::Ending;
 use crate::owner::{ConnectionHandle, Owners};
 use crate::session::Counted;
@@ -65,6 +66,7 @@ pub(crate) struct EndedFlow<'a> {
 pub(crate) struct Recorder {
     pub(crate) blocked: BlockedLog,
     pub(crate) followed: Arc<DecisionFeed>,
+    pub(crate) meters: Meters,
     audit: Arc<dyn AuditSink>,
     metadata: Arc<AuditMetadata>,
     clock: Arc<dyn Clock>,
@@ -87,6 +89,7 @@ impl Recorder {
         Arc::new_cyclic(|this| Self {
             blocked,
             followed: Arc::default(),
+            meters: Meters::default(),
             audit,
             metadata: Arc::new(metadata),
             clock,
@@ -130,6 +133,7 @@ impl Recorder {
         (rule, credential): (Option<&Arc<str>>, Option<&Arc<str>>),
     ) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+        self.meters.decided(decision, attempt.kind.protocol());
         if let Some(session) = attempt.client.session() {
             let host = authority.host.to_string();
             let reason = decision.reason().as_str();
@@ -156,6 +160,7 @@ impl Recorder {
         decision: Decision,
     ) {
         self.allowed.fetch_add(1, Ordering::Relaxed);
+        self.meters.decided(decision, attempt.kind.protocol());
         if let Some(session) = attempt.client.session() {
             let reason = decision.reason().as_str();
             session.count(Counted::Allowed, ServerAddress::UNIX_SOCKET, 0, reason);
@@ -201,6 +206,7 @@ impl Recorder {
 
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
         let decision = refusal.decision;
+        self.meters.decided(decision, attempt.kind.protocol());
         let refused = Refused {
             policy: generation.policy(),
             attempt,

@@ -3,6 +3,7 @@
 mod approvals;
 mod counters;
 mod credential_renewal;
+mod measuring;
 mod parts;
 mod records;
 mod session_broker;

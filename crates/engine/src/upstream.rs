@@ -218,7 +218,12 @@ impl<B: Outgoing> Upstream<B> {
         vetted: &VettedAddrs,
     ) -> Result<Connection, UpstreamError> {
         let limit = connect_timeout(permit);
-        let stream = connect::connect(self.dialler.as_ref(), vetted, limit)
+        let dialled = connect::connect(self.dialler.as_ref(), vetted, limit);
+        let stream = permit
+            .flow()
+            .meters()
+            .dial
+            .measure(dialled)
             .await
             .map_err(UpstreamError::Connect)?;
         let peer = stream.peer_addr().ok();
@@ -331,7 +336,8 @@ impl<B: Outgoing> Upstream<B> {
         let far = FarEnd::origin(&connection);
         let host = &permit.authority().host;
         let connected = generation.tls().connect(connection, host, offer, limit);
-        let (stream, wire, certificate) = connected.await.inspect_err(|error| {
+        let measured = permit.flow().meters().origin_handshake.measure(connected);
+        let (stream, wire, certificate) = measured.await.inspect_err(|error| {
             if error.is_no_common_protocol() {
                 self.alpn.forget(permit);
             }
@@ -459,12 +465,15 @@ fn connect_timeout(permit: &Permit) -> Duration {
 /// Looks the host up once, and has the policy judge its addresses.
 pub(crate) async fn vetted(permit: &Permit) -> Result<VettedAddrs, UpstreamError> {
     let host = &permit.authority().host;
-    let addresses = lookup(permit.generation().resolver(), host)
-        .await
-        .map_err(|error| {
-            permit.unresolved();
-            UpstreamError::Resolve(error)
-        })?;
+    let looked_up = lookup(permit.generation().resolver(), host);
+    let looked_up = match host {
+        Host::Name(_) => permit.flow().meters().dns.measure(looked_up).await,
+        Host::V4(_) | Host::V6(_) => looked_up.await,
+    };
+    let addresses = looked_up.map_err(|error| {
+        permit.unresolved();
+        UpstreamError::Resolve(error)
+    })?;
     Ok(permit.vet(&addresses)?)
 }
 

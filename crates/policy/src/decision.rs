@@ -252,6 +252,25 @@ impl Source {
 }
 
 impl Reason {
+    /// Every reason, in the order of the enumeration.
+    pub const ALL: [Self; 15] = [
+        Self::Allow,
+        Self::Denied,
+        Self::NotAllowed,
+        Self::NotAllowedLocal,
+        Self::MethodNotAllowed,
+        Self::MitmRequired,
+        Self::MitmHookDenied,
+        Self::PolicyDenied,
+        Self::ProxyDisabled,
+        Self::ConfigurationUnusable,
+        Self::UnixSocketUnsupported,
+        Self::InvalidHost,
+        Self::DnsFailure,
+        Self::LoopDetected,
+        Self::CredentialUnbound,
+    ];
+
     /// The name in records and answers.
     pub fn as_str(self) -> &'static str {
         match self {

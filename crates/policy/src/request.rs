@@ -163,6 +163,17 @@ impl HttpHead<'_> {
 }
 
 impl Protocol {
+    /// Every protocol, in the order of the enumeration.
+    pub const ALL: [Self; 7] = [
+        Self::Http,
+        Self::HttpConnect,
+        Self::Https,
+        Self::Socks5Tcp,
+        Self::Socks5Udp,
+        Self::Transparent,
+        Self::Dns,
+    ];
+
     /// The name in blocked-request entries (SPEC R1). It differs from the
     /// [name in audit events](Self::audit_name), since existing readers depend on both.
     pub fn record_name(self) -> &'static str {

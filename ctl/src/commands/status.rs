@@ -1,7 +1,9 @@
 //! `proxyctl status`.
 
 use codex_network_control::Client;
-use codex_network_control::message::{LastReload, Listener, ReloadOutcome, Role, Status};
+use codex_network_control::message::{
+    Fingerprints, LastReload, Listener, ReloadOutcome, Role, Status,
+};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -30,6 +32,9 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
     rows.extend(continued("process", status.roles.iter().map(describe_role)));
     rows.push(("policy", policy(output, &status)));
     rows.push(("settings", settings(&status)));
+    let fingerprints = status.fingerprints.as_ref().map(fingerprints);
+    rows.extend(continued("", fingerprints.into_iter()));
+    rows.extend(continued("degraded", degraded(&status)));
     rows.extend(
         status
             .last_reload
@@ -195,6 +200,26 @@ fn settings(status: &Status) -> String {
         files => format!("from {}", printable(&files.join(", "))),
     };
     format!("generation {}{age}, {from}", grouped(generation.number))
+}
+
+/// The fingerprints in one line.
+pub(crate) fn fingerprints(of: &Fingerprints) -> String {
+    let none = || "none".to_owned();
+    let shown = |text: &Option<String>| text.as_deref().map_or_else(none, printable);
+    format!(
+        "fingerprints: settings {}, requirements {}, CA {}",
+        printable(&of.settings),
+        shown(&of.requirements),
+        shown(&of.ca)
+    )
+}
+
+/// A line for each part that is degraded.
+fn degraded(status: &Status) -> impl Iterator<Item = String> {
+    status.degraded.iter().map(|part| {
+        let (name, detail) = (printable(&part.part), printable(&part.detail));
+        format!("{name}: {detail}, for {}", ago(part.since))
+    })
 }
 
 fn last_reload(output: &Output, last: &LastReload) -> Vec<(&'static str, String)> {

@@ -1,5 +1,6 @@
 //! The result of a check, and its output.
 
+use codex_network_control::message::Fingerprints;
 use serde::Serialize;
 
 use crate::args::Check;
@@ -14,6 +15,9 @@ pub(super) struct Finding {
     pub(super) found: String,
     /// The remedy: a command where there is one.
     pub(super) advice: Option<String>,
+    /// The fingerprints of what is in force, for programs that compare machines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fingerprints: Option<Fingerprints>,
 }
 
 /// The state.
@@ -40,6 +44,7 @@ impl Finding {
             verdict: Verdict::Ok,
             found: found.into(),
             advice: None,
+            fingerprints: None,
         }
     }
 

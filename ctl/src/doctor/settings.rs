@@ -10,12 +10,13 @@ use super::configured::{Configured, SYSTEM_FILES};
 use super::facts::Facts;
 use super::finding::Finding;
 use super::proxy::{Proxy, RunningProxy};
-use crate::output::counted;
+use crate::output::{ago, counted};
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     match &facts.proxy {
         Proxy::Running(answers) => {
             let mut found = judge(&answers.status);
+            found.extend(degraded(&answers.status));
             found.extend(admin(answers));
             found.extend(questions(&answers.status));
             found.extend(descriptors(answers));
@@ -55,8 +56,20 @@ fn judge(status: &Status) -> Vec<Finding> {
         }
         None => Finding::ok(in_force),
     };
+    let first = Finding {
+        fingerprints: status.fingerprints.clone(),
+        ..first
+    };
     let warnings = status.warnings.iter().map(Finding::note);
     std::iter::once(first).chain(warnings).collect()
+}
+
+/// The degraded parts that no other check finds.
+fn degraded(status: &Status) -> impl Iterator<Item = Finding> {
+    const FOUND_ELSEWHERE: [&str; 2] = ["configuration", "resolver"];
+    let parts = status.degraded.iter();
+    let others = parts.filter(|part| !FOUND_ELSEWHERE.contains(&part.part.as_str()));
+    others.map(|part| Finding::note(format!("{}, for {}", part.detail, ago(part.since))))
 }
 
 /// The admin API requires no credentials, so the programs that the proxy restricts can use it too.

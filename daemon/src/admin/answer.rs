@@ -1,7 +1,7 @@
 //! The three forms of an answer.
 
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 
 use super::ApiAnswer;
@@ -13,8 +13,13 @@ pub(super) fn text(status: StatusCode, text: &str) -> ApiAnswer {
 
 /// JSON, as `200`.
 pub(super) fn json(value: &impl Serialize) -> ApiAnswer {
+    json_as(StatusCode::OK, value)
+}
+
+/// JSON with another status.
+pub(super) fn json_as(status: StatusCode, value: &impl Serialize) -> ApiAnswer {
     match serde_json::to_string(value) {
-        Ok(json) => own(StatusCode::OK, "application/json", json),
+        Ok(json) => own(status, "application/json", json),
         Err(error) => text(
             StatusCode::INTERNAL_SERVER_ERROR,
             &format!("cannot write JSON: {error}"),
@@ -30,8 +35,9 @@ pub(super) fn failed(why: &str) -> ApiAnswer {
     )
 }
 
-fn own(status: StatusCode, content_type: &'static str, body: String) -> ApiAnswer {
-    let mut answer = Response::new(Full::from(body));
+/// An answer of this type.
+pub(super) fn own(status: StatusCode, content_type: &'static str, body: String) -> ApiAnswer {
+    let mut answer = Response::new(Full::from(body).boxed());
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

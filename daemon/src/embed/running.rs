@@ -21,6 +21,7 @@ use super::credentials::EmbedderCredentials;
 use super::issuer::EmbeddedIssuer;
 use super::listener::Listener;
 use crate::admin::{self, Owner, Unchanged};
+use crate::observation::{Observer, ProcessFacts};
 
 /// How long the admin API waits for a reload.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +40,7 @@ pub(super) struct Running {
     /// Held while settings are checked and put in force, so that the last caller's settings are the
     /// ones that stay.
     turn: Arc<tokio::sync::Mutex<()>>,
+    observer: Observer,
 }
 
 /// The state that changes with the settings.
@@ -94,6 +96,7 @@ impl Running {
                 closing: Closing::No,
             }),
             turn: Arc::default(),
+            observer: Observer::new(ProcessFacts::default()),
         });
         let mut open = [None, None, None];
         // All addresses are registered as our own before the first listener accepts (SPEC P6).
@@ -270,6 +273,16 @@ impl Running {
 /// The part of the admin API that makes changes. It holds an [`Arc`] of the running proxy while it
 /// is open.
 impl Owner for Running {
+    fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    fn listening(&self) -> Vec<(&'static str, SocketAddr)> {
+        let all = Listener::ALL.into_iter();
+        all.filter_map(|listener| Some((listener.as_str(), self.address(listener)?)))
+            .collect()
+    }
+
     fn set_mode(&self, mode: Mode) -> Result<GenerationNumber, Widening> {
         self.engine.set_mode(mode)
     }
@@ -283,6 +296,9 @@ impl Owner for Running {
                 Ok(self.put_in_force_by(turn, None).await)
             };
             let reloaded = tokio::time::timeout(RELOAD_TIMEOUT, reloading).await;
+            if let Ok(Ok(outcome)) = &reloaded {
+                self.observer.reloaded(outcome);
+            }
             match reloaded {
                 Ok(Ok(Ok(generation))) => {
                     tracing::info!(

@@ -21,7 +21,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -69,9 +69,19 @@ struct Queue<E> {
     lost: u64,
     /// Entries lost since the sink last accepted one, because it refused them.
     refused: u64,
+    /// All entries that were lost, and when the last of them was.
+    losses: Losses,
     writer: WriterState,
     /// How many callers wait in [`Outlet::flush`].
     flushing: usize,
+}
+
+/// Entries that were lost since the start.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Losses {
+    pub(super) entries: u64,
+    /// When the last of them was lost.
+    pub(super) last: Option<SystemTime>,
 }
 
 /// An entry in the queue.
@@ -79,6 +89,8 @@ pub(super) struct WaitingEntry<E> {
     pub(super) entry: E,
     /// How many entries are lost with this one: a notice stands for those that it reports.
     stands_for: u64,
+    /// Whether it reports lost entries.
+    is_notice: bool,
 }
 
 #[cfg(test)]
@@ -88,6 +100,7 @@ impl<E> WaitingEntry<E> {
         Self {
             entry,
             stands_for: 1,
+            is_notice: false,
         }
     }
 }
@@ -112,6 +125,7 @@ impl<E: Entry> Outlet<E> {
                 bytes: 0,
                 lost: 0,
                 refused: 0,
+                losses: Losses::default(),
                 writer: WriterState::NotStarted,
                 flushing: 0,
             }),
@@ -151,14 +165,15 @@ impl<E: Entry> Outlet<E> {
         let mut queue = self.lock();
         if queue.unwritten >= MAX_ENTRIES || queue.bytes + entry.size() > MAX_BYTES {
             queue.lost += 1;
+            queue.note_losses(1);
             return;
         }
         let was_filling = queue.is_filling();
         let lost = std::mem::take(&mut queue.lost) + std::mem::take(&mut queue.refused);
         if lost > 0 {
-            queue.put((self.notice)(lost), lost);
+            queue.put_notice((self.notice)(lost), lost);
         }
-        queue.put(entry, 1);
+        queue.put(entry);
         let wakes = match queue.writer {
             WriterState::NotStarted => false,
             WriterState::Asleep => true,
@@ -168,6 +183,11 @@ impl<E: Entry> Outlet<E> {
         if wakes {
             self.filled.notify_one();
         }
+    }
+
+    /// The entries that were lost since the start.
+    pub(super) fn losses(&self) -> Losses {
+        self.lock().losses
     }
 
     /// Waits until everything is written, at most `limit`.
@@ -189,7 +209,7 @@ impl<E: Entry> Outlet<E> {
         loop {
             if queue.entries.is_empty() && queue.lost > 0 {
                 let lost = std::mem::take(&mut queue.lost);
-                queue.put((self.notice)(lost), lost);
+                queue.put_notice((self.notice)(lost), lost);
             }
             if !queue.entries.is_empty() {
                 queue.writer = WriterState::Awake;
@@ -213,6 +233,9 @@ impl<E: Entry> Outlet<E> {
                 .iter()
                 .map(|waiting| waiting.stands_for)
                 .sum::<u64>();
+            // A notice stands for entries that count already.
+            let new = entries.iter().filter(|waiting| !waiting.is_notice);
+            queue.note_losses(new.count() as u64);
         }
         drop(queue);
         self.drained.notify_all();
@@ -232,10 +255,34 @@ impl<E: Entry> Outlet<E> {
 }
 
 impl<E: Entry> Queue<E> {
-    fn put(&mut self, entry: E, stands_for: u64) {
+    fn put(&mut self, entry: E) {
+        self.append(WaitingEntry {
+            entry,
+            stands_for: 1,
+            is_notice: false,
+        });
+    }
+
+    /// Puts the report of lost entries into the queue.
+    fn put_notice(&mut self, entry: E, lost: u64) {
+        self.append(WaitingEntry {
+            entry,
+            stands_for: lost,
+            is_notice: true,
+        });
+    }
+
+    fn append(&mut self, waiting: WaitingEntry<E>) {
         self.unwritten += 1;
-        self.bytes += entry.size();
-        self.entries.push(WaitingEntry { entry, stands_for });
+        self.bytes += waiting.entry.size();
+        self.entries.push(waiting);
+    }
+
+    fn note_losses(&mut self, lines: u64) {
+        if lines > 0 {
+            self.losses.entries += lines;
+            self.losses.last = Some(SystemTime::now());
+        }
     }
 
     /// Whether so much waits that it must be written soon.
@@ -309,6 +356,7 @@ mod tests {
         assert_eq!(taken.len(), MAX_ENTRIES);
         assert_eq!(taken[MAX_ENTRIES - 1].entry, b"4095");
         assert_eq!(drain(&outlet), ["4 lost", "later"]);
+        assert_eq!(outlet.losses().entries, 4);
         assert_eq!(outlet.lock().bytes, 0);
     }
 
@@ -336,6 +384,12 @@ mod tests {
         assert_eq!(take(&outlet, &broken), ["2 lost", "three"]);
         outlet.push(b"four".to_vec());
         assert_eq!(drain(&outlet), ["3 lost", "four"]);
+        assert_eq!(
+            outlet.losses().entries,
+            3,
+            "a refused notice is no further loss"
+        );
+        assert!(outlet.losses().last.is_some());
     }
 
     #[test]

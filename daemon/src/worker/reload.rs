@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use codex_network_config::{Daemon, Diagnostic, Settings, Widening, load};
 use codex_network_control::ReloadProblem;
@@ -21,8 +21,9 @@ use super::doors::Doors;
 use super::issuer::MonitorIssuer;
 use super::link::{Link, NewSettings};
 use super::system_files;
-use crate::admin::{Condition, Owner, Unchanged};
+use crate::admin::{Owner, Unchanged};
 use crate::memory;
+use crate::observation::{Condition, Observation, Observer, ProcessFacts, unix_seconds};
 use crate::opaque::file_contents::ReceivedFiles;
 use crate::permitted_callers::PermittedCallers;
 use crate::privsep::message::{Fallback, Problems, ToMonitor};
@@ -55,6 +56,7 @@ pub(super) struct Reloader {
     mode: Mutex<()>,
     /// Facts about the settings in force.
     status: Mutex<ReloadStatus>,
+    observer: Observer,
     /// Notified when settings with their permitted callers are in force.
     changes: watch::Sender<()>,
     /// Settings that a reload has replaced. Open connections may still use them.
@@ -97,6 +99,7 @@ impl Reloader {
         fallback: Fallback,
         warnings: Vec<String>,
         file_warnings: Vec<String>,
+        process: ProcessFacts,
     ) -> Arc<Self> {
         for warning in warnings.iter().chain(&file_warnings) {
             tracing::warn!("{warning}");
@@ -117,6 +120,7 @@ impl Reloader {
             announced: Mutex::default(),
             mode: Mutex::default(),
             status: Mutex::new(status),
+            observer: Observer::new(process),
             changes: watch::Sender::new(()),
             replaced: Mutex::default(),
         })
@@ -177,6 +181,16 @@ impl Reloader {
     pub(super) fn in_force_since(&self, number: GenerationNumber) -> Option<i64> {
         let (noted, since) = self.status().generation;
         (noted == number).then_some(since)
+    }
+
+    /// The state of the proxy now.
+    pub(super) fn observe(&self) -> Observation {
+        self.observer.observe(&self.engine, self.condition())
+    }
+
+    /// Looks for faults, so that each has the time when it began. Call it now and then.
+    pub(super) fn look(&self) {
+        self.observer.look(&self.engine, self.condition());
     }
 
     /// Closes the listeners.
@@ -332,11 +346,16 @@ impl Reloader {
         if let Err(error) = logged {
             tracing::warn!(%error, "the changes of the lists could not be logged");
         }
+        let fingerprints = self.observer.fingerprints(&self.engine);
         tracing::info!(
             generation = number.get(),
             mode = self.engine.current().policy().mode().as_str(),
             allow_rules = new.policy.allowed().len(),
             deny_rules = new.policy.denied().len(),
+            fingerprint = fingerprints.settings,
+            requirements = fingerprints.requirements,
+            ca = fingerprints.ca,
+            version = env!("CARGO_PKG_VERSION"),
             "reloaded"
         );
     }
@@ -358,6 +377,7 @@ impl Reloader {
 
     /// A reload has ended: records it, and sends the result to its callers.
     fn end(&self, ticket: Ticket, outcome: &Result<(), ReloadError>) {
+        self.observer.reloaded(outcome);
         let (result, problems) = match outcome {
             Ok(()) => (ReloadOutcome::Applied, self.warnings()),
             Err(error) => (
@@ -426,6 +446,15 @@ impl Reloader {
 }
 
 impl Owner for Reloader {
+    fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    fn listening(&self) -> Vec<(&'static str, SocketAddr)> {
+        let open = self.listeners().into_iter();
+        open.map(|(name, address, _)| (name, address)).collect()
+    }
+
     fn condition(&self) -> Condition {
         match self.status().fallback {
             Fallback::None => Condition::Sound,
@@ -458,12 +487,6 @@ fn with_hint(outline: String) -> String {
 /// A problem in one line for the log, without the excerpt and the suggested fix.
 fn one_line(problem: &ReloadProblem) -> String {
     problem.text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// A time in messages: seconds since 1970 (UTC).
-pub(super) fn unix_seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Warns of changes that need a restart: how the processes were set up when they started.

@@ -212,3 +212,16 @@ fn r3_malformed_requests_are_no_decisions() {
     audit_events(&daemon, 0);
     assert!(daemon.blocked().is_empty());
 }
+
+#[test]
+fn r3_the_operators_page_lists_every_field_of_an_audit_event_in_its_order() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/OPERATING.md");
+    let page = std::fs::read_to_string(page).expect("the operator's page");
+    let (_, section) = page
+        .split_once("### Fields of an audit event\n")
+        .expect("the section");
+    let section = section.split("\n#").next().expect("its text");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let listed: Vec<_> = rows.filter_map(|row| row.split('`').next()).collect();
+    assert_eq!(listed, codex_network_engine::AuditEvent::FIELDS);
+}

@@ -74,6 +74,7 @@ impl Requirements {
         });
         Managed {
             pins: pins.collect(),
+            entries: self.entries.into(),
             mode: self.mode.map_or(Mode::Full, |required| required.permitted),
             allowed_domains_only: self.allowed_domains_only.is_some(),
         }

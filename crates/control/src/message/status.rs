@@ -30,6 +30,11 @@ pub struct Status {
     pub listeners: Vec<Listener>,
     /// The settings in force.
     pub generation: GenerationInForce,
+    /// The fingerprints of what is in force; `None` from an older proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprints: Option<Fingerprints>,
+    /// The degraded parts.
+    pub degraded: Vec<Degradation>,
     /// The files that they were read from, the weakest layer first.
     pub files: Vec<String>,
     /// The last reload; `None` before the first.
@@ -114,6 +119,32 @@ pub struct GenerationInForce {
     /// Since when it is in force, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
+}
+
+/// Fingerprints of what is in force: the first 16 digits of SHA-256 hashes (SPEC O5).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fingerprints {
+    /// Of the settings, with the mode that was set at run time and the upstream proxies.
+    pub settings: String,
+    /// Of the requirements, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requirements: Option<String>,
+    /// Of the CA, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+/// A part of the proxy that is degraded (SPEC O4).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Degradation {
+    /// `configuration`, `descriptors`, `resolver`, `log`, `clock` or `worker`.
+    pub part: String,
+    /// When it began, or was first noticed.
+    pub since: i64,
+    /// A sentence.
+    pub detail: String,
 }
 
 /// A reload, successful or not.

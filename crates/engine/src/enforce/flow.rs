@@ -21,6 +21,7 @@ use crate::attempt::{Attempt, Destination, DestinationKind};
 use crate::audit::ServerAddress;
 use crate::audit::flow::FlowLevel;
 use crate::live_policy::Generation;
+use crate::measurements::Meters;
 use crate::outcome::{Ending, FlowOutcome};
 use crate::record::{EndedFlow, Recorder};
 use crate::session::MovesBytes;
@@ -100,6 +101,11 @@ impl Flow {
         &self.0.recorder
     }
 
+    /// The measurements of the engine.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.0.recorder.meters
+    }
+
     /// The request carries the real values of these credentials: their names, separated by commas. Call it before the
     /// attempt is allowed.
     pub(crate) fn carries(&self, credentials: Arc<str>) {
@@ -136,11 +142,13 @@ impl Flow {
     /// This many bytes went from the client to the upstream.
     pub(crate) fn sent(&self, bytes: usize) {
         self.0.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.meters().sent(bytes);
     }
 
     /// This many bytes went from the upstream to the client.
     pub(crate) fn received(&self, bytes: usize) {
         self.0.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.meters().received(bytes);
     }
 
     /// The address that the attempt is connected to: of the host, or of the upstream proxy.

@@ -26,6 +26,7 @@ use super::issuer::{IssueError, LeafIssuer};
 use super::leaf_budget::LeafBudget;
 use crate::clock::Clock;
 use crate::cryptography;
+use crate::measurements::LeafCounters;
 use crate::owner::ConnectionHandle;
 
 /// Most hosts in the cache.
@@ -52,6 +53,7 @@ pub(crate) struct LeafSource {
     key: Arc<dyn SigningKey>,
     public_key: [u8; 65],
     clock: Arc<dyn Clock>,
+    counters: Arc<LeafCounters>,
 }
 
 /// The leaves.
@@ -129,7 +131,13 @@ impl LeafSource {
             key,
             public_key,
             clock,
+            counters: Arc::default(),
         })
+    }
+
+    /// How often clients got leaves.
+    pub(crate) fn counters(&self) -> &LeafCounters {
+        &self.counters
     }
 }
 
@@ -153,13 +161,22 @@ impl LeafCache {
         budget: &LeafBudget,
     ) -> Result<Arc<Leaf>, LeafError> {
         let slot = self.slot(host);
+        let counters = self.source.counters();
         if let Some(leaf) = slot.leaf.get() {
+            LeafCounters::note(&counters.cached);
             return Ok(Arc::clone(leaf));
         }
-        // Taken before the leaf's slot, so that other clients do not wait for this client's budget.
-        let _issue_slot = budget.acquire(client).await?;
-        let leaf = slot.leaf.get_or_try_init(|| self.issue(host)).await?;
-        Ok(Arc::clone(leaf))
+        let issued = async {
+            // Taken before the leaf's slot, so that other clients do not wait for this client's budget.
+            let _issue_slot = budget.acquire(client).await?;
+            slot.leaf.get_or_try_init(|| self.issue(host)).await
+        };
+        let issued = issued.await;
+        LeafCounters::note(match issued {
+            Ok(_) => &counters.issued,
+            Err(_) => &counters.failed,
+        });
+        issued.map(Arc::clone)
     }
 
     fn slot(&self, host: &Host) -> Arc<LeafSlot> {
@@ -191,6 +208,7 @@ impl LeafCache {
             key,
             public_key,
             clock: _,
+            counters: _,
         } = &self.source;
         let issued = issuer.issue(host, public_key).await?;
         let certified = CertifiedKey::new(issued.chain, Arc::clone(key));

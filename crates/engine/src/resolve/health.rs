@@ -37,6 +37,8 @@ pub struct NameServerHealth {
     pub last_success: Option<SystemTime>,
     /// The number of lookups in a row that got no answer or a failure.
     pub failures: u32,
+    /// When the first of them failed; `None` if the last lookup got an answer.
+    pub failing_since: Option<SystemTime>,
     /// The last failure among them; at most 200 bytes.
     pub last_error: Option<String>,
 }

@@ -60,6 +60,7 @@ pub(super) struct NameServer {
 struct Outcomes {
     last_success: Option<SystemTime>,
     failures: u32,
+    failing_since: Option<SystemTime>,
     last_error: Option<String>,
 }
 
@@ -100,6 +101,7 @@ impl NameServer {
             address: self.address,
             last_success: outcomes.last_success,
             failures: outcomes.failures,
+            failing_since: outcomes.failing_since,
             last_error: outcomes.last_error.clone(),
         }
     }
@@ -266,6 +268,7 @@ impl NameServer {
         let error = error[..end.unwrap_or(0)].to_owned();
         let mut outcomes = self.outcomes.lock();
         outcomes.failures = outcomes.failures.saturating_add(1);
+        outcomes.failing_since.get_or_insert_with(SystemTime::now);
         outcomes.last_error = Some(error);
     }
 

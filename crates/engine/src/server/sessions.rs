@@ -58,6 +58,13 @@ struct SessionsState {
     is_watched: bool,
 }
 
+impl OpenSessions {
+    /// How many are open.
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().open.len()
+    }
+}
+
 /// A session, and what it takes to end it.
 struct SessionEntry {
     session: Arc<Session>,

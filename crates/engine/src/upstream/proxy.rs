@@ -111,9 +111,9 @@ pub(super) async fn reach(
         .await
         .map_err(ProxyError::Resolve)?;
     let addresses = permit.proxy_addresses(vetted, &proxy.authority, &addresses)?;
-    let stream = connect::connect(dialler, &addresses, left(deadline))
-        .await
-        .map_err(ProxyError::Connect)?;
+    let dialled = connect::connect(dialler, &addresses, left(deadline));
+    let measured = permit.flow().meters().dial.measure(dialled).await;
+    let stream = measured.map_err(ProxyError::Connect)?;
     permit.admit_peer(stream.peer_addr().ok())?;
     match proxy.scheme {
         ProxyScheme::Http => Ok(Stream::Tcp(stream)),

@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use codex_network_config::UpstreamProxy;
 use codex_network_control::message::{
-    Approval, Approvals, ApprovalsQuery, Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery, Config,
-    Counters, Credentials, CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery,
-    Explained, GenerationInForce, Granted, Grants, Listener, MAX_WAIT, ModeChange, ModeInForce,
-    NameServer, Names, NoArguments, Patterns, QuestionId, Reloaded, Rule, SessionEnd, SessionEnded,
-    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    self, Approval, Approvals, ApprovalsQuery, Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery,
+    Config, Counters, Credentials, CredentialsQuery, Decisions, DecisionsQuery, Degradation,
+    Denied, ExplainQuery, Explained, GenerationInForce, Granted, Grants, Listener, MAX_WAIT,
+    ModeChange, ModeInForce, NameServer, Names, NoArguments, Patterns, QuestionId, Reloaded, Rule,
+    SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
+    Status, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -25,7 +26,8 @@ use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain};
 use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
-use crate::worker::reload::{Reloader, unix_seconds};
+use crate::observation::{Fault, Fingerprints, unix_seconds};
+use crate::worker::reload::Reloader;
 use crate::worker::role_status::RoleStatus;
 
 /// Interval of checks while a caller waits for new entries.
@@ -40,7 +42,6 @@ pub(super) struct Service {
     engine: Engine,
     reloader: Arc<Reloader>,
     role_status: RoleStatus,
-    started: (SystemTime, Instant),
     /// The control socket itself.
     own: Listener,
 }
@@ -74,7 +75,6 @@ impl Service {
             engine,
             reloader,
             role_status,
-            started: (SystemTime::now(), Instant::now()),
             own,
         }
     }
@@ -110,8 +110,8 @@ impl Service {
         let generation = self.engine.current();
         let settings = generation.settings();
         let policy = generation.policy();
-        let counters = self.engine.counters();
-        let (started, since_start) = self.started;
+        let observation = self.reloader.observe();
+        let counters = observation.counters;
         let shown = |proxy: Option<&Arc<UpstreamProxy>>| proxy.map(ToString::to_string);
         let mut listeners: Vec<Listener> = self
             .reloader
@@ -125,9 +125,9 @@ impl Service {
             .collect();
         listeners.push(self.own.clone());
         Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: unix_seconds(started),
-            uptime: since_start.elapsed().as_secs(),
+            version: observation.version.to_owned(),
+            started: observation.started,
+            uptime: observation.uptime,
             roles: self.role_status.roles(),
             enabled: policy.is_enabled(),
             mode: policy.mode().as_str().to_owned(),
@@ -139,6 +139,8 @@ impl Service {
                 number: generation.number().get(),
                 since: self.reloader.in_force_since(generation.number()),
             },
+            fingerprints: Some(fingerprints(observation.fingerprints)),
+            degraded: observation.faults.into_iter().map(degradation).collect(),
             files: paths(&settings.files),
             last_reload: self.reloader.last(),
             counters: Counters {
@@ -520,6 +522,22 @@ fn ca(generation: &Generation, query: CaQuery) -> Ca {
         bundle: query
             .bundle
             .then(|| pem::bundle(files.roots.iter().map(|root| &**root), &ca.der)),
+    }
+}
+
+fn fingerprints(of: Fingerprints) -> message::Fingerprints {
+    message::Fingerprints {
+        settings: of.settings,
+        requirements: of.requirements,
+        ca: of.ca,
+    }
+}
+
+fn degradation(fault: Fault) -> Degradation {
+    Degradation {
+        part: fault.part.as_str().to_owned(),
+        since: fault.since,
+        detail: fault.detail,
     }
 }
 

@@ -1,0 +1,416 @@
+//! The degraded parts of the proxy, each with its time (SPEC O4). Every program on the machine may see it, so no text has a part of a file
+//! or a name that a client looked up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use codex_network_config::CaCertificate;
+use codex_network_engine::NameServers;
+use serde::Serialize;
+
+use super::{Condition, LogLosses, unix_seconds};
+use crate::ca::certificate::describe;
+
+/// Lookups in a row that a name server must fail: one name with broken servers of its own is no fault of the resolver.
+const MIN_FAILURES: u32 = 3;
+/// How long lost log lines are shown.
+const LOSS_SHOWN: Duration = Duration::from_secs(5 * 60);
+/// How long the restart of a worker is shown.
+const RESTART_SHOWN: Duration = Duration::from_secs(10 * 60);
+/// 2025-01-01. No clock that was set is earlier.
+const EARLIEST: i64 = 1_735_689_600;
+
+/// The part that is degraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Part {
+    /// The configuration in the files is not in force.
+    Configuration,
+    /// Few descriptors are left.
+    Descriptors,
+    /// Names do not resolve.
+    Resolver,
+    /// Log lines were lost.
+    Log,
+    /// The clock is wrong.
+    Clock,
+    /// The worker was restarted.
+    Worker,
+}
+
+/// A degraded part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Fault {
+    pub(crate) part: Part,
+    /// When it began, or was first noticed, in seconds since 1970.
+    pub(crate) since: i64,
+    /// A sentence.
+    pub(crate) detail: String,
+}
+
+/// The facts that are judged.
+pub(super) struct Facts {
+    pub(super) condition: Condition,
+    pub(super) reloads_failing_since: Option<i64>,
+    pub(super) descriptors: Option<(u64, u64)>,
+    pub(super) name_servers: Option<NameServers>,
+    pub(super) losses: Option<LogLosses>,
+    pub(super) ca: Option<Arc<CaCertificate>>,
+    pub(super) restarts: Option<u32>,
+    pub(super) started: SystemTime,
+    pub(super) uptime: Duration,
+}
+
+/// A fault that was found, with the time when it began, if that is known.
+pub(super) struct Found {
+    part: Part,
+    since: Option<i64>,
+    detail: String,
+}
+
+/// When each fault was first noticed.
+#[derive(Debug, Default)]
+pub(super) struct Memory(BTreeMap<Part, i64>);
+
+impl Part {
+    /// Every part.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Configuration,
+        Self::Descriptors,
+        Self::Resolver,
+        Self::Log,
+        Self::Clock,
+        Self::Worker,
+    ];
+
+    /// The name in `/health?verbose` and the label in `/metrics`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Descriptors => "descriptors",
+            Self::Resolver => "resolver",
+            Self::Log => "log",
+            Self::Clock => "clock",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+impl Facts {
+    /// The faults at this time, in the order of their parts.
+    pub(super) fn found(&self, now: SystemTime) -> Vec<Found> {
+        let found = [
+            self.configuration(),
+            self.few_descriptors(),
+            self.resolver(),
+            self.log(now),
+            self.clock(now),
+            self.worker(),
+        ];
+        found.into_iter().flatten().collect()
+    }
+
+    fn configuration(&self) -> Option<Found> {
+        let start = Some(unix_seconds(self.started));
+        let (since, detail) = match (self.condition, self.reloads_failing_since) {
+            (Condition::Closed, _) => (
+                start,
+                "the configuration cannot be used, and everything is refused",
+            ),
+            (Condition::LastGood, _) => (
+                start,
+                "the configuration cannot be used, and the last good one is in force",
+            ),
+            (Condition::Sound, Some(since)) => (
+                Some(since),
+                "the last reload failed, and the old settings stay in force",
+            ),
+            (Condition::Sound, None) => return None,
+        };
+        Some(Found {
+            part: Part::Configuration,
+            since,
+            detail: detail.to_owned(),
+        })
+    }
+
+    fn few_descriptors(&self) -> Option<Found> {
+        let (open, limit) = self.descriptors?;
+        let is_much = open >= limit - limit / 10;
+        is_much.then(|| Found {
+            part: Part::Descriptors,
+            since: None,
+            detail: format!("{open} of {limit} descriptors are open"),
+        })
+    }
+
+    fn resolver(&self) -> Option<Found> {
+        let servers = self.name_servers.as_ref()?;
+        if servers.problem.is_some() || servers.servers.is_empty() {
+            return Some(Found {
+                part: Part::Resolver,
+                since: None,
+                detail: "no name server is known".to_owned(),
+            });
+        }
+        let all_fail = servers
+            .servers
+            .iter()
+            .all(|server| server.failures >= MIN_FAILURES);
+        let last = servers
+            .servers
+            .iter()
+            .filter_map(|server| server.failing_since);
+        all_fail.then(|| Found {
+            part: Part::Resolver,
+            since: last.max().map(unix_seconds),
+            detail: format!("none of {} name servers answers", servers.servers.len()),
+        })
+    }
+
+    fn log(&self, now: SystemTime) -> Option<Found> {
+        let losses = self.losses?;
+        let age = now.duration_since(losses.last?).unwrap_or_default();
+        (age < LOSS_SHOWN).then(|| Found {
+            part: Part::Log,
+            since: None,
+            detail: format!("{} log lines were lost since the start", losses.lines),
+        })
+    }
+
+    fn clock(&self, now: SystemTime) -> Option<Found> {
+        let now = unix_seconds(now);
+        let ca = self.ca.as_ref().and_then(|ca| describe(&ca.der));
+        let detail = match ca {
+            _ if now < EARLIEST => "the clock is before 2025",
+            Some(ca) if now < ca.not_before => "the clock is before the validity of the CA",
+            Some(ca) if now > ca.not_after => "the clock is after the validity of the CA",
+            _ => return None,
+        };
+        Some(Found {
+            part: Part::Clock,
+            since: None,
+            detail: detail.to_owned(),
+        })
+    }
+
+    fn worker(&self) -> Option<Found> {
+        let restarts = self.restarts.filter(|restarts| *restarts > 0)?;
+        let times = match restarts {
+            1 => "once".to_owned(),
+            more => format!("{more} times"),
+        };
+        (self.uptime < RESTART_SHOWN).then(|| Found {
+            part: Part::Worker,
+            since: Some(unix_seconds(self.started)),
+            detail: format!("the worker was restarted {times}"),
+        })
+    }
+}
+
+impl Memory {
+    /// Adds the time when each fault was first noticed, and forgets those that are over.
+    pub(super) fn note(&mut self, found: Vec<Found>) -> Vec<Fault> {
+        self.0
+            .retain(|part, _| found.iter().any(|found| found.part == *part));
+        let now = unix_seconds(SystemTime::now());
+        let mut since = |found: &Found| {
+            let noticed = *self.0.entry(found.part).or_insert(now);
+            found.since.unwrap_or(noticed)
+        };
+        let faults = found.into_iter();
+        faults
+            .map(|found| Fault {
+                part: found.part,
+                since: since(&found),
+                detail: found.detail,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use codex_network_engine::{NameServerHealth, NameServersFrom};
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn at(seconds: i64) -> SystemTime {
+        let seconds = u64::try_from(seconds).expect("after 1970");
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn sound() -> Facts {
+        Facts {
+            condition: Condition::Sound,
+            reloads_failing_since: None,
+            descriptors: Some((10, 1024)),
+            name_servers: Some(servers(&[(0, None)])),
+            losses: Some(LogLosses::default()),
+            ca: None,
+            restarts: Some(0),
+            started: at(NOW - 30),
+            uptime: Duration::from_secs(30),
+        }
+    }
+
+    fn servers(health: &[(u32, Option<i64>)]) -> NameServers {
+        let servers = health.iter().map(|(failures, since)| NameServerHealth {
+            address: SocketAddr::from(([192, 0, 2, 1], 53)),
+            last_success: None,
+            failures: *failures,
+            failing_since: since.map(at),
+            last_error: Some("of secret.test".to_owned()),
+        });
+        NameServers {
+            from: NameServersFrom::Settings,
+            servers: servers.collect(),
+            problem: None,
+        }
+    }
+
+    fn faults(facts: &Facts) -> Vec<(Part, Option<i64>)> {
+        let found = facts.found(at(NOW)).into_iter();
+        found.map(|found| (found.part, found.since)).collect()
+    }
+
+    #[test]
+    fn o4_a_sound_proxy_has_no_fault_and_each_fault_is_found_alone() {
+        assert_eq!(faults(&sound()), []);
+        let cases: [(fn(&mut Facts), Part, Option<i64>); 11] = [
+            (
+                |facts| facts.condition = Condition::Closed,
+                Part::Configuration,
+                Some(NOW - 30),
+            ),
+            (
+                |facts| facts.condition = Condition::LastGood,
+                Part::Configuration,
+                Some(NOW - 30),
+            ),
+            (
+                |facts| facts.reloads_failing_since = Some(NOW - 7),
+                Part::Configuration,
+                Some(NOW - 7),
+            ),
+            (
+                |facts| facts.descriptors = Some((922, 1024)),
+                Part::Descriptors,
+                None,
+            ),
+            (
+                |facts| facts.descriptors = Some((1024, 1024)),
+                Part::Descriptors,
+                None,
+            ),
+            (
+                |facts| {
+                    facts.name_servers = Some(servers(&[(3, Some(NOW - 9)), (5, Some(NOW - 4))]))
+                },
+                Part::Resolver,
+                Some(NOW - 4),
+            ),
+            (
+                |facts| facts.name_servers = Some(servers(&[])),
+                Part::Resolver,
+                None,
+            ),
+            (
+                |facts| {
+                    facts.losses = Some(LogLosses {
+                        lines: 4,
+                        last: Some(at(NOW - 299)),
+                    });
+                },
+                Part::Log,
+                None,
+            ),
+            (
+                |facts| facts.restarts = Some(1),
+                Part::Worker,
+                Some(NOW - 30),
+            ),
+            (|facts| facts.ca = Some(ca(1, 2)), Part::Clock, None),
+            (
+                |facts| facts.ca = Some(ca(4_000_000_000, 4_100_000_000)),
+                Part::Clock,
+                None,
+            ),
+        ];
+        for (number, (change, part, since)) in cases.into_iter().enumerate() {
+            let mut facts = sound();
+            change(&mut facts);
+            assert_eq!(faults(&facts), [(part, since)], "{number}");
+        }
+    }
+
+    #[test]
+    fn o4_what_is_over_or_small_is_no_fault() {
+        let cases: [fn(&mut Facts); 7] = [
+            |facts| facts.descriptors = Some((921, 1024)),
+            |facts| facts.descriptors = None,
+            // One of two servers answers.
+            |facts| facts.name_servers = Some(servers(&[(9, Some(NOW - 9)), (0, None)])),
+            // One name may have broken servers.
+            |facts| facts.name_servers = Some(servers(&[(2, Some(NOW - 9))])),
+            |facts| {
+                facts.losses = Some(LogLosses {
+                    lines: 4,
+                    last: Some(at(NOW - 300)),
+                });
+            },
+            |facts| {
+                facts.restarts = Some(1);
+                facts.uptime = RESTART_SHOWN;
+            },
+            |facts| facts.ca = Some(ca(1_700_000_000, 1_900_000_000)),
+        ];
+        for (number, change) in cases.into_iter().enumerate() {
+            let mut facts = sound();
+            change(&mut facts);
+            assert_eq!(faults(&facts), [], "{number}");
+        }
+        let early = sound().found(at(1));
+        assert_eq!(early.first().map(|found| found.part), Some(Part::Clock));
+    }
+
+    #[test]
+    fn o4_no_detail_has_an_error_of_a_name_server() {
+        let mut facts = sound();
+        facts.name_servers = Some(servers(&[(3, None)]));
+        let found = facts.found(at(NOW));
+        assert!(!found[0].detail.contains("secret"), "{}", found[0].detail);
+    }
+
+    #[test]
+    fn o4_a_fault_keeps_its_time_while_it_lasts_and_gets_another_when_it_returns() {
+        let found = || {
+            let mut facts = sound();
+            facts.descriptors = Some((1024, 1024));
+            facts.found(at(NOW))
+        };
+        let mut memory = Memory::default();
+        memory.0.insert(Part::Descriptors, 77);
+        assert_eq!(memory.note(found())[0].since, 77);
+        assert_eq!(memory.note(Vec::new()), []);
+        assert!(memory.note(found())[0].since > 77);
+    }
+
+    fn ca(not_before: i64, not_after: i64) -> Arc<CaCertificate> {
+        let time = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).expect("a time");
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.not_before = time(not_before);
+        parameters.not_after = time(not_after);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        Arc::new(CaCertificate {
+            der: Arc::from(&certificate.der()[..]),
+            ..CaCertificate::default()
+        })
+    }
+}
