@@ -82,7 +82,6 @@ mod tests {
 [network]
 allowed_domains = ["allowed.test"]
 allow_upstream_proxy = false
-mitm = true
 
 [network.mitm.hooks.api]
 host = "allowed.test"
