@@ -46,16 +46,16 @@ fn of_configuration(options: &PrivateOptions) -> BTreeSet<String> {
         None => Sources::system_and_user(|name| env::var_os(name)),
     };
     let overrides = options.overrides.iter();
-    let sources = overrides.fold(sources, |sources, value| sources.with_override(value));
-    let named = Arc::<Mutex<BTreeSet<String>>>::default();
-    let asked = Arc::clone(&named);
+    let sources = overrides.fold(sources, Sources::with_override);
+    let asked = Arc::<Mutex<BTreeSet<String>>>::default();
+    let names = Arc::clone(&asked);
     let loaded = load(&sources.with_environment(move |name| {
-        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.insert(name.to_owned());
+        let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(name.to_owned());
         // The proxy reads the value.
         Some("not looked at".into())
     }));
-    let mut names = std::mem::take(&mut *named.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut names = std::mem::take(&mut *asked.lock().unwrap_or_else(PoisonError::into_inner));
     if loaded.map_or(true, |loaded| loaded.settings.allow_upstream_proxy) {
         names.extend(UpstreamProxies::VARIABLES.map(str::to_owned));
     }
@@ -82,7 +82,6 @@ mod tests {
 [network]
 allowed_domains = ["allowed.test"]
 allow_upstream_proxy = false
-mitm = true
 
 [network.mitm.hooks.api]
 host = "allowed.test"

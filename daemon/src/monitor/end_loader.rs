@@ -23,9 +23,13 @@ pub(super) fn kill(loader: &mut Child) -> io::Result<()> {
 mod linux {
     use std::fs;
 
+    use codex_network_files::Reading;
     use nix::sys::signal::{Signal, kill, killpg};
     use nix::sys::wait::{Id, WaitPidFlag, waitid};
     use nix::unistd::Pid;
+
+    /// Most bytes of a list of children. A loader has one for each source.
+    const MAX_LIST_BYTES: u64 = 64 << 10;
 
     /// Kills the process groups of the children of a loader.
     pub(super) fn kill_programs(loader: Pid) {
@@ -47,7 +51,10 @@ mod linux {
     fn children(process: Pid) -> Vec<Pid> {
         let threads = fs::read_dir(format!("/proc/{process}/task"));
         let threads = threads.into_iter().flatten().flatten();
-        let lists = threads.filter_map(|of| fs::read_to_string(of.path().join("children")).ok());
+        let lists = threads.filter_map(|of| {
+            let reading = Reading::up_to(MAX_LIST_BYTES);
+            reading.read_text(&of.path().join("children")).ok()
+        });
         let numbers: Vec<Pid> = lists
             .flat_map(|list| {
                 let numbers = list.split_whitespace().filter_map(|word| word.parse().ok());
@@ -58,7 +65,8 @@ mod linux {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::process::Command;

@@ -87,7 +87,7 @@ pub(super) enum SearchResult<'s> {
     Nothing,
 }
 
-/// What follows content.
+/// Whether more content may come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ContentEnd {
     /// More may come.
