@@ -155,9 +155,16 @@ fn socks5_stage(
 
 /// Each stage is a box of its own, so that the connection does not keep the memory of its door while it is a
 /// tunnel.
-async fn in_stages(door: Stage, _open: OpenConnection) {
-    if let Some(carried) = door.await {
-        carried.await;
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` would hold its arguments twice for the life of the connection"
+)]
+fn in_stages(door: Stage, open: OpenConnection) -> impl Future<Output = ()> + Send {
+    async move {
+        if let Some(carried) = door.await {
+            carried.await;
+        }
+        drop(open);
     }
 }
 

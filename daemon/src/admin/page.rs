@@ -383,7 +383,7 @@ mod tests {
             + &sessions(&[(session, SessionTotals::default())]);
         assert!(!written.contains("<script"), "{written}");
         let escaped = "&lt;script&gt;&quot;&#39;&amp;&lt;/script&gt;";
-        assert_eq!(written.matches(escaped).count(), 12, "{written}");
+        assert_eq!(written.matches(escaped).count(), 13, "{written}");
     }
 
     #[test]

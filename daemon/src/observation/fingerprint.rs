@@ -130,8 +130,6 @@ mod tests {
         let one = of("[network]\nallowed_domains = [\"a.test\"]\n", "");
         let comment = "# another place\n\n[network]\nallowed_domains = [ \"a.test\" ]\n";
         assert_eq!(of(comment, ""), one);
-        let map = "[network.domains]\n\"a.test\" = \"allow\"\n";
-        assert_eq!(of(map, ""), one);
         assert_eq!(one.settings.len(), 16);
         assert_eq!((&one.requirements, &one.ca), (&None, &None));
     }

@@ -45,13 +45,15 @@ fn degraded(daemon: &Daemon) -> Value {
     parts[0].clone()
 }
 
-/// Reads server-sent events until they contain this.
+/// Reads server-sent events until they contain this. The lines that come when nothing changes are five seconds apart.
 fn read_until(watcher: &mut Connection, part: &str) -> String {
     let mut seen = String::new();
     while !seen.contains(part) {
         let bytes = watcher.read_some();
         assert!(!bytes.is_empty(), "the stream ended without {part}: {seen}");
         seen.push_str(&String::from_utf8_lossy(&bytes));
+        let beats = seen.matches(": still here").count();
+        assert!(beats < 12, "no {part}: {seen}");
     }
     seen
 }

@@ -34,11 +34,11 @@ impl Histogram {
     }
 
     pub(crate) fn counts(&self) -> HistogramCounts {
-        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6);
+        let bounds = BOUNDS.iter().map(|micros| seconds(*micros));
         let counts = self.buckets.iter();
         let counts = counts.map(|count| count.load(Ordering::Relaxed));
         HistogramCounts {
-            sum: self.micros.load(Ordering::Relaxed) as f64 / 1e6,
+            sum: seconds(self.micros.load(Ordering::Relaxed)),
             buckets: bounds
                 .chain(std::iter::once(f64::INFINITY))
                 .zip(counts)
@@ -52,6 +52,10 @@ impl HistogramCounts {
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
+}
+
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::approvals::QuestionState;
+use crate::interceptor::LeafSource;
 use crate::measurements::{LeafCounters, Measurements};
 
 impl Engine {
@@ -14,7 +15,7 @@ impl Engine {
         let questions = self.approvals().questions().into_iter();
         let pending = questions.filter(|question| question.state == QuestionState::Pending);
         let (sent, received) = meters.bytes();
-        let leaves = self.shared.leaves.as_ref().map(|leaves| leaves.counters());
+        let leaves = self.shared.leaves.as_ref().map(LeafSource::counters);
         let leaf_count = |count: fn(&LeafCounters) -> u64| leaves.map_or(0, count);
         Measurements {
             decisions: meters.decisions(),

@@ -111,8 +111,8 @@ pub(super) async fn reach(
         .await
         .map_err(ProxyError::Resolve)?;
     let addresses = permit.proxy_addresses(vetted, &proxy.authority, &addresses)?;
-    let dialled = connect::connect(dialler, &addresses, left(deadline));
-    let measured = permit.flow().meters().dial.measure(dialled).await;
+    let connecting = connect::connect(dialler, &addresses, left(deadline));
+    let measured = permit.flow().meters().dial.measure(connecting).await;
     let stream = measured.map_err(ProxyError::Connect)?;
     permit.admit_peer(stream.peer_addr().ok())?;
     match proxy.scheme {
