@@ -11,6 +11,7 @@
 //! - `early_signals`: signals that come before the command.
 //! - `stage`: the side in the jail.
 //! - `listeners`: binds the doors' listeners, in a jail or outside.
+//! - `stop`: stops `proxyctl` with the command.
 //! - `standard_streams`: refuses those that lead out of a jail.
 //! - `error`: why there is no jail, and the remedy.
 //!
@@ -23,6 +24,7 @@ mod listeners;
 mod process;
 mod stage;
 mod standard_streams;
+mod stop;
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::process::stop_too;
+use super::stop::stop_too;
 
 /// The signals that end a process that does nothing about them, of those that go on to the command.
 const ENDING: [Signal; 7] = [
@@ -81,8 +81,8 @@ fn wait(signals: &SignalFd, ended: &UnixStream) -> bool {
     }
 }
 
-/// What a signal does to a process that does nothing about it. One that the caller ignores, as `nohup` does,
-/// does nothing.
+/// Lets a signal act as on a process that does nothing about it. One that the caller ignores, as `nohup` does, has
+/// no effect.
 fn act(number: i32, ignored: u64) {
     let is_ignored = ignored & (1 << (number - 1)) != 0;
     if is_ignored {

@@ -15,13 +15,14 @@ use std::process::{Child, Command, Stdio};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::early_signals::EarlySignals;
 use super::frames::{self, Frame, Kind};
 use super::stage::identity;
 use super::stage::{STAGE_ARGUMENT, can_keep_signals_inside};
+use super::stop::stop_too;
 use super::{
     Confinement, Door, JailError, JailPlan, listeners, reaches_one_process, standard_streams,
 };
@@ -39,14 +40,6 @@ const FORWARDED: [Signal; 11] = [
     Signal::SIGCONT,
     Signal::SIGTSTP,
     Signal::SIGTTIN,
-];
-
-/// Signals that stop a process.
-const STOPPING: [Signal; 4] = [
-    Signal::SIGSTOP,
-    Signal::SIGTSTP,
-    Signal::SIGTTIN,
-    Signal::SIGTTOU,
 ];
 
 const SIGNALS_LEAVE: &str = "the program can signal the processes of its process group outside the jail: \
@@ -324,20 +317,6 @@ fn watched_signals() -> SigSet {
     let mut signals: SigSet = FORWARDED.into_iter().collect();
     signals.add(Signal::SIGTTOU);
     signals
-}
-
-/// Stops this process with the signal that stopped the command. The SIGCONT that continues it is passed on
-/// as other signals are. A traced command stops at every signal (`PTRACE_TRACEME`); the others would end
-/// this process.
-pub(super) fn stop_too(number: i32) {
-    let signal = STOPPING.into_iter().find(|signal| *signal as i32 == number);
-    let Some(signal) = signal else { return };
-    let alone: SigSet = [signal].into_iter().collect();
-    let _ = raise(signal);
-    // A blocked signal waits. It stops the process here.
-    if let Ok(mask) = alone.thread_swap_mask(SigmaskHow::SIG_UNBLOCK) {
-        let _ = mask.thread_set_mask();
-    }
 }
 
 /// The stage ends when it reads the end of its stream, and everything in the jail with it.

@@ -2,7 +2,7 @@
 //! even if both were killed. It begins before the directory exists.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
@@ -20,8 +20,6 @@ const PROXY_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a proxy may take to end of which this process does not know yet: `proxyctl` ended just after it had
 /// started it.
 const UNKNOWN_TIMEOUT: Duration = Duration::from_secs(1);
-/// More than the digits of a process number.
-const MAX_NUMBER_BYTES: u64 = 20;
 
 /// The process. Dropping it lets it remove the directory, and waits for that.
 #[derive(Debug)]
@@ -46,7 +44,7 @@ impl Cleanup {
     pub(super) fn wait_for(&mut self, proxy: u32) -> io::Result<()> {
         let stdin = self.0.stdin.as_mut();
         let stdin = stdin.ok_or(io::ErrorKind::BrokenPipe)?;
-        stdin.write_all(proxy.to_string().as_bytes())
+        writeln!(stdin, "{proxy}")
     }
 }
 
@@ -62,13 +60,10 @@ pub(super) fn run(arguments: &[OsString]) -> ExitCode {
     let [directory] = arguments else {
         return ExitCode::FAILURE;
     };
-    let mut number = String::new();
     // An error ends the wait too.
-    let _ = io::stdin()
-        .take(MAX_NUMBER_BYTES)
-        .read_to_string(&mut number);
+    let number = io::stdin().lines().map_while(Result::ok).last();
     let start = Instant::now();
-    if let Ok(proxy) = number.parse() {
+    if let Some(proxy) = number.and_then(|number| number.parse().ok()) {
         let lives = || kill(Pid::from_raw(proxy), None).is_ok();
         while lives() && start.elapsed() < PROXY_TIMEOUT {
             thread::sleep(PROXY_INTERVAL);
