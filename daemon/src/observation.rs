@@ -101,15 +101,12 @@ impl Observer {
     /// A reload has ended.
     pub(crate) fn reloaded<T, E>(&self, outcome: &Result<T, E>) {
         let mut failing = self.failing_since.lock();
-        match outcome {
-            Ok(_) => {
-                self.applied.fetch_add(1, Ordering::Relaxed);
-                *failing = None;
-            }
-            Err(_) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                failing.get_or_insert_with(|| unix_seconds(SystemTime::now()));
-            }
+        if outcome.is_ok() {
+            self.applied.fetch_add(1, Ordering::Relaxed);
+            *failing = None;
+        } else {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            failing.get_or_insert_with(|| unix_seconds(SystemTime::now()));
         }
     }
 

@@ -269,8 +269,7 @@ fn open(
         Arc::clone(issuer),
         new.admitted,
         message.fallback,
-        warnings.collect(),
-        new.file_warnings,
+        [warnings.collect(), new.file_warnings],
         process_facts(message.restarts),
     );
     engine.follow_credentials();

@@ -1,4 +1,4 @@
-//! `GET /metrics`: an [`Observation`] in the text format of OpenMetrics (SPEC O1).
+//! `GET /metrics`: an [`Observation`] in the text format of `OpenMetrics` (SPEC O1).
 //!
 //! Each label has few values, which are known in advance: no host, client, user or path is one.
 
@@ -126,38 +126,43 @@ impl Collector for Scrape {
         ];
         let reloads = reloads.map(|(outcome, count)| ([("outcome", outcome)], count));
         counters_of(encoder, "reloads", "Reloads of the configuration", &reloads)?;
-        if let Some(restarts) = seen.restarts {
-            let help = "Workers that were replaced since the start of the service";
-            counters_of(encoder, "worker_restarts", help, &[([], restarts.into())])?;
-        }
-        if let Some(lost) = seen.log_lines_lost {
-            counters_of(
-                encoder,
-                "log_lines_lost",
-                "Log lines that were lost",
-                &[([], lost)],
-            )?;
-        }
-        if let Some((open, limit)) = seen.descriptors {
-            gauge(encoder, "descriptors_open", "Open file descriptors", open)?;
-            gauge(
-                encoder,
-                "descriptors_limit",
-                "File descriptors that may be open",
-                limit,
-            )?;
-        }
-        let degraded = Part::ALL.map(|part| {
-            let is_degraded = seen.faults.iter().any(|fault| fault.part == part);
-            ([("part", part.as_str())], u64::from(is_degraded))
-        });
-        gauges(
-            encoder,
-            "degraded",
-            "Whether a part of the proxy is degraded",
-            &degraded,
-        )
+        process(encoder, seen)
     }
+}
+
+/// The metrics of the process, and of what is degraded.
+fn process(encoder: &mut DescriptorEncoder, seen: &Observation) -> fmt::Result {
+    if let Some(restarts) = seen.restarts {
+        let help = "Workers that were replaced since the start of the service";
+        counters_of(encoder, "worker_restarts", help, &[([], restarts.into())])?;
+    }
+    if let Some(lost) = seen.log_lines_lost {
+        counters_of(
+            encoder,
+            "log_lines_lost",
+            "Log lines that were lost",
+            &[([], lost)],
+        )?;
+    }
+    if let Some((open, limit)) = seen.descriptors {
+        gauge(encoder, "descriptors_open", "Open file descriptors", open)?;
+        gauge(
+            encoder,
+            "descriptors_limit",
+            "File descriptors that may be open",
+            limit,
+        )?;
+    }
+    let degraded = Part::ALL.map(|part| {
+        let is_degraded = seen.faults.iter().any(|fault| fault.part == part);
+        ([("part", part.as_str())], u64::from(is_degraded))
+    });
+    gauges(
+        encoder,
+        "degraded",
+        "Whether a part of the proxy is degraded",
+        &degraded,
+    )
 }
 
 fn build(encoder: &mut DescriptorEncoder, seen: &Observation) -> fmt::Result {

@@ -97,8 +97,7 @@ impl Reloader {
         issuer: Arc<MonitorIssuer>,
         admitted: PermittedCallers,
         fallback: Fallback,
-        warnings: Vec<String>,
-        file_warnings: Vec<String>,
+        [warnings, file_warnings]: [Vec<String>; 2],
         process: ProcessFacts,
     ) -> Arc<Self> {
         for warning in warnings.iter().chain(&file_warnings) {
