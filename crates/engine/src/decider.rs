@@ -287,18 +287,18 @@ mod tests {
             ))
         };
         let decider = Decider::new(Arc::new(says), DEFAULT_TIMEOUT, context);
-        let decided = decider.decide(request()).await;
+        let decision = decider.decide(request()).await;
         assert_eq!(
-            decided,
+            decision,
             NetworkDecision::deny("make prompt execution environment")
         );
         let of_session = NetworkPolicyRequest {
             command: text("curl"),
             ..request()
         };
-        let decided = decider.decide(of_session).await;
+        let decision = decider.decide(of_session).await;
         assert_eq!(
-            decided,
+            decision,
             NetworkDecision::deny("curl prompt execution environment")
         );
     }

@@ -279,10 +279,13 @@ mod tests {
         found.map(|found| (found.part, found.since)).collect()
     }
 
+    /// A change of facts that is a fault.
+    type Change = fn(&mut Facts);
+
     #[test]
     fn o4_a_sound_proxy_has_no_fault_and_each_fault_is_found_alone() {
         assert_eq!(faults(&sound()), []);
-        let cases: [(fn(&mut Facts), Part, Option<i64>); 11] = [
+        let cases: [(Change, Part, Option<i64>); 11] = [
             (
                 |facts| facts.condition = Condition::Closed,
                 Part::Configuration,
@@ -310,7 +313,7 @@ mod tests {
             ),
             (
                 |facts| {
-                    facts.name_servers = Some(servers(&[(3, Some(NOW - 9)), (5, Some(NOW - 4))]))
+                    facts.name_servers = Some(servers(&[(3, Some(NOW - 9)), (5, Some(NOW - 4))]));
                 },
                 Part::Resolver,
                 Some(NOW - 4),
