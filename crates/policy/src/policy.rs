@@ -210,6 +210,12 @@ impl Policy {
         self.unlisted
     }
 
+    /// Whether neither the allow list nor the session that the policy is for allows a host.
+    pub fn allows_no_host(&self) -> bool {
+        let of_session = self.session.as_ref();
+        self.lists.allowed.is_empty() && of_session.is_none_or(|rules| rules.allowed.is_empty())
+    }
+
     /// The allow list.
     pub fn allowed(&self) -> &DomainSet {
         &self.lists.allowed

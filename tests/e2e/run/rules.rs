@@ -48,6 +48,19 @@ impl Setup {
     }
 }
 
+#[test]
+fn j4_the_warning_of_an_empty_list_counts_the_hosts_of_the_session() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let setup = Setup::new(&Config::new());
+    let words = "the allow list is empty";
+    let run = setup.run(&[], &["true"]);
+    run.succeeded().says(words);
+    let run = setup.run(&["--allow", "allowed.test"], &["true"]);
+    assert!(!run.succeeded().stderr.contains(words), "{run:#?}");
+}
+
 const CURL: &str = "curl -sS --max-time 20";
 
 #[test]

@@ -381,7 +381,7 @@ fn opened(session: &OpenSession, isolation: Isolation) -> SessionOpened {
             "hosts that are merely not allowed are let through, and recorded as hosts that would be refused"
                 .to_owned(),
         );
-    } else if policy.allowed().is_empty() {
+    } else if policy.allows_no_host() {
         warnings.push("the allow list is empty, so everything is refused".to_owned());
     }
     let dummies = dummies.into_iter().map(|(name, dummy)| DummyVariable {
