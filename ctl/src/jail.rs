@@ -30,7 +30,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use error::JailError;
-pub(crate) use process::{Ended, JailEnd, PreparedJail, prepare};
+pub(crate) use process::{Ended, JailEnd, PreparedJail, forked, prepare};
 pub(crate) use stage::{STAGE_ARGUMENT, close_from, run as run_stage};
 
 /// The port of the HTTP door inside a jail.

@@ -32,6 +32,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
 use self::cleanup::Cleanup;
+use crate::jail::forked;
 
 /// How long the proxy may take to end before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -96,7 +97,7 @@ impl PrivateProxy {
     ) -> Result<Self, String> {
         let cannot = |error: io::Error| format!("cannot start a private proxy: {error}");
         let socket = UnixListener::bind(directory.join(SOCKET)).map_err(cannot)?;
-        let mut child = Command::new("/proc/self/exe")
+        let mut child = forked(&mut Command::new("/proc/self/exe"))
             .arg(stage::ARGUMENT)
             .arg(std::process::id().to_string())
             .arg(program)
@@ -261,7 +262,7 @@ fn is_of_this_user(path: &Path) -> bool {
 
 /// Puts a process into a process group of its own, so that no signal of the terminal reaches it.
 fn apart(command: &mut Command) -> &mut Command {
-    command.current_dir("/").process_group(0)
+    forked(command).current_dir("/").process_group(0)
 }
 
 #[cfg(test)]

@@ -159,6 +159,29 @@ fn j9_a_terminal_stops_proxyctl_before_the_command_has_begun() {
     }
 }
 
+/// A terminal may stop a child before it begins its program. A parent that waits in `vfork` does not stop.
+#[test]
+fn j9_proxyctl_waits_in_no_vfork() {
+    for user in users() {
+        let mut strace = user.command("strace");
+        let calls = ["-e", "trace=clone,clone3,fork,vfork"];
+        strace.args(calls).arg(harness()).args(["--", "true"]);
+        let Ok(output) = strace.output() else { return };
+        let ran = Ran(output);
+        let calls: Vec<String> = ran
+            .stderr()
+            .lines()
+            .filter(|line| line.starts_with("clone") || line.contains("fork("))
+            .map(str::to_owned)
+            .collect();
+        assert!(!calls.is_empty(), "{}", ran.stderr());
+        let vfork = calls
+            .iter()
+            .find(|call| call.to_lowercase().contains("vfork"));
+        assert_eq!(vfork, None);
+    }
+}
+
 /// Process 1 is held up after `proxyctl` has asked it to begin the command.
 #[test]
 fn j9_a_signal_that_comes_just_before_the_command_begins_reaches_it() {

@@ -11,12 +11,14 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::getegid;
 
 use super::early_signals::EarlySignals;
 use super::frames::{self, Frame, Kind};
@@ -223,7 +225,7 @@ impl Stage {
     fn start() -> io::Result<Self> {
         let forwarded = watched_signals();
         let (stream, theirs) = UnixStream::pair()?;
-        let child = Command::new("/proc/self/exe")
+        let child = forked(&mut Command::new("/proc/self/exe"))
             .arg(STAGE_ARGUMENT)
             // Without isolation, the command can read it. It may hold credentials.
             .env_clear()
@@ -310,6 +312,13 @@ impl Stage {
             }
         }
     }
+}
+
+/// Lets a command start by `fork`, and not by `vfork`, which the library prefers. A terminal may stop the child before
+/// it begins its program. With `vfork` its parent then waits in the kernel and does not stop, so no shell continues
+/// them. The group stays as it is.
+pub(crate) fn forked(command: &mut Command) -> &mut Command {
+    command.gid(getegid().as_raw())
 }
 
 /// The signals that this process blocks and reads.
