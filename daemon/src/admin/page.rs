@@ -321,8 +321,8 @@ impl fmt::Display for Time {
         let (year, month, day) = time.to_calendar_date();
         let (hour, minute, second) = time.to_hms();
         let month = u8::from(month);
-        let date = format_args!("{year:04}-{month:02}-{day:02}");
-        let clock = format_args!("{hour:02}:{minute:02}:{second:02}");
+        let date = format!("{year:04}-{month:02}-{day:02}");
+        let clock = format!("{hour:02}:{minute:02}:{second:02}");
         write!(
             f,
             "<time datetime=\"{date}T{clock}Z\">{date} {clock} UTC</time>"
