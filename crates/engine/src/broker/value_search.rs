@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use self::walk::Walk;
 use super::encodings::{BASE64_PLACES, base64_at};
-use super::escapes::{self, MAX_WRITTEN_BYTES, Reading};
+use super::escapes::{self, MAX_FORM_BYTES, MAX_WRITTEN_BYTES, Reading};
 use super::needles::{FRAGMENT_BYTES, Fragments};
 
 /// The bytes of each beginning that is looked for. A text is at least as long.
@@ -289,8 +289,11 @@ impl SearchedText {
 
     /// The same at the end of all content.
     pub(super) fn read_last(&self, content: &[u8], character: char) -> Reading {
-        let ended = Zeroizing::new([content, &[END]].concat());
-        self.read(&ended, character)
+        // A form and the byte behind it decide. The whole content would be copied for each character.
+        let mut ended = Zeroizing::new([END; MAX_FORM_BYTES + 2]);
+        let length = content.len().min(MAX_FORM_BYTES + 1);
+        ended[..length].copy_from_slice(&content[..length]);
+        self.read(&ended[..=length], character)
     }
 
     /// Whether it is written there without escapes.
