@@ -33,25 +33,25 @@ fn q6_a_command_answers_the_questions_of_a_follower() {
     assert_eq!(refused["decision"], "deny");
 }
 
-/// Starts a follower whose command writes its process id, has a child, and does not end.
-fn slow_follower(daemon: &Daemon, session: &Session, port: u16) -> (Follower, i32) {
+/// Starts a follower whose command does not end, and has a child. Returns the process ids of both.
+fn slow_follower(daemon: &Daemon, session: &Session, port: u16) -> (Follower, [u32; 2]) {
     let file = daemon.directory().join("pid");
     let command = format!(
-        "sleep 1000 & echo $$ > '{0}.new'; mv '{0}.new' '{0}'; wait",
+        "sleep 1000 & echo $$ $! > '{0}.new'; mv '{0}.new' '{0}'; wait",
         file.display()
     );
     let follower = Follower::start_with(daemon, &["--exec", &command]);
     ask(session, "blocked.test", port);
-    let pid = poll(TIMEOUT, || {
-        std::fs::read_to_string(&file).ok()?.trim().parse().ok()
-    });
-    (follower, pid.expect("the command runs"))
+    let text = poll(TIMEOUT, || std::fs::read_to_string(&file).ok());
+    let text = text.expect("the command runs");
+    let mut pids = text.split_whitespace().map(|pid| pid.parse().ok());
+    let mut pid = || pids.next().flatten().expect("a process id");
+    (follower, [pid(), pid()])
 }
 
-/// Whether no process of the command's group is left.
-fn group_has_ended(group: i32) -> Option<()> {
-    let group = nix::unistd::Pid::from_raw(group);
-    (nix::sys::signal::killpg(group, None) == Err(nix::errno::Errno::ESRCH)).then_some(())
+/// Whether these processes have ended.
+fn all_ended(pids: [u32; 2]) -> Option<()> {
+    pids.into_iter().all(e2e::process::has_ended).then_some(())
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn q6_a_signal_ends_a_follower_and_its_commands_at_once() {
     ] {
         let daemon = Daemon::start(&asking("0s"));
         let session = Session::open(&daemon);
-        let (mut follower, group) = slow_follower(&daemon, &session, port);
+        let (mut follower, command) = slow_follower(&daemon, &session, port);
         let pid = i32::try_from(follower.child.id()).expect("a process id");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("it runs");
         let ended = poll(TIMEOUT, || follower.child.try_wait().expect("our child"));
@@ -74,7 +74,7 @@ fn q6_a_signal_ends_a_follower_and_its_commands_at_once() {
             (ended.code(), ended.signal()),
             (Some(128 + signal as i32), None)
         );
-        poll(TIMEOUT, || group_has_ended(group)).expect("the command and its child end");
+        poll(TIMEOUT, || all_ended(command)).expect("the command and its child end");
     }
 }
 
@@ -83,9 +83,9 @@ fn q6_a_follower_that_loses_the_proxy_ends_its_commands() {
     let port = text_origin().addr().port();
     let daemon = Daemon::start(&asking("0s"));
     let session = Session::open(&daemon);
-    let (mut follower, group) = slow_follower(&daemon, &session, port);
+    let (mut follower, command) = slow_follower(&daemon, &session, port);
     drop(session);
     drop(daemon);
     poll(TIMEOUT, || follower.child.try_wait().expect("our child")).expect("it ends");
-    poll(TIMEOUT, || group_has_ended(group)).expect("the command and its child end");
+    poll(TIMEOUT, || all_ended(command)).expect("the command and its child end");
 }

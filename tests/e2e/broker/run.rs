@@ -321,7 +321,7 @@ fn b4_a_command_without_isolation_reads_no_value_in_the_processes_that_started_i
 
 #[test]
 fn b4_the_programs_that_have_the_value_cannot_be_traced() {
-    if !has(Need::Root) {
+    if !has(Need::Root) || !has(Need::Ptrace) {
         return;
     }
     let installed = Installed::new();
