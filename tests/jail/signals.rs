@@ -189,7 +189,9 @@ fn j9_a_signal_that_comes_just_before_the_command_begins_reaches_it() {
     let harness = harness.to_str().expect("a plain path");
     for user in users() {
         for signal in [Signal::SIGINT, Signal::SIGTERM] {
-            let command = [harness, "--pause", "--", "sleep", "600"];
+            // A job in the background ignores SIGINT, and what it starts too.
+            let as_usual = ["env", "--default-signal=INT", harness];
+            let command = [&as_usual[..], &["--pause", "--", "sleep", "600"]].concat();
             let (mut child, mut stdout, mut terminal) = in_terminal(user, &command);
             let pid = |number: u32| Pid::from_raw(i32::try_from(number).expect("a process number"));
             let init = poll(TIMEOUT, || {
