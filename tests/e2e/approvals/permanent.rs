@@ -120,7 +120,7 @@ fn q4_a_permanent_denial_is_an_entry_of_the_deny_list() {
     }
 }
 
-/// The worker ends while the reload waits for the stopped monitor, so nobody knows whether it took place.
+/// The worker ends while the reload waits for the stopped monitor, so the outcome of the reload is unknown.
 #[test]
 fn q4_an_approval_whose_reload_has_no_outcome_is_not_called_unwritten() {
     use nix::sys::signal::{Signal, kill};
