@@ -37,6 +37,8 @@ pub enum Need {
     UserNamespaces,
     /// Linux 6.12 or newer.
     SignalScope,
+    /// The program that follows system calls: not in a container or a chroot.
+    Strace,
     /// The package is not installed: the worker's own account is missing.
     NoServiceAccount,
     /// A user without rights may execute this program: not one in root's home directory.
@@ -60,6 +62,7 @@ impl fmt::Display for Need {
             Self::SignalScope => {
                 formatter.write_str("needs Linux 6.12, for Landlock's scope of signals")
             }
+            Self::Strace => formatter.write_str("needs strace"),
             Self::NoServiceAccount => {
                 formatter.write_str("needs a machine without the user codex-network-proxy")
             }
@@ -127,6 +130,7 @@ fn missing(need: Need) -> Option<Need> {
         Need::Ipv6 => *IPV6,
         Need::UserNamespaces => *NAMESPACES,
         Need::SignalScope => has_signal_scope(),
+        Need::Strace => Path::new("/usr/bin/strace").exists(),
         Need::NoServiceAccount => matches!(User::from_name("codex-network-proxy"), Ok(None)),
         Need::ForAll(program) => is_for_all(program),
         Need::Descriptors(count) => count <= crate::descriptors::limit(),

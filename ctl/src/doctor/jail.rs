@@ -2,9 +2,11 @@
 
 use super::finding::Finding;
 
+/// The advice where no rules of nft can be made.
+#[cfg(target_os = "linux")]
+const INSTALL_NFT: &str = "install nft (package nftables), and let every user execute it";
 /// The advice where the kernel cannot keep signals in a jail.
 #[cfg(target_os = "linux")]
-const INSTALL_NFT: &str = "install nft (package nftables)";
 const NEWER_KERNEL: &str = "use Linux 6.12 or newer with Landlock, or start jails in a process group of their own (`setsid`)";
 
 /// Makes a jail, runs `true` in it, and reports what is missing.

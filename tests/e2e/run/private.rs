@@ -1,14 +1,17 @@
 //! The private proxy of a session (SPEC J3).
 
 use std::collections::BTreeSet;
+use std::io::{PipeWriter, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use e2e::daemon::Config;
 use e2e::machine::{Need, has};
 use e2e::program::Program;
 use e2e::wait::{TIMEOUT, poll};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -164,6 +167,75 @@ fn j9_a_signal_ends_run_while_a_private_proxy_starts() {
     assert_eq!((run.code, run.stdout.as_str()), (Some(143), ""), "{run:#?}");
     // A process of its own may remove the directory, after the end of `run`.
     poll(TIMEOUT, || installed.left_over().is_empty().then_some(())).expect("its directory");
+}
+
+/// A service manager of a container may leave a killed proxy unreaped for seconds. Nothing waits for that.
+#[test]
+fn j3_the_directory_of_a_killed_proxy_goes_before_anybody_reaps_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let of_proxy = directory.path().join("run");
+    std::fs::create_dir(&of_proxy).expect("our own directory");
+    let mut proxy = Command::new("sleep").arg("600").spawn().expect("sleep");
+    let mut cleanup = Command::new(e2e::shipped::proxyctl())
+        .arg("__private-cleanup")
+        .arg(&of_proxy)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("proxyctl");
+    let mut stdin = cleanup.stdin.take().expect("its standard input");
+    writeln!(stdin, "{}", proxy.id()).expect("it reads");
+    drop(stdin);
+    // It waits for the proxy's end alone now.
+    proxy.kill().expect("our own child");
+    // It gives a proxy ten seconds to end.
+    let gone = poll(Duration::from_secs(8), || {
+        (!of_proxy.exists()).then_some(())
+    });
+    proxy.wait().expect("our own child");
+    assert_eq!(gone, Some(()));
+    assert!(cleanup.wait().expect("our own child").success());
+}
+
+/// A reader that reads no more holds up what `run` says, and nothing else.
+#[test]
+fn j9_a_signal_ends_run_while_nobody_reads_its_errors() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let (_reader, writer) = std::io::pipe().expect("a pipe");
+    fill(&writer);
+    let mut child = Command::new(installed.path().join("proxyctl"))
+        .args(["run", "--private", "--", "sleep", "600"])
+        .env("XDG_RUNTIME_DIR", installed.path())
+        .stderr(writer)
+        .spawn()
+        .expect("proxyctl");
+    // Before that, a signal ends it as any program.
+    let status = format!("/proc/{}/status", child.id());
+    let blocks = || {
+        let status = std::fs::read_to_string(&status).expect("our own child");
+        let mut lines = status.lines();
+        let set = lines.find_map(|line| line.strip_prefix("SigBlk:"));
+        set.is_some_and(|set| !set.trim().trim_start_matches('0').is_empty())
+    };
+    poll(TIMEOUT, || blocks().then_some(())).expect("blocked signals");
+    let pid = i32::try_from(child.id()).expect("a process number");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("our own child");
+    let ended = poll(TIMEOUT, || child.try_wait().expect("our own child"));
+    let _ = child.kill();
+    assert_eq!(ended.and_then(|status| status.code()), Some(143));
+    child.wait().expect("our own child");
+    poll(TIMEOUT, || installed.left_over().is_empty().then_some(())).expect("no directory");
+}
+
+/// Writes until the pipe takes no more. Later writers wait.
+fn fill(writer: &PipeWriter) {
+    let flags = |flags| fcntl(writer, FcntlArg::F_SETFL(flags)).expect("our own pipe");
+    flags(OFlag::O_NONBLOCK);
+    let mut out = writer;
+    while out.write(&[b'-'; 4096]).is_ok() {}
+    flags(OFlag::empty());
 }
 
 /// The signal comes as soon as the directory exists.
