@@ -280,3 +280,26 @@ fn j14_a_mount_that_is_made_later_does_not_show_in_the_jail() {
         assert_eq!(inside.stdout(), "end\n", "{}", inside.stderr());
     }
 }
+
+/// A name in the machine's file would lead past the policy DNS, and reach the door as an address.
+#[test]
+fn t1_names_in_the_hosts_file_of_the_machine_are_for_the_policy_dns() {
+    if !has(Need::Mounts) {
+        return;
+    }
+    let machine = Machine::with(
+        "printf '10.77.0.1 in-the-file.test\\n127.0.0.9 of-the-loopback.test\\n' >$1/hosts; chmod 644 $1/hosts; \
+         mount --bind $1/hosts /etc/hosts",
+    );
+    let outside = "10.77.0.1 in-the-file.test\n127.0.0.9 of-the-loopback.test\n";
+    let inside = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.9 of-the-loopback.test\n";
+    let write = ["sh", "-c", "echo 10.77.0.1 other.test >>/etc/hosts"];
+    for user in users() {
+        for (side, content) in [(Side::Outside, outside), (Side::Inside, inside)] {
+            let ran = machine.run(user, side, &["cat", "/etc/hosts"]);
+            assert_eq!(ran.stdout(), content, "{side:?}: {}", ran.stderr());
+        }
+        let ran = machine.run(user, Side::Inside, &write);
+        assert!(!ran.0.status.success(), "{}", ran.stderr());
+    }
+}

@@ -30,7 +30,7 @@ use codex_network_policy::{
     UnixSocketSupport, is_local_address,
 };
 pub(crate) use credential::CredentialRefuser;
-pub(crate) use detail::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
+pub(crate) use detail::{AUTHORITY_MISMATCH, CONTENT, LOOPING_PROXY, MANAGED_LIST};
 pub(crate) use flow::{Flow, WeakFlow};
 pub(crate) use pending::PendingDecision;
 pub(crate) use predicted::Prediction;

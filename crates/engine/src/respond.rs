@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::attempt::{DestinationKind, Refusal};
-use crate::enforce::{CONTENT, LOOPING_PROXY, MANAGED_LIST};
+use crate::enforce::{AUTHORITY_MISMATCH, CONTENT, LOOPING_PROXY, MANAGED_LIST};
 
 /// The kind of block (SPEC H6).
 pub(crate) const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
@@ -406,6 +406,11 @@ fn sentence(refusal: &Refusal) -> String {
         Reason::LoopDetected => {
             "the destination is this proxy itself; check the URL and the proxy settings of the client.".to_owned()
         }
+        Reason::PolicyDenied if refusal.detail == Some(AUTHORITY_MISMATCH) => format!(
+            "this connection leads to {host} port {}, and its request names another host or port; name this one in \
+             the URL, or in the Host field (curl: -H 'Host: {host}').",
+            refusal.port
+        ),
         _ => format!("the network policy refuses {host} ({}).", refusal.reason()),
     }
 }
@@ -542,6 +547,22 @@ mod tests {
         for other in [only, denied] {
             assert!(!other.contains("proxyctl allow"), "{other}");
         }
+    }
+
+    /// The client of a forwarded port names that port (SPEC J10).
+    #[test]
+    fn h7_a_request_for_another_host_than_its_connection_learns_which_one_to_name() {
+        let mut refusal = refused(&PolicySpec::default(), &get());
+        let policy = Policy::compile(&PolicySpec::default()).expect("short lists");
+        refusal.decision = policy.decide_misdirected();
+        refusal.detail = Some(AUTHORITY_MISMATCH);
+        let (status, _, body) = read(misdirected(&refusal));
+        assert_eq!(status, 421);
+        assert!(
+            body.contains("leads to blocked.example port 443")
+                && body.contains("-H 'Host: blocked.example'"),
+            "{body}"
+        );
     }
 
     #[test]

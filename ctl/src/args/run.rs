@@ -94,8 +94,8 @@ pub(crate) struct RunArgs {
     #[arg(short = 'c', value_name = "KEY=VALUE", conflicts_with_all = ["service", "socket"])]
     pub(crate) overrides: Vec<String>,
 
-    /// When to write at the end, to standard error, what was allowed and refused. `auto` is always on a
-    /// terminal.
+    /// When to write at the end, to standard error, what was allowed and refused. `auto` does so on a terminal, and
+    /// wherever something was refused.
     #[arg(
         long,
         value_name = "WHEN",

@@ -80,7 +80,7 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     if let (SessionResults::Report(report), Ok(ended)) = (&results, &ended)
         && !matches!(ended, Ended::NotStarted(_))
     {
-        if wants_summary(args) {
+        if wants_summary(args, report) {
             summary::write(output, args, proxy.kind(), report);
         }
         if args.learn {
@@ -180,9 +180,10 @@ fn shown_name(command: &OsStr) -> String {
     name
 }
 
-fn wants_summary(args: &RunArgs) -> bool {
+/// Programs rarely show the words of a refusal, and those who read a log need them too.
+fn wants_summary(args: &RunArgs, report: &SessionReport) -> bool {
     match args.summary {
-        SummaryWhen::Auto => std::io::stderr().is_terminal(),
+        SummaryWhen::Auto => report.refused_total > 0 || std::io::stderr().is_terminal(),
         SummaryWhen::Always => true,
         SummaryWhen::Never => false,
     }

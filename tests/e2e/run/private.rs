@@ -196,6 +196,45 @@ fn j3_the_directory_of_a_killed_proxy_goes_before_anybody_reaps_it() {
     assert!(cleanup.wait().expect("our own child").success());
 }
 
+#[test]
+fn j3_the_directory_goes_whatever_the_program_makes_of_it() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let script = "cd \"$XDG_RUNTIME_DIR\"/codex-network-proxy-run-* && mkdir -p a/b && touch a/b/c && \
+                  ln -s / a/b/root && chmod 0 a/b a && chmod 0 .";
+    // Root needs no permission.
+    let run = installed
+        .private(&Config::example())
+        .args(["--", "sh", "-c", script])
+        .run();
+    run.succeeded();
+    assert_eq!(installed.left_over(), [""; 0]);
+}
+
+/// Without a terminal, a log is all that people see. Clients rarely show the words of a refusal.
+#[test]
+fn j11_without_a_terminal_a_refusal_is_explained_at_the_end() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let run = |url: &str| {
+        let script = format!("curl -sS --max-time 10 {url}; true");
+        installed
+            .private(&Config::example())
+            .args(["--", "sh", "-c", &script])
+            .run()
+    };
+    run("https://blocked.test/")
+        .succeeded()
+        .says("refused blocked.test:443 (once, not_allowed)")
+        .says("To allow what was not allowed");
+    let quiet = run("http://127.0.0.1:9/");
+    assert!(!quiet.stderr.contains(" refused"), "{quiet:#?}");
+}
+
 /// A reader that reads no more holds up what `run` says, and nothing else.
 #[test]
 fn j9_a_signal_ends_run_while_nobody_reads_its_errors() {

@@ -195,11 +195,16 @@ fn j11_the_summary_says_what_was_reached_and_what_would_allow_the_rest() {
             "  refused blocked.test:{port} (once, not_allowed)"
         ))
         .says("(\"blocked.test\" = \"allow\"):\n  blocked.test");
-    let run = setup.run(&[], &command);
-    assert!(
-        !run.stderr.contains("  allowed "),
-        "no summary without a terminal: {run:#?}"
-    );
+    // Without a terminal, only where something was refused.
+    let allowed = ["curl", "-sS", &setup.url("allowed.test")];
+    for (options, command, is_there) in [
+        (&[][..], &command[..], true),
+        (&[], &allowed, false),
+        (&["--summary=never"], &command, false),
+    ] {
+        let run = setup.run(options, command);
+        assert_eq!(run.stderr.contains("  allowed "), is_there, "{run:#?}");
+    }
     let run = setup.run(&["--summary", "--isolation", "env"], &command);
     run.succeeded().says(", unconfined");
 }

@@ -12,7 +12,7 @@ pub(crate) const LOOPING_PROXY: &str = "upstream_proxy";
 /// The detail of a refusal because the requirements alone fill the allow list (SPEC C6).
 pub(crate) const MANAGED_LIST: &str = "managed_allowed_domains_only";
 /// The detail of a refusal of a request inside TLS that is for another authority.
-pub(super) const AUTHORITY_MISMATCH: &str = "authority_mismatch";
+pub(crate) const AUTHORITY_MISMATCH: &str = "authority_mismatch";
 /// The detail of a refusal of content that the request's method does not define.
 pub(crate) const CONTENT: &str = "content";
 

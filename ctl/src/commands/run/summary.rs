@@ -12,6 +12,10 @@ use crate::proposal::is_suggested;
 /// How many destinations of a kind are listed.
 const MAX_LISTED: usize = 8;
 
+/// What allows local and private addresses (SPEC P4).
+const LOCAL_REMEDY: &str = "To allow a local or private address, add the address itself to the allow list, or set \
+     allow_local_binding = true.";
+
 /// Writes the summary to standard error.
 pub(super) fn write(output: &Output, args: &RunArgs, proxy: ProxyKind, report: &SessionReport) {
     if output.format() == OutputFormat::Json {
@@ -50,6 +54,9 @@ fn lines(args: &RunArgs, proxy: ProxyKind, report: &SessionReport) -> Vec<String
         lines.push(format!("  and {} at other destinations", report.others));
     }
     lines.extend(remedies(args, proxy, &report.refused));
+    if has_local(&report.refused) {
+        lines.push(LOCAL_REMEDY.to_owned());
+    }
     lines
 }
 
@@ -124,6 +131,12 @@ fn remedies(args: &RunArgs, proxy: ProxyKind, refused: &[SessionDestination]) ->
     lines
 }
 
+fn has_local(refused: &[SessionDestination]) -> bool {
+    refused
+        .iter()
+        .any(|destination| destination.reason == "not_allowed_local")
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -180,6 +193,20 @@ mod tests {
         assert!(private.contains("), and to --only:"), "{private}");
         let env = lines(&args(&["--isolation", "env"]), ProxyKind::Service, &report);
         assert!(env[0].ends_with(", unconfined"), "{env:?}");
+    }
+
+    #[test]
+    fn j11_the_summary_says_what_allows_a_local_address() {
+        let remedy = |reason| {
+            let report = SessionReport {
+                refused: vec![destination("a.test", reason, 1)],
+                ..SessionReport::default()
+            };
+            let lines = lines(&args(&[]), ProxyKind::Service, &report);
+            lines.iter().any(|line| line == LOCAL_REMEDY)
+        };
+        assert!(remedy("not_allowed_local"));
+        assert!(!remedy("not_allowed"));
     }
 
     #[test]

@@ -1,25 +1,23 @@
-//! The mounts of the jail: a `/proc` of its own processes, its own `/etc/resolv.conf`, and no mount that
+//! The mounts of the jail: a `/proc` of its own processes, its own files of names, and no mount that
 //! leads to the machine's processes or settings.
 //!
 //! - `kernel`: the mounts that lead out, and their treatment.
+//! - `names`: the files by which programs look names up.
 //! - `table`: the list of mounts.
 
 mod kernel;
+mod names;
 mod table;
 
 use std::env;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use kernel::WaysOut;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// The file, while its file system is mounted on `/proc`.
-const PRIVATE: &str = "/proc/resolv.conf";
 const NOTHING: Option<&str> = None;
 /// The options of the jail's own file systems.
 const PLAIN: MsFlags = MsFlags::MS_NOSUID
@@ -39,9 +37,6 @@ const OF_ROOT: [&str; 9] = [
     "/proc/sysrq-trigger",
 ];
 
-/// The content of `/etc/resolv.conf`: the policy DNS.
-const NAME_SERVER: &str = "nameserver 127.0.0.1\n";
-
 /// Mounts all of it. Nothing of it shows outside the jail, and mounts that are made outside from now on do
 /// not show in it.
 pub(super) fn prepare() -> io::Result<()> {
@@ -49,7 +44,7 @@ pub(super) fn prepare() -> io::Result<()> {
     mount(NOTHING, "/", NOTHING, private, NOTHING)
         .map_err(|error| step("cannot make the mounts private", &error.into()))?;
     let ways_out = WaysOut::find()?;
-    name_server()?;
+    names::replace()?;
     mount(Some("proc"), "/proc", Some("proc"), PLAIN, NOTHING)
         .map_err(|error| step("cannot mount /proc", &error.into()))?;
     // The settings of the jail's network belong to user 0 of the outer namespace, who is the caller.
@@ -75,40 +70,6 @@ fn leave_covered_directory(ways_out: &WaysOut) -> io::Result<()> {
         }
         Err(_) => env::set_current_dir("/"),
     }
-}
-
-/// Puts a file over `/etc/resolv.conf`. Without that file, libraries use 127.0.0.1 anyway.
-fn name_server() -> io::Result<()> {
-    if !fs::exists(RESOLV_CONF).unwrap_or(false) {
-        return Ok(());
-    }
-    let failed = |error: nix::Error| step("cannot replace /etc/resolv.conf", &error.into());
-    // A place for a moment, which every system has. Below, the file is the only thing left of it.
-    mount(
-        Some("tmpfs"),
-        "/proc",
-        Some("tmpfs"),
-        PLAIN,
-        Some("size=4k,mode=755"),
-    )
-    .map_err(failed)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o444)
-        .open(PRIVATE)?;
-    file.write_all(NAME_SERVER.as_bytes())?;
-    mount(
-        Some(PRIVATE),
-        RESOLV_CONF,
-        NOTHING,
-        MsFlags::MS_BIND,
-        NOTHING,
-    )
-    .map_err(failed)?;
-    umount2("/proc", MntFlags::MNT_DETACH).map_err(failed)?;
-    read_only(Path::new(RESOLV_CONF))
-        .map_err(|error| step("cannot make the file read-only", &error))
 }
 
 /// Makes a part of the jail's `/proc` read-only.
