@@ -162,6 +162,7 @@ impl Observer {
             restarts: self.process.restarts,
             started: self.started.0,
             uptime: self.started.1.elapsed(),
+            leaf_over_bound: engine.last_leaf_over_bound(),
         };
         self.memory.lock().note(facts.found(SystemTime::now()))
     }

@@ -26,7 +26,7 @@ use asking::is_granting;
 use codex_network_config::CredentialId;
 use codex_network_policy::{
     Authority, DeciderAnswer, Decision, Facts, Handling, HookMatch, Host, InterceptionSupport,
-    NoProxyListeners, ProxyListeners, Reach, Request, RequestKind, TunnelContent,
+    NoProxyListeners, ProxyListeners, Reach, Request, RequestKind, Source, TunnelContent,
     UnixSocketSupport, is_local_address,
 };
 pub(crate) use credential::CredentialRefuser;
@@ -397,6 +397,11 @@ impl Permit {
     /// The source of the permission.
     pub(crate) fn allowed(&self) -> AllowedBy {
         AllowedBy::of(self.decision, self.grant())
+    }
+
+    /// The rules that permitted it.
+    pub(crate) fn source(&self) -> Source {
+        self.decision.source()
     }
 
     /// How the connection is handled: passed on, or intercepted.

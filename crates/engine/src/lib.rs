@@ -84,6 +84,7 @@ mod decisions;
 mod descriptors;
 mod dns_query;
 mod drain;
+mod early_leaf;
 mod error;
 mod frames;
 mod gather;

@@ -8,7 +8,7 @@ mod histogram;
 mod striped;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use codex_network_policy::{Decision, Protocol, Reason, Verdict};
 
@@ -49,6 +49,8 @@ pub(crate) struct LeafCounters {
     pub(crate) cached: AtomicU64,
     pub(crate) issued: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// When one was last refused since too many hosts have one, in seconds since 1970; 0 for never.
+    too_many_hosts: AtomicI64,
 }
 
 /// The kind of door of a connection: the label of its gauge.
@@ -242,6 +244,16 @@ impl LeafCounters {
     /// One more of these.
     pub(crate) fn note(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One was refused at this time, since too many hosts have one.
+    pub(crate) fn note_too_many_hosts(&self, seconds: i64) {
+        self.too_many_hosts.store(seconds, Ordering::Relaxed);
+    }
+
+    /// When one was last refused so, in seconds since 1970.
+    pub(crate) fn too_many_hosts(&self) -> Option<i64> {
+        Some(self.too_many_hosts.load(Ordering::Relaxed)).filter(|seconds| *seconds != 0)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::arrived;
 use crate::attempt::Attempt;
 use crate::client::{AttemptId, Client};
 use crate::connected::ConnectedClient;
+use crate::early_leaf;
 use crate::enforce::Permit;
 use crate::http::{self, Shared};
 use crate::linger::linger;
@@ -239,7 +240,11 @@ async fn open(
         .authorize(generation, attempt, authority)
         .await
         .map_err(|_refusal| Reply::NotAllowed)?;
-    match shared.upstream.open(&permit).await {
+    let reached = match early_leaf::secured(shared, &permit).await {
+        Ok(()) => shared.upstream.open(&permit).await,
+        Err(failure) => Err(failure),
+    };
+    match reached {
         Ok(upstream) => Ok((permit, upstream)),
         Err(failure) => {
             permit.flow().end(failure.ending());

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use crate::attempt::Attempt;
 use crate::client::Client;
 use crate::connected::ConnectedClient;
+use crate::early_leaf;
 use crate::http::Shared;
 use crate::original_destination::FindDestination;
 use crate::policy_dns::LookedUpNames;
@@ -85,7 +86,11 @@ pub(crate) async fn connect(
             return None;
         }
     };
-    match shared.upstream.open(&permit).await {
+    let reached = match early_leaf::secured(shared, &permit).await {
+        Ok(()) => shared.upstream.open(&permit).await,
+        Err(failure) => Err(failure),
+    };
+    match reached {
         Ok(upstream) => Some(ConnectedClient {
             permit,
             client: stream,

@@ -38,12 +38,14 @@ impl Monitor {
                 authority,
                 public_key,
                 name,
+                user,
             } if self.permits_leaves() => self.issue_leaf(
                 question,
                 LeafRequest {
                     authority: &authority,
                     public_key: &public_key,
                     name: &name,
+                    user,
                 },
             ),
             AskOwners {

@@ -41,6 +41,8 @@ pub(super) struct LeafRequest<'a> {
     pub(super) authority: &'a [u8; 32],
     pub(super) public_key: &'a PublicKey,
     pub(super) name: &'a str,
+    /// The user of the client, by the word of the worker.
+    pub(super) user: Option<u32>,
 }
 
 /// The result of a request.
@@ -162,8 +164,8 @@ impl Issuing {
         match permission {
             Permission::Listed => {}
             Permission::LeftToPeople => {
-                if !self.peoples_hosts.admit(asked.name, now) {
-                    return LeafAnswer::Refused(NoLeaf::Busy);
+                if !self.peoples_hosts.admit(asked.name, asked.user, now) {
+                    return LeafAnswer::Refused(NoLeaf::TooManyHosts);
                 }
             }
             Permission::None => {
@@ -246,6 +248,7 @@ mod tests {
             authority,
             public_key,
             name,
+            user: None,
         }
     }
 

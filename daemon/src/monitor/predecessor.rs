@@ -355,6 +355,7 @@ mod tests {
             authority: [0; 32],
             public_key: [4; 65],
             name: "a.test".to_owned(),
+            user: None,
         });
         let why = NoLeaf::OtherCa;
         assert_eq!(
@@ -431,6 +432,7 @@ mod tests {
             authority: [0; 32],
             public_key: [4; 65],
             name: "a.test".to_owned(),
+            user: None,
         }
         .encode();
         for asked in 0..1000 {

@@ -330,6 +330,7 @@ mod tests {
             authority: [0; 32],
             public_key: [4; 65],
             name: "a.test".to_owned(),
+            user: None,
         }
         .encode();
         std::thread::spawn(move || {

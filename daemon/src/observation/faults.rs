@@ -18,6 +18,8 @@ const MIN_FAILURES: u32 = 3;
 const LOSS_SHOWN: Duration = Duration::from_secs(5 * 60);
 /// How long the restart of a worker is shown.
 const RESTART_SHOWN: Duration = Duration::from_secs(10 * 60);
+/// How long a refused certificate is shown, in seconds.
+const REFUSAL_SHOWN: i64 = 10 * 60;
 /// 2025-01-01. No clock that was set is earlier.
 const EARLIEST: i64 = 1_735_689_600;
 
@@ -37,6 +39,8 @@ pub(crate) enum Part {
     Clock,
     /// The worker was restarted.
     Worker,
+    /// Certificates are refused, since too many hosts that no list has got one.
+    Certificates,
 }
 
 /// A degraded part.
@@ -60,6 +64,8 @@ pub(super) struct Facts {
     pub(super) restarts: Option<u32>,
     pub(super) started: SystemTime,
     pub(super) uptime: Duration,
+    /// When a certificate was last refused since too many hosts got one.
+    pub(super) leaf_over_bound: Option<i64>,
 }
 
 /// A fault that was found, with the time when it began, if that is known.
@@ -75,13 +81,14 @@ pub(super) struct Memory(BTreeMap<Part, i64>);
 
 impl Part {
     /// Every part.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Configuration,
         Self::Descriptors,
         Self::Resolver,
         Self::Log,
         Self::Clock,
         Self::Worker,
+        Self::Certificates,
     ];
 
     /// The name in `/health?verbose` and the label in `/metrics`.
@@ -93,6 +100,7 @@ impl Part {
             Self::Log => "log",
             Self::Clock => "clock",
             Self::Worker => "worker",
+            Self::Certificates => "certificates",
         }
     }
 }
@@ -107,6 +115,7 @@ impl Facts {
             self.log(now),
             self.clock(now),
             self.worker(),
+            self.certificates(now),
         ];
         found.into_iter().flatten().collect()
     }
@@ -207,6 +216,16 @@ impl Facts {
             detail: format!("the worker was restarted {times}"),
         })
     }
+
+    fn certificates(&self, now: SystemTime) -> Option<Found> {
+        let age = unix_seconds(now).saturating_sub(self.leaf_over_bound?);
+        (age < REFUSAL_SHOWN).then(|| Found {
+            part: Part::Certificates,
+            since: None,
+            detail: "hosts that no list has get no certificates, since a user has too many of them"
+                .to_owned(),
+        })
+    }
 }
 
 impl Memory {
@@ -256,6 +275,7 @@ mod tests {
             restarts: Some(0),
             started: at(NOW - 30),
             uptime: Duration::from_secs(30),
+            leaf_over_bound: None,
         }
     }
 
@@ -285,7 +305,7 @@ mod tests {
     #[test]
     fn o4_a_sound_proxy_has_no_fault_and_each_fault_is_found_alone() {
         assert_eq!(faults(&sound()), []);
-        let cases: [(Change, Part, Option<i64>); 11] = [
+        let cases: [(Change, Part, Option<i64>); 12] = [
             (
                 |facts| facts.condition = Condition::Closed,
                 Part::Configuration,
@@ -340,6 +360,11 @@ mod tests {
             ),
             (|facts| facts.ca = Some(ca(1, 2)), Part::Clock, None),
             (
+                |facts| facts.leaf_over_bound = Some(NOW - 599),
+                Part::Certificates,
+                None,
+            ),
+            (
                 |facts| facts.ca = Some(ca(4_000_000_000, 4_100_000_000)),
                 Part::Clock,
                 None,
@@ -354,7 +379,8 @@ mod tests {
 
     #[test]
     fn o4_what_is_over_or_small_is_no_fault() {
-        let cases: [fn(&mut Facts); 7] = [
+        let cases: [fn(&mut Facts); 8] = [
+            |facts| facts.leaf_over_bound = Some(NOW - 600),
             |facts| facts.descriptors = Some((921, 1024)),
             |facts| facts.descriptors = None,
             // One of two servers answers.

@@ -17,7 +17,7 @@ use crate::ca::PublicKey;
 
 /// The version of the layout: the program's, since settings have the layout of their program, and a
 /// number. Raise the number when a message changes between two releases.
-pub(crate) const LAYOUT_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+2");
+pub(crate) const LAYOUT_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+3");
 
 /// Longest message to the monitor: a rejection with its text.
 pub(crate) const MAX_TO_MONITOR: usize = 64 * 1024;
@@ -152,6 +152,8 @@ pub(crate) enum NoLeaf {
     Failed = 3,
     /// The settings in force do not permit intercepting this host.
     NotListed = 4,
+    /// Too many hosts that no list has got one within an hour.
+    TooManyHosts = 5,
 }
 
 /// The two ends of a client's connection.
@@ -239,6 +241,8 @@ pub(crate) enum ToMonitor {
         authority: [u8; 32],
         public_key: PublicKey,
         name: String,
+        /// The user of the client, if it is known.
+        user: Option<u32>,
     },
     /// Return the users at the other ends of these connections, at most [`MAX_OWNERS_REQUESTED`]. The
     /// answer carries the number of the question back.
@@ -337,13 +341,7 @@ impl ToWorker {
                 question.encode(&mut out);
                 out.count(users.len());
                 for user in users {
-                    match user {
-                        None => out.u8(0),
-                        Some(user) => {
-                            out.u8(1);
-                            out.u32(*user);
-                        }
-                    }
+                    out.user(*user);
                 }
                 operation::OWNERS
             }
@@ -391,6 +389,7 @@ impl ToWorker {
                     2 => NoLeaf::NotValidNow,
                     3 => NoLeaf::Failed,
                     4 => NoLeaf::NotListed,
+                    5 => NoLeaf::TooManyHosts,
                     _ => return Err(Malformed),
                 },
             },
@@ -446,11 +445,13 @@ impl ToMonitor {
                 authority,
                 public_key,
                 name,
+                user,
             } => {
                 question.encode(&mut out);
                 out.0.extend_from_slice(authority);
                 out.0.extend_from_slice(public_key);
                 out.text(name, MAX_TO_MONITOR);
+                out.user(*user);
                 operation::ISSUE_LEAF
             }
             Self::AskOwners {
@@ -500,6 +501,7 @@ impl ToMonitor {
                 name: Some(input.text()?)
                     .filter(|name| name.len() <= MAX_NAME)
                     .ok_or(Malformed)?,
+                user: input.user()?,
             },
             operation::ASK_OWNERS => Self::AskOwners {
                 question: QuestionId::decode(&mut input)?,

@@ -90,7 +90,12 @@ impl MonitorIssuer {
         waiting.callers.clear();
     }
 
-    async fn ask(&self, host: &Host, public_key: &PublicKey) -> Result<IssuedLeaf, IssueError> {
+    async fn ask(
+        &self,
+        host: &Host,
+        public_key: &PublicKey,
+        user: Option<u32>,
+    ) -> Result<IssuedLeaf, IssueError> {
         let refused = |why: &str| IssueError::Refused(why.to_owned());
         if matches!(host, Host::V6(host) if host.scope().is_some()) {
             return Err(refused("a certificate cannot name an address with a scope"));
@@ -114,6 +119,7 @@ impl MonitorIssuer {
             authority: ca.fingerprint,
             public_key: *public_key,
             name: host.to_string(),
+            user,
         });
         match answer.await {
             Ok(Ok(leaf)) => Ok(IssuedLeaf {
@@ -122,6 +128,7 @@ impl MonitorIssuer {
                 not_after: leaf.not_after,
             }),
             Ok(Err(NoLeaf::Busy)) => Err(IssueError::Busy),
+            Ok(Err(NoLeaf::TooManyHosts)) => Err(IssueError::TooManyHosts),
             Ok(Err(NoLeaf::OtherCa)) => Err(refused("the CA has just been replaced")),
             Ok(Err(NoLeaf::NotValidNow)) => Err(refused(
                 "the CA has expired, or is not valid yet, by this machine's clock",
@@ -145,8 +152,17 @@ impl LeafIssuer for MonitorIssuer {
         host: &'a Host,
         public_key: &'a PublicKey,
     ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
+        self.issue_for(host, public_key, None)
+    }
+
+    fn issue_for<'a>(
+        &'a self,
+        host: &'a Host,
+        public_key: &'a PublicKey,
+        user: Option<u32>,
+    ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
         async move {
-            tokio::time::timeout(ISSUE_TIMEOUT, self.ask(host, public_key))
+            tokio::time::timeout(ISSUE_TIMEOUT, self.ask(host, public_key, user))
                 .await
                 .unwrap_or(Err(IssueError::Gone))
         }

@@ -83,3 +83,57 @@ fn m4_a_host_that_a_session_allows_or_learns_may_be_read_over_https_in_limited_m
         assert_eq!(denied.status, 403);
     }
 }
+
+/// The share of one user. The client has a rate too, which is small beside it.
+#[test]
+fn m4_a_session_that_learns_very_many_hosts_is_told_so_and_the_state_of_the_proxy_shows_it() {
+    const SHARE: usize = 512;
+    let names = || (0..SHARE).map(|number| format!("n{number}.test"));
+    let config = asking("0s").set("network", "mode", "\"limited\"");
+    let here = std::net::Ipv4Addr::LOCALHOST;
+    let config = names().fold(config, |config, name| config.host(&name, here));
+    let origin = Origin::answering(|_| Answer::text("read"));
+    let setup = TlsSetup::serving(&config, origin, |ca| Server::of(ca, &["other.test"]));
+    let request = SessionRequest {
+        narrowing: Narrowing {
+            report: true,
+            ..Narrowing::default()
+        },
+        ..SessionRequest::default()
+    };
+    let session = Session::open_with(&setup.daemon, request);
+    let answer = |host: &str| {
+        let answered = || {
+            let answer = Connection::open(session.doors[0]).connect(&format!("{host}:1"));
+            (!answer.text().contains("requested at once")).then_some(answer)
+        };
+        poll(TIMEOUT, answered).expect("an answer")
+    };
+    for name in names() {
+        // It has a certificate, and nothing listens there.
+        let answer = answer(&name);
+        assert_eq!(answer.status, 502, "{name}: {answer:?}");
+    }
+    let status = || {
+        proxyctl(&setup.daemon, &["status"])
+            .succeeded()
+            .stdout
+            .clone()
+    };
+    assert!(!status().contains("certificates"), "{}", status());
+    let refused = answer("more.test");
+    assert_eq!(refused.status, 503);
+    let words = refused.text();
+    assert!(words.contains("add the hosts to the allow list"), "{words}");
+    assert!(
+        status().contains("hosts that no list has get no certificates"),
+        "{}",
+        status()
+    );
+    setup
+        .daemon
+        .wait_for_message("certificates of too many hosts");
+    // Hosts of the configuration have no bound.
+    let (_, listed) = connect(&setup, &session, "allowed.test");
+    assert_eq!(listed.status, 200);
+}

@@ -12,6 +12,7 @@ use super::target;
 use super::{Next, Session, Shared};
 use crate::attempt::Attempt;
 use crate::client::Client;
+use crate::early_leaf;
 use crate::enforce::Permit;
 use crate::incoming::Incoming;
 use crate::live_policy::Generation;
@@ -59,7 +60,11 @@ pub(super) async fn open(
         .authorize(generation, attempt, authority)
         .await
         .map_err(|refusal| respond::refusal(&refusal, RefusalFormat::Text))?;
-    match shared.upstream.reach(&permit).await {
+    let reached = match early_leaf::secured(shared, &permit).await {
+        Ok(()) => shared.upstream.reach(&permit).await,
+        Err(failure) => Err(failure),
+    };
+    match reached {
         Ok(upstream) => Ok((permit, upstream)),
         Err(failure) => {
             permit.flow().end(failure.ending());

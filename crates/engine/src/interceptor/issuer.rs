@@ -25,6 +25,21 @@ pub trait LeafIssuer: fmt::Debug + Send + Sync + 'static {
         host: &'a Host,
         public_key: &'a [u8; 65],
     ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>>;
+
+    /// The same for a client of this user, if the user is known. An issuer with limits can give each user a share
+    /// of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`issue`](Self::issue).
+    fn issue_for<'a>(
+        &'a self,
+        host: &'a Host,
+        public_key: &'a [u8; 65],
+        _user: Option<u32>,
+    ) -> BoxFuture<'a, Result<IssuedLeaf, IssueError>> {
+        self.issue(host, public_key)
+    }
 }
 
 /// A certificate for one host.
@@ -44,6 +59,12 @@ pub enum IssueError {
     /// Too many requests at once.
     #[error("too many certificates are requested at once; try again")]
     Busy,
+    /// The client's user, or all users together, have certificates for as many hosts as the issuer permits.
+    #[error(
+        "too many hosts that are on no list of the policy got certificates within an hour; add the hosts to the allow \
+         list, or try again later"
+    )]
+    TooManyHosts,
     /// The issuer refuses to issue this certificate.
     #[error("the issuer refuses: {0}")]
     Refused(String),

@@ -169,13 +169,17 @@ impl LeafCache {
         let issued = async {
             // Taken before the leaf's slot, so that other clients do not wait for this client's budget.
             let _issue_slot = budget.acquire(client).await?;
-            slot.leaf.get_or_try_init(|| self.issue(host)).await
+            let issue = || self.issue(host, client.user());
+            slot.leaf.get_or_try_init(issue).await
         };
         let issued = issued.await;
         LeafCounters::note(match issued {
             Ok(_) => &counters.issued,
             Err(_) => &counters.failed,
         });
+        if let Err(LeafError::Issue(IssueError::TooManyHosts)) = issued {
+            counters.note_too_many_hosts(self.source.clock.now().unix_timestamp());
+        }
         issued.map(Arc::clone)
     }
 
@@ -202,7 +206,7 @@ impl LeafCache {
         slot
     }
 
-    async fn issue(&self, host: &Host) -> Result<Arc<Leaf>, LeafError> {
+    async fn issue(&self, host: &Host, user: Option<u32>) -> Result<Arc<Leaf>, LeafError> {
         let LeafSource {
             issuer,
             key,
@@ -210,7 +214,7 @@ impl LeafCache {
             clock: _,
             counters: _,
         } = &self.source;
-        let issued = issuer.issue(host, public_key).await?;
+        let issued = issuer.issue_for(host, public_key, user).await?;
         let certified = CertifiedKey::new(issued.chain, Arc::clone(key));
         certified.keys_match()?;
         Ok(Arc::new(Leaf {

@@ -33,4 +33,10 @@ impl Engine {
             leaves_failed: leaf_count(|leaves| leaves.failed.load(Ordering::Relaxed)),
         }
     }
+
+    /// When a certificate was last refused since too many hosts that no list has got one (SPEC M4), in seconds since
+    /// 1970.
+    pub fn last_leaf_over_bound(&self) -> Option<i64> {
+        self.shared.leaves.as_ref()?.counters().too_many_hosts()
+    }
 }

@@ -6,6 +6,7 @@ use crate::attempt::Refusal;
 use crate::connect_error::ConnectError;
 use crate::error::{Failure, FailureKind};
 use crate::incoming::BodyError;
+use crate::interceptor::LeafError;
 use crate::outcome::{Ending, Fault, FlowOutcome, Logged};
 use crate::resolve::ResolveError;
 use crate::socket_file::SocketError;
@@ -36,6 +37,9 @@ pub(crate) enum UpstreamError {
     /// TLS is not intercepted any more.
     #[error("TLS interception was switched off")]
     NoInterception,
+    /// There is no certificate for the interception.
+    #[error("no certificate for the TLS interception: {0}")]
+    Leaf(LeafError),
     /// The client's request body broke off.
     #[error("the request's body broke off")]
     RequestBody(#[source] BodyError),
@@ -88,7 +92,7 @@ impl UpstreamError {
             return Fault::Proxy;
         }
         match self {
-            Self::NoInterception => Fault::Proxy,
+            Self::NoInterception | Self::Leaf(_) => Fault::Proxy,
             Self::Answer(BrokenAnswer { by, .. }) => match by {
                 Answerer::Host => Fault::Upstream,
                 Answerer::UpstreamProxy => Fault::UpstreamProxy,
@@ -114,6 +118,7 @@ impl UpstreamError {
             Self::Connect(_)
             | Self::UnixSocket(_)
             | Self::Tls(_)
+            | Self::Leaf(_)
             | Self::UpstreamProxy(_)
             | Self::Answer(_)
             | Self::NoWebSocket

@@ -1,6 +1,7 @@
 //! TLS interception inside one process (SPEC section 6): which certificate each client gets, what
 //! each side is offered, and what is refused.
 
+mod bound;
 mod decider;
 mod kept;
 mod resumption;

@@ -18,6 +18,16 @@ impl Writer {
         self.u16(u16::try_from(count).unwrap_or(u16::MAX));
     }
 
+    pub(super) fn user(&mut self, user: Option<u32>) {
+        match user {
+            None => self.u8(0),
+            Some(user) => {
+                self.u8(1);
+                self.u32(user);
+            }
+        }
+    }
+
     pub(in crate::privsep) fn account(&mut self, account: Option<Account>) {
         match account {
             None => self.u8(0),
@@ -45,12 +55,16 @@ impl Reader<'_> {
     }
 
     pub(super) fn users(&mut self) -> Result<Vec<Option<u32>>, Malformed> {
-        let user = |input: &mut Self| match input.u8()? {
+        (0..self.count()?).map(|_| self.user()).collect()
+    }
+
+    /// A user, if it is known.
+    pub(super) fn user(&mut self) -> Result<Option<u32>, Malformed> {
+        match self.u8()? {
             0 => Ok(None),
-            1 => Ok(Some(input.u32()?)),
+            1 => Ok(Some(self.u32()?)),
             _ => Err(Malformed),
-        };
-        (0..self.count()?).map(|_| user(self)).collect()
+        }
     }
 
     pub(super) fn connections(&mut self) -> Result<Vec<ConnectionEnds>, Malformed> {

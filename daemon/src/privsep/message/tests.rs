@@ -117,7 +117,7 @@ fn messages_to_the_worker_are_read_back_unchanged_and_never_in_part() {
         },
         ToWorker::LeafRefused {
             question: question(),
-            why: NoLeaf::NotListed,
+            why: NoLeaf::TooManyHosts,
         },
     ] {
         let (operation, bytes) = message.encode();
@@ -198,6 +198,7 @@ fn issue_leaf(name: &str, first: u8) -> ToMonitor {
         authority: [7; 32],
         public_key,
         name: name.to_owned(),
+        user: Some(7),
     }
 }
 

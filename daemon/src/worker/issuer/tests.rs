@@ -56,7 +56,7 @@ async fn m4_a_leaf_comes_with_the_ca_that_issued_it() {
     let (issuer, heard) = scene();
     let asking = {
         let issuer = Arc::clone(&issuer);
-        tokio::spawn(async move { issuer.issue(&host("A.test."), &KEY).await })
+        tokio::spawn(async move { issuer.issue_for(&host("A.test."), &KEY, Some(7)).await })
     };
     let (asked, _heard) = question(heard).await;
     let ToMonitor::IssueLeaf {
@@ -64,11 +64,12 @@ async fn m4_a_leaf_comes_with_the_ca_that_issued_it() {
         authority,
         public_key,
         name,
+        user,
     } = asked
     else {
         panic!("{asked:?}");
     };
-    assert_eq!((name.as_str(), public_key), ("a.test", KEY));
+    assert_eq!((name.as_str(), public_key, user), ("a.test", KEY, Some(7)));
     assert_eq!(authority, fingerprint(b"the CA"));
     // The CA changes while the answer is on its way.
     issuer.use_ca(None);
@@ -101,6 +102,7 @@ async fn m4_a_request_above_the_limit_is_refused_and_one_counts_until_it_is_answ
 async fn m4_refusals_have_a_text() {
     for (why, told) in [
         (NoLeaf::Busy, "try again"),
+        (NoLeaf::TooManyHosts, "add the hosts to the allow list"),
         (NoLeaf::OtherCa, "just been replaced"),
         (NoLeaf::NotValidNow, "has expired"),
         (NoLeaf::Failed, "signing failed"),
