@@ -67,7 +67,11 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     runtime.block_on(async {
-        let client = find::connect(args.socket, trust(&args.command)).await?;
+        let client = if may_be_private(&args.command) {
+            find::connect_or_private(args.socket).await?
+        } else {
+            find::connect(args.socket, trust(&args.command)).await?
+        };
         match args.command {
             Command::Watch => watch::run(client).await,
             Command::Status => status::run(&client, output).await,
@@ -133,6 +137,22 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             | Command::Unset { .. } => Ok(()),
         }
     })
+}
+
+/// Whether a command is about sessions and their questions, which a private proxy of `run` has too (SPEC Q6).
+fn may_be_private(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Watch
+            | Command::Approvals { .. }
+            | Command::Approve(_)
+            | Command::Reject(_)
+            | Command::Grants
+            | Command::Revoke { .. }
+            | Command::Sessions { .. }
+            | Command::Blocked { .. }
+            | Command::Explain { .. }
+    )
 }
 
 /// Which users' proxies a command trusts.

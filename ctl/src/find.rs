@@ -12,6 +12,7 @@ use nix::unistd::Uid;
 
 use crate::failure::Failure;
 use crate::listener::{AnsweringProxy, user_or_uid};
+use crate::private_instances;
 
 /// The program's name in the proxy's log.
 const PROGRAM: &str = concat!("proxyctl ", env!("CARGO_PKG_VERSION"));
@@ -32,12 +33,7 @@ fn candidates(
     flag: Option<PathBuf>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Vec<PathBuf> {
-    let named = flag.or_else(|| {
-        environment(socket_path::VARIABLE)
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    });
-    if let Some(named) = named {
+    if let Some(named) = named(flag, &environment) {
         return vec![named];
     }
     let runtime = socket_path::of_user(&environment);
@@ -46,6 +42,15 @@ fn candidates(
     let state = state.map(|directory| socket_path::in_state(&directory));
     let system = socket_path::of_system().to_path_buf();
     runtime.into_iter().chain(state).chain([system]).collect()
+}
+
+/// The socket that the flag or the variable names.
+fn named(flag: Option<PathBuf>, environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    flag.or_else(|| {
+        environment(socket_path::VARIABLE)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    })
 }
 
 /// Which users' listeners a caller trusts. A variable names a socket but proves nothing.
@@ -61,6 +66,54 @@ fn trusted(caller: Uid, flag: Option<&Path>, wanted: ProxyTrust) -> TrustedListe
 pub(crate) async fn connect(flag: Option<PathBuf>, wanted: ProxyTrust) -> Result<Client, Failure> {
     let tried = first(flag, wanted).await;
     tried.map_err(|tried| failure(&tried, wanted))
+}
+
+/// The same, or if no proxy answers, connects to the private proxy of a running `run` of this user. Use it for commands
+/// that look at a session or answer its questions.
+pub(crate) async fn connect_or_private(flag: Option<PathBuf>) -> Result<Client, Failure> {
+    let is_named = named(flag.clone(), |name| std::env::var_os(name)).is_some();
+    let tried = match first(flag, ProxyTrust::ByFlag).await {
+        Ok(client) => return Ok(client),
+        Err(tried) => tried,
+    };
+    let mut private = Vec::new();
+    if !is_named {
+        for socket in private_instances::sockets() {
+            private.extend(private_at(&socket).await);
+        }
+    }
+    if private.len() > 1 {
+        return Err(Failure::Unreachable(several(&private)));
+    }
+    private
+        .pop()
+        .ok_or_else(|| failure(&tried, ProxyTrust::ByFlag))
+}
+
+/// A private proxy of this user, which no program in a jail imitates.
+async fn private_at(socket: &Path) -> Option<Client> {
+    let user = Uid::effective().as_raw();
+    let trusted = TrustedListeners::RootAnd(user);
+    let client = Client::connect(socket, trusted, PROGRAM).await.ok()?;
+    let owner = client.listener_owner();
+    let is_outside = owner
+        .pid
+        .is_some_and(|pid| !private_instances::is_in_a_jail(pid));
+    (owner.uid == user && is_outside).then_some(client)
+}
+
+/// The words for several private proxies.
+fn several(private: &[Client]) -> String {
+    let mut message = String::from(
+        "several programs of `proxyctl run` have private proxies; choose one with --socket:\n",
+    );
+    for client in private {
+        message.push_str("  --socket ");
+        message.push_str(&client.path().display().to_string());
+        message.push('\n');
+    }
+    message.pop();
+    message
 }
 
 /// Connects to the first trusted proxy that answers. The error says why each socket failed.

@@ -12,6 +12,7 @@
 //! - `edit`: changes the lists in the configuration files.
 //! - `presets`: the allow lists of `run --preset`.
 //! - `private_proxy`: the proxy that `run` starts for one session.
+//! - `private_instances`: the private proxies that run now.
 //! - `name_servers`, `capabilities`: facts in words, for `status` and `doctor`.
 //! - `trust_store`: the system's list of trusted certificates, for `ca` and `doctor`.
 //! - `system_tool`: runs tools of the system.
@@ -35,6 +36,7 @@ mod listener;
 mod name_servers;
 mod output;
 mod presets;
+mod private_instances;
 #[cfg(target_os = "linux")]
 mod private_proxy;
 mod proposal;

@@ -14,12 +14,11 @@ mod environment;
 mod find_program;
 mod stage;
 
-use std::env;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -29,10 +28,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 
 use self::cleanup::Cleanup;
 use crate::jail::forked;
+use crate::private_instances::{self, PREFIX, SOCKET};
 
 /// How long the proxy may take to end before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -196,9 +196,6 @@ impl Drop for PrivateProxy {
     }
 }
 
-/// The file of the control socket.
-const SOCKET: &str = "control.sock";
-
 /// The arguments of the proxy. Those of the user come last and win.
 fn arguments(directory: &Path, options: &PrivateOptions) -> Vec<OsString> {
     let quoted = |path: PathBuf| format!("{:?}", path.display().to_string());
@@ -224,17 +221,12 @@ fn arguments(directory: &Path, options: &PrivateOptions) -> Vec<OsString> {
 /// directory for temporary files. The process that removes it begins before: a signal may end this one at any time. The
 /// name has the number of this process, so what has it already was left by an earlier one.
 fn make_directory() -> Result<(PathBuf, Cleanup), String> {
-    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let runtime = runtime.filter(|path| path.is_absolute() && is_of_this_user(path));
-    let parent = runtime.unwrap_or_else(env::temp_dir);
+    let parent = private_instances::parent();
     let mut error = io::Error::from(io::ErrorKind::AlreadyExists);
     for attempt in 0..MAX_NAMES {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let mark = now.map_or(0, |now| now.subsec_nanos());
-        let name = format!(
-            "codex-network-proxy-run-{}-{mark:x}{attempt:x}",
-            std::process::id()
-        );
+        let name = format!("{PREFIX}{}-{mark:x}{attempt:x}", std::process::id());
         let directory = parent.join(name);
         let cleanup = Cleanup::start(&directory)
             .map_err(|error| format!("cannot start a private proxy: {error}"))?;
@@ -253,13 +245,6 @@ fn make_directory() -> Result<(PathBuf, Cleanup), String> {
     ))
 }
 
-/// Whether this is a directory of this user, in which other users can rename nothing. Variables survive `su`.
-fn is_of_this_user(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|of| {
-        of.is_dir() && of.uid() == Uid::effective().as_raw() && of.mode() & 0o022 == 0
-    })
-}
-
 /// Puts a process into a process group of its own, so that no signal of the terminal reaches it.
 fn apart(command: &mut Command) -> &mut Command {
     forked(command).current_dir("/").process_group(0)
@@ -267,6 +252,8 @@ fn apart(command: &mut Command) -> &mut Command {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -280,28 +267,6 @@ mod tests {
         assert_eq!(words[..2], ["--config", "/policy.toml"]);
         assert!(words.contains(&"daemon.state_dir=\"/run/d/state\""));
         assert_eq!(words.last(), Some(&"daemon.log=\"debug\""));
-    }
-
-    #[test]
-    fn j3_a_runtime_directory_that_others_change_is_not_used() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().expect("a directory");
-        for (mode, is_used) in [
-            (0o700, true),
-            (0o755, true),
-            (0o770, false),
-            (0o1777, false),
-        ] {
-            let mode_of = std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(directory.path(), mode_of).expect("our own directory");
-            assert_eq!(is_of_this_user(directory.path()), is_used, "{mode:o}");
-        }
-        if Uid::effective().is_root() {
-            std::os::unix::fs::chown(directory.path(), Some(54_321), None).expect("we are root");
-            let own = std::fs::Permissions::from_mode(0o700);
-            std::fs::set_permissions(directory.path(), own).expect("we are root");
-            assert!(!is_of_this_user(directory.path()), "of another user");
-        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod learn;
 mod life;
 mod presets;
 mod private;
+mod questions;
 mod rules;
 mod unavailable;
 mod words;

@@ -53,9 +53,12 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     let rules = rules::read(args, output)?;
     let mut proxy = proxy_choice::choose(&runtime, socket, args)?;
     let prepared = jail::prepare(&plan).map_err(|error| plan::failure(args, &error))?;
-    let client = proxy.connected(&runtime)?;
+    let client = proxy.connected(&runtime, args)?;
     output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
     remark_on_jail(output, args, &prepared);
+    if let Some(how) = proxy.how_to_answer(&runtime, &client, args) {
+        output.remark(&format!("proxyctl: {how}"));
+    }
     proxy.limit(&runtime, &client, args)?;
     let credentials = credentials::given(&runtime, &client, args)?;
     let (session, prepared) = open(&runtime, &client, args, rules, &credentials, prepared)?;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use codex_network_control::Client;
+use codex_network_control::client::CallError;
 use codex_network_control::message::{ApprovalsQuery, Question, QuestionId};
 use codex_network_policy::{Host, ListKind, Pattern, Policy, PolicySpec};
 
@@ -15,8 +16,9 @@ use crate::args::change::ChangeArgs;
 use crate::commands::change::{self, ChangeFailure};
 use crate::edit::{ListChange, Verb};
 use crate::failure::Failure;
-use crate::find::{self, ProxyTrust};
+use crate::find;
 use crate::output::{Output, OutputFormat, quoted};
+use crate::private_instances;
 
 /// The host and the entry of a question.
 struct Entry {
@@ -32,7 +34,7 @@ pub(in crate::commands) fn approve(
     args: &ApproveArgs,
 ) -> Result<(), Failure> {
     change::runtime()?.block_on(async {
-        let client = find::connect(socket.clone(), ProxyTrust::ByFlag).await?;
+        let client = find::connect_or_private(socket.clone()).await?;
         let question = pending(&client, &args.id).await?;
         check_profile(&client, &question).await?;
         let entry = Entry::of(
@@ -43,7 +45,7 @@ pub(in crate::commands) fn approve(
         let everywhere = "on every port, to every client of this proxy, until the entry is removed";
         output.remark(&format!("this allows {} {everywhere}", entry.pattern));
         let id = entry.id.clone();
-        let failure = match entry.write(socket, output, Verb::Allow).await {
+        let failure = match entry.write(named(socket, &client), output, Verb::Allow).await {
             Ok(()) => return closed(&client, &question).await,
             Err(ChangeFailure::NotMade(failure)) => failure,
             // A denial would contradict the entry.
@@ -71,7 +73,7 @@ pub(in crate::commands) fn reject(
     args: RejectArgs,
 ) -> Result<(), Failure> {
     change::runtime()?.block_on(async {
-        let client = find::connect(socket.clone(), ProxyTrust::ByFlag).await?;
+        let client = find::connect_or_private(socket.clone()).await?;
         // First, so that it counts whatever happens to the file.
         let denied = client.deny(QuestionId { id: args.id }).await?.question;
         if output.format() == OutputFormat::Text {
@@ -79,7 +81,7 @@ pub(in crate::commands) fn reject(
             output.sentence(&format!("denied {destination}"))?;
         }
         let entry = Entry::of(&denied, args.entry.pattern.as_deref(), args.entry.reason.as_deref())?;
-        let written = entry.write(socket, output, Verb::Deny).await;
+        let written = entry.write(named(socket, &client), output, Verb::Deny).await;
         written.map_err(|failure| match failure {
             ChangeFailure::NotMade(failure) => failure.followed_by(
                 "the entry could not be written, so the denial ends as one without --permanent does",
@@ -89,6 +91,12 @@ pub(in crate::commands) fn reject(
             ),
         })
     })
+}
+
+/// The socket for the change: the named one, or that of the private proxy that was found.
+fn named(socket: Option<PathBuf>, client: &Client) -> Option<PathBuf> {
+    let path = client.path();
+    socket.or_else(|| private_instances::is_socket(path).then(|| path.to_owned()))
 }
 
 impl Entry {
@@ -161,8 +169,13 @@ async fn check_profile(client: &Client, question: &Question) -> Result<(), Failu
 
 /// Checks that the reload has answered the question.
 async fn closed(client: &Client, question: &Question) -> Result<(), Failure> {
-    let open = client.approvals(ApprovalsQuery::default()).await?.approvals;
-    if open.iter().any(|other| other.id == question.id) {
+    let found = match client.approvals(ApprovalsQuery::default()).await {
+        // The question has ended with the proxy: a private one ends with its program, which the answer let go on.
+        Err(CallError::Disconnected) => return Ok(()),
+        found => found?,
+    };
+    let mut open = found.approvals.into_iter();
+    if open.any(|other| other.id == question.id) {
         return Err(Failure::Failed(format!(
             "the question {} is still open: the entry is in the file, and not in force; run `proxyctl reload`, and \
              `proxyctl explain {}` shows what counts",

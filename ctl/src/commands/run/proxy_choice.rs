@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use codex_network_control::Client;
 use codex_network_control::client::ConnectError;
-use codex_network_control::message::ModeChange;
+use codex_network_control::message::{ApprovalsQuery, ModeChange};
 use codex_network_policy::Mode;
 use nix::unistd::Uid;
 use tokio::runtime::Runtime;
 
-use crate::args::run::{RunArgs, SessionMode};
+use crate::args::run::{IsolationLevel, RunArgs, SessionMode};
 use crate::failure::Failure;
 use crate::find::{self, ProxyTrust};
 use crate::listener::{AnsweringProxy, user_or_uid};
@@ -56,6 +56,12 @@ pub(super) fn choose(
     Ok(ChosenProxy::Private(proxy))
 }
 
+/// Whether the program cannot connect to the control socket of a private proxy. Otherwise it would be an administrator
+/// of its own proxy, and answer its own questions.
+fn is_out_of_reach(args: &RunArgs) -> bool {
+    args.isolation == IsolationLevel::Jail && !args.allow_unix_sockets
+}
+
 /// Why the service cannot be used. A proxy that refuses is not replaced by a private one silently.
 fn refused(tried: &[ConnectError]) -> Failure {
     let message = match find::failure(tried, ProxyTrust::ByFlag) {
@@ -90,7 +96,11 @@ impl ChosenProxy {
     }
 
     /// The connection that the session lives on. Waits until a private proxy is ready.
-    pub(super) fn connected(&mut self, runtime: &Runtime) -> Result<Client, Failure> {
+    pub(super) fn connected(
+        &mut self,
+        runtime: &Runtime,
+        args: &RunArgs,
+    ) -> Result<Client, Failure> {
         match self {
             Self::Service(client) => client.take().map(|client| *client).ok_or_else(|| {
                 Failure::NoSession("the connection to the service is in use".to_owned())
@@ -108,8 +118,9 @@ impl ChosenProxy {
                     };
                     Failure::NoSession(format!("the private proxy did not start:\n{why}"))
                 })?;
-                // A program that may use unix sockets would be an administrator of its own proxy.
-                proxy.close_socket().map_err(Failure::NoSession)?;
+                if !is_out_of_reach(args) {
+                    proxy.close_socket().map_err(Failure::NoSession)?;
+                }
                 Ok(client)
             }
         }
@@ -130,6 +141,32 @@ impl ChosenProxy {
             })?;
         }
         Ok(())
+    }
+
+    /// How questions of a private proxy are answered, if it asks any. A service has people who listen.
+    pub(super) fn how_to_answer(
+        &self,
+        runtime: &Runtime,
+        client: &Client,
+        args: &RunArgs,
+    ) -> Option<String> {
+        let Self::Private(proxy) = self else {
+            return None;
+        };
+        let asked = runtime.block_on(client.approvals(ApprovalsQuery::default()));
+        if !asked.is_ok_and(|asked| asked.enabled) {
+            return None;
+        }
+        Some(if is_out_of_reach(args) {
+            format!(
+                "a host that is on no list is a question, which another terminal answers: proxyctl --socket {} approvals \
+                 --follow",
+                proxy.socket().display()
+            )
+        } else {
+            "no other terminal can answer questions: the program can use unix sockets, so the control socket is closed"
+                .to_owned()
+        })
     }
 
     /// Which proxy it is, in one line.
