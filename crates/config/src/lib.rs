@@ -29,6 +29,7 @@
 //! - No file is required: without any, the defaults apply (SPEC L7).
 
 mod action;
+mod allow_command;
 mod captured;
 mod catalogue;
 mod certificate_variables;
@@ -67,6 +68,7 @@ mod toml_tree;
 mod upstream_proxy;
 
 pub use action::{Action, Actions, Injection};
+pub use allow_command::allow_command;
 pub use captured::NotCaptured;
 pub use catalogue::{InForce, KeyDocumentation, KeyTable, documentation, effective, keys};
 pub use certificate_variables::CERTIFICATE_VARIABLES;
@@ -87,7 +89,8 @@ pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use duration::{DurationError, duration_text, parse as parse_duration};
 pub use managed::{Managed, Pin, Widening};
 pub use replay::{
-    ChangedAttempts, NewDifference, RecordedAttempt, Replay, ReplayReport, UnusedRule,
+    ChangedAttempts, JudgedAttempts, NewDifference, RecordedAttempt, Replay, ReplayReport,
+    UnusedRule,
 };
 pub use resolv_conf::ResolvConf;
 use secret::SecretReader;

@@ -28,6 +28,15 @@ pub struct Replay<'s> {
     allowed: Changes,
 }
 
+/// Where judged attempts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JudgedAttempts {
+    /// From records.
+    Recorded,
+    /// From a running proxy, as it decided about them.
+    Seen,
+}
+
 /// The differences between a configuration's decisions and the recorded ones.
 #[derive(Debug, Default, Serialize)]
 pub struct ReplayReport {
@@ -214,6 +223,15 @@ impl fmt::Display for NewDifference {
     }
 }
 
+impl JudgedAttempts {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Seen => "seen",
+        }
+    }
+}
+
 impl ReplayReport {
     /// The differences for people, one on each line.
     pub fn lines(&self) -> Vec<String> {
@@ -225,11 +243,12 @@ impl ReplayReport {
     }
 
     /// The sums for people, in one sentence.
-    pub fn summary(&self) -> String {
+    pub fn summary(&self, judged: JudgedAttempts) -> String {
         let sum = |changed: &[ChangedAttempts]| changed.iter().map(|one| one.count).sum::<u64>();
         format!(
-            "of {} recorded attempts {} newly blocked, {} newly allowed, {} not judged; {} never used",
+            "of {} {} attempts {} newly blocked, {} newly allowed, {} not judged; {} never used",
             self.records,
+            judged.as_str(),
             sum(&self.newly_blocked),
             sum(&self.newly_allowed),
             self.not_judged,
@@ -398,7 +417,7 @@ mod tests {
         let line = "+ x.b.test port 443 https_connect (allow: *.b.test (next.toml:2), 2 times)";
         assert!(lines.iter().any(|one| one == line), "{lines:#?}");
         assert_eq!(
-            replay.summary(),
+            replay.summary(JudgedAttempts::Recorded),
             "of 12 recorded attempts 4 newly blocked, 2 newly allowed, 4 not judged; 2 rules never used"
         );
     }

@@ -11,6 +11,7 @@ mod failure;
 mod unix_socket;
 
 use bytes::Bytes;
+use codex_network_config::allow_command;
 use codex_network_policy::{Protocol, Reason, Source, Verdict};
 pub(crate) use dns::{DnsAnswer, DnsTransport, dns_answer, dns_error};
 pub(crate) use failure::{failure, socks_failure};
@@ -352,11 +353,11 @@ fn sentence(refusal: &Refusal) -> String {
         Reason::NotAllowed if refusal.decision.source() == Source::Session => format!(
             "{host} is not among the hosts that this session is limited to (`proxyctl run --only`)."
         ),
-        // A host has no character that a shell interprets.
         Reason::NotAllowed => format!(
             "{host} is not on the allow list of the network policy (nothing denies it explicitly); to allow it, run \
-             `proxyctl allow {host}`, or add it to allowed_domains, or as \"allow\" to the table of domains, and \
-             reload the proxy."
+             `{}`, or add it to allowed_domains, or as \"allow\" to the table of domains, and \
+             reload the proxy.",
+            allow_command(host)
         ),
         Reason::NotAllowedLocal => format!(
             "{host} is, or resolves to, a local or private address; the network policy allows those only when \

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use codex_network_config::{RecordedAttempt, Replay, Sources, load};
+use codex_network_config::{JudgedAttempts, RecordedAttempt, Replay, Sources, load};
 use codex_network_control::Client;
 use codex_network_control::client::CallError;
 use codex_network_control::message::{DecisionEntry, DecisionsQuery, MAX_WAIT};
@@ -26,9 +26,14 @@ pub(super) async fn run(
     let mut signals = EndingSignals::new()?;
     // The variables with secrets are those of the proxy.
     let sources = Sources::file(file).with_environment(|_| Some("not looked at".into()));
-    let loaded = load(&sources);
-    let settings = loaded
-        .map_err(|problems| Failure::Failed(problems.to_string()))?
+    if !file.exists() {
+        return Err(Failure::Failed(format!(
+            "{}: there is no such file",
+            file.display()
+        )));
+    }
+    let settings = load(&sources)
+        .map_err(|problems| unusable(&problems))?
         .settings;
     let mut replay = Replay::new(&settings);
     let end = tokio::time::sleep(time.unwrap_or(Duration::MAX));
@@ -83,13 +88,19 @@ pub(super) async fn run(
     for line in report.lines() {
         output.line(&line)?;
     }
-    output.sentence(&report.summary())?;
+    output.sentence(&report.summary(JudgedAttempts::Seen))?;
     if lost > 0 {
         let lost = usize::try_from(lost).unwrap_or(usize::MAX);
         let decisions = counted(lost, "decision was", "decisions were");
         output.remark(&format!("({decisions} made too fast, and not judged)"));
     }
     Ok(())
+}
+
+/// Why the candidate cannot be used. A failure is shown with `error: ` before it, as each problem is.
+fn unusable(problems: &impl std::fmt::Display) -> Failure {
+    let text = problems.to_string();
+    Failure::Failed(text.strip_prefix("error: ").unwrap_or(&text).to_owned())
 }
 
 /// A decision as a record; `None` for a host that no policy can name.

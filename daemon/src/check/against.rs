@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use codex_network_config::{RecordedAttempt, ReplayReport, Settings};
+use codex_network_config::{JudgedAttempts, RecordedAttempt, ReplayReport, Settings};
 use codex_network_control::ReloadProblem;
 use codex_network_files::{Reading, Sources};
 use serde::Serialize;
@@ -59,6 +59,6 @@ impl Replay {
         for line in self.report.lines() {
             writeln!(out, "{line}")?;
         }
-        writeln!(out, "ok: {}", self.report.summary())
+        writeln!(out, "ok: {}", self.report.summary(JudgedAttempts::Recorded))
     }
 }

@@ -93,5 +93,11 @@ fn w5_a_shadow_ends_with_its_time_and_a_faulty_candidate_is_refused() {
     assert_eq!(result["lost"], 0);
     assert_eq!(result["never_used"].as_array().map(Vec::len), Some(3));
     std::fs::write(&file, "[network]\nmode = \"half\"\n").expect("our own file");
-    proxyctl(&daemon, &["shadow", &file]).failed().says("half");
+    let run = proxyctl(&daemon, &["shadow", &file]);
+    run.failed().says("half");
+    assert!(run.stderr.starts_with("error: /"), "{run:#?}");
+    std::fs::remove_file(&file).expect("our own file");
+    let run = proxyctl(&daemon, &["shadow", &file]);
+    run.failed().says("there is no such file");
+    assert!(!run.stderr.contains("defaults"), "{run:#?}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use codex_network_config::allow_command;
 use codex_network_control::Client;
 use codex_network_control::message::{BlockedEntry, BlockedQuery};
 use serde::Serialize;
@@ -71,7 +72,7 @@ fn by_host(entries: &[BlockedEntry]) -> Vec<HostSummary> {
         };
         summary.reasons.insert(reason);
         if is_allowable(entry) {
-            summary.allow = Some(format!("proxyctl allow {}", entry.host));
+            summary.allow = Some(allow_command(&entry.host));
         }
     }
     let mut hosts: Vec<HostSummary> = hosts.into_values().collect();
