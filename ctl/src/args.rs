@@ -12,7 +12,7 @@ use codex_network_policy::{HeaderNameText, Mode};
 use serde::Serialize;
 
 use self::approvals::{ApproveArgs, RejectArgs};
-use self::change::{CHANGE_RULES, ChangeArgs, EntryArgs};
+use self::change::{AllowTime, CHANGE_RULES, ChangeArgs, EntryArgs};
 use self::run::{RUN_EXAMPLES, RunArgs};
 
 // The paths are written out since `packaging/man` compiles this file from its own folder.
@@ -35,7 +35,8 @@ pub(crate) mod run;
                   ~/.local/state/codex-network-proxy/control.sock, then /run/codex-network-proxy/control.sock. \
                   On macOS the first is below $TMPDIR, and the last is /var/run/codex-network-proxy.sock. \
                   Unless --socket names the socket, root uses only a proxy of root, and other users use only their \
-                  own proxy or root's. `ca install` always requires a proxy of root.\n\n\
+                  own proxy or root's. `ca install` always requires a proxy of root. If no proxy answers, commands about \
+                  sessions and their questions use the private proxy of a running `run` of this user.\n\n\
                   Exit codes: 0 success; 1 failure, or `doctor` found a problem; 2 invalid command line; 3 no proxy \
                   answers; 4 not permitted. `run` exits as its command does, and with 128 and the number of the \
                   signal that ended it; 125 if the session cannot be made, 126 if the command cannot be started, \
@@ -172,6 +173,8 @@ pub(crate) enum Command {
         /// The host: example.com, *.example.com (everything below), **.example.com (both) or an address.
         #[arg(value_name = "PATTERN", value_parser = pattern::allowed)]
         pattern: String,
+        #[command(flatten)]
+        time: AllowTime,
         #[command(flatten)]
         entry: EntryArgs,
         #[command(flatten)]

@@ -19,8 +19,12 @@ mod shadow;
 mod status;
 mod suggest;
 
+use std::path::PathBuf;
+
+use codex_network_control::Client;
 use codex_network_control::message::ExplainQuery;
 
+use crate::args::change::AllowTime;
 use crate::args::{Args, CaCommand, Command, SessionsCommand};
 use crate::doctor;
 use crate::failure::Failure;
@@ -51,7 +55,12 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             ));
         }
         Command::Presets { name } => return presets::run(output, name.as_deref()),
-        command @ (Command::Allow { .. } | Command::Deny { .. } | Command::Unset { .. }) => {
+        command @ (Command::Allow {
+            time: AllowTime { time: None, .. },
+            ..
+        }
+        | Command::Deny { .. }
+        | Command::Unset { .. }) => {
             return change::run(args.socket, output, command);
         }
         Command::Approve(approve) if approve.scope.permanent => {
@@ -67,34 +76,15 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     runtime.block_on(async {
-        let client = if may_be_private(&args.command) {
-            find::connect_or_private(args.socket).await?
-        } else {
-            find::connect(args.socket, trust(&args.command)).await?
-        };
+        let client = connect(args.socket, &args.command).await?;
         match args.command {
             Command::Watch => watch::run(client).await,
             Command::Status => status::run(&client, output).await,
             Command::Mode { mode } => mode::run(&client, output, mode.map(Into::into)).await,
             Command::Reload => reload::run(&client, output).await,
-            Command::Blocked {
-                summary: true,
-                since,
-                ..
-            } => blocked::summary::run(&client, output, since).await,
             Command::Suggest { since, session } => {
                 suggest::run(&client, output, since, session.as_deref()).await
             }
-            Command::Blocked {
-                follow: true,
-                since,
-                ..
-            } => blocked::follow(client, output, since).await,
-            Command::Blocked {
-                follow: false,
-                since,
-                ..
-            } => blocked::list(&client, output, since).await,
             Command::Shadow { file, time } => shadow::run(client, output, &file, time).await,
             Command::Patterns => patterns::run(&client, output).await,
             Command::Config => config::run(&client, output).await,
@@ -116,27 +106,66 @@ pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
             }
             Command::Ca { command } => ca::run(&client, output, command).await,
             Command::Env { shell, .. } => env::set(&client, output, shell).await,
-            Command::Approvals { follow, exec } => {
-                approvals::run(client, output, follow, exec).await
-            }
-            Command::Approve(approve) => approvals::approve(&client, output, approve).await,
-            Command::Reject(reject) => approvals::reject(&client, output, reject.id).await,
-            Command::Grants => approvals::grants(&client, output).await,
-            Command::Revoke { id } => approvals::revoke(&client, output, id).await,
+            command @ (Command::Blocked { .. }
+            | Command::Sessions { .. }
+            | Command::Approvals { .. }
+            | Command::Approve(_)
+            | Command::Reject(_)
+            | Command::Grants
+            | Command::Revoke { .. }
+            | Command::Allow { .. }) => about_sessions(client, output, command).await,
             Command::Credentials => credentials::list(&client, output).await,
-            Command::Sessions { command: None } => sessions::list(&client, output).await,
-            Command::Sessions {
-                command: Some(SessionsCommand::End { id }),
-            } => sessions::end(&client, output, id).await,
             // These need no proxy.
             Command::Run(_)
             | Command::Doctor { .. }
             | Command::Presets { .. }
-            | Command::Allow { .. }
             | Command::Deny { .. }
             | Command::Unset { .. } => Ok(()),
         }
     })
+}
+
+/// The commands about refusals, sessions, questions and grants.
+async fn about_sessions(client: Client, output: &Output, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Blocked {
+            summary: true,
+            since,
+            ..
+        } => blocked::summary::run(&client, output, since).await,
+        Command::Blocked {
+            follow: true,
+            since,
+            ..
+        } => blocked::follow(client, output, since).await,
+        Command::Blocked {
+            follow: false,
+            since,
+            ..
+        } => blocked::list(&client, output, since).await,
+        Command::Approvals { follow, exec } => approvals::run(client, output, follow, exec).await,
+        Command::Approve(approve) => approvals::approve(&client, output, approve).await,
+        Command::Reject(reject) => approvals::reject(&client, output, reject.id).await,
+        Command::Grants => approvals::grants(&client, output).await,
+        Command::Revoke { id } => approvals::revoke(&client, output, id).await,
+        Command::Allow { pattern, time, .. } => {
+            approvals::allow(&client, output, pattern, time).await
+        }
+        Command::Sessions { command: None } => sessions::list(&client, output).await,
+        Command::Sessions {
+            command: Some(SessionsCommand::End { id }),
+        } => sessions::end(&client, output, id).await,
+        _ => Ok(()),
+    }
+}
+
+/// Connects to the proxy that a command is about.
+async fn connect(socket: Option<PathBuf>, command: &Command) -> Result<Client, Failure> {
+    if may_be_private(command) {
+        find::connect_or_private(socket).await
+    } else {
+        find::connect(socket, trust(command)).await
+    }
 }
 
 /// Whether a command is about sessions and their questions, which a private proxy of `run` has too (SPEC Q6).
@@ -152,6 +181,8 @@ fn may_be_private(command: &Command) -> bool {
             | Command::Sessions { .. }
             | Command::Blocked { .. }
             | Command::Explain { .. }
+            // For a time.
+            | Command::Allow { .. }
     )
 }
 

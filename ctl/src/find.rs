@@ -92,14 +92,22 @@ pub(crate) async fn connect_or_private(flag: Option<PathBuf>) -> Result<Client, 
 
 /// A private proxy of this user, which no program in a jail imitates.
 async fn private_at(socket: &Path) -> Option<Client> {
-    let user = Uid::effective().as_raw();
-    let trusted = TrustedListeners::RootAnd(user);
-    let client = Client::connect(socket, trusted, PROGRAM).await.ok()?;
-    let owner = client.listener_owner();
-    let is_outside = owner
+    let uid = Uid::effective().as_raw();
+    let only = |pid| TrustedListeners::Processes {
+        uid,
+        pids: [pid, pid],
+    };
+    // No process is trusted yet, so nothing is sent: an imitation need not answer.
+    let Err(ConnectError::Untrusted { owner, .. }) =
+        Client::connect(socket, only(0), PROGRAM).await
+    else {
+        return None;
+    };
+    let pid = owner
         .pid
-        .is_some_and(|pid| !private_instances::is_in_a_jail(pid));
-    (owner.uid == user && is_outside).then_some(client)
+        .filter(|pid| !private_instances::is_in_a_jail(*pid))?;
+    let trusted = only(u32::try_from(pid).ok()?);
+    Client::connect(socket, trusted, PROGRAM).await.ok()
 }
 
 /// The words for several private proxies.

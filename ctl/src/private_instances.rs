@@ -9,12 +9,15 @@ use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use codex_network_files::Reading;
 use nix::unistd::Uid;
 
 /// The begin of the directories' names.
 pub(crate) const PREFIX: &str = "codex-network-proxy-run-";
 /// The file of the control socket.
 pub(crate) const SOCKET: &str = "control.sock";
+/// More bytes than the kernel's file about the state of a process has.
+const MAX_STATUS: u64 = 64 * 1024;
 
 /// The directory in which private proxies have theirs: the user's runtime directory, else the one for temporary files.
 pub(crate) fn parent() -> PathBuf {
@@ -50,7 +53,10 @@ pub(crate) fn is_socket(path: &Path) -> bool {
 
 /// Whether a process is in another process namespace than this one, such as that of a jail, or has ended.
 pub(crate) fn is_in_a_jail(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = PathBuf::from(format!("/proc/{pid}/status"));
+    let status = Reading::up_to(MAX_STATUS)
+        .read_text(&status)
+        .unwrap_or_default();
     // The number of the process in each namespace, from that of `/proc` on.
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     numbers.is_none_or(|numbers| numbers.split_whitespace().count() != 1)
@@ -63,10 +69,10 @@ fn is_of_this_user(path: &Path) -> bool {
     })
 }
 
-/// Whether only this user may enter the directory. A link is none.
+/// Whether this is a directory that only this user may enter, and not a link.
 fn is_private(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|of| {
-        of.is_dir() && of.uid() == Uid::effective().as_raw() && of.mode() & 0o077 == 0
+        of.is_dir() && of.uid() == Uid::effective().as_raw() && of.mode() & 0o777 == 0o700
     })
 }
 

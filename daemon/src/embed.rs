@@ -15,6 +15,7 @@ mod follow;
 mod issuer;
 mod listener;
 mod observer;
+mod questions;
 mod running;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use listener::Listener;
 pub use observer::BlockedRequestObserver;
 use observer::ObserverTask;
 use parking_lot::Mutex;
+pub use questions::Questions;
 use running::Running;
 use tokio::sync::mpsc;
 
@@ -121,6 +123,11 @@ impl NetworkProxy {
 }
 
 impl NetworkProxyHandle {
+    /// The questions of this proxy, to list and to answer them. While the value lives, questions are asked.
+    pub fn questions(&self) -> Questions {
+        Questions::of(&self.running.engine)
+    }
+
     /// Resolves when the proxy has ended, every connection included.
     pub async fn wait(&self) {
         self.running.engine.drain().ended().await;

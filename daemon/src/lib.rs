@@ -249,9 +249,10 @@ pub use codex_network_config::{
     built_in_providers, still_brokered,
 };
 pub use codex_network_engine::{
-    AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest, ChildCredentials,
-    ChildEnvironment, Counters, CredentialInfo, Disconnect, ExecutionContext, InterceptionError,
-    KeyError, NetworkDecision, NetworkPolicyDecider, NetworkPolicyRequest, ResolverSetupError,
+    ApprovalError, AuditMetadata as NetworkProxyAuditMetadata, BlockedEntry as BlockedRequest,
+    ChildCredentials, ChildEnvironment, Counters, CredentialInfo, Disconnect, ExecutionContext,
+    GrantInfo, GrantPorts, GrantRequest, GrantScope, InterceptionError, KeyError, NetworkDecision,
+    NetworkPolicyDecider, NetworkPolicyRequest, QuestionInfo, QuestionState, ResolverSetupError,
     SetupError,
 };
 /// The policy among the [`Settings`].
@@ -259,7 +260,7 @@ pub use codex_network_policy as policy;
 pub use codex_network_policy::{Mode as NetworkMode, Protocol as NetworkProtocol};
 pub use embed::{
     BlockedRequestObserver, NetworkProxy, NetworkProxyBuilder, NetworkProxyError,
-    NetworkProxyHandle, run_http_proxy_with_std_listener, run_socks5_with_std_listener,
+    NetworkProxyHandle, Questions, run_http_proxy_with_std_listener, run_socks5_with_std_listener,
 };
 pub use futures_util::future::BoxFuture;
 #[cfg(feature = "service")]

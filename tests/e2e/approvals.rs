@@ -9,6 +9,7 @@ mod limited;
 mod limits;
 mod listeners;
 mod permanent;
+mod temporary;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -19,7 +19,7 @@ mod status;
 
 pub use approvals::{
     Approval, Approvals, ApprovalsQuery, Denied, Grant, Granted, Grants, Question, QuestionId,
-    Scope,
+    Scope, TemporaryGrant,
 };
 pub use blocked::{Blocked, BlockedEntry, BlockedQuery, MAX_WAIT};
 pub use ca::{Ca, CaQuery};

@@ -9,7 +9,8 @@ use crate::message::{
     Approval, Approvals, ApprovalsQuery, Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials,
     CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery, Explained, Granted, Grants,
     ModeChange, ModeInForce, NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded,
-    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, TemporaryGrant,
+    WantedCredentials,
 };
 use crate::version::{Hello, Welcome};
 
@@ -59,6 +60,8 @@ pub trait Control {
     async fn approve(request: Approval) -> Result<Granted, ControlError>;
     /// Denies what a question asks for.
     async fn deny(request: QuestionId) -> Result<Denied, ControlError>;
+    /// Grants a host without a question.
+    async fn grant(request: TemporaryGrant) -> Result<Granted, ControlError>;
     /// The grants that the caller may see.
     async fn grants(request: NoArguments) -> Result<Grants, ControlError>;
     /// Ends a grant.
@@ -95,6 +98,7 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Acc
         ControlRequest::Approvals { .. } => ("approvals", None),
         ControlRequest::Approve { .. } => ("approve", None),
         ControlRequest::Deny { .. } => ("deny", None),
+        ControlRequest::Grant { .. } => ("grant", None),
         ControlRequest::Grants { .. } => ("grants", None),
         ControlRequest::Revoke { .. } => ("revoke", None),
         ControlRequest::Decisions { .. } => ("decisions", None),
@@ -124,6 +128,7 @@ pub(crate) fn refusal(request: &ControlRequest, error: ControlError) -> ControlR
         ControlRequest::Approvals { .. } => ControlResponse::Approvals(Err(error)),
         ControlRequest::Approve { .. } => ControlResponse::Approve(Err(error)),
         ControlRequest::Deny { .. } => ControlResponse::Deny(Err(error)),
+        ControlRequest::Grant { .. } => ControlResponse::Grant(Err(error)),
         ControlRequest::Grants { .. } => ControlResponse::Grants(Err(error)),
         ControlRequest::Revoke { .. } => ControlResponse::Revoke(Err(error)),
         ControlRequest::Decisions { .. } => ControlResponse::Decisions(Err(error)),

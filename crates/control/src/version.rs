@@ -9,7 +9,7 @@ use crate::access::Access;
 
 /// The newest version of the protocol that this crate supports. It goes up by one when calls are
 /// added, or arguments that an older daemon must not ignore.
-pub const NEWEST: u32 = 7;
+pub const NEWEST: u32 = 8;
 
 /// The first version with sessions.
 pub const SESSIONS: u32 = 4;
@@ -25,6 +25,9 @@ pub const DECISIONS: u32 = 7;
 
 /// The first version with sessions that learn.
 pub const LEARNING: u32 = 7;
+
+/// The first version with permissions for a time without a question.
+pub const TEMPORARY_GRANTS: u32 = 8;
 
 /// The oldest version that this crate supports.
 pub const OLDEST: u32 = 1;

@@ -11,6 +11,7 @@
 mod asker;
 mod grant;
 mod kept;
+mod moment;
 mod question;
 mod store;
 
@@ -27,15 +28,16 @@ pub(crate) use self::asker::Asker;
 use self::asker::AskerId;
 pub(crate) use self::grant::Grant;
 use self::kept::Denial;
+use self::moment::Moment;
 pub use self::question::{
-    ApprovalError, Approver, Audience, GrantInfo, GrantPorts, GrantRequest, GrantScope,
-    QuestionInfo, QuestionState,
+    ApprovalError, Approver, Audience, DirectGrant, GrantHolder, GrantInfo, GrantPorts,
+    GrantRequest, GrantScope, QuestionInfo, QuestionState,
 };
-use self::store::{Ask, Considered, Moment, Store};
+use self::store::{Ask, Considered, Store};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::owner::Owners;
-use crate::session::SessionNumber;
+use crate::session::{Session, SessionNumber};
 
 /// The questions and answers of one engine.
 pub struct Approvals {
@@ -44,6 +46,8 @@ pub struct Approvals {
     changed: watch::Sender<u64>,
     owners: Arc<Owners>,
     clock: Arc<dyn Clock>,
+    /// Whom a client counts for that has no session and no known user.
+    otherwise: Option<Asker>,
 }
 
 /// The result of asking.
@@ -64,12 +68,19 @@ pub struct AudienceGuard {
 }
 
 impl Approvals {
-    pub(crate) fn new(owners: Arc<Owners>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// `otherwise` stands for the clients that have no session and no known user. `None`: nothing is asked about
+    /// these.
+    pub(crate) fn new(
+        owners: Arc<Owners>,
+        clock: Arc<dyn Clock>,
+        otherwise: Option<Asker>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store: Mutex::default(),
             changed: watch::Sender::new(0),
             owners,
             clock,
+            otherwise,
         })
     }
 
@@ -99,11 +110,11 @@ impl Approvals {
     /// The grant that covers requests of this session to this host and port, if there is one.
     pub(crate) fn granted(
         &self,
-        session: SessionNumber,
+        session: &Arc<Session>,
         authority: &Authority,
     ) -> Option<Arc<Grant>> {
-        let asker = AskerId::Session(session);
-        self.lock().granted(Instant::now(), asker, authority)
+        let asker = Asker::of_session(session);
+        self.lock().granted(Instant::now(), &asker, authority)
     }
 
     /// Finds an answer, or asks and waits for one. That takes at most [`hold`](config::Approvals::hold), the search
@@ -145,14 +156,15 @@ impl Approvals {
         }
     }
 
-    /// The session of a client, or its user. `None` if neither is known.
+    /// The session of a client, or its user, or whom all others count for. `None` if none is known.
     async fn asker(&self, client: &Client) -> Option<Asker> {
         if let Some(session) = client.session() {
             return Some(Asker::of_session(session));
         }
         let connection = std::slice::from_ref(&client.connection);
         self.owners.look_up(connection).await;
-        client.connection.user().map(Asker::of_user)
+        let user = client.connection.user().map(Asker::of_user);
+        user.or_else(|| self.otherwise.clone())
     }
 
     /// Listens for questions.
@@ -191,6 +203,17 @@ impl Approvals {
     ) -> Result<GrantInfo, ApprovalError> {
         let now = self.now();
         self.change(|store| store.approve(now, limits, id, request, by))
+    }
+
+    /// Grants a host without a question.
+    pub(crate) fn grant(
+        &self,
+        asker: Asker,
+        direct: &DirectGrant,
+        by: &Approver,
+    ) -> Result<GrantInfo, ApprovalError> {
+        let now = self.now();
+        self.change(|store| store.grant(now, asker, direct, by, random_id))
     }
 
     /// Denies what a question asks for. A grant that the question had ends.
@@ -298,7 +321,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::owner::{ClientOwner, ConnectionHandle, SocketPair};
-    use crate::session::{Session, SessionInfo};
+    use crate::session::SessionInfo;
 
     const LIMITS: config::Approvals = config::Approvals {
         enabled: true,
@@ -309,7 +332,7 @@ mod tests {
     };
 
     fn approvals() -> Arc<Approvals> {
-        Approvals::new(Arc::new(Owners::new(None)), Arc::new(SystemClock))
+        Approvals::new(Arc::new(Owners::new(None)), Arc::new(SystemClock), None)
     }
 
     fn client(in_session: bool) -> Client {
@@ -431,7 +454,7 @@ mod tests {
         for (search, is_asked) in [(1, true), (4, false)] {
             let owner = Arc::new(SlowOwner(Duration::from_millis(500 * search)));
             let owners = Arc::new(Owners::new(Some(owner)));
-            let approvals = Approvals::new(owners, Arc::new(SystemClock));
+            let approvals = Approvals::new(owners, Arc::new(SystemClock), None);
             let _listening = approvals.listen(Audience::All);
             let limits = config::Approvals {
                 hold: Duration::from_secs(1),

@@ -44,7 +44,7 @@ use crate::decider::Decider;
 use crate::live_policy::{Generation, LivePolicy};
 use crate::own::OwnSockets;
 use crate::record::Recorder;
-use crate::session::SessionNumber;
+use crate::session::Session;
 use crate::synthetic_names::SyntheticNames;
 
 /// The enforcement point of one engine.
@@ -61,7 +61,7 @@ pub(crate) struct Enforcer {
     /// The names that the program of a session has looked up.
     names: Option<Arc<SyntheticNames>>,
     /// The session whose clients it judges.
-    session: Option<SessionNumber>,
+    session: Option<Arc<Session>>,
 }
 
 /// Permission for this attempt to reach this authority, under this generation of the settings. It
@@ -109,7 +109,7 @@ impl Enforcer {
     /// The enforcement point for the clients of a session, whose program has looked up these names.
     pub(crate) fn for_session(
         &self,
-        session: SessionNumber,
+        session: Arc<Session>,
         live: LivePolicy,
         listeners: Arc<[SocketAddr]>,
         names: Arc<SyntheticNames>,

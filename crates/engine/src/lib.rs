@@ -122,8 +122,8 @@ pub mod fuzzing;
 
 pub use activity::Busy;
 pub use approvals::{
-    ApprovalError, Approvals, Approver, Audience, AudienceGuard, GrantInfo, GrantPorts,
-    GrantRequest, GrantScope, QuestionInfo, QuestionState,
+    ApprovalError, Approvals, Approver, Audience, AudienceGuard, DirectGrant, GrantHolder,
+    GrantInfo, GrantPorts, GrantRequest, GrantScope, QuestionInfo, QuestionState,
 };
 pub use audit::{
     AuditApproval, AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, FieldValue,

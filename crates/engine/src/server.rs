@@ -39,7 +39,7 @@ use crate::accept::{
     Accept, AcceptDoor, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime,
 };
 use crate::admission::{Admission, Bounds, BoundsInForce, Shortages};
-use crate::approvals::Approvals;
+use crate::approvals::{Approvals, Asker};
 use crate::blocked::BlockedLog;
 use crate::broker::Renewals;
 use crate::closing::DescriptorCloser;
@@ -145,7 +145,11 @@ impl Engine {
         let interceptor = Interceptor::renewed(None, leaves.as_ref(), &settings, files);
         let drain = Drain::new();
         let owners = Arc::new(Owners::new(parts.client_owner));
-        let approvals = Approvals::new(Arc::clone(&owners), Arc::clone(&parts.clock));
+        let command = parts.execution.command.as_deref();
+        let embedder = parts
+            .questions_of
+            .map(|uid| Asker::of_embedder(uid, command));
+        let approvals = Approvals::new(Arc::clone(&owners), Arc::clone(&parts.clock), embedder);
         let shortages = Arc::new(Shortages::default());
         let dummies = Arc::default();
         let broker = SessionBroker::without_session(&settings, &dummies, &parts.credentials);

@@ -15,7 +15,7 @@ use crate::owner::Owners;
 use crate::pipes::PipePool;
 use crate::record::Recorder;
 use crate::resolve::Resolve;
-use crate::session::SessionNumber;
+use crate::session::Session;
 use crate::synthetic_names::SyntheticNames;
 use crate::upstream::Upstream;
 
@@ -52,7 +52,7 @@ impl<B> SharedParts<B> {
     /// Returns an error if its rules cannot be applied to the settings in force.
     pub(crate) fn for_session(
         &self,
-        session: SessionNumber,
+        session: Arc<Session>,
         rules: SessionRules,
         credentials: Option<Arc<SessionCredentials>>,
         listeners: Arc<[SocketAddr]>,

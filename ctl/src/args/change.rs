@@ -1,6 +1,9 @@
 //! The options of `allow`, `deny` and `unset` (SPEC W3).
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use codex_network_config::parse_duration;
 
 pub(super) const CHANGE_RULES: &str = "The file that changes is the strongest one that has the list and that this user may \
     change, else the main file: the one that the running proxy was started with (--config), \
@@ -14,6 +17,24 @@ pub(crate) struct EntryArgs {
     /// Why; becomes a comment beside the entry, with the date and the user.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
+}
+
+/// The options of a permission for a time.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AllowTime {
+    /// Allow one host for this long, at most 24 hours, and change no file: a grant, as `approve --for` gives one
+    /// (`grants`, `revoke`). An administrator allows it for every client, others for their own sessions.
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        value_parser = parse_duration,
+        conflicts_with_all = ["reason", "dry_run", "config"]
+    )]
+    pub(crate) time: Option<Duration>,
+
+    /// Allow it for this session alone (`proxyctl sessions`).
+    #[arg(long, value_name = "ID", requires = "time")]
+    pub(crate) session: Option<String>,
 }
 
 /// The options of a change of the configuration.

@@ -10,13 +10,15 @@ mod exec;
 mod follow;
 mod permanent;
 
+use codex_network_config::allow_command;
 use codex_network_control::Client;
 use codex_network_control::message::{
-    Approval, ApprovalsQuery, Grant, Question, QuestionId, Scope,
+    Approval, ApprovalsQuery, Grant, Question, QuestionId, Scope, TemporaryGrant,
 };
 use codex_network_policy::Host;
 
 use crate::args::approvals::ApproveArgs;
+use crate::args::change::AllowTime;
 use crate::failure::Failure;
 use crate::listener::user_or_uid;
 use crate::output::{
@@ -110,6 +112,33 @@ pub(super) async fn approve(
         return Ok(output.json(&grant)?);
     }
     Ok(output.sentence(&granted_sentence(&grant))?)
+}
+
+/// Allows a host for a time (SPEC W3).
+pub(super) async fn allow(
+    client: &Client,
+    output: &Output,
+    host: String,
+    options: AllowTime,
+) -> Result<(), Failure> {
+    if Host::parse(&host).is_err() {
+        return Err(Failure::Failed(format!(
+            "{host}: --for allows one host, not a pattern; `{}` allows the pattern in the configuration",
+            allow_command(&host)
+        )));
+    }
+    let granted = client.grant(TemporaryGrant {
+        host,
+        seconds: options.time.map_or(0, |time| time.as_secs()),
+        session: options.session,
+    });
+    let grant = granted.await?.grant;
+    if output.format() == OutputFormat::Json {
+        return Ok(output.json(&grant)?);
+    }
+    let to = grant_destination(&grant);
+    let sentence = format!("allowed {to} {} {}", until(&grant), beneficiary(&grant));
+    Ok(output.sentence(&sentence)?)
 }
 
 /// The sentence for a grant that was given.
@@ -210,7 +239,12 @@ fn beneficiary(grant: &Grant) -> String {
     }
     let user = grant.user.clone();
     let user = user.unwrap_or_else(|| user_or_uid(grant.uid));
-    format!("for the programs of {}", printable_line(&user))
+    let user = printable_line(&user);
+    match grant.whom.as_str() {
+        "everyone" => "for every client".to_owned(),
+        "sessions" => format!("for the sessions of {user}"),
+        _ => format!("for the programs of {user}"),
+    }
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ pub(super) fn run(
             pattern,
             entry,
             change,
+            ..
         } => (Verb::Allow, pattern, entry.reason, change),
         Command::Deny {
             pattern,

@@ -15,6 +15,7 @@ use codex_network_engine::{
     NetworkPolicyDecider, OwnListener,
 };
 use codex_network_policy::Interception;
+use nix::unistd::Uid;
 use tokio::sync::mpsc;
 
 use super::credentials::EmbedderCredentials;
@@ -313,6 +314,8 @@ impl NetworkProxyBuilder {
                 decider: self.decider,
                 decider_timeout: self.decider_timeout.unwrap_or(default.decider_timeout),
                 execution: self.execution,
+                // All clients are children of this process, as with credentials (SPEC E2).
+                questions_of: Some(Uid::effective().as_raw()),
                 blocked_observer,
                 audit_metadata: self.metadata,
                 credentials,

@@ -445,7 +445,11 @@ mod tests {
             // A worker that is replaced before each request.
             issuing.forget_worker();
             let now = start + Duration::from_secs(second);
-            issuing.answer(asked(&authority, &key, name), [scope], now)
+            let request = LeafRequest {
+                user: u32::try_from(second % 2).ok(),
+                ..asked(&authority, &key, name)
+            };
+            issuing.answer(request, [scope], now)
         };
         let refused = LeafAnswer::Refused(NoLeaf::NotListed);
         assert_eq!(answer("evil.test", 0), refused);
@@ -453,7 +457,8 @@ mod tests {
             let leaf = answer(&format!("n{number}.test"), number);
             assert!(matches!(leaf, LeafAnswer::Leaf(_)), "{number}: {leaf:?}");
         }
-        assert_eq!(answer("more.test", 1024), LeafAnswer::Refused(NoLeaf::Busy));
+        let too_many = LeafAnswer::Refused(NoLeaf::TooManyHosts);
+        assert_eq!(answer("more.test", 1024), too_many);
         assert!(matches!(answer("a.test", 1025), LeafAnswer::Leaf(_)));
     }
 

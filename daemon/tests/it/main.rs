@@ -14,5 +14,6 @@ mod decider;
 mod examples;
 mod handle;
 mod own;
+mod questions;
 mod scene;
 mod trust;

@@ -60,12 +60,12 @@ impl Asking {
                 break socket.to_owned();
             }
         };
-        // What follows must not block it.
+        // Its later words must not block it.
         thread::spawn(move || words.read_to_string(&mut all));
         Self { run, socket }
     }
 
-    /// What the program wrote, after it has ended well.
+    /// The output of the program, which must end well.
     fn output(mut self) -> String {
         let mut output = String::new();
         let mut stdout = self.run.stdout.take().expect("a pipe");

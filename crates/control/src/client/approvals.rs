@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{CALL_TIMEOUT, CallError, Client, settle, within};
 use crate::message::{
     Approval, Approvals, ApprovalsQuery, Denied, Granted, Grants, NoArguments, QuestionId,
+    TemporaryGrant,
 };
 use crate::version;
 
@@ -40,6 +41,16 @@ impl Client {
     pub async fn deny(&self, question: QuestionId) -> Result<Denied, CallError> {
         self.require_protocol(version::APPROVALS)?;
         settle(self.calls.deny(within(CALL_TIMEOUT), question).await)
+    }
+
+    /// Grants a host without a question.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::TooOld`] when the daemon does not know the call; otherwise as [`approve`](Self::approve).
+    pub async fn grant(&self, grant: TemporaryGrant) -> Result<Granted, CallError> {
+        self.require_protocol(version::TEMPORARY_GRANTS)?;
+        settle(self.calls.grant(within(CALL_TIMEOUT), grant).await)
     }
 
     /// The grants that the caller may see.

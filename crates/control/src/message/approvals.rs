@@ -97,6 +97,20 @@ pub enum Scope {
     Seconds(u64),
 }
 
+/// A permission for a host without a question, for all of its ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TemporaryGrant {
+    /// The host: a name or an address.
+    pub host: String,
+    /// How long it lasts.
+    pub seconds: u64,
+    /// The id of the session that it is for. Without one: every client for an administrator, and for others all
+    /// sessions of the caller's user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+}
+
 /// A question or a grant by its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -133,7 +147,7 @@ pub struct Grants {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Grant {
-    /// The id of the question that it answers.
+    /// The id of the question that it answers, or one of its own.
     pub id: String,
     /// The host in canonical form, with A-labels.
     pub host: String,
@@ -154,9 +168,11 @@ pub struct Grant {
     /// The id of the session that it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// The clients that it is for: `session`, `user` (without a session), `sessions` (all of the user) or `everyone`.
+    pub whom: String,
     /// The name of the user that it is for, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The id of this user.
+    /// The id of this user. Of a grant for everyone, the user who gave it.
     pub uid: u32,
 }

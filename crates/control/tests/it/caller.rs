@@ -4,7 +4,8 @@ use codex_network_control::message::{
     Approval, Approvals, ApprovalsQuery, Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials,
     CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery, Explained, Granted, Grants,
     ModeChange, ModeInForce, NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded,
-    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, WantedCredentials,
+    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, TemporaryGrant,
+    WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, ConnectionEnd, Context, Control, ControlError, serve};
@@ -226,6 +227,10 @@ impl Control for TestService {
 
     async fn decisions(self, _: Context, _: DecisionsQuery) -> Result<Decisions, ControlError> {
         Ok(Decisions::default())
+    }
+
+    async fn grant(self, _: Context, _: TemporaryGrant) -> Result<Granted, ControlError> {
+        Ok(Granted::default())
     }
 
     async fn revoke(self, _: Context, _: QuestionId) -> Result<Granted, ControlError> {

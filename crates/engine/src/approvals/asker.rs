@@ -8,7 +8,12 @@ use crate::session::{Session, SessionNumber};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AskerId {
     Session(SessionNumber),
+    /// The clients of a user that have no session.
     User(u32),
+    /// All sessions of a user. Only a grant without a question is for these.
+    SessionsOf(u32),
+    /// Every client. Only a grant without a question is for these.
+    Everyone,
 }
 
 /// The same, with the facts that lists show.
@@ -22,7 +27,7 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn of_session(session: &Arc<Session>) -> Self {
+    pub(crate) fn of_session(session: &Arc<Session>) -> Self {
         let info = session.info();
         Self {
             id: AskerId::Session(session.number()),
@@ -40,6 +45,39 @@ impl Asker {
             user: None,
             session: None,
             command: None,
+        }
+    }
+
+    /// The clients of an embedder of this user, which runs this command.
+    pub(crate) fn of_embedder(uid: u32, command: Option<&str>) -> Self {
+        Self {
+            command: command.map(Arc::from),
+            ..Self::of_user(uid)
+        }
+    }
+
+    /// All sessions of a user.
+    pub(crate) fn of_sessions(uid: u32) -> Self {
+        Self {
+            id: AskerId::SessionsOf(uid),
+            ..Self::of_user(uid)
+        }
+    }
+
+    /// Every client, for a grant that this user gives.
+    pub(crate) fn of_everyone(by: u32) -> Self {
+        Self {
+            id: AskerId::Everyone,
+            ..Self::of_user(by)
+        }
+    }
+
+    /// Whether what is bound to this one counts for a client.
+    pub(super) fn includes(&self, client: &Self) -> bool {
+        match self.id {
+            AskerId::Everyone => true,
+            AskerId::SessionsOf(uid) => client.session.is_some() && client.uid == uid,
+            id => id == client.id,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use codex_network_policy::{Authority, Host};
 use parking_lot::Mutex;
@@ -9,7 +10,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::asker::{Asker, AskerId};
-use super::question::{GrantInfo, GrantScope};
+use super::moment::{Moment, later, shown};
+use super::question::{GrantHolder, GrantInfo, GrantScope};
 use crate::owner::{ConnectionHandle, WeakConnection};
 
 /// A permission to reach a host.
@@ -34,7 +36,53 @@ pub(crate) struct Grant {
     pub(super) used_by: Mutex<Option<WeakConnection>>,
 }
 
+/// The destination, scope and clients of a grant.
+pub(super) struct GrantTerms {
+    pub(super) id: Arc<str>,
+    pub(super) asker: Asker,
+    pub(super) authority: Authority,
+    pub(super) any_port: bool,
+    pub(super) scope: GrantScope,
+}
+
 impl Grant {
+    /// A grant that lasts for a time, else until its session ends.
+    pub(super) fn new(
+        terms: GrantTerms,
+        now: Moment,
+        time: Option<Duration>,
+        by: &Arc<str>,
+    ) -> Self {
+        let GrantTerms {
+            id,
+            asker,
+            authority,
+            any_port,
+            scope,
+        } = terms;
+        let until_wall = time.map(|time| later(now.wall, time));
+        let lasts = match (scope, until_wall) {
+            (GrantScope::Once, _) => "for one connection".to_owned(),
+            (_, Some(until)) => format!("until {}", shown(until)),
+            (_, None) => "until the session ends".to_owned(),
+        };
+        Self {
+            rule: format!("grant {id} by {by} {lasts}").into(),
+            id,
+            any_port,
+            scope,
+            by: Arc::clone(by),
+            since: now.wall,
+            until_wall,
+            until: time.map(|time| now.at + time),
+            ended: CancellationToken::new(),
+            uses: AtomicU64::new(0),
+            used_by: Mutex::new(None),
+            asker,
+            authority,
+        }
+    }
+
     /// Whether it permits anything now.
     pub(crate) fn is_live(&self, now: Instant) -> bool {
         let is_over = self.until.is_some_and(|until| until <= now);
@@ -66,13 +114,13 @@ impl Grant {
     }
 
     /// Whether it covers this destination of this asker.
-    pub(super) fn covers(&self, asker: AskerId, authority: &Authority) -> bool {
+    pub(super) fn covers(&self, asker: &Asker, authority: &Authority) -> bool {
         self.covers_host(asker, &authority.host)
             && (self.any_port || self.authority.port == authority.port)
     }
 
-    pub(super) fn covers_host(&self, asker: AskerId, host: &Host) -> bool {
-        self.asker.id == asker && self.authority.host == *host
+    pub(super) fn covers_host(&self, asker: &Asker, host: &Host) -> bool {
+        self.asker.includes(asker) && self.authority.host == *host
     }
 
     /// Takes a grant for one connection for this one, unless another connection has it.
@@ -113,6 +161,12 @@ impl Grant {
             session: self.asker.session.clone(),
             uid: self.asker.uid,
             user: self.asker.user.clone(),
+            whom: match self.asker.id {
+                AskerId::Session(_) => GrantHolder::Session,
+                AskerId::User(_) => GrantHolder::User,
+                AskerId::SessionsOf(_) => GrantHolder::Sessions,
+                AskerId::Everyone => GrantHolder::Everyone,
+            },
         }
     }
 }

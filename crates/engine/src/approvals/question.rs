@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codex_network_config::duration_text;
-use codex_network_policy::Host;
+use codex_network_policy::{Authority, Host};
 
 /// The longest time for which a grant can be given.
 pub(super) const MAX_GRANT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -60,7 +60,7 @@ pub struct QuestionInfo {
 /// A grant in force.
 #[derive(Clone, Debug)]
 pub struct GrantInfo {
-    /// The id of the question that it answers.
+    /// The id of the question that it answers, or one of its own.
     pub id: Arc<str>,
     /// The host.
     pub host: Host,
@@ -82,6 +82,21 @@ pub struct GrantInfo {
     pub uid: u32,
     /// The name of this user, if it is known.
     pub user: Option<Arc<str>>,
+    /// The clients that it is for.
+    pub whom: GrantHolder,
+}
+
+/// The clients that a grant is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantHolder {
+    /// Those of one session.
+    Session,
+    /// Those of one user, without a session.
+    User,
+    /// Those of all sessions of one user.
+    Sessions,
+    /// All. The user is the one who gave it.
+    Everyone,
 }
 
 /// How long a grant lasts (SPEC Q3).
@@ -111,6 +126,17 @@ pub struct GrantRequest {
     pub scope: Option<GrantScope>,
     /// The ports.
     pub ports: GrantPorts,
+}
+
+/// A grant that no question asks for: all ports of a host, for a time (SPEC W3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectGrant {
+    /// The clients that it is for.
+    pub audience: Audience,
+    /// The host.
+    pub host: Host,
+    /// How long it lasts.
+    pub time: Duration,
 }
 
 /// A person who answers, as the kernel identifies the caller.
@@ -157,6 +183,20 @@ pub enum ApprovalError {
     /// The policy does not leave the destination to people.
     #[error("the policy in force does not leave {0} to people, so it cannot be approved")]
     NotAskable(String),
+    /// The settings permit no grants.
+    #[error(
+        "the proxy takes no temporary permissions; `[daemon.approvals] enabled = true` in its configuration permits them"
+    )]
+    NotEnabled,
+    /// The policy allows the destination already.
+    #[error("the policy in force allows {0} already")]
+    Allowed(String),
+    /// No open session has this id.
+    #[error("there is no session {0:?}")]
+    UnknownSession(Arc<str>),
+    /// There is no randomness for an id.
+    #[error("the system has no randomness for an id; try again")]
+    NoId,
     /// The client has no session.
     #[error("the client has no session; give a time instead (--for)")]
     NoSession,
@@ -185,6 +225,28 @@ impl QuestionState {
             Self::Denied => "denied",
             Self::Expired => "expired",
             Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+impl DirectGrant {
+    /// The destination that is judged. The port is that of most requests: no list depends on it.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority {
+            host: self.host.clone(),
+            port: 443,
+        }
+    }
+}
+
+impl GrantHolder {
+    /// The word in lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::User => "user",
+            Self::Sessions => "sessions",
+            Self::Everyone => "everyone",
         }
     }
 }

@@ -3,24 +3,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use codex_network_config as config;
 use codex_network_policy::{Authority, Host, Protocol};
-use parking_lot::Mutex;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::asker::{Asker, AskerId};
-use super::grant::Grant;
+use super::grant::{Grant, GrantTerms};
 use super::kept::{Denial, Question, Waiter};
+use super::moment::{Moment, later, shown};
 use super::question::{
-    ApprovalError, Approver, Audience, GrantInfo, GrantPorts, GrantRequest, GrantScope, MAX_GRANT,
-    QuestionInfo, QuestionState,
+    ApprovalError, Approver, Audience, DirectGrant, GrantInfo, GrantPorts, GrantRequest,
+    GrantScope, MAX_GRANT, QuestionInfo, QuestionState,
 };
-use crate::audit::Rfc3339;
 use crate::owner::ConnectionHandle;
 
 /// Most new questions within [`NEW_INTERVAL`] (SPEC Q7).
@@ -47,15 +44,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 const LISTENER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a grant lasts by default for a client without a session.
 const DEFAULT_GRANT: Duration = Duration::from_secs(15 * 60);
-
-/// The time, by both clocks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    /// For deadlines.
-    pub(super) at: Instant,
-    /// For lists, in seconds since 1970 (UTC).
-    pub(super) wall: i64,
-}
 
 /// A request that may become a question.
 #[derive(Clone, Copy)]
@@ -158,7 +146,7 @@ impl Store {
         host: &Host,
     ) -> bool {
         let is_granted =
-            |grant: &Arc<Grant>| grant.covers_host(asker.id, host) && grant.is_live(now.at);
+            |grant: &Arc<Grant>| grant.covers_host(asker, host) && grant.is_live(now.at);
         self.is_heard(now.at, limits, asker) || self.grants.iter().any(is_granted)
     }
 
@@ -166,10 +154,10 @@ impl Store {
     pub(super) fn granted(
         &self,
         now: Instant,
-        asker: AskerId,
+        asker: &Asker,
         authority: &Authority,
     ) -> Option<Arc<Grant>> {
-        if self.denial(now, asker, authority).is_some() {
+        if self.denial(now, asker.id, authority).is_some() {
             return None;
         }
         let covers = |grant: &&Arc<Grant>| grant.covers(asker, authority) && grant.is_live(now);
@@ -205,8 +193,7 @@ impl Store {
         if !self.has_room(now.at, limits, ask.asker) {
             return Considered::NotAsked;
         }
-        let is_known = |id: &Arc<str>| self.questions.iter().any(|question| question.id == *id);
-        let Some(id) = new_id().filter(|id| !is_known(id)) else {
+        let Some(id) = new_id().filter(|id| !self.knows(id)) else {
             return Considered::NotAsked;
         };
         self.new.push_back(NewQuestion {
@@ -236,8 +223,8 @@ impl Store {
 
     /// The answer to a request, if there is one. A denial wins.
     pub(super) fn answer(&self, now: Instant, ask: &Ask<'_>) -> Option<Considered> {
-        let (asker, authority) = (ask.asker.id, ask.authority);
-        if let Some(denial) = self.denial(now, asker, authority) {
+        let (asker, authority) = (ask.asker, ask.authority);
+        if let Some(denial) = self.denial(now, asker.id, authority) {
             return Some(Considered::Denied(Arc::clone(denial)));
         }
         let takes = |grant: &&Arc<Grant>| {
@@ -320,52 +307,80 @@ impl Store {
         }
         let scope = request.scope.unwrap_or(match asker.id {
             AskerId::Session(_) => GrantScope::Session,
-            AskerId::User(_) => GrantScope::For(DEFAULT_GRANT),
+            // No question is about the others.
+            AskerId::User(_) | AskerId::SessionsOf(_) | AskerId::Everyone => {
+                GrantScope::For(DEFAULT_GRANT)
+            }
         });
         let time = match scope {
             GrantScope::Session if asker.session.is_none() => return Err(ApprovalError::NoSession),
             GrantScope::Session => None,
             GrantScope::Once => Some(limits.expire),
-            GrantScope::For(time) if time < Duration::from_secs(1) || time > MAX_GRANT => {
-                return Err(ApprovalError::Duration);
-            }
-            GrantScope::For(time) => Some(time),
+            GrantScope::For(time) => Some(bounded(time)?),
         };
-        let of_user = self
-            .grants
-            .iter()
-            .filter(|grant| grant.asker.uid == asker.uid);
+        let terms = GrantTerms {
+            id,
+            asker,
+            authority,
+            any_port: request.ports == GrantPorts::Any,
+            scope,
+        };
+        self.add_grant(now, terms, time, by)
+    }
+
+    /// Grants all ports of a host for a time, without a question.
+    pub(super) fn grant(
+        &mut self,
+        now: Moment,
+        asker: Asker,
+        direct: &DirectGrant,
+        by: &Approver,
+        new_id: impl FnOnce() -> Option<Arc<str>>,
+    ) -> Result<GrantInfo, ApprovalError> {
+        self.sweep(now.at);
+        let time = bounded(direct.time)?;
+        let id = new_id().filter(|id| !self.knows(id));
+        let id = id.ok_or(ApprovalError::NoId)?;
+        let terms = GrantTerms {
+            id,
+            asker,
+            authority: direct.authority(),
+            any_port: true,
+            scope: GrantScope::For(time),
+        };
+        self.add_grant(now, terms, Some(time), by)
+    }
+
+    /// Whether a question or a grant has this id.
+    fn knows(&self, id: &str) -> bool {
+        let mut questions = self.questions.iter().map(|question| &question.id);
+        let mut grants = self.grants.iter().map(|grant| &grant.id);
+        questions.any(|known| **known == *id) || grants.any(|known| **known == *id)
+    }
+
+    /// Adds a grant that lasts for a time, else until its session ends. It answers the questions that it covers.
+    fn add_grant(
+        &mut self,
+        now: Moment,
+        terms: GrantTerms,
+        time: Option<Duration>,
+        by: &Approver,
+    ) -> Result<GrantInfo, ApprovalError> {
+        let (uid, scope) = (terms.asker.uid, terms.scope);
+        let of_user = self.grants.iter();
+        let of_user = of_user.filter(|grant| grant.asker.uid == uid);
         let of_user = of_user.count();
         if of_user >= MAX_ANSWERS_OF_USER || self.grants.len() >= MAX_ANSWERS {
             return Err(ApprovalError::Full { of_user });
         }
         let by = by.shown();
-        let until_wall = time.map(|time| later(now.wall, time));
-        let lasts = match (scope, until_wall) {
-            (GrantScope::Once, _) => "for one connection".to_owned(),
-            (_, Some(until)) => format!("until {}", shown(until)),
-            (_, None) => "until the session ends".to_owned(),
-        };
-        let grant = Arc::new(Grant {
-            rule: format!("grant {id} by {by} {lasts}").into(),
-            id,
-            any_port: request.ports == GrantPorts::Any,
-            scope,
-            by: Arc::clone(&by),
-            since: now.wall,
-            until_wall,
-            until: time.map(|time| now.at + time),
-            ended: CancellationToken::new(),
-            uses: AtomicU64::new(0),
-            used_by: Mutex::new(None),
-            asker,
-            authority,
-        });
+        let grant = Arc::new(Grant::new(terms, now, time, &by));
+        self.sequence += 1;
         self.grants.push(Arc::clone(&grant));
         let is_answered = |question: &Question| {
             let is_it = question.id == grant.id;
             let is_other =
-                scope != GrantScope::Once && grant.covers(question.asker.id, &question.authority);
+                scope != GrantScope::Once && grant.covers(&question.asker, &question.authority);
             is_it || is_other
         };
         self.settle(QuestionState::Granted, Some(&by), is_answered);
@@ -386,12 +401,12 @@ impl Store {
         if !is_answerable.contains(&question.state) {
             return Err(question.closed());
         }
-        let (id, asker) = (Arc::clone(&question.id), question.asker.id);
-        let (uid, authority) = (question.asker.uid, question.authority.clone());
+        let (id, client) = (Arc::clone(&question.id), question.asker.clone());
+        let (asker, uid, authority) = (client.id, client.uid, question.authority.clone());
         let by = by.shown();
         let (until, lasts) = match asker {
             AskerId::Session(_) => (None, "until the session ends".to_owned()),
-            AskerId::User(_) => {
+            AskerId::User(_) | AskerId::SessionsOf(_) | AskerId::Everyone => {
                 let until = shown(later(now.wall, limits.expire));
                 (Some(now.at + limits.expire), format!("until {until}"))
             }
@@ -404,8 +419,11 @@ impl Store {
             authority: authority.clone(),
             until,
         }));
-        // A grant for all ports that another question got ends as a whole.
-        self.end_grants(|grant| grant.id == id || grant.covers(asker, &authority));
+        // A grant for all ports that another question got ends as a whole. One for everyone goes on for the others.
+        self.end_grants(|grant| {
+            let is_wider = grant.asker.id == AskerId::Everyone;
+            grant.id == id || !is_wider && grant.covers(&client, &authority)
+        });
         let is_answered = |question: &Question| {
             question.id == id || question.asker.id == asker && question.authority == authority
         };
@@ -535,13 +553,12 @@ impl Listeners {
     }
 }
 
-fn later(wall: i64, time: Duration) -> i64 {
-    wall.saturating_add(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
-}
-
-fn shown(wall: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp(wall).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    Rfc3339::milliseconds(time).to_string()
+/// A time for which a grant may be given.
+fn bounded(time: Duration) -> Result<Duration, ApprovalError> {
+    if time < Duration::from_secs(1) || time > MAX_GRANT {
+        return Err(ApprovalError::Duration);
+    }
+    Ok(time)
 }
 
 #[cfg(test)]

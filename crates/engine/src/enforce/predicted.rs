@@ -76,7 +76,7 @@ impl Prediction<'_> {
     fn grant(&self, decision: Decision) -> Option<Arc<Grant>> {
         let policy = self.generation.policy();
         let is_left = policy.leaves_to_decider(decision) && asking::is_granting(self.generation);
-        let session = self.enforcer.session.filter(|_| is_left)?;
+        let session = self.enforcer.session.as_ref().filter(|_| is_left)?;
         self.enforcer.approvals.granted(session, self.authority)
     }
 

@@ -6,7 +6,8 @@ use codex_network_policy::Authority;
 
 use super::Engine;
 use crate::approvals::{
-    ApprovalError, Approvals, Approver, Asker, GrantInfo, GrantRequest, QuestionState,
+    ApprovalError, Approvals, Approver, Asker, Audience, DirectGrant, GrantInfo, GrantRequest,
+    QuestionState,
 };
 
 impl Engine {
@@ -38,6 +39,38 @@ impl Engine {
         }
         let limits = self.current().settings().daemon.approvals;
         let grant = approvals.approve(id, request, by, &limits)?;
+        // The session may have ended, or the settings changed, in between.
+        self.rejudge_approvals();
+        Ok(grant)
+    }
+
+    /// Grants a host without a question (SPEC W3).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the policy in force does not leave the host to people: for one session its own, else the
+    /// selected one. Then nothing has changed.
+    pub fn grant(&self, direct: &DirectGrant, by: &Approver) -> Result<GrantInfo, ApprovalError> {
+        if !self.current().settings().daemon.approvals.enabled {
+            return Err(ApprovalError::NotEnabled);
+        }
+        let asker = match &direct.audience {
+            Audience::All => Asker::of_everyone(by.uid),
+            Audience::SessionsOf(uid) => Asker::of_sessions(*uid),
+            Audience::Session(id) => {
+                let session = self.session(id);
+                let session =
+                    session.ok_or_else(|| ApprovalError::UnknownSession(Arc::clone(id)))?;
+                Asker::of_session(&session)
+            }
+        };
+        let host = direct.host.to_string();
+        match self.closing(&asker, &direct.authority()) {
+            None => {}
+            Some(QuestionState::Granted) => return Err(ApprovalError::Allowed(host)),
+            Some(_) => return Err(ApprovalError::NotAskable(host)),
+        }
+        let grant = self.approvals().grant(asker, direct, by)?;
         // The session may have ended, or the settings changed, in between.
         self.rejudge_approvals();
         Ok(grant)

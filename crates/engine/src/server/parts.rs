@@ -34,6 +34,9 @@ pub struct EngineParts {
     /// Finds the users of clients on this machine, for equal shares among users. `None`: a client is its
     /// address, so all clients of one address share.
     pub client_owner: Option<Arc<dyn ClientOwner>>,
+    /// The user that questions are about where a client has no session and no known user: that of an embedder, whose
+    /// children the clients are. `None`: nothing is asked about such a client (SPEC Q1).
+    pub questions_of: Option<u32>,
     /// Dials addresses.
     pub dialler: Arc<dyn Dial>,
     /// Knows the addresses of this machine, which are local (SPEC P3, P4).
@@ -88,6 +91,7 @@ impl Default for EngineParts {
             issuer: None,
             credential_reader: None,
             client_owner: None,
+            questions_of: None,
             dialler: Arc::new(TcpDialler),
             machine: Arc::new(KernelAddresses),
             audit: Arc::new(TracingAudit),

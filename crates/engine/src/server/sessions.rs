@@ -129,7 +129,7 @@ impl Engine {
         let names = Arc::<LookedUpNames>::default();
         let brokered = SessionBroker::new(&self.shared, &session, &rules, &parts.credentials)?;
         let shared = self.shared.for_session(
-            number,
+            Arc::clone(&session),
             rules,
             brokered.credentials.clone(),
             addresses,
@@ -235,6 +235,12 @@ impl Engine {
             view.shared = Arc::clone(&self.session_entry(id)?.shared);
         }
         Some(SettingsView(view))
+    }
+
+    /// The open session with this id.
+    pub(super) fn session(&self, id: &str) -> Option<Arc<Session>> {
+        let entry = self.session_entry(id)?;
+        Some(Arc::clone(&entry.session))
     }
 
     fn session_entry(&self, id: &str) -> Option<Arc<SessionEntry>> {

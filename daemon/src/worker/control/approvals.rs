@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use codex_network_control::message::{
     Approval, Approvals, ApprovalsQuery, Denied, Explained, Grant, Granted, Grants, MAX_WAIT,
-    OpenQuestions, Question, Scope,
+    OpenQuestions, Question, Scope, TemporaryGrant,
 };
 use codex_network_control::{Access, ControlError};
 use codex_network_engine::{
-    ApprovalError, Approver, Audience, Engine, GrantInfo, GrantPorts, GrantRequest, GrantScope,
-    QuestionInfo, QuestionState,
+    ApprovalError, Approver, Audience, DirectGrant, Engine, GrantHolder, GrantInfo, GrantPorts,
+    GrantRequest, GrantScope, QuestionInfo, QuestionState,
 };
 
-use codex_network_policy::Reason;
+use codex_network_policy::{Host, Reason};
 
 use super::peer::Peer;
 
@@ -176,9 +176,53 @@ impl Caller<'_> {
         Ok(Denied { question })
     }
 
+    /// Grants a host without a question: for the session that is named, else for everyone that the caller may
+    /// answer for.
+    pub(super) fn grant(&self, asked: &TemporaryGrant) -> Result<Granted, ControlError> {
+        let audience = match (self.audience(), &asked.session) {
+            (Some(_), Some(session)) if self.sees_session(session) => self.audience_of(session),
+            (Some(_), Some(session)) => {
+                return Err(invalid(ApprovalError::UnknownSession(
+                    session.as_str().into(),
+                )));
+            }
+            (audience, _) => audience,
+        };
+        let audience = audience.ok_or_else(|| self.not_permitted("grant"))?;
+        let host = Host::parse(&asked.host).map_err(|error| ControlError::Invalid {
+            message: format!("{:?} is not one host: {error}", asked.host),
+        })?;
+        let direct = DirectGrant {
+            audience,
+            host,
+            time: Duration::from_secs(asked.seconds),
+        };
+        let given = self.engine.grant(&direct, &self.approver());
+        let grant = granted(given.map_err(invalid)?);
+        tracing::info!(
+            parent: None,
+            approval_id = grant.id,
+            host = grant.host,
+            whom = grant.whom,
+            until = grant.until,
+            session = grant.session,
+            uid = self.peer.user.as_raw(),
+            pid = self.peer.pid,
+            "a host was allowed for a time through the control socket"
+        );
+        Ok(Granted { grant })
+    }
+
+    /// Whether the caller may see an open session.
+    fn sees_session(&self, id: &str) -> bool {
+        let open = self.engine.sessions();
+        let mut open = open.iter().map(|(info, _)| info);
+        open.any(|open| *open.id == *id && self.may_see(open.uid, true))
+    }
+
     pub(super) fn grants(&self) -> Grants {
         let grants = self.engine.approvals().grants().into_iter();
-        let seen = grants.filter(|grant| self.may_see(grant.uid, grant.session.is_some()));
+        let seen = grants.filter(|grant| self.may_see(grant.uid, is_of_sessions(grant)));
         Grants {
             grants: seen.map(granted).collect(),
         }
@@ -186,12 +230,12 @@ impl Caller<'_> {
 
     pub(super) fn revoke(&self, id: &str) -> Result<Granted, ControlError> {
         let mut grants = self.engine.approvals().grants().into_iter();
-        let seen = grants
-            .find(|grant| *grant.id == *id && self.may_see(grant.uid, grant.session.is_some()));
+        let seen =
+            grants.find(|grant| *grant.id == *id && self.may_see(grant.uid, is_of_sessions(grant)));
         let Some(grant) = seen else {
             return Err(invalid(ApprovalError::NoGrant(id.to_owned())));
         };
-        self.may_answer("revoke", grant.uid, grant.session.is_some())?;
+        self.may_answer("revoke", grant.uid, is_of_sessions(&grant))?;
         let revoked = self.engine.approvals().revoke(id);
         let grant = granted(revoked.map_err(invalid)?);
         tracing::info!(
@@ -228,11 +272,15 @@ impl Caller<'_> {
         if may {
             return Ok(());
         }
-        Err(ControlError::NotPermitted {
+        Err(self.not_permitted(call))
+    }
+
+    fn not_permitted(&self, call: &str) -> ControlError {
+        ControlError::NotPermitted {
             call: call.to_owned(),
             needed: Access::Administer,
             has: self.access.unwrap_or_default(),
-        })
+        }
     }
 
     fn may_see(&self, uid: u32, of_session: bool) -> bool {
@@ -305,7 +353,13 @@ fn granted(grant: GrantInfo) -> Grant {
         session: grant.session.map(|session| session.to_string()),
         user: grant.user.map(|user| user.to_string()),
         uid: grant.uid,
+        whom: grant.whom.as_str().to_owned(),
     }
+}
+
+/// Whether a grant is for sessions of its user alone, who may see and end it then.
+fn is_of_sessions(grant: &GrantInfo) -> bool {
+    matches!(grant.whom, GrantHolder::Session | GrantHolder::Sessions)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]

@@ -11,7 +11,7 @@ use codex_network_control::message::{
     Denied, ExplainQuery, Explained, GenerationInForce, Granted, Grants, Listener, MAX_WAIT,
     ModeChange, ModeInForce, NameServer, Names, NoArguments, Patterns, QuestionId, Reloaded, Rule,
     SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
-    Status, WantedCredentials,
+    Status, TemporaryGrant, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -484,6 +484,10 @@ impl Control for CallerService {
 
     async fn deny(self, _: Context, question: QuestionId) -> Result<Denied, ControlError> {
         self.answerer().deny(&question.id)
+    }
+
+    async fn grant(self, _: Context, grant: TemporaryGrant) -> Result<Granted, ControlError> {
+        self.answerer().grant(&grant)
     }
 
     async fn grants(self, _: Context, _: NoArguments) -> Result<Grants, ControlError> {

@@ -246,7 +246,7 @@ fn q3_a_denial_wins_in_any_order_and_is_remembered() {
     table.approve(100_000, &id, DEFAULT).expect("a grant");
     let grant = table
         .store
-        .granted(table.at(100_000).at, one.id, &authority("b.test:443"))
+        .granted(table.at(100_000).at, &one, &authority("b.test:443"))
         .expect("in force");
     table.deny(100_000, &id).expect("denied");
     assert!(!grant.is_live(table.at(100_000).at));
@@ -266,7 +266,7 @@ fn q3_a_denial_wins_in_any_order_and_is_remembered() {
     assert_eq!(table.state(150_000, &other), QuestionState::Granted);
     let grant = table
         .store
-        .granted(table.at(150_000).at, one.id, &authority("c.test:443"))
+        .granted(table.at(150_000).at, &one, &authority("c.test:443"))
         .expect("in force");
     table.deny(150_001, &other).expect("denied");
     assert!(!grant.is_live(table.at(150_001).at));
@@ -459,4 +459,103 @@ fn q2_a_name_is_looked_up_if_it_may_be_asked_about_or_a_grant_covers_it() {
     assert!(may(&table, 20, &one, "a.test"));
     assert!(!may(&table, 20, &one, "b.test"));
     assert!(!may(&table, 20, &session(2), "a.test"));
+}
+
+fn direct(host: &str, seconds: u64) -> DirectGrant {
+    DirectGrant {
+        // The store looks at the asker alone.
+        audience: Audience::All,
+        host: Host::parse(host).expect("a host"),
+        time: Duration::from_secs(seconds),
+    }
+}
+
+#[test]
+fn w3_a_grant_without_a_question_is_for_one_session_those_of_a_user_or_everyone() {
+    let by = Approver { uid: 0, name: None };
+    let (one, two) = (session(1), session(2));
+    let other_user = Asker {
+        uid: 2000,
+        ..session(3)
+    };
+    let user = Asker::of_user(one.uid);
+    assert_eq!(one.uid, two.uid);
+    for (to, covered) in [
+        (one.clone(), [true, false, false, false]),
+        (Asker::of_sessions(one.uid), [true, true, false, false]),
+        (Asker::of_everyone(0), [true, true, true, true]),
+    ] {
+        let mut table = Table::new();
+        let id = table.ask(0, &one, "a.test:80");
+        let now = table.at(1);
+        let granted = table
+            .store
+            .grant(now, to, &direct("a.test", 60), &by, || Some("g1".into()));
+        assert_eq!(&*granted.expect("a grant").id, "g1");
+        // It answers what waits.
+        assert_eq!(table.state(1, &id), QuestionState::Granted);
+        let clients = [&one, &two, &other_user, &user];
+        let found = clients.map(|client| table.ask(2, client, "a.test:443") == "granted");
+        assert_eq!(found, covered);
+        assert_ne!(table.ask(3, &one, "b.test:443"), "granted");
+        assert_ne!(
+            table.ask(61, &one, "a.test:443"),
+            "granted",
+            "its time is over"
+        );
+    }
+}
+
+#[test]
+fn w3_a_denial_of_one_client_ends_no_grant_for_everyone_and_wins_for_this_client() {
+    let by = Approver { uid: 0, name: None };
+    let (one, two) = (session(1), session(2));
+    for (to, goes_on) in [
+        (Asker::of_everyone(0), true),
+        (Asker::of_sessions(one.uid), false),
+    ] {
+        let mut table = Table::new();
+        let id = table.ask(0, &one, "a.test:443");
+        table.approve(0, &id, DEFAULT).expect("a grant");
+        let now = table.at(1);
+        let granted = table
+            .store
+            .grant(now, to, &direct("a.test", 60), &by, || Some("g1".into()));
+        granted.expect("a grant");
+        table.deny(2, &id).expect("denied");
+        assert_eq!(table.ask(3, &one, "a.test:443"), "denied");
+        assert_eq!(table.ask(3, &two, "a.test:443") == "granted", goes_on);
+    }
+}
+
+#[test]
+fn w3_a_grant_without_a_question_has_bounds_and_an_id_of_its_own() {
+    let by = Approver { uid: 0, name: None };
+    let mut table = Table::new();
+    let id = table.ask(0, &session(1), "a.test:443");
+    let now = table.at(0);
+    let mut grant = |seconds, id: Option<&str>| {
+        let id = id.map(Arc::from);
+        let to = Asker::of_everyone(0);
+        let granted = table
+            .store
+            .grant(now, to, &direct("b.test", seconds), &by, || id);
+        granted.map(drop)
+    };
+    assert_eq!(grant(0, Some("g1")), Err(ApprovalError::Duration));
+    assert_eq!(grant(86_401, Some("g1")), Err(ApprovalError::Duration));
+    assert_eq!(grant(60, Some(&id)), Err(ApprovalError::NoId));
+    assert_eq!(grant(60, None), Err(ApprovalError::NoId));
+    assert_eq!(grant(86_400, Some("g1")), Ok(()));
+    assert_eq!(grant(60, Some("g1")), Err(ApprovalError::NoId));
+    for number in 2..=MAX_ANSWERS_OF_USER {
+        assert_eq!(grant(60, Some(&format!("g{number}"))), Ok(()));
+    }
+    let full = grant(60, Some("more"));
+    assert_eq!(
+        full,
+        Err(ApprovalError::Full {
+            of_user: MAX_ANSWERS_OF_USER
+        })
+    );
 }
