@@ -2,10 +2,9 @@
 //! even if both were killed. It begins before the directory exists.
 
 use std::ffi::OsString;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, BufRead as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
@@ -77,22 +76,8 @@ pub(super) fn run(arguments: &[OsString]) -> ExitCode {
         match fs::remove_dir_all(directory) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return ExitCode::SUCCESS,
-            Err(_) if start.elapsed() < REMOVAL_TIMEOUT => {
-                open_up(Path::new(directory));
-                thread::sleep(REMOVAL_INTERVAL);
-            }
+            Err(_) if start.elapsed() < REMOVAL_TIMEOUT => thread::sleep(REMOVAL_INTERVAL),
             Err(_) => return ExitCode::FAILURE,
-        }
-    }
-}
-
-/// Lets this user into each directory below, whatever the program of the session has made of them.
-fn open_up(directory: &Path) {
-    let _ = fs::set_permissions(directory, Permissions::from_mode(0o700));
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        // Links are not followed.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
         }
     }
 }

@@ -196,23 +196,6 @@ fn j3_the_directory_of_a_killed_proxy_goes_before_anybody_reaps_it() {
     assert!(cleanup.wait().expect("our own child").success());
 }
 
-#[test]
-fn j3_the_directory_goes_whatever_the_program_makes_of_it() {
-    if !has(Need::UserNamespaces) {
-        return;
-    }
-    let installed = Installed::new();
-    let script = "cd \"$XDG_RUNTIME_DIR\"/codex-network-proxy-run-* && mkdir -p a/b && touch a/b/c && \
-                  ln -s / a/b/root && chmod 0 a/b a && chmod 0 .";
-    // Root needs no permission.
-    let run = installed
-        .private(&Config::example())
-        .args(["--", "sh", "-c", script])
-        .run();
-    run.succeeded();
-    assert_eq!(installed.left_over(), [""; 0]);
-}
-
 /// Without a terminal, a log is all that people see. Clients rarely show the words of a refusal.
 #[test]
 fn j11_without_a_terminal_a_refusal_is_explained_at_the_end() {

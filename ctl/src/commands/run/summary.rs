@@ -12,7 +12,7 @@ use crate::proposal::is_suggested;
 /// How many destinations of a kind are listed.
 const MAX_LISTED: usize = 8;
 
-/// What allows local and private addresses (SPEC P4).
+/// The remedy for a local or private address (SPEC P4).
 const LOCAL_REMEDY: &str = "To allow a local or private address, add the address itself to the allow list, or set \
      allow_local_binding = true.";
 
