@@ -13,6 +13,7 @@
 //! - `presets`: the allow lists of `run --preset`.
 //! - `private_proxy`: the proxy that `run` starts for one session.
 //! - `name_servers`, `capabilities`: facts in words, for `status` and `doctor`.
+//! - `terminal`: the terminals of `run --ask`.
 //! - `trust_store`: the system's list of trusted certificates, for `ca` and `doctor`.
 //! - `system_tool`: runs tools of the system.
 //! - `seatbelt`: the profile that confines a program on macOS, as text.
@@ -47,6 +48,8 @@ mod proposal;
 )]
 mod seatbelt;
 mod system_tool;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod trust_store;
 mod watch;
 

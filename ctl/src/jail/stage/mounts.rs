@@ -3,9 +3,11 @@
 //!
 //! - `kernel`: the mounts that lead out, and their treatment.
 //! - `table`: the list of mounts.
+//! - `terminals`: terminals of the jail's own.
 
 mod kernel;
 mod table;
+mod terminals;
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -43,8 +45,9 @@ const OF_ROOT: [&str; 9] = [
 const NAME_SERVER: &str = "nameserver 127.0.0.1\n";
 
 /// Mounts all of it. Nothing of it shows outside the jail, and mounts that are made outside from now on do
-/// not show in it.
-pub(super) fn prepare() -> io::Result<()> {
+/// not show in it. With the device number of the launcher's terminal, the jail gets terminals of its own, and no path in
+/// it leads to those of the machine.
+pub(super) fn prepare(hidden_terminal: Option<u64>) -> io::Result<()> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(NOTHING, "/", NOTHING, private, NOTHING)
         .map_err(|error| step("cannot make the mounts private", &error.into()))?;
@@ -58,6 +61,9 @@ pub(super) fn prepare() -> io::Result<()> {
         if fs::exists(part)? {
             read_only_part(part)?;
         }
+    }
+    if let Some(device) = hidden_terminal {
+        terminals::replace(&ways_out, device)?;
     }
     ways_out.close()?;
     leave_covered_directory(&ways_out)
