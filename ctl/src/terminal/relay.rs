@@ -295,7 +295,10 @@ impl TerminalRelay for Relay {
     }
 
     fn finish(&mut self) {
-        self.asking = Asking::Nothing;
+        if self.is_asking() {
+            self.asking = Asking::Nothing;
+            self.say("the program has ended");
+        }
         self.waiting.clear();
         self.typed.clear();
         loop {
