@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, tcsetattr};
 use rustix::termios::tcsetwinsize;
 
@@ -25,6 +25,9 @@ const MAX_WAITING: usize = 16 << 10;
 const PART: usize = 4096;
 /// Interval of checks whether this process has come into the foreground: no signal tells. In milliseconds.
 const FOREGROUND_INTERVAL: u16 = 300;
+
+/// How long the result of an answer may take after the end of the program. In milliseconds.
+const RESULT_TIMEOUT: u16 = 2000;
 
 /// The relay of one program.
 #[derive(Debug)]
@@ -295,9 +298,17 @@ impl TerminalRelay for Relay {
     }
 
     fn finish(&mut self) {
-        if self.is_asking() {
+        if matches!(self.asking, Asking::User(_)) {
             self.asking = Asking::Nothing;
             self.say("the program has ended");
+        }
+        // The program may end because of an answer, before the result of that is here.
+        while matches!(self.asking, Asking::Proxy(_)) {
+            let mut news = [PollFd::new(self.questions.as_fd(), PollFlags::POLLIN)];
+            if !matches!(poll(&mut news, PollTimeout::from(RESULT_TIMEOUT)), Ok(1..)) {
+                self.asking = Asking::Nothing;
+            }
+            self.read_news();
         }
         self.waiting.clear();
         self.typed.clear();
@@ -312,7 +323,7 @@ impl TerminalRelay for Relay {
                 continue;
             }
             let mut waiting = [PollFd::new(self.launcher.as_fd(), PollFlags::POLLOUT)];
-            let polled = nix::poll::poll(&mut waiting, PollTimeout::NONE);
+            let polled = poll(&mut waiting, PollTimeout::NONE);
             if !matches!(polled, Ok(_) | Err(nix::Error::EINTR)) {
                 break;
             }

@@ -3,18 +3,21 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use e2e::wait::{TIMEOUT, poll};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll as poll_descriptors};
-use nix::pty::{Winsize, openpty};
+use nix::pty::{posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::User;
 use parking_lot::Mutex;
+use rustix::termios::Winsize;
 
 use super::super::Installed;
 
@@ -74,10 +77,20 @@ impl Terminal {
 
     fn run(installed: &Installed, mut program: impl std::borrow::BorrowMut<Command>) -> Self {
         let program = program.borrow_mut();
-        let size = size(24, 80);
-        let pty = openpty(&size, None).expect("a terminal");
-        let before = tcgetattr(&pty.master).expect("a terminal");
-        let copy = || pty.slave.try_clone().expect("a descriptor");
+        // No other program inherits it, so that the test can close it.
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC);
+        let master = master.expect("a terminal");
+        unlockpt(&master).expect("a terminal");
+        let slave = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlag::O_NOCTTY.bits())
+            .open(ptsname_r(&master).expect("a terminal"))
+            .expect("a terminal");
+        let keys = File::from(OwnedFd::from(master));
+        rustix::termios::tcsetwinsize(&keys, size(24, 80)).expect("a terminal");
+        let before = tcgetattr(&keys).expect("a terminal");
+        let copy = || slave.try_clone().expect("a descriptor");
         let child = program
             .env("TERM", "xterm")
             .env("XDG_RUNTIME_DIR", installed.path())
@@ -91,8 +104,7 @@ impl Terminal {
             .expect("the program runs");
         // It holds copies of the terminal's descriptors.
         *program = Command::new("true");
-        drop(pty.slave);
-        let keys = File::from(pty.master);
+        drop(slave);
         let mut screen = keys.try_clone().expect("a descriptor");
         let written = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&written);
@@ -166,13 +178,7 @@ impl Terminal {
     }
 
     pub(super) fn resizes(&self, lines: u16, columns: u16) {
-        let size = rustix::termios::Winsize {
-            ws_row: lines,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        rustix::termios::tcsetwinsize(&self.keys, size).expect("a terminal");
+        rustix::termios::tcsetwinsize(&self.keys, size(lines, columns)).expect("a terminal");
     }
 
     pub(super) fn settings(&self) -> Termios {
