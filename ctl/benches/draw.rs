@@ -9,6 +9,13 @@
     unused_imports,
     reason = "the screen's whole face, of which this uses a part"
 )]
+#![cfg_attr(
+    test,
+    expect(
+        unused_macros,
+        reason = "for the tests of these files, which do not run here"
+    )
+)]
 
 #[path = "../src"]
 mod ctl {

@@ -99,7 +99,7 @@ impl Prompt {
         format!("proxyctl: type a letter and {number}, such as r {number}: ")
     }
 
-    /// Takes a key. Adds to `echo` what is to be seen of it.
+    /// Takes a key. Adds to `echo` what the user sees of it.
     pub(super) fn press(&mut self, key: u8, echo: &mut String) -> Effect {
         match key {
             // Ctrl-C, Ctrl-\ and Ctrl-Z.

@@ -121,17 +121,16 @@ mod tests {
 
     use super::*;
 
-    /// The screen of the test below, in a process and on a terminal of its own.
-    #[test]
-    #[ignore = "the test of the panic runs it"]
-    fn panics_on_the_screen() {
-        let mut screen = Screen::open().expect("a terminal");
-        screen.draw(&Model::default()).expect("a terminal");
-        panic!("as a test");
-    }
+    /// Tells the test that it runs in a process and on a terminal of its own.
+    const PANICS: &str = "WATCH_TEST_PANICS";
 
     #[test]
     fn w4_the_terminal_is_given_back_before_a_panic_is_reported() {
+        if std::env::var_os(PANICS).is_some() {
+            let mut screen = Screen::open().expect("a terminal");
+            screen.draw(&Model::default()).expect("a terminal");
+            panic!("as a test");
+        }
         let terminal = openpty(None, None).expect("a terminal");
         let before = tcgetattr(&terminal.master).expect("a terminal");
         let output = || Stdio::from(terminal.slave.try_clone().expect("a descriptor"));
@@ -141,9 +140,12 @@ mod tests {
         program
             .args(["--ctty", "--wait"])
             .arg(std::env::current_exe().expect("a path"))
-            .args(["--exact", "--ignored", "--nocapture"])
-            .arg(format!("{name}::panics_on_the_screen"))
-            .env("TERM", "xterm");
+            .args(["--exact", "--nocapture"])
+            .arg(format!(
+                "{name}::w4_the_terminal_is_given_back_before_a_panic_is_reported"
+            ))
+            .env("TERM", "xterm")
+            .env(PANICS, "1");
         let mut child = program
             .stdin(output())
             .stdout(output())
