@@ -41,7 +41,7 @@ impl LauncherTerminal {
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// This process has no controlling terminal.
     pub(crate) fn open() -> io::Result<Self> {
         // Without waiting: an open file of its own, so that no other process sees this setting.
         let flags = OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;

@@ -36,7 +36,7 @@ fn j9_keys_signals_and_exit_codes_are_as_with_the_launchers_terminal() {
     let pid = i32::try_from(signalled.child.id()).expect("a process id");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("our own child");
     signalled.ends(143);
-    // What is typed is read line by line, and Ctrl-D ends it.
+    // The program reads keys line by line, and Ctrl-D ends them.
     let mut reads = asking(&installed, "cat; echo done");
     reads.types("a line\r");
     reads.shows("a line\r\na line\r\n");
