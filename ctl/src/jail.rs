@@ -9,6 +9,7 @@
 //! - `frames`: the messages between `proxyctl` and its stages.
 //! - `process`: the side of `proxyctl`: prepares, starts, forwards signals, waits.
 //! - `early_signals`: signals that come before the command.
+//! - `relay`: what the loop of `process` needs of a terminal that is the command's own.
 //! - `stage`: the side in the jail.
 //! - `listeners`: binds the doors' listeners, in a jail or outside.
 //! - `stop`: stops `proxyctl` with the command.
@@ -22,6 +23,7 @@ mod error;
 mod frames;
 mod listeners;
 mod process;
+mod relay;
 mod stage;
 mod standard_streams;
 mod stop;
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use error::JailError;
 pub(crate) use process::{Ended, JailEnd, PreparedJail, forked, prepare};
+pub(crate) use relay::TerminalRelay;
 pub(crate) use stage::{STAGE_ARGUMENT, close_from, run as run_stage};
 
 /// The port of the HTTP door inside a jail.
@@ -79,4 +82,7 @@ pub(crate) struct JailPlan {
     pub(crate) transparent: bool,
     /// Whether unix sockets may lead to processes outside the jail.
     pub(crate) allow_unix_sockets: bool,
+    /// The device number of the launcher's terminal, if the command gets a terminal of its own in its place. Only with
+    /// [`Confinement::Jail`].
+    pub(crate) hidden_terminal: Option<u64>,
 }

@@ -14,6 +14,7 @@
 //! - `private_proxy`: the proxy that `run` starts for one session.
 //! - `private_instances`: the private proxies that run now.
 //! - `name_servers`, `capabilities`: facts in words, for `status` and `doctor`.
+//! - `terminal`: the terminals of `run --ask`.
 //! - `trust_store`: the system's list of trusted certificates, for `ca` and `doctor`.
 //! - `system_tool`: runs tools of the system.
 //! - `seatbelt`: the profile that confines a program on macOS, as text.
@@ -49,6 +50,8 @@ mod proposal;
 )]
 mod seatbelt;
 mod system_tool;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod trust_store;
 mod watch;
 

@@ -50,6 +50,8 @@ pub(crate) struct PrivateOptions {
     pub(crate) config: Option<PathBuf>,
     /// The values of `-c`.
     pub(crate) overrides: Vec<String>,
+    /// Whether it asks about hosts that are merely not allowed.
+    pub(crate) asks: bool,
 }
 
 /// A private proxy that was started. Dropping it ends it and removes its directory.
@@ -211,7 +213,17 @@ fn arguments(directory: &Path, options: &PrivateOptions) -> Vec<OsString> {
     if let Some(config) = &options.config {
         arguments.extend([OsString::from("--config"), config.into()]);
     }
-    for value in own.iter().chain(&options.overrides) {
+    // A request waits for a person, who reads first.
+    let asking = [
+        "daemon.approvals.enabled=true",
+        "daemon.approvals.hold=\"1m\"",
+    ];
+    let asking = asking.iter().filter(|_| options.asks);
+    let own = own
+        .iter()
+        .cloned()
+        .chain(asking.map(|value| (*value).to_owned()));
+    for value in own.chain(options.overrides.iter().cloned()) {
         arguments.extend([OsString::from("-c"), value.into()]);
     }
     arguments
@@ -261,11 +273,13 @@ mod tests {
         let options = PrivateOptions {
             config: Some("/policy.toml".into()),
             overrides: vec!["daemon.log=\"debug\"".to_owned()],
+            asks: true,
         };
         let arguments = arguments(Path::new("/run/d"), &options);
         let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
         assert_eq!(words[..2], ["--config", "/policy.toml"]);
         assert!(words.contains(&"daemon.state_dir=\"/run/d/state\""));
+        assert!(words.contains(&"daemon.approvals.enabled=true"));
         assert_eq!(words.last(), Some(&"daemon.log=\"debug\""));
     }
 

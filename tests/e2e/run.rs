@@ -1,5 +1,6 @@
 //! `proxyctl run`, `sessions`, `env` and `presets`, as a user meets them (SPEC section 2 of the jail).
 
+mod ask;
 mod env;
 mod learn;
 mod life;

@@ -48,6 +48,7 @@ fn run() -> Result<u8, JailError> {
         forwards: Vec::new(),
         transparent: true,
         allow_unix_sockets: false,
+        hidden_terminal: None,
     };
     let mut pauses = false;
     let mut arguments = std::env::args_os().skip(1);
@@ -99,7 +100,7 @@ fn run() -> Result<u8, JailError> {
     if pauses {
         let _ = writeln!(std::io::stdout(), "started");
     }
-    let ended = running.wait()?;
+    let ended = running.wait(None)?;
     if let jail::Ended::NotStarted(error) = &ended {
         let _ = writeln!(std::io::stderr(), "cannot start the command: {error}");
     }

@@ -8,6 +8,8 @@
 //!   (`splice`), and a tunnel that copies them. Elsewhere than on Linux, both tunnels copy.
 //! - `decider`: `request` and `setup` (CONNECT) through a proxy without a decider, with a decider that never
 //!   runs since the list has the host, and with a decider that runs for each request.
+//! - `followed`: `request` and `setup` (CONNECT) through a proxy whose decisions no caller follows, one that `proxyctl watch`
+//!   follows and reads, and one whose follower has stopped to read.
 //!
 //! The client is made of blocking sockets, so that it is the same for all. Quote ratios.
 #![expect(
@@ -22,8 +24,8 @@ use std::time::Duration;
 
 use codex_network_config::{Sources, load};
 use codex_network_engine::{
-    BrokenPipeSignal, Door, Engine, EngineParts, Listening, NetworkDecision, NetworkPolicyDecider,
-    NetworkPolicyRequest, Resolve, ResolveError,
+    Audience, BrokenPipeSignal, Door, Engine, EngineParts, Listening, NetworkDecision,
+    NetworkPolicyDecider, NetworkPolicyRequest, Resolve, ResolveError,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::BoxFuture;
@@ -45,6 +47,7 @@ struct Scene {
     http: SocketAddr,
     socks5: SocketAddr,
     runtime: tokio::runtime::Runtime,
+    engine: Engine,
     _doors: [Listening; 2],
 }
 
@@ -78,6 +81,7 @@ impl Scene {
             http: http.address(),
             socks5: socks5.address(),
             runtime,
+            engine,
             _doors: [http, socks5],
         }
     }
@@ -314,6 +318,33 @@ fn deciders(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn followers(criterion: &mut Criterion) {
+    let scenes = ["none", "reading", "stalled"].map(|name| (name, Scene::new()));
+    let follow = |scene: &Scene| scene.engine.decisions().follow(Audience::All);
+    let reading = follow(&scenes[1].1);
+    scenes[1].1.runtime.spawn(async move {
+        loop {
+            reading.arrived().await;
+            std::hint::black_box(reading.take());
+        }
+    });
+    let _stalled = follow(&scenes[2].1);
+    let mut group = criterion.benchmark_group("followed");
+    for (name, scene) in &scenes {
+        let request = request_line(scene, "/", true);
+        let mut stream = open(scene.http);
+        group.bench_function(format!("request/{name}"), |bencher| {
+            bencher.iter(|| get(&mut stream, &request));
+        });
+    }
+    for (name, scene) in &scenes {
+        group.bench_function(format!("setup/{name}"), |bencher| {
+            bencher.iter(|| set_up(scene, CONNECT, 1));
+        });
+    }
+    group.finish();
+}
+
 fn bulk(criterion: &mut Criterion) {
     let tunnelling = |broken_pipe_signal| {
         let parts = EngineParts {
@@ -344,5 +375,5 @@ fn bulk(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, requests, setups, deciders, bulk);
+criterion_group!(benches, requests, setups, deciders, followers, bulk);
 criterion_main!(benches);

@@ -11,6 +11,7 @@ use super::pattern;
 pub(super) const RUN_EXAMPLES: &str = "Examples:\n  \
     proxyctl run -- curl -sS https://example.com/\n  \
     proxyctl run --preset npm,github -- npm ci\n  \
+    proxyctl run --ask -- ./agent\n  \
     proxyctl run --only '**.example.com' --mode limited -- ./agent\n  \
     proxyctl run --forward 5432=db.example.com:5432 -- psql -h 127.0.0.1";
 
@@ -55,6 +56,12 @@ pub(crate) struct RunArgs {
     /// Write the policy of --learn to this new file instead of to standard error.
     #[arg(long, value_name = "FILE", requires = "learn")]
     pub(crate) output: Option<PathBuf>,
+
+    /// Ask on this terminal, while the program runs, whether it may reach a host that the policy merely does not allow.
+    /// A private proxy then asks by itself; the service needs `[daemon.approvals] enabled`. The program gets a terminal
+    /// of its own, so that it can neither read nor give the answers.
+    #[arg(long, conflicts_with_all = ["learn", "allow_unix_sockets"])]
+    pub(crate) ask: bool,
 
     /// Make a port of the program's loopback lead to a host and port, through the policy; can be repeated.
     #[arg(long, value_name = "PORT=HOST:PORT", value_parser = forward)]
@@ -197,6 +204,8 @@ mod tests {
             &["--only", "https://x"],
             &["--allow", "a/b"],
             &["--isolation", "none"],
+            &["--ask", "--learn"],
+            &["--ask", "--allow-unix-sockets"],
             &["--forward", "5432"],
             &["--forward", "0=db.test:1"],
             &["--forward", "5432=db.test"],

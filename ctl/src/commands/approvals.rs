@@ -88,7 +88,7 @@ async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
     Ok(output.table(&QUESTIONS, &rows)?)
 }
 
-const DISABLED: &str = "the proxy asks no questions; `[daemon.approvals] enabled = true` in its configuration lets it ask";
+pub(super) const DISABLED: &str = "the proxy asks no questions; `[daemon.approvals] enabled = true` in its configuration lets it ask";
 
 /// Approves a question.
 pub(super) async fn approve(
@@ -142,7 +142,7 @@ pub(super) async fn allow(
 }
 
 /// The sentence for a grant that was given.
-fn granted_sentence(grant: &Grant) -> String {
+pub(super) fn granted_sentence(grant: &Grant) -> String {
     let to = grant_destination(grant);
     format!("approved {to} {} {}", until(grant), beneficiary(grant))
 }
@@ -215,7 +215,7 @@ fn grant_destination(grant: &Grant) -> String {
 }
 
 /// A host and port, and the name as it would be written, where that differs.
-fn destination(host: &str, port: Option<u16>) -> String {
+pub(super) fn destination(host: &str, port: Option<u16>) -> String {
     let bracketed = printable_line(&bracketed(host));
     let port = port.map_or_else(|| "*".to_owned(), |port| port.to_string());
     let written = Host::parse(host).ok().and_then(|host| host.with_u_labels());

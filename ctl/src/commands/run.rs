@@ -1,5 +1,6 @@
 //! `proxyctl run`: a program, a session of its own, and the jail around it (SPEC J1 to J11).
 //!
+//! - `ask`: the questions of `--ask`.
 //! - `credentials`: those of the caller, and their dummies.
 //! - `plan`: the jail that the options ask for.
 //! - `learn`: the policy that the program needed.
@@ -12,6 +13,7 @@
 //! this process has threads. The session opens when the listeners in the jail exist, and the command
 //! starts when the session is open.
 
+mod ask;
 mod credentials;
 mod learn;
 mod not_started;
@@ -20,6 +22,7 @@ mod proxy_choice;
 mod rules;
 mod summary;
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -36,8 +39,9 @@ use tokio::sync::oneshot;
 use self::credentials::LauncherCredentials;
 use crate::args::run::{IsolationLevel, RunArgs, SummaryWhen};
 use crate::failure::{EndedSession, Failure};
-use crate::jail::{self, Door, Ended, JailEnd, PreparedJail};
+use crate::jail::{self, Door, Ended, JailEnd, PreparedJail, TerminalRelay};
 use crate::output::{Output, printable};
+use crate::terminal::{QuestionDesk, Relay};
 
 /// The longest name of a command that records show, in bytes.
 const MAX_COMMAND_BYTES: usize = 64;
@@ -49,11 +53,24 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
         .build()
         .map_err(|error| Failure::NoSession(format!("cannot start: {error}")))?;
     learn::check_output(args)?;
-    let plan = plan::read(args)?;
+    let mut plan = plan::read(args)?;
+    let (mut relay, desk) = ask::open(args)?.unzip();
+    plan.hidden_terminal = relay.as_ref().map(Relay::device);
     let rules = rules::read(args, output)?;
     let mut proxy = proxy_choice::choose(&runtime, socket, args)?;
+<<<<<<< HEAD
     let prepared = jail::prepare(&plan).map_err(|error| plan::failure(args, &error))?;
     let client = proxy.connected(&runtime, args)?;
+=======
+    let mut prepared = jail::prepare(&plan).map_err(|error| plan::failure(args, &error))?;
+    if let (Some(relay), Some(terminal)) = (&mut relay, prepared.terminal.take()) {
+        let connected = relay.connect(terminal);
+        connected.map_err(|error| {
+            Failure::NoSession(format!("cannot use the program's terminal: {error}"))
+        })?;
+    }
+    let client = proxy.connected(&runtime)?;
+>>>>>>> hask
     output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
     remark_on_jail(output, args, &prepared);
     if let Some(how) = proxy.how_to_answer(&runtime, &client, args) {
@@ -69,14 +86,21 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     for remark in &remarks {
         output.remark(&format!("proxyctl: {remark}"));
     }
+    if relay.is_some() {
+        ask::listen(&runtime, &client, &session.id, proxy.kind())?;
+    }
     let mut running = prepared
         .start(&args.command, environment)
         .map_err(|error| Failure::NoSession(error.to_string()))?;
     let end = running
         .end_handle()
         .map_err(|error| Failure::NoSession(error.to_string()))?;
-    let watch = Watch::start(runtime, client, output, end);
-    let ended = running.wait();
+    let questions = desk.map(|desk| (session.id.clone(), desk));
+    let watch = Watch::start(runtime, client, questions, end);
+    let relay = relay
+        .as_mut()
+        .map(|relay| relay as &mut (dyn TerminalRelay + 'static));
+    let ended = running.wait(relay);
     let results = watch.end();
     // Before the exit code is known to the caller, nothing of the jail is left.
     drop(running);
@@ -91,7 +115,10 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
         }
     }
     drop(proxy);
-    if matches!(results, SessionResults::Ended) {
+    if let SessionResults::Ended(why) = &results {
+        output.complain(&format!(
+            "the proxy ended the session{why}, so the command reached nothing any more and was ended"
+        ));
         return Err(Failure::Session(EndedSession::silent(
             EndedSession::NO_SESSION,
         )));
@@ -215,14 +242,19 @@ enum SessionResults {
     Report(SessionReport),
     /// The proxy gave no report.
     Unknown,
-    /// The proxy had ended the session, and so the jail was ended.
-    Ended,
+    /// The proxy had ended the session, with this cause in brackets, and so the jail was ended.
+    Ended(String),
 }
 
 impl Watch {
-    fn start(runtime: Runtime, client: Client, output: &Output, jail: JailEnd) -> Self {
+    /// With questions of this session, it shows them and gives the answers.
+    fn start(
+        runtime: Runtime,
+        client: Client,
+        mut questions: Option<(String, QuestionDesk)>,
+        jail: JailEnd,
+    ) -> Self {
         let (end, mut ended) = oneshot::channel();
-        let output = Output::new(output.format());
         let thread = thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -231,12 +263,10 @@ impl Watch {
                         Err(_) => SessionResults::Unknown,
                     },
                     why = end_of_session(&client) => {
-                        output.complain(&format!(
-                            "the proxy ended the session{why}, so the command reaches nothing any more; ending it",
-                        ));
                         jail.end();
-                        SessionResults::Ended
+                        SessionResults::Ended(why)
                     }
+                    never = asked(&client, &mut questions) => match never {},
                 }
             })
         });
@@ -248,6 +278,14 @@ impl Watch {
         let _ = self.end.send(());
         self.thread.join().unwrap_or(SessionResults::Unknown)
     }
+}
+
+/// Serves the questions of `--ask`.
+async fn asked(client: &Client, questions: &mut Option<(String, QuestionDesk)>) -> Infallible {
+    if let Some((session, desk)) = questions {
+        ask::serve(client, session, desk).await;
+    }
+    std::future::pending().await
 }
 
 /// Waits for the end of the session. Returns the cause in brackets, if the proxy gives one.

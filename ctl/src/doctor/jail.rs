@@ -19,6 +19,7 @@ pub(super) fn check() -> Vec<Finding> {
         forwards: Vec::new(),
         transparent: true,
         allow_unix_sockets: false,
+        hidden_terminal: None,
     };
     let made = prepare(&plan).and_then(|prepared| {
         let gaps = Gaps {
@@ -26,7 +27,7 @@ pub(super) fn check() -> Vec<Finding> {
             signals_leave: prepared.signals_leave,
         };
         let environment = std::env::vars_os();
-        let ended = prepared.start(&["true".into()], environment)?.wait()?;
+        let ended = prepared.start(&["true".into()], environment)?.wait(None)?;
         Ok((ended, gaps))
     });
     vec![judge(made)]

@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Mapped,
     /// From the stage: the doors as JSON, with their listeners.
     Doors,
+    /// From the stage: the other side of the command's own terminal, as a descriptor.
+    Terminal,
     /// From the stage: why it failed, as text.
     Failed,
     /// To the stage: the command and its environment.
@@ -61,11 +63,12 @@ pub(super) struct Frame {
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        const KINDS: [Kind; 11] = [
+        const KINDS: [Kind; 12] = [
             Kind::Plan,
             Kind::Unshared,
             Kind::Mapped,
             Kind::Doors,
+            Kind::Terminal,
             Kind::Failed,
             Kind::Start,
             Kind::Signal,

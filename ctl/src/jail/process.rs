@@ -5,6 +5,9 @@
 //! process group. Every other signal is forwarded, and so is a hangup: when a terminal closes, the leader of
 //! its session may be the only process that gets it. `proxyctl` stops when the command has stopped, so that
 //! the shell takes the terminal back at the right time.
+//!
+//! A command with a terminal of its own is in another process group. No signal of the launcher's terminal reaches it
+//! without help, so all are forwarded. What is typed and shown goes through a [`TerminalRelay`].
 
 use std::ffi::OsString;
 use std::io;
@@ -22,9 +25,10 @@ use nix::unistd::getegid;
 
 use super::early_signals::EarlySignals;
 use super::frames::{self, Frame, Kind};
+use super::relay::TerminalRelay;
 use super::stage::identity;
 use super::stage::{STAGE_ARGUMENT, can_keep_signals_inside};
-use super::stop::stop_too;
+use super::stop::{stop_group_too, stop_too};
 use super::{
     Confinement, Door, JailError, JailPlan, listeners, reaches_one_process, standard_streams,
 };
@@ -83,6 +87,8 @@ pub(crate) struct PreparedJail {
     pub(crate) not_transparent: Option<String>,
     /// Which signals leave the jail, if any do: a sentence for the user.
     pub(crate) signals_leave: Option<&'static str>,
+    /// The other side of the command's own terminal, if the plan wants one.
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// A jail whose command runs. Dropping it ends the command and everything that it started.
@@ -128,8 +134,10 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
             doors,
             not_transparent: None,
             signals_leave: None,
+            terminal: None,
         });
     }
+    let has_terminal = plan.hidden_terminal.is_some();
     loop {
         let frame = stage.receive()?;
         match frame.kind {
@@ -150,12 +158,20 @@ pub(crate) fn prepare(plan: &JailPlan) -> Result<PreparedJail, JailError> {
                 if kinds.len() != frame.descriptors.len() {
                     return Err(cannot_start(frames::malformed()));
                 }
+                let terminal = if has_terminal {
+                    Some(stage.receive_terminal()?)
+                } else {
+                    None
+                };
                 return Ok(PreparedJail {
                     stage,
                     early,
                     doors: kinds.into_iter().zip(frame.descriptors).collect(),
                     not_transparent,
-                    signals_leave: (!can_keep_signals_inside()).then_some(SIGNALS_LEAVE),
+                    // With a terminal of its own, the command is in a process group of its own.
+                    signals_leave: (!has_terminal && !can_keep_signals_inside())
+                        .then_some(SIGNALS_LEAVE),
+                    terminal,
                 });
             }
             _ => return Err(cannot_start(frames::malformed())),
@@ -200,15 +216,25 @@ impl RunningJail {
         Ok(JailEnd(stream.map_err(failed)?))
     }
 
-    /// Waits for the command. Forwards signals meanwhile, and stops with the command. Blocks the thread.
+    /// Waits for the command. Forwards signals meanwhile, and stops with the command. Serves the command's own
+    /// terminal, if it has one. Blocks the thread.
     ///
     /// # Errors
     ///
     /// When the jail ended without a word of its command.
-    pub(crate) fn wait(&mut self) -> Result<Ended, JailError> {
-        let ended = self.0.until_the_end();
+    pub(crate) fn wait(
+        &mut self,
+        mut terminal: Option<&mut (dyn TerminalRelay + 'static)>,
+    ) -> Result<Ended, JailError> {
+        if let Some(terminal) = terminal.as_deref_mut() {
+            terminal.take();
+        }
+        let ended = self.0.until_the_end(terminal.as_deref_mut());
         // The stage ends when nothing of the jail is left.
         let _ = self.0.child.wait();
+        if let Some(terminal) = terminal {
+            terminal.finish();
+        }
         ended
     }
 }
@@ -248,6 +274,14 @@ impl Stage {
         Self::checked(frames::receive(&self.stream))
     }
 
+    fn receive_terminal(&self) -> Result<OwnedFd, JailError> {
+        let failed = |error: io::Error| JailError::step("cannot make a terminal for it", &error);
+        let frame = self.receive()?;
+        let mut descriptors = frame.descriptors.into_iter();
+        let terminal = descriptors.next().filter(|_| frame.kind == Kind::Terminal);
+        terminal.ok_or_else(|| failed(frames::malformed()))
+    }
+
     fn checked(received: io::Result<Option<Frame>>) -> Result<Frame, JailError> {
         match received {
             Ok(Some(frame)) if frame.kind == Kind::Failed => {
@@ -259,20 +293,32 @@ impl Stage {
         }
     }
 
-    fn until_the_end(&mut self) -> Result<Ended, JailError> {
+    fn until_the_end(
+        &mut self,
+        mut terminal: Option<&mut (dyn TerminalRelay + 'static)>,
+    ) -> Result<Ended, JailError> {
         loop {
-            let mut watched = [
+            let mut watched = vec![
                 PollFd::new(self.stream.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut watched, PollTimeout::NONE) {
+            let mut timeout = PollTimeout::NONE;
+            if let Some(terminal) = terminal.as_deref() {
+                watched.extend(terminal.watched());
+                timeout = terminal.timeout();
+            }
+            match poll(&mut watched, timeout) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(JailError::step("cannot wait", &error.into())),
             }
             let is_ready = |polled: &PollFd<'_>| polled.any().unwrap_or(false);
             let [frame, signal] = [is_ready(&watched[0]), is_ready(&watched[1])];
+            drop(watched);
             if signal {
-                self.forward_signals();
+                self.forward_signals(terminal.as_deref_mut());
+            }
+            if let Some(terminal) = terminal.as_deref_mut() {
+                terminal.serve();
             }
             if frame {
                 let received = frames::receive(&self.stream);
@@ -289,7 +335,10 @@ impl Stage {
                 let failed = |error: io::Error| JailError::step("its stage failed", &error);
                 let number = frame.number().map_err(failed)?;
                 match frame.kind {
-                    Kind::Stopped => stop_too(number),
+                    Kind::Stopped => match terminal.as_deref_mut() {
+                        None => stop_too(number),
+                        Some(terminal) => self.stop_with_terminal(number, terminal),
+                    },
                     Kind::Exited => return Ok(Ended::Exited(number)),
                     Kind::Killed => return Ok(Ended::Killed(number)),
                     Kind::NotStarted => {
@@ -301,16 +350,43 @@ impl Stage {
         }
     }
 
-    fn forward_signals(&mut self) {
+    /// Gives the terminal back while this process is stopped.
+    fn stop_with_terminal(&mut self, number: i32, terminal: &mut (dyn TerminalRelay + 'static)) {
+        terminal.release();
+        stop_group_too(number);
+        // In an orphaned process group, the kernel stops nothing. The command goes on then too.
+        if !self.forward_signals(Some(&mut *terminal)) {
+            let _ = frames::send_number(&self.stream, Kind::Signal, libc::SIGCONT);
+        }
+        terminal.take();
+    }
+
+    /// Returns whether one of the signals continues a process.
+    fn forward_signals(
+        &mut self,
+        mut terminal: Option<&mut (dyn TerminalRelay + 'static)>,
+    ) -> bool {
+        let mut continues = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
             let Ok(number) = i32::try_from(signal.ssi_signo) else {
                 continue;
             };
-            if signal.ssi_code != libc::SI_KERNEL || reaches_one_process(number) {
+            continues |= number == libc::SIGCONT;
+            let goes_on = match terminal.as_deref_mut() {
+                None => signal.ssi_code != libc::SI_KERNEL || reaches_one_process(number),
+                Some(terminal) if number == libc::SIGWINCH => {
+                    terminal.resized();
+                    false
+                }
+                // These are about this process and the launcher's terminal.
+                Some(_) => ![libc::SIGTTIN, libc::SIGTTOU].contains(&number),
+            };
+            if goes_on {
                 // When the jail has ended, the next frame says so.
                 let _ = frames::send_number(&self.stream, Kind::Signal, number);
             }
         }
+        continues
     }
 }
 

@@ -21,6 +21,7 @@ mod init;
 mod mounts;
 mod network;
 mod supervisor;
+mod terminal;
 
 use std::ffi::OsString;
 use std::io;

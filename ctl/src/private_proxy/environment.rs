@@ -73,6 +73,7 @@ mod tests {
         of_configuration(&PrivateOptions {
             config: Some(file),
             overrides: Vec::new(),
+            asks: false,
         })
     }
 

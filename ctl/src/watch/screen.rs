@@ -109,3 +109,69 @@ fn release() {
         let _ = disable_raw_mode();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
+
+    use nix::pty::openpty;
+    use nix::sys::termios::tcgetattr;
+
+    use super::*;
+
+    /// Tells the test that it runs in a process and on a terminal of its own.
+    const PANICS: &str = "WATCH_TEST_PANICS";
+
+    #[test]
+    fn w4_the_terminal_is_given_back_before_a_panic_is_reported() {
+        if std::env::var_os(PANICS).is_some() {
+            let mut screen = Screen::open().expect("a terminal");
+            screen.draw(&Model::default()).expect("a terminal");
+            panic!("as a test");
+        }
+        let terminal = openpty(None, None).expect("a terminal");
+        let before = tcgetattr(&terminal.master).expect("a terminal");
+        let output = || Stdio::from(terminal.slave.try_clone().expect("a descriptor"));
+        // Two packages compile this file, and the path to it differs.
+        let (_, name) = module_path!().split_once("::").expect("a crate");
+        let mut program = Command::new("setsid");
+        program
+            .args(["--ctty", "--wait"])
+            .arg(std::env::current_exe().expect("a path"))
+            .args(["--exact", "--nocapture"])
+            .arg(format!(
+                "{name}::w4_the_terminal_is_given_back_before_a_panic_is_reported"
+            ))
+            .env("TERM", "xterm")
+            .env(PANICS, "1");
+        let mut child = program
+            .stdin(output())
+            .stdout(output())
+            .stderr(output())
+            .spawn()
+            .expect("setsid runs");
+        // It holds copies of the terminal's descriptors.
+        drop(program);
+        let mut text = Vec::new();
+        let mut part = [0; 4096];
+        let mut screen = File::from(terminal.master.try_clone().expect("a descriptor"));
+        // This process keeps the other side open, so the end is that of the child's report.
+        while !String::from_utf8_lossy(&text).contains("test result: ") {
+            let length = screen.read(&mut part).expect("a terminal");
+            text.extend_from_slice(&part[..length]);
+        }
+        child.wait().expect("our own child");
+        let text = String::from_utf8_lossy(&text);
+        let place = |what: &str| {
+            text.find(what)
+                .unwrap_or_else(|| panic!("no {what:?}: {text}"))
+        };
+        let (taken, given) = (place("\x1b[?1049h"), place("\x1b[?1049l"));
+        assert!(taken < given && given < place("as a test"), "{text}");
+        // Raw mode is over: lines of the report begin at the left.
+        assert!(text[place("as a test")..].contains("\r\n"), "{text}");
+        assert_eq!(tcgetattr(&terminal.master).expect("a terminal"), before);
+    }
+}

@@ -211,7 +211,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .bound(Bound::Only(false))
     .about(
-        "Whether a request to a host that is merely not allowed becomes a question, which `proxyctl approvals` shows and `proxyctl approve` answers. Hosts on the deny list, local addresses, the mode and hooks are never asked about. Nothing is asked while no `proxyctl approvals --follow` runs.",
+        "Whether a request to a host that is merely not allowed becomes a question, which `proxyctl approvals` shows and `proxyctl approve` answers. Hosts on the deny list, local addresses, the mode and hooks are never asked about. Nothing is asked while no `proxyctl approvals --follow`, `proxyctl watch` or `proxyctl run --ask` runs.",
     ),
     KeyRow::daemon(
         Key("daemon.approvals.own"),

@@ -15,6 +15,12 @@ const USAGE: u8 = 2;
 
 /// Reads the options. The ports of `--forward` must be free beside the doors.
 pub(super) fn read(args: &RunArgs) -> Result<JailPlan, Failure> {
+    if args.ask && args.isolation == IsolationLevel::Env {
+        return Err(usage(
+            "--ask needs the jail: with --isolation env the program reaches the terminal, and could answer itself"
+                .to_owned(),
+        ));
+    }
     let confinement = match args.isolation {
         IsolationLevel::Jail => Confinement::Jail,
         IsolationLevel::Env => Confinement::Environment,
@@ -45,6 +51,7 @@ pub(super) fn read(args: &RunArgs) -> Result<JailPlan, Failure> {
         forwards: args.forward.iter().map(|forward| forward.port).collect(),
         transparent: true,
         allow_unix_sockets: args.allow_unix_sockets,
+        hidden_terminal: None,
     })
 }
 

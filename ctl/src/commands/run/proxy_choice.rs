@@ -51,6 +51,7 @@ pub(super) fn choose(
     let options = PrivateOptions {
         config: args.config.clone(),
         overrides: args.overrides.clone(),
+        asks: args.ask,
     };
     let proxy = PrivateProxy::start(&options).map_err(Failure::NoSession)?;
     Ok(ChosenProxy::Private(proxy))

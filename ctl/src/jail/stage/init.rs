@@ -15,13 +15,14 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getpgid, pipe2};
 use rustix::process::{WaitOptions, wait};
 
 use super::confine::{self, UnixSockets};
 use super::identity::{self, Caller};
+use super::terminal::CommandTerminal;
 use super::{CANNOT, CommandLine, calls, mounts, supervisor};
 use crate::jail::frames::{self, Kind};
 use crate::jail::{Confinement, JailError, JailPlan, reaches_one_process};
@@ -52,7 +53,14 @@ fn serve(stream: &UnixStream, jail: &JailPlan, given: &Start) -> Result<(), Jail
     // The stage may have ended before this. Then `proxyctl` closes the stream, which ends this process.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
     if jail.confinement == Confinement::Jail {
-        mounts::prepare().map_err(|error| JailError::namespaces("its mounts", &error))?;
+        mounts::prepare(jail.hidden_terminal)
+            .map_err(|error| JailError::namespaces("its mounts", &error))?;
+    }
+    let mut terminal = None;
+    if jail.hidden_terminal.is_some() {
+        let opened = CommandTerminal::open(stream);
+        let failed = |error| JailError::step("cannot make a terminal for it", &error);
+        terminal = Some(opened.map_err(failed)?);
     }
     let broken = |error: io::Error| JailError::step("the jail cannot start the command", &error);
     let Some(start) = frames::receive(stream).map_err(broken)? else {
@@ -68,13 +76,14 @@ fn serve(stream: &UnixStream, jail: &JailPlan, given: &Start) -> Result<(), Jail
     )
     .map_err(|error| broken(error.into()))?;
     let (command, from_the_group) =
-        start_command(stream, jail, given, line, &own).map_err(broken)?;
+        start_command(stream, jail, given, line, &own, terminal.as_ref()).map_err(broken)?;
     Supervisor {
         stream,
         confinement: jail.confinement,
         own,
         command,
         from_the_group,
+        has_own_terminal: terminal.is_some(),
     }
     .until_the_end()
     .map_err(|error| JailError::step("its process 1 cannot go on", &error).of_running())
@@ -88,12 +97,15 @@ fn start_command(
     given: &Start,
     line: CommandLine,
     own: &SignalFd,
+    terminal: Option<&CommandTerminal>,
 ) -> io::Result<(Pid, GroupSignals)> {
     let (to_init, from_command) = pipe2(OFlag::O_CLOEXEC)?;
     let (to_command, from_init) = pipe2(OFlag::O_CLOEXEC)?;
     let Some(child) = calls::fork()? else {
         drop((to_init, from_init));
-        let confined = confine_command(jail, from_command, to_command);
+        let given_terminal = terminal.map_or(Ok(()), CommandTerminal::give);
+        let confined =
+            given_terminal.and_then(|()| confine_command(jail, from_command, to_command));
         let _ = match confined.map(|()| execute(line, &given.mask)) {
             Ok(error) => {
                 let number = error.raw_os_error().unwrap_or(libc::EIO);
@@ -187,6 +199,8 @@ struct Supervisor<'a> {
     own: SignalFd,
     command: Pid,
     from_the_group: GroupSignals,
+    /// Whether the command is in a process group of its own.
+    has_own_terminal: bool,
 }
 
 /// When this process last received each signal from another process.
@@ -284,6 +298,13 @@ impl Supervisor<'_> {
         let Ok(signal) = Signal::try_from(number) else {
             return;
         };
+        if self.has_own_terminal {
+            // A shell in the jail may have moved into another group, and any of it may have ended just now.
+            if killpg(self.command, signal).is_err() {
+                let _ = kill(self.command, signal);
+            }
+            return;
+        }
         let is_recent = self.from_the_group.take_recent(number);
         let same_group = getpgid(Some(self.command)) == getpgid(None);
         if !(is_recent && same_group) {

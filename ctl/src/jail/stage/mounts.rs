@@ -4,10 +4,12 @@
 //! - `kernel`: the mounts that lead out, and their treatment.
 //! - `names`: the files by which programs look names up.
 //! - `table`: the list of mounts.
+//! - `terminals`: terminals of the jail's own.
 
 mod kernel;
 mod names;
 mod table;
+mod terminals;
 
 use std::env;
 use std::fs;
@@ -38,8 +40,9 @@ const OF_ROOT: [&str; 9] = [
 ];
 
 /// Mounts all of it. Nothing of it shows outside the jail, and mounts that are made outside from now on do
-/// not show in it.
-pub(super) fn prepare() -> io::Result<()> {
+/// not show in it. With the device number of the launcher's terminal, the jail gets terminals of its own, and no path in
+/// it leads to those of the machine.
+pub(super) fn prepare(hidden_terminal: Option<u64>) -> io::Result<()> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(NOTHING, "/", NOTHING, private, NOTHING)
         .map_err(|error| step("cannot make the mounts private", &error.into()))?;
@@ -53,6 +56,9 @@ pub(super) fn prepare() -> io::Result<()> {
         if fs::exists(part)? {
             read_only_part(part)?;
         }
+    }
+    if let Some(device) = hidden_terminal {
+        terminals::replace(&ways_out, device)?;
     }
     ways_out.close()?;
     leave_covered_directory(&ways_out)

@@ -79,6 +79,11 @@ impl WaysOut {
         Ok(())
     }
 
+    /// The mounts of this kind of file system.
+    pub(super) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Mount> {
+        self.table.iter().filter(move |mount| mount.kind == kind)
+    }
+
     /// Whether a file is in one of these file systems.
     pub(super) fn include(&self, path: &str) -> io::Result<bool> {
         let file = stat(path)?;
