@@ -111,6 +111,7 @@ mod logging {
             attempt_id: None,
             session: None,
             credential: None,
+            rule: None,
             approval: None,
             metadata: Arc::clone(metadata),
             count: 1,

@@ -12,6 +12,7 @@ mod guard;
 mod health;
 mod metrics;
 mod page;
+mod stalled;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,7 +35,8 @@ use tokio::net::TcpStream;
 
 use self::answer::{failed, json, text};
 use self::error_body::WithErrorBody;
-use self::events::{MAX_WATCHERS, Reading, Watchers};
+use self::events::{MAX_WATCHERS, Watchers};
+use self::stalled::EndsWhenStalled;
 use crate::observation::{Condition, Observation, Observer};
 
 /// The listener's name in logs and in systemd's `LISTEN_FDNAMES`.
@@ -42,6 +44,8 @@ pub(crate) const NAME: &str = "admin";
 
 /// Connections at once, besides those of watchers; the API serves people and scripts.
 const MAX_CONNECTIONS: usize = 64;
+/// Most bytes of answers that wait for one client, and of a request's head.
+const MAX_BUFFERED: usize = 64 * 1024;
 /// Largest body.
 const MAX_BODY: usize = 8 * 1024;
 /// Most of a larger body that is read and thrown away.
@@ -94,7 +98,6 @@ struct Admin {
     client: SocketAddr,
     connection: ConnectionHandle,
     watchers: Arc<Watchers>,
-    reading: Arc<Reading>,
 }
 
 /// The paths, each with its one method.
@@ -151,7 +154,6 @@ pub(crate) fn open(
                 client,
                 connection,
                 watchers: Arc::clone(&watchers),
-                reading: Arc::default(),
             };
             serve(Arc::new(admin), stream)
         },
@@ -161,7 +163,6 @@ pub(crate) fn open(
 async fn serve(admin: Arc<Admin>, stream: TcpStream) {
     let drain = admin.engine.drain().clone();
     let read_timeout = admin.read_timeout();
-    let reading = Arc::clone(&admin.reading);
     let service = service_fn(move |request| {
         let (admin, busy) = (Arc::clone(&admin), admin.connection.busy());
         async move {
@@ -175,11 +176,14 @@ async fn serve(admin: Arc<Admin>, stream: TcpStream) {
         .header_read_timeout(read_timeout)
         // A half-closed client waits for the answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(WithErrorBody::new(stream)), service);
+        .max_buf_size(MAX_BUFFERED)
+        .serve_connection(
+            TokioIo::new(WithErrorBody::new(EndsWhenStalled::new(stream))),
+            service,
+        );
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = reading.stops() => return,
         () = drain.begun() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -231,7 +235,7 @@ impl Admin {
         let Some(route) = Route::of(request.uri().path()) else {
             return text(
                 StatusCode::NOT_FOUND,
-                "there is no such path; try /, /health, /metrics, /config, /patterns, /blocked, /mode or /reload",
+                "there is no such path; try /, /events, /health, /metrics, /config, /patterns, /blocked, /mode or /reload",
             );
         };
         if !route.takes(request.method()) {
@@ -249,7 +253,7 @@ impl Admin {
             Route::Page => page::answer(&self.parts()),
             // The answer to HEAD has no content, so it would never end.
             Route::Events if request.method() == Method::HEAD => text(StatusCode::OK, ""),
-            Route::Events => self.events(),
+            Route::Events => self.events().await,
             Route::Metrics => metrics::answer(self.observe()),
             Route::Health => self.health(request.uri().query().unwrap_or_default()),
             Route::Config => self.config(),
@@ -263,29 +267,44 @@ impl Admin {
         }
     }
 
-    /// Observes the proxy now.
+    /// Observes the proxy now. Fingerprints of settings that the API hides are left out.
     fn observe(&self) -> Observation {
         let observer = self.owner.observer();
-        observer.observe(&self.engine, self.owner.condition())
+        let mut seen = observer.observe(&self.engine, self.owner.condition());
+        let shown = self.engine.current().settings().daemon.admin;
+        if [shown.config, shown.patterns].contains(&AdminView::Hidden) {
+            seen.fingerprints = std::mem::take(&mut seen.fingerprints).hidden();
+        }
+        seen
+    }
+
+    /// Whether it shows whose sessions are open.
+    fn shows_sessions(&self) -> bool {
+        self.engine.current().settings().daemon.admin.sessions == AdminView::Shown
     }
 
     /// The parts of the page now.
     fn parts(&self) -> page::Parts {
         let generation = self.engine.current();
+        let mut refused = self.engine.blocked().newest(page::MAX_ROWS);
+        let sessions = self.shows_sessions().then(|| self.engine.sessions());
+        if sessions.is_none() {
+            refused.iter_mut().for_each(hide_session);
+        }
         let shown = page::Shown {
             observation: &self.observe(),
             condition: self.owner.condition(),
             generation: &generation,
             listening: self.owner.listening(),
-            sessions: self.engine.sessions(),
+            sessions,
         };
-        page::parts(&shown, &self.engine.blocked().entries(0))
+        page::parts(&shown, &refused)
     }
 
-    fn events(self: &Arc<Self>) -> ApiAnswer {
-        let this = Arc::clone(self);
-        let (drain, reading) = (self.engine.drain().clone(), Arc::clone(&self.reading));
-        self.watchers.watch(move || this.parts(), drain, reading)
+    async fn events(self: &Arc<Self>) -> ApiAnswer {
+        let (this, user) = (Arc::clone(self), self.caller().await);
+        let drain = self.engine.drain().clone();
+        self.watchers.watch(move || this.parts(), drain, user)
     }
 
     fn health(&self, query: &str) -> ApiAnswer {
@@ -358,6 +377,9 @@ impl Admin {
             log.entries(since)
         };
         entries.retain(|entry| entry.sequence > since);
+        if !self.shows_sessions() {
+            entries.iter_mut().for_each(hide_session);
+        }
         json(&BlockedBody { blocked: entries })
     }
 
@@ -413,8 +435,8 @@ impl Admin {
         }
     }
 
-    /// The user id of the caller, for the log. It is looked up before the change: then the caller
-    /// still waits, and its socket is still open.
+    /// The user id of the caller, for the log and for its share of watchers. It is looked up before the change: then
+    /// the caller still waits, and its socket is still open.
     async fn caller(&self) -> Option<u32> {
         self.engine.client_user(&self.connection).await
     }
@@ -431,6 +453,16 @@ impl Admin {
 
     fn is_read_only(&self) -> bool {
         self.engine.current().settings().daemon.admin.access == AdminAccess::ReadOnly
+    }
+}
+
+/// Removes from a refusal whose it is: users see only their own sessions (SPEC J2).
+fn hide_session(entry: &mut BlockedEntry) {
+    entry.session = None;
+    entry.user = None;
+    // The answer of a person names that person.
+    if entry.approval_id.is_some() {
+        entry.rule = None;
     }
 }
 

@@ -246,7 +246,8 @@ fn j11_the_bytes_of_an_open_tunnel_count() {
 
 #[test]
 fn j12_records_name_the_session_its_user_and_its_command() {
-    let daemon = Daemon::start(&Config::example());
+    let shown = Config::example().set("daemon.admin", "show_sessions", "true");
+    let daemon = Daemon::start(&shown);
     let session = Session::open(&daemon);
     assert_eq!(status(&session, "blocked.test", 80), 403);
     let id = &session.opened.id;

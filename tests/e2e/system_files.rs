@@ -335,18 +335,30 @@ fn l14_status_and_doctor_report_the_state_of_the_name_servers() {
     assert_eq!(status()["servers"][0]["failures"], 0);
     assert_eq!(doctor(&daemon)["verdict"], "ok", "{}", doctor(&daemon));
 
-    for number in 1..=3 {
-        let name = format!("broken{number}.test");
-        server.servfail(&name);
-        assert_eq!(daemon.get(&origin.url(&name, "/")).status, 502);
+    let degraded = || e2e::proxyctl::proxyctl_json(&daemon, &["status"])["degraded"].clone();
+    let fail = |name: &str, number| {
+        server.servfail(name);
+        assert_eq!(daemon.get(&origin.url(name, "/")).status, 502);
         assert_eq!(status()["servers"][0]["failures"], number, "{}", status());
+    };
+    // A client asks for names of one zone that is broken.
+    for number in 1..=4 {
+        fail(&format!("host{number}.broken.test"), number);
     }
     assert!(status()["servers"][0]["last_error"].is_string());
+    assert_eq!(degraded(), serde_json::json!([]));
+    assert_eq!(doctor(&daemon)["verdict"], "note", "{}", doctor(&daemon));
+    for number in 5..=8 {
+        fail(&format!("other{number}.test"), number);
+    }
     let line = doctor(&daemon);
     assert_eq!(line["verdict"], "problem", "{line}");
+    assert_eq!(degraded()[0]["part"], "resolver");
+    assert!(status()["servers"][0]["failing_since"].is_i64());
     // "No such name" counts as an answer.
     assert_eq!(daemon.get(&origin.url("missing.test", "/")).status, 502);
     assert_eq!(status()["servers"][0]["failures"], 0);
+    assert_eq!(degraded(), serde_json::json!([]));
 }
 
 #[test]

@@ -81,6 +81,12 @@ impl Prometheus {
             daemon.admin_addr()
         );
         std::fs::write(at.join("prometheus.yml"), settings).expect("a file of ours");
+        Self::run(directory)
+    }
+
+    /// Runs with the settings in this directory.
+    fn run(directory: TempDir) -> Self {
+        let at = directory.path();
         let port = Reserved::open();
         let address = port.address();
         let process = Command::new("prometheus")
@@ -148,6 +154,45 @@ fn o1_the_rules_are_valid_and_fire_on_what_they_are_for() {
     promtool(&["check", "rules", "codex-network-proxy.rules.yml"]);
     promtool(&["test", "rules", "codex-network-proxy.test.yml"]);
     promtool(&["check", "config", "prometheus.yml"]);
+}
+
+/// The commands of the fleet guide, in another place than `/etc/prometheus`.
+#[test]
+fn o1_the_commands_of_the_guide_set_prometheus_up() {
+    let daemon = Daemon::start(&Config::example());
+    let fleet = shipped().join("..");
+    let guide = std::fs::read_to_string(fleet.join("README.md")).expect("the guide");
+    let begin = guide.find("cp prometheus/").expect("the commands");
+    let commands = guide[begin..].split("```").next().expect("a block");
+    let directory = TempDir::new().expect("a temporary directory");
+    let place = directory.path().to_str().expect("UTF-8");
+    let reload = "systemctl reload prometheus";
+    assert!(commands.contains(reload), "{commands}");
+    // The machine's own Prometheus is left alone.
+    let commands = commands
+        .replace(reload, "")
+        .replace("/etc/prometheus", place);
+    let run = Command::new("sh")
+        .args(["-ec", &commands])
+        .current_dir(fleet)
+        .output()
+        .expect("a shell");
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{commands}{said}");
+    let settings = directory.path().join("prometheus.yml");
+    let text = std::fs::read_to_string(&settings).expect("it was copied");
+    let ours = daemon.admin_addr().to_string();
+    let text = text.replace("127.0.0.1:8080", &ours).replace("15s", "1s");
+    std::fs::write(&settings, text).expect("a file of ours");
+    let prometheus = Prometheus::run(directory);
+    let up = poll(TIMEOUT, || {
+        let answer = prometheus.ask("/api/v1/query?query=up")?;
+        let value = answer["result"][0]["value"][1].as_str()?.to_owned();
+        (value == "1").then_some(())
+    });
+    assert_eq!(up, Some(()));
+    let rules = prometheus.ask("/api/v1/rules").unwrap_or_default();
+    assert_eq!(rules["groups"].as_array().map(Vec::len), Some(2), "{rules}");
 }
 
 #[test]

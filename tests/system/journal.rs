@@ -4,6 +4,7 @@ use e2e::client::Connection;
 use e2e::port::RefusingPort;
 use e2e::wait::{TIMEOUT, poll};
 
+use crate::machine::tree;
 use crate::service::{HTTP, SERVICE, Service};
 
 /// The number of requests, with an entry each: more than the journal's socket and the queue before it hold.
@@ -200,4 +201,81 @@ fn all_but_the_lost(service: &Service, all: usize) -> usize {
         Some(written.count()).filter(|written| written + lost == all)
     };
     poll(TIMEOUT, written).unwrap_or_else(|| panic!("{lost} of {all}\n{}", service.log()))
+}
+
+/// With the two files of the fleet guide, and read with its commands (SPEC O6).
+#[test]
+fn o6_the_audit_has_a_journal_of_its_own() {
+    let service = Service::new();
+    let machine = service.machine();
+    let example = |name: &str| {
+        let path = tree().join("packaging/fleet/systemd").join(name);
+        std::fs::read(path).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    let limits = "/etc/systemd/journald@codex-network-proxy.conf";
+    machine.write(limits, example("journald@codex-network-proxy.conf"));
+    let drop_in = String::from_utf8(example("10-journal.conf")).expect("text");
+    service.edit(SERVICE, &drop_in);
+    service.systemctl(&["daemon-reload"]).succeeded();
+    service.start();
+    assert_eq!(service.get("http://blocked.test/").0, 403);
+    // The paths are those of the unit, without its journal.
+    let unit = std::fs::read_to_string(tree().join("systemd").join(SERVICE));
+    let paths = |text: &str| {
+        let lines = text.lines();
+        let values = lines.filter_map(|line| line.strip_prefix("BindReadOnlyPaths="));
+        let mut paths: Vec<_> = values
+            .flat_map(str::split_whitespace)
+            .map(str::to_owned)
+            .collect();
+        paths.sort();
+        paths
+    };
+    let mut of_unit = paths(&unit.expect("the unit"));
+    of_unit.retain(|path| path != "/run/systemd/journal");
+    assert_eq!(paths(&drop_in), of_unit);
+    // The commands as the guide has them.
+    let guide = std::fs::read_to_string(tree().join("packaging/fleet/README.md"));
+    let guide = guide.expect("the guide");
+    let commands: Vec<_> = guide
+        .lines()
+        .filter(|line| line.starts_with("journalctl --namespace="))
+        .collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    for command in commands {
+        let seen = poll(TIMEOUT, || {
+            let run = machine.run(["sh", "-c", command]);
+            let found = run
+                .stdout
+                .contains("deny http blocked.test:80 (not_allowed)");
+            found.then_some(())
+        });
+        assert_eq!(seen, Some(()), "{command}\n{}", service.log());
+    }
+    // The machine's journal has what systemd says, and nothing of the proxy.
+    assert!(!service.log().contains("blocked.test"), "{}", service.log());
+    let journald = "systemd-journald@codex-network-proxy.service";
+    let run = machine.run(["journalctl", "--namespace=codex-network-proxy", "--header"]);
+    let file = "/var/log/journal/";
+    assert!(
+        run.stdout.contains(file) && run.stdout.contains(".codex-network-proxy/system.journal"),
+        "{run:#?}"
+    );
+    // The sizes are those of its own file.
+    let run = machine.run([
+        "journalctl",
+        "--unit",
+        journald,
+        "--namespace=codex-network-proxy",
+        "--all",
+    ]);
+    let sizes = run
+        .stdout
+        .lines()
+        .find(|line| line.contains("System Journal"));
+    assert!(
+        sizes.is_some_and(|line| line.contains("max 2.0G")),
+        "{run:#?}"
+    );
+    std::fs::remove_file(machine.path(limits)).expect("a file of ours");
 }

@@ -302,3 +302,22 @@ fn r4_every_alert_looks_for_a_text_that_is_logged() {
     }
     assert!(seen >= 7, "{seen} texts");
 }
+
+#[test]
+fn r5_the_page_has_every_field_of_a_flow() {
+    let source = std::fs::read_to_string(root().join("crates/engine/src/audit/flow.rs"));
+    let source = source.expect("the source of flow events");
+    let fields = source.lines().filter_map(|line| {
+        let (name, _) = line.trim().split_once(" = $flow")?;
+        name.starts_with("network.").then_some(name)
+    });
+    let fields: Vec<_> = fields.chain(["network.flow.duration_ms"]).collect();
+    let listed = rows("| field of a flow | value |");
+    let listed: Vec<_> = listed.iter().map(|row| code(&row[0])).collect();
+    let (sorted, mut known) = (
+        listed.iter().cloned().collect::<BTreeSet<_>>(),
+        BTreeSet::new(),
+    );
+    known.extend(fields.into_iter().map(str::to_owned));
+    assert_eq!((sorted.len(), sorted), (listed.len(), known));
+}

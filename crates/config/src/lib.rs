@@ -17,7 +17,7 @@
 //! 6. [`Settings`] is the result. [`ConfigLines`] says which line set each value.
 //!
 //! `replay` judges recorded decisions by settings.
-//! `diagnostic` describes problems. `upstream_proxy` reads the environment instead of a
+//! `printable` escapes text of others for people. `diagnostic` describes problems. `upstream_proxy` reads the environment instead of a
 //! configuration.
 //!
 //! # Invariants
@@ -54,6 +54,7 @@ mod managed;
 mod managed_preference;
 mod merge;
 mod mitm;
+mod printable;
 mod read;
 mod replay;
 mod resolv_conf;
@@ -88,6 +89,7 @@ use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Severity};
 pub use duration::{DurationError, duration_text, parse as parse_duration};
 pub use managed::{Managed, Pin, Widening};
+pub use printable::{contained, printable, printable_line, quoted};
 pub use replay::{
     ChangedAttempts, JudgedAttempts, NewDifference, RecordedAttempt, Replay, ReplayReport,
     UnusedRule,

@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 pub use self::fields::FieldValue;
 pub use self::names::{ClientAddress, ServerAddress};
+pub use self::rule::AuditRule;
 pub use self::timestamp::Rfc3339;
 
 /// A `tracing` event with the fields of a decision, further fields, and a message. All events about
@@ -27,6 +28,7 @@ macro_rules! decided {
         let client = decided.client_address.map(|client| client.to_string());
         let session = decided.session.as_deref();
         let approval = decided.approval.as_deref();
+        let rule = decided.rule_text();
         tracing::event!(
             target: $target,
             $level,
@@ -57,7 +59,7 @@ macro_rules! decided {
             user = session.map(|session| &*session.user),
             command = session.map(|session| &*session.command),
             credential = decided.credential.as_deref(),
-            network.policy.rule = approval.and_then(|approval| approval.rule.as_deref()),
+            network.policy.rule = rule.as_deref(),
             approval_id = approval.and_then(|approval| approval.id.as_deref()),
             network.policy.would_deny = decided.decision.would_deny().then_some(true),
             $($rest)+
@@ -68,6 +70,7 @@ macro_rules! decided {
 mod fields;
 pub(crate) mod flow;
 mod names;
+pub(crate) mod rule;
 mod timestamp;
 
 /// The record of a decision.
@@ -100,6 +103,8 @@ pub struct AuditEvent {
     /// The credentials whose real values the request carries, or because of which it is refused: their names,
     /// separated by commas. Never a value.
     pub credential: Option<Arc<str>>,
+    /// The rule of a list that decided. The answer of a person, in `approval`, has precedence over it.
+    pub rule: Option<AuditRule>,
     /// The part of a person in the decision. Boxed, since most decisions have none.
     pub approval: Option<Box<AuditApproval>>,
     /// The embedder's fields.

@@ -200,6 +200,13 @@ impl BlockedLog {
             .collect()
     }
 
+    /// The newest entries, at most this many, the oldest first.
+    pub fn newest(&self, limit: usize) -> Vec<BlockedEntry> {
+        let ring = self.lock();
+        let skipped = ring.entries.len().saturating_sub(limit);
+        ring.entries.iter().skip(skipped).cloned().collect()
+    }
+
     /// Returns all entries and forgets them. The count goes on.
     pub fn drain(&self) -> Vec<BlockedEntry> {
         let mut ring = self.lock();

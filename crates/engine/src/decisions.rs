@@ -193,6 +193,7 @@ mod tests {
                 attempt_id: None,
                 session: None,
                 credential: None,
+                rule: None,
                 approval: None,
                 metadata: Arc::new(AuditMetadata::default()),
                 count: 1,

@@ -126,8 +126,8 @@ pub use approvals::{
     GrantInfo, GrantPorts, GrantRequest, GrantScope, QuestionInfo, QuestionState,
 };
 pub use audit::{
-    AuditApproval, AuditEvent, AuditMetadata, AuditSession, AuditSink, ClientAddress, FieldValue,
-    Override, Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
+    AuditApproval, AuditEvent, AuditMetadata, AuditRule, AuditSession, AuditSink, ClientAddress,
+    FieldValue, Override, Rfc3339, Scope, ServerAddress, TracingAudit, Volume,
 };
 pub use blocked::{BlockedEntry, BlockedLog};
 pub use broker::{

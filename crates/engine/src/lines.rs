@@ -16,7 +16,7 @@ use codex_network_policy::{Decision, Protocol};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::audit::{AuditSession, Override, Scope, ServerAddress};
+use crate::audit::{AuditRule, AuditSession, Override, Scope, ServerAddress};
 use crate::blocked::BlockedEntry;
 use crate::budget::{Budgets, Rate};
 use crate::owner::{ConnectionHandle, Owners};
@@ -108,6 +108,7 @@ pub(crate) struct Decided {
     pub(crate) port: u16,
     pub(crate) session: Option<Arc<AuditSession>>,
     pub(crate) credential: Option<Arc<str>>,
+    pub(crate) rule: Option<AuditRule>,
     /// The entry of the refusal.
     pub(crate) blocked: BlockedEntry,
 }

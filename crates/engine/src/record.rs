@@ -18,7 +18,7 @@ use self::refused::{Refused, rule_text, short};
 use crate::attempt::{Attempt, DestinationKind, Refusal};
 use crate::audit::flow::{FlowEvent, FlowLevel};
 use crate::audit::{
-    AuditApproval, AuditEvent, AuditMetadata, AuditSink, ClientAddress, Override, Scope,
+    AuditApproval, AuditEvent, AuditMetadata, AuditRule, AuditSink, ClientAddress, Override, Scope,
     ServerAddress, Volume,
 };
 use crate::blocked::{self, BlockedEntry, BlockedLog};
@@ -50,7 +50,9 @@ pub(crate) struct EndedFlow<'a> {
     pub(crate) port: u16,
     pub(crate) decision: Decision,
     /// The grant that permitted it, as text.
-    pub(crate) rule: Option<&'a Arc<str>>,
+    pub(crate) grant: Option<&'a Arc<str>>,
+    /// The rule of a list that permitted it.
+    pub(crate) rule: Option<AuditRule>,
     /// The names of the credentials that it carries.
     pub(crate) credential: Option<&'a Arc<str>>,
     pub(crate) ending: &'a Ending,
@@ -145,7 +147,7 @@ impl Recorder {
                 address: ServerAddress::Host(authority.host.clone()),
                 port: authority.port,
             };
-            let policy = generation.policy();
+            let policy = &generation.settings().policy;
             self.write_allowed(policy, attempt, &server, decision, (rule, credential));
         }
         if decision.would_deny() {
@@ -155,7 +157,7 @@ impl Recorder {
 
     pub(crate) fn allowed_unix_socket(
         &self,
-        policy: &Policy,
+        policy: &Arc<Policy>,
         attempt: &Attempt,
         decision: Decision,
     ) {
@@ -183,7 +185,7 @@ impl Recorder {
     /// Each allowed decision is recorded by itself: it shows what left the machine.
     fn write_allowed(
         &self,
-        policy: &Policy,
+        policy: &Arc<Policy>,
         attempt: &Attempt,
         server: &Server,
         decision: Decision,
@@ -192,6 +194,7 @@ impl Recorder {
         let reason = Cow::Borrowed(decision.reason().as_str());
         let event = || AuditEvent {
             credential: credential.cloned(),
+            rule: AuditRule::of(policy, decision),
             approval: granted(rule),
             ..self.event(attempt, server.clone(), decision, reason.clone())
         };
@@ -207,8 +210,9 @@ impl Recorder {
     pub(crate) fn refused(&self, generation: &Generation, attempt: &Attempt, refusal: &Refusal) {
         let decision = refusal.decision;
         self.meters.decided(decision, attempt.kind.protocol());
+        let policy = &generation.settings().policy;
         let refused = Refused {
-            policy: generation.policy(),
+            policy,
             attempt,
             refusal,
             reason: match &refusal.decider_reason {
@@ -228,6 +232,7 @@ impl Recorder {
             let (server, reason) = (Server::of(refusal), refused.reason.clone());
             AuditEvent {
                 credential: refusal.credential.as_ref().map(CredentialId::shared),
+                rule: AuditRule::of(policy, decision),
                 approval: refused.audit_approval(),
                 ..self.event(attempt, server, decision, reason)
             }
@@ -274,6 +279,7 @@ impl Recorder {
                     .session()
                     .map(|session| Arc::clone(session.audit())),
                 credential: refusal.credential.as_ref().map(CredentialId::shared),
+                rule: AuditRule::of(policy, decision),
                 blocked: refused.entry(),
             })
         });
@@ -304,7 +310,8 @@ impl Recorder {
         FlowEvent {
             decided: AuditEvent {
                 credential: flow.credential.cloned(),
-                approval: granted(flow.rule),
+                rule: flow.rule,
+                approval: granted(flow.grant),
                 ..self.event(flow.attempt, server, flow.decision, reason)
             },
             ending,
@@ -341,6 +348,7 @@ impl Recorder {
                 .session()
                 .map(|session| Arc::clone(session.audit())),
             credential: None,
+            rule: None,
             approval: None,
             metadata: Arc::clone(&self.metadata),
             count: 1,
@@ -404,6 +412,7 @@ impl Recorder {
                 attempt_id: None,
                 session: decided.session,
                 credential: decided.credential,
+                rule: decided.rule,
                 approval: None,
                 metadata: Arc::clone(&self.metadata),
                 count,

@@ -207,8 +207,13 @@ pub(crate) fn fingerprints(of: &Fingerprints) -> String {
     let none = || "none".to_owned();
     let shown = |text: &Option<String>| text.as_deref().map_or_else(none, printable);
     format!(
-        "fingerprints: settings {}, requirements {}, CA {}",
+        "fingerprints: settings {}, rules {}, requirements {}, CA {}",
         printable(&of.settings),
+        printable(if of.rules.is_empty() {
+            "unknown"
+        } else {
+            &of.rules
+        }),
         shown(&of.requirements),
         shown(&of.ca)
     )

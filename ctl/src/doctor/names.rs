@@ -19,10 +19,6 @@ const RESOLV_CONF: &str = ResolvConf::PATH;
 /// A file that changed a moment ago may not have reached the proxy yet.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// The number of failures in a row that make a name server count as broken. Fewer may come from a
-/// name whose own servers are broken.
-const MIN_FAILURES: u32 = 3;
-
 /// The name servers of `/etc/resolv.conf` now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum SystemServers {
@@ -98,9 +94,9 @@ fn judge(names: &Names, system: &SystemServers) -> Vec<Finding> {
             .map(|server| format!("{} {}", printable(&server.address), health(server)))
             .collect();
         found.push(Finding::ok(format!("name server {}", all.join(", "))));
-    } else if names.servers.iter().all(|it| it.failures >= MIN_FAILURES) {
+    } else if names.servers.iter().all(|it| it.failing_since.is_some()) {
         found.push(Finding::problem(
-            format!("no name server answers: {}", failures.join("; ")),
+            format!("no name server works: {}", failures.join("; ")),
             advice,
         ));
     } else {
@@ -160,6 +156,8 @@ mod tests {
         let servers = servers.iter().map(|(address, failures)| NameServer {
             address: (*address).to_owned(),
             failures: *failures,
+            // From ten on, in this test.
+            failing_since: (*failures > 9).then_some(1_800_000_000),
             ..NameServer::default()
         });
         Names {
@@ -187,8 +185,10 @@ mod tests {
         for (in_use, now, wanted) in [
             (of_system(&[(one, 0), (two, 0)]), now.clone(), &[Ok][..]),
             (of_system(&[(one, 0), (two, 3)]), now.clone(), &[Note]),
-            (of_system(&[(one, 1), (two, 3)]), now.clone(), &[Note]),
-            (of_system(&[(one, 4), (two, 3)]), now.clone(), &[Problem]),
+            (of_system(&[(one, 1), (two, 13)]), now.clone(), &[Note]),
+            // A client asked for names of a broken zone.
+            (of_system(&[(one, 4), (two, 3)]), now.clone(), &[Note]),
+            (of_system(&[(one, 14), (two, 13)]), now.clone(), &[Problem]),
             (of_system(&[(one, 0)]), now.clone(), &[Ok, Problem]),
             (
                 of_system(&[(two, 0), (one, 0)]),
@@ -201,7 +201,7 @@ mod tests {
             (of_system(&[]), now.clone(), &[Problem]),
             // The settings name them, whatever the system says.
             (names(Names::SETTINGS, &[(one, 0)]), now.clone(), &[Ok]),
-            (names(Names::SETTINGS, &[(one, 9)]), now, &[Problem]),
+            (names(Names::SETTINGS, &[(one, 10)]), now, &[Problem]),
         ] {
             assert_eq!(verdicts(&in_use, &now), wanted, "{in_use:?} {now:?}");
         }

@@ -4,7 +4,7 @@
 //! and closes. Every answer of the API has a `Content-Type`, so an answer without one is hyper's
 //! and gets a body.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -68,7 +68,7 @@ fn with_body(bytes: &[u8]) -> Option<Bytes> {
     let code = String::from_utf8_lossy(code);
     Some(Bytes::from(format!(
         "HTTP/1.1 {code} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{why}",
+         x-content-type-options: nosniff\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{why}",
         why.len()
     )))
 }
@@ -99,6 +99,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WithErrorBody<S> {
             }
             None => Pin::new(&mut self.stream).poll_write(cx, bytes),
         }
+    }
+
+    /// hyper's own answers are one part. Larger ones go out as they are, without a copy.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [one] = parts {
+            return self.poll_write(cx, one);
+        }
+        ready!(self.poll_rest(cx))?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -169,7 +169,11 @@ fn build(encoder: &mut DescriptorEncoder, seen: &Observation) -> fmt::Result {
     let prints = &seen.fingerprints;
     let labels = [
         ("version", seen.version),
-        ("fingerprint", prints.settings.as_str()),
+        (
+            "fingerprint",
+            prints.settings.as_deref().unwrap_or_default(),
+        ),
+        ("rules", prints.rules.as_deref().unwrap_or_default()),
         (
             "requirements",
             prints.requirements.as_deref().unwrap_or_default(),

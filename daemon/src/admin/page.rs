@@ -2,7 +2,7 @@
 //!
 //! It is written here as a whole and changes nothing. Its style and its script are part of it, and a policy of contents
 //! permits exactly these two by their hashes. Hosts, programs and users are text that others chose: [`Text`] is the only
-//! way into the page, and it escapes.
+//! way into the page, and it escapes. The page is bounded, whatever the sizes of the record and of the sessions are.
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use codex_network_config::contained;
 use codex_network_engine::{BlockedEntry, Generation, SessionInfo, SessionTotals};
 use http::{HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha256};
@@ -21,6 +22,10 @@ use crate::observation::{Condition, Observation};
 
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
+
+const NO_SESSION: &str = "<p>No session is open.</p>";
+/// Most rows of one table.
+pub(super) const MAX_ROWS: usize = 200;
 
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |content: &str| STANDARD.encode(Sha256::digest(content));
@@ -38,7 +43,8 @@ pub(super) struct Shown<'a> {
     pub(super) condition: Condition,
     pub(super) generation: &'a Generation,
     pub(super) listening: Vec<(&'static str, SocketAddr)>,
-    pub(super) sessions: Vec<(SessionInfo, SessionTotals)>,
+    /// `None` if nothing but their number is shown.
+    pub(super) sessions: Option<Vec<(SessionInfo, SessionTotals)>>,
 }
 
 /// The changing parts of the page, by the id of the element that each one fills.
@@ -47,6 +53,15 @@ pub(super) struct Parts {
     pub(super) state: String,
     pub(super) blocked: String,
     pub(super) sessions: String,
+}
+
+impl Parts {
+    /// Each part with its id.
+    pub(super) const BY_ID: [(&str, fn(&Self) -> &str); 3] = [
+        ("state", |parts| &parts.state),
+        ("blocked", |parts| &parts.blocked),
+        ("sessions", |parts| &parts.sessions),
+    ];
 }
 
 /// Text that is escaped when it is written.
@@ -98,7 +113,10 @@ pub(super) fn parts(shown: &Shown<'_>, blocked: &[BlockedEntry]) -> Parts {
     Parts {
         state: state(shown),
         blocked: refusals(blocked),
-        sessions: sessions(&shown.sessions),
+        sessions: match &shown.sessions {
+            Some(open) => sessions(open),
+            None => hidden_sessions(shown.observation.measurements.sessions),
+        },
     }
 }
 
@@ -151,13 +169,18 @@ fn state(shown: &Shown<'_>) -> String {
     );
     row("generation", &generation.number().get());
     let prints = &seen.fingerprints;
-    row(
-        "settings",
-        &format_args!("<code>{}</code>", Text(&prints.settings)),
-    );
-    let prints = [("requirements", &prints.requirements), ("CA", &prints.ca)];
-    for (label, print) in prints {
-        let print = print.as_deref().unwrap_or("none");
+    for (label, print) in [
+        ("settings", &prints.settings),
+        ("rules", &prints.rules),
+        ("requirements", &prints.requirements),
+        ("CA", &prints.ca),
+    ] {
+        let missing = if prints.settings.is_none() && label != "CA" {
+            "not shown"
+        } else {
+            "none"
+        };
+        let print = print.as_deref().unwrap_or(missing);
         row(label, &format_args!("<code>{}</code>", Text(print)));
     }
     row(
@@ -198,9 +221,23 @@ fn counted(count: usize, what: &str) -> String {
     }
 }
 
+/// The number of sessions alone.
+fn hidden_sessions(open: usize) -> String {
+    if open == 0 {
+        return NO_SESSION.to_owned();
+    }
+    let verb = if open == 1 { "is" } else { "are" };
+    let open = counted(open, "session");
+    format!(
+        "<p>{open} {verb} open. <code>proxyctl sessions</code> shows you those that you may see; \
+         <code>[daemon.admin] show_sessions = true</code> shows all of them here.</p>"
+    )
+}
+
+/// The newest first.
 fn sessions(sessions: &[(SessionInfo, SessionTotals)]) -> String {
     if sessions.is_empty() {
-        return "<p>No session is open.</p>".to_owned();
+        return NO_SESSION.to_owned();
     }
     let mut table = Table::new(
         "sessions",
@@ -208,7 +245,7 @@ fn sessions(sessions: &[(SessionInfo, SessionTotals)]) -> String {
             "Since", "Session", "User", "Program", "Kind", "Allowed", "Refused",
         ],
     );
-    for (info, totals) in sessions {
+    for (info, totals) in sessions.iter().rev().take(MAX_ROWS) {
         let uid = format!("uid {}", info.uid);
         table.row(&[
             &Time(info.since),
@@ -220,7 +257,7 @@ fn sessions(sessions: &[(SessionInfo, SessionTotals)]) -> String {
             &totals.refused,
         ]);
     }
-    table.end()
+    table.end() + &more(sessions.len())
 }
 
 /// The newest entry first.
@@ -232,7 +269,7 @@ fn refusals(entries: &[BlockedEntry]) -> String {
         "blocked",
         &["Time", "Host", "Reason", "Protocol", "Client", "Rule"],
     );
-    for entry in entries.iter().rev() {
+    for entry in entries.iter().rev().take(MAX_ROWS) {
         let port = entry
             .port
             .map(|port| format!(":{port}"))
@@ -264,6 +301,14 @@ fn refusals(entries: &[BlockedEntry]) -> String {
         ]);
     }
     table.end()
+}
+
+/// Says that further rows are left out.
+fn more(rows: usize) -> String {
+    match rows.saturating_sub(MAX_ROWS) {
+        0 => String::new(),
+        more => format!("<p>{more} older ones are not shown.</p>"),
+    }
 }
 
 /// A table that becomes a list of cards on a narrow screen.
@@ -300,7 +345,7 @@ impl<'a> Table<'a> {
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
+        for character in contained(self.0).chars() {
             match character {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
@@ -384,6 +429,40 @@ mod tests {
         assert!(!written.contains("<script"), "{written}");
         let escaped = "&lt;script&gt;&quot;&#39;&amp;&lt;/script&gt;";
         assert_eq!(written.matches(escaped).count(), 13, "{written}");
+    }
+
+    #[test]
+    fn o3_characters_that_are_not_shown_or_move_others_are_escaped() {
+        let written = refusals(&[entry("a\u{202e}b\u{200b}c\u{5d0}d\u{7}\n.test")]);
+        let shown = "a\\u{202e}b\\u{200b}c\\u{5d0}d\\u{7}\\n.test:80";
+        assert!(written.contains(shown), "{written}");
+    }
+
+    #[test]
+    fn o3_a_long_record_makes_no_long_page() {
+        let many: Vec<_> = (0..3 * MAX_ROWS)
+            .map(|n| entry(&format!("{n}.test")))
+            .collect();
+        let written = refusals(&many);
+        assert_eq!(written.matches("<tr>").count(), MAX_ROWS + 1);
+        assert!(written.contains(">599.test:80<") && !written.contains(">399.test:80<"));
+        let session = |number: usize| SessionInfo {
+            id: number.to_string().into(),
+            uid: 0,
+            user: None,
+            command: "curl".into(),
+            pid: 1,
+            isolation: "jail",
+            profile: None,
+            since: 0,
+        };
+        let open: Vec<_> = (0..MAX_ROWS + 2)
+            .map(|number| (session(number), SessionTotals::default()))
+            .collect();
+        let written = sessions(&open);
+        assert_eq!(written.matches("<tr>").count(), MAX_ROWS + 1);
+        assert!(written.contains("2 older ones are not shown"), "{written}");
+        assert!(written.contains(">201<") && !written.contains(">1<"));
     }
 
     #[test]

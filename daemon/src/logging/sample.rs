@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use codex_network_engine::{
-    AuditEvent, AuditMetadata, AuditSession, ClientAddress, Override, Scope, ServerAddress,
+    AuditEvent, AuditMetadata, AuditRule, AuditSession, ClientAddress, Override, Scope,
+    ServerAddress,
 };
 use codex_network_policy::{
     Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern,
@@ -129,6 +130,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
         ..PolicySpec::default()
     })
     .expect("a policy");
+    let policy = Arc::new(policy);
     let host = Host::parse(host).expect("a host");
     let decision = policy.decide(&Request {
         host: &host,
@@ -155,6 +157,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
         attempt_id: None,
         session: None,
         credential: None,
+        rule: AuditRule::of(&policy, decision),
         approval: None,
         metadata: Arc::default(),
         count: 1,

@@ -12,8 +12,6 @@ use serde::Serialize;
 use super::{Condition, LogLosses, unix_seconds};
 use crate::ca::certificate::describe;
 
-/// Lookups in a row that a name server must fail: one name with broken servers of its own is no fault of the resolver.
-const MIN_FAILURES: u32 = 3;
 /// How long lost log lines are shown.
 const LOSS_SHOWN: Duration = Duration::from_secs(5 * 60);
 /// How long the restart of a worker is shown.
@@ -163,18 +161,13 @@ impl Facts {
                 detail: "no name server is known".to_owned(),
             });
         }
-        let all_fail = servers
-            .servers
-            .iter()
-            .all(|server| server.failures >= MIN_FAILURES);
-        let last = servers
-            .servers
-            .iter()
-            .filter_map(|server| server.failing_since);
-        all_fail.then(|| Found {
+        // Failures for single names are no fault of the resolver: a client can cause them.
+        let fail = servers.servers.iter().map(|server| server.failing_since);
+        let last = fail.collect::<Option<Vec<_>>>()?.into_iter().max();
+        Some(Found {
             part: Part::Resolver,
-            since: last.max().map(unix_seconds),
-            detail: format!("none of {} name servers answers", servers.servers.len()),
+            since: last.map(unix_seconds),
+            detail: format!("none of {} name servers works", servers.servers.len()),
         })
     }
 
@@ -385,8 +378,8 @@ mod tests {
             |facts| facts.descriptors = None,
             // One of two servers answers.
             |facts| facts.name_servers = Some(servers(&[(9, Some(NOW - 9)), (0, None)])),
-            // One name may have broken servers.
-            |facts| facts.name_servers = Some(servers(&[(2, Some(NOW - 9))])),
+            // Names may have broken servers of their own.
+            |facts| facts.name_servers = Some(servers(&[(99, None)])),
             |facts| {
                 facts.losses = Some(LogLosses {
                     lines: 4,
@@ -411,7 +404,7 @@ mod tests {
     #[test]
     fn o4_no_detail_has_an_error_of_a_name_server() {
         let mut facts = sound();
-        facts.name_servers = Some(servers(&[(3, None)]));
+        facts.name_servers = Some(servers(&[(3, Some(NOW))]));
         let found = facts.found(at(NOW));
         assert!(!found[0].detail.contains("secret"), "{}", found[0].detail);
     }

@@ -352,6 +352,7 @@ impl Reloader {
             allow_rules = new.policy.allowed().len(),
             deny_rules = new.policy.denied().len(),
             fingerprint = fingerprints.settings,
+            rules = fingerprints.rules,
             requirements = fingerprints.requirements,
             ca = fingerprints.ca,
             version = env!("CARGO_PKG_VERSION"),

@@ -12,6 +12,7 @@ use crate::machine;
 use crate::programs::{Proxy, Setup};
 use crate::report::{Table, print};
 use crate::scenario::{self, Unit};
+use crate::watched;
 
 const LENGTH: Length = Length {
     warm_up: Duration::from_millis(300),
@@ -39,15 +40,18 @@ pub(crate) enum Growth {
     Clients,
     /// Small requests beside a download, on one core and on all
     Skew,
+    /// With the metrics scraped and the page open
+    Watched,
 }
 
 impl Growth {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Idle,
         Self::Active,
         Self::Patterns,
         Self::Clients,
         Self::Skew,
+        Self::Watched,
     ];
 
     /// Measures, and prints the table.
@@ -59,6 +63,7 @@ impl Growth {
             Self::Patterns => ("Patterns on the allow list", patterns(proxy, &lab)),
             Self::Clients => ("Client addresses with traffic", clients(proxy, &lab)),
             Self::Skew => ("Small requests beside a download", skew(proxy, &lab)),
+            Self::Watched => ("Seen from outside", watched::table(proxy, &lab)),
         };
         print(&format!("{title}\n\n{}\n", table?))?;
         Ok(())

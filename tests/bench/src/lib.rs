@@ -22,5 +22,6 @@ mod programs;
 mod relay;
 mod report;
 mod scenario;
+mod watched;
 
 pub use arguments::run;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::lab::Lab;
 use crate::process::{Log, Running};
 
-pub(crate) use ours::{AUDITED, BESIDE, CREDENTIAL, OURS, Proxy, Setup, Tls};
+pub(crate) use ours::{AUDITED, AdminApi, Audit, BESIDE, CREDENTIAL, OURS, Proxy, Setup, Tls};
 
 /// The kinds of work. A program takes part in the scenarios of those that it can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub(crate) struct Doors {
     pub(crate) http: Option<u16>,
     /// SOCKS5 proxy.
     pub(crate) socks5: Option<u16>,
+    /// The admin API of ours.
+    pub(crate) admin: Option<u16>,
     /// Forwarders to ports of the origin.
     pub(crate) fixed: Option<Fixed>,
 }
@@ -133,12 +135,14 @@ impl Launch {
         let Doors {
             http,
             socks5,
+            admin,
             fixed,
         } = self.doors;
         let fixed = fixed.map(|fixed| [fixed.source, fixed.sink, fixed.echo]);
         let ports: Vec<u16> = http
             .into_iter()
             .chain(socks5)
+            .chain(admin)
             .chain(fixed.into_iter().flatten())
             .collect();
         let running = Running::start(&mut self.command, folder.path(), self.log, &ports)?;

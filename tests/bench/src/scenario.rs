@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use Unit::{Byte, One};
 use Work::{Http, Interception, Refusal, Socks5, Tunnel};
-pub(crate) use loads::{Held, get, get_beside_downloads, hold_tunnels, repeat_with_field};
+pub(crate) use loads::{
+    Held, get, get_beside_downloads, get_from, hold_tunnels, repeat_with_field,
+};
 
 use crate::dial::DENIED;
 use crate::lab::{Lab, Resumes};

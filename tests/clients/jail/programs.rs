@@ -177,7 +177,7 @@ const TABLE: [Row; 14] = [
 
 #[test]
 fn j6_real_programs_with_a_service() {
-    let config = for_users(&Config::example());
+    let config = for_users(&Config::example()).set("daemon.admin", "show_sessions", "true");
     let users = users();
     let Some(scene) = Scene::new(&users, &config) else {
         return;

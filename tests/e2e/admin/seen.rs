@@ -5,6 +5,7 @@ use e2e::daemon::{Config, Daemon};
 use e2e::origin::{Answer, Origin};
 use e2e::process;
 use e2e::proxyctl::{proxyctl, proxyctl_json};
+use e2e::session::Session;
 use e2e::wait::{TIMEOUT, poll};
 use serde_json::{Value, json};
 
@@ -58,6 +59,12 @@ fn read_until(watcher: &mut Connection, part: &str) -> String {
     seen
 }
 
+fn watch_head(daemon: &Daemon) -> e2e::client::Response {
+    let mut watcher = Connection::open(daemon.admin_addr());
+    watcher.send("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    watcher.read_head()
+}
+
 fn watch(daemon: &Daemon) -> Connection {
     let mut watcher = Connection::open(daemon.admin_addr());
     watcher.send("GET /events HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\n\r\n");
@@ -91,11 +98,49 @@ fn o4_health_status_and_metrics_agree_about_a_failed_reload() {
     proxyctl(&daemon, &["status"])
         .succeeded()
         .says("the last reload failed");
+    let detail = part["detail"].as_str().expect("a sentence").to_owned();
+    let page = daemon.admin("GET", "/", None).text();
+    assert!(page.contains(&detail), "{page}");
+    assert!(page.contains("0 applied, 1 failed"), "{page}");
     // The settings in force work.
     assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
     daemon.reload_with(&Config::example());
     assert_eq!(verbose(&daemon)["degraded"], json!([]));
     assert_eq!(metric(&daemon, r#"reloads_total{outcome="applied"}"#), 1);
+}
+
+#[test]
+fn o4_the_page_status_and_metrics_agree_about_what_was_decided() {
+    let origin = Origin::start(|_| Answer::text("hello"));
+    let daemon = Daemon::start(&Config::example());
+    let port = origin.addr().port();
+    for (host, status) in [
+        ("allowed.test", 200),
+        ("blocked.test", 403),
+        ("allowed.test", 200),
+    ] {
+        assert_eq!(through(&daemon, "GET", host, port).status, status);
+    }
+    let labels = r#"{verdict="allow",reason="allow",protocol="http"}"#;
+    assert_eq!(metric(&daemon, &format!("decisions_total{labels}")), 2);
+    let status = proxyctl_json(&daemon, &["status"]);
+    let counters = &status["counters"];
+    assert_eq!(
+        (&counters["allowed"], &counters["blocked"]),
+        (&json!(2), &json!(1))
+    );
+    let page = daemon.admin("GET", "/", None).text();
+    assert!(page.contains("2 allowed, 1 refused"), "{page}");
+    let health = verbose(&daemon);
+    for key in ["version", "started"] {
+        assert_eq!(status[key], health[key], "{key}");
+    }
+    let idle = metric(&daemon, "pool_idle");
+    assert_eq!(counters["idle_upstream"], idle);
+    assert!(
+        page.contains(&format!("{idle} idle to upstreams")),
+        "{page}"
+    );
 }
 
 #[test]
@@ -229,6 +274,101 @@ fn o3_the_page_shows_the_state_the_refusals_and_nothing_of_others() {
 }
 
 #[test]
+fn j2_no_program_sees_the_sessions_of_others_unless_they_are_shown() {
+    let daemon = Daemon::start(&Config::example());
+    let session = Session::open(&daemon);
+    let answer = {
+        let mut client = Connection::open(session.doors[0]);
+        client.send("GET http://of-session.test/ HTTP/1.1\r\nHost: of-session.test\r\n\r\n");
+        client.read_final_response()
+    };
+    assert_eq!(answer.status, 403);
+    let id = session.opened.id.as_str();
+    let listed = daemon.admin("GET", "/blocked", None).text();
+    let seen = |text: &str| text.contains(id) || text.contains("curl");
+    let page = daemon.admin("GET", "/", None).text();
+    let event = read_until(&mut watch(&daemon), "of-session.test:80");
+    for text in [&listed, &page, &event] {
+        assert!(text.contains("of-session.test") && !seen(text), "{text}");
+    }
+    assert!(page.contains("1 session is open"), "{page}");
+    let entry = daemon.blocked().pop().expect("an entry");
+    assert!(entry.get("session").is_none_or(Value::is_null), "{entry}");
+    assert!(entry.get("user").is_none_or(Value::is_null), "{entry}");
+    daemon.reload_with(&Config::example().set("daemon.admin", "show_sessions", "true"));
+    assert!(seen(&daemon.admin("GET", "/blocked", None).text()));
+    let page = daemon.admin("GET", "/", None).text();
+    assert!(page.contains(id) && page.contains("curl"), "{page}");
+    read_until(&mut watch(&daemon), id);
+}
+
+#[test]
+fn o5_settings_that_the_api_hides_have_no_fingerprint_there() {
+    let config = Config::example();
+    let daemon = Daemon::start(&config);
+    let shown = verbose(&daemon)["fingerprints"].clone();
+    let print = shown["rules"].as_str().expect("text").to_owned();
+    for hides in ["show_config", "show_patterns"] {
+        daemon.reload_with(&config.clone().set("daemon.admin", hides, "false"));
+        let prints = verbose(&daemon)["fingerprints"].clone();
+        assert_eq!(
+            (
+                &prints["settings"],
+                &prints["rules"],
+                &prints["requirements"]
+            ),
+            (&Value::Null, &Value::Null, &Value::Null),
+            "{hides}"
+        );
+        assert_eq!(prints["ca"], shown["ca"]);
+        assert!(metrics(&daemon).contains("fingerprint=\"\",rules=\"\""));
+        for text in [metrics(&daemon), daemon.admin("GET", "/", None).text()] {
+            assert!(!text.contains(&print), "{text}");
+        }
+        // Who may use the control socket sees it, and that the rules are the same.
+        let status = proxyctl_json(&daemon, &["status"]);
+        assert_eq!(status["fingerprints"]["rules"], print.as_str());
+    }
+}
+
+#[test]
+fn a1_every_answer_forbids_guessing_its_type_and_the_paths_are_named() {
+    let daemon = Daemon::start(&Config::example());
+    for path in [
+        "/",
+        "/events",
+        "/metrics",
+        "/health",
+        "/health?verbose",
+        "/config",
+        "/blocked",
+        "/nothing",
+    ] {
+        let answer = daemon.admin("HEAD", path, None);
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+    }
+    let events = watch_head(&daemon);
+    assert_eq!(events.header("x-content-type-options"), Some("nosniff"));
+    let unknown = daemon.admin("GET", "/nothing", None).text();
+    for path in [
+        "/events",
+        "/metrics",
+        "/health",
+        "/config",
+        "/patterns",
+        "/blocked",
+        "/mode",
+        "/reload",
+    ] {
+        assert!(unknown.contains(path), "{path}: {unknown}");
+    }
+}
+
+#[test]
 fn o3_a_watcher_gets_changes_across_a_reload_until_the_proxy_stops() {
     let daemon = Daemon::start(&Config::example());
     let mut watcher = watch(&daemon);
@@ -269,12 +409,14 @@ fn o3_a2_no_other_origin_sees_anything() {
 #[test]
 fn o3_a_hundred_watchers_leave_room_for_others_and_one_more_than_the_limit_is_refused() {
     let daemon = Daemon::start(&Config::example());
+    // One user gets half of the places.
     let mut watchers: Vec<_> = (0..128).map(|_| watch(&daemon)).collect();
     for watcher in &mut watchers {
         read_until(watcher, "full mode");
     }
     let more = ask(&daemon, "GET", "/events", &["Host: localhost"]);
     assert_eq!(more.status, 503);
+    assert!(more.text().contains("close one of them"), "{}", more.text());
     assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
     assert_eq!(through(&daemon, "GET", "blocked.test", 80).status, 403);
     for watcher in &mut watchers {

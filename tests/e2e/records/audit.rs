@@ -96,6 +96,24 @@ fn r3_every_decision_at_every_listener_is_one_event() {
         let address = Value::from(client.local_addr().to_string());
         assert_eq!(event.field("client.address"), Some(&address));
     }
+    // The rule of a list is named with the line that it is written in, if one decided.
+    let rules: Vec<_> = events
+        .iter()
+        .map(|event| event.field("network.policy.rule").and_then(Value::as_str))
+        .collect();
+    for (index, pattern) in [
+        (0, "allowed.test"),
+        (2, "allowed.test"),
+        (3, "denied.test"),
+        (4, "allowed.test"),
+    ] {
+        let rule = rules[index].unwrap_or_else(|| panic!("{}", events[index].raw));
+        assert!(
+            rule.starts_with(pattern) && rule.contains(".toml:"),
+            "{rule}"
+        );
+    }
+    assert_eq!((rules[1], rules[5]), (None, None));
 }
 
 #[test]

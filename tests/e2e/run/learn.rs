@@ -146,7 +146,7 @@ fn w1_w2_a_service_lets_one_session_learn_and_suggests_what_was_refused() {
         return;
     }
     let origin = Origin::start(|_| Answer::Echo);
-    let daemon = Daemon::start(&config());
+    let daemon = Daemon::start(&config().set("daemon.admin", "show_sessions", "true"));
     let run = |options: &[&str], hosts: &[&str]| {
         Program::new(shipped::proxyctl())
             .arg("--socket")

@@ -114,6 +114,13 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .about("Whether the admin API shows the lists of hosts (`/patterns`). `proxyctl patterns` always does."),
     KeyRow::daemon(
+        Key("daemon.admin.show_sessions"),
+        either!(daemon.admin.sessions, AdminView::Shown, AdminView::Hidden),
+    )
+    .about(
+        "Whether the admin API shows the sessions of all users to every local program: user, command and session on the page, and user and session of each refusal. `proxyctl sessions` shows each caller those that it may see.",
+    ),
+    KeyRow::daemon(
         Key::NAMESERVERS,
         special!("list of addresses", |now| {
             json!(now.settings.daemon.resolver.nameservers)

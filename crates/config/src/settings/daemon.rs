@@ -154,6 +154,8 @@ pub struct Admin {
     pub config: AdminView,
     /// Whether it shows the lists of domains.
     pub patterns: AdminView,
+    /// Whether it shows whose sessions are open, and which refusals are theirs.
+    pub sessions: AdminView,
 }
 
 /// The operations that the admin API permits.
@@ -285,6 +287,7 @@ impl Default for Admin {
             access: AdminAccess::ReadWrite,
             config: AdminView::Shown,
             patterns: AdminView::Shown,
+            sessions: AdminView::Hidden,
         }
     }
 }

@@ -26,6 +26,9 @@ pub struct NameServer {
     pub last_success: Option<i64>,
     /// How many lookups in a row got no answer from it, or a failure.
     pub failures: u32,
+    /// Since when it fails: it answers nothing, or fails for names of many domains. `None` if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<i64>,
     /// The last of these failures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

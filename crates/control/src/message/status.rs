@@ -127,6 +127,9 @@ pub struct GenerationInForce {
 pub struct Fingerprints {
     /// Of the settings, with the mode that was set at run time and the upstream proxies.
     pub settings: String,
+    /// Of the settings that decide about requests, without addresses and files; empty from an older proxy.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub rules: String,
     /// Of the requirements, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requirements: Option<String>,

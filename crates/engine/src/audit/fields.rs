@@ -116,13 +116,11 @@ impl AuditEvent {
         if let Some(credential) = &self.credential {
             take(27, Text(credential));
         }
-        if let Some(approval) = &self.approval {
-            if let Some(rule) = &approval.rule {
-                take(28, Text(rule));
-            }
-            if let Some(id) = &approval.id {
-                take(29, Text(id));
-            }
+        if let Some(rule) = self.rule_text() {
+            take(28, Text(&rule));
+        }
+        if let Some(id) = self.approval.as_ref().and_then(|it| it.id.as_deref()) {
+            take(29, Text(id));
         }
         if self.decision.would_deny() {
             take(30, Flag(true));

@@ -20,6 +20,7 @@ use crate::approvals::Grant;
 use crate::attempt::{Attempt, Destination, DestinationKind};
 use crate::audit::ServerAddress;
 use crate::audit::flow::FlowLevel;
+use crate::audit::rule::WeakRule;
 use crate::live_policy::Generation;
 use crate::measurements::Meters;
 use crate::outcome::{Ending, FlowOutcome};
@@ -42,7 +43,7 @@ struct FlowState {
     log: LogFlows,
     begun: Instant,
     /// Set once the attempt is allowed.
-    decision: OnceLock<Decision>,
+    decision: OnceLock<(Decision, Option<WeakRule>)>,
     /// The names of the credentials that the request carries, separated by commas.
     credential: OnceLock<Arc<str>>,
     /// The grant that permits it.
@@ -114,7 +115,8 @@ impl Flow {
 
     /// The attempt is allowed. This is recorded once, even if the request is sent again.
     pub(super) fn allow(&self, generation: &Generation, decision: Decision) {
-        if self.0.decision.set(decision).is_err() {
+        let rule = WeakRule::of(&generation.settings().policy, decision);
+        if self.0.decision.set((decision, rule)).is_err() {
             return;
         }
         let grant = self.grant();
@@ -134,7 +136,8 @@ impl Flow {
                 recorder.allowed(generation, attempt, authority, decision, carried);
             }
             Destination::UnixSocket => {
-                recorder.allowed_unix_socket(generation.policy(), attempt, decision);
+                let policy = &generation.settings().policy;
+                recorder.allowed_unix_socket(policy, attempt, decision);
             }
         }
     }
@@ -248,7 +251,7 @@ impl MovesBytes for FlowState {
 
 impl Drop for FlowState {
     fn drop(&mut self) {
-        let Some(decision) = self.decision.get() else {
+        let Some((decision, rule)) = self.decision.get() else {
             return;
         };
         if let Some(session) = self.attempt.client.session() {
@@ -285,7 +288,8 @@ impl Drop for FlowState {
             port,
             decision: *decision,
             credential: self.credential.get(),
-            rule: self.grant.get().map(|grant| grant.rule()),
+            grant: self.grant.get().map(|grant| grant.rule()),
+            rule: rule.as_ref().and_then(WeakRule::upgrade),
             ending: &ending,
             level,
             sent: *self.sent.get_mut(),

@@ -35,9 +35,11 @@ pub struct NameServerHealth {
     pub address: SocketAddr,
     /// The time of its last answer to a query; "no such name" is an answer too.
     pub last_success: Option<SystemTime>,
-    /// The number of lookups in a row that got no answer or a failure.
+    /// The number of lookups in a row that got no answer or a failure. The servers of one zone can cause them, so they
+    /// do not show that the name server fails.
     pub failures: u32,
-    /// When the first of them failed; `None` if the last lookup got an answer.
+    /// Since when it fails: it answers nothing, or fails for names of many domains and has succeeded with none. `None`
+    /// if it does not fail, and when the last failure is some minutes old.
     pub failing_since: Option<SystemTime>,
     /// The last failure among them; at most 200 bytes.
     pub last_error: Option<String>,

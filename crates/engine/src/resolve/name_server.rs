@@ -1,5 +1,7 @@
 //! One name server: queries for a name, and whether the server answers at all.
 
+mod outcomes;
+
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,8 +18,9 @@ use hickory_resolver::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::outcomes::{Failure, Outcomes};
 use super::cache::{DnsCache, DnsQuestion};
-use super::health::{MAX_ERROR, NameServerHealth};
+use super::health::NameServerHealth;
 use super::{MAX_ADDRESSES, ResolveError};
 use crate::address_family::AddressFamily;
 
@@ -55,15 +58,6 @@ pub(super) struct NameServer {
     outcomes: Mutex<Outcomes>,
 }
 
-/// The outcomes of lookups.
-#[derive(Debug, Default)]
-struct Outcomes {
-    last_success: Option<SystemTime>,
-    failures: u32,
-    failing_since: Option<SystemTime>,
-    last_error: Option<String>,
-}
-
 /// The answer about one family, and how long it may be kept.
 struct FamilyAnswer {
     addresses: Vec<IpAddr>,
@@ -97,13 +91,7 @@ impl NameServer {
     /// Its health, for a report.
     pub(super) fn health(&self) -> NameServerHealth {
         let outcomes = self.outcomes.lock();
-        NameServerHealth {
-            address: self.address,
-            last_success: outcomes.last_success,
-            failures: outcomes.failures,
-            failing_since: outcomes.failing_since,
-            last_error: outcomes.last_error.clone(),
-        }
+        outcomes.health(self.address, Instant::now())
     }
 
     /// Whether it recently answered no query at all.
@@ -140,9 +128,16 @@ impl NameServer {
             Err(ResolveError::Timeout) if self.has_answered_since(began) => {}
             Err(ResolveError::Timeout) => {
                 self.note_silence();
-                self.note_failure("no answer in time");
+                self.note_failure(Failure::NoAnswer, "no answer in time");
             }
-            Err(ResolveError::Unavailable(detail)) => self.note_failure(detail),
+            Err(ResolveError::Unavailable(detail)) => {
+                let failure = if self.has_answered_since(began) {
+                    Failure::OfName(text)
+                } else {
+                    Failure::NoAnswer
+                };
+                self.note_failure(failure, detail);
+            }
             _ => {}
         }
         outcome
@@ -246,30 +241,24 @@ impl NameServer {
         }
     }
 
-    /// Every answer shows that the server is alive, even a DNS error.
+    /// Every answer shows that the server is alive, even a DNS error or one that cannot be read.
     fn note_answer<T>(&self, answer: &Result<T, NetError>) {
-        if matches!(answer, Ok(_) | Err(NetError::Dns(_))) {
+        if matches!(
+            answer,
+            Ok(_) | Err(NetError::Dns(_) | NetError::Proto(_) | NetError::Busy)
+        ) {
             self.last_answer.fetch_max(self.now(), Ordering::Relaxed);
         }
     }
 
     fn note_success(&self) {
-        let mut outcomes = self.outcomes.lock();
-        *outcomes = Outcomes {
-            last_success: Some(SystemTime::now()),
-            ..Outcomes::default()
-        };
+        self.outcomes.lock().succeeded(SystemTime::now());
     }
 
     /// Notes a lookup that got neither an answer nor "no such name" for either family.
-    fn note_failure(&self, error: &str) {
-        let mut ends = (0..=MAX_ERROR.min(error.len())).rev();
-        let end = ends.find(|end| error.is_char_boundary(*end));
-        let error = error[..end.unwrap_or(0)].to_owned();
-        let mut outcomes = self.outcomes.lock();
-        outcomes.failures = outcomes.failures.saturating_add(1);
-        outcomes.failing_since.get_or_insert_with(SystemTime::now);
-        outcomes.last_error = Some(error);
+    fn note_failure(&self, failure: Failure<'_>, error: &str) {
+        let (wall, now) = (SystemTime::now(), Instant::now());
+        self.outcomes.lock().failed(failure, error, wall, now);
     }
 
     fn has_answered_since(&self, then: u64) -> bool {

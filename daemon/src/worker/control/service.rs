@@ -531,7 +531,8 @@ fn ca(generation: &Generation, query: CaQuery) -> Ca {
 
 fn fingerprints(of: Fingerprints) -> message::Fingerprints {
     message::Fingerprints {
-        settings: of.settings,
+        settings: of.settings.unwrap_or_default(),
+        rules: of.rules.unwrap_or_default(),
         requirements: of.requirements,
         ca: of.ca,
     }
@@ -551,6 +552,7 @@ fn names(servers: NameServers) -> Names {
         address: server.address.to_string(),
         last_success: server.last_success.map(unix_seconds),
         failures: server.failures,
+        failing_since: server.failing_since.map(unix_seconds),
         last_error: server.last_error,
     };
     let from = match servers.from {

@@ -34,6 +34,13 @@ pub(crate) enum Audit {
     Off,
 }
 
+/// Whether the admin API is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminApi {
+    On,
+    Off,
+}
+
 /// How HTTPS is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tls {
@@ -47,6 +54,7 @@ pub(crate) enum Tls {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) audit: Audit,
+    pub(crate) admin: AdminApi,
     pub(crate) tls: Tls,
     /// Further patterns on the allow list, none of which matches the origin.
     pub(crate) patterns: usize,
@@ -58,6 +66,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             audit: Audit::Off,
+            admin: AdminApi::Off,
             tls: Tls::Tunnelled,
             patterns: 0,
             sessions: None,
@@ -137,10 +146,17 @@ impl Proxy {
 
     fn prepare(&self, lab: &Lab, folder: &Path, setup: Setup) -> anyhow::Result<Launch> {
         let (http, socks5) = (free_port()?, free_port()?);
+        let admin = match setup.admin {
+            AdminApi::On => Some(free_port()?),
+            AdminApi::Off => None,
+        };
         let hosts = format!("127.0.0.1 {HOST} {NAME}\n");
         fs::write(folder.join("hosts"), hosts)?;
         let path = folder.join("config.toml");
-        fs::write(&path, configuration(lab, folder, http, socks5, setup)?)?;
+        fs::write(
+            &path,
+            configuration(lab, folder, [http, socks5], admin, setup)?,
+        )?;
         let mut command = command(&self.path, folder);
         command
             .arg("--config")
@@ -153,6 +169,7 @@ impl Proxy {
             doors: Doors {
                 http: Some(http),
                 socks5: Some(socks5),
+                admin,
                 fixed: None,
             },
         })
@@ -162,8 +179,8 @@ impl Proxy {
 fn configuration(
     lab: &Lab,
     folder: &Path,
-    http: u16,
-    socks5: u16,
+    [http, socks5]: [u16; 2],
+    admin: Option<u16>,
     setup: Setup,
 ) -> anyhow::Result<String> {
     let folder = folder.display();
@@ -189,6 +206,10 @@ fn configuration(
         ),
         Tls::Tunnelled | Tls::Intercepted => String::new(),
     };
+    let admin_url = admin.map_or_else(String::new, |port| {
+        format!("admin_url = \"http://127.0.0.1:{port}\"\n")
+    });
+    let admin = admin.is_some();
     let broker = match setup.tls {
         Tls::Brokered => "credential_broker = true\n",
         Tls::Tunnelled | Tls::Intercepted => "",
@@ -200,7 +221,7 @@ socks_url = "socks5h://127.0.0.1:{socks5}"
 mode = "{mode}"
 allow_local_binding = true
 allowed_domains = [{patterns}]
-{broker}
+{broker}{admin_url}
 [network.mitm]
 ca_cert_path = "{ca}"
 ca_key_path = "{key}"
@@ -214,7 +235,7 @@ state_dir = "{folder}/state"
 socket = "{folder}/control.sock"
 
 [daemon.admin]
-enabled = false
+enabled = {admin}
 
 [daemon.limits]
 max_connections = 20000

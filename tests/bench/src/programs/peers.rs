@@ -166,7 +166,7 @@ fn haproxy(lab: &Lab, folder: &Path) -> anyhow::Result<Launch> {
         doors: Doors {
             http: Some(http),
             fixed: Some(fixed),
-            socks5: None,
+            ..Doors::default()
         },
     })
 }

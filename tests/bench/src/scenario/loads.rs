@@ -86,6 +86,19 @@ pub(crate) fn get(
     )
 }
 
+/// The same for another host, whose answer has this status.
+pub(crate) fn get_from(
+    host: &str,
+    status: u16,
+    clients: usize,
+    doors: Doors,
+    lab: &Lab,
+    length: Length,
+) -> anyhow::Result<Done> {
+    let request = Request::get(host, lab.ports().http, "/2", status);
+    repeat(clients, &request, doors, length)
+}
+
 /// Small requests on 16 connections, and downloads through tunnels on a thread of their own: the GiB that they moved.
 ///
 /// With an interval, the downloads together take [`bytes::DOWNLOAD_PART_BYTES`] in that time.
