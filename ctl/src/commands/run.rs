@@ -58,10 +58,6 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
     plan.hidden_terminal = relay.as_ref().map(Relay::device);
     let rules = rules::read(args, output)?;
     let mut proxy = proxy_choice::choose(&runtime, socket, args)?;
-<<<<<<< HEAD
-    let prepared = jail::prepare(&plan).map_err(|error| plan::failure(args, &error))?;
-    let client = proxy.connected(&runtime, args)?;
-=======
     let mut prepared = jail::prepare(&plan).map_err(|error| plan::failure(args, &error))?;
     if let (Some(relay), Some(terminal)) = (&mut relay, prepared.terminal.take()) {
         let connected = relay.connect(terminal);
@@ -69,11 +65,12 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
             Failure::NoSession(format!("cannot use the program's terminal: {error}"))
         })?;
     }
-    let client = proxy.connected(&runtime)?;
->>>>>>> hask
+    let client = proxy.connected(&runtime, args)?;
     output.remark(&format!("proxyctl: {}", proxy.introduction(&client)));
     remark_on_jail(output, args, &prepared);
-    if let Some(how) = proxy.how_to_answer(&runtime, &client, args) {
+    if !args.ask
+        && let Some(how) = proxy.how_to_answer(&runtime, &client, args)
+    {
         output.remark(&format!("proxyctl: {how}"));
     }
     proxy.limit(&runtime, &client, args)?;
