@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use codex_network_config::{
-    Control, LogFormat, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
+    Control, LogFormat, OtlpScheme, Principal, Sandbox, Settings, Sources, UpstreamProxies, load,
     user_state_directory,
 };
 use codex_network_control::socket_path;
@@ -254,7 +254,9 @@ fn plan(
         hosts_file: resolver.hosts_file.clone(),
         resolv_conf: used(resolver.nameservers.is_empty()),
         // An upstream proxy in TLS is verified too (SPEC H12).
-        roots: used(chosen.ca.is_some() || proxies.need_tls()),
+        roots: used(
+            chosen.ca.is_some() || proxies.need_tls() || exports_with_system_roots(settings),
+        ),
         ca: chosen.ca.clone(),
         ephemeral: ephemeral.to_vec(),
         state: state::directory(&settings.daemon, |name| environment.get(name)),
@@ -262,6 +264,13 @@ fn plan(
             !matches!(chosen.authority, Authority::Ephemeral) || settings.may_intercept(),
         ),
     }
+}
+
+/// Whether the collector of audit events is verified against the roots of the system (SPEC O2).
+fn exports_with_system_roots(settings: &Settings) -> bool {
+    let telemetry = &settings.daemon.telemetry;
+    let collector = telemetry.collector.as_ref();
+    telemetry.roots.is_none() && collector.is_some_and(|at| at.scheme == OtlpScheme::Https)
 }
 
 /// The sources of credentials that a loader reads, in the order of the readings that the worker gets.

@@ -32,6 +32,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use self::captured::{Capture, Captured};
+pub(crate) use self::entry::audit_event_size;
 use self::entry::{Logged, QueuedAudit};
 use self::format::LineFormat;
 use self::journal::{Connected, Journal};
@@ -245,6 +246,12 @@ impl io::Write for &Queued {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// An audit event for tests.
+#[cfg(test)]
+pub(crate) fn sample_event() -> codex_network_engine::AuditEvent {
+    sample::event(None, "listed.test")
 }
 
 /// The sentence about lost entries.

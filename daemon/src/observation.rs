@@ -3,7 +3,9 @@
 
 mod faults;
 mod fingerprint;
+mod telemetry;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +16,9 @@ use self::faults::{Facts, Memory};
 pub(crate) use self::faults::{Fault, Part};
 use self::fingerprint::Fingerprinter;
 pub(crate) use self::fingerprint::Fingerprints;
+#[cfg(feature = "service")]
+pub(crate) use self::telemetry::Turn;
+pub(crate) use self::telemetry::{TelemetryCounts, TelemetryRecord};
 
 /// Whether the configuration is in force (SPEC L16).
 #[cfg_attr(
@@ -44,7 +49,7 @@ pub(crate) struct Observer {
 }
 
 /// Facts about the process. A library has none of them: its process belongs to another program.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ProcessFacts {
     /// How many workers came before this one.
     pub(crate) restarts: Option<u32>,
@@ -52,6 +57,8 @@ pub(crate) struct ProcessFacts {
     pub(crate) descriptors: Option<fn() -> (u64, u64)>,
     /// Returns the losses of the log.
     pub(crate) log_losses: Option<fn() -> LogLosses>,
+    /// The export of audit events.
+    pub(crate) telemetry: Option<Arc<TelemetryRecord>>,
 }
 
 /// Log lines that were lost.
@@ -80,6 +87,8 @@ pub(crate) struct Observation {
     pub(crate) reloads_applied: u64,
     pub(crate) reloads_failed: u64,
     pub(crate) log_lines_lost: Option<u64>,
+    /// The export of audit events.
+    pub(crate) telemetry: Option<TelemetryCounts>,
     /// How many descriptors are open, and how many may be.
     pub(crate) descriptors: Option<(u64, u64)>,
 }
@@ -132,6 +141,7 @@ impl Observer {
             reloads_applied: self.applied.load(Ordering::Relaxed),
             reloads_failed: self.failed.load(Ordering::Relaxed),
             log_lines_lost: losses.map(|losses| losses.lines),
+            telemetry: self.telemetry(),
             descriptors,
         }
     }
@@ -142,6 +152,13 @@ impl Observer {
         let descriptors = self.process.descriptors.map(|count| count());
         let losses = self.process.log_losses.map(|losses| losses());
         self.faults(engine, condition, descriptors, losses);
+    }
+
+    fn telemetry(&self) -> Option<TelemetryCounts> {
+        self.process
+            .telemetry
+            .as_ref()
+            .map(|record| record.counts())
     }
 
     fn faults(
@@ -158,6 +175,7 @@ impl Observer {
             descriptors,
             name_servers: generation.name_servers(),
             losses,
+            telemetry: self.telemetry(),
             ca: generation.supplied().files.ca.clone(),
             restarts: self.process.restarts,
             started: self.started.0,

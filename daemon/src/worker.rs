@@ -18,6 +18,7 @@ mod report_only;
 mod role_status;
 mod sandbox;
 mod system_files;
+mod telemetry;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use owner::Owners;
 use reload::Reloader;
 use role_status::RoleStatus;
 use sandbox::AppliedConfinement;
+use telemetry::{Exporting, Telemetry};
 use tokio::sync::mpsc;
 
 use crate::admin::Owner;
@@ -120,6 +122,7 @@ struct Started {
     confined: AppliedConfinement,
     role_status: RoleStatus,
     audit: Arc<dyn AuditSink>,
+    telemetry: Telemetry,
 }
 
 /// Gives up the privilege, which may be root's, and confines the process.
@@ -131,6 +134,7 @@ fn start(first: &mut StartSettings) -> anyhow::Result<Started> {
         .map_err(|problems| anyhow::anyhow!("{}", problems.one_line()))?;
     let daemon = &loaded.settings.daemon;
     let writing = logging::init(&daemon.log, daemon.log_format, logging::Confined::Yes)?;
+    let telemetry = Telemetry::new();
     let confined = sandbox::confine(
         first.message.confinement,
         writing.socket(),
@@ -138,7 +142,7 @@ fn start(first: &mut StartSettings) -> anyhow::Result<Started> {
     )
     .context("the worker cannot confine itself")?;
     first.message.release = 0;
-    let audit = writing.audit();
+    let audit = telemetry.sink(writing.audit());
     // The first further thread. It is confined like this one.
     writing.start()?;
     role_status.record_landlock(confined.landlock().map(str::to_owned));
@@ -147,6 +151,7 @@ fn start(first: &mut StartSettings) -> anyhow::Result<Started> {
         confined,
         role_status,
         audit,
+        telemetry,
     })
 }
 
@@ -164,6 +169,7 @@ async fn serve(
         reloader,
         doors,
         control,
+        exporting,
     } = match open(&link, &issuer, parts, first, started) {
         Ok(serving) => serving,
         Err(error) => {
@@ -186,7 +192,10 @@ async fn serve(
         // The monitor sends a ping as soon as it knows that this worker serves.
         let has_started = is_starting && matches!(order, Order::Ping);
         match order {
-            Order::Settings(new) => reloader.put_in_force(*new).await,
+            Order::Settings(new) => {
+                reloader.put_in_force(*new).await;
+                exporting.follow(&engine);
+            }
             Order::Drain(within) => {
                 limit = within;
                 break;
@@ -208,10 +217,11 @@ async fn serve(
             memory::give_back_after_start();
         }
     }
-    drain(limit, &engine, &reloader, &link, incoming).await;
+    drain(limit, &engine, &reloader, &link, &exporting, incoming).await;
     if let Some(control) = control {
         control.close().await;
     }
+    exporting.finish().await;
     Ok(())
 }
 
@@ -221,6 +231,7 @@ struct Serving {
     reloader: Arc<Reloader>,
     doors: Doors,
     control: Option<ControlServer>,
+    exporting: Exporting,
 }
 
 /// Starts the engine and opens the listeners and the control socket.
@@ -236,6 +247,7 @@ fn open(
         confined,
         role_status,
         audit,
+        telemetry,
     } = started;
     confined.report();
     let StartSettings {
@@ -270,9 +282,11 @@ fn open(
         new.admitted,
         message.fallback,
         [warnings.collect(), new.file_warnings],
-        process_facts(message.restarts),
+        process_facts(message.restarts, &telemetry),
     );
     engine.follow_credentials();
+    // Before the first door accepts, so that no event is missing.
+    let exporting = telemetry.start(engine.clone());
     // Like the listeners' addresses, the control socket counts as our own before the first door
     // accepts.
     let control_path = control.as_ref().map(|(_, path, _)| Path::new(path));
@@ -297,11 +311,12 @@ fn open(
         reloader,
         doors,
         control,
+        exporting,
     })
 }
 
 /// The facts about this process that an observer needs (SPEC O4).
-fn process_facts(restarts: u32) -> ProcessFacts {
+fn process_facts(restarts: u32, telemetry: &Telemetry) -> ProcessFacts {
     ProcessFacts {
         restarts: Some(restarts),
         descriptors: Some(|| {
@@ -310,6 +325,7 @@ fn process_facts(restarts: u32) -> ProcessFacts {
             (open_descriptors::count(limit), limit)
         }),
         log_losses: Some(logging::losses),
+        telemetry: Some(telemetry.record()),
     }
 }
 
@@ -360,6 +376,7 @@ async fn drain(
     engine: &Engine,
     reloader: &Arc<Reloader>,
     link: &link::Link,
+    exporting: &Exporting,
     mut incoming: mpsc::Receiver<Order>,
 ) {
     let open = engine.counters().connections;
@@ -384,7 +401,10 @@ async fn drain(
             None => break,
             Some(Order::Drain(within)) => end = tokio::time::Instant::now() + within,
             Some(Order::HandOver { release, .. }) => outlive_the_monitor(release, link),
-            Some(Order::Settings(new)) => reloader.put_in_force_draining(*new).await,
+            Some(Order::Settings(new)) => {
+                reloader.put_in_force_draining(*new).await;
+                exporting.follow(engine);
+            }
             Some(other) => obey(other, reloader, link, engine),
         }
     }

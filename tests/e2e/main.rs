@@ -30,6 +30,7 @@ mod smuggling;
 mod socks5;
 mod startup;
 mod system_files;
+mod telemetry;
 #[cfg(not(target_os = "macos"))]
 mod unix_sockets;
 mod upstream_proxy;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The metrics of SPEC O1, as Prometheus names them.
-const METRICS: [&str; 19] = [
+const METRICS: [&str; 22] = [
     "build_info",
     "decisions_total",
     "connections_open",
@@ -33,6 +33,9 @@ const METRICS: [&str; 19] = [
     "reloads_total",
     "worker_restarts_total",
     "log_lines_lost_total",
+    "telemetry_events_exported_total",
+    "telemetry_events_lost_total",
+    "telemetry_events_waiting",
     "descriptors_open",
     "descriptors_limit",
     "degraded",

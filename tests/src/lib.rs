@@ -10,6 +10,7 @@
 //!   [`program`] runs real clients (curl, git, pip) under a deadline;
 //! - [`resolver`] is a name server with scripted answers, and [`upstream_proxy`] is a proxy behind
 //!   the proxy;
+//! - [`collector`] takes the audit events that the daemon exports;
 //! - [`tls`] issues certificates, good and bad, and [`port`] offers ports where connecting fails;
 //! - [`machine`] reports whether this machine has what a test needs, [`namespace`] runs a test in a
 //!   network of its own, [`descriptors`] shares out the descriptors of the test process, and
@@ -30,6 +31,7 @@
 )]
 
 pub mod client;
+pub mod collector;
 pub mod daemon;
 pub mod descriptors;
 mod frames;

@@ -61,6 +61,10 @@ fn deciding_and_configuring_need_no_network() {
     for folder in ["crates/policy", "crates/config"] {
         for name in dependencies(folder) {
             let network = ["tokio", "hyper", "rustls", "hickory", "socket2", "nix"];
+            // It reads PEM, and has no code of TLS.
+            if name == "rustls-pki-types" {
+                continue;
+            }
             assert!(
                 !network.iter().any(|word| name.contains(word)),
                 "{folder} depends on {name}"

@@ -61,6 +61,10 @@ impl Key {
     pub(crate) const NAMESERVERS: Self = Self("daemon.resolver.nameservers");
     pub(crate) const SESSION_PROFILES: Self = Self("daemon.sessions.profiles");
     pub(crate) const HOSTS_FILE: Self = Self("daemon.resolver.hosts_file");
+    pub(crate) const OTLP: Self = Self("daemon.telemetry.otlp");
+    pub(crate) const OTLP_PROTOCOL: Self = Self("daemon.telemetry.protocol");
+    pub(crate) const OTLP_HEADERS_FILE: Self = Self("daemon.telemetry.headers_file");
+    pub(crate) const OTLP_CA_FILE: Self = Self("daemon.telemetry.ca_file");
 }
 
 /// All rows, in the order of `/config` and of the pages.

@@ -18,7 +18,7 @@ use crate::read::{self, EntryPermission};
 use crate::secret::SecretReader;
 use crate::settings::{Profile, Reach, Settings, UnixSockets};
 use crate::toml_tree::TomlTable;
-use crate::{effect, fill, listen, mitm};
+use crate::{effect, fill, listen, mitm, telemetry};
 
 /// Checks and converts everything. The result is valid only when `problems` holds no error
 /// afterwards.
@@ -54,6 +54,7 @@ pub(crate) fn interpret(
     let users = raw.get(Key::SESSION_PROFILES);
     daemon.sessions.profiles = users.map(|setting| profile_users(setting, problems));
     profiles::warn_of_unknown(root, users, problems);
+    telemetry::interpret(&raw, &mut daemon.telemetry, secrets, problems);
     settings.profiles = Arc::new(profiles);
     let sockets = &settings.unix_sockets;
     let opens_sockets = sockets.allow_all || !sockets.allowed.is_empty();

@@ -64,6 +64,7 @@ mod settings;
 mod sources;
 mod state;
 mod supplied;
+mod telemetry;
 mod text;
 mod toml_tree;
 mod upstream_proxy;
@@ -100,8 +101,9 @@ pub use secret::{Secret, SecretSource, Secrets, below};
 pub use service_presets::{SERVICE_PRESETS, ServicePreset};
 pub use settings::{
     Admin, AdminAccess, AdminView, Approvals, CaPaths, Control, Daemon, Limits, Listen, LogFlows,
-    LogFormat, Mitm, Principal, Profile, ProfileUsers, Reach, Resolver, Sandbox, Sessions,
-    Settings, UnixSockets, kept_connections, pipe_descriptors,
+    LogFormat, Mitm, OtlpCollector, OtlpHeader, OtlpProtocol, OtlpScheme, Principal, Profile,
+    ProfileUsers, Reach, Resolver, Sandbox, Sessions, Settings, Telemetry, UnixSockets,
+    kept_connections, pipe_descriptors,
 };
 pub use sources::Sources;
 pub use state::user_state_directory;

@@ -6,6 +6,7 @@
 //! by a reload (SPEC C7).
 
 mod daemon;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +18,7 @@ pub use daemon::{
     Admin, AdminAccess, AdminView, Approvals, Control, Daemon, Limits, LogFlows, LogFormat,
     Principal, ProfileUsers, Resolver, Sandbox, Sessions, kept_connections, pipe_descriptors,
 };
+pub use telemetry::{OtlpCollector, OtlpHeader, OtlpProtocol, OtlpScheme, Telemetry};
 
 use crate::action::Actions;
 use crate::config_lines::ConfigLines;

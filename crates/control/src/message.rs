@@ -38,7 +38,7 @@ pub use session::{
 };
 pub use status::{
     Counters, Degradation, Fingerprints, GenerationInForce, LastReload, Listener, OpenQuestions,
-    ReloadOutcome, Role, Status,
+    ReloadOutcome, Role, Status, TelemetryExport,
 };
 
 /// The argument of calls that take none.

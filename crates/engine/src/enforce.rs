@@ -8,6 +8,7 @@
 
 mod addresses;
 mod asking;
+mod collector;
 mod credential;
 mod detail;
 pub(crate) mod flow;
@@ -29,8 +30,9 @@ use codex_network_policy::{
     NoProxyListeners, ProxyListeners, Reach, Request, RequestKind, Source, TunnelContent,
     UnixSocketSupport, is_local_address,
 };
+pub(crate) use collector::LoopingCollector;
 pub(crate) use credential::CredentialRefuser;
-pub(crate) use detail::{AUTHORITY_MISMATCH, CONTENT, LOOPING_PROXY, MANAGED_LIST};
+pub(crate) use detail::{AUTHORITY_MISMATCH, COLLECTOR, CONTENT, LOOPING_PROXY, MANAGED_LIST};
 pub(crate) use flow::{Flow, WeakFlow};
 pub(crate) use pending::PendingDecision;
 pub(crate) use predicted::Prediction;
@@ -503,7 +505,8 @@ impl Permit {
     }
 
     fn refuse(&self, decision: Decision) -> Refusal {
-        let detail = detail::of(&self.generation, self.attempt(), decision);
+        let detail = detail::of(&self.generation, self.attempt(), decision)
+            .or_else(|| detail::of_loop(&self.own, self.authority.port, decision));
         self.refuse_for(decision, detail)
     }
 

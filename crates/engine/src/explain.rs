@@ -233,7 +233,8 @@ impl Engine {
         };
         let decision = prediction.on_addresses(allowed, &addresses);
         if !decision.is_allow() {
-            return (Some((decision, None)), shown);
+            let detail = prediction.detail_of_loop(decision);
+            return (Some((decision, detail)), shown);
         }
         (looping_proxy(prediction, &addresses, lookup).await, shown)
     }

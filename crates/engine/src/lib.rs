@@ -161,4 +161,4 @@ pub use server::{
     SessionParts, SettingsView, SetupError,
 };
 pub use session::{DestinationCount, SessionInfo, SessionTotals, SessionUsage};
-pub use upstream::{Dial, FIELD_TABLE, TcpDialler};
+pub use upstream::{CollectorConnection, CollectorError, Dial, FIELD_TABLE, TcpDialler};

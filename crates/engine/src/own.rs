@@ -1,5 +1,7 @@
 //! The proxy's own sockets, which no request may reach (SPEC P6).
 
+mod collector;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
@@ -8,11 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use codex_network_policy::{
-    LocalAddresses, ProxyListeners, Transport, UnixSocketPath, listener_receives,
+    Host, LocalAddresses, ProxyListeners, Transport, UnixSocketPath, listener_receives,
 };
 use parking_lot::RwLock;
 use socket2::{Domain, Type};
 
+pub(crate) use self::collector::OwnCollector;
 use crate::drain::Drain;
 use crate::socket_file::{FileId, SocketFile, path_of};
 
@@ -53,6 +56,8 @@ pub(crate) struct OwnSockets {
     /// The sockets of our own UDP associations, which only datagrams can reach.
     pub(crate) datagrams: OwnListeners,
     pub(crate) unix: OwnUnixSockets,
+    /// The collector of audit events.
+    pub(crate) collector: OwnCollector,
     /// The listeners of the client's session. Those in a network of the session's own are in no other set,
     /// since their addresses mean nothing to others.
     pub(crate) session: Arc<[SocketAddr]>,
@@ -84,6 +89,12 @@ impl OwnSockets {
             session,
             ..self.clone()
         }
+    }
+
+    /// Whether only the collector of audit events makes this port one that requests may not reach.
+    pub(crate) fn is_port_of_collector(&self, port: u16) -> bool {
+        let of_session = self.session.iter().any(|own| own.port() == port);
+        self.collector.port() == Some(port) && !of_session && !self.listeners.have_port(port)
     }
 }
 
@@ -154,6 +165,18 @@ impl OwnListeners {
         reached.map(|((port, ip), _)| SocketAddr::new(*ip, *port))
     }
 
+    /// Whether a connection to this address and port would reach one of them.
+    pub(crate) fn are_reached_by(&self, address: IpAddr, port: u16) -> bool {
+        self.reached_by(address, port).is_some()
+    }
+
+    fn have_port(&self, port: u16) -> bool {
+        let own = self.0.addresses.read();
+        own.range((port, FIRST_IP)..=(port, LAST_IP))
+            .next()
+            .is_some()
+    }
+
     /// Whether a listener at `ip` receives connections to this address.
     fn receives(&self, ip: IpAddr, address: IpAddr) -> bool {
         listener_receives(ip, address, self.0.machine.as_ref())
@@ -174,9 +197,20 @@ impl ProxyListeners for OwnSockets {
         };
         let listener = self.listeners.reached_by(address, port);
         let listener = listener.or_else(|| of_session().copied());
+        let listener = listener.or_else(|| self.collector.reached_by(address, port));
         match transport {
             Transport::Tcp => listener,
             Transport::Udp => listener.or_else(|| self.datagrams.reached_by(address, port)),
+        }
+    }
+
+    fn is_collector(&self, host: &Host, port: u16) -> bool {
+        let reached = |address| self.collector.reached_by(address, port).is_some();
+        let is_loopback = || [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        match host.ip() {
+            Some(address) => reached(address),
+            None if host.is_localhost() => is_loopback().into_iter().any(reached),
+            None => self.collector.is_named(host, port),
         }
     }
 }

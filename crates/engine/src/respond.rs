@@ -8,6 +8,7 @@ mod approval;
 mod credential;
 mod dns;
 mod failure;
+mod own_destination;
 mod unix_socket;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::attempt::{DestinationKind, Refusal};
-use crate::enforce::{AUTHORITY_MISMATCH, CONTENT, LOOPING_PROXY, MANAGED_LIST};
+use crate::enforce::{AUTHORITY_MISMATCH, CONTENT, MANAGED_LIST};
 
 /// The kind of block (SPEC H6).
 pub(crate) const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
@@ -338,9 +339,9 @@ fn sentence(refusal: &Refusal) -> String {
              hosts refuses it ({}).",
             refusal.reason()
         ),
-        Reason::Denied if refusal.decision.source() == Source::Session => format!(
-            "{host} is explicitly denied for this session (`proxyctl run --deny`)."
-        ),
+        Reason::Denied if refusal.decision.source() == Source::Session => {
+            format!("{host} is explicitly denied for this session (`proxyctl run --deny`).")
+        }
         Reason::Denied => format!(
             "{host} is explicitly denied by the network policy; to allow it, remove its deny rule (an allow rule \
              does not lift it)."
@@ -371,7 +372,7 @@ fn sentence(refusal: &Refusal) -> String {
             if matches!(refusal.protocol, Protocol::Http | Protocol::Https) =>
         {
             format!(
-            "the network policy is in limited mode, which lets only GET, HEAD and OPTIONS requests through to {host}; \
+                "the network policy is in limited mode, which lets only GET, HEAD and OPTIONS requests through to {host}; \
              full mode is needed for this one."
             )
         }
@@ -399,14 +400,7 @@ fn sentence(refusal: &Refusal) -> String {
             "the host is neither a valid host name nor an address; check the URL.".to_owned()
         }
         Reason::CredentialUnbound => credential::sentence(refusal),
-        Reason::LoopDetected if refusal.detail == Some(LOOPING_PROXY) => {
-            "this proxy is its own upstream proxy; its administrator must change HTTP_PROXY and the related \
-             variables in the environment of the proxy itself."
-                .to_owned()
-        }
-        Reason::LoopDetected => {
-            "the destination is this proxy itself; check the URL and the proxy settings of the client.".to_owned()
-        }
+        Reason::LoopDetected => own_destination::sentence(refusal).to_owned(),
         Reason::PolicyDenied if refusal.detail == Some(AUTHORITY_MISMATCH) => format!(
             "this connection leads to {host} port {}, and its request names another host or port; name this one in \
              the URL, or in the Host field (curl: -H 'Host: {host}').",

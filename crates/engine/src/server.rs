@@ -13,6 +13,7 @@ mod session_parts;
 mod session_sockets;
 mod sessions;
 mod settings_view;
+mod telemetry;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub use self::session_parts::{SessionDoor, SessionError, SessionParts};
 pub use self::sessions::OpenSession;
 use self::sessions::OpenSessions;
 pub use self::settings_view::SettingsView;
+use self::telemetry::collector_of;
 use crate::accept::{
     Accept, AcceptDoor, AcceptLog, AcceptSocket, AcceptTurn, NoDelay, ServingRuntime,
 };
@@ -51,7 +53,7 @@ use crate::http2_memory::Http2Memory;
 use crate::interceptor::{InterceptionError, Interceptor, LeafBudget, LeafSource};
 use crate::limits::ConnectionCount;
 use crate::live_policy::{Generation, GenerationNumber, LivePolicy};
-use crate::own::{OwnListener, OwnListeners, OwnSockets, OwnUnixSockets};
+use crate::own::{OwnCollector, OwnListener, OwnListeners, OwnSockets, OwnUnixSockets};
 use crate::owner::{ConnectionHandle, Owners};
 use crate::pipes::PipePool;
 use crate::record::Recorder;
@@ -170,7 +172,10 @@ impl Engine {
             Arc::clone(&owners),
             drain.clone(),
         );
+        let collector = OwnCollector::new(Arc::clone(&parts.machine));
+        collector.set(collector_of(live.current().settings()));
         let own = OwnSockets {
+            collector,
             listeners: OwnListeners::kept_while_draining(Arc::clone(&parts.machine), drain.clone()),
             datagrams: OwnListeners::new(parts.machine),
             unix: OwnUnixSockets::default(),
@@ -414,6 +419,12 @@ impl Engine {
         let tls = UpstreamTls::renewed(Some(current.tls()), &files.roots)?;
         let leaves = self.shared.leaves.as_ref();
         let interceptor = Interceptor::renewed(current.interceptor(), leaves, settings, files);
+        // The settings are usable. A request under way may not reach their collector either.
+        self.shared
+            .enforcer
+            .own()
+            .collector
+            .set(collector_of(settings));
         let live = self.shared.live();
         let number = live.replace(settings, supplied, &resolver, &tls, interceptor.as_ref());
         self.rejudge_approvals();

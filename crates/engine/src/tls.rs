@@ -176,7 +176,7 @@ impl UpstreamTls {
 
     /// Makes a TLS session with `host` over a connection to it. Also returns whether the host requested a
     /// client certificate: over TLS 1.3 it refuses the session only after the handshake.
-    pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         host: &Host,

@@ -5,6 +5,7 @@
 //! operator's own proxy connect to the name (SPEC H12).
 
 mod answer_error;
+mod collector;
 mod connect;
 pub(crate) mod connect_answer;
 mod connection;
@@ -34,6 +35,7 @@ pub(crate) use answer_error::{AnswerError, BrokenAnswer};
 use bytes::Bytes;
 use codex_network_config::UpstreamProxy;
 use codex_network_policy::{Authority, Handling, Host, Protocol};
+pub use collector::{CollectorConnection, CollectorError};
 pub use connect::{Dial, TcpDialler};
 pub(crate) use connection::{Connection, Reached, Stream};
 pub(crate) use cut::Cut;
@@ -57,7 +59,7 @@ pub(crate) use upgraded::UpgradedStream;
 use crate::activity::Activity;
 use crate::drain::Drain;
 use crate::enforce::unix_socket::SocketPermit;
-use crate::enforce::{Permit, VettedAddrs};
+use crate::enforce::{Enforcer, Permit, VettedAddrs};
 use crate::frames::{FrameMeter, Side};
 use crate::http2_memory::Http2Memory;
 use crate::incoming::BodyError;
@@ -179,6 +181,16 @@ impl<B: Outgoing> Upstream<B> {
     /// The protocol that the origin chose when it was last offered both, if that is known.
     pub(crate) fn chosen_wire(&self, permit: &Permit) -> Option<Wire> {
         self.alpn.choice(permit)
+    }
+
+    /// Opens a connection of the proxy itself to the collector of these settings (SPEC O2).
+    pub(crate) async fn connect_collector(
+        &self,
+        enforcer: &Enforcer,
+        generation: &Generation,
+        limit: Duration,
+    ) -> Result<CollectorConnection, CollectorError> {
+        collector::connect_collector(self.dialler.as_ref(), enforcer, generation, limit).await
     }
 
     async fn open_for(

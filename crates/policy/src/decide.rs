@@ -136,7 +136,11 @@ impl Policy {
         if let Some(refused) = self.refuses_everything() {
             return Err(refused);
         }
-        if request.own_listener().is_some() {
+        let names_collector = request
+            .facts
+            .listeners
+            .is_collector(request.host, request.port);
+        if request.own_listener().is_some() || names_collector {
             return Err(Decision::loop_detected());
         }
         let refuse = |reason| Err(Decision::deny(Source::BaselinePolicy, reason, None));

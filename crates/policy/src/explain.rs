@@ -102,6 +102,11 @@ impl Policy {
                 }
                 _ => format!("{host} has hooks, and none matches the request"),
             },
+            (Reason::LoopDetected, _)
+                if request.facts.listeners.is_collector(host, request.port) =>
+            {
+                "the destination is the collector of the proxy's audit events".to_string()
+            }
             (Reason::LoopDetected, _) => "the destination is the proxy itself".to_string(),
             (reason, _) => match without_host(reason) {
                 Some((because, _)) => because.to_string(),

@@ -23,6 +23,12 @@ pub trait ProxyListeners: fmt::Debug + Send + Sync {
     /// A datagram to a TCP listener would reach nothing. It counts all the same: a destination gets
     /// the same verdict at every door (SPEC P9).
     fn reached_by(&self, transport: Transport, address: IpAddr, port: u16) -> Option<SocketAddr>;
+
+    /// Whether a request to this host and port names the collector of the proxy's audit events, which counts
+    /// as one of its listeners (SPEC O2). Nothing is looked up.
+    fn is_collector(&self, _host: &Host, _port: u16) -> bool {
+        false
+    }
 }
 
 /// No listener belongs to the proxy: for a policy that is read and not enforced, and for open

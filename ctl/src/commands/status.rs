@@ -75,6 +75,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), Failure>
         ),
     ));
     rows.extend(continued("questions", questions(&status).into_iter()));
+    rows.extend(continued("telemetry", telemetry(&status).into_iter()));
     let warnings = status.warnings.iter().map(|warning| printable(warning));
     rows.extend(continued("warnings", warnings));
     Ok(output.labelled(&rows)?)
@@ -89,6 +90,16 @@ fn questions(status: &Status) -> Option<String> {
     } else {
         format!("{open}; nothing is asked without a listener (`proxyctl approvals --follow`)")
     })
+}
+
+/// Where audit events go, and how many arrived.
+fn telemetry(status: &Status) -> Option<String> {
+    let export = status.telemetry.as_ref()?;
+    let (collector, protocol) = (printable(&export.collector), printable(&export.protocol));
+    let [exported, lost, waiting] = [export.exported, export.lost, export.waiting].map(grouped);
+    Some(format!(
+        "{exported} audit events exported to {collector} ({protocol}), {waiting} waiting, {lost} lost"
+    ))
 }
 
 /// How many of the allowed attempts would have been refused.

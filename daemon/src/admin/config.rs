@@ -102,6 +102,9 @@ fn upstream_proxy(proxies: &UpstreamProxies) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use codex_network_config::{Sources, load};
 
     use super::*;
@@ -114,7 +117,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let key = directory.path().join("key");
         std::fs::write(&key, "sesame\n").unwrap();
-        let full = FULL.replace("/etc/secrets/key", key.to_str().unwrap());
+        let mut full = FULL.replace("/etc/secrets/key", key.to_str().unwrap());
+        let block = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
+        for (name, content) in [("headers", "a: sesame"), ("ca.pem", block)] {
+            let file = directory.path().join(name);
+            std::fs::write(&file, content).unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            let named = format!("/etc/secrets/{name}");
+            full = full.replace(&named, file.to_str().unwrap());
+        }
         let full = Sources::none()
             .with_text("full.toml", full)
             .with_environment(|name| (name == "API_TOKEN").then(|| "hunter2".into()))
@@ -129,7 +140,7 @@ mod tests {
             shown += &serde_json::to_string_pretty(&all).unwrap();
             shown.push('\n');
         }
-        let shown = shown.replace(key.to_str().unwrap(), "/etc/secrets/key");
+        let shown = shown.replace(directory.path().to_str().unwrap(), "/etc/secrets");
         assert_eq!(shown, include_str!("config/shown.json"));
     }
 }

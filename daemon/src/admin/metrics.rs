@@ -144,6 +144,15 @@ fn process(encoder: &mut DescriptorEncoder, seen: &Observation) -> fmt::Result {
             &[([], lost)],
         )?;
     }
+    if let Some(counts) = &seen.telemetry {
+        let help = "Audit events that the collector took";
+        let exported = [([], counts.exported)];
+        counters_of(encoder, "telemetry_events_exported", help, &exported)?;
+        let help = "Audit events that no collector took";
+        counters_of(encoder, "telemetry_events_lost", help, &[([], counts.lost)])?;
+        let help = "Audit events that wait for the collector";
+        gauge(encoder, "telemetry_events_waiting", help, counts.waiting)?;
+    }
     if let Some((open, limit)) = seen.descriptors {
         gauge(encoder, "descriptors_open", "Open file descriptors", open)?;
         gauge(

@@ -9,7 +9,7 @@ use codex_network_config::CaCertificate;
 use codex_network_engine::NameServers;
 use serde::Serialize;
 
-use super::{Condition, LogLosses, unix_seconds};
+use super::{Condition, LogLosses, TelemetryCounts, unix_seconds};
 use crate::ca::certificate::describe;
 
 /// How long lost log lines are shown.
@@ -33,6 +33,8 @@ pub(crate) enum Part {
     Resolver,
     /// Log lines were lost.
     Log,
+    /// Audit events do not reach their collector.
+    Telemetry,
     /// The clock is wrong.
     Clock,
     /// The worker was restarted.
@@ -58,6 +60,7 @@ pub(super) struct Facts {
     pub(super) descriptors: Option<(u64, u64)>,
     pub(super) name_servers: Option<NameServers>,
     pub(super) losses: Option<LogLosses>,
+    pub(super) telemetry: Option<TelemetryCounts>,
     pub(super) ca: Option<Arc<CaCertificate>>,
     pub(super) restarts: Option<u32>,
     pub(super) started: SystemTime,
@@ -79,11 +82,12 @@ pub(super) struct Memory(BTreeMap<Part, i64>);
 
 impl Part {
     /// Every part.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Configuration,
         Self::Descriptors,
         Self::Resolver,
         Self::Log,
+        Self::Telemetry,
         Self::Clock,
         Self::Worker,
         Self::Certificates,
@@ -96,6 +100,7 @@ impl Part {
             Self::Descriptors => "descriptors",
             Self::Resolver => "resolver",
             Self::Log => "log",
+            Self::Telemetry => "telemetry",
             Self::Clock => "clock",
             Self::Worker => "worker",
             Self::Certificates => "certificates",
@@ -111,6 +116,7 @@ impl Facts {
             self.few_descriptors(),
             self.resolver(),
             self.log(now),
+            self.telemetry(now),
             self.clock(now),
             self.worker(),
             self.certificates(now),
@@ -178,6 +184,32 @@ impl Facts {
             part: Part::Log,
             since: None,
             detail: format!("{} log lines were lost since the start", losses.lines),
+        })
+    }
+
+    fn telemetry(&self, now: SystemTime) -> Option<Found> {
+        let counts = self.telemetry.as_ref()?;
+        let lost = match counts.lost {
+            0 => String::new(),
+            lost => format!("{lost} audit events were lost since the start"),
+        };
+        if let Some((since, why)) = &counts.failing {
+            let lost = if lost.is_empty() {
+                lost
+            } else {
+                format!("; {lost}")
+            };
+            return Some(Found {
+                part: Part::Telemetry,
+                since: Some(*since),
+                detail: format!("the collector does not take audit events: {why}{lost}"),
+            });
+        }
+        let age = now.duration_since(counts.last_lost?).unwrap_or_default();
+        (age < LOSS_SHOWN).then_some(Found {
+            part: Part::Telemetry,
+            since: None,
+            detail: lost,
         })
     }
 
@@ -264,6 +296,7 @@ mod tests {
             descriptors: Some((10, 1024)),
             name_servers: Some(servers(&[(0, None)])),
             losses: Some(LogLosses::default()),
+            telemetry: Some(TelemetryCounts::default()),
             ca: None,
             restarts: Some(0),
             started: at(NOW - 30),

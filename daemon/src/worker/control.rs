@@ -11,6 +11,7 @@ mod peer;
 mod refusals;
 mod service;
 mod sessions;
+mod telemetry;
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener as StdListener;

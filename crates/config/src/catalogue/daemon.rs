@@ -5,7 +5,7 @@ use serde_json::json;
 use super::field::{count, duration, either, field, principals, special};
 use super::row::{Bound, Key, KeyRow, SettingField, ValueKind, ZeroDuration};
 use super::show;
-use crate::settings::{AdminAccess, AdminView, LogFlows, LogFormat};
+use crate::settings::{AdminAccess, AdminView, LogFlows, LogFormat, OtlpProtocol};
 
 pub(super) static ROWS: &[KeyRow] = &[
     KeyRow::daemon(Key("daemon.user"), ValueKind::Text(field!(daemon.user)))
@@ -246,5 +246,45 @@ pub(super) static ROWS: &[KeyRow] = &[
     )
     .about(
         "How many questions may be open at once. One session, or one user, may have a quarter of them.",
+    ),
+    KeyRow::daemon(
+        Key::OTLP,
+        special!("URL", |now| {
+            let collector = now.settings.daemon.telemetry.collector.as_ref();
+            json!(collector.map(ToString::to_string))
+        }),
+    )
+    .by_default("unset")
+    .about(
+        "The OpenTelemetry collector that gets audit events, as in \"http://collector:4318\". With `http/protobuf`, `/v1/logs` is appended. The default port is that of the scheme. No client can reach this host and port through the proxy.",
+    ),
+    KeyRow::daemon(
+        Key::OTLP_PROTOCOL,
+        ValueKind::Word(
+            OtlpProtocol::WORDS,
+            SettingField {
+                set: |draft, word| {
+                    draft.settings.daemon.telemetry.protocol = OtlpProtocol::of(word).unwrap_or_default();
+                },
+                show: |now| json!(now.settings.daemon.telemetry.protocol.as_str()),
+            },
+        ),
+    )
+    .about("The protocol that the collector speaks at this port: 4318 by convention, and 4317 with gRPC."),
+    KeyRow::daemon(
+        Key::OTLP_HEADERS_FILE,
+        special!("path", |now| json!(now.settings.daemon.telemetry.headers_file)),
+    )
+    .by_default("unset")
+    .about(
+        "A file of header fields for each request to the collector, a line `name: value` each, as for a token. Only its owner may read it. Reload after a change.",
+    ),
+    KeyRow::daemon(
+        Key::OTLP_CA_FILE,
+        special!("path", |now| json!(now.settings.daemon.telemetry.ca_file)),
+    )
+    .by_default("the system's roots")
+    .about(
+        "A PEM file of the certificates that the collector is verified against, instead of the roots of the system. At most 64 KiB. Reload after a change.",
     ),
 ];

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::telemetry::Telemetry;
+
 /// `[daemon]` (SPEC C5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daemon {
@@ -34,6 +36,8 @@ pub struct Daemon {
     pub sessions: Sessions,
     /// `[daemon.approvals]`.
     pub approvals: Approvals,
+    /// `[daemon.telemetry]`.
+    pub telemetry: Telemetry,
 }
 
 /// Whether the process that talks to the network confines itself first.
@@ -276,6 +280,7 @@ impl Default for Daemon {
             limits: Limits::default(),
             sessions: Sessions::default(),
             approvals: Approvals::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }

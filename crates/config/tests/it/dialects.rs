@@ -479,6 +479,7 @@ fn c5_the_full_example_is_sound() {
     let text = include_str!("full.toml");
     assert!(text.contains("/etc/secrets/key"));
     let text = text.replace("/etc/secrets/key", key.to_str().expect("UTF-8"));
+    let text = crate::telemetry::with_files(&text, directory);
     std::fs::write(&path, text).expect("written");
     std::fs::write(&key, "sesame\n").expect("written");
     let sources = Sources::file(&path)

@@ -1,7 +1,6 @@
 //! Any bytes give a result, in bounded time and memory, and never a panic (SPEC C4).
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::LazyLock;
 
 use codex_network_config::{Sources, load};
@@ -83,14 +82,16 @@ const WORDS: &[&str] = &[
     "\0",
 ];
 
-/// The full example, with a secret file that is there.
-static FULL: LazyLock<(String, tempfile::NamedTempFile)> = LazyLock::new(|| {
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    file.write_all(b"sesame").expect("written");
-    let path = file.path().to_str().expect("UTF-8");
+/// The full example, with secret files that are there.
+static FULL: LazyLock<(String, tempfile::TempDir)> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("key");
+    std::fs::write(&file, "sesame").expect("written");
+    let path = file.to_str().expect("UTF-8");
     let text = include_str!("full.toml").replace("/etc/secrets/key", path);
+    let text = crate::telemetry::with_files(&text, directory.path());
     answers_well(&text);
-    (text, file)
+    (text, directory)
 });
 
 fn sources(text: &str) -> Sources {

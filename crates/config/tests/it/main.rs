@@ -13,3 +13,4 @@ mod messages;
 mod pages;
 mod profiles;
 mod secrets;
+mod telemetry;

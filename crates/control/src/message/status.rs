@@ -56,6 +56,25 @@ pub struct Status {
     /// The questions; `None` if none are asked, and from an older proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub questions: Option<OpenQuestions>,
+    /// The export of audit events; `None` if there is no collector, and from an older proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<TelemetryExport>,
+}
+
+/// The export of audit events (SPEC O2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TelemetryExport {
+    /// The URL of the collector.
+    pub collector: String,
+    /// `http/protobuf` or `grpc`.
+    pub protocol: String,
+    /// Events since the start of the worker that the collector took.
+    pub exported: u64,
+    /// Events that no collector took.
+    pub lost: u64,
+    /// Events that wait.
+    pub waiting: u64,
 }
 
 /// The questions that people may answer.
@@ -142,7 +161,7 @@ pub struct Fingerprints {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Degradation {
-    /// `configuration`, `descriptors`, `resolver`, `log`, `clock` or `worker`.
+    /// `configuration`, `descriptors`, `resolver`, `log`, `telemetry`, `clock` or `worker`.
     pub part: String,
     /// When it began, or was first noticed.
     pub since: i64,

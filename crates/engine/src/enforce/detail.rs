@@ -6,9 +6,12 @@ use codex_network_policy::{
 
 use crate::attempt::Attempt;
 use crate::live_policy::Generation;
+use crate::own::OwnSockets;
 
 /// The detail of a refusal because the upstream proxy is this proxy.
 pub(crate) const LOOPING_PROXY: &str = "upstream_proxy";
+/// The detail of a refusal because the destination is the collector of audit events (SPEC O2).
+pub(crate) const COLLECTOR: &str = "telemetry_collector";
 /// The detail of a refusal because the requirements alone fill the allow list (SPEC C6).
 pub(crate) const MANAGED_LIST: &str = "managed_allowed_domains_only";
 /// The detail of a refusal of a request inside TLS that is for another authority.
@@ -32,6 +35,12 @@ pub(super) fn of(
         (_, RequestKind::Http(head) | RequestKind::Https(head, _)) => of_mode(head, decision),
         _ => None,
     }
+}
+
+/// The detail of a refusal because the destination is the proxy's own.
+pub(super) fn of_loop(own: &OwnSockets, port: u16, decision: Decision) -> Option<&'static str> {
+    let is_collector = decision.reason() == Reason::LoopDetected && own.is_port_of_collector(port);
+    is_collector.then_some(COLLECTOR)
 }
 
 /// The detail of a refusal by the mode: whether content is the only cause.

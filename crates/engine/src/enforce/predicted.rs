@@ -69,7 +69,12 @@ impl Prediction<'_> {
             decision = policy.decide_answered(&self.request(), DeciderAnswer::Allow);
         }
         let detail = detail::of(self.generation, self.attempt, decision);
-        (decision, detail)
+        (decision, detail.or_else(|| self.detail_of_loop(decision)))
+    }
+
+    /// The detail of a refusal because the destination is the proxy's own.
+    pub(crate) fn detail_of_loop(&self, decision: Decision) -> Option<&'static str> {
+        detail::of_loop(&self.enforcer.own, self.authority.port, decision)
     }
 
     /// The grant that lifts this refusal by the lists, for the session of the enforcement point (SPEC Q3).

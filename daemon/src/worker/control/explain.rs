@@ -101,6 +101,13 @@ fn say_loop(
     listeners: &[(&'static str, SocketAddr)],
     predicted: &PredictedDecision<'_>,
 ) {
+    if explained.detail.as_deref() == Some("telemetry_collector") {
+        "the destination is the collector of the proxy's audit events"
+            .clone_into(&mut explained.because);
+        "Only the proxy may use it: see `otlp` in [daemon.telemetry]"
+            .clone_into(&mut explained.remedy);
+        return;
+    }
     if explained.detail.is_some() {
         "the upstream proxy that would carry it is this proxy itself"
             .clone_into(&mut explained.because);

@@ -22,7 +22,7 @@ use nix::unistd::Gid;
 use super::decisions::Following;
 use super::peer::Peer;
 use super::sessions::{self, HeldSession};
-use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain};
+use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain, telemetry};
 use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
@@ -161,6 +161,7 @@ impl Service {
             upstream_tunnel_proxy: shown(generation.supplied().upstream_proxies.tunnel()),
             names: generation.name_servers().map(names),
             questions: approvals::open(&self.engine),
+            telemetry: telemetry::exported(settings, observation.telemetry),
         }
     }
 
