@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use error::JailError;
 pub(crate) use process::{Ended, JailEnd, PreparedJail, forked, prepare};
 pub(crate) use relay::TerminalRelay;
-pub(crate) use stage::{STAGE_ARGUMENT, close_from, run as run_stage};
+pub(crate) use stage::{STAGE_ARGUMENT, close_from, fork, run as run_stage};
 
 /// The port of the HTTP door inside a jail.
 pub(crate) const HTTP_PORT: u16 = 3128;

@@ -73,6 +73,10 @@ fn main() -> ExitCode {
     if let Some(ended) = private_proxy::stage(&std::env::args_os().collect::<Vec<_>>()) {
         return ended;
     }
+    #[cfg(target_os = "linux")]
+    if let Err(failure) = keep_private() {
+        return failure.report(&Output::new(OutputFormat::Text));
+    }
     let args = Args::parse();
     let format = if args.json {
         OutputFormat::Json
@@ -84,4 +88,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&output),
     }
+}
+
+/// Keeps other processes of the user out of the memory and the environment of `run`, which have credentials (SPEC B4).
+/// Words of other commands that are the same do no harm.
+#[cfg(target_os = "linux")]
+fn keep_private() -> Result<(), failure::Failure> {
+    if !std::env::args_os().any(|word| word == "run") {
+        return Ok(());
+    }
+    nix::sys::prctl::set_dumpable(false).map_err(|error| {
+        failure::Failure::NoSession(format!("cannot keep credentials private: {error}"))
+    })
 }

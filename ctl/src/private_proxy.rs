@@ -16,21 +16,18 @@ mod stage;
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
-use std::io::{self, BufRead as _, BufReader};
-use std::os::fd::OwnedFd;
+use std::io::{self, BufRead as _, BufReader, PipeReader};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use self::cleanup::Cleanup;
+use self::stage::{ProxyProcess, ProxyStart};
 use crate::jail::forked;
 use crate::private_instances::{self, PREFIX, SOCKET};
 
@@ -57,10 +54,10 @@ pub(crate) struct PrivateOptions {
 /// A private proxy that was started. Dropping it ends it and removes its directory.
 #[derive(Debug)]
 pub(crate) struct PrivateProxy {
-    child: Child,
+    process: ProxyProcess,
     directory: PathBuf,
     /// Taken by [`PrivateProxy::follow`].
-    stderr: Option<ChildStderr>,
+    stderr: Option<PipeReader>,
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
     /// Removes the directory when it is dropped, after the proxy has ended.
@@ -71,7 +68,6 @@ pub(crate) struct PrivateProxy {
 pub(crate) fn stage(arguments: &[OsString]) -> Option<ExitCode> {
     let (first, rest) = arguments.get(1..)?.split_first()?;
     match first.to_str()? {
-        stage::ARGUMENT => Some(stage::run(rest)),
         cleanup::ARGUMENT => Some(cleanup::run(rest)),
         _ => None,
     }
@@ -99,24 +95,22 @@ impl PrivateProxy {
     ) -> Result<Self, String> {
         let cannot = |error: io::Error| format!("cannot start a private proxy: {error}");
         let socket = UnixListener::bind(directory.join(SOCKET)).map_err(cannot)?;
-        let mut child = forked(&mut Command::new("/proc/self/exe"))
-            .arg(stage::ARGUMENT)
-            .arg(std::process::id().to_string())
-            .arg(program)
-            .args(arguments(directory, options))
-            .env_clear()
-            .envs(environment::variables(options))
-            // Its default state directory, where it keeps the last good configuration.
-            .env("XDG_STATE_HOME", directory)
-            .stdin(Stdio::from(OwnedFd::from(socket)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(cannot)?;
-        let known = cleanup.wait_for(child.id()).map_err(cannot);
+        let (stderr, log) = io::pipe().map_err(cannot)?;
+        let mut environment: Vec<_> = environment::variables(options).collect();
+        // Its default state directory, where it keeps the last good configuration.
+        environment.push(("XDG_STATE_HOME".into(), directory.into()));
+        let start = ProxyStart {
+            program,
+            arguments: arguments(directory, options),
+            environment,
+            control: socket.into(),
+            log,
+        };
+        let process = start.start().map_err(cannot)?;
+        let known = cleanup.wait_for(process.id()).map_err(cannot);
         let proxy = Self {
-            stderr: child.stderr.take(),
-            child,
+            stderr: Some(stderr),
+            process,
             directory: directory.to_owned(),
             lines: Arc::default(),
             reader: None,
@@ -158,18 +152,17 @@ impl PrivateProxy {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// The words of a proxy that has ended by itself, or was unable to start.
     pub(crate) fn last_words(&mut self) -> String {
-        let has_ended = |child: &mut Child| matches!(child.try_wait(), Ok(Some(_)));
         let start = std::time::Instant::now();
-        while !has_ended(&mut self.child) && start.elapsed() < END_TIMEOUT {
+        while !self.process.has_ended() && start.elapsed() < END_TIMEOUT {
             thread::sleep(END_INTERVAL);
         }
         self.follow();
-        if has_ended(&mut self.child)
+        if self.process.has_ended()
             && let Some(reader) = self.reader.take()
         {
             // It ends with the pipe. A panic of it loses the words, and nothing else.
@@ -183,14 +176,11 @@ impl PrivateProxy {
 impl Drop for PrivateProxy {
     fn drop(&mut self) {
         // Its sessions have ended, so there is nothing to drain.
-        if let Ok(pid) = i32::try_from(self.pid()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
+        self.process.end();
         let start = std::time::Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
+        while !self.process.has_ended() {
             if start.elapsed() > END_TIMEOUT {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
+                self.process.kill();
                 break;
             }
             thread::sleep(END_INTERVAL);

@@ -35,7 +35,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid};
 
-pub(crate) use calls::close_from;
+pub(crate) use calls::{close_from, fork};
 pub(super) use confine::can_keep_signals_inside;
 
 use super::frames::{self, Kind};
@@ -94,7 +94,7 @@ fn first_stage(stream: &UnixStream) -> Result<ExitCode, JailError> {
     } else {
         end_with(parent)?;
     }
-    let child = calls::fork().map_err(|error| JailError::step("cannot fork", &error))?;
+    let child = fork().map_err(|error| JailError::step("cannot fork", &error))?;
     match child {
         None => Ok(init::run(stream, &jail, &init::Start { caller, mask })),
         // From here on, `init` sends the messages to `proxyctl`.

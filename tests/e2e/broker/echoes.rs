@@ -7,7 +7,7 @@ use e2e::leaks::Leak;
 use e2e::origin::{Answer, Body, Reply};
 
 use super::forms::percent;
-use super::{REAL, Scene};
+use super::{BOTH, REAL, Scene, Way};
 
 /// The texts that hold the value, in all forms that are found.
 fn texts() -> Vec<String> {
@@ -232,4 +232,35 @@ fn b12_the_length_of_compressed_content_is_not_told() {
         let answer = client.begin("HEAD", &url, &fields).head();
         assert_ne!(answer.header("content-length"), Some("1234"), "{coding}");
     }
+}
+
+/// Content as `br` with one block that is not compressed (RFC 7932 section 9.2).
+fn stored_br(content: &[u8]) -> Vec<u8> {
+    // A window of 64 KiB, not the last block, four digits of its length, not compressed.
+    let length = u32::try_from(content.len() - 1).expect("it is short");
+    let head = (length << 4 | 1 << 20).to_le_bytes();
+    // The last block is empty.
+    [&head[..3], content, &[3]].concat()
+}
+
+#[test]
+fn b12_an_echo_in_br_becomes_the_dummy() {
+    let scene = Scene::new(|request| {
+        let field = request.header("authorization").expect("a field");
+        let reply = Reply::new(200, Body::Sized(stored_br(format!("[{field}]").as_bytes())));
+        Answer::Reply(reply.header("content-encoding", "br"))
+    });
+    let bearer = format!("Bearer {}", scene.dummy());
+    for protocol in BOTH {
+        let way = (Way::Connect, protocol);
+        let asked = ("GET", "allowed.test", "/");
+        let fields = [("authorization", &*bearer)];
+        let answer = scene.ask_over(&scene.session, way, asked, &fields, b"");
+        assert_eq!(answer.text(), format!("[{bearer}]"), "{protocol}");
+        assert_eq!(answer.header("content-encoding"), None);
+    }
+    assert_eq!(
+        scene.received("authorization"),
+        Some(format!("Bearer {REAL}"))
+    );
 }

@@ -144,10 +144,20 @@ fn b8_a_query_that_overrides_the_method_carries_no_credential_of_limited_methods
 fn b12_no_part_of_content_is_asked_of_a_host_of_a_credential() {
     let scene = Scene::echoing();
     let bearer = format!("Bearer {}", scene.dummy());
-    let ranges = ["range", "if-range", "request-range"];
+    let ranges = [
+        "range",
+        "if-range",
+        "request-range",
+        "x-ms-range",
+        "x_range",
+        "x-custom-range",
+    ];
+    // Of the content of the request.
+    let others = ["content-range", "x-ms-source-range", "x-arrange"];
     for protocol in BOTH {
         for with in [true, false] {
             let mut fields = ranges.map(|name| (name, "bytes=0-9")).to_vec();
+            fields.extend(others.map(|name| (name, "bytes 0-9/10")));
             if with {
                 fields.push(("authorization", &bearer));
             }
@@ -157,6 +167,9 @@ fn b12_no_part_of_content_is_asked_of_a_host_of_a_credential() {
             assert_eq!(answer.status, 200);
             for name in ranges {
                 assert_eq!(scene.received(name), None, "{protocol} {name}");
+            }
+            for name in others {
+                assert!(scene.received(name).is_some(), "{protocol} {name}");
             }
         }
     }

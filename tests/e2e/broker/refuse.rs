@@ -169,3 +169,33 @@ fn b11_h10_a_dummy_for_a_unix_socket_goes_nowhere() {
     assert_eq!(answer.status, 501, "{}", answer.text());
     assert!(scene.origin.requests().is_empty());
 }
+
+#[test]
+fn b11_a_dummy_in_the_authority_of_http2_goes_nowhere() {
+    let scene = Scene::echoing();
+    let dummy = scene.dummy();
+    let place = scene.authority("allowed.test");
+    let port = scene.origin.addr().port();
+    for authority in [
+        format!("{dummy}:{port}"),
+        format!("{dummy}.allowed.test:{port}"),
+        format!("{dummy}@{place}"),
+        format!("me:{dummy}@{place}"),
+    ] {
+        let bearer = format!("Bearer {dummy}");
+        for fields in [&[("authorization", &*bearer)][..], &[]] {
+            let client = scene.http2("allowed.test");
+            let mut exchange = client.begin("GET", &format!("https://{authority}/"), fields);
+            // Refused with a status, or the stream is reset.
+            if let Ok(head) = exchange.try_head() {
+                assert!((400..=499).contains(&head.status), "{authority}: {head:?}");
+                assert!(!head.text().contains(REAL), "{authority}: {head:?}");
+            }
+        }
+    }
+    assert!(scene.origin.requests().is_empty());
+    // The same without it arrives.
+    let client = scene.http2("allowed.test");
+    let answer = client.request("GET", &format!("https://{place}/"), &[], b"");
+    assert_eq!(answer.status, 200);
+}

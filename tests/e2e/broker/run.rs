@@ -2,13 +2,20 @@
 //! B9).
 
 use std::ffi::OsStr;
+use std::fs::metadata;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 
 use e2e::daemon::Config;
 use e2e::machine::{Need, has};
 use e2e::origin::{Answer, Origin};
 use e2e::tls::{Server, TestCa};
+use e2e::wait::{TIMEOUT, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::sources::TokenFile;
 use super::{REAL, VARIABLE, config, contains};
@@ -367,4 +374,104 @@ fn b4_the_programs_that_have_the_value_cannot_be_traced() {
     }
     // EPERM
     assert!(lines.iter().all(|line| line.starts_with("1 ")), "{run:#?}");
+}
+
+/// A user without rights.
+const NOBODY: u32 = 65_534;
+
+/// The memory of a process belongs to root if it cannot be traced or dumped.
+fn owner_of_memory(pid: u32) -> u32 {
+    metadata(format!("/proc/{pid}/mem"))
+        .expect("the process lives")
+        .uid()
+}
+
+#[test]
+fn b4_run_cannot_be_dumped_before_it_has_a_proxy() {
+    if !has(Need::Root) {
+        return;
+    }
+    let installed = Installed::new();
+    let socket = installed.path().join("control.sock");
+    let service = UnixListener::bind(&socket).expect("our own directory");
+    chown(&socket, Some(NOBODY), Some(NOBODY)).expect("we are root");
+    let started = |words: &[&str]| {
+        let mut child = Command::new(installed.path().join("proxyctl"))
+            .arg("--socket")
+            .arg(&socket)
+            .args(words)
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("proxyctl starts");
+        // It gets no answer.
+        let connection = service.accept().expect("it connects");
+        let owner = owner_of_memory(child.id());
+        drop(connection);
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        owner
+    };
+    assert_eq!(started(&["status"]), NOBODY, "another command");
+    assert_eq!(started(&["run", "--service", "--", "true"]), 0);
+}
+
+#[test]
+fn b4_a_private_proxy_of_a_user_is_executed_from_a_file_that_the_user_may_not_read() {
+    if !has(Need::Root) {
+        return;
+    }
+    let installed = Installed::new();
+    let configuration = installed.write(&config(443));
+    chown(installed.path(), Some(NOBODY), Some(NOBODY)).expect("we are root");
+    let mut child = Command::new(installed.path().join("proxyctl"))
+        .args(["run", "--isolation", "env", "--config"])
+        .arg(configuration)
+        .args(["--", "tail", "-f", "/dev/null"])
+        .env("XDG_RUNTIME_DIR", installed.path())
+        .env("HOME", installed.path())
+        .env(VARIABLE, REAL)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("proxyctl starts");
+    let name = |pid: u32| {
+        let status = e2e::process::status(pid)?;
+        e2e::process::find_field(&status, "Name").map(str::to_owned)
+    };
+    let mut roles = Vec::new();
+    let has_begun = || {
+        let all = e2e::process::descendants(child.id());
+        let named = |wanted: &str| {
+            all.iter()
+                .copied()
+                .find(|pid| name(*pid).as_deref() == Some(wanted))
+        };
+        let command = named("tail");
+        roles = vec![named("codex-network-p")?, named("codex-np-worker")?];
+        command.map(|_| ())
+    };
+    let begun = poll(TIMEOUT, has_begun);
+    let of_roles: Vec<_> = roles
+        .iter()
+        .map(|pid| {
+            let program = metadata(format!("/proc/{pid}/exe")).expect("it lives");
+            let line = e2e::process::command_line(*pid);
+            (program.mode() & 0o777, owner_of_memory(*pid), line)
+        })
+        .collect();
+    let proxyctl = Pid::from_raw(child.id().try_into().expect("a process id"));
+    kill(proxyctl, Signal::SIGTERM).expect("our own child");
+    child.wait().expect("our own child");
+    assert!(begun.is_some(), "{roles:?}");
+    for (mode, owner, line) in &of_roles {
+        assert_eq!((*mode, *owner), (0o111, 0), "{line}");
+        assert!(line.contains("codex-network-proxy"), "{line}");
+    }
 }

@@ -145,7 +145,7 @@ fn b12_an_answer_in_an_unknown_coding_does_not_pass() {
     let reasons = [
         "encoded its answer",
         "encoded its answer",
-        "encoded its answer",
+        "sent a part of its content",
         "used transfer codings",
     ];
     for (answer, reason) in answers.into_iter().zip(reasons) {
@@ -156,6 +156,43 @@ fn b12_an_answer_in_an_unknown_coding_does_not_pass() {
             let answer = scene.get("allowed.test", "/", fields);
             assert_eq!(answer.status, 502, "{}", answer.text());
             assert!(answer.text().contains(reason), "{}", answer.text());
+        }
+    }
+}
+
+/// A part of a value is not found.
+#[test]
+fn b12_a_part_of_content_that_was_not_asked_for_does_not_pass() {
+    let scene = Scene::new(|request| {
+        let status = request.target[1..4].parse().expect("a status");
+        let reply = Reply::new(status, Body::Sized(REAL.as_bytes()[8..18].to_vec()));
+        Answer::Reply(if request.target.ends_with("field") {
+            reply.header("content-range", "bytes 8-17/41")
+        } else {
+            reply
+        })
+    });
+    let bearer = format!("Bearer {}", scene.dummy());
+    for protocol in BOTH {
+        for (path, status) in [
+            ("/206?field", 502),
+            ("/206", 502),
+            ("/226", 502),
+            ("/200?field", 502),
+            ("/416?field", 416),
+            ("/200", 200),
+        ] {
+            for fields in [&[("authorization", &*bearer)][..], &[]] {
+                let way = (Way::Connect, protocol);
+                let asked = ("GET", "allowed.test", path);
+                let answer = scene.ask_over(&scene.session, way, asked, fields, b"");
+                assert_eq!(answer.status, status, "{protocol} {path} {}", answer.text());
+                if status == 502 {
+                    let text = answer.text();
+                    assert!(text.contains("sent a part of its content"), "{text}");
+                    assert!(!text.contains(&REAL[8..18]), "{text}");
+                }
+            }
         }
     }
 }

@@ -311,6 +311,30 @@ fn referred(text: &[u8]) -> Option<char> {
     char::from_u32(number(&text[numeric.begin..], numeric.count, numeric.radix).number()?)
 }
 
+/// A text with the characters that `%XX` stands for; `None` if it has none. Other bytes than text become U+FFFD.
+pub(super) fn without_percent(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = match bytes[at] {
+            b'%' => percent(&bytes[at..]),
+            _ => Escape::None,
+        };
+        match escape.number().and_then(|byte| u8::try_from(byte).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    (decoded.len() < bytes.len()).then(|| String::from_utf8_lossy(&decoded).into_owned())
+}
+
 /// An escape with a number.
 enum Escape {
     Is(u32, Digits),

@@ -24,7 +24,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use zeroize::Zeroizing;
 
 use self::last_token::LastToken;
-use super::encodings::{base64_at, bits_of, character_of};
+use super::encodings::{BASE64_PLACES, base64_at, bits_of, character_of, url_safe};
 use super::escapes::{self, Reading, Written};
 use super::value_search::{
     ContentEnd, SearchProgress, SearchResult, SearchedText, TextEncoding, ValueSearch,
@@ -35,7 +35,7 @@ pub(crate) struct Scrubber {
     search: ValueSearch,
     /// The dummies of the values, in the same order.
     replacements: Vec<Replacement>,
-    /// The values in lower case.
+    /// The values, and these in base64, in lower case.
     in_lower_case: Vec<Zeroizing<String>>,
     preserves_length: bool,
 }
@@ -106,7 +106,7 @@ impl Scrubber {
                 .collect(),
             in_lower_case: pairs
                 .iter()
-                .map(|(value, _)| Zeroizing::new(value.to_ascii_lowercase()))
+                .flat_map(|(value, _)| in_lower_case(value))
                 .collect(),
             preserves_length: pairs.iter().all(|(value, dummy)| {
                 let replacement = Replacement::new(value, dummy);
@@ -124,11 +124,16 @@ impl Scrubber {
         self.preserves_length
     }
 
-    /// Whether the name of a header field, which is in lower case, has a real value. A client may get it in the
-    /// case that the origin wrote.
+    /// Whether the name of a header field, which is in lower case, has a real value, as it is or in base64, and any
+    /// character of that as `%XX`. A client may get it in the case that the origin wrote.
     pub(crate) fn finds_in_name(&self, name: &str) -> bool {
-        let mut values = self.in_lower_case.iter();
-        values.any(|value| name.len() >= value.len() && name.contains(&***value))
+        let is_in = |name: &str| {
+            let mut texts = self.in_lower_case.iter();
+            texts.any(|text| name.len() >= text.len() && name.contains(&***text))
+        };
+        is_in(name)
+            || escapes::without_percent(name)
+                .is_some_and(|decoded| is_in(&Zeroizing::new(decoded).to_ascii_lowercase()))
     }
 
     /// The same text without real values, such as the value of a header field; `None` if it has none.
@@ -316,6 +321,16 @@ impl<'c> Content<'c> {
     }
 }
 
+/// The forms of a value in the name of a field, in lower case.
+fn in_lower_case(value: &str) -> impl Iterator<Item = Zeroizing<String>> {
+    let base64 = (0..BASE64_PLACES).map(|place| base64_at(value.as_bytes(), place));
+    let both = base64.flat_map(|text| [Zeroizing::new(url_safe(&text)), text]);
+    [Zeroizing::new(value.to_owned())]
+        .into_iter()
+        .chain(both)
+        .map(|text| Zeroizing::new(text.to_ascii_lowercase()))
+}
+
 /// Whether each character of a value takes as many bytes as that of its dummy, in each form.
 fn keeps_length(value: &str, dummy: &str) -> bool {
     let are_alike = |(one, other): (char, char)| {
@@ -341,7 +356,7 @@ impl Scrubber {
         let TextEncoding::Base64(place) = text.encoding else {
             return (written_like(text, raw, &replacement.dummy, false), None);
         };
-        let is_url_safe = raw.contains(&b'-') || raw.contains(&b'_');
+        let is_url_safe = text.is_url_safe(raw);
         let dummy = base64_at(&replacement.fitted, place);
         let clean = written_like(text, raw, &dummy, is_url_safe);
         (clean, replacement.remainder(place, is_url_safe))

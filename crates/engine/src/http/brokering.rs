@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use codex_network_config::DestinationScheme;
 use codex_network_policy::{is_same_field, query_overrides_method};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
 use super::Session;
@@ -19,7 +19,7 @@ use crate::broker::{
 use crate::content_coding::{ContentCodings, UserWindows};
 use crate::enforce::{CredentialRefuser, Permit};
 use crate::tls::Wire;
-use crate::upstream::UpstreamError;
+use crate::upstream::{AnswerError, UpstreamError};
 
 /// The detail of a refusal: the part of the request that has the dummy.
 const IN_FIELD: &str = "dummy_in_header";
@@ -32,16 +32,17 @@ const UNWRITABLE: &str = "credential_unwritable";
 /// The query may make the origin act on another method, and the methods of the credential are limited.
 const METHOD: &str = "method_override";
 
-/// The fields that ask for a part of the content (RFC 9110 section 14.2), with the old name that Apache reads as
-/// `Range`. With them a program could read a value in parts, which are not found. The others ask for another charset,
-/// and for changes of earlier content or compression (RFC 3229 section 10.5.3), in which no value is found.
-const UNSEARCHED_FORMS: [&str; 5] = [
-    "range",
-    "if-range",
-    "request-range",
-    "accept-charset",
-    "a-im",
-];
+/// The fields that ask for another charset, and for changes of earlier content or compression (RFC 3229 section 10.5.3),
+/// in which no value is found.
+const UNSEARCHED_FORMS: [&str; 2] = ["accept-charset", "a-im"];
+/// The end of the names of fields that ask for a part of the content: `Range` and `If-Range` (RFC 9110 section 14.2),
+/// `Request-Range`, which Apache reads as `Range`, `x-ms-range` of Azure, and others. With them a program could read a
+/// value in parts, which are not found.
+const RANGE: &str = "range";
+/// The fields among these that describe the content of the request, or that of another resource to copy.
+const RANGES_OF_REQUESTS: [&str; 2] = ["content-range", "source-range"];
+/// The status of an answer with changes of earlier content (RFC 3229 section 10.4.1).
+const IM_USED: u16 = 226;
 
 /// Hashes of content with its codings (RFC 1864, RFC 3230, RFC 9530).
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
@@ -291,11 +292,17 @@ impl Brokering {
         }
     }
 
-    /// Prepares the head of an answer for content that is scrubbed. Gives the content codings to undo before;
-    /// `None` if real values may be in the content and could not be found in its coding.
-    pub(super) fn prepare(&self, parts: &mut http::response::Parts) -> Option<ContentCodings> {
+    /// Prepares the head of an answer for content that is scrubbed. Gives the content codings to undo before.
+    ///
+    /// # Errors
+    ///
+    /// Real values may be in the content, and could not be found.
+    pub(super) fn prepare(
+        &self,
+        parts: &mut http::response::Parts,
+    ) -> Result<ContentCodings, AnswerError> {
         let Some(scrubber) = &self.scrubber else {
-            return Some(ContentCodings::default());
+            return Ok(ContentCodings::default());
         };
         let scrubber = &scrubber.load();
         // It is text of the origin's choice.
@@ -305,20 +312,31 @@ impl Brokering {
         if !scrubber.preserves_length() {
             parts.headers.remove(header::CONTENT_LENGTH);
         }
-        // A part of encoded content cannot be decoded.
-        let is_part = parts.headers.contains_key(header::CONTENT_RANGE);
-        let decodable = codings.filter(|codings| codings.is_identity() || !is_part);
-        let Some(codings) = decodable else {
+        let codings = codings.ok_or(AnswerError::ContentCoding);
+        let codings = if is_part(parts) {
+            Err(AnswerError::UnaskedPart)
+        } else {
+            codings
+        };
+        match &codings {
             // An answer to HEAD may have it. With a value and a guess in the content, its encoded length shows how
             // much of the guess is right.
-            parts.headers.remove(header::CONTENT_LENGTH);
-            return None;
-        };
-        if !codings.is_identity() {
-            describe_decoded(&mut parts.headers);
+            Err(_) => {
+                parts.headers.remove(header::CONTENT_LENGTH);
+            }
+            Ok(codings) if !codings.is_identity() => describe_decoded(&mut parts.headers),
+            Ok(_) => {}
         }
-        Some(codings)
+        codings
     }
+}
+
+/// Whether an answer has a part of some content, or changes of it.
+fn is_part(parts: &http::response::Parts) -> bool {
+    let status = parts.status;
+    status == StatusCode::PARTIAL_CONTENT
+        || status.as_u16() == IM_USED
+        || (status.is_success() && parts.headers.contains_key(header::CONTENT_RANGE))
 }
 
 /// Makes the fields of an answer those of its decoded content.
@@ -373,16 +391,25 @@ fn note(used: &[&Credential], permit: &Permit, now: i64) {
 fn remove_unsearched_forms(fields: &mut HeaderMap) {
     let unwanted: Vec<HeaderName> = fields
         .keys()
-        .filter(|name| {
-            UNSEARCHED_FORMS
-                .iter()
-                .any(|form| is_same_field(name.as_str(), form))
-        })
+        .filter(|name| is_unsearched_form(name.as_str()))
         .cloned()
         .collect();
     for name in unwanted {
         fields.remove(name);
     }
+}
+
+/// Whether a field of this name, in lower case, asks for content in which values are not found.
+fn is_unsearched_form(name: &str) -> bool {
+    let mut forms = UNSEARCHED_FORMS.iter();
+    if forms.any(|form| is_same_field(name, form)) {
+        return true;
+    }
+    // Some origins read `_` as `-`.
+    let name = name.replace('_', "-");
+    let of_request = |range: &&str| name == **range || name.ends_with(&format!("-{range}"));
+    let asks = name == RANGE || name.ends_with("-range");
+    asks && !RANGES_OF_REQUESTS.iter().any(|range| of_request(&range))
 }
 
 /// Removes real values from fields, and the fields that have one in their names.

@@ -465,9 +465,9 @@ fn decoding(
     is_head: bool,
 ) -> Result<Option<(Decoder, UpstreamError)>, BrokenAnswer> {
     let codings = match outgoing.brokering.prepare(parts) {
-        Some(codings) => codings,
-        None if is_head => return Ok(None),
-        None => return Err(lease.unusable(AnswerError::ContentCoding)),
+        Ok(codings) => codings,
+        Err(_) if is_head => return Ok(None),
+        Err(error) => return Err(lease.unusable(error)),
     };
     if codings.is_identity() || body.is_end_stream() {
         return Ok(None);
@@ -497,7 +497,8 @@ async fn switch(
         .map_err(|error| lease.broken_head(error))?;
     let (mut parts, _) = response.into_parts();
     headers::to_client(&mut parts.headers);
-    outgoing.brokering.prepare(&mut parts);
+    // It has no content.
+    let _ = outgoing.brokering.prepare(&mut parts);
     upgrade::mark(&mut parts.headers, protocols);
     parts.version = Version::HTTP_11;
     let response = Response::from_parts(parts, AnswerBody::own(Bytes::new()));

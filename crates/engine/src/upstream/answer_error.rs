@@ -48,6 +48,12 @@ pub(crate) enum AnswerError {
     /// The content cannot be decoded within the bounds, to look for real values in it (SPEC B12).
     #[error("sent encoded content, unasked, that cannot be decoded")]
     Undecodable,
+    /// The answer has a part of content, where the request asked for the whole. A part of a real value would not be
+    /// found in it (SPEC B12).
+    #[error(
+        "sent a part of its content, where the whole was asked for, so real credentials cannot be looked for"
+    )]
+    UnaskedPart,
     /// The answer is not HTTP.
     #[error("did not answer in HTTP")]
     NotHttp,

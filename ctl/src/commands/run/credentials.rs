@@ -22,7 +22,6 @@ use codex_network_control::client::CallError;
 use codex_network_control::message::{
     CredentialValue, CredentialsQuery, GivenCredentials, SessionOpened, WantedCredentials,
 };
-use nix::sys::prctl;
 use tokio::runtime::Runtime;
 
 use crate::args::run::RunArgs;
@@ -73,12 +72,6 @@ pub(super) fn given(
         let built_in = built_in_providers().into_iter();
         let built_in = built_in.flat_map(|provider| provider.variables);
         names.extend(built_in.map(|variable| variable.as_str().to_owned()));
-    }
-    if !names.is_empty() || !read.is_empty() {
-        // The command and other processes of the user must not read the values here, nor in a core file.
-        prctl::set_dumpable(false).map_err(|error| {
-            Failure::NoSession(format!("cannot keep credentials private: {error}"))
-        })?;
     }
     let tokens = keeper::tokens(tokens).map_err(Failure::NoSession)?;
     let unsent = read

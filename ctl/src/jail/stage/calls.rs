@@ -13,24 +13,26 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 /// The kernel's number, which the library lacks.
 const SIOCUNIXFILE: libc::Ioctl = 0x89e0;
 
-/// Forks. Returns the child's number in the parent, and `None` in the child.
+/// Forks. Returns the child's number in the parent, and `None` in the child. A process with other threads must not call
+/// it.
 #[expect(
     unsafe_code,
     reason = "only a process of one thread may go on after a fork"
 )]
-pub(super) fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: a stage has one thread, so that no lock is held by a thread that the child lacks.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: a stage has one thread, and so has `proxyctl run` until its jail is made, so that no lock is held by a thread
+    // that the child lacks.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }
 }
 
-/// Closes every descriptor from this number on.
+/// Closes every descriptor from this number on. After a fork, the child must not drop what it has of its parent.
 #[expect(unsafe_code, reason = "the descriptors' owners must be gone")]
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: a stage calls this before it opens anything, so that no value of this program owns one of
-    // these descriptors. The call touches no memory.
+    // these descriptors. A forked child drops none of its parent's values. The call touches no memory.
     let outcome = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
     if outcome == 0 {
         Ok(())
