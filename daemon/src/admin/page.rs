@@ -55,9 +55,12 @@ pub(super) struct Parts {
     pub(super) sessions: String,
 }
 
+/// Reads one part.
+type ReadPart = fn(&Parts) -> &str;
+
 impl Parts {
     /// Each part with its id.
-    pub(super) const BY_ID: [(&str, fn(&Self) -> &str); 3] = [
+    pub(super) const BY_ID: [(&str, ReadPart); 3] = [
         ("state", |parts| &parts.state),
         ("blocked", |parts| &parts.blocked),
         ("sessions", |parts| &parts.sessions),

@@ -78,7 +78,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EndsWhenStalled<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_in_time(cx, |stream, cx| stream.poll_flush(cx))
+        self.poll_in_time(cx, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -166,7 +166,8 @@ fn b4_the_monitor_forgets_a_value_that_was_read_again() {
     }
     // Its end is in memory that smaller blocks do not use again.
     let end = "REALreal0123456789abcdefABCDEF-_x";
-    let middle: String = (0..600).map(|at| format!("{:x}", at * at * 977)).collect();
+    let digits: Vec<String> = (0..600).map(|at| format!("{:x}", at * at * 977)).collect();
+    let middle = digits.concat();
     let token = TokenFile::new(&format!("sk-proj-{middle}{end}"));
     let daemon = Daemon::start(&sources::config(443, &sources::of_file(&token.path), ""));
     let leak = Leak::of(end);

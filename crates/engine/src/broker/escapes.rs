@@ -321,15 +321,12 @@ pub(super) fn without_percent(text: &str) -> Option<String> {
             b'%' => percent(&bytes[at..]),
             _ => Escape::None,
         };
-        match escape.number().and_then(|byte| u8::try_from(byte).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
+        if let Some(byte) = escape.number().and_then(|byte| u8::try_from(byte).ok()) {
+            decoded.push(byte);
+            at += 3;
+        } else {
+            decoded.push(bytes[at]);
+            at += 1;
         }
     }
     (decoded.len() < bytes.len()).then(|| String::from_utf8_lossy(&decoded).into_owned())

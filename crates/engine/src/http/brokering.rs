@@ -409,7 +409,7 @@ fn is_unsearched_form(name: &str) -> bool {
     let name = name.replace('_', "-");
     let of_request = |range: &&str| name == **range || name.ends_with(&format!("-{range}"));
     let asks = name == RANGE || name.ends_with("-range");
-    asks && !RANGES_OF_REQUESTS.iter().any(|range| of_request(&range))
+    asks && !RANGES_OF_REQUESTS.iter().any(of_request)
 }
 
 /// Removes real values from fields, and the fields that have one in their names.

@@ -123,6 +123,9 @@ fn escaped(text: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Writes a text in one form.
+type Encoder<'a> = &'a dyn Fn(&str) -> String;
+
 #[test]
 fn b12_escaped_forms_become_the_same_form_of_the_dummy() {
     for (value, dummy) in [
@@ -264,7 +267,7 @@ fn b12_base64_that_is_percent_encoded_again_becomes_that_of_the_dummy() {
     };
     let first = |text: &str| format!("{}{}", upper(text.chars().next().expect("one")), &text[1..]);
     let each = |text: &str, write: &dyn Fn(char) -> String| text.chars().map(write).collect();
-    let encoders: [(&str, &dyn Fn(&str) -> String); 4] = [
+    let encoders: [(&str, Encoder<'_>); 4] = [
         ("wholly", &|text| each(text, &upper)),
         ("wholly, small letters", &|text| each(text, &lower)),
         ("its punctuation", &|text| each(text, &punctuation)),
@@ -330,9 +333,8 @@ fn b12_a_value_is_found_in_the_name_of_a_field_in_each_form() {
     let value = "Sk-Key_Zm9v~mFyLWJh";
     let scrubber = scrubber(&[(value, "sk-key_masked")]);
     let percent = |text: &str| {
-        text.bytes()
-            .map(|b| format!("%{b:02x}"))
-            .collect::<String>()
+        let escaped: Vec<String> = text.bytes().map(|b| format!("%{b:02x}")).collect();
+        escaped.concat()
     };
     let base64 = STANDARD.encode(format!("me:{value}"));
     let url_safe = URL_SAFE_NO_PAD.encode(format!("me:{value}"));
