@@ -225,7 +225,7 @@ fn o6_the_drop_in_gives_the_audit_a_journal_whose_name_the_guide_uses() {
 #[test]
 fn c1_the_fleets_readme_is_short_and_names_every_file() {
     let readme = example("README.md");
-    assert!(readme.lines().count() <= 180);
+    assert!(readme.lines().count() <= 200);
     let mut folders = vec![fleet()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("it is there").flatten() {

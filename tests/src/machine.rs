@@ -218,6 +218,7 @@ mod tests {
             Need::Ptrace,
             Need::Ipv6,
             Need::UserNamespaces,
+            Need::Strace,
             Need::Descriptors(8_000),
         ]
         .map(|need| need.to_string());
