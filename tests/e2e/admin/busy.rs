@@ -7,7 +7,7 @@ use e2e::origin::{Answer, Origin};
 use super::through;
 
 /// The number of connections that the API serves at once.
-const MANY: usize = 192;
+const MANY: usize = 320;
 
 #[test]
 fn a1_the_admin_api_answers_while_the_other_listeners_are_full() {

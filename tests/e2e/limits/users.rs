@@ -111,7 +111,7 @@ fn c5_a_user_with_many_admin_connections_does_not_block_other_users() {
             client.send("GET /health HTTP/1.1\r\nHo");
             client
         };
-        (0..210).map(open).collect::<Vec<_>>()
+        (0..340).map(open).collect::<Vec<_>>()
     });
     for _ in 0..10 {
         assert_eq!(daemon.admin("GET", "/health", None).text(), "ok");
