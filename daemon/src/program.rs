@@ -23,11 +23,7 @@ pub fn main() -> ExitCode {
     let args = Args::read();
     let environment = |name: &str| std::env::var_os(name);
     let code = match args.command {
-        None | Some(Command::Proxy(_)) => {
-            // A private proxy is started from a file without a name.
-            privsep::show_as(c"codex-network-p");
-            end(monitor::run(args.for_loader()))
-        }
+        None | Some(Command::Proxy(_)) => end(monitor::run(args.for_loader())),
         Some(Command::Load(_)) => {
             privsep::show_as(c"codex-np-loader");
             loader::run(&args)

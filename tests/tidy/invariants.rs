@@ -251,7 +251,6 @@ fn files_are_read_in_one_place() {
     let openers = [
         // Directories that are synced.
         "ctl/src/edit/replacement.rs",
-        "ctl/src/private_proxy/stage.rs",
         "daemon/src/ca/files/make.rs",
         "daemon/src/ca/publish.rs",
         // A file that this process wrote before.
