@@ -35,11 +35,17 @@ pub(super) struct Terminal {
     seen: Cell<usize>,
 }
 
+/// Leads the session of the terminal. A job in the background of a script ignores Ctrl-C, and its programs too.
+fn leader() -> Command {
+    let mut program = Command::new("env");
+    program.args(["--default-signal=INT", "setsid", "--ctty"]);
+    program
+}
+
 impl Terminal {
     /// Runs `proxyctl` with these arguments, which leads the session of the terminal.
     pub(super) fn start(installed: &Installed, arguments: &[&str]) -> Self {
-        let mut program = Command::new("setsid");
-        program.arg("--ctty");
+        let mut program = leader();
         program
             .arg(installed.path().join("proxyctl"))
             .args(arguments);
@@ -50,9 +56,9 @@ impl Terminal {
     pub(super) fn start_as_nobody(installed: &Installed, arguments: &[&str]) -> Self {
         let nobody = User::from_name("nobody").expect("a user database");
         let nobody = nobody.expect("every system has nobody");
-        let mut program = Command::new("setsid");
+        let mut program = leader();
         program
-            .args(["--ctty", "setpriv", "--clear-groups", "--reuid"])
+            .args(["setpriv", "--clear-groups", "--reuid"])
             .arg(nobody.uid.to_string())
             .arg("--regid")
             .arg(nobody.gid.to_string())
@@ -63,15 +69,8 @@ impl Terminal {
 
     /// Runs an interactive shell.
     pub(super) fn shell(installed: &Installed) -> Self {
-        let mut program = Command::new("setsid");
-        program.args([
-            "--ctty",
-            "bash",
-            "--norc",
-            "--noprofile",
-            "--noediting",
-            "-i",
-        ]);
+        let mut program = leader();
+        program.args(["bash", "--norc", "--noprofile", "--noediting", "-i"]);
         Self::run(installed, program.env("PS1", "outside> "))
     }
 
