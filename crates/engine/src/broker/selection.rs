@@ -62,7 +62,7 @@ impl SessionCredentials {
         }
         let missing = self.iter().find(|credential| {
             let is_used = used.iter().any(|one| one.id() == credential.id());
-            credential.provider().require && !is_used && credential.covers(place)
+            credential.provider().require && !is_used && credential.may_cover(place)
         });
         match missing {
             Some(credential) => Err(InjectionError::Missing(credential.id().clone())),
