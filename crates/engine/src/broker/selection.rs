@@ -397,4 +397,28 @@ mod tests {
         let fields = [("authorization", &*bearer)];
         assert!(inject(&session, "github.com", &fields).is_ok());
     }
+
+    #[test]
+    fn b8_a_path_that_could_be_read_in_two_ways_passes_by_no_required_credential() {
+        let mut required = provider("github");
+        required.require = true;
+        let below = Destination::parse("https://b.test/need").expect("a destination");
+        required.destinations = vec![below];
+        let session = SessionCredentials::new([supplied(required, &["KEY"], GITHUB)]).expect("one");
+        let at = host("b.test");
+        for (target, is_required) in [
+            ("/need/x", true),
+            ("/need", true),
+            ("/n/../need/x", true),
+            ("//need/x", true),
+            ("/./need/x", true),
+            ("/n%2f..%2fneed/x", true),
+            ("/other", false),
+            ("/needs", false),
+            ("/", false),
+        ] {
+            let passed = session.inject(&mut HeaderMap::new(), &place(&at, target));
+            assert_eq!(passed.is_err(), is_required, "{target}");
+        }
+    }
 }
