@@ -402,7 +402,8 @@ mod tests {
     fn b8_a_path_that_could_be_read_in_two_ways_passes_by_no_required_credential() {
         let mut required = provider("github");
         required.require = true;
-        let below = Destination::parse("https://b.test/need").expect("a destination");
+        let below =
+            codex_network_config::Destination::parse("https://b.test/need").expect("a destination");
         required.destinations = vec![below];
         let session = SessionCredentials::new([supplied(required, &["KEY"], GITHUB)]).expect("one");
         let at = host("b.test");
