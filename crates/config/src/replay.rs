@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use codex_network_policy::{
-    Content, Decision, Facts, HookMatch, HttpHead, InterceptionSupport, NoLocalAddresses,
-    NoProxyListeners, Protocol, Reason, Request, RequestKind, Rule,
+    Content, Decision, Facts, HookMatch, HostCredentials, HttpHead, InterceptionSupport,
+    NoLocalAddresses, NoProxyListeners, Protocol, Reason, Request, RequestKind, Rule,
 };
 use serde::Serialize;
 
@@ -285,7 +285,7 @@ fn decide(settings: &Settings, record: &RecordedAttempt) -> Judged {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     });
     // The name was allowed, and its addresses were not. It may have others by now.

@@ -334,7 +334,9 @@ fn facts<'a>(
         } else {
             InterceptionSupport::Unavailable
         },
-        has_credential: authority.is_some_and(|authority| generation.has_credential(authority)),
+        credentials: authority
+            .map(|authority| generation.credentials_for(authority))
+            .unwrap_or_default(),
     }
 }
 

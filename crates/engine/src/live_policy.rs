@@ -10,7 +10,7 @@ use codex_network_config::{
     CredentialReadings, DestinationScheme, Settings, Supplied, SystemFiles, Widening,
 };
 use codex_network_policy::{
-    Authority, LocalAddresses, Mode, Narrowing, NarrowingError, Policy, Scrutiny,
+    Authority, HostCredentials, LocalAddresses, Mode, Narrowing, NarrowingError, Policy, Scrutiny,
 };
 use tokio::sync::watch;
 
@@ -174,10 +174,22 @@ impl Generation {
         }
     }
 
-    /// Whether the session has a credential for this host and port (SPEC M1).
-    pub(crate) fn has_credential(&self, authority: &Authority) -> bool {
-        let mut schemes = [DestinationScheme::Https, DestinationScheme::Http].into_iter();
-        schemes.any(|scheme| self.is_reached(scheme, authority))
+    /// The credentials of the session for this host and port (SPEC M1).
+    pub(crate) fn credentials_for(&self, authority: &Authority) -> HostCredentials {
+        let schemes = [DestinationScheme::Https, DestinationScheme::Http];
+        let mut usable = schemes
+            .into_iter()
+            .filter_map(|scheme| Some((scheme, self.usable_credentials(scheme)?)));
+        if usable.any(|(scheme, all)| all.require(scheme, &authority.host, authority.port)) {
+            HostCredentials::Required
+        } else if schemes
+            .iter()
+            .any(|scheme| self.is_reached(*scheme, authority))
+        {
+            HostCredentials::Usable
+        } else {
+            HostCredentials::None
+        }
     }
 
     /// Whether TLS can be intercepted.

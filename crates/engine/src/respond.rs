@@ -413,8 +413,9 @@ fn sentence(refusal: &Refusal) -> String {
 #[cfg(test)]
 mod tests {
     use codex_network_policy::{
-        Authority, Content, Facts, HttpHead, InterceptionSupport, ListKind, Narrowing,
-        NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Request, RequestKind,
+        Authority, Content, Facts, HostCredentials, HttpHead, InterceptionSupport, ListKind,
+        Narrowing, NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Request,
+        RequestKind,
     };
 
     use super::*;
@@ -430,7 +431,7 @@ mod tests {
                 machine: &NoLocalAddresses,
                 listeners: &NoProxyListeners,
                 interception: InterceptionSupport::Unavailable,
-                has_credential: false,
+                credentials: HostCredentials::None,
             },
         };
         let policy = Policy::compile(spec).expect("short lists");
@@ -518,7 +519,7 @@ mod tests {
                     machine: &NoLocalAddresses,
                     listeners: &NoProxyListeners,
                     interception: InterceptionSupport::Unavailable,
-                    has_credential: false,
+                    credentials: HostCredentials::None,
                 },
             });
             sentence(&refusal)

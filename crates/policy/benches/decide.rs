@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use codex_network_policy::{
-    Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern,
-    Policy, PolicySpec, Request, RequestKind, Verdict,
+    Facts, Host, HostCredentials, InterceptionSupport, ListKind, NoLocalAddresses,
+    NoProxyListeners, Pattern, Policy, PolicySpec, Request, RequestKind, Verdict,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -287,7 +287,7 @@ fn request(host: &Host) -> Request<'_> {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     }
 }

@@ -13,7 +13,7 @@ use crate::local_addresses::{LocalAddresses, is_local_address};
 use crate::method::Mode;
 use crate::policy::{Interception, Policy, Unlisted};
 use crate::proxy_listeners::reached_by_host;
-use crate::request::{InterceptionSupport, Request, RequestKind};
+use crate::request::{HostCredentials, InterceptionSupport, Request, RequestKind};
 use crate::rule::RuleRef;
 
 /// A decider's answer about a host that is on neither list (SPEC P8).
@@ -192,6 +192,7 @@ impl Policy {
     fn condition(&self, request: &Request<'_>) -> Condition {
         let has_hooks = self.is_hooked(request.host);
         let limited = self.mode == Mode::Limited;
+        let credentials = request.facts.credentials;
         match request.kind {
             RequestKind::Http(_) if has_hooks => Condition::Unmet(Reason::MitmRequired),
             // The origin could take undefined content for another request, which was not judged.
@@ -218,7 +219,15 @@ impl Policy {
                 Condition::Unmet(Reason::MethodNotAllowed)
             }
             RequestKind::HttpConnect | RequestKind::Socks5Tcp | RequestKind::Transparent
-                if request.facts.has_credential =>
+                if credentials == HostCredentials::Required =>
+            {
+                Condition::Interception
+            }
+            RequestKind::Socks5Udp if credentials == HostCredentials::Required => {
+                Condition::Unmet(Reason::MitmRequired)
+            }
+            RequestKind::HttpConnect | RequestKind::Socks5Tcp | RequestKind::Transparent
+                if credentials == HostCredentials::Usable =>
             {
                 Condition::Injection
             }

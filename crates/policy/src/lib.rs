@@ -66,7 +66,9 @@ pub use pattern::{ListKind, Pattern, PatternError};
 pub use policy::{Interception, Policy, PolicyError, PolicySpec, Unlisted};
 pub use proxy_listeners::{NoProxyListeners, ProxyListeners, Transport, listener_receives};
 pub use refuse::TunnelContent;
-pub use request::{Facts, HttpHead, InterceptionSupport, Protocol, Request, RequestKind};
+pub use request::{
+    Facts, HostCredentials, HttpHead, InterceptionSupport, Protocol, Request, RequestKind,
+};
 pub use rule::{ConfigLine, Rule, RuleId, RuleRef};
 pub use unix_socket::{
     ListedUnixSocket, RelativePath, UnixSocketList, UnixSocketListener, UnixSocketLists,

@@ -82,8 +82,20 @@ pub struct Facts<'a> {
     pub listeners: &'a dyn ProxyListeners,
     /// Whether the proxy has the means to intercept TLS.
     pub interception: InterceptionSupport,
-    /// Whether the client's session has a credential for the host and port (SPEC M1).
-    pub has_credential: bool,
+    /// The credentials of the client's session for the host and port.
+    pub credentials: HostCredentials,
+}
+
+/// Whether a session has credentials for a host and port (SPEC M1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostCredentials {
+    /// It has none.
+    #[default]
+    None,
+    /// A request may carry one.
+    Usable,
+    /// A request must carry one, by some path at least.
+    Required,
 }
 
 /// Whether the proxy has the means to intercept TLS: an issuer of certificates that its clients

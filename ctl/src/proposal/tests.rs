@@ -2,7 +2,8 @@
 
 use codex_network_config::{Sources, load};
 use codex_network_policy::{
-    Facts, InterceptionSupport, NoLocalAddresses, NoProxyListeners, Policy, Request, RequestKind,
+    Facts, HostCredentials, InterceptionSupport, NoLocalAddresses, NoProxyListeners, Policy,
+    Request, RequestKind,
 };
 
 use super::*;
@@ -56,7 +57,7 @@ fn allows(policy: &Policy, host: &str) -> bool {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     });
     decision.is_allow()

@@ -8,8 +8,8 @@ use codex_network_engine::{
     ServerAddress,
 };
 use codex_network_policy::{
-    Facts, Host, InterceptionSupport, ListKind, NoLocalAddresses, NoProxyListeners, Pattern,
-    Policy, PolicySpec, Protocol, Request, RequestKind,
+    Facts, Host, HostCredentials, InterceptionSupport, ListKind, NoLocalAddresses,
+    NoProxyListeners, Pattern, Policy, PolicySpec, Protocol, Request, RequestKind,
 };
 use proptest::prelude::*;
 use time::OffsetDateTime;
@@ -140,7 +140,7 @@ pub(super) fn event(reason: Option<String>, host: &str) -> AuditEvent {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Unavailable,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     });
     AuditEvent {

@@ -9,7 +9,7 @@
 mod interpreter;
 
 use codex_network_policy::{
-    Facts, Host, InterceptionSupport, ListKind, Narrowing, NoLocalAddresses, NoProxyListeners,
+    Facts, Host, HostCredentials, InterceptionSupport, ListKind, Narrowing, NoLocalAddresses, NoProxyListeners,
     Pattern, Reason, Request, RequestKind, Source,
 };
 use libfuzzer_sys::fuzz_target;
@@ -53,7 +53,7 @@ fuzz_target!(|text: &str| {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     };
     let decision = policy.decide(&request);

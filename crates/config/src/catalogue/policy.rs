@@ -285,7 +285,7 @@ pub(super) static ROWS: &[KeyRow] = &[
     .spelled(&[Spelling::at(DIALECTS, "mitm"), Spelling::at(DIALECTS, "mitm.enabled")])
     .by_default("unset")
     .about(
-        "False forbids TLS interception; requests that need it are refused then. Unset or true, TLS is intercepted where limited mode or a hook needs it, and nowhere else.",
+        "False forbids TLS interception; requests that need it are refused then, and no credential is put in. Unset or true, TLS is intercepted where limited mode, a hook or a credential needs it, and nowhere else.",
     ),
     KeyRow::policy(Key("mitm.inspect"), ValueKind::Flag(field!(mitm.inspect)))
         .about("Whether the sizes of bodies are logged."),

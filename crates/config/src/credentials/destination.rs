@@ -127,18 +127,26 @@ impl Destination {
     /// without its query. A path that could be read in two ways (SPEC M10) is covered only by a
     /// destination without a path.
     pub fn covers(&self, scheme: DestinationScheme, host: &Host, port: u16, path: &str) -> bool {
-        if !self.reaches(scheme, host, port) {
-            return false;
-        }
+        self.reaches(scheme, host, port) && self.covers_path(path).unwrap_or(false)
+    }
+
+    /// Whether the origin may take a request for one that this destination covers. Other than [`covers`](Self::covers),
+    /// it is true of every path that could be read in two ways.
+    pub fn may_cover(&self, scheme: DestinationScheme, host: &Host, port: u16, path: &str) -> bool {
+        self.reaches(scheme, host, port) && self.covers_path(path).unwrap_or(true)
+    }
+
+    /// Whether the path is covered; `None` for a path that could be read in two ways.
+    fn covers_path(&self, path: &str) -> Option<bool> {
         let Some(own) = &self.path else {
-            return true;
+            return Some(true);
         };
         let path = path.split_once('?').map_or(path, |(path, _)| path);
-        let Ok(path) = unambiguous_path(path) else {
-            return false;
-        };
+        let path = unambiguous_path(path).ok()?;
         let rest = path.strip_prefix(own.as_str());
-        rest.is_some_and(|rest| own.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
+        Some(
+            rest.is_some_and(|rest| own.ends_with('/') || rest.is_empty() || rest.starts_with('/')),
+        )
     }
 
     /// Whether the destination is on this server, by whatever path.

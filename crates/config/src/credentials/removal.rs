@@ -5,10 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::BrokeredVariable;
+use super::variables::Replacements;
 use crate::secret::Secret;
 
 /// Fewest bytes of a value that is searched for in other variables. No credential is shorter.
 const MIN_VALUE_BYTES: usize = 8;
+/// How often an escape may be escaped again.
+const MAX_ESCAPES: usize = 3;
 
 /// A variable of a launcher that holds a credential.
 #[derive(Clone, Debug)]
@@ -61,11 +64,26 @@ impl CredentialVariable {
     /// Whether a text contains the value. White space at the edges of the value does not count.
     fn is_in(&self, text: &OsStr) -> bool {
         let value = self.value.expose().trim_ascii();
-        value.len() >= MIN_VALUE_BYTES
-            && text
-                .as_bytes()
-                .windows(value.len())
-                .any(|part| part == value)
+        value.len() >= MIN_VALUE_BYTES && contains(text.as_bytes(), value)
+    }
+
+    /// Whether a text contains the value with escapes (percent-encoded, or as in a string of JSON) or in hexadecimal
+    /// digits.
+    fn is_in_escaped(&self, text: &OsStr) -> bool {
+        let value = self.value.expose().trim_ascii();
+        if value.len() < MIN_VALUE_BYTES {
+            return false;
+        }
+        let digits: Vec<u8> = value.iter().flat_map(|byte| hex_digits(*byte)).collect();
+        let (digits, lower) = (Secret::new(digits), text.as_bytes().to_ascii_lowercase());
+        if contains(Secret::new(lower).expose(), digits.expose()) {
+            return true;
+        }
+        let mut text = Secret::new(text.as_bytes().to_vec());
+        (0..MAX_ESCAPES).any(|_| {
+            text = Secret::new(unescaped(text.expose()));
+            contains(text.expose(), value)
+        })
     }
 
     /// Whether a text contains it in base64, such as a user name and a token for Basic. Nothing is replaced there.
@@ -77,17 +95,14 @@ impl CredentialVariable {
         let mut decoded = runs
             .filter(|run| value.len() >= MIN_VALUE_BYTES && run.len() > value.len())
             .flat_map(|run| (0..4).map(|skipped| decoded(&run[skipped.min(run.len())..])));
-        decoded.any(|bytes| {
-            let bytes = Secret::new(bytes);
-            let mut parts = bytes.expose().windows(value.len());
-            parts.any(|part| part == value)
-        })
+        decoded.any(|bytes| contains(Secret::new(bytes).expose(), value))
     }
 }
 
 /// The variables of this environment that a program must not get: every credential that has no dummy, first, and every
-/// other variable that contains its value. A variable that is not text is among them too if it contains a value
-/// that has a dummy, since nothing is replaced in it, and so is one that contains such a value in base64.
+/// other variable that contains its value. Those that contain a value that has a dummy are among them where that is
+/// not replaced: in a variable that is not text, in `PATH` and the like, in base64, in hexadecimal digits, with escapes
+/// other than percent-encoding as a whole, and if it is short.
 pub fn removed_variables<'e>(
     environment: impl IntoIterator<Item = (&'e OsStr, &'e OsStr)>,
     credentials: &[CredentialVariable],
@@ -105,16 +120,20 @@ pub fn removed_variables<'e>(
             },
         })
         .collect();
+    let replacements = Replacements::new(brokered);
     for (name, text) in environment {
         let is_known = removed.iter().any(|known| known.name == name)
             || brokered.iter().any(|one| name == one.name.as_str());
         if is_known {
             continue;
         }
-        let is_text = text.to_str().is_some() && name.to_str().is_some();
+        let as_text = name.to_str().zip(text.to_str());
+        let replaced = as_text.and_then(|(name, text)| replacements.apply(name, text));
+        let text = replaced.as_ref().map_or(text, |(text, _)| OsStr::new(text));
         let contained = credentials.iter().find(|credential| {
-            let is_replaced = is_text && credential.is_brokered(brokered);
-            credential.is_in(text) && !is_replaced || credential.is_in_base64(text)
+            credential.is_in(text)
+                || credential.is_in_escaped(text)
+                || credential.is_in_base64(text)
         });
         removed.extend(contained.map(|credential| RemovedVariable {
             name: name.to_owned(),
@@ -122,6 +141,42 @@ pub fn removed_variables<'e>(
         }));
     }
     removed
+}
+
+fn contains(text: &[u8], value: &[u8]) -> bool {
+    text.windows(value.len()).any(|part| part == value)
+}
+
+fn hex_digits(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 0xf].map(|digit| b"0123456789abcdef"[usize::from(digit)])
+}
+
+/// The text without one level of escapes: `%XX`, `\xXX`, `\uXXXX` of a byte, and `\` before any other character.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, behind @ ..] = rest {
+        let mut begins = [&b"%"[..], b"\\x", b"\\u00"].into_iter();
+        let digits = begins.find_map(|begin| rest.strip_prefix(begin));
+        let escaped = match digits {
+            Some([high, low, after @ ..]) => byte_of(*high, *low).map(|byte| (byte, after)),
+            _ => None,
+        };
+        let (byte, after) = match (escaped, first, behind) {
+            (Some(escaped), ..) => escaped,
+            (None, b'\\', [other, after @ ..]) => (*other, after),
+            (None, ..) => (*first, behind),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    bytes
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn byte_of(high: u8, low: u8) -> Option<u8> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 /// The six bits of a character of base64, in either alphabet (RFC 4648).

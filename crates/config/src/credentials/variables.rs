@@ -1,7 +1,9 @@
 //! The variables of a program whose credentials are brokered (SPEC B3, B9), and which of a set of
 //! variables still hold dummies.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::hash::BuildHasher;
 
 use super::VariableName;
@@ -36,52 +38,106 @@ pub struct BrokeredVariable {
 }
 
 /// The variables to set for a program that would otherwise get this environment: dummies in the place of
-/// real values, also inside of other variables, and the two markers. Without credentials, there are
+/// real values, also inside of other variables and percent-encoded there, and the two markers. Without credentials, there are
 /// none.
 pub fn brokered_variables<'e>(
     credentials: &[BrokeredVariable],
     environment: impl IntoIterator<Item = (&'e str, &'e str)>,
 ) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
-    let mut pairs: Vec<(String, &str)> = Vec::new();
     for credential in credentials {
         let name = credential.name.as_str().to_owned();
-        variables.insert(name.clone(), credential.dummy.clone());
-        pairs.push((name, &credential.dummy));
+        variables.insert(name, credential.dummy.clone());
     }
-    if pairs.is_empty() {
+    if variables.is_empty() {
         return variables;
     }
-    // The longest first: a value may contain another one.
-    let mut values: Vec<_> = credentials
-        .iter()
-        .map(|credential| (credential.value.expose(), &*credential.dummy))
-        .filter(|(value, _)| value.len() >= MIN_ALIAS_BYTES)
-        .collect();
-    values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
-    values.dedup();
+    let replacements = Replacements::new(credentials);
+    let own = credentials.iter();
+    let own = own.map(|one| (one.name.as_str().to_owned(), &*one.dummy));
+    let mut pairs: Vec<(String, &str)> = own.collect();
     let environment: BTreeMap<&str, &str> = environment.into_iter().collect();
     for (name, text) in environment {
-        if variables.contains_key(name) || name == PATH || name.ends_with(PATH_END) {
+        if variables.contains_key(name) {
             continue;
         }
-        let mut replaced: Option<String> = None;
-        for (value, dummy) in &values {
-            let Ok(value) = std::str::from_utf8(value) else {
-                continue;
-            };
-            let current = replaced.as_deref().unwrap_or(text);
-            if current.contains(value) {
-                replaced = Some(current.replace(value, dummy));
-                pairs.push((format!("{ALIAS}{name}"), dummy));
-            }
+        if let Some((replaced, dummies)) = replacements.apply(name, text) {
+            let dummies = dummies.into_iter();
+            pairs.extend(dummies.map(|dummy| (format!("{ALIAS}{name}"), dummy)));
+            variables.insert(name.to_owned(), replaced);
         }
-        variables.extend(replaced.map(|replaced| (name.to_owned(), replaced)));
     }
     variables.insert(BROKER_ACTIVE_VARIABLE.to_owned(), "1".to_owned());
     let pairs = serde_json::to_string(&pairs).unwrap_or_default();
     variables.insert(BROKERED_CREDENTIALS_VARIABLE.to_owned(), pairs);
     variables
+}
+
+/// Replaces values inside of other variables.
+pub(super) struct Replacements<'c> {
+    /// Values and dummies as they stand there, the longest value first: a value may contain another one.
+    forms: Vec<(Secret, Cow<'c, str>)>,
+}
+
+impl<'c> Replacements<'c> {
+    pub(super) fn new(credentials: &'c [BrokeredVariable]) -> Self {
+        let mut forms: Vec<_> = credentials.iter().flat_map(forms).collect();
+        forms.sort_by_key(|(value, _)| std::cmp::Reverse(value.expose().len()));
+        forms.dedup();
+        Self { forms }
+    }
+
+    /// The text of a variable with dummies in the place of values, and these dummies; `None` if it stays as it is.
+    pub(super) fn apply(&self, name: &str, text: &str) -> Option<(String, Vec<&str>)> {
+        if name == PATH || name.ends_with(PATH_END) {
+            return None;
+        }
+        let mut replaced: Option<String> = None;
+        let mut dummies = Vec::new();
+        for (value, dummy) in &self.forms {
+            let Ok(value) = std::str::from_utf8(value.expose()) else {
+                continue;
+            };
+            let current = replaced.as_deref().unwrap_or(text);
+            if current.contains(value) {
+                replaced = Some(current.replace(value, dummy));
+                dummies.push(&**dummy);
+            }
+        }
+        replaced.map(|replaced| (replaced, dummies))
+    }
+}
+
+/// A value and its dummy: as they are, and percent-encoded, as in the user information of a URL. None for a short
+/// value.
+fn forms(credential: &BrokeredVariable) -> impl Iterator<Item = (Secret, Cow<'_, str>)> {
+    let value = credential.value.expose();
+    let is_long = value.len() >= MIN_ALIAS_BYTES;
+    let plain = (Secret::new(value.to_vec()), Cow::from(&*credential.dummy));
+    let encoded = percent_encoded(value).into_bytes();
+    let dummy = percent_encoded(credential.dummy.as_bytes());
+    let differs = encoded != value;
+    let encoded = (Secret::new(encoded), Cow::from(dummy));
+    let plain = is_long.then_some(plain);
+    plain
+        .into_iter()
+        .chain((is_long && differs).then_some(encoded))
+}
+
+/// With each byte but the unreserved ones as `%XX` (RFC 3986 section 2.3).
+fn percent_encoded(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(3 * bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(char::from(byte));
+            }
+            _ => {
+                let _infallible = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    text
 }
 
 /// The names of the variables that still hold the dummies that the marker lists, each once, in the order of
@@ -218,6 +274,21 @@ mod tests {
         for value in variables.values() {
             assert!(!value.contains(GITHUB) && !value.contains(OPENAI));
         }
+    }
+
+    #[test]
+    fn b9_a_percent_encoded_value_becomes_the_encoded_dummy() {
+        let session = [brokered(
+            "KEY",
+            "aB3/xY7+qLmNo9PqRs==",
+            "maskedT3/q8+Zx0fLw2=",
+        )];
+        let index = "https://me:aB3%2FxY7%2BqLmNo9PqRs%3D%3D@pip.test/simple/";
+        let variables = brokered_variables(&session, [("PIP_INDEX_URL", index)]);
+        let wanted = "https://me:maskedT3%2Fq8%2BZx0fLw2%3D@pip.test/simple/";
+        assert_eq!(variables["PIP_INDEX_URL"], wanted);
+        let environment: HashMap<String, String> = variables.into_iter().collect();
+        assert_eq!(still_brokered(&environment), ["KEY", "PIP_INDEX_URL"]);
     }
 
     #[test]

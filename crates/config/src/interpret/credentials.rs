@@ -8,8 +8,8 @@ mod provider;
 use std::collections::{BTreeMap, HashSet};
 
 use codex_network_policy::{
-    Facts, Host, Interception, InterceptionSupport, NoLocalAddresses, NoProxyListeners, Reason,
-    Request, RequestKind,
+    Facts, Host, HostCredentials, Interception, InterceptionSupport, NoLocalAddresses,
+    NoProxyListeners, Reason, Request, RequestKind,
 };
 use provider::WrittenProvider;
 
@@ -177,7 +177,7 @@ fn refusal(host: &Host, port: u16, settings: &Settings) -> Option<Reason> {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     };
     let decision = settings.policy.explain(&request).decision;

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use codex_network_config::{Loaded, Settings, Sources, load};
 use codex_network_policy::{
-    DomainSet, Facts, Host, InterceptionSupport, Mode, NoLocalAddresses, NoProxyListeners, Reason,
-    Request, RequestKind,
+    DomainSet, Facts, Host, HostCredentials, InterceptionSupport, Mode, NoLocalAddresses,
+    NoProxyListeners, Reason, Request, RequestKind,
 };
 
 const CODEX: &str = "etc/codex/requirements.toml";
@@ -272,7 +272,7 @@ fn c6_p8_with_managed_domains_only_nothing_is_left_to_a_decider() {
         machine: &NoLocalAddresses,
         listeners: &NoProxyListeners,
         interception: InterceptionSupport::Available,
-        has_credential: false,
+        credentials: HostCredentials::None,
     };
     for (requirements, is_left) in [
         ("allowed_domains = [\"m.example\"]", true),
@@ -312,7 +312,7 @@ fn p8_c6_managed_domains_only_leaves_no_host_to_a_decider() {
                 machine: &NoLocalAddresses,
                 listeners: &NoProxyListeners,
                 interception: InterceptionSupport::Available,
-                has_credential: false,
+                credentials: HostCredentials::None,
             },
         };
         let decision = settings.policy.decide(&request);

@@ -144,6 +144,11 @@ fn b5_a_provider_with_the_name_of_a_built_in_one_replaces_it() {
         ]
     );
     assert!(providers[0].destinations_from.is_empty());
+    // With other variables too.
+    let other = text.replace("use = \"openai\"", "env = \"LLM_KEY\"");
+    let providers = self::providers(&[&other]);
+    let own = "openai: LLM_KEY -> https://llm.corp.example/v1";
+    assert_eq!(short(&providers), [own, BUILT_IN[0], BUILT_IN[1]]);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use codex_network_config::{CaPaths, Loaded, Mitm, Settings, Sources, UnixSockets, load};
 use codex_network_policy::{
-    Content, Facts, Host, HttpHead, Interception, InterceptionSupport, Mode, NoLocalAddresses,
-    NoProxyListeners, Reason, Request, RequestKind,
+    Content, Facts, Host, HostCredentials, HttpHead, Interception, InterceptionSupport, Mode,
+    NoLocalAddresses, NoProxyListeners, Reason, Request, RequestKind,
 };
 
 /// Where the keys of a dialect begin, and how it writes its lists.
@@ -523,7 +523,7 @@ fn reason_for(settings: &Settings, host: &str, kind: &RequestKind<'_>) -> Reason
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     };
     settings.policy.decide(&request).reason()

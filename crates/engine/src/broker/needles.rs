@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 pub(super) const FRAGMENT_BYTES: usize = 4;
 
 /// Most different first bytes that the search crate finds with vector instructions.
-const MAX_FEW: usize = 64;
+pub(super) const MAX_FEW: usize = 64;
 /// The logarithm of the bits of a filter. With so many, the dummies of a busy machine set few of them.
 const FILTER_BITS: u32 = 20;
 /// The places that a filter looks at together. The processor then waits for none of them.
@@ -37,7 +37,7 @@ pub(super) struct Needles<T> {
     max_bytes: usize,
 }
 
-/// The first bytes of needles: strings of [`FRAGMENT_BYTES`] bytes each.
+/// The first bytes of needles: strings of one length. More than [`MAX_FEW`] have [`FRAGMENT_BYTES`] bytes each.
 pub(super) enum Fragments {
     None,
     Few(AhoCorasick),

@@ -62,7 +62,7 @@ impl SessionCredentials {
         }
         let missing = self.iter().find(|credential| {
             let is_used = used.iter().any(|one| one.id() == credential.id());
-            credential.provider().require && !is_used && credential.covers(place)
+            credential.provider().require && !is_used && credential.may_cover(place)
         });
         match missing {
             Some(credential) => Err(InjectionError::Missing(credential.id().clone())),
@@ -396,5 +396,30 @@ mod tests {
         let bearer = format!("Bearer {}", dummy(&session, "github"));
         let fields = [("authorization", &*bearer)];
         assert!(inject(&session, "github.com", &fields).is_ok());
+    }
+
+    #[test]
+    fn b8_a_path_that_could_be_read_in_two_ways_passes_by_no_required_credential() {
+        let mut required = provider("github");
+        required.require = true;
+        let below =
+            codex_network_config::Destination::parse("https://b.test/need").expect("a destination");
+        required.destinations = vec![below];
+        let session = SessionCredentials::new([supplied(required, &["KEY"], GITHUB)]).expect("one");
+        let at = host("b.test");
+        for (target, is_required) in [
+            ("/need/x", true),
+            ("/need", true),
+            ("/n/../need/x", true),
+            ("//need/x", true),
+            ("/./need/x", true),
+            ("/n%2f..%2fneed/x", true),
+            ("/other", false),
+            ("/needs", false),
+            ("/", false),
+        ] {
+            let passed = session.inject(&mut HeaderMap::new(), &place(&at, target));
+            assert_eq!(passed.is_err(), is_required, "{target}");
+        }
     }
 }

@@ -291,6 +291,15 @@ impl SessionCredentials {
         })
     }
 
+    /// Whether some requests to this server must carry a credential.
+    pub(crate) fn require(&self, scheme: DestinationScheme, host: &Host, port: u16) -> bool {
+        self.iter().any(|credential| {
+            let mut destinations = credential.provider.destinations.iter();
+            credential.provider.require
+                && destinations.any(|destination| destination.reaches(scheme, host, port))
+        })
+    }
+
     /// Whether these still have each credential that was bound to the place. A reload may have removed its provider
     /// since.
     pub(crate) fn keep_bound(&self, earlier: &Self, place: &RequestPlace<'_>) -> bool {
@@ -365,6 +374,12 @@ impl Credential {
     pub(super) fn covers(&self, place: &RequestPlace<'_>) -> bool {
         let mut destinations = self.provider.destinations.iter();
         destinations.any(|one| one.covers(place.scheme, place.host, place.port, place.target))
+    }
+
+    /// Whether the origin may take the place for one that a destination covers.
+    pub(super) fn may_cover(&self, place: &RequestPlace<'_>) -> bool {
+        let mut destinations = self.provider.destinations.iter();
+        destinations.any(|one| one.may_cover(place.scheme, place.host, place.port, place.target))
     }
 
     /// Notes that a request to this place carries the value.

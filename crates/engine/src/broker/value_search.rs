@@ -18,10 +18,11 @@ use zeroize::Zeroizing;
 use self::walk::Walk;
 use super::encodings::{BASE64_PLACES, base64_at};
 use super::escapes::{self, MAX_FORM_BYTES, MAX_WRITTEN_BYTES, Reading};
-use super::needles::{FRAGMENT_BYTES, Fragments};
+use super::needles::{FRAGMENT_BYTES, Fragments, MAX_FEW};
 
-/// The bytes of each beginning that is looked for. A text is at least as long.
-const BEGINNING_BYTES: usize = FRAGMENT_BYTES;
+/// The bytes of each beginning that is looked for, if those of all texts are few ([`MAX_FEW`]): the search crate
+/// reads content twice as fast as with those of [`FRAGMENT_BYTES`], of which there are twice as many.
+const SHORT_BYTES: usize = 3;
 /// No character of a value, and a part of no form: it stands for the end of content.
 const END: u8 = 0;
 
@@ -31,6 +32,8 @@ pub(super) struct ValueSearch {
     texts: Vec<SearchedText>,
     /// The number of those that are not in base64.
     plain_texts: usize,
+    /// The bytes of each beginning.
+    beginning_bytes: usize,
     /// Finds where a text may begin.
     beginnings: Fragments,
     /// Each beginning in the order of their bytes, and the kinds of texts that have it.
@@ -96,7 +99,7 @@ pub(super) enum ContentEnd {
 }
 
 impl ValueSearch {
-    /// Takes values. Those of fewer than [`BEGINNING_BYTES`] bytes are left out.
+    /// Takes values. Those of fewer than [`FRAGMENT_BYTES`] bytes are left out.
     pub(super) fn new<'v>(values: impl IntoIterator<Item = &'v str>) -> Self {
         let mut texts = Vec::new();
         for (value, text) in values.into_iter().enumerate() {
@@ -108,7 +111,7 @@ impl ValueSearch {
                 )
             });
             for (encoding, text) in [plain].into_iter().chain(base64) {
-                if text.len() >= BEGINNING_BYTES {
+                if text.len() >= FRAGMENT_BYTES {
                     texts.push(SearchedText {
                         text,
                         value,
@@ -119,13 +122,11 @@ impl ValueSearch {
         }
         texts.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
         texts.dedup_by(|later, earlier| later.sort_key() == earlier.sort_key());
-        let mut begun: BTreeMap<Vec<u8>, TextKinds> = BTreeMap::new();
-        for text in &texts {
-            for beginning in text.beginnings() {
-                let kinds = begun.entry(beginning).or_default();
-                kinds.plain |= !text.is_base64();
-                kinds.base64 |= text.is_base64();
-            }
+        let mut beginning_bytes = SHORT_BYTES;
+        let mut begun = beginnings(&texts, beginning_bytes);
+        if begun.len() > MAX_FEW {
+            beginning_bytes = FRAGMENT_BYTES;
+            begun = beginnings(&texts, beginning_bytes);
         }
         let mut first_bytes = [false; 256];
         for beginning in begun.keys() {
@@ -137,6 +138,7 @@ impl ValueSearch {
         Self {
             plain_texts: texts.partition_point(|text| !text.is_base64()),
             texts,
+            beginning_bytes,
             beginnings,
             begun: begun.into_iter().collect(),
             first_bytes,
@@ -160,7 +162,7 @@ impl ValueSearch {
                 break;
             };
             progress.from = begin;
-            let beginning = &content[begin..begin + BEGINNING_BYTES];
+            let beginning = &content[begin..begin + self.beginning_bytes];
             let found = self
                 .begun
                 .binary_search_by(|(text, _)| text[..].cmp(beginning));
@@ -172,7 +174,7 @@ impl ValueSearch {
             return SearchResult::Nothing;
         }
         // The last bytes are no whole beginning. They are looked at again when it has come.
-        let last = content.len().saturating_sub(BEGINNING_BYTES - 1);
+        let last = content.len().saturating_sub(self.beginning_bytes - 1);
         for begin in last.max(progress.from)..content.len() {
             if self.may_begin(&content[begin..]) {
                 progress.from = begin;
@@ -228,6 +230,19 @@ impl ValueSearch {
     pub(super) fn max_bytes(&self) -> usize {
         self.max_bytes
     }
+}
+
+/// The beginnings of texts, in so many bytes.
+fn beginnings(texts: &[SearchedText], bytes: usize) -> BTreeMap<Vec<u8>, TextKinds> {
+    let mut begun: BTreeMap<_, TextKinds> = BTreeMap::new();
+    for text in texts {
+        for beginning in text.beginnings(bytes) {
+            let kinds = begun.entry(beginning).or_default();
+            kinds.plain |= !text.is_base64();
+            kinds.base64 |= text.is_base64();
+        }
+    }
+    begun
 }
 
 impl TextKinds {
@@ -330,8 +345,8 @@ impl SearchedText {
         self.text.chars()
     }
 
-    /// The first bytes of all forms that encoders write.
-    fn beginnings(&self) -> Vec<Vec<u8>> {
+    /// The first bytes, so many, of all forms that encoders write.
+    fn beginnings(&self, bytes: usize) -> Vec<Vec<u8>> {
         let mut complete = Vec::new();
         let mut partial = vec![Vec::new()];
         for (at, character) in self.text.chars().enumerate() {
@@ -351,10 +366,10 @@ impl SearchedText {
             }
             partial = Vec::new();
             for mut text in longer {
-                if text.len() < BEGINNING_BYTES {
+                if text.len() < bytes {
                     partial.push(text);
                 } else {
-                    text.truncate(BEGINNING_BYTES);
+                    text.truncate(bytes);
                     complete.push(text);
                 }
             }
@@ -470,12 +485,27 @@ pub(super) mod tests {
     #[test]
     fn b12_a_value_has_few_beginnings() {
         for (value, most) in [
-            ("sk-proj-abcdefgh", 46),
-            ("a/b+c=d&e", 100),
-            ("/+=&/+=&abcdefgh", 340),
+            ("sk-proj-abcdefgh", 23),
+            ("a/b+c=d&e", 40),
+            ("/+=&/+=&abcdefgh", 64),
         ] {
             let search = ValueSearch::new([value]);
+            assert_eq!(search.beginning_bytes, SHORT_BYTES);
             assert!(search.begun.len() <= most, "{value} {}", search.begun.len());
+        }
+    }
+
+    #[test]
+    fn b12_of_many_values_each_is_found() {
+        let values: Vec<String> = (10..40).map(|n| format!("{n}-abcdefgh")).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        assert_eq!(
+            ValueSearch::new(values.clone()).beginning_bytes,
+            FRAGMENT_BYTES
+        );
+        for (at, value) in values.iter().enumerate() {
+            let content = format!("--{value}--");
+            assert_eq!(found(&values, &content), Some((2..13, at)), "{value}");
         }
     }
 

@@ -8,6 +8,7 @@ use codex_network_policy::Authority;
 use super::flow::Flow;
 use super::refusal;
 use crate::attempt::Refusal;
+use crate::client::Client;
 use crate::live_policy::Generation;
 
 /// Refuses a permitted request, also after its answer has begun: a dummy may come late in its content. It keeps
@@ -26,6 +27,16 @@ impl CredentialRefuser {
             authority: authority.clone(),
             flow: flow.clone(),
         }
+    }
+
+    /// The settings under which the request was permitted.
+    pub(crate) fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// The sender of the request.
+    pub(crate) fn client(&self) -> &Client {
+        &self.flow.attempt().client
     }
 
     /// The authority of the request.

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use codex_network_config::DestinationScheme;
 use codex_network_policy::{is_same_field, query_overrides_method};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
 use super::Session;
@@ -53,11 +54,9 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 /// The work on one request and its answer. The default does nothing.
 #[derive(Default)]
 pub(super) struct Brokering {
-    /// Finds real values in the answer. Present at each host that a credential of the session may go to.
-    scrubber: Option<Arc<CurrentScrubber>>,
-    /// Present with the scrubber.
-    windows: Option<UserWindows>,
     search: Option<ContentSearch>,
+    /// Whether the answer may have real values: at each host that a credential of the session may go to.
+    is_scrubbed: bool,
     /// Present if the request has values that can be read again.
     renewable: Option<Box<RenewableRequest>>,
 }
@@ -87,20 +86,20 @@ pub(super) struct SearchInHand {
 
 /// The sender and the place of a request, for the time after its head was sent.
 struct SearchPlace {
-    session: Option<Arc<str>>,
-    credentials: Option<Arc<SessionCredentials>>,
     scheme: DestinationScheme,
-    target: String,
-    method: String,
+    target: PathAndQuery,
+    method: Method,
     dummies: Arc<DummyRegistry>,
     refuser: CredentialRefuser,
 }
 
 impl SearchPlace {
     fn refuses(&self, owner: &DummyOwner, part: RequestPart) -> bool {
+        let session = self.refuser.client().session();
+        let usable = self.refuser.generation().usable_credentials(self.scheme);
         let sender = Sender {
-            session: Some(self.session.as_deref().unwrap_or(NO_SESSION)),
-            credentials: self.credentials.as_deref(),
+            session: Some(session.map_or(NO_SESSION, |session| &session.info().id)),
+            credentials: usable.map(Arc::as_ref),
             place: self.request_place(),
         };
         owner.refuses(&sender, part)
@@ -111,15 +110,14 @@ impl SearchPlace {
             scheme: self.scheme,
             host: &self.refuser.authority().host,
             port: self.refuser.authority().port,
-            target: &self.target,
-            method: &self.method,
+            target: self.target.as_str(),
+            method: self.method.as_str(),
         }
     }
 }
 
 impl Brokering {
     /// Puts the credentials of the session into the head of a permitted request, and looks for dummies in it.
-    /// `target` is in origin-form.
     ///
     /// # Errors
     ///
@@ -129,7 +127,7 @@ impl Brokering {
         permit: &Permit,
         wire: Wire,
         parts: &mut http::request::Parts,
-        target: &str,
+        target: &PathAndQuery,
     ) -> Result<Self, Refusal> {
         let dummies = &session.shared.dummies;
         let credentials = permit.generation().credentials();
@@ -137,14 +135,14 @@ impl Brokering {
             return Ok(Self::default());
         }
         let scheme = wire.scheme();
-        let (method, fields) = (parts.method.as_str(), &mut parts.headers);
+        let (method, fields) = (&parts.method, &mut parts.headers);
         let authority = permit.authority();
         let place = RequestPlace {
             scheme,
             host: &authority.host,
             port: authority.port,
-            target,
-            method,
+            target: target.as_str(),
+            method: method.as_str(),
         };
         let usable = permit.generation().usable_credentials(scheme);
         let mut renewable = None;
@@ -160,7 +158,7 @@ impl Brokering {
             let limited = used
                 .iter()
                 .find(|credential| credential.provider().methods.is_some());
-            if let Some(limited) = limited.filter(|_| query_overrides_method(target)) {
+            if let Some(limited) = limited.filter(|_| query_overrides_method(target.as_str())) {
                 return Err(permit.refuse_credential(limited.id(), METHOD));
             }
             note(&used, permit, session.shared.recorder().now());
@@ -174,27 +172,22 @@ impl Brokering {
                 }))
             });
         }
-        let reached = credentials.filter(|_| permit.generation().is_reached(scheme, authority));
-        if reached.is_some() {
+        let is_scrubbed = permit.generation().is_reached(scheme, authority);
+        if is_scrubbed {
             // Values in other codings are not found.
             let identity = HeaderValue::from_static("identity");
             fields.insert(header::ACCEPT_ENCODING, identity);
             remove_unsearched_forms(fields);
         }
-        let client = &permit.attempt().client;
         let place = Arc::new(SearchPlace {
-            session: client
-                .session()
-                .map(|session| Arc::clone(&session.info().id)),
-            credentials: usable.cloned(),
             scheme,
-            target: target.to_owned(),
-            method: method.to_owned(),
+            target: target.clone(),
+            method: method.clone(),
             dummies: Arc::clone(dummies),
             refuser: permit.credential_refuser(),
         });
         let tripwire = dummies.tripwire();
-        let in_target = tripwire.find(target.as_bytes(), |owner| {
+        let in_target = tripwire.find(target.as_str().as_bytes(), |owner| {
             place.refuses(owner, RequestPart::Target)
         });
         if let Some(owner) = in_target {
@@ -209,12 +202,11 @@ impl Brokering {
             return Err(permit.refuse_credential(&owner.credential, IN_FIELD));
         }
         Ok(Self {
-            scrubber: reached.map(|all| Arc::clone(all.scrubber())),
-            windows: reached.map(|all| all.windows().clone()),
             search: Some(ContentSearch {
                 place,
                 refusal: Arc::default(),
             }),
+            is_scrubbed,
             renewable,
         })
     }
@@ -277,17 +269,24 @@ impl Brokering {
 
     /// Finds real values in the content of the answer.
     pub(super) fn scrubber(&self) -> Option<&Arc<CurrentScrubber>> {
-        self.scrubber.as_ref()
+        self.scrubbed_credentials().map(|all| all.scrubber())
     }
 
     /// Counts the content codings that are undone for the user.
     pub(super) fn windows(&self) -> UserWindows {
-        self.windows.clone().unwrap_or_default()
+        let credentials = self.scrubbed_credentials();
+        credentials.map_or_else(UserWindows::default, |all| all.windows().clone())
+    }
+
+    /// The credentials whose values are not to be in the answer.
+    fn scrubbed_credentials(&self) -> Option<&Arc<SessionCredentials>> {
+        let search = self.search.as_ref().filter(|_| self.is_scrubbed)?;
+        search.place.refuser.generation().credentials()
     }
 
     /// Removes real values from the fields of an answer, interim or final, or of its trailer section.
     pub(super) fn scrub_fields(&self, fields: &mut HeaderMap) {
-        if let Some(scrubber) = &self.scrubber {
+        if let Some(scrubber) = self.scrubber() {
             scrub_fields(&scrubber.load(), fields);
         }
     }
@@ -301,7 +300,7 @@ impl Brokering {
         &self,
         parts: &mut http::response::Parts,
     ) -> Result<ContentCodings, AnswerError> {
-        let Some(scrubber) = &self.scrubber else {
+        let Some(scrubber) = self.scrubber() else {
             return Ok(ContentCodings::default());
         };
         let scrubber = &scrubber.load();
@@ -405,11 +404,20 @@ fn is_unsearched_form(name: &str) -> bool {
     if forms.any(|form| is_same_field(name, form)) {
         return true;
     }
-    // Some origins read `_` as `-`.
-    let name = name.replace('_', "-");
-    let of_request = |range: &&str| name == **range || name.ends_with(&format!("-{range}"));
-    let asks = name == RANGE || name.ends_with("-range");
-    asks && !RANGES_OF_REQUESTS.iter().any(of_request)
+    ends_with_words(name, RANGE)
+        && !RANGES_OF_REQUESTS
+            .iter()
+            .any(|range| ends_with_words(name, range))
+}
+
+/// Whether a name is these words, or ends with `-` and them. Some origins read `_` as `-`.
+fn ends_with_words(name: &str, words: &str) -> bool {
+    let Some(front) = name.len().checked_sub(words.len()) else {
+        return false;
+    };
+    let (front, end) = name.as_bytes().split_at(front);
+    let read = |&byte: &u8| if byte == b'_' { b'-' } else { byte };
+    end.iter().map(read).eq(words.bytes()) && matches!(front.last(), None | Some(b'-' | b'_'))
 }
 
 /// Removes real values from fields, and the fields that have one in their names.

@@ -86,13 +86,7 @@ pub(super) async fn answer(
     upgrade.make(&mut parts.headers, Wire::Plain);
     let mut outgoing = OutgoingRequest::new(session, scrutiny, Wire::Plain, parts.version, upgrade);
     if let Some(permit) = route.host() {
-        match Brokering::of(
-            session,
-            permit,
-            Wire::Plain,
-            &mut parts,
-            target.path.as_str(),
-        ) {
+        match Brokering::of(session, permit, Wire::Plain, &mut parts, &target.path) {
             Ok(brokering) => outgoing.brokering = Arc::new(brokering),
             Err(refusal) => {
                 return respond::refusal(&refusal, RefusalFormat::Json).map(AnswerBody::own);

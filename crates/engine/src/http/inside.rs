@@ -132,7 +132,7 @@ pub(super) async fn answer(
             return respond::bad_request(why).map(AnswerBody::own);
         }
     }
-    match Brokering::of(session, &permit, inside.wire, &mut parts, path.as_str()) {
+    match Brokering::of(session, &permit, inside.wire, &mut parts, &path) {
         Ok(brokering) => outgoing.brokering = Arc::new(brokering),
         Err(refusal) => return refused(&refusal, format, body, version),
     }

@@ -167,8 +167,8 @@ fn limit(query: &DnsQuery, transport: DnsTransport) -> usize {
 #[cfg(test)]
 mod tests {
     use codex_network_policy::{
-        Authority, Facts, Host, InterceptionSupport, NoLocalAddresses, NoProxyListeners, Policy,
-        PolicySpec, Protocol, Request, RequestKind,
+        Authority, Facts, Host, HostCredentials, InterceptionSupport, NoLocalAddresses,
+        NoProxyListeners, Policy, PolicySpec, Protocol, Request, RequestKind,
     };
     use hickory_resolver::proto::op::Query;
     use hickory_resolver::proto::rr::rdata::opt::EdnsCode;
@@ -206,7 +206,7 @@ mod tests {
                     machine: &NoLocalAddresses,
                     listeners: &NoProxyListeners,
                     interception: InterceptionSupport::Unavailable,
-                    has_credential: false,
+                    credentials: HostCredentials::None,
                 },
             });
         Refusal {

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use codex_network_policy::{
     AddressClass, Authority, ConfigLine, Content, Decision, Enforcement, Facts, Handling,
-    HookMatch, Host, HttpHead, Interception, InterceptionSupport, ListKind, LocalAddresses, Mode,
-    Narrowing, Pattern, Policy, PolicySpec, Protocol, ProxyListeners, Request, RequestKind,
-    Transport, UnixSocketPath, Unlisted, listener_receives,
+    HookMatch, Host, HostCredentials, HttpHead, Interception, InterceptionSupport, ListKind,
+    LocalAddresses, Mode, Narrowing, Pattern, Policy, PolicySpec, Protocol, ProxyListeners,
+    Request, RequestKind, Transport, UnixSocketPath, Unlisted, listener_receives,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -119,8 +119,8 @@ struct Asked {
     listener: Option<SocketAddr>,
     /// Whether the proxy can intercept TLS; true if absent.
     ca: Option<bool>,
-    /// Whether the session has a credential for the host; false if absent.
-    credential: Option<bool>,
+    /// The credential that the session has for the host: `usable` or `required`; none if absent.
+    credential: Option<String>,
     says: String,
     rule: Option<String>,
 }
@@ -451,7 +451,12 @@ impl Asked {
                         Some(false) => InterceptionSupport::Unavailable,
                         Some(true) | None => InterceptionSupport::Available,
                     },
-                    has_credential: row.credential == Some(true),
+                    credentials: match row.credential.as_deref() {
+                        None => HostCredentials::None,
+                        Some("usable") => HostCredentials::Usable,
+                        Some("required") => HostCredentials::Required,
+                        Some(other) => return Err(format!("credential = {other:?}")),
+                    },
                 },
             };
             let mut decision = policy.decide(&request);

@@ -5,9 +5,9 @@
 use std::net::Ipv4Addr;
 
 use codex_network_policy::{
-    Enforcement, Facts, Host, InterceptionSupport, ListKind, Narrowing, NarrowingError,
-    NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Reason, Request, RequestKind,
-    RuleRef, Source, Verdict,
+    Enforcement, Facts, Host, HostCredentials, InterceptionSupport, ListKind, Narrowing,
+    NarrowingError, NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Reason,
+    Request, RequestKind, RuleRef, Source, Verdict,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -85,7 +85,7 @@ fn connect(host: &Host) -> Request<'_> {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     }
 }

@@ -2,8 +2,8 @@
 
 use DeciderAnswer::{Allow, Ask, Deny};
 use codex_network_policy::{
-    DeciderAnswer, DeciderReason, Facts, Host, InterceptionSupport, ListKind, Mode,
-    NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Request, RequestKind,
+    DeciderAnswer, DeciderReason, Facts, Host, HostCredentials, InterceptionSupport, ListKind,
+    Mode, NoLocalAddresses, NoProxyListeners, Pattern, Policy, PolicySpec, Request, RequestKind,
     Unlisted,
 };
 
@@ -20,7 +20,7 @@ fn decide(spec: &PolicySpec, host: &str, answer: DeciderAnswer) -> String {
             machine: &NoLocalAddresses,
             listeners: &NoProxyListeners,
             interception: InterceptionSupport::Available,
-            has_credential: false,
+            credentials: HostCredentials::None,
         },
     };
     told(&policy.decide_answered(&request, answer))

@@ -115,6 +115,55 @@ mod tests {
     }
 
     #[test]
+    fn b4_a_variable_with_a_copy_of_a_value_in_another_form_is_removed() {
+        const KEY: &str = "aB3/xY7+qLmNo9PqRs";
+        let hexadecimal = "61 prefix 6142332f7859372B714C6D4E6F395071527300";
+        let all = [
+            ("KEY", KEY),
+            ("ENCODED", "https://me:aB3%2fxY7%2BqLmNo9PqRs@a.test/"),
+            ("WHOLE", "https://me:aB3%2FxY7%2BqLmNo9PqRs@a.test/"),
+            ("TWICE", "aB3%252FxY7%252BqLmNo9PqRs"),
+            ("JSON", r#"{"token": "aB3\/xY7+qLmNo9PqRs"}"#),
+            ("UNICODE", r"aB3\u002fxY7+qLmNo9PqR\u0073"),
+            ("HEXADECIMAL", hexadecimal),
+            ("FEED_PATH", "https://aB3/xY7+qLmNo9PqRs@a.test/"),
+            ("PATH", "/bin:/aB3/xY7+qLmNo9PqRs"),
+            ("PLAIN", "https://me:aB3/xY7+qLmNo9PqRs@a.test/"),
+            ("OTHER", "aB3%2FxY7%2BqLmNo9PqRt %zz \\"),
+        ];
+        let given = [credential("KEY", KEY)];
+        for (brokered, wanted) in [
+            (
+                vec![brokered("KEY", KEY)],
+                &["KEY", "OTHER", "PLAIN", "WHOLE"][..],
+            ),
+            (Vec::new(), &["OTHER"]),
+        ] {
+            let mut environment = environment(all.map(|(name, text)| (name, OsStr::new(text))));
+            remove(&mut environment, &given, &brokered, &[], true);
+            assert_eq!(names(&environment), wanted);
+        }
+    }
+
+    #[test]
+    fn b4_a_short_value_with_a_dummy_is_in_no_other_variable() {
+        let all = [
+            ("KEY", OsStr::new("Zx9-kQ2mP7vw")),
+            ("URL", OsStr::new("postgres://u:Zx9-kQ2mP7vw@h/db")),
+        ];
+        let mut environment = environment(all);
+        let given = [credential("KEY", "Zx9-kQ2mP7vw")];
+        remove(
+            &mut environment,
+            &given,
+            &[brokered("KEY", "Zx9-kQ2mP7vw")],
+            &[],
+            true,
+        );
+        assert_eq!(names(&environment), ["KEY"]);
+    }
+
+    #[test]
     fn b3_one_line_end_is_no_part_of_a_value() {
         for (given, value) in [
             ("value-1\n", "value-1"),
