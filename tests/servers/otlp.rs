@@ -68,8 +68,8 @@ impl Collector {
         let mut rotel = start::spawn(rotel);
         let lines = read(&mut rotel);
         let servers = ports.each_ref().map(Reserved::address);
-        let serves = || servers.iter().all(|server| e2e::port::accepts(*server));
-        let served = poll(TIMEOUT, || serves().then_some(()));
+        let is_up = || servers.iter().all(|server| e2e::port::accepts(*server));
+        let served = poll(TIMEOUT, || is_up().then_some(()));
         served.expect("Rotel listens");
         Self {
             nginx: start::nginx_with_tls(ca, &|at| locations(at, &http, &grpc)),
@@ -145,7 +145,7 @@ fn records(lines: &[String]) -> Vec<Record> {
             record.attributes.clear();
             is_resource = false;
         } else if let Some(scope) = line.strip_prefix("InstrumentationScope ") {
-            record.scope = scope.to_owned();
+            scope.clone_into(&mut record.scope);
         } else if let Some(attribute) = line.trim_start().strip_prefix("-> ") {
             let (name, value) = attribute.split_once(": ").expect("a name and a value");
             let attributes = if is_resource {
