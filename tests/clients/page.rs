@@ -87,6 +87,7 @@ fn o3_the_page_can_be_used_by_keyboard_and_on_a_phone_and_has_no_serious_finding
     let daemon = Daemon::start(&Config::example());
     let host = format!("{}.test", ["long"; 12].join("-and-"));
     assert_eq!(daemon.get(&format!("http://{host}/")).status, 403);
+    assert_eq!(daemon.get("http://denied.test/").status, 403);
     let mut browser = Browser::show(&daemon);
     browser.ask("wait live");
     let reached = browser.ask("keys");

@@ -4,11 +4,12 @@
 //! Spellings from a table go to each server twice: unchanged, and through the proxy. If a server
 //! reads a request as one that the policy does not permit, the proxy must have refused it or
 //! removed the part that causes this. Every server must read each request that the proxy passes as
-//! one request. A real Prometheus scrapes the proxy. `.ci/servers` installs the servers. IIS, which runs only on Windows, has its rules
-//! in `tests/cases/hooks.toml`.
+//! one request. A real Prometheus scrapes the proxy, and a real receiver of OTLP gets its audit events. `.ci/servers`
+//! installs the servers. IIS, which runs only on Windows, has its rules in `tests/cases/hooks.toml`.
 
 mod framing;
 mod hooks;
+mod otlp;
 mod prometheus;
 mod reading;
 mod recorder;

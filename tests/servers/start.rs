@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use e2e::tls::{Server as Tls, TestCa};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -32,6 +33,49 @@ pub(crate) fn nginx() -> Server {
     let at = directory.path();
     let application = at.join("php.sock");
     let php = UnixListener::bind(&application).expect("a socket in an empty directory");
+    let server = format!(
+        r"underscores_in_headers on;
+        ignore_invalid_headers off;
+        listen {addr};
+        location / {{
+            fastcgi_pass unix:{application};
+            fastcgi_param SCRIPT_FILENAME {program};
+            fastcgi_param ROUTED_PATH $uri;
+            fastcgi_param REQUEST_METHOD $request_method;
+            fastcgi_param REQUEST_URI $request_uri;
+            fastcgi_param QUERY_STRING $query_string;
+            fastcgi_param CONTENT_TYPE $content_type;
+            fastcgi_param CONTENT_LENGTH $content_length;
+            fastcgi_param REDIRECT_STATUS 200;
+        }}",
+        application = application.display(),
+        program = program("report.php").display(),
+    );
+    // PHP takes a listening socket on standard input for FastCGI's. It answers any number of requests.
+    let mut fastcgi = command("php-cgi");
+    fastcgi
+        .env("PHP_FCGI_MAX_REQUESTS", "0")
+        .stdin(OwnedFd::from(php));
+    let nginx = nginx_of(at, listener, &server);
+    let processes = vec![spawn(fastcgi), nginx];
+    Server::new(addr, processes, directory)
+}
+
+/// nginx that ends TLS, with a certificate for `collector.test`, and has these settings of a server, which get the
+/// directory of `server.pem` and `server.key`.
+pub(crate) fn nginx_with_tls(ca: &TestCa, settings: &dyn Fn(&Path) -> String) -> Server {
+    let (directory, listener, addr) = place();
+    let at = directory.path();
+    Tls::of(ca, &["collector.test"])
+        .write(at)
+        .expect("files in an empty directory");
+    let server = format!("listen {addr} ssl http2;\n        {}", settings(at));
+    let nginx = nginx_of(at, listener, &server);
+    Server::new(addr, vec![nginx], directory)
+}
+
+/// nginx with one server of these settings, at a socket that listens.
+fn nginx_of(at: &Path, listener: TcpListener, server: &str) -> Child {
     let temporary = ["client_body", "fastcgi", "proxy", "scgi", "uwsgi"];
     let temporary = temporary.map(|name| format!("{name}_temp_path {}/{name};", at.display()));
     let temporary = temporary.join("\n    ");
@@ -45,21 +89,8 @@ events {{}}
 http {{
     access_log off;
     {temporary}
-    underscores_in_headers on;
-    ignore_invalid_headers off;
     server {{
-        listen {addr};
-        location / {{
-            fastcgi_pass unix:{application};
-            fastcgi_param SCRIPT_FILENAME {program};
-            fastcgi_param ROUTED_PATH $uri;
-            fastcgi_param REQUEST_METHOD $request_method;
-            fastcgi_param REQUEST_URI $request_uri;
-            fastcgi_param QUERY_STRING $query_string;
-            fastcgi_param CONTENT_TYPE $content_type;
-            fastcgi_param CONTENT_LENGTH $content_length;
-            fastcgi_param REDIRECT_STATUS 200;
-        }}
+        {server}
     }}
 }}
 ",
@@ -70,15 +101,8 @@ http {{
             ""
         },
         at = at.display(),
-        application = application.display(),
-        program = program("report.php").display(),
     );
     std::fs::write(at.join("nginx.conf"), settings).expect("a file in an empty directory");
-    // PHP takes a listening socket on standard input for FastCGI's. It answers any number of requests.
-    let mut fastcgi = command("php-cgi");
-    fastcgi
-        .env("PHP_FCGI_MAX_REQUESTS", "0")
-        .stdin(OwnedFd::from(php));
     let mut nginx = command("nginx");
     nginx
         .arg("-p")
@@ -89,8 +113,7 @@ http {{
         // Sockets that it need not open, as after an upgrade of the program.
         .env("NGINX", "0;")
         .stdin(OwnedFd::from(listener));
-    let processes = vec![spawn(fastcgi), spawn(nginx)];
-    Server::new(addr, processes, directory)
+    spawn(nginx)
 }
 
 /// lighttpd with PHP by CGI.
@@ -120,7 +143,7 @@ cgi.assign = (".php" => "{interpreter}")
 
 /// express with method-override.
 pub(crate) fn express() -> Server {
-    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers/node");
+    let modules = installed("node");
     assert!(modules.exists(), "express is missing: run .ci/servers");
     let mut node = command("node");
     node.arg(program("report.js")).arg(modules);
@@ -147,7 +170,7 @@ pub(crate) fn tomcat() -> Server {
 }
 
 impl Server {
-    fn new(addr: SocketAddr, processes: Vec<Child>, directory: TempDir) -> Self {
+    pub(crate) fn new(addr: SocketAddr, processes: Vec<Child>, directory: TempDir) -> Self {
         Self {
             addr,
             processes,
@@ -206,7 +229,7 @@ fn announced(mut command: Command, before_port: &str) -> Server {
 }
 
 /// A program in an environment without anything of this machine.
-fn command(name: &str) -> Command {
+pub(crate) fn command(name: &str) -> Command {
     let mut command = Command::new(find(name));
     command.env_clear().env("LANG", "C.UTF-8");
     for name in ["PATH", "TMPDIR"] {
@@ -219,7 +242,7 @@ fn command(name: &str) -> Command {
     command
 }
 
-fn spawn(mut command: Command) -> Child {
+pub(crate) fn spawn(mut command: Command) -> Child {
     command.spawn().unwrap_or_else(|error| {
         panic!("cannot start {command:?}: {error}; when it is not installed, run .ci/servers")
     })
@@ -228,9 +251,17 @@ fn spawn(mut command: Command) -> Child {
 /// The path of a program. Debian installs servers in folders that only root's `PATH` contains.
 fn find(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let more = [PathBuf::from("/usr/sbin"), installed("rotel")];
+    let mut places = std::env::split_paths(&path).chain(more);
     let found = places.find_map(|place| Some(place.join(name)).filter(|file| file.exists()));
     found.unwrap_or_else(|| panic!("there is no {name}: run .ci/servers"))
+}
+
+/// A folder that `.ci/servers` fills.
+fn installed(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/servers")
+        .join(name)
 }
 
 fn program(name: &str) -> PathBuf {

@@ -32,8 +32,8 @@ pub struct Export {
 /// The answer of a gRPC collector.
 #[derive(Clone, Debug)]
 pub struct GrpcAnswer {
-    /// `grpc-status`.
-    pub status: u32,
+    /// `grpc-status`; `None` for an answer that ends without one.
+    pub status: Option<u32>,
     /// `grpc-status-details-bin`.
     pub details: Option<String>,
     /// The bytes of the message.
@@ -93,7 +93,7 @@ impl GrpcAnswer {
     /// A status.
     pub fn status(status: u32) -> Self {
         Self {
-            status,
+            status: Some(status),
             details: None,
             message: Vec::new(),
             flood: 0,
@@ -238,7 +238,9 @@ async fn exchange(
     content.put_bytes(0, answer.flood);
     sent.send_data(content.freeze(), false)?;
     let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", answer.status.into());
+    if let Some(status) = answer.status {
+        trailers.insert("grpc-status", status.into());
+    }
     if let Some(details) = answer.details {
         let details = details.parse().expect("base64");
         trailers.insert("grpc-status-details-bin", details);

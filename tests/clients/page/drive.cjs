@@ -5,7 +5,8 @@
 //   other ADDRESS      a page of another origin at ADDRESS opens, frames and fetches the admin API: what it saw
 //   keys               the elements that the key Tab reaches
 //   axe                the serious findings of axe-core, in light and dark
-//   shot FOLDER        screenshots at three widths, in light and dark; whether the page is wider than its window
+//   shot FOLDER        screenshots at three widths, in light and dark; whether the page is wider than its window,
+//                      or the column of rules too narrow to read
 //   violations         what the policy of contents stopped, and errors of scripts
 const readline = require("readline");
 const puppeteer = require("puppeteer-core");
@@ -95,6 +96,8 @@ async function main() {
           await page.screenshot({ path: `${folder}/${colours}-${width}.png` });
           const content = await page.evaluate(() => document.documentElement.scrollWidth);
           if (content > width) wider.push(`${colours} ${width}: ${content}`);
+          const rule = await page.evaluate(() => document.querySelector("#blocked td:last-child").offsetWidth);
+          if (rule < 160) wider.push(`${colours} ${width}: the column of rules has ${rule}`);
         }
       }
       return wider;

@@ -1,9 +1,13 @@
 //! A collector over gRPC.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
 use e2e::collector::{GrpcAnswer, GrpcCollector, attribute};
 use e2e::daemon::{Config, Daemon};
 use e2e::origin::Origin;
 use e2e::tls::{Server, TestCa};
+use tempfile::TempDir;
 
 use super::{at, config, count, degraded, metric, refuse, taken, until};
 
@@ -70,6 +74,39 @@ fn o2_grpc_in_tls_is_verified_against_the_certificates_of_ca_file() {
     assert_eq!(collector.exports().len(), 0);
     daemon.reload_with(&trusting(&ca));
     collector.wait_for("the event", |exports| (count(exports) == 1).then_some(()));
+}
+
+#[test]
+fn o2_an_answer_without_a_status_of_grpc_takes_nothing() {
+    let collector = GrpcCollector::answering(None, |number| GrpcAnswer {
+        status: (number > 0).then_some(0),
+        ..GrpcAnswer::status(0)
+    });
+    let daemon = Daemon::start(&grpc(&at(collector.addr())));
+    refuse(&daemon, 1);
+    until("an export", || metric(&daemon, "exported_total") == 1);
+    assert_eq!(collector.exports().len(), 2);
+    daemon.wait_for_message("its answer has no gRPC status");
+}
+
+#[test]
+fn o2_header_fields_are_sent_over_grpc_and_the_most_detailed_log_has_no_value() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("headers");
+    fs::write(&file, "authorization: Bearer token-4712\n").expect("a file of ours");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a file of ours");
+    let file = format!("{:?}", file.display().to_string());
+    let collector = GrpcCollector::start();
+    let config = grpc(&at(collector.addr()))
+        .set("daemon.telemetry", "headers_file", &file)
+        .set("daemon", "log", r#""trace""#);
+    let daemon = Daemon::start(&config);
+    refuse(&daemon, 1);
+    until("an export", || metric(&daemon, "exported_total") == 1);
+    let sent = collector.exports()[0].fields.get("authorization").cloned();
+    assert_eq!(sent.expect("a field"), "Bearer token-4712");
+    let logs = format!("{:?}", daemon.logs());
+    assert!(!logs.contains("4712"), "{logs}");
 }
 
 #[test]

@@ -112,12 +112,19 @@ fn o2_each_of_ten_thousand_events_arrives_once() {
 
 #[test]
 fn o2_events_that_wait_at_the_end_are_exported_first() {
-    let collector = collector();
+    // The end does not wait for as long as the collector asks for.
+    let collector = at_first(vec![reply(503, "Retry-After", "60")]);
     let daemon = Daemon::start(&config(&at(collector.addr())));
     refuse(&daemon, 3);
+    until("a failure", || degraded(&daemon).is_some());
+    // They wait behind that batch.
+    refuse(&daemon, 2);
+    assert_eq!(metric(&daemon, "waiting"), 5);
     daemon.signal(Signal::SIGTERM);
     daemon.wait_exit();
-    assert_eq!(count(&exports(&collector)), 3);
+    let exports = exports(&collector).into_iter();
+    let counts: Vec<_> = exports.map(|export| export.records().len()).collect();
+    assert_eq!(counts, [3, 3, 2]);
 }
 
 #[test]

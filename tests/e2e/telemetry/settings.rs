@@ -131,6 +131,12 @@ fn o2_a_collector_in_tls_without_ca_file_is_verified_against_the_roots_of_the_sy
         .tls(&ca, &["127.0.0.1"])
         .start();
     let url = format!("https://{}/otlp/", collector.addr());
+    let other = Daemon::start_trusting(&config(&url), &TestCa::new());
+    refuse(&other, 1);
+    until("a failure", || degraded(&other).is_some());
+    let detail = degraded(&other).expect("it failed")["detail"].to_string();
+    assert!(detail.contains("certificate_unknown_issuer"), "{detail}");
+    assert_eq!(collector.requests().len(), 0);
     let daemon = Daemon::start_trusting(&config(&url), &ca);
     refuse(&daemon, 1);
     until("an export", || count(&exports(&collector)) == 1);
@@ -176,6 +182,9 @@ fn o2_the_lines_of_the_fleet_guide_export() {
     let daemon = Daemon::start(&config);
     refuse(&daemon, 1);
     until("an export", || count(&exports(&collector)) == 1);
+    let bearer = format!("Bearer {TOKEN}");
+    let request = collector.requests().remove(0);
+    assert_eq!(request.header("authorization"), Some(&*bearer));
     let status = proxyctl(&daemon, &["status"]).succeeded().stdout.clone();
     assert!(
         status.contains("1 audit events exported to https://collector.example.com"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codex_network_engine::Engine;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::message::{Origin, encoded};
@@ -57,6 +58,8 @@ impl Delivery {
     /// Sends a batch until the collector takes it or refuses it. Returns how many events it took.
     async fn deliver(&mut self, events: usize, body: &Bytes) -> usize {
         loop {
+            // A change from here on ends the wait; one from before is in what the attempt reads.
+            let changes = self.queue.changes();
             let generation = self.engine.current();
             let settings = generation.settings().daemon.telemetry.clone();
             drop(generation);
@@ -75,7 +78,7 @@ impl Delivery {
                 }
                 Outcome::Later(why, wait) => {
                     self.fails(&why);
-                    self.wait(wait).await;
+                    self.wait(wait, changes).await;
                 }
             }
         }
@@ -104,7 +107,7 @@ impl Delivery {
 
     /// Waits before the next attempt: at least as long as the collector asks for, within a bound. New settings
     /// end the wait, and so does the end of the process.
-    async fn wait(&self, asked: Option<Duration>) {
+    async fn wait(&self, asked: Option<Duration>, mut changes: watch::Receiver<()>) {
         let doubled = FIRST_WAIT * 2_u32.pow(self.failures.saturating_sub(1).min(5));
         let wait = asked
             .map_or(doubled, |asked| asked.max(FIRST_WAIT))
@@ -113,7 +116,7 @@ impl Delivery {
             tokio::time::sleep(LAST_WAIT).await;
         } else {
             // Both ends of the wait lead to the next attempt.
-            let _ = timeout(wait, self.queue.changed()).await;
+            let _ = timeout(wait, changes.changed()).await;
         }
     }
 }

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn o2_a_log_record_has_the_fields_of_the_audit_event() {
-        let event = sample_event();
+        let mut event = sample_event();
+        event.timestamp += time::Duration::nanoseconds(1_700_000_000_123_456_789);
         let bytes = encoded(std::slice::from_ref(&event), &Origin::of_process());
         let request = ExportLogsServiceRequest::decode(&*bytes).expect("a request");
         let scope = &request.resource_logs[0].scope_logs[0];
@@ -131,6 +132,7 @@ mod tests {
         assert_eq!(record.event_name, AuditEvent::NAME);
         let time = event.timestamp.unix_timestamp_nanos();
         assert_eq!(i128::from(record.time_unix_nano), time);
+        assert_eq!(i128::from(record.observed_time_unix_nano), time);
         let resource = request.resource_logs[0].resource.as_ref();
         let names = resource.expect("a resource").attributes.iter();
         let names: Vec<&str> = names.map(|one| one.key.as_str()).collect();
