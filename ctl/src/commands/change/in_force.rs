@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use codex_network_control::client::{CallError, ConnectError};
-use codex_network_control::message::{Reloaded, Status};
+use codex_network_control::message::{ExpectedChange, Reloaded, Status};
 use codex_network_control::{Client, ControlError};
 
 use nix::unistd::Uid;
@@ -23,6 +23,8 @@ pub(super) struct RunningProxy {
 pub(super) enum NotInForce {
     /// The proxy does not take it, so the old configuration should come back.
     Refused(String),
+    /// The reload would have had other changes too, so nothing is in force.
+    OtherChanges(String),
     /// It is unknown whether it is in force.
     Unknown(Failure),
 }
@@ -78,10 +80,21 @@ impl RunningProxy {
         })
     }
 
-    /// Reloads it, and checks that the change is in force.
+    /// Reloads it, if the configuration has no other change that is not in force, and checks that this one is.
     pub(super) async fn put_in_force(&self, change: &ListChange) -> Result<Reloaded, NotInForce> {
-        let reloaded = match self.client.reload().await {
+        let pattern = change.pattern.to_string();
+        let expected = match change.verb {
+            Verb::Allow => ExpectedChange::Allow { pattern },
+            Verb::Deny => ExpectedChange::Deny { pattern },
+            Verb::Unset => ExpectedChange::Unset { pattern },
+        };
+        let reloaded = match self.client.reload_only(expected).await {
             Ok(reloaded) => reloaded,
+            Err(CallError::Refused(error @ ControlError::OtherChanges { .. })) => {
+                return Err(NotInForce::OtherChanges(format!(
+                    "{error}. Look at them: `proxyctl reload` puts them in force, and then this command works"
+                )));
+            }
             Err(CallError::Refused(ControlError::ReloadFailed { problems })) => {
                 let mut why = String::from("the proxy refused the new configuration:\n");
                 for problem in problems {
@@ -90,7 +103,7 @@ impl RunningProxy {
                 }
                 return Err(NotInForce::Refused(why.trim_end().to_owned()));
             }
-            Err(error @ CallError::Refused(_)) => {
+            Err(error @ (CallError::Refused(_) | CallError::TooOld { .. })) => {
                 return Err(NotInForce::Refused(format!(
                     "the proxy was not reloaded: {error}"
                 )));
@@ -121,7 +134,7 @@ impl RunningProxy {
 
     /// Reloads it after the old content came back. The settings in force are the old ones in any case.
     pub(super) async fn reload_again(&self) {
-        let _ = self.client.reload().await;
+        let _ = self.client.reload_only(ExpectedChange::Nothing).await;
     }
 }
 
