@@ -151,7 +151,7 @@ impl Client {
             Ok(owner) => owner,
             Err(source) => return Err(ConnectError::Unreachable { path, source }),
         };
-        if !trusted.include(owner) {
+        if !trusted.permit(&stream, owner) {
             return Err(ConnectError::Untrusted { path, owner });
         }
         let stream = transport::caller_side(ControlStream::from(stream));
