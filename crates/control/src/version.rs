@@ -57,6 +57,8 @@ pub struct Welcome {
     pub version: String,
     /// The caller's access.
     pub access: Access,
+    /// The files of the settings in force, the weakest layer first; empty from an older daemon.
+    pub files: Vec<String>,
 }
 
 /// Two sides without a common version.

@@ -102,6 +102,7 @@ pub(super) async fn make(
     let configuration = match (&options.config, &proxy) {
         (Some(file), _) => Configuration::of_file(file),
         (None, Some(proxy)) => {
+            proxy.check_readable(change)?;
             Configuration::of_proxy(proxy.read()?, |name| std::env::var_os(name))
         }
         (None, None) => {

@@ -93,6 +93,7 @@ impl Control for TestService {
     async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
         let protocol = request.agree("test")?;
         Ok(Welcome {
+            files: Vec::new(),
             protocol,
             version: "test".to_owned(),
             access: Access::Administer,

@@ -1,9 +1,11 @@
 //! The running proxy: which files it reads, and whether it takes a change.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use codex_network_control::client::{CallError, ConnectError};
-use codex_network_control::message::{ExpectedChange, Reloaded, Status};
+use codex_network_control::message::{ExpectedChange, Reloaded, Role};
 use codex_network_control::{Client, ControlError};
 
 use nix::unistd::Uid;
@@ -52,12 +54,21 @@ impl RunningProxy {
             )));
         }
         let read = match client.status().await {
-            Ok(status) => read(&status),
+            Ok(status) => read(&status.files, &status.roles),
             // The caller may still see which change an administrator could make.
-            Err(CallError::Refused(ControlError::NotPermitted { .. })) => Ok(ReadByProxy {
-                uid: client.listener_owner().uid,
-                files: Vec::new(),
-            }),
+            Err(CallError::Refused(ControlError::NotPermitted { .. })) => {
+                let owner = client.listener_owner();
+                let listener = Role {
+                    name: "proxy".to_owned(),
+                    uid: owner.uid,
+                    pid: owner
+                        .pid
+                        .and_then(|pid| u32::try_from(pid).ok())
+                        .unwrap_or_default(),
+                    ..Role::default()
+                };
+                read(&client.welcome().files, &[listener])
+            }
             Err(error) => return Err(error.into()),
         };
         Ok(Some(Self { client, read }))
@@ -67,6 +78,23 @@ impl RunningProxy {
     pub(super) fn read(&self) -> Result<&ReadByProxy, Failure> {
         let read = self.read.as_ref();
         read.map_err(|why| Failure::Failed(format!("{why}; name the file with --config")))
+    }
+
+    /// Refuses a change of a file that the caller may not read.
+    pub(super) fn check_readable(&self, change: &ListChange) -> Result<(), Failure> {
+        let is_closed = |file: &&PathBuf| {
+            let opened = File::open(file);
+            opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        };
+        match self.read()?.files.iter().find(is_closed) {
+            Some(file) => Err(Failure::NotPermitted(format!(
+                "{} is not yours to read; its owner can make the change: `proxyctl {} '{}'`",
+                file.display(),
+                change.verb.as_str(),
+                change.pattern
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Whether it has read a file.
@@ -138,16 +166,15 @@ impl RunningProxy {
     }
 }
 
-fn read(status: &Status) -> Result<ReadByProxy, String> {
-    let monitor = status
-        .roles
+fn read(files: &[String], roles: &[Role]) -> Result<ReadByProxy, String> {
+    let monitor = roles
         .iter()
         .find(|role| matches!(role.name.as_str(), "monitor" | "proxy"));
     let directory = || {
         let pid = monitor?.pid;
         std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
     };
-    let files = status.files.iter().map(|file| {
+    let files = files.iter().map(|file| {
         let path = PathBuf::from(file);
         if path.is_absolute() {
             return Ok(path);

@@ -234,6 +234,7 @@ impl Control for CallerService {
             protocol,
             version: version.to_owned(),
             access: self.access.known_to(protocol),
+            files: paths(&self.service.engine.current().settings().files),
         })
     }
 
