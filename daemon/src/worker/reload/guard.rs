@@ -174,20 +174,18 @@ mod tests {
 
     #[test]
     fn c14_the_other_changes_are_bounded_and_hidden_ones_count() {
-        let many: String = (0..20)
-            .map(|number| format!("\"{number}.test\" = \"allow\"\n"))
-            .collect();
+        let line = |number: u32| format!("\"{number}.test\" = \"allow\"\n");
+        let many: Vec<String> = (0..20).map(line).collect();
+        let many = many.concat();
         let found = others("\"kept.test\" = \"allow\"\n", &many, &EntryChange::Nothing);
         assert_eq!(found.len(), MAX_NAMED + 1);
         // 20 new entries, the one that is gone, and the profile.
         assert_eq!(found[MAX_NAMED], "and 14 more");
         // `/config` shows the value of no secret.
         let hook = |secret: &'static str| {
-            let text = format!(
-                "[permissions.a.network.mitm.hooks.h]\nhost = \"kept.test\"\nmethods = [\"GET\"]\n\
+            let text = "[permissions.a.network.mitm.hooks.h]\nhost = \"kept.test\"\nmethods = [\"GET\"]\n\
                  path_prefixes = [\"/\"]\naction = [\"w\"]\n[permissions.a.network.mitm.actions.w]\n\
-                 inject_request_headers = [{{ name = \"x\", secret_env_var = \"KEY\" }}]\n"
-            );
+                 inject_request_headers = [{ name = \"x\", secret_env_var = \"KEY\" }]\n";
             let sources = Sources::none()
                 .with_text("a.toml", format!("{BEFORE}{text}"))
                 .with_environment(move |_| Some(secret.into()));
