@@ -118,7 +118,7 @@ mod tests {
         let private = directory.path().join(format!("{PREFIX}1-0"));
         std::fs::create_dir(&private).expect("our own directory");
         let socket = private.join(SOCKET);
-        assert!(is_socket(&socket), "there is none yet");
+        assert!(is_socket(&socket), "before it exists");
         std::fs::write(&socket, "").expect("our own directory");
         let link = directory.path().join("link");
         symlink(&socket, &link).expect("our own directory");

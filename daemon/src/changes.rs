@@ -1,4 +1,4 @@
-//! What a new configuration changes, under the names of `GET /config`: for `check --diff`, and for a reload that has
+//! The changes of a new configuration, under the names of `GET /config`: for `check --diff`, and for a reload that has
 //! more changes than it may (SPEC C14).
 //!
 //! It compares rules, not hosts: a deny rule wins over an allow rule, as in every decision.

@@ -156,7 +156,7 @@ fn q4_an_answer_puts_no_other_change_of_the_file_in_force() {
     assert_eq!(get(&session, "other.test", port).status, 403);
     let status = proxyctl_json(&daemon, &["status"]);
     assert_eq!(status["generation"], generation);
-    // The configuration has no fault, so there is none to report.
+    // The configuration has no fault to report.
     assert_eq!(status["last_reload"], Value::Null, "{status}");
     // A person who has looked puts it in force, and then the answer has its effect alone.
     proxyctl(&daemon, &["reload"]).succeeded();

@@ -3,10 +3,10 @@
 //! The kernel records the process that called listen(2). Its number may have been used again since, so a descriptor of
 //! the process (`SO_PEERPIDFD`, Linux 6.5) tells whether the number is still its own.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
+use codex_network_files::Reading;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -29,11 +29,12 @@ pub(super) fn is_own(stream: &impl AsFd, pid: i32) -> bool {
 
 /// Whether a process has a number in the namespace of `/proc` alone, and in none below it.
 fn has_no_other_number(pid: i32) -> bool {
-    let mut status = String::new();
-    let file = File::open(format!("/proc/{pid}/status"));
-    let read = file.and_then(|file| file.take(MAX_STATUS).read_to_string(&mut status));
+    let status = PathBuf::from(format!("/proc/{pid}/status"));
+    let status = Reading::up_to(MAX_STATUS)
+        .read_text(&status)
+        .unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    read.is_ok() && numbers.is_some_and(|numbers| numbers.split_whitespace().count() == 1)
+    numbers.is_some_and(|numbers| numbers.split_whitespace().count() == 1)
 }
 
 /// Whether a process has not ended. Its descriptor is readable then.

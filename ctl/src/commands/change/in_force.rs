@@ -1,14 +1,13 @@
 //! The running proxy: which files it reads, and whether it takes a change.
 
-use std::fs::File;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use codex_network_control::client::{CallError, ConnectError};
 use codex_network_control::message::{ExpectedChange, Reloaded, Role};
 use codex_network_control::{Client, ControlError};
 
-use nix::unistd::Uid;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::edit::{ListChange, ReadByProxy, Verb};
 use crate::failure::Failure;
@@ -82,10 +81,8 @@ impl RunningProxy {
 
     /// Refuses a change of a file that the caller may not read.
     pub(super) fn check_readable(&self, change: &ListChange) -> Result<(), Failure> {
-        let is_closed = |file: &&PathBuf| {
-            let opened = File::open(file);
-            opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
-        };
+        let is_closed =
+            |file: &&PathBuf| access(file.as_path(), AccessFlags::R_OK) == Err(Errno::EACCES);
         match self.read()?.files.iter().find(is_closed) {
             Some(file) => Err(Failure::NotPermitted(format!(
                 "{} is not yours to read; its owner can make the change: `proxyctl {} '{}'`",

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use codex_network_control::ControlError;
 use codex_network_control::message::{ExpectedChange, ReloadRequest, Reloaded};
+use codex_network_engine::Engine;
 use codex_network_policy::{EntryChange, ListKind, Pattern};
 
 use super::peer::Peer;
-use super::service::Service;
+use crate::worker::reload::Reloader;
 
 pub(super) async fn answer(
-    service: &Service,
+    engine: &Engine,
+    reloader: &Arc<Reloader>,
     peer: Peer,
     request: &ReloadRequest,
 ) -> Result<Reloaded, ControlError> {
@@ -21,9 +23,9 @@ pub(super) async fn answer(
         pid = peer.pid,
         "a reload was requested through the control socket"
     );
-    let reloader = Arc::clone(service.reloader());
+    let requested = Arc::clone(reloader);
     // In a task of its own: a caller who disconnects does not stop a reload half-way.
-    let outcome = tokio::spawn(async move { reloader.reload(only).await }).await;
+    let outcome = tokio::spawn(async move { requested.reload(only).await }).await;
     match outcome {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if !error.other_changes.is_empty() => Err(ControlError::OtherChanges {
@@ -36,14 +38,14 @@ pub(super) async fn answer(
             message: format!("the reload broke off: {error}"),
         }),
     }?;
-    let generation = service.engine().current();
+    let generation = engine.current();
     let policy = generation.policy();
     Ok(Reloaded {
         generation: generation.number().get(),
         mode: policy.mode().as_str().to_owned(),
         allow_rules: policy.allowed().len(),
         deny_rules: policy.denied().len(),
-        warnings: service.reloader().warnings(),
+        warnings: reloader.warnings(),
     })
 }
 

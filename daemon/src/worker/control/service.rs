@@ -83,7 +83,7 @@ impl Service {
         &self.engine
     }
 
-    pub(super) fn reloader(&self) -> &Arc<Reloader> {
+    pub(super) fn reloader(&self) -> &Reloader {
         &self.reloader
     }
 
@@ -292,7 +292,10 @@ impl Control for CallerService {
     }
 
     async fn reload(self, _: Context, request: ReloadRequest) -> Result<Reloaded, ControlError> {
-        reload::answer(&self.service, self.peer, &request).await
+        let Service {
+            engine, reloader, ..
+        } = &*self.service;
+        reload::answer(engine, reloader, self.peer, &request).await
     }
 
     async fn blocked(self, _: Context, query: BlockedQuery) -> Result<Blocked, ControlError> {
