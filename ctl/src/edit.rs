@@ -48,3 +48,14 @@ pub(crate) enum Verb {
     /// Removes the entry.
     Unset,
 }
+
+impl Verb {
+    /// The command.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Unset => "unset",
+        }
+    }
+}

@@ -53,10 +53,18 @@ fn named(flag: Option<PathBuf>, environment: impl Fn(&str) -> Option<OsString>) 
     })
 }
 
-/// Which users' listeners a caller trusts. A variable names a socket but proves nothing.
-fn trusted(caller: Uid, flag: Option<&Path>, wanted: ProxyTrust) -> TrustedListeners {
+/// Which listeners a caller trusts at a path. A variable names a socket but proves nothing, and a program in a jail may
+/// listen at the path of a private proxy.
+fn trusted(caller: Uid, path: &Path, flag: Option<&Path>, wanted: ProxyTrust) -> TrustedListeners {
+    let is_private = private_instances::is_socket(path);
     match (wanted, flag) {
         (ProxyTrust::RootOnly, _) => TrustedListeners::Root,
+        (ProxyTrust::ByFlag, Some(_)) if is_private => {
+            TrustedListeners::OutsideJails { user: None }
+        }
+        (ProxyTrust::ByFlag, None) if is_private => TrustedListeners::OutsideJails {
+            user: Some(caller.as_raw()),
+        },
         (ProxyTrust::ByFlag, Some(_)) => TrustedListeners::Any,
         (ProxyTrust::ByFlag, None) => TrustedListeners::RootAnd(caller.as_raw()),
     }
@@ -92,21 +100,7 @@ pub(crate) async fn connect_or_private(flag: Option<PathBuf>) -> Result<Client, 
 
 /// A private proxy of this user, which no program in a jail imitates.
 async fn private_at(socket: &Path) -> Option<Client> {
-    let uid = Uid::effective().as_raw();
-    let only = |pid| TrustedListeners::Processes {
-        uid,
-        pids: [pid, pid],
-    };
-    // No process is trusted yet, so nothing is sent: an imitation need not answer.
-    let Err(ConnectError::Untrusted { owner, .. }) =
-        Client::connect(socket, only(0), PROGRAM).await
-    else {
-        return None;
-    };
-    let pid = owner
-        .pid
-        .filter(|pid| !private_instances::is_in_a_jail(*pid))?;
-    let trusted = only(u32::try_from(pid).ok()?);
+    let trusted = trusted(Uid::effective(), socket, None, ProxyTrust::ByFlag);
     Client::connect(socket, trusted, PROGRAM).await.ok()
 }
 
@@ -130,8 +124,9 @@ pub(crate) async fn first(
     wanted: ProxyTrust,
 ) -> Result<Client, Vec<ConnectError>> {
     let mut tried = Vec::new();
-    let trusted = trusted(Uid::effective(), flag.as_deref(), wanted);
-    for path in candidates(Uid::effective(), flag, |name| std::env::var_os(name)) {
+    let caller = Uid::effective();
+    for path in candidates(caller, flag.clone(), |name| std::env::var_os(name)) {
+        let trusted = trusted(caller, &path, flag.as_deref(), wanted);
         match Client::connect(&path, trusted, PROGRAM).await {
             Ok(client) => return Ok(client),
             Err(error) => tried.push(error),
@@ -219,6 +214,9 @@ fn refusal(tried: &[ConnectError], wanted: ProxyTrust) -> Option<String> {
                           no other, even with --socket. `proxyctl ca show`, as the user of that proxy, \
                           says how to install its CA by hand."
             .to_owned(),
+        ProxyTrust::ByFlag if private_instances::is_socket(untrusted.socket()) => {
+            "Nothing was sent. A program in a jail can listen at the path of a private proxy and show false questions.".to_owned()
+        }
         ProxyTrust::ByFlag => format!(
             "Nothing was sent. To use it anyway, name its socket: --socket {}",
             untrusted.socket().display()
@@ -234,6 +232,12 @@ pub(crate) fn described(error: &ConnectError) -> String {
         return error.to_string();
     };
     let owner = AnsweringProxy::at(path, *owner).owner();
+    if private_instances::is_socket(path) {
+        return format!(
+            "{}: {owner} listens there, in a jail or for another user: this is not the private proxy of a running `proxyctl run`",
+            path.display()
+        );
+    }
     let path = path.display();
     if Uid::effective().is_root() {
         format!("{path}: {owner} listens there; root talks only to a proxy of root")
@@ -295,7 +299,7 @@ mod tests {
         use ProxyTrust::{ByFlag, RootOnly};
         let flag = Some(Path::new("/flag"));
         let trusts = |user, flag, wanted| {
-            let trusted = trusted(Uid::from_raw(user), flag, wanted);
+            let trusted = trusted(Uid::from_raw(user), Path::new("/flag"), flag, wanted);
             [0, 7, 8].map(|uid| trusted.include(ListenerOwner { uid, pid: None }))
         };
         assert_eq!(trusts(0, None, ByFlag), [true, false, false]);
@@ -307,6 +311,15 @@ mod tests {
             assert_eq!(trusts(user, flag, RootOnly), [true, false, false]);
             assert_eq!(trusts(user, None, RootOnly), [true, false, false]);
         }
+    }
+
+    #[test]
+    fn q6_a_listener_at_the_path_of_a_private_proxy_must_be_outside_of_jails() {
+        let path = Path::new("/run/user/7/codex-network-proxy-run-1-0/control.sock");
+        let trusts = |flag| trusted(Uid::from_raw(7), path, flag, ProxyTrust::ByFlag);
+        let outside = |user| TrustedListeners::OutsideJails { user };
+        assert_eq!(trusts(Some(path)), outside(None));
+        assert_eq!(trusts(None), outside(Some(7)));
     }
 
     #[test]

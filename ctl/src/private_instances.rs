@@ -1,23 +1,20 @@
 //! The private proxies of `run` (SPEC J3): where their directories are, and the control sockets of those that run now.
 //!
-//! A jail confines the network and not the files, so its program could make such a directory too, with a proxy of its
-//! own in it that shows false questions. [`is_in_a_jail`] tells such a listener: processes of a jail have a process
-//! namespace of their own.
+//! A jail confines the network and not the files, so its program could make such a directory too, or put a real one
+//! elsewhere, with a proxy of its own at its path that shows false questions. So a listener at such a path must be
+//! outside of every jail (`TrustedListeners::OutsideJails`).
 
 use std::env;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use codex_network_files::Reading;
 use nix::unistd::Uid;
 
 /// The begin of the directories' names.
 pub(crate) const PREFIX: &str = "codex-network-proxy-run-";
 /// The file of the control socket.
 pub(crate) const SOCKET: &str = "control.sock";
-/// More bytes than the kernel's file about the state of a process has.
-const MAX_STATUS: u64 = 64 * 1024;
 
 /// The directory in which private proxies have theirs: the user's runtime directory, else the one for temporary files.
 pub(crate) fn parent() -> PathBuf {
@@ -45,21 +42,13 @@ pub(crate) fn sockets() -> Vec<PathBuf> {
     sockets
 }
 
-/// Whether this is the path of such a control socket.
+/// Whether this is the path of such a control socket, or leads to one.
 pub(crate) fn is_socket(path: &Path) -> bool {
-    let directory = path.parent().and_then(Path::file_name);
-    path.file_name() == Some(OsStr::new(SOCKET)) && directory.is_some_and(has_prefix)
-}
-
-/// Whether a process is in another process namespace than this one, such as that of a jail, or has ended.
-pub(crate) fn is_in_a_jail(pid: i32) -> bool {
-    let status = PathBuf::from(format!("/proc/{pid}/status"));
-    let status = Reading::up_to(MAX_STATUS)
-        .read_text(&status)
-        .unwrap_or_default();
-    // The number of the process in each namespace, from that of `/proc` on.
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    numbers.is_none_or(|numbers| numbers.split_whitespace().count() != 1)
+    let is_one = |path: &Path| {
+        let directory = path.parent().and_then(Path::file_name);
+        path.file_name() == Some(OsStr::new(SOCKET)) && directory.is_some_and(has_prefix)
+    };
+    is_one(path) || path.canonicalize().is_ok_and(|path| is_one(&path))
 }
 
 /// Whether this is a directory of this user, in which other users can rename nothing. Variables survive `su`.
@@ -124,9 +113,22 @@ mod tests {
     }
 
     #[test]
-    fn q6_a_process_that_has_ended_is_no_listener_to_trust() {
-        let own = i32::try_from(std::process::id()).expect("a number");
-        assert!(!is_in_a_jail(own));
-        assert!(is_in_a_jail(i32::MAX));
+    fn q6_the_socket_of_a_private_proxy_is_told_by_its_path_and_by_its_real_path() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let private = directory.path().join(format!("{PREFIX}1-0"));
+        std::fs::create_dir(&private).expect("our own directory");
+        let socket = private.join(SOCKET);
+        assert!(is_socket(&socket), "before it exists");
+        std::fs::write(&socket, "").expect("our own directory");
+        let link = directory.path().join("link");
+        symlink(&socket, &link).expect("our own directory");
+        for (path, is_one) in [
+            (&socket, true),
+            (&link, true),
+            (&private.join("other.sock"), false),
+            (&directory.path().join(SOCKET), false),
+        ] {
+            assert_eq!(is_socket(path), is_one, "{}", path.display());
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! what changes, or which recorded decisions would be others.
 
 mod against;
-mod changes;
 mod report;
 mod standard_input;
 mod subject;
@@ -15,10 +14,10 @@ use std::process::ExitCode;
 use codex_network_control::ReloadProblem;
 
 use self::against::Replay;
-use self::changes::Changes;
 use self::report::Verdict;
 use self::subject::{CheckResult, Subject};
 use crate::args::{Args, CheckArgs};
+use crate::changes::Changes;
 
 /// Which problems make `check` fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -196,6 +196,8 @@ mod args;
 )]
 mod ca;
 #[cfg(feature = "service")]
+mod changes;
+#[cfg(feature = "service")]
 mod check;
 mod embed;
 #[cfg(feature = "service")]

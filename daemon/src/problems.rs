@@ -24,6 +24,8 @@ pub(crate) struct ReloadError {
     pub(crate) problems: Vec<ReloadProblem>,
     /// The text for people who may not read the files, on several lines.
     pub(crate) outline: String,
+    /// The changes beside the only one that a guarded reload may have (SPEC C14). Empty for every other cause.
+    pub(crate) other_changes: Vec<String>,
 }
 
 /// One problem, as it passes the monitor.
@@ -107,6 +109,17 @@ impl ReloadError {
             text: problem.text.clone(),
             outline: problem.text.clone(),
             problems: vec![problem],
+            other_changes: Vec::new(),
+        }
+    }
+
+    /// A guarded reload would have had other changes too.
+    pub(crate) fn other_changes(changes: Vec<String>) -> Self {
+        Self {
+            other_changes: changes,
+            ..Self::placeless(
+                "the configuration has other changes than the one that the reload is for",
+            )
         }
     }
 
@@ -136,6 +149,7 @@ impl From<Problems> for ReloadError {
                     outline: outlines.join("\n"),
                     problems: carried.into_iter().map(|one| one.problem).collect(),
                     text: problems.text,
+                    other_changes: Vec::new(),
                 }
             }
             // The detail was too long and was cut.

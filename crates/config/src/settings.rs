@@ -6,6 +6,7 @@
 //! by a reload (SPEC C7).
 
 mod daemon;
+mod entry_change;
 mod telemetry;
 
 use std::collections::BTreeMap;

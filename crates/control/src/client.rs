@@ -16,10 +16,10 @@ use crate::carrier::ControlStream;
 use crate::error::ControlError;
 use crate::listener::{ListenerOwner, TrustedListeners};
 use crate::message::{
-    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExplainQuery,
-    Explained, MAX_WAIT, ModeChange, ModeInForce, NoArguments, Patterns, Reloaded, SessionEnd,
-    SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status,
-    WantedCredentials,
+    Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials, CredentialsQuery, ExpectedChange,
+    ExplainQuery, Explained, MAX_WAIT, ModeChange, ModeInForce, NoArguments, Patterns,
+    ReloadRequest, Reloaded, SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions, Status, WantedCredentials,
 };
 use crate::service::ControlClient;
 use crate::transport;
@@ -151,7 +151,7 @@ impl Client {
             Ok(owner) => owner,
             Err(source) => return Err(ConnectError::Unreachable { path, source }),
         };
-        if !trusted.include(owner) {
+        if !trusted.permit(&stream, owner) {
             return Err(ConnectError::Untrusted { path, owner });
         }
         let stream = transport::caller_side(ControlStream::from(stream));
@@ -251,9 +251,21 @@ impl Client {
     pub async fn reload(&self) -> Result<Reloaded, CallError> {
         settle(
             self.calls
-                .reload(within(RELOAD_TIMEOUT), NoArguments {})
+                .reload(within(RELOAD_TIMEOUT), ReloadRequest::default())
                 .await,
         )
+    }
+
+    /// Reloads, if the configuration has this change and no other that is not in force.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::OtherChanges`] when there are others, [`CallError::TooOld`] when the daemon cannot tell; otherwise as
+    /// [`reload`](Self::reload).
+    pub async fn reload_only(&self, change: ExpectedChange) -> Result<Reloaded, CallError> {
+        self.require_protocol(version::GUARDED_RELOADS)?;
+        let request = ReloadRequest { only: Some(change) };
+        settle(self.calls.reload(within(RELOAD_TIMEOUT), request).await)
     }
 
     /// The refused requests. Waits for one if the query says so.

@@ -32,6 +32,12 @@ pub enum ControlError {
         /// Every problem, in the order in which it was found.
         problems: Vec<ReloadProblem>,
     },
+    /// A reload for one change would have had others too. The old settings stay in force.
+    #[error("the configuration has other changes that are not in force: {}", .changes.join("; "))]
+    OtherChanges {
+        /// The others, a line each, and a line that says how many more there are.
+        changes: Vec<String>,
+    },
     /// The change would violate a managed constraint (SPEC C6).
     #[error("{message}")]
     ConstraintViolation {

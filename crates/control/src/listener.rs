@@ -5,6 +5,9 @@
 //! on the connected socket before a byte is sent. `proxyctl` finds the owner's name, and chooses which
 //! users to trust.
 
+#[cfg(target_os = "linux")]
+mod namespace;
+
 use std::fmt;
 use std::io;
 
@@ -34,6 +37,12 @@ pub enum TrustedListeners {
         /// The caller, which has made the socket, and the proxy.
         pids: [u32; 2],
     },
+    /// Processes in the process namespace of the caller: not those of a jail. For the socket of a private proxy, which a
+    /// program in a jail could put elsewhere and replace.
+    OutsideJails {
+        /// Of this user alone.
+        user: Option<u32>,
+    },
     /// Any user. For a socket that the caller has named explicitly.
     Any,
 }
@@ -51,7 +60,16 @@ impl ListenerOwner {
 }
 
 impl TrustedListeners {
-    /// Whether this listener is trusted.
+    /// Whether the listener at the other end is trusted.
+    pub(crate) fn permit(self, stream: &UnixStream, listener: ListenerOwner) -> bool {
+        let is_where_it_must_be = match self {
+            Self::OutsideJails { .. } => is_in_own_namespace(stream, listener),
+            Self::Root | Self::RootAnd(_) | Self::Processes { .. } | Self::Any => true,
+        };
+        is_where_it_must_be && self.include(listener)
+    }
+
+    /// Whether listeners of this owner are trusted, where they may be.
     pub fn include(self, listener: ListenerOwner) -> bool {
         let uid = listener.uid;
         match self {
@@ -61,9 +79,24 @@ impl TrustedListeners {
                 let pid = listener.pid.and_then(|pid| u32::try_from(pid).ok());
                 uid == user && pid.is_some_and(|pid| pids.contains(&pid))
             }
+            Self::OutsideJails { user } => user.is_none_or(|user| uid == user),
             Self::Any => true,
         }
     }
+}
+
+/// Whether a listener is in the process namespace of the caller.
+#[cfg(target_os = "linux")]
+fn is_in_own_namespace(stream: &UnixStream, listener: ListenerOwner) -> bool {
+    listener
+        .pid
+        .is_some_and(|pid| namespace::is_own(stream, pid))
+}
+
+/// There are no process namespaces.
+#[cfg(not(target_os = "linux"))]
+fn is_in_own_namespace(_: &UnixStream, _: ListenerOwner) -> bool {
+    true
 }
 
 /// `uid 1000, process 4711`.

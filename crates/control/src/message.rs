@@ -67,6 +67,38 @@ pub struct ModeInForce {
     pub was: Option<String>,
 }
 
+/// A reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReloadRequest {
+    /// The only change that the reload may have. Without it, it may have every one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<ExpectedChange>,
+}
+
+/// The change of one entry of the lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum ExpectedChange {
+    /// No change.
+    Nothing,
+    /// An entry of the allow list is added.
+    Allow {
+        /// The entry.
+        pattern: String,
+    },
+    /// An entry of the deny list is added. It may take the place of one of the allow list.
+    Deny {
+        /// The entry.
+        pattern: String,
+    },
+    /// The entry is removed.
+    Unset {
+        /// The entry.
+        pattern: String,
+    },
+}
+
 /// A successful reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -8,9 +8,9 @@ use crate::error::ControlError;
 use crate::message::{
     Approval, Approvals, ApprovalsQuery, Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials,
     CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery, Explained, Granted, Grants,
-    ModeChange, ModeInForce, NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded,
-    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, TemporaryGrant,
-    WantedCredentials,
+    ModeChange, ModeInForce, NoArguments, Patterns, QuestionId, ReloadRequest, Reloaded,
+    SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
+    Status, TemporaryGrant, WantedCredentials,
 };
 use crate::version::{Hello, Welcome};
 
@@ -25,8 +25,9 @@ pub trait Control {
     async fn mode(request: NoArguments) -> Result<ModeInForce, ControlError>;
     /// Changes the mode: full mode until the next reload, limited mode until it is changed again.
     async fn set_mode(request: ModeChange) -> Result<ModeInForce, ControlError>;
-    /// Reads the configuration again and puts all of it in force, or nothing.
-    async fn reload(request: NoArguments) -> Result<Reloaded, ControlError>;
+    /// Reads the configuration again and puts all of it in force, or nothing. A request with an expected change gets
+    /// nothing if there are other changes.
+    async fn reload(request: ReloadRequest) -> Result<Reloaded, ControlError>;
     /// The last refusals, or the next ones.
     async fn blocked(request: BlockedQuery) -> Result<Blocked, ControlError>;
     /// The patterns of the allow list and the deny list.

@@ -9,7 +9,7 @@ use crate::access::Access;
 
 /// The newest version of the protocol that this crate supports. It goes up by one when calls are
 /// added, or arguments that an older daemon must not ignore.
-pub const NEWEST: u32 = 8;
+pub const NEWEST: u32 = 9;
 
 /// The first version with sessions.
 pub const SESSIONS: u32 = 4;
@@ -28,6 +28,9 @@ pub const LEARNING: u32 = 7;
 
 /// The first version with permissions for a time without a question.
 pub const TEMPORARY_GRANTS: u32 = 8;
+
+/// The first version with reloads for one change.
+pub const GUARDED_RELOADS: u32 = 9;
 
 /// The oldest version that this crate supports.
 pub const OLDEST: u32 = 1;
@@ -54,6 +57,8 @@ pub struct Welcome {
     pub version: String,
     /// The caller's access.
     pub access: Access,
+    /// The files of the settings in force, the weakest layer first; empty from an older daemon.
+    pub files: Vec<String>,
 }
 
 /// Two sides without a common version.

@@ -107,13 +107,14 @@ impl Approvals {
         self.lock().may_permit(self.now(), limits, &asker, host)
     }
 
-    /// The grant that covers requests of this session to this host and port, if there is one.
+    /// The grant that covers requests of this session to this host and port, if there is one. Without a session, a grant
+    /// for everyone: who the client is, is not known.
     pub(crate) fn granted(
         &self,
-        session: &Arc<Session>,
+        session: Option<&Arc<Session>>,
         authority: &Authority,
     ) -> Option<Arc<Grant>> {
-        let asker = Asker::of_session(session);
+        let asker = session.map_or_else(|| Asker::of_everyone(0), Asker::of_session);
         self.lock().granted(Instant::now(), &asker, authority)
     }
 

@@ -28,6 +28,7 @@ mod decide;
 mod decision;
 mod domain_set;
 mod enforcement;
+mod entry_change;
 mod explain;
 mod field;
 mod hook;
@@ -50,6 +51,7 @@ pub use decide::{DeciderAnswer, DeciderReason};
 pub use decision::{Decision, Handling, Reach, Reason, Source, Verdict};
 pub use domain_set::{DomainSet, Listed};
 pub use enforcement::Enforcement;
+pub use entry_change::EntryChange;
 pub use explain::Explanation;
 pub use field::{FieldClass, Scrutiny, ends_here, ends_here_in_answers, is_same_field};
 pub use hook::{

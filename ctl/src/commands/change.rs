@@ -27,6 +27,8 @@ const UNKNOWN: &str = "the file is changed, but it is unknown whether the proxy 
 pub(super) enum ChangeFailure {
     /// The file is as it was, or has its old content again.
     NotMade(Failure),
+    /// The same: the configuration has other changes that are not in force.
+    OtherChanges(Failure),
     /// The file is changed. The proxy did not say whether it has taken the change.
     Unknown(Failure),
 }
@@ -100,6 +102,7 @@ pub(super) async fn make(
     let configuration = match (&options.config, &proxy) {
         (Some(file), _) => Configuration::of_file(file),
         (None, Some(proxy)) => {
+            proxy.check_readable(change)?;
             Configuration::of_proxy(proxy.read()?, |name| std::env::var_os(name))
         }
         (None, None) => {
@@ -179,15 +182,12 @@ async fn put_in_force(
                 report.warnings = reloaded.warnings;
             }
             Err(NotInForce::Refused(why)) => {
-                let restored = replacement.replace(Some(&plan.new), plan.old.as_deref());
-                let file = plan.file.display();
-                return Err(ChangeFailure::NotMade(Failure::Failed(match restored {
-                    Ok(()) => {
-                        proxy.reload_again().await;
-                        format!("{why}\n{file} has its old content again")
-                    }
-                    Err(error) => format!("{why}\n{file} stays changed: {error}"),
-                })));
+                let failure = undone(replacement, plan, &why);
+                proxy.reload_again().await;
+                return Err(ChangeFailure::NotMade(failure));
+            }
+            Err(NotInForce::OtherChanges(why)) => {
+                return Err(ChangeFailure::OtherChanges(undone(replacement, plan, &why)));
             }
             Err(NotInForce::Unknown(why)) => {
                 report.note = Some(UNKNOWN.to_owned());
@@ -197,6 +197,16 @@ async fn put_in_force(
         },
     }
     Ok(written(output, &report, sentence)?)
+}
+
+/// Gives the file its old content back.
+fn undone(replacement: &Replacement, plan: &Plan, why: &str) -> Failure {
+    let restored = replacement.replace(Some(&plan.new), plan.old.as_deref());
+    let file = plan.file.display();
+    Failure::Failed(match restored {
+        Ok(()) => format!("{why}\n{file} has its old content again"),
+        Err(error) => format!("{why}\n{file} stays changed: {error}"),
+    })
 }
 
 fn written(
@@ -310,7 +320,9 @@ impl ChangeFailure {
     /// The failure of the command.
     pub(super) fn into_failure(self) -> Failure {
         match self {
-            Self::NotMade(failure) | Self::Unknown(failure) => failure,
+            Self::NotMade(failure) | Self::OtherChanges(failure) | Self::Unknown(failure) => {
+                failure
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Strictness;
 use super::against::Replay;
-use super::changes::Changes;
+use crate::changes::Changes;
 
 /// The output of `--json`. Its shape is public: see codex-network-proxy(7), CHECKING FILES.
 #[derive(Serialize)]

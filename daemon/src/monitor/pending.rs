@@ -37,7 +37,9 @@ impl Monitor {
         };
         if !self.worker.as_ref().is_some_and(Worker::is_ready) {
             // No worker can take them. One that is starting on the old settings is useless.
-            self.kill_worker();
+            if !ticket.is_guarded() {
+                self.kill_worker();
+            }
             return self.adopt(pending);
         }
         match pending.prepared.addresses() {
@@ -65,6 +67,12 @@ impl Monitor {
     /// Takes over settings that no worker has tried yet: the next one starts on them. If it fails,
     /// the previous ones come back.
     pub(super) fn adopt(&mut self, mut pending: Pending) {
+        if pending.ticket.is_guarded() {
+            tracing::warn!(
+                "the worker that requested a reload for one change is gone; the old settings stay in force"
+            );
+            return self.reload_done();
+        }
         if let Err(error) = pending.prepared.listen() {
             return self.reload_failed(pending.ticket, Problems::from(&error));
         }

@@ -4,6 +4,9 @@
 //! A request that arrives during a load needs a load that begins later, since the files may have
 //! changed in between. One later load is enough for all of them. So any number of requests causes
 //! only one load after the other.
+//!
+//! A guarded reload (SPEC C14) is merged with no other one: the worker may refuse it, and the others must
+//! take place all the same.
 
 use crate::privsep::ticket::{MonitorTickets, Ticket};
 
@@ -13,6 +16,8 @@ pub(super) struct Reloads {
     running: Option<RunningReload>,
     /// The ticket of the next reload.
     waiting: Option<Ticket>,
+    /// The ticket of the guarded reload after that.
+    guarded: Option<Ticket>,
     loads: u32,
     own_tickets: MonitorTickets,
 }
@@ -45,14 +50,18 @@ impl Reloads {
         if self.running.is_none() {
             return Some(self.begin(ticket));
         }
-        self.waiting = Some(ticket);
+        if ticket.is_guarded() {
+            self.guarded = Some(ticket);
+        } else {
+            self.waiting = Some(ticket);
+        }
         None
     }
 
     /// Whether a ticket of the worker is in use.
     pub(super) fn is_requested_by_worker(&self) -> bool {
         let running = self.running.as_ref().map(|running| running.ticket);
-        [running, self.waiting]
+        [running, self.waiting, self.guarded]
             .into_iter()
             .flatten()
             .any(Ticket::is_of_worker)
@@ -72,17 +81,24 @@ impl Reloads {
     /// The running reload has ended. Returns the next one, if one waits.
     pub(super) fn done(&mut self) -> Option<Begin> {
         self.running = None;
-        let next = self.waiting.take()?;
+        let next = self.waiting.take().or_else(|| self.guarded.take())?;
         Some(self.begin(next))
     }
 
-    /// The worker is gone. Its reloads are carried out all the same. Its tickets mean nothing to
-    /// the next worker, which counts anew.
+    /// The worker is gone. Its reloads are carried out all the same, except for guarded ones: no other worker knows
+    /// the change that they may have. Its tickets mean nothing to the next worker, which counts anew.
     pub(super) fn disown(&mut self) {
         if let Some(mut running) = self.running.take() {
-            running.ticket = self.own_tickets.next();
+            let own = self.own_tickets.next();
+            // No worker puts it in force.
+            running.ticket = if running.ticket.is_guarded() {
+                own.guarded()
+            } else {
+                own
+            };
             self.running = Some(running);
         }
+        self.guarded = None;
         if self.waiting.is_some() {
             self.waiting = Some(self.own_tickets.next());
         }
@@ -125,6 +141,32 @@ mod tests {
         );
         assert_eq!(reloads.done(), None);
         assert_eq!(reloads.ticket(2), None);
+    }
+
+    #[test]
+    fn c14_a_guarded_reload_is_merged_with_no_other_one() {
+        let mut reloads = Reloads::default();
+        assert_eq!(reloads.request_by_signal(), Some(Begin(1)));
+        let guarded = ticket(7).guarded();
+        assert_eq!(reloads.request(guarded), None);
+        assert!(reloads.is_requested_by_worker());
+        assert_eq!(reloads.request_by_signal(), None);
+        assert_eq!(reloads.done(), Some(Begin(2)));
+        assert!(reloads.ticket(2).is_some_and(|ticket| !ticket.is_guarded()));
+        assert_eq!(reloads.done(), Some(Begin(3)));
+        assert_eq!(reloads.ticket(3), Some(guarded));
+    }
+
+    #[test]
+    fn c14_a_guarded_reload_stays_guarded_without_its_worker() {
+        let mut reloads = Reloads::default();
+        assert_eq!(reloads.request(ticket(1).guarded()), Some(Begin(1)));
+        reloads.disown();
+        let disowned = reloads.ticket(1).expect("it runs");
+        assert!(disowned.is_guarded() && !disowned.is_of_worker());
+        assert_eq!(reloads.request(ticket(1).guarded()), None);
+        reloads.disown();
+        assert_eq!(reloads.done(), None, "it waited for a worker that is gone");
     }
 
     #[test]

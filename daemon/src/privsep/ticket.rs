@@ -10,6 +10,8 @@ pub(crate) struct Ticket(u32);
 
 /// The monitor's own tickets have this bit. The tickets of a worker are below.
 const OF_MONITOR: u32 = 1 << 31;
+/// The tickets of guarded reloads have this bit. The numbers are below.
+const GUARDED: u32 = 1 << 30;
 
 impl Ticket {
     /// The settings that a worker starts with.
@@ -20,6 +22,18 @@ impl Ticket {
     /// Whether a worker requested the reload.
     pub(crate) fn is_of_worker(self) -> bool {
         self != Self::FIRST && self.0 < OF_MONITOR
+    }
+
+    /// Whether the settings may be put in force only by the worker that requested the reload: it knows the one
+    /// change that they may have (SPEC C14).
+    pub(crate) fn is_guarded(self) -> bool {
+        self.0 & GUARDED != 0
+    }
+
+    /// The ticket of a guarded reload with the number of this one.
+    #[must_use]
+    pub(crate) fn guarded(self) -> Self {
+        Self(self.0 | GUARDED)
     }
 
     pub(super) fn encode(self, out: &mut Writer) {
@@ -45,7 +59,7 @@ pub(crate) struct WorkerTickets(u32);
 
 impl WorkerTickets {
     pub(crate) fn next(&mut self) -> Ticket {
-        self.0 = (self.0 % (OF_MONITOR - 1)) + 1;
+        self.0 = (self.0 % (GUARDED - 1)) + 1;
         Ticket(self.0)
     }
 }
@@ -57,7 +71,7 @@ pub(crate) struct MonitorTickets(u32);
 
 impl MonitorTickets {
     pub(crate) fn next(&mut self) -> Ticket {
-        self.0 = self.0.wrapping_add(1);
+        self.0 = (self.0 % (GUARDED - 1)) + 1;
         Ticket(self.0 | OF_MONITOR)
     }
 }
@@ -98,13 +112,16 @@ mod tests {
 
     #[test]
     fn c7_tickets_of_the_worker_and_of_the_monitor_never_meet() {
-        let mut last = WorkerTickets(OF_MONITOR - 2);
+        let mut last = WorkerTickets(GUARDED - 2);
         for ticket in [last.next(), last.next()] {
             assert!(ticket.is_of_worker(), "{ticket:?}");
+            assert!(!ticket.is_guarded(), "{ticket:?}");
+            assert!(ticket.guarded().is_of_worker() && ticket.guarded().is_guarded());
         }
-        let mut last = MonitorTickets(u32::MAX - 1);
+        let mut last = MonitorTickets(GUARDED - 2);
         for ticket in [last.next(), last.next(), Ticket::DRAINING, Ticket::FIRST] {
             assert!(!ticket.is_of_worker(), "{ticket:?}");
+            assert!(!ticket.is_guarded(), "{ticket:?}");
         }
     }
 }

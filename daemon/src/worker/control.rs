@@ -9,6 +9,7 @@ mod decisions;
 mod explain;
 mod peer;
 mod refusals;
+mod reload;
 mod service;
 mod sessions;
 mod telemetry;

@@ -14,6 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use codex_network_config::{CredentialReading, Sources, Supplied};
 use codex_network_engine::CredentialReader;
+use codex_network_policy::EntryChange;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -356,9 +357,9 @@ impl Link {
         }
     }
 
-    /// Requests a reload and waits for its result.
-    pub(super) async fn reload(&self) -> Result<(), ReloadError> {
-        let joined = self.reload_waiters.join()?;
+    /// Requests a reload and waits for its result. With `only`, it may have this change and no other.
+    pub(super) async fn reload(&self, only: Option<EntryChange>) -> Result<(), ReloadError> {
+        let joined = self.reload_waiters.join(only)?;
         if let Some(ticket) = joined.request {
             self.send(ToMonitor::Reload { ticket });
         }
@@ -366,6 +367,11 @@ impl Link {
             .outcome
             .await
             .unwrap_or_else(|_| Err(ReloadError::placeless("the proxy is stopping")))
+    }
+
+    /// The only change that the reload with this guarded ticket may have.
+    pub(super) fn only(&self, ticket: Ticket) -> Option<EntryChange> {
+        self.reload_waiters.only(ticket)
     }
 
     /// Gives the result to the callers of the reload with this ticket, and requests the next one if

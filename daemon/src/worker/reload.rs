@@ -3,6 +3,8 @@
 //! For every reload the monitor has a loader check the files. This module gets a valid
 //! configuration, or its problems.
 
+mod guard;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -12,7 +14,7 @@ use codex_network_config::{Daemon, Diagnostic, Settings, Widening, load};
 use codex_network_control::ReloadProblem;
 use codex_network_control::message::{LastReload, ReloadOutcome};
 use codex_network_engine::{Engine, Generation, GenerationNumber, OwnListener};
-use codex_network_policy::{DomainSet, Mode, Policy};
+use codex_network_policy::{DomainSet, EntryChange, Mode, Policy};
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -213,9 +215,10 @@ impl Reloader {
         self.link.send(ToMonitor::CaFilesNeeded);
     }
 
-    /// Requests a reload. On any error the old settings stay in force.
-    pub(super) async fn reload(&self) -> Result<(), ReloadError> {
-        self.link.reload().await
+    /// Requests a reload. On any error the old settings stay in force. With `only`, it may have this change and no
+    /// other (SPEC C14).
+    pub(super) async fn reload(&self, only: Option<EntryChange>) -> Result<(), ReloadError> {
+        self.link.reload(only).await
     }
 
     /// Listeners are about to open: refuses requests to their addresses from now on, and confirms
@@ -279,7 +282,7 @@ impl Reloader {
         new: NewSettings,
     ) -> Result<AppliedChange, ReloadError> {
         let NewSettings {
-            ticket: _,
+            ticket,
             sources,
             admitted,
             warnings,
@@ -295,6 +298,14 @@ impl Reloader {
             .map_err(|problems| ReloadError::of(&problems))?;
         let settings = Arc::new(loaded.settings);
         let old = self.engine.current();
+        if ticket.is_guarded() {
+            let gone = || ReloadError::placeless("the reload is for one change, which is unknown");
+            let only = self.link.only(ticket).ok_or_else(gone)?;
+            let (old, new) = (Arc::clone(old.settings()), Arc::clone(&settings));
+            tokio::task::spawn_blocking(move || guard::check(&old, &new, &only))
+                .await
+                .map_err(|error| unusable(&error))??;
+        }
         let number = self
             .engine
             .replace_all(&settings, &supplied)
@@ -377,6 +388,10 @@ impl Reloader {
 
     /// A reload has ended: records it, and sends the result to its callers.
     fn end(&self, ticket: Ticket, outcome: &Result<(), ReloadError>) {
+        if ticket.is_guarded() && outcome.is_err() {
+            // The file gets its old content back, so the configuration has no fault.
+            return self.link.reload_ended(ticket, outcome);
+        }
         self.observer.reloaded(outcome);
         let (result, problems) = match outcome {
             Ok(()) => (ReloadOutcome::Applied, self.warnings()),
@@ -469,7 +484,7 @@ impl Owner for Reloader {
 
     fn reload(self: Arc<Self>) -> BoxFuture<'static, Result<(), Unchanged>> {
         Box::pin(async move {
-            let reloaded = Self::reload(&self).await;
+            let reloaded = Self::reload(&self, None).await;
             reloaded.map_err(|error| Unchanged::Unusable(with_hint(error.outline)))
         })
     }

@@ -9,8 +9,8 @@ fn q6_a_command_answers_the_questions_of_a_follower() {
     let daemon = Daemon::start(&asking("60s"));
     let session = Session::open(&daemon);
     let command = "read -r question; case \"$question\" in \
-                   *'\"host\":\"blocked.test\"'*'\"command\":\"curl\"'*) exit 3;; \
-                   *'\"host\":\"blocked.test\"'*) echo 1h any-port;; \
+                   *'\"command\":\"curl\"'*'\"host\":\"blocked.test\"'*) echo 1h any-port;; \
+                   *'\"host\":\"blocked.test\"'*) exit 3;; \
                    *) echo once; exit 1;; esac";
     let _follower = Follower::start_with(&daemon, &["--exec", command]);
     let answered = |host: &'static str, wanted: &dyn Fn(&Response) -> bool| {

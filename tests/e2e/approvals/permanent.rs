@@ -120,6 +120,71 @@ fn q4_a_permanent_denial_is_an_entry_of_the_deny_list() {
     }
 }
 
+/// A jail confines the network and not the files, so its program can edit the configuration. An answer must not put
+/// that in force.
+#[test]
+fn q4_an_answer_puts_no_other_change_of_the_file_in_force() {
+    let origin = text_origin();
+    let port = origin.addr().port();
+    let config = asking("100ms");
+    let daemon = Daemon::start(&config);
+    let session = Session::open(&daemon);
+    let _follower = Follower::start(&daemon);
+    let id = ask(&session, "blocked.test", port);
+    daemon.rewrite_config(&config.clone().allow("other.test").set(
+        "network",
+        "allow_local_binding",
+        "false",
+    ));
+    let edited = content(&daemon);
+    let generation = proxyctl_json(&daemon, &["status"])["generation"].clone();
+    let approved = proxyctl(&daemon, &["approve", &id, "--permanent"]);
+    approved
+        .failed()
+        .says("+ allow other.test; ")
+        .says("allow_local_binding: true -> false")
+        .says("`proxyctl reload` puts them in force")
+        .says("the question is still open");
+    for command in ["allow", "deny"] {
+        let changed = proxyctl(&daemon, &[command, "third.test"]);
+        changed.failed().says("+ allow other.test; ");
+    }
+    proxyctl(&daemon, &["unset", "allowed.test"])
+        .failed()
+        .says("+ allow other.test; ");
+    assert_eq!(content(&daemon), edited);
+    assert_eq!(get(&session, "other.test", port).status, 403);
+    let status = proxyctl_json(&daemon, &["status"]);
+    assert_eq!(status["generation"], generation);
+    // The configuration has no fault to report.
+    assert_eq!(status["last_reload"], Value::Null, "{status}");
+    // A person who has looked puts it in force, and then the answer has its effect alone.
+    proxyctl(&daemon, &["reload"]).succeeded();
+    assert_eq!(
+        get(&session, "other.test", port).status,
+        403,
+        "a local address"
+    );
+    proxyctl(&daemon, &["approve", &id, "--permanent"]).succeeded();
+}
+
+#[test]
+fn q4_a_permanent_denial_counts_where_the_file_has_other_changes() {
+    let config = asking("100ms");
+    let daemon = Daemon::start(&config);
+    let session = Session::open(&daemon);
+    let _follower = Follower::start(&daemon);
+    let id = ask(&session, "blocked.test", 1);
+    daemon.rewrite_config(&config.clone().allow("other.test"));
+    proxyctl(&daemon, &["reject", &id, "--permanent"])
+        .failed()
+        .says("denied blocked.test:1")
+        .says("+ allow other.test")
+        .says("the entry could not be written, so the denial ends as one without --permanent does");
+    assert_eq!(get(&session, "blocked.test", 1).json()["decision"], "deny");
+    assert_eq!(get(&session, "other.test", 1).status, 403);
+}
+
 /// The worker ends while the reload waits for the stopped monitor, so the outcome of the reload is unknown.
 #[test]
 fn q4_an_approval_whose_reload_has_no_outcome_is_not_called_unwritten() {

@@ -31,12 +31,15 @@ fn w3_an_administrator_allows_a_host_for_a_time_for_every_client() {
     let session = &one.opened.id;
     let explained = proxyctl(&daemon, &["explain", &url, "--session", session]);
     explained.succeeded().says("grant ");
+    let without_session = || proxyctl(&daemon, &["explain", &url]);
+    without_session().succeeded().says("grant ");
     let after = std::fs::read_to_string(daemon.config_path()).expect("the test's own file");
     assert_eq!(before, after);
     let id = grant["id"].as_str().expect("an id");
     proxyctl(&daemon, &["revoke", id]).succeeded();
     assert_eq!(get(&one, "blocked.test", port).status, 403);
     assert_eq!(daemon.get(&url).status, 403);
+    assert!(!without_session().succeeded().stdout.contains("grant "));
 }
 
 #[test]

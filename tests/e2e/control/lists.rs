@@ -223,9 +223,19 @@ fn w3_a_user_of_sessions_sees_the_change_that_an_administrator_could_make() {
     let daemon = Daemon::start(&Config::example().set("daemon.control", "users", r#"["nobody"]"#));
     let refused = as_nobody(&daemon, &["allow", "x.test"]);
     assert_eq!(refused.failed().code, Some(4));
+    // The file that the proxy was started with, and not that of a service without `--config`.
+    let file = daemon.config_path().display().to_string();
     refused
-        .says("x.test")
-        .says("/etc/codex-network-proxy/config.toml is not yours to change");
+        .says(&format!("+++ {file}"))
+        .says("+allowed_domains = [\"allowed.test\", \"x.test\"]")
+        .says(&format!("{file} is not yours to change"));
+    let closed = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(daemon.config_path(), closed).expect("the test's own file");
+    let refused = as_nobody(&daemon, &["deny", "x.test"]);
+    assert_eq!(refused.failed().code, Some(4));
+    refused.says(&format!(
+        "{file} is not yours to read; its owner can make the change: `proxyctl deny 'x.test'`"
+    ));
     assert_eq!(
         proxyctl_json(&daemon, &["status"])["generation"]["number"],
         1

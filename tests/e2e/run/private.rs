@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{PipeWriter, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use e2e::daemon::Config;
@@ -91,6 +93,54 @@ fn j3_a_program_with_unix_sockets_cannot_reach_its_private_proxy() {
         .run();
     run.succeeded().says("control.sock");
     assert_eq!(run.stdout, "reload: 3\n", "{run:#?}");
+}
+
+/// The jail does not confine files, so its program can move the directory away and listen at the path that `run` named.
+#[test]
+fn q6_a_program_in_a_jail_cannot_take_the_path_of_its_private_proxy() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let listener = "use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])); listen(S, 9); \
+         while (accept(C, S)) { open(H, \">\", \"heard\") if sysread(C, $b, 1) }";
+    let script = format!(
+        "cd \"$XDG_RUNTIME_DIR\"; taken=$(echo codex-network-proxy-run-*); mv $taken away; mkdir -m 700 $taken; \
+         perl -e '{listener}' $taken/control.sock & until [ -e end ]; do sleep 0.02; done; kill $!"
+    );
+    let program = installed
+        .private(&Config::example())
+        .args(["-c", "daemon.approvals.enabled=true"])
+        .args(["--", "sh", "-c", &script]);
+    thread::scope(|scope| {
+        let run = scope.spawn(|| program.run());
+        let taken = || {
+            let taken = installed.left_over().pop()?;
+            let moved = installed.path().join("away").exists();
+            let socket = installed.path().join(taken).join("control.sock");
+            UnixStream::connect(&socket).ok().filter(|_| moved)?;
+            Some(socket)
+        };
+        let socket = poll(TIMEOUT, taken).expect("the program listens at the path");
+        let socket = socket.to_str().expect("a text");
+        let named = ["--socket", socket, "approvals"];
+        let named = installed.proxyctl().args(named).run();
+        assert_eq!(named.failed().code, Some(4), "{named:#?}");
+        named.says("this is not the private proxy of a running `proxyctl run`");
+        let found = installed.proxyctl().args(["approvals"]).run();
+        assert_eq!(found.failed().code, Some(3), "{found:#?}");
+        let variable = installed.proxyctl().args(["approvals"]);
+        let variable = variable.env("CODEX_NETWORK_PROXY_CONTROL", socket).run();
+        assert_eq!(variable.failed().code, Some(4), "{variable:#?}");
+        assert!(!installed.path().join("heard").exists(), "nothing was sent");
+        // The real one answers where it is now.
+        let away = installed.path().join("away/control.sock");
+        let away = away.to_str().expect("a text");
+        let real = ["--socket", away, "approvals"];
+        installed.proxyctl().args(real).run().succeeded();
+        std::fs::write(installed.path().join("end"), "").expect("our own directory");
+        run.join().expect("it ends").succeeded();
+    });
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use codex_network_control::message::{
     Approval, Approvals, ApprovalsQuery, Blocked, BlockedQuery, Ca, CaQuery, Config, Credentials,
     CredentialsQuery, Decisions, DecisionsQuery, Denied, ExplainQuery, Explained, Granted, Grants,
-    ModeChange, ModeInForce, NoArguments, Patterns, QuestionId, Reloaded, SessionEnd, SessionEnded,
-    SessionId, SessionOpened, SessionReport, SessionRequest, Sessions, Status, TemporaryGrant,
-    WantedCredentials,
+    ModeChange, ModeInForce, NoArguments, Patterns, QuestionId, ReloadRequest, Reloaded,
+    SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
+    Status, TemporaryGrant, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, ConnectionEnd, Context, Control, ControlError, serve};
@@ -93,6 +93,7 @@ impl Control for TestService {
     async fn hello(self, _: Context, request: Hello) -> Result<Welcome, ControlError> {
         let protocol = request.agree("test")?;
         Ok(Welcome {
+            files: Vec::new(),
             protocol,
             version: "test".to_owned(),
             access: Access::Administer,
@@ -123,7 +124,7 @@ impl Control for TestService {
         })
     }
 
-    async fn reload(self, _: Context, _: NoArguments) -> Result<Reloaded, ControlError> {
+    async fn reload(self, _: Context, _: ReloadRequest) -> Result<Reloaded, ControlError> {
         let problems = Vec::new();
         Err(ControlError::ReloadFailed { problems })
     }

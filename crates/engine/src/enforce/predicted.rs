@@ -77,12 +77,12 @@ impl Prediction<'_> {
         detail::of_loop(&self.enforcer.own, self.authority.port, decision)
     }
 
-    /// The grant that lifts this refusal by the lists, for the session of the enforcement point (SPEC Q3).
+    /// The grant that lifts this refusal by the lists, for the session of the enforcement point, or for everyone (SPEC Q3).
     fn grant(&self, decision: Decision) -> Option<Arc<Grant>> {
         let policy = self.generation.policy();
         let is_left = policy.leaves_to_decider(decision) && asking::is_granting(self.generation);
-        let session = self.enforcer.session.as_ref().filter(|_| is_left)?;
-        self.enforcer.approvals.granted(session, self.authority)
+        let session = self.enforcer.session.as_ref();
+        is_left.then(|| self.enforcer.approvals.granted(session, self.authority))?
     }
 
     /// The decision when an allowed host has these addresses.

@@ -48,6 +48,10 @@ pub(in crate::commands) fn approve(
         let failure = match entry.write(named(socket, &client), output, Verb::Allow).await {
             Ok(()) => return closed(&client, &question).await,
             Err(ChangeFailure::NotMade(failure)) => failure,
+            // The fault is not the answer's.
+            Err(ChangeFailure::OtherChanges(failure)) => {
+                return Err(failure.followed_by("the question is still open"));
+            }
             // A denial would contradict the entry.
             Err(ChangeFailure::Unknown(failure)) => {
                 return Err(failure.followed_by(
@@ -83,7 +87,7 @@ pub(in crate::commands) fn reject(
         let entry = Entry::of(&denied, args.entry.pattern.as_deref(), args.entry.reason.as_deref())?;
         let written = entry.write(named(socket, &client), output, Verb::Deny).await;
         written.map_err(|failure| match failure {
-            ChangeFailure::NotMade(failure) => failure.followed_by(
+            ChangeFailure::NotMade(failure) | ChangeFailure::OtherChanges(failure) => failure.followed_by(
                 "the entry could not be written, so the denial ends as one without --permanent does",
             ),
             ChangeFailure::Unknown(failure) => failure.followed_by(

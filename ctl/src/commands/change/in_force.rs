@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use codex_network_control::client::{CallError, ConnectError};
-use codex_network_control::message::{Reloaded, Status};
+use codex_network_control::message::{ExpectedChange, Reloaded, Role};
 use codex_network_control::{Client, ControlError};
 
-use nix::unistd::Uid;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::edit::{ListChange, ReadByProxy, Verb};
 use crate::failure::Failure;
@@ -23,6 +24,8 @@ pub(super) struct RunningProxy {
 pub(super) enum NotInForce {
     /// The proxy does not take it, so the old configuration should come back.
     Refused(String),
+    /// The reload would have had other changes too, so nothing is in force.
+    OtherChanges(String),
     /// It is unknown whether it is in force.
     Unknown(Failure),
 }
@@ -50,12 +53,21 @@ impl RunningProxy {
             )));
         }
         let read = match client.status().await {
-            Ok(status) => read(&status),
+            Ok(status) => read(&status.files, &status.roles),
             // The caller may still see which change an administrator could make.
-            Err(CallError::Refused(ControlError::NotPermitted { .. })) => Ok(ReadByProxy {
-                uid: client.listener_owner().uid,
-                files: Vec::new(),
-            }),
+            Err(CallError::Refused(ControlError::NotPermitted { .. })) => {
+                let owner = client.listener_owner();
+                let listener = Role {
+                    name: "proxy".to_owned(),
+                    uid: owner.uid,
+                    pid: owner
+                        .pid
+                        .and_then(|pid| u32::try_from(pid).ok())
+                        .unwrap_or_default(),
+                    ..Role::default()
+                };
+                read(&client.welcome().files, &[listener])
+            }
             Err(error) => return Err(error.into()),
         };
         Ok(Some(Self { client, read }))
@@ -65,6 +77,21 @@ impl RunningProxy {
     pub(super) fn read(&self) -> Result<&ReadByProxy, Failure> {
         let read = self.read.as_ref();
         read.map_err(|why| Failure::Failed(format!("{why}; name the file with --config")))
+    }
+
+    /// Refuses a change of a file that the caller may not read.
+    pub(super) fn check_readable(&self, change: &ListChange) -> Result<(), Failure> {
+        let is_closed =
+            |file: &&PathBuf| access(file.as_path(), AccessFlags::R_OK) == Err(Errno::EACCES);
+        match self.read()?.files.iter().find(is_closed) {
+            Some(file) => Err(Failure::NotPermitted(format!(
+                "{} is not yours to read; its owner can make the change: `proxyctl {} '{}'`",
+                file.display(),
+                change.verb.as_str(),
+                change.pattern
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Whether it has read a file.
@@ -78,10 +105,21 @@ impl RunningProxy {
         })
     }
 
-    /// Reloads it, and checks that the change is in force.
+    /// Reloads it, if the configuration has no other change that is not in force, and checks that this one is.
     pub(super) async fn put_in_force(&self, change: &ListChange) -> Result<Reloaded, NotInForce> {
-        let reloaded = match self.client.reload().await {
+        let pattern = change.pattern.to_string();
+        let expected = match change.verb {
+            Verb::Allow => ExpectedChange::Allow { pattern },
+            Verb::Deny => ExpectedChange::Deny { pattern },
+            Verb::Unset => ExpectedChange::Unset { pattern },
+        };
+        let reloaded = match self.client.reload_only(expected).await {
             Ok(reloaded) => reloaded,
+            Err(CallError::Refused(error @ ControlError::OtherChanges { .. })) => {
+                return Err(NotInForce::OtherChanges(format!(
+                    "{error}. Look at them: `proxyctl reload` puts them in force, and then this command works"
+                )));
+            }
             Err(CallError::Refused(ControlError::ReloadFailed { problems })) => {
                 let mut why = String::from("the proxy refused the new configuration:\n");
                 for problem in problems {
@@ -90,7 +128,7 @@ impl RunningProxy {
                 }
                 return Err(NotInForce::Refused(why.trim_end().to_owned()));
             }
-            Err(error @ CallError::Refused(_)) => {
+            Err(error @ (CallError::Refused(_) | CallError::TooOld { .. })) => {
                 return Err(NotInForce::Refused(format!(
                     "the proxy was not reloaded: {error}"
                 )));
@@ -121,20 +159,19 @@ impl RunningProxy {
 
     /// Reloads it after the old content came back. The settings in force are the old ones in any case.
     pub(super) async fn reload_again(&self) {
-        let _ = self.client.reload().await;
+        let _ = self.client.reload_only(ExpectedChange::Nothing).await;
     }
 }
 
-fn read(status: &Status) -> Result<ReadByProxy, String> {
-    let monitor = status
-        .roles
+fn read(files: &[String], roles: &[Role]) -> Result<ReadByProxy, String> {
+    let monitor = roles
         .iter()
         .find(|role| matches!(role.name.as_str(), "monitor" | "proxy"));
     let directory = || {
         let pid = monitor?.pid;
         std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
     };
-    let files = status.files.iter().map(|file| {
+    let files = files.iter().map(|file| {
         let path = PathBuf::from(file);
         if path.is_absolute() {
             return Ok(path);

@@ -9,9 +9,9 @@ use codex_network_control::message::{
     self, Approval, Approvals, ApprovalsQuery, Blocked, BlockedEntry, BlockedQuery, Ca, CaQuery,
     Config, Counters, Credentials, CredentialsQuery, Decisions, DecisionsQuery, Degradation,
     Denied, ExplainQuery, Explained, GenerationInForce, Granted, Grants, Listener, MAX_WAIT,
-    ModeChange, ModeInForce, NameServer, Names, NoArguments, Patterns, QuestionId, Reloaded, Rule,
-    SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport, SessionRequest, Sessions,
-    Status, TemporaryGrant, WantedCredentials,
+    ModeChange, ModeInForce, NameServer, Names, NoArguments, Patterns, QuestionId, ReloadRequest,
+    Reloaded, Rule, SessionEnd, SessionEnded, SessionId, SessionOpened, SessionReport,
+    SessionRequest, Sessions, Status, TemporaryGrant, WantedCredentials,
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
@@ -22,7 +22,7 @@ use nix::unistd::Gid;
 use super::decisions::Following;
 use super::peer::Peer;
 use super::sessions::{self, HeldSession};
-use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain, telemetry};
+use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain, reload, telemetry};
 use crate::admin::config;
 use crate::ca::certificate::describe;
 use crate::ca::pem;
@@ -234,6 +234,7 @@ impl Control for CallerService {
             protocol,
             version: version.to_owned(),
             access: self.access.known_to(protocol),
+            files: paths(&self.service.engine.current().settings().files),
         })
     }
 
@@ -290,34 +291,11 @@ impl Control for CallerService {
         })
     }
 
-    async fn reload(self, _: Context, _: NoArguments) -> Result<Reloaded, ControlError> {
-        tracing::info!(
-            parent: None,
-            uid = self.peer.user.as_raw(),
-            pid = self.peer.pid,
-            "a reload was requested through the control socket"
-        );
-        let reloader = Arc::clone(&self.service.reloader);
-        // In a task of its own: a caller who disconnects does not stop a reload half-way.
-        let outcome = tokio::spawn(async move { reloader.reload().await }).await;
-        match outcome {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(ControlError::ReloadFailed {
-                problems: error.problems,
-            }),
-            Err(error) => Err(ControlError::Failed {
-                message: format!("the reload broke off: {error}"),
-            }),
-        }?;
-        let generation = self.service.engine.current();
-        let policy = generation.policy();
-        Ok(Reloaded {
-            generation: generation.number().get(),
-            mode: policy.mode().as_str().to_owned(),
-            allow_rules: policy.allowed().len(),
-            deny_rules: policy.denied().len(),
-            warnings: self.service.reloader.warnings(),
-        })
+    async fn reload(self, _: Context, request: ReloadRequest) -> Result<Reloaded, ControlError> {
+        let Service {
+            engine, reloader, ..
+        } = &*self.service;
+        reload::answer(engine, reloader, self.peer, &request).await
     }
 
     async fn blocked(self, _: Context, query: BlockedQuery) -> Result<Blocked, ControlError> {

@@ -1,4 +1,5 @@
-//! `check --diff`: what a new configuration changes, under the names of `GET /config`.
+//! The changes of a new configuration, under the names of `GET /config`: for `check --diff`, and for a reload that has
+//! more changes than it may (SPEC C14).
 //!
 //! It compares rules, not hosts: a deny rule wins over an allow rule, as in every decision.
 
@@ -31,7 +32,7 @@ enum Effect {
 
 /// All changes. The shape in JSON is public (SPEC L13).
 #[derive(Debug, Serialize)]
-pub(super) struct Changes {
+pub(crate) struct Changes {
     /// How many things the rules allow that the old ones did not: added allow rules and removed deny
     /// rules.
     allows: usize,
@@ -63,7 +64,7 @@ enum What {
 }
 
 impl Changes {
-    pub(super) fn between(old: &Settings, new: &Settings) -> Self {
+    pub(crate) fn between(old: &Settings, new: &Settings) -> Self {
         let mut all = Self {
             allows: 0,
             forbids: 0,
@@ -102,28 +103,39 @@ impl Changes {
         self.each.push(SettingChange { key, what });
     }
 
+    /// For people: one line for each change.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        self.each.iter().flat_map(SettingChange::lines)
+    }
+
     /// For people: one line for each change, then how many rules allow and forbid more.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        for change in &self.each {
-            let list = LISTS.iter().find(|(key, ..)| *key == change.key);
-            let word = list.map_or(change.key.as_str(), |(_, word, _)| *word);
-            match &change.what {
-                What::Rules { added, removed } => {
-                    for (sign, rules) in [('+', added), ('-', removed)] {
-                        for rule in rules {
-                            writeln!(out, "{sign} {word} {}", rule.escape_debug())?;
-                        }
-                    }
-                }
-                What::Value { old, new } => {
-                    writeln!(out, "{word}: {} -> {}", Shown(old), Shown(new))?;
-                }
-            }
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        for line in self.lines() {
+            writeln!(out, "{line}")?;
         }
         if self.each.is_empty() {
             return writeln!(out, "ok: changes nothing");
         }
         writeln!(out, "ok: forbids {}, allows {}", self.forbids, self.allows)
+    }
+}
+
+impl SettingChange {
+    fn lines(&self) -> Vec<String> {
+        let list = LISTS.iter().find(|(key, ..)| *key == self.key);
+        let word = list.map_or(self.key.as_str(), |(_, word, _)| *word);
+        match &self.what {
+            What::Rules { added, removed } => {
+                let signs = [('+', added), ('-', removed)];
+                let lines = signs.iter().flat_map(|(sign, rules)| {
+                    let line =
+                        move |rule: &String| format!("{sign} {word} {}", rule.escape_debug());
+                    rules.iter().map(line)
+                });
+                lines.collect()
+            }
+            What::Value { old, new } => vec![format!("{word}: {} -> {}", Shown(old), Shown(new))],
+        }
     }
 }
 
