@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use codex_network_config::user_state_directory;
+use codex_network_config::{shell_word, user_state_directory};
 use codex_network_control::client::ConnectError;
 use codex_network_control::{Client, TrustedListeners, socket_path};
 use nix::unistd::Uid;
@@ -104,6 +104,13 @@ async fn private_at(socket: &Path) -> Option<Client> {
     Client::connect(socket, trusted, PROGRAM).await.ok()
 }
 
+/// A command line of `proxyctl` for the proxy at this socket, as a shell takes it. It does not depend on the
+/// environment: another terminal may have another one.
+pub(crate) fn command_at(socket: &Path, words: &str) -> String {
+    let socket = socket.display().to_string();
+    format!("proxyctl --socket {} {words}", shell_word(&socket))
+}
+
 /// The words for several private proxies.
 fn several(private: &[Client]) -> String {
     let mut message = String::from(
@@ -111,7 +118,7 @@ fn several(private: &[Client]) -> String {
     );
     for client in private {
         message.push_str("  --socket ");
-        message.push_str(&client.path().display().to_string());
+        message.push_str(&shell_word(&client.path().display().to_string()));
         message.push('\n');
     }
     message.pop();
@@ -219,7 +226,7 @@ fn refusal(tried: &[ConnectError], wanted: ProxyTrust) -> Option<String> {
         }
         ProxyTrust::ByFlag => format!(
             "Nothing was sent. To use it anyway, name its socket: --socket {}",
-            untrusted.socket().display()
+            shell_word(&untrusted.socket().display().to_string())
         ),
     };
     message.push_str(&advice);

@@ -7,12 +7,14 @@
 //! - `launcher`: the launcher's terminal, and its settings.
 //! - `relay`: moves bytes, and shows questions.
 //! - `prompt`: one question: its text, and the line that answers it.
+//! - `sequences`: what a question ends on the terminal, and what is no key.
 //! - `questions`: the queue between the relay and the calls to the proxy.
 
 mod launcher;
 mod prompt;
 mod questions;
 mod relay;
+mod sequences;
 
 pub(crate) use launcher::LauncherTerminal;
 pub(crate) use prompt::{AskedQuestion, Choice};

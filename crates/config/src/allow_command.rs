@@ -1,14 +1,16 @@
 //! The command that adds a host to the allow list, as refusals and lists advise it (SPEC W3).
 
-/// `proxyctl allow HOST`, as a shell takes it. A host has no character that a shell interprets.
+use crate::shell_word;
+
+/// `proxyctl allow PATTERN`, as a shell takes it.
 ///
-/// A host that begins with a hyphen stands behind `--`. One that looks like the id of a question ends in a dot, which
-/// `proxyctl` asks for.
-pub fn allow_command(host: &str) -> String {
-    let mark = if host.starts_with('-') { "-- " } else { "" };
-    let is_like_an_id = host.len() == 8 && host.bytes().all(|byte| byte.is_ascii_hexdigit());
+/// A pattern that begins with a hyphen stands behind `--`. A host that looks like the id of a question ends in a dot,
+/// which `proxyctl` asks for.
+pub fn allow_command(pattern: &str) -> String {
+    let mark = if pattern.starts_with('-') { "-- " } else { "" };
+    let is_like_an_id = pattern.len() == 8 && pattern.bytes().all(|byte| byte.is_ascii_hexdigit());
     let dot = if is_like_an_id { "." } else { "" };
-    format!("proxyctl allow {mark}{host}{dot}")
+    format!("proxyctl allow {mark}{}{dot}", shell_word(pattern))
 }
 
 #[cfg(test)]
@@ -23,6 +25,8 @@ mod tests {
             ("--help", "proxyctl allow -- --help"),
             ("0a1b2c3d", "proxyctl allow 0a1b2c3d."),
             ("::1", "proxyctl allow ::1"),
+            ("*.example.com", "proxyctl allow '*.example.com'"),
+            ("**.a-[bc].test", "proxyctl allow '**.a-[bc].test'"),
         ] {
             assert_eq!(allow_command(host), command);
         }

@@ -61,6 +61,7 @@ mod resolv_conf;
 mod secret;
 mod service_presets;
 mod settings;
+mod shell_word;
 mod sources;
 mod state;
 mod supplied;
@@ -105,6 +106,7 @@ pub use settings::{
     ProfileUsers, Reach, Resolver, Sandbox, Sessions, Settings, Telemetry, UnixSockets,
     kept_connections, pipe_descriptors,
 };
+pub use shell_word::shell_word;
 pub use sources::Sources;
 pub use state::user_state_directory;
 pub use supplied::{CaCertificate, ResolverFiles, Supplied, SystemFiles};

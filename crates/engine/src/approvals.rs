@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 pub(crate) use self::asker::Asker;
 use self::asker::AskerId;
 pub(crate) use self::grant::Grant;
-use self::kept::Denial;
+use self::kept::{Denial, Waiter};
 use self::moment::Moment;
 pub use self::question::{
     ApprovalError, Approver, Audience, DirectGrant, GrantHolder, GrantInfo, GrantPorts,
@@ -59,6 +59,12 @@ pub(crate) enum QuestionOutcome {
     Unanswered(Arc<str>),
     /// It cannot be asked: no user who may answer listens, or there are too many questions.
     NotAsked,
+}
+
+/// A request that waits for an answer, until this is dropped.
+struct Wait<'a> {
+    approvals: &'a Approvals,
+    waiter: Option<Waiter>,
 }
 
 /// Listens for questions until it is dropped, and for a moment longer: calls that wait follow one another.
@@ -149,11 +155,17 @@ impl Approvals {
             Considered::NotAsked => return QuestionOutcome::NotAsked,
             Considered::Open(waiter) => waiter,
         };
-        let _ = timeout_at(deadline, waiter.settled.cancelled()).await;
+        let (id, settled) = (Arc::clone(&waiter.id), waiter.settled.clone());
+        let wait = Wait {
+            approvals: self,
+            waiter: Some(waiter),
+        };
+        let _ = timeout_at(deadline, settled.cancelled()).await;
+        drop(wait);
         match self.lock().answer(Instant::now(), &ask) {
             Some(Considered::Granted(grant)) => QuestionOutcome::Granted(grant),
             Some(Considered::Denied(denial)) => QuestionOutcome::Denied(denial),
-            _ => QuestionOutcome::Unanswered(waiter.id),
+            _ => QuestionOutcome::Unanswered(id),
         }
     }
 
@@ -284,6 +296,14 @@ impl Approvals {
     }
 }
 
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            self.approvals.change(|store| store.end_wait(waiter));
+        }
+    }
+}
+
 impl Drop for AudienceGuard {
     fn drop(&mut self) {
         self.approvals.lock().leave(&self.audience, Instant::now());
@@ -393,10 +413,15 @@ mod tests {
         };
         assert_eq!(question.state, QuestionState::Pending);
         // A request that is given up leaves it open too.
+        let changes = approvals.watch();
+        let before = approvals.questions()[0].awaited_sequence;
         let gives_up = tokio::time::timeout(Duration::from_secs(1), ask(&approvals, &client));
         assert!(gives_up.await.is_err());
         assert_eq!(approvals.questions().len(), 1);
         assert_eq!(approvals.questions()[0].waiting, 0);
+        // It came, and it left.
+        assert_eq!(approvals.questions()[0].awaited_sequence, before + 2);
+        assert!(changes.has_changed().expect("the sender lives"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
-use codex_network_config::Settings;
+use codex_network_config::{Settings, shell_word};
 use codex_network_policy::{ConfigLine, DomainSet, Host, Pattern, Rule};
 
 use super::configuration::is_requirements;
@@ -218,8 +218,8 @@ fn deny_wins(pattern: &Pattern, rule: &Rule) -> Refused {
         return Refused::NotPermitted(format!("{why}, and it is a requirement"));
     }
     Refused::Failed(format!(
-        "{why}; to remove that entry first: proxyctl unset '{}'",
-        rule.pattern
+        "{why}; to remove that entry first: proxyctl unset {}",
+        shell_word(&rule.pattern)
     ))
 }
 

@@ -9,7 +9,9 @@ use std::path::Path;
 use codex_network_files::Reading;
 use nix::fcntl::OFlag;
 use nix::sys::stat::makedev;
-use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    FlushArg, OutputFlags, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr,
+};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use rustix::termios::{Winsize, tcgetwinsize};
 
@@ -59,6 +61,19 @@ impl LauncherTerminal {
         })
     }
 
+    /// One that is no controlling terminal, and is taken.
+    #[cfg(test)]
+    pub(super) fn of(file: File) -> Self {
+        let nonblocking = nix::fcntl::FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK);
+        nix::fcntl::fcntl(&file, nonblocking).expect("an open file");
+        Self {
+            device: 0,
+            original: tcgetattr(&file).expect("a terminal"),
+            file,
+            is_taken: true,
+        }
+    }
+
     /// Its device number.
     pub(crate) fn device(&self) -> u64 {
         self.device
@@ -103,9 +118,12 @@ impl LauncherTerminal {
         }
     }
 
-    /// Gives the settings back. In the background they are another program's by now.
+    /// Gives the settings back, and discards what was not read: it may be a reply of the terminal that the program has
+    /// provoked, which the next reader, a shell, would take for a command. In the background both are another
+    /// program's by now.
     pub(super) fn give_back(&mut self) {
         if std::mem::take(&mut self.is_taken) && self.foreground() == Foreground::Own {
+            let _ = tcflush(&self.file, FlushArg::TCIFLUSH);
             let _ = tcsetattr(&self.file, SetArg::TCSANOW, &self.original);
         }
     }

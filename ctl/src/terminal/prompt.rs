@@ -1,18 +1,15 @@
 //! A question on the launcher's terminal, and the line that answers it.
 //!
 //! The answer is a word and the number that the question shows. The program cannot know the number: so neither an
-//! answer that was typed before, nor one to an imitated question, nor a reply of the terminal itself (`ECMA-48`, DSR and
-//! its like) is an answer. This file decides, and touches no terminal.
+//! answer that was typed before, nor one to an imitated question is an answer. Replies and events of the terminal itself
+//! (`ECMA-48`) are skipped whole: no byte of one counts. This file decides, and touches no terminal.
 
 use std::hash::{BuildHasher as _, RandomState};
 
+use super::sequences::{Part, RESET, Skipper};
+
 /// The longest line.
 const MAX_LINE: usize = 40;
-
-/// Ends what the program may have begun: a control sequence or string (CAN, ST), another character set, attributes,
-/// insert mode, lines that are cut off, margins. The cursor stays.
-const RESET: &str =
-    "\x18\x1b\\\x0f\x1b(B\x1b[0m\x1b[4l\x1b[?7h\x1b[?25h\x1b7\x1b[?69l\x1b[r\x1b8\r\n";
 
 /// A question for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +18,8 @@ pub(crate) struct AskedQuestion {
     pub(crate) id: String,
     /// A sentence, in which everything that a client chose is escaped.
     pub(crate) text: String,
+    /// A sentence that says that it stays open, and how to answer it then.
+    pub(crate) later: String,
 }
 
 /// An answer.
@@ -66,6 +65,7 @@ pub(super) struct Prompt {
     question: AskedQuestion,
     number: u64,
     line: String,
+    skipper: Skipper,
     /// Whether the line has a byte that no answer has. It goes on to its end.
     is_spoiled: bool,
 }
@@ -76,12 +76,13 @@ impl Prompt {
             question,
             number: number(),
             line: String::new(),
+            skipper: Skipper::default(),
             is_spoiled: false,
         }
     }
 
-    pub(super) fn id(&self) -> &str {
-        &self.question.id
+    pub(super) fn question(&self) -> &AskedQuestion {
+        &self.question
     }
 
     /// The question as it is shown.
@@ -101,6 +102,11 @@ impl Prompt {
 
     /// Takes a key. Adds to `echo` what the user sees of it.
     pub(super) fn press(&mut self, key: u8, echo: &mut String) -> Effect {
+        match self.skipper.take(key) {
+            Part::Key => {}
+            Part::Skipped => return Effect::None,
+            Part::Broken => self.is_spoiled = true,
+        }
         match key {
             // Ctrl-C, Ctrl-\ and Ctrl-Z.
             0x03 | 0x1c | 0x1a => return Effect::Interrupted(key),
@@ -168,6 +174,7 @@ mod tests {
         let question = AskedQuestion {
             id: "1".to_owned(),
             text: "\"agent\" wants a.test:443 (https)".to_owned(),
+            later: "it stays open".to_owned(),
         };
         Prompt {
             number: 417,
@@ -210,10 +217,6 @@ mod tests {
             (b"S 417\r", None),
             (b"yes 417\r", None),
             (b"s\t417\r", None),
-            // Replies of the terminal, before, in and after an answer.
-            (b"\x1b[24;80Rs 417\r", None),
-            (b"s \x1b[?62;c417\r", None),
-            (b"s 417\x1b[0n\r", None),
             (b"\xc3\xa4s 417\r", None),
             (b"s\0 417\r", None),
             (b"                                           s 417\r", None),
@@ -227,6 +230,84 @@ mod tests {
             );
             assert!(!echo.contains('\x1b'), "{shown:?}");
         }
+    }
+
+    #[test]
+    fn q6_sequences_of_the_terminal_are_skipped_and_no_byte_of_them_is_an_answer() {
+        for (sequence, name) in [
+            (&b"\x1b[24;80R"[..], "the place of the cursor"),
+            (b"\x1b[?62;22c", "the kind of terminal"),
+            (b"\x1b[0n", "its health"),
+            (b"\x1b[I\x1b[O", "the focus"),
+            (b"\x1b[A\x1bOA\x1b[1;5A\x1b[3~", "keys without a character"),
+            (b"\x1bs", "a letter with Alt"),
+            (b"\x1b[[A", "a function key of the Linux console"),
+            (b"\x1b[115;5u", "a key of the Kitty protocol"),
+            (b"\x1b[<0;10;20M\x1b[<0;10;20m", "a click"),
+            (b"\x1b[M s4\x1b[M\xe9\xff~", "a click of the oldest form"),
+            (b"\x1b]11;rgb:0000/0000/0000\x1b\\", "a colour"),
+            (b"\x1b]ls 417\x07", "a title"),
+            (b"\x1bP1$rs 417\x1b\\", "a setting"),
+            (b"\x1bPs\x1b417\x1b\\", "ESC in a string"),
+            (b"\x1b_Gi=31;OK\x1b\\", "the result of an image"),
+            (b"\x1b[200~\x1b[201~", "marks around pasted text"),
+        ] {
+            for place in 0..=5 {
+                let (before, after) = b"s 417".split_at(place);
+                let keys = [before, sequence, after, b"\r"].concat();
+                let (effect, echo) = typed(&keys);
+                assert_eq!(effect, Effect::Chosen(Choice::Session), "{name} at {place}");
+                assert_eq!(echo, "s 417\r\n", "{name} at {place}");
+            }
+            let alone = [sequence, b"\r"].concat();
+            assert_eq!(typed(&alone).0, Effect::None, "{name} alone");
+        }
+    }
+
+    #[test]
+    fn q6_a_sequence_without_an_end_hides_neither_the_end_of_the_line_nor_an_interruption() {
+        for begin in [
+            &b"\x1b"[..],
+            b"\x1b ",
+            b"\x1b[",
+            b"\x1b[24;80",
+            b"\x1b[M",
+            b"\x1b[Ms",
+            b"\x1b[[",
+            b"\x1bO",
+            b"\x1b]",
+            b"\x1b]11;s 417",
+            b"\x1bP\x1b",
+            b"\x1b\x1b",
+        ] {
+            let shown = String::from_utf8_lossy(begin);
+            for key in [0x03, 0x1c, 0x1a] {
+                let interrupted = [begin, &[key]].concat();
+                assert_eq!(typed(&interrupted).0, Effect::Interrupted(key), "{shown:?}");
+            }
+            // Not even of a line that is complete before it.
+            for rest in [&b"\r"[..], b"\n"] {
+                for line in [
+                    [begin, rest].concat(),
+                    [&b"s 417"[..], begin, rest].concat(),
+                ] {
+                    let (effect, echo) = typed(&line);
+                    assert_eq!(effect, Effect::None, "{shown:?}");
+                    assert!(echo.contains("this is not an answer"), "{shown:?}");
+                }
+            }
+            let cleared = [begin, b"\x15s 417\r"].concat();
+            assert_eq!(
+                typed(&cleared).0,
+                Effect::Chosen(Choice::Session),
+                "{shown:?}"
+            );
+        }
+        // The longest one ends by itself, and its line is no answer.
+        let long = [&b"\x1b]"[..], &[b'x'; 2000], b"\x07s 417"].concat();
+        let (effect, echo) = typed(&long);
+        assert_eq!((effect, echo.as_str()), (Effect::None, ""));
+        assert_eq!(typed(&[&long[..], b"\r"].concat()).0, Effect::None);
     }
 
     #[test]
@@ -254,8 +335,49 @@ mod tests {
     #[test]
     fn q6_a_question_ends_what_the_program_has_begun_on_the_terminal() {
         let text = prompt().text();
-        assert!(text.starts_with("\x18\x1b\\"), "{text:?}");
-        assert!(text.contains("proxyctl: \"agent\" wants a.test:443 (https)\r\n"));
-        assert!(text.ends_with("type a letter and 417, such as r 417: "));
+        let (reset, shown) = text.split_once("\r\n").expect("lines");
+        // The begin of a sequence or string, before everything.
+        assert!(reset.starts_with("\x18\x1b\\"), "{text:?}");
+        let ends_mode = |kind: &str, mode: &str, end: char| {
+            let sequences = reset.split("\x1b[");
+            let parameters = sequences.filter_map(|text| text.split_once(end));
+            let mut modes = parameters.filter_map(|(text, _)| text.strip_prefix(kind));
+            modes.any(|modes| modes.split(';').any(|ended| ended == mode))
+        };
+        // A locked keyboard, insert mode, two line ends of Enter.
+        for mode in ["2", "4", "20"] {
+            assert!(ends_mode("", mode, 'l'), "{mode}");
+        }
+        // Keys of applications, margins, reports of the mouse and the focus, marks around pasted text, delayed output,
+        // keys as Windows has them.
+        for mode in [
+            "1", "69", "9", "1000", "1001", "1002", "1003", "1004", "1005", "1006", "1015", "1016",
+            "2004", "2026", "9001",
+        ] {
+            assert!(ends_mode("?", mode, 'l'), "{mode}");
+        }
+        for mode in ["7", "25"] {
+            assert!(ends_mode("?", mode, 'h'), "{mode}");
+        }
+        for (ended, name) in [
+            ("\x1b<", "VT52"),
+            ("\x1b[4i", "output to a printer"),
+            ("\x0f\x1b(B", "another character set"),
+            ("\x1b[0m", "attributes"),
+            ("\x1b]8;;\x1b\\", "a link"),
+            ("\x1b]104\x1b\\", "other colours"),
+            ("\x1b]110\x1b\\", "another colour of text"),
+            ("\x1b]111\x1b\\", "another background"),
+            ("\x1b]112\x1b\\", "another colour of the cursor"),
+            ("\x1b[12h", "an echo by the terminal"),
+            ("\x1b7\x1b[?69l\x1b[r\x1b8", "margins"),
+            ("\x1b[=0;1u", "the Kitty protocol"),
+            ("\x1b[>4;0m", "modifyOtherKeys"),
+            ("\x1b>", "the keypad of applications"),
+        ] {
+            assert!(reset.contains(ended), "{name}");
+        }
+        assert!(shown.starts_with("proxyctl: \"agent\" wants a.test:443 (https)\r\n"));
+        assert!(shown.ends_with("type a letter and 417, such as r 417: "));
     }
 }

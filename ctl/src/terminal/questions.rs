@@ -12,8 +12,10 @@ use super::prompt::{AskedQuestion, Choice};
 /// A change of a question.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// A new question.
+    /// A request waits for the answer to this question.
     Asked(AskedQuestion),
+    /// No request waits for the question with this id any more. It stays open.
+    Unawaited(String),
     /// A question has its answer, or needs none any more.
     Closed {
         /// The id of the question.

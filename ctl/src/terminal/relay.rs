@@ -40,8 +40,16 @@ pub(crate) struct Relay {
     /// For the launcher's terminal.
     shown: VecDeque<u8>,
     questions: Questions,
-    waiting: VecDeque<AskedQuestion>,
+    queue: VecDeque<Queued>,
     asking: Asking,
+}
+
+/// A question that is not yet on the terminal.
+#[derive(Debug)]
+struct Queued {
+    question: AskedQuestion,
+    /// Whether a request waits for the answer.
+    is_awaited: bool,
 }
 
 /// The question on the terminal.
@@ -68,7 +76,7 @@ impl Relay {
             typed: VecDeque::new(),
             shown: VecDeque::new(),
             questions,
-            waiting: VecDeque::new(),
+            queue: VecDeque::new(),
             asking: Asking::Nothing,
         };
         Ok((relay, desk))
@@ -97,10 +105,15 @@ impl Relay {
         !matches!(self.asking, Asking::Nothing)
     }
 
+    /// Whether keys are read. Those for a question always are: a program that reads none could not make it wait.
+    fn has_room_for_keys(&self) -> bool {
+        matches!(self.asking, Asking::User(_)) || self.typed.len() < MAX_WAITING
+    }
+
     /// Reads what was typed. It belongs to the question that is open, or to the program.
     fn read_keys(&mut self) {
         let mut part = [0; PART];
-        while self.launcher.is_taken() && self.typed.len() < MAX_WAITING {
+        while self.launcher.is_taken() && self.has_room_for_keys() {
             match self.launcher.read(&mut part) {
                 Ok(0) => return self.hang_up(),
                 Ok(length) => self.type_keys(&part[..length]),
@@ -124,12 +137,12 @@ impl Relay {
             match effect {
                 Effect::None => {}
                 Effect::Interrupted(key) => {
-                    self.leave();
+                    self.leave("");
                     self.typed.push_back(key);
                 }
-                Effect::Chosen(Choice::Leave) => self.leave(),
+                Effect::Chosen(Choice::Leave) => self.leave(""),
                 Effect::Chosen(choice) => {
-                    let id = prompt.id().to_owned();
+                    let id = prompt.question().id.clone();
                     self.asking = Asking::Proxy(id.clone());
                     self.questions.give(GivenAnswer { id, choice });
                 }
@@ -138,9 +151,10 @@ impl Relay {
     }
 
     /// Closes the question on the terminal without an answer.
-    fn leave(&mut self) {
-        self.asking = Asking::Nothing;
-        self.say("the question stays open");
+    fn leave(&mut self, why: &str) {
+        if let Asking::User(prompt) = std::mem::replace(&mut self.asking, Asking::Nothing) {
+            self.say(&format!("{why}{}", prompt.question().later));
+        }
     }
 
     fn say(&mut self, text: &str) {
@@ -150,12 +164,27 @@ impl Relay {
     fn read_news(&mut self) {
         while let Some(news) = self.questions.next() {
             match news {
-                News::Asked(question) => self.waiting.push_back(question),
+                News::Asked(question) => {
+                    self.queue
+                        .retain(|queued| queued.question.id != question.id);
+                    self.queue.push_back(Queued {
+                        question,
+                        is_awaited: true,
+                    });
+                }
+                News::Unawaited(id) => {
+                    for queued in &mut self.queue {
+                        queued.is_awaited &= queued.question.id != id;
+                    }
+                    if matches!(&self.asking, Asking::User(prompt) if prompt.question().id == id) {
+                        self.leave("no request waits any more; ");
+                    }
+                }
                 News::Closed { id, said } => {
-                    self.waiting.retain(|question| question.id != id);
+                    self.queue.retain(|queued| queued.question.id != id);
                     let is_shown = match &self.asking {
                         Asking::Nothing => false,
-                        Asking::User(prompt) => prompt.id() == id,
+                        Asking::User(prompt) => prompt.question().id == id,
                         Asking::Proxy(asked) => *asked == id,
                     };
                     if is_shown {
@@ -167,16 +196,25 @@ impl Relay {
         }
     }
 
-    /// Shows the next question. What was typed before goes to the program.
+    /// Shows the next question. What was typed before goes to the program. A question that no request waits for is
+    /// only mentioned: nothing waits for its answer, so the program does not either.
     fn ask(&mut self) {
-        if self.is_asking() || !self.launcher.is_taken() {
-            return;
-        }
-        if let Some(question) = self.waiting.pop_front() {
-            self.read_keys();
-            let prompt = Prompt::new(question);
-            self.shown.extend(prompt.text().as_bytes());
-            self.asking = Asking::User(prompt);
+        while !self.is_asking() && self.launcher.is_taken() && self.shown.len() < MAX_WAITING {
+            let Some(Queued {
+                question,
+                is_awaited,
+            }) = self.queue.pop_front()
+            else {
+                return;
+            };
+            if is_awaited {
+                self.read_keys();
+                let prompt = Prompt::new(question);
+                self.shown.extend(prompt.text().as_bytes());
+                self.asking = Asking::User(prompt);
+            } else {
+                self.say(&format!("{}; {}", question.text, question.later));
+            }
         }
     }
 
@@ -230,7 +268,7 @@ impl Relay {
         self.shown.clear();
         self.typed.clear();
         self.asking = Asking::Nothing;
-        self.waiting.clear();
+        self.queue.clear();
         self.launcher.give_back();
     }
 }
@@ -248,7 +286,7 @@ impl TerminalRelay for Relay {
             }
         };
         if let Some(program) = &self.program {
-            let reads = self.launcher.is_taken() && self.typed.len() < MAX_WAITING;
+            let reads = self.launcher.is_taken() && self.has_room_for_keys();
             add(self.launcher.as_fd(), reads, !self.shown.is_empty());
             let reads = !self.is_asking() && self.shown.len() < MAX_WAITING;
             add(program.as_fd(), reads, !self.typed.is_empty());
@@ -310,7 +348,7 @@ impl TerminalRelay for Relay {
             }
             self.read_news();
         }
-        self.waiting.clear();
+        self.queue.clear();
         self.typed.clear();
         loop {
             // Nothing in the jail is left, so all of the output is there: only the launcher's terminal makes it wait.
@@ -346,4 +384,94 @@ fn flush(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::pty::openpty;
+
+    use super::*;
+
+    fn question(id: &str) -> AskedQuestion {
+        AskedQuestion {
+            id: id.to_owned(),
+            text: format!("wants {id}"),
+            later: format!("approve {id}"),
+        }
+    }
+
+    #[test]
+    fn q6_a_question_is_shown_while_a_request_waits_for_it_and_else_mentioned() {
+        let terminal = openpty(None, None).expect("a terminal");
+        let launcher = LauncherTerminal::of(File::from(terminal.slave));
+        let (mut relay, desk) = Relay::new(launcher).expect("descriptors");
+        let asked = |id| News::Asked(question(id));
+        let unawaited = |id: &str| News::Unawaited(id.to_owned());
+        let closed = |id: &str| News::Closed {
+            id: id.to_owned(),
+            said: format!("closed {id}"),
+        };
+        for (news, texts, asks) in [
+            (
+                vec![asked("a"), asked("b"), asked("c")],
+                &["wants a\r"][..],
+                true,
+            ),
+            (vec![unawaited("b"), unawaited("d")], &[], true),
+            // The first is over, the second needs no answer now, and the third is next.
+            (
+                vec![closed("a")],
+                &["closed a\r", "wants b; approve b\r", "wants c\r"],
+                true,
+            ),
+            (
+                vec![unawaited("c")],
+                &["no request waits any more; approve c\r"],
+                false,
+            ),
+            // A request waits again, and is gone before it is seen.
+            (
+                vec![asked("c"), unawaited("c"), asked("c")],
+                &["wants c\r"],
+                true,
+            ),
+            (vec![closed("c")], &["closed c\r"], false),
+            (vec![asked("e"), closed("e")], &[], false),
+        ] {
+            let name = format!("{news:?}");
+            news.into_iter().for_each(|news| desk.tell(news));
+            relay.read_news();
+            relay.ask();
+            let shown = String::from_utf8(relay.shown.drain(..).collect()).expect("text");
+            let lines = shown.split("proxyctl: ").skip(1);
+            let mut lines = lines.filter(|line| !line.starts_with("allow it"));
+            for text in texts {
+                let line = lines.next().unwrap_or_default();
+                assert!(line.starts_with(text), "{name}: {line:?}, not {text:?}");
+            }
+            let is_invited = texts
+                .iter()
+                .any(|text| text.starts_with("wants") && !text.contains(';'));
+            assert_eq!(lines.next().is_some(), is_invited, "{name}");
+            assert_eq!(relay.is_asking(), asks, "{name}");
+        }
+    }
+
+    #[test]
+    fn q6_the_result_of_an_answer_is_shown_if_its_request_has_left_meanwhile() {
+        let terminal = openpty(None, None).expect("a terminal");
+        let launcher = LauncherTerminal::of(File::from(terminal.slave));
+        let (mut relay, desk) = Relay::new(launcher).expect("descriptors");
+        relay.asking = Asking::Proxy("a".to_owned());
+        desk.tell(News::Unawaited("a".to_owned()));
+        relay.read_news();
+        assert!(relay.is_asking() && relay.shown.is_empty());
+        desk.tell(News::Closed {
+            id: "a".to_owned(),
+            said: "approved a".to_owned(),
+        });
+        relay.read_news();
+        let shown = String::from_utf8(relay.shown.into()).expect("text");
+        assert!(shown.ends_with("proxyctl: approved a\r\n"), "{shown:?}");
+    }
 }

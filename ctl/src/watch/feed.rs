@@ -119,6 +119,7 @@ async fn questions(client: &Client, updates: &Sender<Update>) -> Result<Never, E
             since: found.next,
             wait: MAX_WAIT.as_secs(),
             session: None,
+            awaited: false,
         };
         let ending = found.ending;
         send(updates, Update::Questions(found)).await?;

@@ -83,7 +83,7 @@ fn w3_a_permission_for_a_time_lifts_nothing_but_a_miss() {
     refused("allowed.test", "allows allowed.test already");
     refused(
         "*.blocked.test",
-        "--for allows one host, not a pattern; `proxyctl allow *.blocked.test`",
+        "--for allows one host, not a pattern; `proxyctl allow '*.blocked.test'`",
     );
     for time in ["500ms", "25h"] {
         let run = allow("blocked.test", time);

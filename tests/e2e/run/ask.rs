@@ -147,7 +147,8 @@ fn q6_an_imitated_question_and_replies_of_the_terminal_answer_nothing() {
     assert!(text.contains("s 11: \x1b[6n\x1b]0;\x18\x1b\\"), "{text:?}");
     for answer in [
         "s 11\r".to_owned(),
-        format!("\x1b[24;80Rs {number}\r"),
+        "\x1b[24;80Rs 11\r".to_owned(),
+        format!("\x1b]ls {number}\r"),
         "s\r".to_owned(),
     ] {
         terminal.types(&answer);
@@ -330,5 +331,111 @@ fn q6_a_user_who_may_not_answer_is_told_so_before_the_program_begins() {
     daemon.reload_with(&with("true"));
     let terminal = Terminal::start_as_nobody(&installed, &run);
     terminal.shows("began\r\n");
+    terminal.ends(0);
+}
+
+/// A program that reads nothing, with more typed than its terminal and the relay take: the terminal of the launcher
+/// holds the rest. When the file exists, it runs a script, and `after` runs outside when it has ended.
+fn unread(installed: &Installed, script: &str, after: &str) -> (Terminal, std::path::PathBuf) {
+    let go = installed.path().join("go");
+    let config = installed.write(&config());
+    let (folder, config, go_shown) = (installed.path().display(), config.display(), go.display());
+    let script = format!(
+        "stty raw -echo; echo up; until [ -e {go_shown} ]; do sleep 0.02; done; {script} true"
+    );
+    std::fs::write(installed.path().join("script"), script).expect("our own directory");
+    let command = format!(
+        "{folder}/proxyctl run --ask --summary=never --config {config} -- sh {folder}/script; {after}"
+    );
+    let mut terminal = Terminal::script(installed, &command);
+    terminal.shows("up\n");
+    terminal.types_until_full("x");
+    (terminal, go)
+}
+
+#[test]
+fn q6_a_program_that_reads_no_input_does_not_make_its_question_unanswerable() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let (mut terminal, go) = unread(&installed, &request("http://blocked.test:9/"), "true");
+    std::fs::write(&go, "").expect("our own directory");
+    let number = terminal.number();
+    // The keys that found no room before are none of the answer.
+    terminal.types(&format!("\x15r {number}\r"));
+    terminal.shows("rejected blocked.test:9");
+    terminal.shows("[403]");
+    terminal.ends(0);
+}
+
+#[test]
+fn q6_ctrl_c_leaves_the_question_of_a_program_that_reads_no_input() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let (mut terminal, go) = unread(&installed, &request("http://blocked.test:9/"), "true");
+    std::fs::write(&go, "").expect("our own directory");
+    terminal.number();
+    terminal.types("\x03");
+    terminal.shows("proxyctl: the question stays open");
+}
+
+#[test]
+fn j9_what_is_not_read_does_not_reach_the_next_program_of_the_terminal() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let next = "echo next; read line; echo \"got=<$line>\"";
+    let (mut terminal, go) = unread(&installed, "", next);
+    std::fs::write(&go, "").expect("our own directory");
+    terminal.shows("next\r\n");
+    terminal.types("mine\r");
+    terminal.shows("got=<mine>");
+    terminal.ends(0);
+}
+
+#[test]
+fn q6_a_question_that_no_request_waits_for_lets_the_program_go_on_and_is_asked_again() {
+    if !has(Need::UserNamespaces) {
+        return;
+    }
+    let installed = Installed::new();
+    let url = "http://blocked.test:9/";
+    let script = format!("{0} echo went; {0} read line; {0}", request(url));
+    let hold = ["-c", "daemon.approvals.hold=\"2s\""];
+    let mut terminal = asking_with(&installed, &hold, &script);
+    terminal.number();
+    // Nobody answers, and the output is there.
+    terminal.shows(
+        "proxyctl: no request waits any more; the question stays open, and `proxyctl --socket ",
+    );
+    terminal.shows("[403]went\r\n");
+    // The next request asks the same question again.
+    terminal.number();
+    terminal.shows(
+        "proxyctl: no request waits any more; the question stays open, and `proxyctl --socket ",
+    );
+    terminal.shows("[403]");
+    // The command that is shown answers it.
+    let text = terminal.text();
+    let (_, command) = text.rsplit_once("and `proxyctl ").expect("a command");
+    let (command, _) = command.split_once('`').expect("its end");
+    let command = command.replace("approve", "reject");
+    installed
+        .proxyctl()
+        .args(command.split(' '))
+        .run()
+        .succeeded();
+    let seen = terminal.text().len();
+    terminal.types("\r");
+    terminal.shows("[403]");
+    assert!(
+        !terminal.text()[seen..].contains("wants"),
+        "{}",
+        terminal.text()
+    );
     terminal.ends(0);
 }

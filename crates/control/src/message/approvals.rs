@@ -15,6 +15,10 @@ pub struct ApprovalsQuery {
     /// all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// Also open questions for which the first request waits again, or none any more, after the number `since`. An
+    /// older daemon returns none for this reason.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub awaited: bool,
 }
 
 /// The questions that the caller may see.

@@ -50,6 +50,8 @@ pub(super) struct Question {
     pub(super) expires_wall: i64,
     pub(super) settled: CancellationToken,
     pub(super) waiting: Arc<()>,
+    /// The number of the last change of whether any request waits, after the first one.
+    pub(super) awaited_sequence: u64,
     pub(super) by: Option<Arc<str>>,
 }
 
@@ -66,7 +68,7 @@ impl Question {
         })
     }
 
-    fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         Arc::strong_count(&self.waiting) - 1
     }
 
@@ -92,6 +94,7 @@ impl Question {
             asked: self.asked,
             expires: self.expires_wall,
             waiting: self.waiting(),
+            awaited_sequence: self.awaited_sequence,
             by: self.by.clone(),
         }
     }

@@ -53,6 +53,9 @@ pub struct QuestionInfo {
     pub expires: i64,
     /// How many requests wait for the answer.
     pub waiting: usize,
+    /// The number of the last change of whether any request waits; 0 if none has left yet. Such a change is not a
+    /// change of the question.
+    pub awaited_sequence: u64,
     /// Who answered it.
     pub by: Option<Arc<str>>,
 }

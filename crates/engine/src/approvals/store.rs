@@ -186,8 +186,12 @@ impl Store {
             return Considered::NotAsked;
         }
         let same =
-            |question: &&Question| question.state == QuestionState::Pending && ask.is_of(question);
-        if let Some(open) = self.questions.iter().find(same) {
+            |question: &Question| question.state == QuestionState::Pending && ask.is_of(question);
+        if let Some(open) = self.questions.iter_mut().find(|open| same(open)) {
+            if open.waiting() == 0 {
+                self.sequence += 1;
+                open.awaited_sequence = self.sequence;
+            }
             return Considered::waiting(open);
         }
         if !self.has_room(now.at, limits, ask.asker) {
@@ -214,11 +218,26 @@ impl Store {
             expires_wall: later(now.wall, limits.expire),
             settled: CancellationToken::new(),
             waiting: Arc::default(),
+            awaited_sequence: 0,
             by: None,
         };
         let waiter = Considered::waiting(&question);
         self.questions.push(question);
         waiter
+    }
+
+    /// A request waits no longer. Without another one, that is a change for those who ask a person at that moment.
+    pub(super) fn end_wait(&mut self, waiter: Waiter) {
+        let id = Arc::clone(&waiter.id);
+        drop(waiter);
+        let sequence = self.sequence + 1;
+        if let Ok(question) = self.find_mut(&id)
+            && question.state == QuestionState::Pending
+            && question.waiting() == 0
+        {
+            question.awaited_sequence = sequence;
+            self.sequence = sequence;
+        }
     }
 
     /// The answer to a request, if there is one. A denial wins.

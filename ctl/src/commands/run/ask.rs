@@ -3,7 +3,8 @@
 //! The relay shows them (`terminal`). This file makes the calls to the proxy: it listens for the session's questions
 //! alone, and gives the answers.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::time::Duration;
 
 use codex_network_control::Client;
 use codex_network_control::client::CallError;
@@ -11,11 +12,13 @@ use codex_network_control::message::{
     Approval, ApprovalsQuery, MAX_WAIT, Question, QuestionId, Scope,
 };
 use tokio::runtime::Runtime;
+use tokio::time::{Instant, sleep_until};
 
 use super::proxy_choice::ProxyKind;
 use crate::args::run::RunArgs;
 use crate::commands::approvals::{DISABLED, destination, granted_sentence};
 use crate::failure::{EndedSession, Failure};
+use crate::find;
 use crate::output::{printable_line, quoted};
 use crate::terminal::{
     AskedQuestion, Choice, GivenAnswer, LauncherTerminal, News, QuestionDesk, Relay,
@@ -25,6 +28,9 @@ use crate::terminal::{
 const USAGE: u8 = 2;
 /// The time of an approval for some minutes.
 const QUARTER_HOUR: u64 = 15 * 60;
+/// The least time between two calls for questions. A program whose requests come and go at once is asked about no
+/// faster.
+const CALL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Opens the terminal, if the options ask for questions.
 pub(super) fn open(args: &RunArgs) -> Result<Option<(Relay, QuestionDesk)>, Failure> {
@@ -33,8 +39,8 @@ pub(super) fn open(args: &RunArgs) -> Result<Option<(Relay, QuestionDesk)>, Fail
     }
     let terminal = LauncherTerminal::open().map_err(|error| {
         let message = format!(
-            "--ask needs a terminal, and this process has none ({error}); answer in another terminal instead: \
-             `proxyctl approvals --follow` with the service"
+            "--ask needs a terminal, and this process has none ({error}); without --ask, `proxyctl approvals --follow` \
+             in another terminal answers, if the configuration has `[daemon.approvals] enabled = true`"
         );
         Failure::Session(EndedSession::said(USAGE, message))
     })?;
@@ -80,8 +86,14 @@ pub(super) fn listen(
 /// Shows the questions of a session and gives the answers, until the connection ends.
 pub(super) async fn serve(client: &Client, session: &str, desk: &mut QuestionDesk) {
     let mut query = waiting(0, session);
-    let mut open = HashSet::new();
+    // Those that the relay knows, and whether a request waits for the answer.
+    let mut open: HashMap<String, bool> = HashMap::new();
+    let mut next_call = Instant::now();
     loop {
+        let call = async {
+            sleep_until(next_call).await;
+            client.approvals(query.clone()).await
+        };
         let found = tokio::select! {
             biased;
             answer = desk.answer() => {
@@ -91,13 +103,14 @@ pub(super) async fn serve(client: &Client, session: &str, desk: &mut QuestionDes
                 desk.tell(News::Closed { id, said });
                 continue;
             }
-            found = client.approvals(query.clone()) => found,
+            found = call => found,
         };
+        next_call = Instant::now() + CALL_INTERVAL;
         let found = match found {
             Ok(found) => found,
             Err(CallError::TimedOut) => continue,
             // The end of the session says why.
-            Err(_) => return,
+            Err(_) => break,
         };
         for question in &found.approvals {
             // An older proxy lists those of other sessions too.
@@ -106,19 +119,37 @@ pub(super) async fn serve(client: &Client, session: &str, desk: &mut QuestionDes
             }
             let id = question.id.clone();
             if question.state == "pending" {
-                if open.insert(id.clone()) {
-                    let text = text(question);
-                    desk.tell(News::Asked(AskedQuestion { id, text }));
+                let is_awaited = question.waiting > 0;
+                let before = open.insert(id.clone(), is_awaited);
+                if before.is_none() || is_awaited && before == Some(false) {
+                    desk.tell(News::Asked(asked(client, question)));
                 }
-            } else if open.remove(&id) {
+                if !is_awaited && before != Some(false) {
+                    desk.tell(News::Unawaited(id));
+                }
+            } else if open.remove(&id).is_some() {
                 let said = ended(question);
                 desk.tell(News::Closed { id, said });
             }
         }
         if found.ending {
-            return;
+            break;
         }
         query = waiting(found.next, session);
+    }
+    // No news will come of them.
+    for id in open.into_keys() {
+        desk.tell(News::Unawaited(id));
+    }
+}
+
+fn asked(client: &Client, question: &Question) -> AskedQuestion {
+    let id = question.id.clone();
+    let approve = find::command_at(client.path(), &format!("approve {}", printable_line(&id)));
+    AskedQuestion {
+        text: text(question),
+        later: format!("the question stays open, and `{approve}` answers it"),
+        id,
     }
 }
 
@@ -160,6 +191,7 @@ fn waiting(since: u64, session: &str) -> ApprovalsQuery {
         since,
         wait: MAX_WAIT.as_secs(),
         session: Some(session.to_owned()),
+        awaited: true,
     }
 }
 

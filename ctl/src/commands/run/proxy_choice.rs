@@ -160,9 +160,8 @@ impl ChosenProxy {
         }
         Some(if is_out_of_reach(args) {
             format!(
-                "a host that is on no list is a question, which another terminal answers: proxyctl --socket {} approvals \
-                 --follow",
-                proxy.socket().display()
+                "a host that is on no list is a question, which another terminal answers: {}",
+                find::command_at(&proxy.socket(), "approvals --follow")
             )
         } else {
             "no other terminal can answer questions: the program can use unix sockets, so the control socket is closed"

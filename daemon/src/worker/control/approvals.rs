@@ -61,11 +61,10 @@ impl Caller<'_> {
         let mut changes = approvals.watch();
         let until = Instant::now() + Duration::from_secs(query.wait).min(MAX_WAIT);
         // A number that was never used means: from now on. Otherwise such a call would listen and miss questions.
-        let last = approvals.questions().last().map(|last| last.sequence);
-        let since = query.since.min(last.unwrap_or(0));
+        let since = query.since.min(last_change(&approvals.questions()));
         loop {
             changes.mark_unchanged();
-            let found = self.listed(since, session);
+            let found = self.listed(since, &query);
             let left = until.saturating_duration_since(Instant::now());
             if !found.approvals.is_empty() || found.ending || left.is_zero() {
                 return found;
@@ -78,12 +77,17 @@ impl Caller<'_> {
         }
     }
 
-    fn listed(&self, since: u64, session: Option<&str>) -> Approvals {
+    fn listed(&self, since: u64, query: &ApprovalsQuery) -> Approvals {
+        let session = query.session.as_deref();
         let questions = self.engine.approvals().questions();
-        let last = questions.last().map_or(0, |question| question.sequence);
+        let last = last_change(&questions);
         let is_new = |question: &QuestionInfo| match since {
             0 => question.state == QuestionState::Pending,
-            since => question.sequence > since,
+            since => {
+                let is_open = question.state == QuestionState::Pending;
+                let is_awaited_anew = is_open && question.awaited_sequence > since;
+                question.sequence > since || query.awaited && is_awaited_anew
+            }
         };
         let questions = questions.into_iter();
         let seen = questions.filter(|question| {
@@ -319,6 +323,13 @@ impl Caller<'_> {
     fn settings(&self) -> codex_network_config::Approvals {
         self.engine.current().settings().daemon.approvals
     }
+}
+
+/// The number of the last change of any question, and of whether requests wait.
+fn last_change(questions: &[QuestionInfo]) -> u64 {
+    let numbers = questions.iter();
+    let numbers = numbers.map(|question| question.sequence.max(question.awaited_sequence));
+    numbers.max().unwrap_or(0)
 }
 
 fn shown(question: QuestionInfo) -> Question {

@@ -9,10 +9,11 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use e2e::wait::{TIMEOUT, poll};
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, poll as poll_descriptors};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll as poll_descriptors};
 use nix::pty::{posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::User;
@@ -23,6 +24,8 @@ use super::super::Installed;
 
 /// The begin of the line that names the number of a question.
 const INVITATION: &str = "proxyctl: type a letter and ";
+/// A terminal without room for a key for so long is full: a reader makes some at once.
+const FULL: Duration = Duration::from_millis(500);
 
 pub(super) struct Terminal {
     pub(super) child: Child,
@@ -72,6 +75,13 @@ impl Terminal {
         let mut program = leader();
         program.args(["bash", "--norc", "--noprofile", "--noediting", "-i"]);
         Self::run(installed, program.env("PS1", "outside> "))
+    }
+
+    /// Runs a command line of a shell that has no jobs.
+    pub(super) fn script(installed: &Installed, line: &str) -> Self {
+        let mut program = leader();
+        program.args(["sh", "-c", line]);
+        Self::run(installed, program)
     }
 
     fn run(installed: &Installed, mut program: impl std::borrow::BorrowMut<Command>) -> Self {
@@ -164,7 +174,7 @@ impl Terminal {
             let all = self.text();
             let (_, rest) = all.rsplit_once(INVITATION)?;
             let (number, end) = rest.split_once(", such as r ")?;
-            end.ends_with(": ").then_some(())?;
+            end.contains(": ").then_some(())?;
             Some((all.len(), number.parse().ok()?))
         });
         let (seen, number) = found.unwrap_or_else(|| panic!("no question in {:?}", self.text()));
@@ -172,8 +182,28 @@ impl Terminal {
         number
     }
 
+    #[track_caller]
     pub(super) fn types(&mut self, keys: &str) {
+        assert!(
+            self.has_room(TIMEOUT),
+            "nothing reads it: {:?}",
+            self.text()
+        );
         self.keys.write_all(keys.as_bytes()).expect("a terminal");
+    }
+
+    /// Types the same key until the terminal takes no more, since nobody reads it.
+    pub(super) fn types_until_full(&mut self, key: &str) {
+        // One by one: with room for one, a longer text would wait.
+        while self.has_room(FULL) {
+            (&self.keys).write_all(key.as_bytes()).expect("a terminal");
+        }
+    }
+
+    fn has_room(&self, within: Duration) -> bool {
+        let mut waiting = [PollFd::new(self.keys.as_fd(), PollFlags::POLLOUT)];
+        let within = PollTimeout::try_from(within).expect("a short time");
+        matches!(poll_descriptors(&mut waiting, within), Ok(1..))
     }
 
     pub(super) fn resizes(&self, lines: u16, columns: u16) {

@@ -383,6 +383,56 @@ fn q2_at_most_64_requests_wait_for_one_answer() {
 }
 
 #[test]
+fn q2_the_first_request_that_waits_and_the_last_one_that_leaves_are_changes() {
+    let mut table = Table::new();
+    let to = authority("a.test:443");
+    let one = session(1);
+    let ask = Ask {
+        asker: &one,
+        authority: &to,
+        protocol: Protocol::HttpConnect,
+        connection: &table.connection,
+    };
+    let (store, now) = (
+        &mut table.store,
+        Moment {
+            at: table.start,
+            wall: 1000,
+        },
+    );
+    let mut waiting = Vec::new();
+    // Whether a request comes or the last one leaves, and the numbers of both kinds of change then.
+    for (comes, numbers) in [
+        (true, (1, 0)),
+        (true, (1, 0)),
+        (false, (1, 0)),
+        (false, (1, 2)),
+        (true, (1, 3)),
+        (false, (1, 4)),
+        (true, (1, 5)),
+    ] {
+        if comes {
+            let considered = store.consider(now, &LIMITS, &ask, || Some(Arc::from("q")));
+            let Considered::Open(waiter) = considered else {
+                panic!("{considered:?}");
+            };
+            waiting.push(waiter);
+        } else {
+            store.end_wait(waiting.pop().expect("one that waits"));
+        }
+        let [question] = &store.questions(now)[..] else {
+            panic!("one question");
+        };
+        assert_eq!((question.sequence, question.awaited_sequence), numbers);
+        assert_eq!(question.waiting, waiting.len());
+    }
+    // After the answer nobody is asked.
+    store.deny(now, &LIMITS, "q", &alice()).expect("a denial");
+    store.end_wait(waiting.pop().expect("one that waits"));
+    assert_eq!(store.questions(now)[0].awaited_sequence, 5);
+}
+
+#[test]
 fn q1_nothing_is_asked_without_a_listener_who_may_answer() {
     let mut table = Table::new();
     let (one, user) = (session(1), Asker::of_user(1000));
