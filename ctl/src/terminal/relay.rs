@@ -439,7 +439,9 @@ mod tests {
             (vec![asked("e"), closed("e")], &[], false),
         ] {
             let name = format!("{news:?}");
-            news.into_iter().for_each(|news| desk.tell(news));
+            for change in news {
+                desk.tell(change);
+            }
             relay.read_news();
             relay.ask();
             let shown = String::from_utf8(relay.shown.drain(..).collect()).expect("text");

@@ -75,27 +75,24 @@ impl Skipper {
             // Ctrl-C and its like are keys everywhere, and so is the end of the line.
             (_, 0x03 | 0x1a | 0x1c | b'\r' | b'\n' | 0x15) => return self.broken(),
             _ if self.length > MAX_LENGTH => return self.broken(),
-            // SS3.
-            (Within::Escape, b'O') => Within::Last(1),
+            // SS3, and a function key of the Linux console.
+            (Within::Escape, b'O') | (Within::Begin, b'[') => Within::Last(1),
             (Within::Escape, b'[') => Within::Begin,
             (Within::Escape, b'P' | b']' | b'X' | b'^' | b'_') => Within::Text,
             (Within::Escape | Within::Begin | Within::Control, 0x1b)
             | (Within::Escape, b' '..=b'/') => Within::Escape,
-            // A letter with Alt.
-            (Within::Escape, b'0'..=b'~') => Within::Nothing,
             // A click in the oldest form, with three bytes behind it.
             (Within::Begin, b'M') => Within::Last(3),
-            // A function key of the Linux console.
-            (Within::Begin, b'[') => Within::Last(1),
             (Within::Begin | Within::Control, b' '..=b'?') => Within::Control,
-            (Within::Begin | Within::Control, b'@'..=b'~') => Within::Nothing,
-            (Within::Text | Within::TextEscape, 0x07) | (Within::TextEscape, b'\\') => {
-                Within::Nothing
-            }
+            (Within::Last(left), b' '..=b'~' | 0x80..) if left > 1 => Within::Last(left - 1),
+            // A letter with Alt, the last byte of a control sequence, ST or BEL.
+            (Within::Escape, b'0'..=b'~')
+            | (Within::Begin | Within::Control, b'@'..=b'~')
+            | (Within::Text | Within::TextEscape, 0x07)
+            | (Within::TextEscape, b'\\')
+            | (Within::Last(_), b' '..=b'~' | 0x80..) => Within::Nothing,
             (Within::Text | Within::TextEscape, 0x1b) => Within::TextEscape,
             (Within::Text | Within::TextEscape, b' '..=b'~' | 0x80..) => Within::Text,
-            (Within::Last(left), b' '..=b'~' | 0x80..) if left > 1 => Within::Last(left - 1),
-            (Within::Last(_), b' '..=b'~' | 0x80..) => Within::Nothing,
             _ => return self.broken(),
         };
         self.within = next;
