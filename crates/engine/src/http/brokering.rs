@@ -278,7 +278,7 @@ impl Brokering {
         credentials.map_or_else(UserWindows::default, |all| all.windows().clone())
     }
 
-    /// The credentials whose values are not to be in the answer.
+    /// The credentials whose values are scrubbed from the answer.
     fn scrubbed_credentials(&self) -> Option<&Arc<SessionCredentials>> {
         let search = self.search.as_ref().filter(|_| self.is_scrubbed)?;
         search.place.refuser.generation().credentials()
