@@ -84,7 +84,7 @@ fn b11_a_dummy_in_a_field_in_the_url_or_in_the_body_is_refused_elsewhere() {
 }
 
 #[test]
-fn b11_at_its_own_host_a_dummy_is_refused_in_the_url_and_passes_in_the_body() {
+fn b11_at_its_own_host_a_dummy_is_refused_in_url_and_method_and_passes_in_the_body() {
     let scene = Scene::echoing();
     let dummy = scene.dummy();
     for protocol in BOTH {
@@ -93,6 +93,14 @@ fn b11_at_its_own_host_a_dummy_is_refused_in_the_url_and_passes_in_the_body() {
         let asked = ("GET", "allowed.test", &*path);
         let answer = scene.ask_over(&scene.session, way, asked, &[], b"");
         assert_refused(&scene, &answer, "dummy_in_url");
+        let as_method = (dummy, "allowed.test", "/v1");
+        let answer = scene.ask_over(&scene.session, way, as_method, &[], b"");
+        assert_eq!(answer.status, 403, "{}", answer.text());
+        assert!(
+            answer.text().contains("the method of this request"),
+            "{}",
+            answer.text()
+        );
         let body = format!("my environment has {dummy}");
         let asked = ("POST", "allowed.test", "/v1");
         let answer = scene.ask_over(&scene.session, way, asked, &[], body.as_bytes());

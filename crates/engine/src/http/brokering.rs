@@ -24,6 +24,7 @@ use crate::upstream::{AnswerError, UpstreamError};
 
 /// The detail of a refusal: the part of the request that has the dummy.
 const IN_FIELD: &str = "dummy_in_header";
+const IN_METHOD: &str = "dummy_in_method";
 const IN_TARGET: &str = "dummy_in_url";
 const IN_CONTENT: &str = "dummy_in_body";
 /// The request lacks a credential that its destination requires.
@@ -187,11 +188,13 @@ impl Brokering {
             refuser: permit.credential_refuser(),
         });
         let tripwire = dummies.tripwire();
-        let in_target = tripwire.find(target.as_str().as_bytes(), |owner| {
-            place.refuses(owner, RequestPart::Target)
-        });
-        if let Some(owner) = in_target {
-            return Err(permit.refuse_credential(&owner.credential, IN_TARGET));
+        for (text, detail) in [(target.as_str(), IN_TARGET), (method.as_str(), IN_METHOD)] {
+            let found = tripwire.find(text.as_bytes(), |owner| {
+                place.refuses(owner, RequestPart::Target)
+            });
+            if let Some(owner) = found {
+                return Err(permit.refuse_credential(&owner.credential, detail));
+            }
         }
         let in_field = fields.values().find_map(|value| {
             tripwire.find(value.as_bytes(), |owner| {

@@ -22,6 +22,7 @@ pub(super) fn sentence(refusal: &Refusal) -> String {
         detail => {
             let whole = match detail {
                 Some("dummy_in_url") => "the URL",
+                Some("dummy_in_method") => "the method",
                 Some("dummy_in_body") => "the body",
                 _ => "a header field",
             };
