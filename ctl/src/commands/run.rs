@@ -80,7 +80,10 @@ pub(super) fn run(socket: Option<PathBuf>, output: &Output, args: &RunArgs) -> R
         output.remark(&format!("proxyctl: {warning}"));
     }
     let (environment, remarks) = credentials.environment(&session);
-    for remark in &remarks {
+    for remark in remarks
+        .iter()
+        .chain(&credentials.remarks_about(&args.command))
+    {
         output.remark(&format!("proxyctl: {remark}"));
     }
     if relay.is_some() {

@@ -75,6 +75,25 @@ fn b3_b9_a_command_holds_a_dummy_and_the_origin_gets_the_real_value() {
 }
 
 #[test]
+fn b4_a_value_in_an_argument_gets_a_remark() {
+    let installed = Installed::new();
+    for (script, is_remarked) in [
+        (format!("echo {REAL}"), true),
+        (format!("echo ${VARIABLE}"), false),
+    ] {
+        let run = installed
+            .private(&config(443))
+            .args(["--isolation", "env", "--", "sh", "-c", &script])
+            .env(VARIABLE, REAL)
+            .run();
+        run.succeeded();
+        let remark = format!("argument 2 of the command contains the value of {VARIABLE}");
+        assert_eq!(run.stderr.contains(&remark), is_remarked, "{run:#?}");
+        assert!(!contains(run.stderr.as_bytes(), REAL), "{run:#?}");
+    }
+}
+
+#[test]
 fn b13_a_private_proxy_reads_a_source_with_the_rights_of_its_user() {
     if !has(Need::UserNamespaces) {
         return;

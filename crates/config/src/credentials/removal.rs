@@ -61,8 +61,8 @@ impl CredentialVariable {
         brokered.iter().any(|one| one.name.as_str() == self.name)
     }
 
-    /// Whether a text contains the value. White space at the edges of the value does not count.
-    fn is_in(&self, text: &OsStr) -> bool {
+    /// Whether a text contains the value, of 8 bytes or more. White space at the edges of the value does not count.
+    pub fn is_in(&self, text: &OsStr) -> bool {
         let value = self.value.expose().trim_ascii();
         value.len() >= MIN_VALUE_BYTES && contains(text.as_bytes(), value)
     }

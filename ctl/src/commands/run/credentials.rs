@@ -172,6 +172,20 @@ impl LauncherCredentials {
         (environment, remarks)
     }
 
+    /// Remarks about arguments of the command that contain a value. They stay: they are the user's own words.
+    pub(super) fn remarks_about(&self, command: &[OsString]) -> Vec<String> {
+        let arguments = command.iter().enumerate().skip(1);
+        let remarks = arguments.filter_map(|(place, argument)| {
+            let found = self.all().find(|credential| credential.is_in(argument))?;
+            let name = &found.name;
+            Some(format!(
+                "argument {place} of the command contains the value of {name}, which the command gets; write ${name} in \
+                 single quotes, and a shell of the command puts its own in"
+            ))
+        });
+        remarks.collect()
+    }
+
     /// All credentials that the caller has.
     fn all(&self) -> impl Iterator<Item = &CredentialVariable> {
         self.variables.iter().chain(&self.unsent)
