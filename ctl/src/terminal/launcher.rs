@@ -61,7 +61,7 @@ impl LauncherTerminal {
         })
     }
 
-    /// A terminal without a session, taken.
+    /// This terminal, as if it were the controlling one and taken.
     #[cfg(test)]
     pub(super) fn of(file: File) -> Self {
         let nonblocking = nix::fcntl::FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK);

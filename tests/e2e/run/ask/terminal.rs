@@ -174,7 +174,8 @@ impl Terminal {
             let all = self.text();
             let (_, rest) = all.rsplit_once(INVITATION)?;
             let (number, end) = rest.split_once(", such as r ")?;
-            end.contains(": ").then_some(())?;
+            // Keys may be shown behind it by now. A line that has ended is that of an earlier question.
+            (end.contains(": ") && !end.contains('\n')).then_some(())?;
             Some((all.len(), number.parse().ok()?))
         });
         let (seen, number) = found.unwrap_or_else(|| panic!("no question in {:?}", self.text()));
