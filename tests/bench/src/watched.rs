@@ -1,4 +1,7 @@
-//! The cost of being seen from outside: the audit, a scrape of the metrics in each second, and open pages.
+//! The cost of being seen from outside: the audit, a scrape of the metrics in each second, open pages, and
+//! a collector of the audit events.
+
+mod collector;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -14,6 +17,7 @@ use crate::load::Length;
 use crate::programs::{AdminApi, Audit, Doors, Proxy, Setup, Started};
 use crate::report::Table;
 use crate::scenario::{self, Unit};
+use collector::Collector;
 
 /// The same load for each row, so that what happens once a second is shared by as many requests.
 const LENGTH: Length = Length {
@@ -28,12 +32,54 @@ const PAGES: usize = 100;
 const DECISIONS: u64 = 1_000_000;
 const SCRAPES: usize = 201;
 
-/// A row: whether the audit is on, whether the metrics are scraped, and how many pages are open.
-const ROWS: [(&str, Audit, bool, usize); 4] = [
-    ("nobody", Audit::Off, false, 0),
-    ("the audit", Audit::On, false, 0),
-    ("the audit, scrapes", Audit::On, true, 0),
-    ("the audit, scrapes, 100 pages", Audit::On, true, PAGES),
+/// Who sees the proxy in a row of the table.
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    audit: Audit,
+    is_scraped: bool,
+    pages: usize,
+    has_collector: bool,
+}
+
+const NOBODY: Row = Row {
+    name: "nobody",
+    audit: Audit::Off,
+    is_scraped: false,
+    pages: 0,
+    has_collector: false,
+};
+const AUDITED: Row = Row {
+    name: "the audit",
+    audit: Audit::On,
+    ..NOBODY
+};
+const ROWS: [Row; 6] = [
+    NOBODY,
+    AUDITED,
+    Row {
+        name: "the audit, scrapes",
+        is_scraped: true,
+        ..AUDITED
+    },
+    Row {
+        name: "the audit, scrapes, 100 pages",
+        is_scraped: true,
+        pages: PAGES,
+        ..AUDITED
+    },
+    Row {
+        name: "the audit, a collector",
+        has_collector: true,
+        ..AUDITED
+    },
+    Row {
+        name: "all of them",
+        is_scraped: true,
+        pages: PAGES,
+        has_collector: true,
+        ..AUDITED
+    },
 ];
 
 /// Measures, and makes the table.
@@ -46,13 +92,18 @@ pub(crate) fn table(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
     ]);
     let mut figures = [const { Vec::new() }; ROWS.len()];
     for _ in 0..ROUNDS {
-        for (figures, (_, audit, is_scraped, pages)) in figures.iter_mut().zip(ROWS) {
-            let started = start(proxy, lab, audit)?;
-            let measured = while_watched(&started, is_scraped, pages, || {
+        for (figures, row) in figures.iter_mut().zip(ROWS) {
+            let collector = row.has_collector.then(Collector::start).transpose()?;
+            let started = start(proxy, lab, row.audit, collector.as_ref())?;
+            let measured = while_watched(&started, row, || {
                 compare::under_load(lab, &started, Unit::One, LENGTH, |lab, doors, length| {
                     scenario::get(CONNECTIONS, 2, doors, lab, length)
                 })
             })?;
+            ensure!(
+                collector.is_none_or(|it| it.bytes() > 0),
+                "the collector got nothing"
+            );
             figures.push((measured.cost, measured.p99.unwrap_or_default()));
         }
     }
@@ -64,9 +115,9 @@ pub(crate) fn table(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
             .each_ref()
             .map(|all| median(all.iter().map(|it| it.1))),
     ];
-    for (index, (name, ..)) in ROWS.iter().enumerate() {
+    for (index, row) in ROWS.iter().enumerate() {
         table.add(vec![
-            (*name).to_owned(),
+            row.name.to_owned(),
             format!("{:.1}", costs[index]),
             format!("{:.3}", costs[index] / costs[1]),
             format!("{:.0}", delays[index]),
@@ -82,10 +133,16 @@ pub(crate) fn table(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-fn start(proxy: &Proxy, lab: &Lab, audit: Audit) -> anyhow::Result<Started> {
+fn start(
+    proxy: &Proxy,
+    lab: &Lab,
+    audit: Audit,
+    collector: Option<&Collector>,
+) -> anyhow::Result<Started> {
     let setup = Setup {
         audit,
         admin: AdminApi::On,
+        collector: collector.map(|it| it.port),
         ..Setup::default()
     };
     proxy.start(lab, setup)
@@ -94,13 +151,12 @@ fn start(proxy: &Proxy, lab: &Lab, audit: Audit) -> anyhow::Result<Started> {
 /// Runs this while a scraper asks once a second and pages are open.
 fn while_watched<T>(
     started: &Started,
-    is_scraped: bool,
-    pages: usize,
+    row: Row,
     run: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let admin = admin(started.doors)?;
     let mut open = Vec::new();
-    for _ in 0..pages {
+    for _ in 0..row.pages {
         let mut page = connect(admin)?;
         page.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         page.read_exact(&mut [0; 15])?;
@@ -112,7 +168,7 @@ fn while_watched<T>(
         let watching = scope.spawn(|| {
             let (mut part, mut seen) = (vec![0; 64 << 10], 0);
             while !is_over.load(Ordering::Relaxed) {
-                if is_scraped {
+                if row.is_scraped {
                     scrape(admin)?;
                 }
                 for page in &mut open {
@@ -128,14 +184,14 @@ fn while_watched<T>(
         let outcome = run();
         is_over.store(true, Ordering::Relaxed);
         let seen = watching.join().ok().context("no panic")??;
-        ensure!(pages == 0 || seen > 0, "the pages saw nothing");
+        ensure!(row.pages == 0 || seen > 0, "the pages saw nothing");
         outcome
     })
 }
 
 /// The time of one scrape after this many decisions, allowed and refused ones.
 fn scrape_after(proxy: &Proxy, lab: &Lab, decisions: u64) -> anyhow::Result<(u64, Duration)> {
-    let started = start(proxy, lab, Audit::Off)?;
+    let started = start(proxy, lab, Audit::Off, None)?;
     let admin = admin(started.doors)?;
     let length = Length {
         warm_up: Duration::ZERO,

@@ -60,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) patterns: usize,
     /// The most sessions of a user, instead of the default.
     pub(crate) sessions: Option<u32>,
+    /// The port of a collector on this machine that gets the audit events.
+    pub(crate) collector: Option<u16>,
 }
 
 impl Default for Setup {
@@ -70,6 +72,7 @@ impl Default for Setup {
             tls: Tls::Tunnelled,
             patterns: 0,
             sessions: None,
+            collector: None,
         }
     }
 }
@@ -199,6 +202,9 @@ fn configuration(
     let sessions = setup.sessions.map_or_else(String::new, |most| {
         format!("\n[daemon.sessions]\nmax_per_user = {most}\n")
     });
+    let telemetry = setup.collector.map_or_else(String::new, |port| {
+        format!("\n[daemon.telemetry]\notlp = \"http://127.0.0.1:{port}\"\n")
+    });
     let credential = match setup.tls {
         Tls::Brokered => format!(
             "\n[network.credentials.bench]\nenv = \"{CREDENTIAL}\"\nurl_prefixes = [\"https://{HOST}:{}\"]\n",
@@ -242,7 +248,7 @@ max_connections = 20000
 
 [daemon.resolver]
 hosts_file = "{folder}/hosts"
-{sessions}{credential}"#,
+{sessions}{telemetry}{credential}"#,
         ca = lab.ca().display(),
         key = lab.ca_key().display(),
     ))
