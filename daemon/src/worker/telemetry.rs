@@ -15,6 +15,7 @@ mod message;
 mod outcome;
 mod queue;
 mod transport;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

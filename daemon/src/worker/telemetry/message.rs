@@ -1,19 +1,51 @@
-//! Audit events as a request of OTLP. The messages and their encoding are those of `opentelemetry-proto`.
+//! Audit events as a request of OTLP (`opentelemetry/proto/logs/v1/logs.proto`).
+//!
+//! The fields are written straight from the events. The messages of `opentelemetry-proto` own each text, and to
+//! make them costs many times as much as to write their bytes. The tests decode the request into these messages.
+
+use std::io::Write as _;
 
 use codex_network_engine::{AuditEvent, FieldValue};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
+use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs, SeverityNumber};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 
+use super::wire;
+
 /// The index of the message among the fields of an event.
 const MESSAGE: usize = 0;
+/// About the length of a record.
+const RECORD_BYTES: usize = 1024;
+
+/// The numbers of the fields.
+mod number {
+    pub(super) const REQUEST_RESOURCE_LOGS: u32 = 1;
+    pub(super) const RESOURCE_LOGS_SCOPE_LOGS: u32 = 2;
+    pub(super) const SCOPE_LOGS_RECORDS: u32 = 2;
+    pub(super) const RECORD_TIME: u32 = 1;
+    pub(super) const RECORD_SEVERITY: u32 = 2;
+    pub(super) const RECORD_SEVERITY_TEXT: u32 = 3;
+    pub(super) const RECORD_BODY: u32 = 5;
+    pub(super) const RECORD_ATTRIBUTES: u32 = 6;
+    pub(super) const RECORD_OBSERVED_TIME: u32 = 11;
+    pub(super) const RECORD_EVENT_NAME: u32 = 12;
+    pub(super) const ATTRIBUTE_KEY: u32 = 1;
+    pub(super) const ATTRIBUTE_VALUE: u32 = 2;
+    pub(super) const VALUE_TEXT: u32 = 1;
+    pub(super) const VALUE_FLAG: u32 = 2;
+    pub(super) const VALUE_NUMBER: u32 = 3;
+}
 
 /// The process that the events are from.
 #[derive(Debug)]
-pub(super) struct Origin(Resource);
+pub(super) struct Origin {
+    /// A `ResourceLogs` with this process and without records.
+    process: Vec<u8>,
+    /// A `ScopeLogs` with the target of the events and without records.
+    target: Vec<u8>,
+}
 
 impl Origin {
     /// This process. The call finds out the name of the machine.
@@ -27,64 +59,78 @@ impl Origin {
         if let Some(host) = host.and_then(|host| host.into_string().ok()) {
             attributes.push(attribute("host.name", text(&host)));
         }
-        Self(Resource {
-            attributes,
-            ..Resource::default()
-        })
+        let process = ResourceLogs {
+            resource: Some(Resource {
+                attributes,
+                ..Resource::default()
+            }),
+            ..ResourceLogs::default()
+        };
+        let target = ScopeLogs {
+            scope: Some(InstrumentationScope {
+                name: AuditEvent::TARGET.to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..InstrumentationScope::default()
+            }),
+            ..ScopeLogs::default()
+        };
+        Self {
+            process: process.encode_to_vec(),
+            target: target.encode_to_vec(),
+        }
     }
 }
 
 /// The bytes of a request with these events.
 pub(super) fn encoded(events: &[AuditEvent], origin: &Origin) -> Vec<u8> {
-    let request = ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs {
-            resource: Some(origin.0.clone()),
-            scope_logs: vec![ScopeLogs {
-                scope: Some(InstrumentationScope {
-                    name: AuditEvent::TARGET.to_owned(),
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
-                    ..InstrumentationScope::default()
-                }),
-                log_records: events.iter().map(log_record).collect(),
-                ..ScopeLogs::default()
-            }],
-            ..ResourceLogs::default()
-        }],
-    };
-    request.encode_to_vec()
+    let mut request = Vec::with_capacity((events.len() + 1) * RECORD_BYTES);
+    wire::content(number::REQUEST_RESOURCE_LOGS, &mut request, |to| {
+        to.extend_from_slice(&origin.process);
+        wire::content(number::RESOURCE_LOGS_SCOPE_LOGS, to, |to| {
+            to.extend_from_slice(&origin.target);
+            for event in events {
+                wire::content(number::SCOPE_LOGS_RECORDS, to, |to| write_record(event, to));
+            }
+        });
+    });
+    request
 }
 
-fn log_record(event: &AuditEvent) -> LogRecord {
-    let mut body = None;
-    let mut attributes = Vec::with_capacity(AuditEvent::FIELDS.len());
-    event.each_field(|index, field| {
-        let value = value(field);
-        match AuditEvent::FIELDS.get(index) {
-            _ if index == MESSAGE => body = Some(AnyValue { value: Some(value) }),
-            Some(name) => attributes.push(attribute(name, value)),
-            None => {}
-        }
-    });
+/// Writes the fields of a `LogRecord`.
+fn write_record(event: &AuditEvent, to: &mut Vec<u8>) {
     let nanoseconds = event.timestamp.unix_timestamp_nanos();
     let time = u64::try_from(nanoseconds).unwrap_or_default();
-    LogRecord {
-        time_unix_nano: time,
-        observed_time_unix_nano: time,
-        severity_number: SeverityNumber::Info.into(),
-        severity_text: "INFO".to_owned(),
-        event_name: AuditEvent::NAME.to_owned(),
-        body,
-        attributes,
-        ..LogRecord::default()
-    }
+    wire::fixed64(number::RECORD_TIME, time, to);
+    let severity = SeverityNumber::Info as u64;
+    wire::varint(number::RECORD_SEVERITY, severity, to);
+    wire::text(number::RECORD_SEVERITY_TEXT, "INFO", to);
+    event.each_field(|index, value| {
+        if index == MESSAGE {
+            wire::content(number::RECORD_BODY, to, |to| write_value(value, to));
+        } else if let Some(name) = AuditEvent::FIELDS.get(index) {
+            wire::content(number::RECORD_ATTRIBUTES, to, |to| {
+                wire::text(number::ATTRIBUTE_KEY, name, to);
+                wire::content(number::ATTRIBUTE_VALUE, to, |to| write_value(value, to));
+            });
+        }
+    });
+    wire::fixed64(number::RECORD_OBSERVED_TIME, time, to);
+    wire::text(number::RECORD_EVENT_NAME, AuditEvent::NAME, to);
 }
 
-fn value(field: FieldValue<'_>) -> Value {
-    match field {
-        FieldValue::Text(value) => text(value),
-        FieldValue::Shown(value) => Value::StringValue(value.to_string()),
-        FieldValue::Number(number) => Value::IntValue(i64::try_from(number).unwrap_or(i64::MAX)),
-        FieldValue::Flag(flag) => Value::BoolValue(flag),
+/// Writes the field of an `AnyValue`.
+fn write_value(value: FieldValue<'_>, to: &mut Vec<u8>) {
+    match value {
+        FieldValue::Text(text) => wire::text(number::VALUE_TEXT, text, to),
+        FieldValue::Shown(shown) => wire::content(number::VALUE_TEXT, to, |to| {
+            // A vector takes all bytes.
+            let _ = write!(to, "{shown}");
+        }),
+        FieldValue::Number(number) => {
+            let number = number.min(i64::MAX.unsigned_abs());
+            wire::varint(number::VALUE_NUMBER, number, to);
+        }
+        FieldValue::Flag(flag) => wire::varint(number::VALUE_FLAG, flag.into(), to),
     }
 }
 
@@ -102,40 +148,81 @@ fn attribute(key: &str, value: Value) -> KeyValue {
 
 #[cfg(test)]
 mod tests {
+    use codex_network_engine::AuditSession;
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+
     use super::*;
     use crate::logging::sample_event;
 
+    /// The record by the official messages.
+    fn record(event: &AuditEvent) -> LogRecord {
+        let mut body = None;
+        let mut attributes = Vec::new();
+        event.each_field(|index, field| {
+            let value = match field {
+                FieldValue::Text(value) => text(value),
+                FieldValue::Shown(value) => text(&value.to_string()),
+                FieldValue::Number(number) => {
+                    Value::IntValue(number.try_into().unwrap_or(i64::MAX))
+                }
+                FieldValue::Flag(flag) => Value::BoolValue(flag),
+            };
+            match index {
+                MESSAGE => body = Some(AnyValue { value: Some(value) }),
+                _ => attributes.push(attribute(AuditEvent::FIELDS[index], value)),
+            }
+        });
+        let time = event.timestamp.unix_timestamp_nanos();
+        let time = u64::try_from(time).expect("after 1970");
+        LogRecord {
+            time_unix_nano: time,
+            observed_time_unix_nano: time,
+            severity_number: SeverityNumber::Info.into(),
+            severity_text: "INFO".to_owned(),
+            event_name: AuditEvent::NAME.to_owned(),
+            body,
+            attributes,
+            ..LogRecord::default()
+        }
+    }
+
     #[test]
     fn o2_a_log_record_has_the_fields_of_the_audit_event() {
-        let mut event = sample_event();
-        event.timestamp += time::Duration::nanoseconds(1_700_000_000_123_456_789);
-        let bytes = encoded(std::slice::from_ref(&event), &Origin::of_process());
-        let request = ExportLogsServiceRequest::decode(&*bytes).expect("a request");
-        let scope = &request.resource_logs[0].scope_logs[0];
-        let record = &scope.log_records[0];
-        let mut wanted = Vec::new();
-        event.each_field(|index, field| {
-            wanted.push((AuditEvent::FIELDS[index].to_owned(), value(field)));
-        });
-        let message = wanted.remove(0).1;
-        assert_eq!(
-            record.body,
-            Some(AnyValue {
-                value: Some(message)
-            })
+        let mut first = sample_event();
+        first.timestamp += time::Duration::nanoseconds(1_700_000_000_123_456_789);
+        let mut large = first.clone();
+        large.method = Some("M".repeat(20_000).into());
+        large.count = u64::MAX;
+        large.session = Some(
+            AuditSession {
+                id: "s-1".into(),
+                user: "".into(),
+                command: "é".repeat(100).into(),
+            }
+            .into(),
         );
-        let found = record.attributes.iter().map(|one| {
-            let value = one.value.as_ref().and_then(|value| value.value.clone());
-            (one.key.clone(), value.expect("a value"))
-        });
-        assert_eq!(found.collect::<Vec<_>>(), wanted);
-        assert_eq!(record.event_name, AuditEvent::NAME);
-        let time = event.timestamp.unix_timestamp_nanos();
-        assert_eq!(i128::from(record.time_unix_nano), time);
-        assert_eq!(i128::from(record.observed_time_unix_nano), time);
-        let resource = request.resource_logs[0].resource.as_ref();
-        let names = resource.expect("a resource").attributes.iter();
-        let names: Vec<&str> = names.map(|one| one.key.as_str()).collect();
+        let events = [first, large];
+        let bytes = encoded(&events, &Origin::of_process());
+        let request = ExportLogsServiceRequest::decode(&*bytes).expect("a request");
+        assert_eq!(
+            request.encode_to_vec(),
+            bytes,
+            "the encoding is the official one"
+        );
+        let [resource_logs] = &*request.resource_logs else {
+            panic!("one resource: {request:?}");
+        };
+        let [scope_logs] = &*resource_logs.scope_logs else {
+            panic!("one scope: {request:?}");
+        };
+        assert_eq!(scope_logs.log_records, events.each_ref().map(record));
+        let names: Vec<&str> = resource_logs
+            .resource
+            .iter()
+            .flat_map(|it| &it.attributes)
+            .map(|one| one.key.as_str())
+            .collect();
         assert_eq!(
             names,
             [
