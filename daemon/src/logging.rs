@@ -32,7 +32,6 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use self::captured::{Capture, Captured};
-pub(crate) use self::entry::audit_event_size;
 use self::entry::{Logged, QueuedAudit};
 use self::format::LineFormat;
 use self::journal::{Connected, Journal};

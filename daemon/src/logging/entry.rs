@@ -71,11 +71,6 @@ impl<E: Entry> AuditSink for QueuedAudit<E> {
     }
 }
 
-/// The memory of an event, in bytes, without what it shares with the policy.
-pub(crate) fn audit_event_size(event: &AuditEvent) -> usize {
-    size_of::<AuditEvent>() + heap(event)
-}
-
 /// The texts of an event that it does not share with the policy.
 fn heap(event: &AuditEvent) -> usize {
     let owned = |text: &Cow<'static, str>| match text {

@@ -1,8 +1,8 @@
 //! The export of audit events to an OpenTelemetry collector (SPEC O2).
 //!
-//! Events go from the doors into a bounded [`Queue`], which never makes a request wait, and from there in batches
-//! to the collector: one batch at a time, until it takes it or refuses it for good. While the collector takes
-//! nothing, the queue fills up and further events are lost and counted.
+//! The doors write records of events into a bounded [`Queue`], which never makes a request wait. From there they go
+//! in batches to the collector: one batch at a time, until it takes it or refuses it for good. While the collector
+//! takes nothing, the queue fills up and further events are lost and counted.
 //!
 //! The worker opens no file and dials only through the engine: the header fields and certificates are in the
 //! settings, and the engine connects to the collector in them and to nothing else.
@@ -125,10 +125,10 @@ impl AuditSink for LogAndCollector {
         if !self.queue.is_on() {
             return self.log.record(event);
         }
+        self.queue.push(&event);
         if self.log.is_enabled() {
-            self.log.record(event.clone());
+            self.log.record(event);
         }
-        self.queue.push(event);
     }
 
     fn is_enabled(&self) -> bool {

@@ -22,10 +22,10 @@ use collector::Collector;
 /// The same load for each row, so that what happens once a second is shared by as many requests.
 const LENGTH: Length = Length {
     warm_up: Duration::from_millis(500),
-    measured: Duration::from_secs(4),
-    interval: Some(Duration::from_micros(400)),
+    measured: Duration::from_secs(2),
+    interval: Some(Duration::from_micros(100)),
 };
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 const CONNECTIONS: usize = 16;
 const PAGES: usize = 100;
 /// Decisions behind the scrapes that are timed.
@@ -96,7 +96,7 @@ pub(crate) fn table(proxy: &Proxy, lab: &Lab) -> anyhow::Result<Table> {
             let collector = row.has_collector.then(Collector::start).transpose()?;
             let started = start(proxy, lab, row.audit, collector.as_ref())?;
             let measured = while_watched(&started, row, || {
-                compare::under_load(lab, &started, Unit::One, LENGTH, |lab, doors, length| {
+                compare::undisturbed(lab, &started, Unit::One, LENGTH, |lab, doors, length| {
                     scenario::get(CONNECTIONS, 2, doors, lab, length)
                 })
             })?;

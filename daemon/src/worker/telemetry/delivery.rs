@@ -8,7 +8,7 @@ use codex_network_engine::Engine;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::message::{Origin, encoded};
+use super::message::Origin;
 use super::outcome::{MAX_WAIT, Outcome};
 use super::queue::{MAX_EVENTS, Queue};
 use super::transport::Transport;
@@ -43,12 +43,12 @@ impl Delivery {
     /// Runs until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         while let Some(batch) = self.queue.next().await {
-            let events = batch.len();
+            let events = batch.events;
             if events == 0 {
                 // A reload without a collector dropped them meanwhile.
                 continue;
             }
-            let body = Bytes::from(encoded(&batch, &self.origin));
+            let body = Bytes::from(self.origin.request(&batch.records));
             drop(batch);
             let exported = self.deliver(events, &body).await;
             self.queue.settle(exported);

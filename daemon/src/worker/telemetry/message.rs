@@ -1,7 +1,7 @@
 //! Audit events as a request of OTLP (`opentelemetry/proto/logs/v1/logs.proto`).
 //!
-//! The fields are written straight from the events. The messages of `opentelemetry-proto` own each text, and to
-//! make them costs many times as much as to write their bytes. The tests decode the request into these messages.
+//! The fields are written straight from an event. The messages of `opentelemetry-proto` own each text, and to make
+//! them costs many times as much as to write their bytes. The tests decode the request into these messages.
 
 use std::io::Write as _;
 
@@ -18,6 +18,8 @@ use super::wire;
 const MESSAGE: usize = 0;
 /// About the length of a record.
 const RECORD_BYTES: usize = 1024;
+/// Most bytes of the numbers and lengths of two fields.
+const MOST_LENGTHS: usize = 2 * (1 + 10);
 
 /// The numbers of the fields.
 mod number {
@@ -79,21 +81,30 @@ impl Origin {
             target: target.encode_to_vec(),
         }
     }
+
+    /// The bytes of a request with these records.
+    pub(super) fn request(&self, records: &[u8]) -> Vec<u8> {
+        let head = self.process.len() + self.target.len() + MOST_LENGTHS;
+        let mut request = Vec::with_capacity(head + records.len());
+        wire::content(number::REQUEST_RESOURCE_LOGS, &mut request, |to| {
+            to.extend_from_slice(&self.process);
+            wire::content(number::RESOURCE_LOGS_SCOPE_LOGS, to, |to| {
+                to.extend_from_slice(&self.target);
+                to.extend_from_slice(records);
+            });
+        });
+        request
+    }
 }
 
-/// The bytes of a request with these events.
-pub(super) fn encoded(events: &[AuditEvent], origin: &Origin) -> Vec<u8> {
-    let mut request = Vec::with_capacity((events.len() + 1) * RECORD_BYTES);
-    wire::content(number::REQUEST_RESOURCE_LOGS, &mut request, |to| {
-        to.extend_from_slice(&origin.process);
-        wire::content(number::RESOURCE_LOGS_SCOPE_LOGS, to, |to| {
-            to.extend_from_slice(&origin.target);
-            for event in events {
-                wire::content(number::SCOPE_LOGS_RECORDS, to, |to| write_record(event, to));
-            }
-        });
+/// The bytes of a record of an event, as a field of the message that holds the records. Records are appended to
+/// each other.
+pub(super) fn record(event: &AuditEvent) -> Vec<u8> {
+    let mut record = Vec::with_capacity(RECORD_BYTES);
+    wire::content(number::SCOPE_LOGS_RECORDS, &mut record, |to| {
+        write_record(event, to);
     });
-    request
+    record
 }
 
 /// Writes the fields of a `LogRecord`.
@@ -203,7 +214,7 @@ mod tests {
             .into(),
         );
         let events = [first, large];
-        let bytes = encoded(&events, &Origin::of_process());
+        let bytes = Origin::of_process().request(&events.each_ref().map(super::record).concat());
         let request = ExportLogsServiceRequest::decode(&*bytes).expect("a request");
         assert_eq!(
             request.encode_to_vec(),

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::logging::audit_event_size;
+use super::message;
 use crate::observation::TelemetryRecord;
 
 /// Most events that wait.
@@ -40,10 +40,27 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    events: VecDeque<AuditEvent>,
+    batches: VecDeque<Batch>,
+    /// The events of all batches.
+    events: usize,
+    /// The bytes of their records.
     bytes: usize,
     /// Events that were taken and are not settled.
     on_their_way: usize,
+}
+
+/// Events that are sent together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) events: usize,
+    /// Their records, one after the other.
+    pub(super) records: Vec<u8>,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.events >= MAX_BATCH || self.records.len() >= MAX_BATCH_BYTES
+    }
 }
 
 impl Queue {
@@ -75,17 +92,15 @@ impl Queue {
     }
 
     /// Appends an event, or counts it as lost. Never waits.
-    pub(super) fn push(&self, event: AuditEvent) {
-        let size = audit_event_size(&event);
+    pub(super) fn push(&self, event: &AuditEvent) {
+        let record = message::record(event);
         let mut waiting = self.waiting.lock();
-        if waiting.events.len() >= MAX_EVENTS || waiting.bytes + size > MAX_BYTES {
+        if waiting.events >= MAX_EVENTS || waiting.bytes + record.len() > MAX_BYTES {
             drop(waiting);
             self.record.lost(1);
             return;
         }
-        waiting.events.push_back(event);
-        waiting.bytes += size;
-        let count = waiting.events.len();
+        let count = waiting.append(&record);
         self.record.waits();
         drop(waiting);
         if count == 1 || count == MAX_BATCH {
@@ -93,9 +108,9 @@ impl Queue {
         }
     }
 
-    /// The events of the next batch, once enough wait or the first has waited for long enough; `None` when
+    /// The next batch, once enough wait or the first has waited for long enough; `None` when
     /// the queue is closing and empty.
-    pub(super) async fn next(&self) -> Option<Vec<AuditEvent>> {
+    pub(super) async fn next(&self) -> Option<Batch> {
         while self.count() == 0 {
             if self.is_closing() {
                 return None;
@@ -112,23 +127,12 @@ impl Queue {
         Some(self.take())
     }
 
-    fn take(&self) -> Vec<AuditEvent> {
+    fn take(&self) -> Batch {
         let mut waiting = self.waiting.lock();
-        let mut batch = Vec::with_capacity(waiting.events.len().min(MAX_BATCH));
-        let mut bytes = 0;
-        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            let Some(event) = waiting.events.pop_front() else {
-                break;
-            };
-            bytes += audit_event_size(&event);
-            batch.push(event);
-        }
-        waiting.bytes -= bytes;
-        waiting.on_their_way = batch.len();
-        if waiting.events.is_empty() {
-            // A burst leaves no memory behind.
-            waiting.events.shrink_to(MAX_BATCH);
-        }
+        let batch = waiting.batches.pop_front().unwrap_or_default();
+        waiting.events -= batch.events;
+        waiting.bytes -= batch.records.len();
+        waiting.on_their_way = batch.events;
         batch
     }
 
@@ -159,19 +163,35 @@ impl Queue {
     }
 
     fn drop_waiting(&self) -> usize {
-        let dropped = {
+        let lost = {
             let mut waiting = self.waiting.lock();
+            waiting.batches.clear();
             waiting.bytes = 0;
             std::mem::take(&mut waiting.events)
         };
-        let lost = dropped.len();
         self.record.settled(lost);
         self.record.lost(lost as u64);
         lost
     }
 
     fn count(&self) -> usize {
-        self.waiting.lock().events.len()
+        self.waiting.lock().events
+    }
+}
+
+impl Waiting {
+    /// Appends a record. Returns how many events wait.
+    fn append(&mut self, record: &[u8]) -> usize {
+        if self.batches.back().is_none_or(Batch::is_full) {
+            self.batches.push_back(Batch::default());
+        }
+        if let Some(batch) = self.batches.back_mut() {
+            batch.records.extend_from_slice(record);
+            batch.events += 1;
+        }
+        self.bytes += record.len();
+        self.events += 1;
+        self.events
     }
 }
 
@@ -184,15 +204,15 @@ mod tests {
     async fn o2_a_full_queue_loses_new_events_and_counts_them() {
         let queue = Queue::default();
         for _ in 0..MAX_EVENTS + 3 {
-            queue.push(sample_event());
+            queue.push(&sample_event());
         }
         assert_eq!(queue.record.counts().lost, 3);
         let mut taken = 0;
         queue.close();
         while let Some(batch) = queue.next().await {
-            assert!(batch.len() <= MAX_BATCH);
-            taken += batch.len();
-            queue.settle(batch.len());
+            assert!(batch.events <= MAX_BATCH);
+            taken += batch.events;
+            queue.settle(batch.events);
         }
         assert_eq!(taken, MAX_EVENTS);
         let counts = queue.record.counts();
@@ -203,20 +223,20 @@ mod tests {
     async fn o2_events_gather_for_a_second_and_a_full_batch_goes_at_once() {
         let queue = Queue::default();
         let begun = tokio::time::Instant::now();
-        queue.push(sample_event());
-        queue.push(sample_event());
-        assert_eq!(queue.next().await.map(|batch| batch.len()), Some(2));
+        queue.push(&sample_event());
+        queue.push(&sample_event());
+        assert_eq!(queue.next().await.map(|batch| batch.events), Some(2));
         assert_eq!(begun.elapsed(), BATCH_INTERVAL);
         let begun = tokio::time::Instant::now();
         // It waits already when the batch fills.
         let fill = async {
             for _ in 0..MAX_BATCH {
-                queue.push(sample_event());
+                queue.push(&sample_event());
                 tokio::task::yield_now().await;
             }
         };
         let (batch, ()) = tokio::join!(queue.next(), fill);
-        assert_eq!(batch.map(|batch| batch.len()), Some(MAX_BATCH));
+        assert_eq!(batch.map(|batch| batch.events), Some(MAX_BATCH));
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
@@ -224,10 +244,10 @@ mod tests {
     async fn o2_events_that_the_collector_does_not_take_count_as_lost() {
         let queue = Queue::default();
         for _ in 0..5 {
-            queue.push(sample_event());
+            queue.push(&sample_event());
         }
         let batch = queue.next().await.expect("a batch");
-        queue.settle(batch.len() - 2);
+        queue.settle(batch.events - 2);
         let counts = queue.record.counts();
         assert_eq!((counts.exported, counts.lost, counts.waiting), (3, 2, 0));
     }
@@ -236,11 +256,11 @@ mod tests {
     async fn o2_events_that_are_on_their_way_at_the_end_are_lost_too() {
         let queue = Queue::default();
         for _ in 0..MAX_BATCH + 5 {
-            queue.push(sample_event());
+            queue.push(&sample_event());
         }
         let batch = queue.next().await.expect("a batch");
-        assert_eq!(queue.abandon(), batch.len() + 5);
-        assert_eq!(queue.record.counts().lost, (batch.len() + 5) as u64);
+        assert_eq!(queue.abandon(), batch.events + 5);
+        assert_eq!(queue.record.counts().lost, (batch.events + 5) as u64);
         assert_eq!(queue.abandon(), 0, "each is counted once");
     }
 
@@ -250,12 +270,12 @@ mod tests {
         let mut large = sample_event();
         large.method = Some("M".repeat(60_000).into());
         for _ in 0..200 {
-            queue.push(large.clone());
+            queue.push(&large);
         }
         let waiting = queue.count();
         assert!(waiting * 60_000 <= MAX_BYTES, "{waiting}");
         assert_eq!(queue.record.counts().lost, 200 - waiting as u64);
         let batch = queue.next().await.expect("a batch");
-        assert!(batch.len() * 60_000 <= MAX_BATCH_BYTES + 60_000);
+        assert!(batch.events * 60_000 <= MAX_BATCH_BYTES + 60_000);
     }
 }
