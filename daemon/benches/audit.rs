@@ -5,8 +5,21 @@
 //! - `queued`: 1000 events are put into the log's queue. This is the cost on the path of a request.
 //! - `written`: the same, until the thread has written them (nowhere).
 //! - `line`: one event becomes a line.
+//! - `record`: one event becomes a record for a collector (SPEC O2), as each request pays for it.
 
 use criterion::{criterion_group, criterion_main};
+
+/// The service's own modules, which its library does not export.
+#[path = "../src/worker/telemetry"]
+#[expect(unused, reason = "the head of a request is not measured")]
+mod telemetry {
+    mod message;
+    mod wire;
+
+    pub(crate) fn record(event: &codex_network_engine::AuditEvent) -> Vec<u8> {
+        message::record(event)
+    }
+}
 
 /// The service's own modules, which its library does not export.
 #[path = "../src/logging"]
@@ -89,6 +102,11 @@ mod logging {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sample_event() -> AuditEvent {
+        sample::event(None, "listed.test")
     }
 
     fn event(host: &Host, metadata: &Arc<AuditMetadata>) -> AuditEvent {
@@ -192,6 +210,10 @@ mod logging {
             });
         });
         group.finish();
+
+        criterion.bench_function("record", |bencher| {
+            bencher.iter(|| crate::telemetry::record(black_box(&event)));
+        });
     }
 }
 
