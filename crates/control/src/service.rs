@@ -82,7 +82,7 @@ pub(crate) fn requirement(request: &ControlRequest) -> (&'static str, Option<Acc
         ControlRequest::Mode { .. } => ("mode", Some(Access::Observe)),
         ControlRequest::SetMode { .. } => ("set_mode", Some(Access::Administer)),
         ControlRequest::Reload { .. } => ("reload", Some(Access::Administer)),
-        ControlRequest::Blocked { .. } => ("blocked", Some(Access::Observe)),
+        ControlRequest::Blocked { .. } => ("blocked", None),
         ControlRequest::Patterns { .. } => ("patterns", Some(Access::Observe)),
         ControlRequest::Config { .. } => ("config", Some(Access::Observe)),
         ControlRequest::Explain { .. } => ("explain", None),

@@ -47,6 +47,9 @@ pub struct BlockedEntry {
     /// The user who opened the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The id of this user, by which users get the entries of their own sessions.
+    #[serde(skip)]
+    pub uid: Option<u32>,
     /// The rule that decided, with the file and line it is written in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -254,6 +257,7 @@ mod tests {
             attempt_id: None,
             session: None,
             user: None,
+            uid: None,
             rule: None,
             detail: None,
             credential: None,

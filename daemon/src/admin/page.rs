@@ -397,6 +397,7 @@ mod tests {
             attempt_id: None,
             session: None,
             user: None,
+            uid: None,
             rule: None,
             detail: None,
             credential: None,

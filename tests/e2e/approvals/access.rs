@@ -98,6 +98,42 @@ fn q5_a_user_answers_the_questions_of_its_own_sessions_only_if_the_settings_perm
     }
 }
 
+#[test]
+fn j12_a_user_sees_the_refusals_of_its_own_sessions_only() {
+    if !machine::has(Need::Root) {
+        return;
+    }
+    let config = asking("100ms").set("daemon.control", "users", r#"["nobody"]"#);
+    let daemon = Daemon::start(&config);
+    // A session of the administrator, and a client without a session.
+    let session = Session::open(&daemon);
+    assert_eq!(get(&session, "root.test", 80).status, 403);
+    let mut outside = Connection::open(daemon.http_addr());
+    let refused = outside.exchange(&proxy_request("GET", "outside.test", "/", &[]));
+    assert_eq!(refused.status, 403);
+    let as_user = |arguments: &[&str]| as_nobody(&daemon, arguments);
+    let program = "curl -sS --max-time 10 -o /dev/null http://own.test/";
+    let run = ["run", "--service", "--isolation", "env", "--", "sh", "-c"];
+    as_user(&[&run[..], &[program]].concat()).succeeded();
+
+    let hosts = |output: &str| {
+        let answer: Value = serde_json::from_str(output).expect("JSON");
+        let entries = answer["blocked"].as_array().expect("a list").iter();
+        let hosts = entries.map(|entry| entry["host"].as_str().expect("a host").to_owned());
+        hosts.collect::<Vec<_>>()
+    };
+    let own = as_user(&["blocked", "--json"]);
+    assert_eq!(hosts(&own.succeeded().stdout), ["own.test"]);
+    let suggested = as_user(&["suggest"]);
+    assert!(!suggested.stdout.contains("root.test"), "{suggested:?}");
+    suggested.says("own.test");
+    let all = proxyctl(&daemon, &["blocked", "--json"]);
+    assert_eq!(
+        hosts(&all.succeeded().stdout),
+        ["root.test", "outside.test", "own.test"]
+    );
+}
+
 /// A program in a jail has no way to the control socket, so it cannot answer its own question.
 #[cfg(target_os = "linux")]
 #[test]

@@ -229,6 +229,9 @@ fn q5_a_program_in_a_jail_cannot_answer_its_own_question() {
     assert_eq!(asking.output(), "named: 4\nfound: 3\n");
 }
 
+/// Listens at a path, and holds all connections.
+const LISTENER: &str = r"my $listener = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 5) or die $!; my @held; while (my $one = $listener->accept) { push @held, $one }";
+
 #[test]
 fn q5_a_program_in_a_jail_cannot_pose_as_a_private_proxy() {
     if !has(Need::UserNamespaces) {
@@ -239,8 +242,7 @@ fn q5_a_program_in_a_jail_cannot_pose_as_a_private_proxy() {
     // The jail does not confine files, so it can make the directory and the socket of another private proxy.
     let script = format!(
         "fake=\"$XDG_RUNTIME_DIR/codex-network-proxy-run-1-0\"; mkdir -m 700 \"$fake\"; \
-         \"$XDG_RUNTIME_DIR/codex-network-proxy\" --config \"$XDG_RUNTIME_DIR/config.toml\" \
-           -c \"daemon.control.socket='$fake/control.sock'\" >&2 & \
+         perl -MIO::Socket::UNIX -e '{LISTENER}' \"$fake/control.sock\" & \
          {}; kill $!; wait",
         until_through(&origin.url("blocked.test", "/"))
     );

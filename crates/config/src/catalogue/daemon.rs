@@ -81,7 +81,7 @@ pub(super) static ROWS: &[KeyRow] = &[
         principals!(daemon.control.users),
     )
     .about(
-        "Users and groups who may open sessions (`proxyctl run`), and see and end their own. Administrators may too; observers only if they are listed here. As for administrators, the group of the socket that systemd makes decides who can connect.",
+        "Users and groups who may open sessions (`proxyctl run`), see and end their own, and see what was refused in them. Administrators may too; observers only if they are listed here. As for administrators, the group of the socket that systemd makes decides who can connect.",
     ),
     KeyRow::daemon(
         Key("daemon.admin.enabled"),

@@ -40,6 +40,7 @@ impl Refused<'_> {
             attempt_id: self.attempt_id().map(str::to_owned),
             session: self.session_id().map(str::to_owned),
             user: session.map(|session| session.audit().user.to_string()),
+            uid: session.map(|session| session.info().uid),
             rule: rule_text(self.policy, refusal.decision, self.approval_rule()),
             approval_id: self.approval_id().map(ToString::to_string),
             detail: refusal.detail,

@@ -32,7 +32,7 @@ impl Following {
         let drain = engine.drain();
         let until = Instant::now() + Duration::from_secs(query.wait).min(MAX_WAIT);
         loop {
-            let follower = self.follower(engine, audience(user, access())?);
+            let follower = self.follower(engine, audience("decisions", user, access())?);
             let (decisions, counts) = follower.take();
             let left = until.saturating_duration_since(Instant::now());
             let ending = drain.has_begun();
@@ -68,13 +68,17 @@ impl Following {
     }
 }
 
-/// The decisions that a caller may see.
-fn audience(user: u32, access: Option<Access>) -> Result<Audience, ControlError> {
+/// Whose decisions a caller of this call may see.
+pub(super) fn audience(
+    call: &str,
+    user: u32,
+    access: Option<Access>,
+) -> Result<Audience, ControlError> {
     match access {
         Some(access) if access.covers(Access::Observe) => Ok(Audience::All),
         Some(access) if access.covers(Access::UseSessions) => Ok(Audience::SessionsOf(user)),
         _ => Err(ControlError::NotPermitted {
-            call: "decisions".to_owned(),
+            call: call.to_owned(),
             needed: Access::UseSessions,
             has: access.unwrap_or_default(),
         }),
@@ -117,7 +121,7 @@ mod tests {
             (Some(Access::UseSessions), Some(Audience::SessionsOf(7))),
             (None, None),
         ] {
-            assert_eq!(audience(7, access).ok(), wanted, "{access:?}");
+            assert_eq!(audience("decisions", 7, access).ok(), wanted, "{access:?}");
         }
     }
 }

@@ -15,11 +15,13 @@ use codex_network_control::message::{
 };
 use codex_network_control::version::{Hello, Welcome};
 use codex_network_control::{Access, Context, Control, ControlError};
-use codex_network_engine::{Engine, Generation, NameServerHealth, NameServers, NameServersFrom};
+use codex_network_engine::{
+    Audience, Engine, Generation, NameServerHealth, NameServers, NameServersFrom,
+};
 use codex_network_policy::{DomainSet, Mode};
 use nix::unistd::Gid;
 
-use super::decisions::Following;
+use super::decisions::{self, Following};
 use super::peer::Peer;
 use super::sessions::{self, HeldSession};
 use super::{Admission, MAX_SERVED_OF_ONE_USER, approvals, explain, reload, telemetry};
@@ -180,22 +182,29 @@ impl Service {
     }
 
     /// The entries as of now.
-    fn blocked_after(&self, since: u64) -> Blocked {
+    fn blocked_after(&self, since: u64, audience: &Audience) -> Blocked {
         let log = self.engine.blocked();
         // Read first, so that an entry that arrives in between is not skipped.
         let last = log.last().max(since);
         // The entries of earlier workers are gone and cannot be counted, so they do not count as
         // missed.
         let known = since.max(log.base());
-        let blocked: Vec<BlockedEntry> = log.entries(since).into_iter().map(entry).collect();
+        let entries = log.entries(since);
         Blocked {
-            next: blocked.last().map_or(last, |entry| entry.sequence),
-            dropped: match blocked.first() {
+            next: entries.last().map_or(last, |entry| entry.sequence),
+            dropped: match entries.first() {
                 Some(first) => first.sequence - known - 1,
                 None => last - known,
             },
             ending: self.engine.drain().has_begun(),
-            blocked,
+            blocked: entries
+                .into_iter()
+                .filter(|entry| match audience {
+                    Audience::SessionsOf(user) => entry.uid == Some(*user),
+                    Audience::All | Audience::Session(_) => true,
+                })
+                .map(entry)
+                .collect(),
         }
     }
 }
@@ -301,13 +310,21 @@ impl Control for CallerService {
     async fn blocked(self, _: Context, query: BlockedQuery) -> Result<Blocked, ControlError> {
         let log = self.service.engine.blocked();
         // A number that was never used means: from now on.
-        let since = query.since.min(log.last());
+        let mut since = query.since.min(log.last());
         let until = Instant::now() + Duration::from_secs(query.wait).min(MAX_WAIT);
+        let mut dropped = 0;
         loop {
-            let found = self.service.blocked_after(since);
+            let access = self.service.reloader.admitted();
+            let access = access.access(self.peer.user, &self.groups);
+            let audience = decisions::audience("blocked", self.peer.user.as_raw(), access)?;
+            let mut found = self.service.blocked_after(since, &audience);
+            dropped += found.dropped;
             if !found.blocked.is_empty() || found.ending || Instant::now() >= until {
+                found.dropped = dropped;
                 return Ok(found);
             }
+            // Entries of others are not looked at again.
+            since = found.next;
             // The record has no notification, so check again.
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
