@@ -229,8 +229,15 @@ fn q5_a_program_in_a_jail_cannot_answer_its_own_question() {
     assert_eq!(asking.output(), "named: 4\nfound: 3\n");
 }
 
-/// Listens at a path, and holds all connections.
-const LISTENER: &str = r"my $listener = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 5) or die $!; my @held; while (my $one = $listener->accept) { push @held, $one }";
+/// Listens at a path, answers nothing, and makes a file beside it when it gets a byte.
+const LISTENER: &str = r#"
+    my $listener = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 5) or die $!;
+    my @held;
+    while (my $one = $listener->accept) {
+        open(my $file, ">", "$ARGV[0].asked") if sysread($one, my $byte, 1);
+        push @held, $one;
+    }
+"#;
 
 #[test]
 fn q5_a_program_in_a_jail_cannot_pose_as_a_private_proxy() {
@@ -261,6 +268,8 @@ fn q5_a_program_in_a_jail_cannot_pose_as_a_private_proxy() {
     let id = follower.pending();
     other_terminal(&installed, &["approve", &id]).succeeded();
     assert_eq!(asking.output(), "through");
+    let asked = fake.with_file_name("control.sock.asked");
+    assert!(!asked.exists(), "the program's listener was asked");
     std::fs::remove_dir_all(fake.parent().expect("its directory")).expect("our own directory");
 }
 
