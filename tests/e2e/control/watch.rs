@@ -194,7 +194,7 @@ fn w4_a_user_sees_its_own_sessions_and_no_decision_of_others() {
     as_nobody(&daemon, &["sessions"]).succeeded();
     let (all, own) = (Watch::start(&daemon), Watch::start_as_nobody(&daemon));
     own.shows("your sessions only");
-    // What is not of sessions is closed to it.
+    // Calls about the whole proxy are closed to it.
     assert_eq!(as_nobody(&daemon, &["patterns"]).code, Some(4));
     let session = Session::open(&daemon);
     let mut client = e2e::client::Connection::open(session.doors[0]);

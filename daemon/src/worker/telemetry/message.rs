@@ -18,8 +18,8 @@ use super::wire;
 const MESSAGE: usize = 0;
 /// About the length of a record.
 const RECORD_BYTES: usize = 1024;
-/// Most bytes of the numbers and lengths of two fields.
-const MOST_LENGTHS: usize = 2 * (1 + 10);
+/// Room for the numbers and lengths of two fields.
+const PREFIXES_BYTES: usize = 2 * (1 + 10);
 
 /// The numbers of the fields.
 mod number {
@@ -84,7 +84,7 @@ impl Origin {
 
     /// The bytes of a request with these records.
     pub(super) fn request(&self, records: &[u8]) -> Vec<u8> {
-        let head = self.process.len() + self.target.len() + MOST_LENGTHS;
+        let head = self.process.len() + self.target.len() + PREFIXES_BYTES;
         let mut request = Vec::with_capacity(head + records.len());
         wire::content(number::REQUEST_RESOURCE_LOGS, &mut request, |to| {
             to.extend_from_slice(&self.process);
