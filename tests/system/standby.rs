@@ -99,7 +99,9 @@ fn l16_without_a_last_good_configuration_every_listener_refuses_with_a_reason() 
     service.configure(&Config::example());
     poll(2 * TIMEOUT, || (service.get(&url).0 == 200).then_some(()))
         .unwrap_or_else(|| panic!("it is not in force\n{}", service.log()));
-    assert!(service.machine().path(COPY).exists());
+    // The copy is written after the settings are in force.
+    let copied = || service.machine().path(COPY).exists().then_some(());
+    poll(TIMEOUT, copied).expect("the copy");
 }
 
 /// The service binds its addresses itself, and systemd keeps the sockets over a restart.
