@@ -109,7 +109,8 @@ pub(crate) enum Command {
     },
     /// Reload the configuration. Either all of it takes effect, or nothing changes.
     Reload,
-    /// List the last refused requests, the oldest first.
+    /// List the last refused requests, the oldest first. Administrators and observers see all, others those of
+    /// their own sessions.
     Blocked {
         /// Keep listing new refusals, until interrupted.
         #[arg(long, short)]
@@ -123,7 +124,7 @@ pub(crate) enum Command {
         summary: bool,
     },
     /// Propose allow entries for what was refused because no list has it, and for what `enforcement = "report"` let
-    /// through. Nothing is changed.
+    /// through. Nothing is changed. Administrators and observers see all, others those of their own sessions.
     Suggest {
         /// Use only entries of `blocked` after this sequence number. Its last six digits are enough.
         #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
